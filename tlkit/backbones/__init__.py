@@ -1,0 +1,1 @@
+"""Pixels in, grid out: pretrained networks with their preprocessing inside."""

@@ -1,0 +1,1 @@
+"""The door: parse, call one pipeline, print. Cold until a command body runs."""

@@ -1,0 +1,59 @@
+"""The one error a user meets.
+
+    TlkitError             wrong input or an environment that cannot do what was asked
+      UnreadableImage      one file that cannot become an image; pipelines set it aside and go on
+      OutOfDate            a run or artifact written with other options or by an incompatible version
+
+`cli` turns a TlkitError into two lines (error, hint) and exit code 1; nothing else catches it
+except where a pipeline says what it does instead.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TlkitError(Exception):
+    """What was wrong with the value and the place, and what to do about it.
+
+    Args:
+        message: one sentence: the value, where it came from, what was expected.
+        hint: what to do, as a command where there is one.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UnreadableImage(TlkitError):
+    """A file that cannot be decoded into an image; `message` is the reason in plain words."""
+
+
+class OutOfDate(TlkitError):
+    """Something on disk does not match what was asked: other options, other data, another format."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The known name closest to what was typed, or None when nothing is close."""
+    by_lower = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
+
+
+def unknown_name(kind: str, value: str, names: Iterable[str], hint: str = "") -> TlkitError:
+    """The error for a name that is in no table: "'resnet5O' is not a backbone." and the nearest one.
+
+    Args:
+        kind: what the name should have been, with its article ("a backbone").
+        value: what was typed.
+        names: every valid name.
+        hint: where to see them all; defaults to listing them.
+    """
+    names = list(names)
+    guess = nearest(value, names)
+    listing = hint or f"one of: {', '.join(names)}."
+    return TlkitError(
+        f"{value!r} is not {kind}.",
+        f"did you mean {guess!r}? {listing}" if guess else listing,
+    )

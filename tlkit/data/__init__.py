@@ -1,0 +1,1 @@
+"""Files to pixels: finding images, decoding them, splitting them."""

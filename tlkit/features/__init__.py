@@ -1,0 +1,1 @@
+"""Frozen activations, computed once: extraction, the store, tables."""

@@ -1,0 +1,1 @@
+"""The story: one file per command, one `run(config) -> result`, read top to bottom."""
