@@ -45,6 +45,16 @@ BALANCES = ("none", "weights")
 AUGMENTATIONS = ("none", "light", "medium", "strong")
 FEATURE_FORMATS = ("csv", "parquet", "npz")
 FEATURE_POOLS = ("avg", "max", "none")
+MADE_SAMPLES = ("digits", "shapes")  # written with no network
+FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
+    "caltech101",
+    "cats_and_dogs",
+    "cats_vs_dogs",
+    "flower_photos",
+    "hymenoptera",
+    "imagenette",
+    "oxford_pets",
+)
 
 
 def backbone_row(name: str) -> BackboneRow:

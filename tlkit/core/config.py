@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tlkit.core import catalog
 from tlkit.core.errors import TlkitError
 from tlkit.core.options import Options, argument, option
+from tlkit.core.sample_config import SampleConfig as SampleConfig  # every config is found here
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Sample datasets: made on the spot with no network, or fetched by a recipe."""
