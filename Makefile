@@ -1,3 +1,60 @@
+# Everything a contributor runs. `make` alone lists it. Each target works alone on a fresh clone:
+# what it needs is installed into .venv first, from requirements.lock, by plain pip.
+
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALLED := .venv/.installed
 
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint check bench docs lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: $(INSTALLED) ## .venv with tlkit (editable) and every tool, as locked
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("tlkit needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: $(INSTALLED) ## a folder of digits to a trained classifier and its report, with no network
+	test -d demo/digits || $(BIN)/tlkit sample digits demo/digits
+	test -f demo/run/report.html || \
+	    $(BIN)/tlkit finetune demo/digits --backbone nano --no-flip --overwrite --out demo/run
+	@echo "The report is $(CURDIR)/demo/run/report.html; open it in a browser."
+
+test: $(INSTALLED) ## every test
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## format, lint, types, layers, and whether the generated docs are stale
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+check: lint test ## lint and test: what must pass before a commit
+
+bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, one program after the other
+	set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+
+docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
+	$(BIN)/python docs/generate.py
+
+# uv resolves for every platform and Python at once; the files it writes are plain pip requirements.
+COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+    --no-annotate --no-header --upgrade pyproject.toml
+
+lock: $(INSTALLED) ## resolve requirements.lock and the locks of the Docker images anew
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) docker/build.in --extra dev -o requirements.lock
+	$(COMPILE) docker/cpu.in --overrides docker/cpu.override -c requirements.lock -o docker/cpu.lock
+	$(COMPILE) docker/gpu.in -c requirements.lock -o docker/gpu.lock
+
+clean: ## remove what make demo, tests and tools left; .venv stays
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find tlkit tests docs benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
