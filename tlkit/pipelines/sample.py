@@ -1,0 +1,53 @@
+"""`tlkit sample`: write a sample dataset into a folder."""
+
+from pathlib import Path
+from typing import Any
+
+from tlkit.core import catalog
+from tlkit.core.sample_config import SampleConfig
+from tlkit.core.story import Silence, Story
+from tlkit.samples import digits, shapes
+from tlkit.samples.fetch import fetch
+from tlkit.samples.folder import count_images, new_folder, refuse_foreign
+from tlkit.samples.recipes import read_recipe
+
+
+def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
+    """Make or fetch the sample; returns `{"name", "out", "images", "classes", "licence"}`.
+
+    Raises:
+        TlkitError: for an unknown name, an occupied folder, or a download that cannot be had.
+    """
+    story = story or Silence()
+    out = Path(config.out)
+    if config.name in catalog.MADE_SAMPLES:
+        refuse_foreign(out, overwrite=config.overwrite)
+        card = _make(config, out, story)
+    else:
+        recipe = read_recipe(config.name)
+        refuse_foreign(out, overwrite=config.overwrite)
+        card = recipe.card
+        story.say(f"{recipe.title}: {recipe.bytes / 1e6:,.0f} MB to download. Licence: {recipe.licence}.")
+        with new_folder(out, card) as folder:
+            fetch(recipe, folder, out.with_name(f".{out.name}.download"), story)
+            _compare(count_images(folder)["images"], recipe.images, story)
+    found = count_images(out)
+    story.say(f"{found['images']:,} images of {len(found['classes'])} classes in {out}.")
+    return {"name": card["name"], "out": str(out), **found, "licence": card["licence"]}
+
+
+def _make(config: SampleConfig, out: Path, story: Story) -> dict[str, Any]:
+    """Write one of the samples that need no network; returns its card."""
+    maker = {"digits": digits, "shapes": shapes}[config.name]
+    card = {"name": config.name, **maker.CARD, "options": config.as_dict() | {"out": out.name}}
+    with new_folder(out, card) as folder:
+        if config.name == "digits":
+            digits.write_digits(folder, count=config.count, story=story)
+        else:
+            shapes.write_shapes(folder, config, story)
+    return card
+
+
+def _compare(found: int, expected: int, story: Story) -> None:
+    if found != expected:
+        story.say(f"note: {found:,} images were found, the recipe says {expected:,}.")

@@ -1,0 +1,109 @@
+"""Fetch a public dataset by its recipe: download, check, unpack, arrange into class folders."""
+
+import shutil
+from pathlib import Path
+
+from tlkit.core.errors import TlkitError
+from tlkit.core.story import Story
+from tlkit.samples.download import Patience, download
+from tlkit.samples.folder import IMAGE_SUFFIXES
+from tlkit.samples.recipes import Layout, Recipe
+from tlkit.samples.unpack import safe_name, unpack
+
+# Photographs do not compress: what unpacks to more than this times its size is no dataset of them.
+EXPANSION = 4
+SLACK = 64 << 20
+
+
+def fetch(recipe: Recipe, folder: Path, downloads: Path, story: Story, patience: Patience | None = None) -> None:
+    """Write the dataset into `folder` (exists, empty) as CLASS/FILE or SPLIT/CLASS/FILE.
+
+    Args:
+        recipe: of the dataset.
+        folder: to fill.
+        downloads: where archives wait between a failure and the next try; removed on success.
+        story: hears how far it is.
+        patience: with servers.
+
+    Raises:
+        TlkitError: when a file cannot be had, is not what the recipe says, or is laid out differently.
+    """
+    downloads.mkdir(parents=True, exist_ok=True)
+    archives = [downloads / file.name for file in recipe.files]
+    _require_space(recipe, downloads, archives)
+    for file, archive in zip(recipe.files, archives, strict=True):
+        if not file.sha256 and not file.md5:
+            story.say(f"{file.name}: no checksum is known ({file.stated_by}).")
+        download(file, archive, story, patience)
+    unpacked = folder / ".unpacked"
+    unpacked.mkdir()
+    budget = EXPANSION * recipe.bytes + SLACK
+    for archive in archives:
+        _unpack_wanted(archive, unpacked, recipe.layout, budget, story)
+    if recipe.layout.kind == "folders":
+        _arrange_folders(unpacked, folder, recipe.layout)
+    else:
+        _arrange_lists(unpacked, folder, recipe.layout)
+    shutil.rmtree(unpacked)
+    if not any(folder.iterdir()):
+        raise TlkitError(
+            f"{recipe.name} has no images below {recipe.layout.root!r}.", "correct root in the recipe's [layout]."
+        )
+    shutil.rmtree(downloads)
+
+
+def _require_space(recipe: Recipe, downloads: Path, archives: list[Path]) -> None:
+    """Refuse before downloading what would not fit: the archives and about as much again for the images."""
+    here = sum(path.stat().st_size for path in downloads.iterdir() if path.is_file())
+    needed, free = 2 * recipe.bytes - here, shutil.disk_usage(downloads).free
+    if free < needed:
+        raise TlkitError(
+            f"{recipe.name} needs about {needed / 1e9:.1f} GB in {str(downloads.parent)!r}, {free / 1e9:.1f} GB are free.",
+            "make room, or choose a folder on another disk.",
+        )
+
+
+def _unpack_wanted(archive: Path, unpacked: Path, layout: Layout, budget: int, story: Story) -> None:
+    """The images below the root and the lists; through the inner archive where there is one."""
+
+    def wanted(name: str) -> bool:
+        image = name.startswith(f"{layout.root}/") and name.lower().endswith(IMAGE_SUFFIXES)
+        return image or name in layout.lists.values()
+
+    if not layout.inner:
+        unpack(archive, unpacked, wanted, budget, story)
+        return
+    unpack(archive, unpacked, layout.inner.__eq__, budget, story)
+    inner = unpacked / layout.inner
+    if not inner.is_file():
+        raise TlkitError(f"{archive.name} has no {layout.inner!r} in it.", "correct inner in the recipe's [layout].")
+    unpack(inner, unpacked, wanted, budget, story)
+
+
+def _arrange_folders(unpacked: Path, folder: Path, layout: Layout) -> None:
+    """Move root/CLASS/FILE or root/SPLIT/CLASS/FILE up, with better class names."""
+    root = unpacked / layout.root
+    for path in sorted(root.rglob("*")):
+        *parents, name = path.relative_to(root).parts
+        if path.is_dir() or not 1 <= len(parents) <= 2 or parents[-1] in layout.leave_out:
+            continue
+        parents[-1] = safe_name(layout.rename.get(parents[-1], parents[-1]), "the recipe's rename")
+        _move(path, folder.joinpath(*parents, name))
+
+
+def _arrange_lists(unpacked: Path, folder: Path, layout: Layout) -> None:
+    """Move root/CLASS_NUMBER.jpg to SPLIT/CLASS/CLASS_NUMBER.jpg for each line of the split's list."""
+    files = {path.stem: path for path in (unpacked / layout.root).glob("*") if path.is_file()}
+    for split, list_name in layout.lists.items():
+        listing = unpacked / list_name
+        if not listing.is_file():
+            raise TlkitError(f"no archive has {list_name!r} in it.", "correct lists in the recipe's [layout].")
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            stem = line.split()[0] if line.strip() and not line.startswith("#") else ""
+            if stem in files:
+                _move(files.pop(stem), folder / split / stem.rpartition("_")[0] / f"{stem}.jpg")
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)

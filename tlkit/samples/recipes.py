@@ -1,0 +1,177 @@
+"""Recipes of public datasets: where the files are, how to know them, whose they are and how they are laid out.
+
+A recipe is a TOML file in `datasets/recipes`; its keys are the fields of `Recipe`. A wheel carries the same files.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tlkit.core import catalog
+from tlkit.core.errors import TlkitError, nearest, unknown_name
+
+LAYOUTS = ("folders", "lists")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """One file to download.
+
+    Args:
+        urls: the same bytes, tried in order.
+        bytes: its exact size.
+        sha256: hex, or "" where nobody who should know states one.
+        md5: hex, where a publisher states only that.
+        stated_by: who states size and sum, or why there is none.
+    """
+
+    urls: tuple[str, ...]
+    bytes: int
+    sha256: str = ""
+    md5: str = ""
+    stated_by: str
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return self.urls[0].partition("?")[0].rpartition("/")[2]
+
+    def check(self, place: str) -> None:
+        """Refuse what no download could satisfy."""
+        if not self.urls or any(not re.match(r"https?://[^/]+/.", url) for url in self.urls):
+            raise TlkitError(f"{place} urls is {list(self.urls)}, expected http(s) addresses of a file.", "correct it.")
+        if self.bytes < 1:
+            raise TlkitError(f"{place} bytes is {self.bytes}, expected the exact size of the file.", "correct it.")
+        for key, digits in (("sha256", 64), ("md5", 32)):
+            value = getattr(self, key)
+            if value and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+                raise TlkitError(f"{place} {key} is {value!r}, expected {digits} lower-case hex digits.", "correct it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where in the archives the images are, and which class each belongs to.
+
+    Args:
+        kind: `folders`: below `root` come CLASS/FILE or SPLIT/CLASS/FILE, kept as they are;
+            `lists`: below `root` come files named CLASS_NUMBER, and text files say which split each is in.
+        root: folder in the archive.
+        inner: an archive inside the archive that holds it all, or "".
+        lists: split -> text file in the archive, a file's name without suffix first on each line.
+        rename: class folder -> better name.
+        leave_out: class folders that are no classes.
+    """
+
+    kind: str = "folders"
+    root: str
+    inner: str = ""
+    lists: Mapping[str, str] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A public dataset: what it is, whose it is, how to get it.
+
+    Args:
+        name: what users type.
+        title: what people call it.
+        homepage: where its authors describe it.
+        licence: of the images, and what to know about it.
+        citation: how its authors want to be cited.
+        images: how many there should be in the end.
+        classes: how many classes.
+        splits: split -> images, as published; empty where the authors made no split.
+        notes: what is worth knowing before use.
+        files: to download.
+        layout: how they become class folders.
+    """
+
+    name: str
+    title: str
+    homepage: str
+    licence: str
+    citation: str
+    images: int
+    classes: int
+    splits: Mapping[str, int] = field(default_factory=dict)
+    notes: str = ""
+    files: tuple[RemoteFile, ...]
+    layout: Layout
+
+    @property
+    def bytes(self) -> int:
+        """To download, in all."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What goes into the dataset's folder, so that the licence never gets lost."""
+        keys = ("name", "title", "licence", "homepage", "citation", "notes")
+        return {key: getattr(self, key) for key in keys} | {"urls": [file.urls[0] for file in self.files]}
+
+
+def folder() -> Path:
+    """Where the recipes are: in the wheel beside this file, in a checkout in `datasets/recipes`."""
+    shipped = Path(__file__).parent / "recipes"
+    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "datasets" / "recipes"
+
+
+def read_recipe(name: str) -> Recipe:
+    """The recipe of a known name, or of a path to a TOML file.
+
+    Raises:
+        TlkitError: for a name that is neither, with the nearest known one; for a file that is no recipe.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+    elif name in catalog.FETCHED_SAMPLES:
+        path = folder() / f"{name}.toml"
+    else:
+        known = (*catalog.MADE_SAMPLES, *catalog.FETCHED_SAMPLES)
+        raise unknown_name("a sample", name, known)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TlkitError(f"the recipe {str(path)!r} does not exist.", "give the path of a recipe (.toml).") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TlkitError(f"the recipe {path} cannot be read: {error}.", "see datasets/recipes for examples.") from error
+    return _recipe(content, str(path))
+
+
+def _recipe(content: dict[str, Any], place: str) -> Recipe:
+    """The parsed TOML as nouns, each part checked."""
+    parts = dict(content)
+    entries = parts.pop("files", [])
+    files = tuple(_build(RemoteFile, entry, f"{place}, file {i}:") for i, entry in enumerate(entries, 1))
+    if not files:
+        raise TlkitError(f"{place} has no [[files]].", "see datasets/recipes for examples.")
+    for i, file in enumerate(files, 1):
+        file.check(f"{place}, file {i}:")
+    layout = _build(Layout, parts.pop("layout", {}), f"{place}, layout:")
+    if layout.kind not in LAYOUTS:
+        raise unknown_name(f"a layout ({place})", layout.kind, LAYOUTS)
+    return _build(Recipe, parts | {"files": files, "layout": layout}, f"{place}:")
+
+
+def _build(kind: type, given: dict[str, Any], place: str) -> Any:
+    """A dataclass from a TOML table; unknown and missing keys are named, and so are values of another kind."""
+    specs = {spec.name: spec for spec in fields(kind)}
+    for key in given:
+        if key not in specs:
+            guess = nearest(key, specs)
+            raise TlkitError(f"{place} unknown key {key!r}.", f"did you mean {guess!r}?" if guess else "drop it.")
+    needed = [n for n, s in specs.items() if s.default is MISSING and s.default_factory is MISSING and n not in given]
+    if needed:
+        raise TlkitError(f"{place} {', '.join(needed)} not given.", "see datasets/recipes for examples.")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    for key, value in values.items():
+        wanted = specs[key].type
+        plain = {str: "text", int: "a whole number"}
+        if wanted in plain and (not isinstance(value, wanted) or isinstance(value, bool)):
+            raise TlkitError(f"{place} {key} is {value!r}, expected {plain[wanted]}.", "correct it.")
+    return kind(**values)
