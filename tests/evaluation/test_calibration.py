@@ -1,0 +1,75 @@
+"""Calibration by hand and against scikit-learn; the temperature recovers what was planted."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+
+from tlkit.core.predictions import softmax
+from tlkit.evaluation.calibration import TEMPERATURES, fit_temperature, negative_log_likelihood, reliability
+
+
+def test_error_by_hand():
+    found = reliability(np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, True, True, False]), bins=10)
+    assert found.expected_calibration_error == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
+    assert found.count.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 2]
+
+
+def test_edges_belong_to_the_bin_below_and_zero_to_the_first():
+    found = reliability(np.array([0.0, 0.5, 1.0]), np.array([False, True, True]), bins=2)
+    assert found.count.tolist() == [2, 1]
+
+
+def test_bins_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(500)
+    correct = rng.random(500) < confidence**2
+    found = reliability(confidence, correct)
+    accuracy, mean = calibration_curve(correct, confidence, n_bins=15)
+    assert found.accuracy[found.count > 0] == pytest.approx(accuracy)
+    assert found.confidence[found.count > 0] == pytest.approx(mean)
+
+
+def test_a_calibrated_classifier_has_hardly_any_error():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.4, 1, 100_000)
+    assert reliability(confidence, rng.random(100_000) < confidence).expected_calibration_error < 0.01
+
+
+def drawn(n, temperature, seed=0, classes=4):
+    """Logits whose true probabilities are softmax(logits / temperature)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=3, size=(n, classes))
+    cumulative = softmax(logits, temperature).cumsum(axis=1)
+    return logits, (rng.random((n, 1)) > cumulative).sum(axis=1).clip(0, classes - 1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_planted_temperature_is_found(temperature):
+    logits, labels = drawn(20_000, temperature)
+    found = fit_temperature(logits, labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+    here = negative_log_likelihood(logits, labels, found)
+    assert here <= min(negative_log_likelihood(logits, labels, found * step) for step in (0.98, 1.02))
+
+
+def test_likelihood_agrees_with_the_softmax():
+    logits, labels = drawn(100, 1.0)
+    expected = -np.log(softmax(logits, 2.0)[np.arange(100), labels]).mean()
+    assert negative_log_likelihood(logits, labels, 2.0) == pytest.approx(expected)
+
+
+def test_without_an_error_nothing_gets_sharper():
+    labels = np.arange(30) % 3
+    assert fit_temperature(np.eye(3)[labels] * 4, labels) == 1.0
+
+
+def test_too_little_to_fit_changes_nothing():
+    assert fit_temperature(np.zeros((1, 3)), np.array([0])) == 1.0
+    assert fit_temperature(np.zeros((5, 1)), np.zeros(5, dtype=int)) == 1.0
+    assert fit_temperature(np.full((5, 3), np.nan), np.zeros(5, dtype=int)) == 1.0
+
+
+def test_all_wrong_stays_in_bounds():
+    labels = np.arange(30) % 3
+    found = fit_temperature(np.eye(3)[(labels + 1) % 3] * 50, labels)
+    assert TEMPERATURES[0] <= found <= TEMPERATURES[1]
