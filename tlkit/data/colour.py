@@ -1,0 +1,103 @@
+"""Every colour mode to RGB 0..255; one function a mode, the table at the end."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from tlkit.core.errors import UnreadableImage
+
+_BITS_PER_SAMPLE = 258
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A loaded image as RGB, alpha over white; colour profiles are not applied.
+
+    Raises:
+        UnreadableImage: a mode that is not in the table.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    convert = _MODES.get(image.mode)
+    if convert is None:
+        raise UnreadableImage(f"has the colour mode {image.mode}, which is unknown here")
+    return convert(image)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Modes that Pillow converts as one would: 1, L, P, RGB, RGBX, CMYK, YCbCr, HSV; see-through parts over white."""
+    return _over_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    white = Image.new("RGB", rgba.size, "white")
+    white.paste(rgba, mask=rgba.getchannel("A"))
+    return white
+
+
+def _premultiplied_grey(image: Image.Image) -> Image.Image:
+    return _over_white(image.convert("LA"))
+
+
+def _lab(image: Image.Image) -> Image.Image:
+    """CIE L*a*b* through LittleCMS to sRGB."""
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    converted = ImageCms.applyTransform(image, transform)
+    if converted is None:
+        raise UnreadableImage("has Lab colours that cannot be converted")
+    return converted
+
+
+def _sixteen_bits(image: Image.Image) -> Image.Image:
+    """Grey 0..65535 to 0..255, rounded; TIFF that says 12 bits a sample has 0..4095."""
+    values = np.asarray(image).astype(np.uint32)
+    white = _declared_white(image)
+    grey = np.minimum((values * 510 + white) // (2 * white), 255).astype(np.uint8)
+    see_through = image.info.get("transparency")
+    if isinstance(see_through, int):
+        grey[values == see_through] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _declared_white(image: Image.Image) -> int:
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
+    return 4095 if bits == (12,) else 65535
+
+
+def _numbers(image: Image.Image) -> Image.Image:
+    """32-bit integers and floats, whose white no file declares: the smallest usual range that holds all values.
+
+    0..1 (floats only), 0..255, 0..65535, else from the least value to the greatest. Not-a-numbers
+    and infinities count as the least.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise UnreadableImage("holds no finite number")
+    low, high = float(finite.min()), float(finite.max())
+    white = _usual_white(image, low, high)
+    start, white = (0.0, white) if white else (low, high - low)
+    values = np.where(np.isfinite(values), values, low)
+    grey = np.rint((values - start) * (255.0 / white)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _usual_white(image: Image.Image, low: float, high: float) -> float | None:
+    """The white of the smallest usual range that holds low..high, or None."""
+    if low < 0:
+        return None
+    if image.mode == "I" and image.format == "PPM":
+        return 65535.0  # Pillow has scaled it to 16 bits, whatever the file's maximum
+    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    return next((white for white in whites if high <= white), None)
+
+
+_MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    **dict.fromkeys(("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LA", "PA", "RGBA", "RGBa"), _plain),
+    "La": _premultiplied_grey,
+    "LAB": _lab,
+    **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), _sixteen_bits),
+    "I": _numbers,
+    "F": _numbers,
+}

@@ -1,0 +1,190 @@
+"""Files to pixels: the one decode and the one resize, for training, evaluation and prediction alike.
+
+docs/decoding.md states the contract; `opening.py` and `colour.py` hold its first two thirds.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tlkit.core.errors import UnreadableImage
+from tlkit.core.input_contract import InputContract
+from tlkit.data.opening import open_upright
+from tlkit.data.threads import in_order, usable_cores
+
+# An image is averaged in whole pixels, or decoded smaller where JPEG can, to no less than this many
+# times the size it is then resized to. At 2 the result differs from a plain resize by less than
+# JPEG itself does; see docs/decoding.md.
+REDUCING_GAP = 2.0
+
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+def decode(source: Path | bytes, contract: InputContract) -> np.ndarray:
+    """uint8 (H, W, 3), RGB 0..255, of an image file or its bytes.
+
+    Raises:
+        UnreadableImage: and nothing else, whatever is wrong with the file.
+    """
+    return np.asarray(_fitted(source, contract))
+
+
+def native(source: Path | bytes) -> np.ndarray:
+    """uint8 (h, w, 3), RGB 0..255 upright, at the image's own size.
+
+    Raises:
+        UnreadableImage: whatever is wrong with the file.
+    """
+    return np.asarray(open_upright(source))
+
+
+def thumbnail(source: Path | bytes, side: int) -> Image.Image:
+    """RGB, upright, aspect kept, neither side above `side` pixels; small images stay as they are.
+
+    Raises:
+        UnreadableImage: whatever is wrong with the file.
+    """
+
+    def needed(size: Size) -> Size:
+        return _gapped(_inside(size, (side, side)))
+
+    image = open_upright(source, needed)
+    if max(image.size) <= side:
+        return image
+    return image.resize(_inside(image.size, (side, side)), Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images of a longer list, decoded.
+
+    Args:
+        indices: int64 (b,), positions in the list, ascending.
+        images: uint8 (b, H, W, 3), RGB 0..255.
+        problems: (position, reason) of the files that could not be decoded; they are in neither of the two.
+    """
+
+    indices: np.ndarray
+    images: np.ndarray
+    problems: list[tuple[int, str]]
+
+    def __len__(self) -> int:
+        """Files consumed, good and bad."""
+        return len(self.indices) + len(self.problems)
+
+
+def batches(
+    files: Iterable[Path | bytes], contract: InputContract, batch_size: int, *, threads: int | None = None
+) -> Iterator[Batch]:
+    """Decode files in order, ahead of the consumer in threads, in batches of `batch_size` files.
+
+    Two batches at most are begun ahead. Stopping early stops the threads.
+
+    Args:
+        files: image files, or their bytes.
+        contract: what pixels to make of them.
+        batch_size: files to a batch; the last one may be smaller, none is empty.
+        threads: Defaults to one for each usable core. Pillow works outside the interpreter lock.
+    """
+    threads = threads or usable_cores()
+    slots = _slots(files, contract, batch_size)
+    filled = in_order(partial(_fill, contract), slots, threads=threads, ahead=2 * batch_size + threads)
+    with closing(filled):
+        waiting: list[_Slot] = []
+        for slot in filled:
+            waiting.append(slot)
+            if len(waiting) == batch_size:
+                yield _batch(waiting)
+                waiting = []
+        if waiting:
+            yield _batch(waiting)
+
+
+@dataclass
+class _Slot:
+    """A place for one image in the array of its batch."""
+
+    source: Path | bytes
+    index: int
+    images: np.ndarray
+    row: int
+    problem: str = ""
+
+
+def _slots(files: Iterable[Path | bytes], contract: InputContract, batch_size: int) -> Iterator[_Slot]:
+    """A place for every file; a new array at every batch."""
+    for index, source in enumerate(files):
+        row = index % batch_size
+        if row == 0:
+            images = np.empty((batch_size, contract.height, contract.width, 3), dtype=np.uint8)
+        yield _Slot(source, index, images, row)
+
+
+def _fill(contract: InputContract, slot: _Slot) -> _Slot:
+    try:
+        slot.images[slot.row] = _fitted(slot.source, contract)
+    except UnreadableImage as error:
+        slot.problem = error.message
+    return slot
+
+
+def _batch(slots: list[_Slot]) -> Batch:
+    good = [slot for slot in slots if not slot.problem]
+    images = slots[0].images[: len(slots)]
+    return Batch(
+        indices=np.array([slot.index for slot in good], dtype=np.int64),
+        images=images if len(good) == len(slots) else images[[slot.row for slot in good]],
+        problems=[(slot.index, slot.problem) for slot in slots if slot.problem],
+    )
+
+
+# -- resize ------------------------------------------------------------------------------------
+
+
+def _fitted(source: Path | bytes, contract: InputContract) -> Image.Image:
+    """RGB image of the contract's size."""
+    target = (contract.width, contract.height)
+
+    def needed(size: Size) -> Size:
+        inner, (left, top, right, bottom) = _placed(size, target, contract.fit)
+        width, height = _gapped(inner)
+        return int(width * size[0] / (right - left)), int(height * size[1] / (bottom - top))
+
+    image = open_upright(source, needed)
+    inner, box = _placed(image.size, target, contract.fit)
+    image = image.resize(inner, Image.Resampling.BILINEAR, box=box, reducing_gap=REDUCING_GAP)
+    if inner == target:
+        return image
+    padded = Image.new("RGB", target)
+    padded.paste(image, ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2))
+    return padded
+
+
+def _placed(size: Size, target: Size, fit: str) -> tuple[Size, Box]:
+    """The size an image is resized to, and the part of it that is: all, or the middle for `crop`."""
+    width, height = size
+    whole = (0.0, 0.0, float(width), float(height))
+    if fit == "squash":
+        return target, whole
+    if fit == "pad":
+        return _inside(size, target, enlarge=True), whole
+    scale = min(width / target[0], height / target[1])
+    left, top = (width - target[0] * scale) / 2, (height - target[1] * scale) / 2
+    return target, (max(left, 0.0), max(top, 0.0), min(width - left, width), min(height - top, height))
+
+
+def _inside(size: Size, target: Size, *, enlarge: bool = False) -> Size:
+    """The largest size of the same aspect inside `target`, at least one pixel a side."""
+    scale = min(target[0] / size[0], target[1] / size[1])
+    scale = scale if enlarge else min(scale, 1.0)
+    return max(1, min(target[0], round(size[0] * scale))), max(1, min(target[1], round(size[1] * scale)))
+
+
+def _gapped(size: Size) -> Size:
+    return int(size[0] * REDUCING_GAP), int(size[1] * REDUCING_GAP)

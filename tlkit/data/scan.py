@@ -1,0 +1,234 @@
+"""Which images there are: walk, sniff, hash. Nothing is decoded here."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tlkit.core.errors import TlkitError, nearest, unknown_name
+from tlkit.core.manifest import UNLABELLED, Manifest, Problem
+from tlkit.core.splits import SPLITS, UNASSIGNED
+from tlkit.core.story import Silence, Story
+from tlkit.data.contents import Contents, read_contents
+from tlkit.data.groups import group_column, group_pattern, match_groups
+from tlkit.data.layout import LOOSE, Layout, read_layout
+from tlkit.data.manifest_file import SUFFIXES, Listing, read_listing
+from tlkit.data.walk import Tree, walk
+
+_SILENCE = Silence()
+
+
+def scan(
+    images: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    group_by: str | None = None,
+    labelled: bool | None = True,
+    story: Story = _SILENCE,
+) -> Manifest:
+    """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
+
+    Rows are sorted by path in a folder and keep the order of a manifest file. Content decides what
+    is an image, not its name; whether it can be decoded is found out later.
+
+    Args:
+        images: a folder, or a .csv, .tsv or .parquet file with columns `path,label[,split][,group]`.
+        classes: class names in index order. Defaults to folder names sorted by code point, as Keras does.
+        group_by: what must not straddle splits: a column of the manifest file, or a regular
+            expression on the relative path whose first group names it.
+        labelled: True needs classes; False takes every image below the folder with label -1; None
+            takes classes where the folders or the file name them.
+        story: hears the progress and what was noticed.
+
+    Raises:
+        TlkitError: nothing there, no classes, an empty class folder, a class that train lacks, ...
+    """
+    source = Path(images).expanduser().absolute()
+    if source.is_dir():
+        manifest = _scan_folder(source, classes, group_by, labelled, story)
+    elif source.suffix.lower() in SUFFIXES and source.is_file():
+        manifest = _scan_file(source, classes, group_by, labelled, story)
+    else:
+        raise _no_source(source)
+    _tell(manifest, story)
+    return manifest
+
+
+def _scan_folder(
+    root: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, story: Story
+) -> Manifest:
+    pattern = group_pattern(group_by) if group_by else None
+    tree = walk(root)
+    flat = labelled is False or (labelled is None and not tree.folders)
+    layout = _unlabelled(tree) if flat else read_layout(tree, str(root))
+    names = layout.classes if flat else _class_names(layout.classes, classes, "class folder")
+    contents = read_contents(root, layout.files, story)
+    labels, given = layout.labels[contents.images], layout.given[contents.images]
+    paths = [layout.files[i] for i in contents.images.tolist()]
+    _refuse_none(str(root), paths, contents)
+    _refuse_empty(layout, labels, given, contents)
+    if layout.beside:
+        story.say(f"Left out, beside the folders of splits: {', '.join(layout.beside)}.")
+    loose = [Problem(paths[i], "lies in no class folder") for i in np.flatnonzero(labels == LOOSE).tolist()]
+    manifest = Manifest(
+        root=root,
+        classes=names,
+        paths=paths,
+        labels=_renumbered(labels, layout.classes, names),
+        sha256=contents.sha256,
+        sizes=contents.sizes,
+        given=given,
+        set_aside=(*tree.loops, *contents.problems),
+        ignored=tree.ignored + contents.ignored,
+    )
+    manifest = manifest.without(loose) if loose else manifest
+    return manifest if pattern is None else replace(manifest, groups=match_groups(pattern, manifest.paths))
+
+
+def _scan_file(
+    file: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, story: Story
+) -> Manifest:
+    listing = read_listing(file, labelled=bool(labelled))
+    names: tuple[str, ...] = ()
+    labels = np.full(len(listing.paths), UNLABELLED, dtype=np.int32)
+    if labelled is not False and listing.labels is not None:
+        names = _class_names(tuple(sorted(set(listing.labels) - {""})), classes, "label")
+        _refuse_untrained(file, listing.labels, listing.given)
+        codes = {name: code for code, name in enumerate(names)} | {"": UNLABELLED}
+        labels = np.array([codes[name] for name in listing.labels], dtype=np.int32)
+    groups = _listed_groups(listing, group_by)
+    contents = read_contents(file.parent, listing.paths, story, all_meant=True)
+    kept = contents.images.tolist()
+    _refuse_none(str(file), kept, contents)
+    manifest = Manifest(
+        root=file.parent,
+        classes=names,
+        paths=[listing.paths[i] for i in kept],
+        labels=labels[contents.images],
+        sha256=contents.sha256,
+        sizes=contents.sizes,
+        given=listing.given[contents.images],
+        groups=None if groups is None else [groups[i] for i in kept],
+        extra={name: [column[i] for i in kept] for name, column in listing.columns.items()},
+        set_aside=contents.problems,
+    )
+    for name, count in zip(names, manifest.class_counts().tolist(), strict=True):
+        if not count:
+            raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", _first(contents.problems))
+    return manifest
+
+
+def _listed_groups(listing: Listing, group_by: str | None) -> list[str] | None:
+    """Groups from a column or a pattern; the column leaves the extra ones."""
+    column = group_column(group_by, list(listing.columns))
+    if column is not None:
+        groups = listing.columns.pop(column)
+        return groups if any(groups) else None
+    return match_groups(group_pattern(group_by, list(listing.columns)), listing.paths) if group_by else None
+
+
+def _unlabelled(tree: Tree) -> Layout:
+    """Every file, whatever folder it lies in, without a class."""
+    n = len(tree.files)
+    return Layout(
+        classes=(),
+        files=tree.files,
+        labels=np.full(n, UNLABELLED, dtype=np.int32),
+        given=np.full(n, UNASSIGNED, dtype=np.int8),
+        class_folders={},
+    )
+
+
+def _class_names(found: tuple[str, ...], asked: Sequence[str] | None, kind: str) -> tuple[str, ...]:
+    """The classes in index order: as found, or as asked for when those are the same names."""
+    if asked is None:
+        return found
+    if len(set(asked)) < len(asked):
+        twice = next(name for name in asked if list(asked).count(name) > 1)
+        raise TlkitError(f"--classes names {twice!r} twice.", "name every class once.")
+    for name in asked:
+        if name not in found:
+            raise unknown_name(f"a {kind} here", name, found)
+    missing = [name for name in found if name not in asked]
+    if missing:
+        raise TlkitError(
+            f"--classes leaves out the {kind} {missing[0]!r}.", f"name every class: {','.join([*asked, *missing])}."
+        )
+    return tuple(asked)
+
+
+def _renumbered(labels: np.ndarray, found: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
+    """Labels as indices into `names` instead of `found`; negative ones stay."""
+    if found == names:
+        return labels
+    table = np.array([names.index(name) for name in found], dtype=np.int32)
+    return np.where(labels >= 0, table[labels], labels).astype(np.int32)
+
+
+def _refuse_none(source: str, kept: Sequence[object], contents: Contents) -> None:
+    if not kept:
+        raise TlkitError(f"{source!r} holds no image.", _first(contents.problems))
+
+
+def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, contents: Contents) -> None:
+    """Every class folder must hold an image."""
+    filled = set(zip(labels.tolist(), given.tolist(), strict=True))
+    for folder, place in layout.class_folders.items():
+        if place not in filled:
+            bad = [problem for problem in contents.problems if problem.path.startswith(f"{folder}/")]
+            raise TlkitError(
+                f"the class folder {folder!r} holds no image.",
+                _first(bad) if bad else "put images of the class into it, or remove it.",
+            )
+
+
+def _refuse_untrained(file: Path, labels: Sequence[str], given: np.ndarray) -> None:
+    """A class that only val or test knows cannot be learned; rows without a split may train."""
+    if not (given == SPLITS.index("train")).any():
+        return
+    trained = {label for label, code in zip(labels, given.tolist(), strict=True) if code <= SPLITS.index("train")}
+    unknown = sorted(set(labels) - trained)
+    if unknown:
+        raise TlkitError(
+            f"{str(file)!r} has no training row of class {unknown[0]!r}, only rows of other splits.",
+            "a model cannot learn a class without training images: correct the label, or remove those rows.",
+        )
+
+
+def _tell(manifest: Manifest, story: Story) -> None:
+    """Say what a user would not expect."""
+    for code, split in enumerate(SPLITS):
+        rows = manifest.labels[manifest.given == code]
+        lacking = set(range(len(manifest.classes))) - set(np.unique(rows).tolist()) if len(rows) else set()
+        if lacking:
+            names = ", ".join(manifest.classes[label] for label in sorted(lacking)[:5])
+            story.say(f"{split} has no image of {len(lacking)} classes: {names}{' ...' if len(lacking) > 5 else ''}.")
+    if manifest.set_aside:
+        first = manifest.set_aside[0]
+        story.say(f"Set aside {len(manifest.set_aside)} files, first {first.path!r}, which {first.reason}.")
+    if manifest.ignored:
+        story.detail(f"Left out {manifest.ignored} files that are no images.")
+
+
+def _first(problems: Sequence[Problem]) -> str:
+    """The remedy, with the first file that was set aside as the example."""
+    if not problems:
+        return "give a folder of images, or a CSV file with columns path,label."
+    count = f"{len(problems)} files were" if len(problems) > 1 else "one file was"
+    return f"{count} set aside, first {problems[0].path!r}, which {problems[0].reason}."
+
+
+def _no_source(source: Path) -> TlkitError:
+    """The error for a source that is missing or no listing."""
+    if source.exists():
+        return TlkitError(
+            f"{str(source)!r} is neither a folder nor a manifest file.",
+            f"give a folder of images, or a file ending in {', '.join(SUFFIXES)} with columns path,label.",
+        )
+    siblings = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
+    guess = nearest(source.name, siblings)
+    return TlkitError(
+        f"{str(source)!r} does not exist.",
+        f"did you mean {str(source.with_name(guess))!r}?" if guess else "give a folder of images.",
+    )
