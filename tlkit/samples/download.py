@@ -19,6 +19,7 @@ from tlkit.core.story import Story
 from tlkit.samples.recipes import RemoteFile
 
 CHUNK = 1 << 16
+_CHANGED = "it was thrown away. Try again; if it happens twice, the publisher has changed the file."
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # worth another try, says HTTP
 
 
@@ -54,7 +55,7 @@ def download(remote: RemoteFile, target: Path, story: Story, patience: Patience 
         TlkitError: no address gives the file, or what it gives is not the file.
     """
     if target.exists():
-        _verify(remote, target, f"the file at {str(target)!r}")
+        _verify(remote, target, f"the file at {str(target)!r}", "delete it, then run the same command again.")
         return
     part = target.with_name(target.name + ".part")
     reasons = []
@@ -65,7 +66,11 @@ def download(remote: RemoteFile, target: Path, story: Story, patience: Patience 
         except _Refused as error:
             reasons.append(f"{host} {error}")
             continue
-        _verify(remote, part, f"what {host} sent")
+        try:
+            _verify(remote, part, f"what {host} sent", _CHANGED)
+        except TlkitError:
+            part.unlink()
+            raise
         part.replace(target)
         return
     kept = (
@@ -169,22 +174,15 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _verify(remote: RemoteFile, path: Path, what: str) -> None:
-    """Raise, and throw the file away, unless size and sum are those of the recipe."""
+def _verify(remote: RemoteFile, path: Path, what: str, remedy: str) -> None:
+    """Raise unless size and sum are those of the recipe."""
     size = path.stat().st_size
     if size != remote.bytes:
-        path.unlink()
-        raise TlkitError(f"{what} has {size:,} bytes, {remote.name} has {remote.bytes:,}.", "download it again.")
+        raise TlkitError(f"{what} has {size:,} bytes, {remote.name} has {remote.bytes:,}.", remedy)
     for kind, wanted in (("sha256", remote.sha256), ("md5", "" if remote.sha256 else remote.md5)):
-        if not wanted:
-            continue
-        found = sha256_file(path) if kind == "sha256" else _md5_file(path)
+        found = (sha256_file(path) if kind == "sha256" else _md5_file(path)) if wanted else ""
         if found != wanted:
-            path.unlink()
-            raise TlkitError(
-                f"{what} is not {remote.name}: its {kind} is {found}, the recipe says {wanted}.",
-                "it was thrown away. Try again; if it happens twice, the publisher has changed the file.",
-            )
+            raise TlkitError(f"{what} is not {remote.name}: its {kind} is {found}, the recipe says {wanted}.", remedy)
 
 
 def _md5_file(path: Path) -> str:
