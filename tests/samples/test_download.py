@@ -54,7 +54,7 @@ def test_a_part_that_the_server_does_not_know_is_thrown_away(get, tmp_path):
 
 def test_a_part_with_other_content_is_noticed_by_the_sum_and_thrown_away(get, tmp_path):
     (tmp_path / "a.bin.part").write_bytes(b"z" * 100_000)
-    with pytest.raises(TlkitError, match=r"is not a\.bin: its sha256 is"):
+    with pytest.raises(TlkitError, match="sends another file: its sha256 is"):
         get("ok")
     assert list(tmp_path.iterdir()) == []
 
@@ -65,9 +65,8 @@ def test_a_busy_server_is_asked_again(get, server):
 
 
 def test_wrong_content_is_refused_and_thrown_away(get, tmp_path):
-    with pytest.raises(TlkitError, match=r"its sha256 is .*, the recipe says") as error:
+    with pytest.raises(TlkitError, match=r"sends another file: its sha256 is .*, the recipe says"):
         get("lies")
-    assert "thrown away" in error.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,7 +106,7 @@ def test_a_range_that_was_not_asked_for_is_refused(get, tmp_path):
 
 
 def test_the_next_address_is_tried(get):
-    assert get("404", "ok") == CONTENT
+    assert get("404", "lies", "ok") == CONTENT
 
 
 def test_no_network_is_one_error_with_the_ways_out(tmp_path):
@@ -129,7 +128,7 @@ def test_a_file_brought_by_hand_needs_no_network_but_is_checked(tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     download(remote("http://nowhere.invalid/a.bin", CONTENT), tmp_path / "a.bin", Silence(), HASTE)
     (tmp_path / "a.bin").write_bytes(CONTENT[1:])
-    with pytest.raises(TlkitError, match=r"has 299,999 bytes, a\.bin has 300,000") as error:
+    with pytest.raises(TlkitError, match=r"is not a\.bin: it has 299,999 bytes, the recipe says 300,000") as error:
         download(remote("http://nowhere.invalid/a.bin", CONTENT), tmp_path / "a.bin", Silence(), HASTE)
     assert error.value.hint == "delete it, then run the same command again."
     assert (tmp_path / "a.bin").exists()  # somebody brought it here: it is not ours to delete

@@ -19,7 +19,6 @@ from tlkit.core.story import Story
 from tlkit.samples.recipes import RemoteFile
 
 CHUNK = 1 << 16
-_CHANGED = "it was thrown away. Try again; if it happens twice, the publisher has changed the file."
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # worth another try, says HTTP
 
 
@@ -55,7 +54,10 @@ def download(remote: RemoteFile, target: Path, story: Story, patience: Patience 
         TlkitError: no address gives the file, or what it gives is not the file.
     """
     if target.exists():
-        _verify(remote, target, f"the file at {str(target)!r}", "delete it, then run the same command again.")
+        if wrong := _mismatch(remote, target):
+            raise TlkitError(
+                f"{str(target)!r} is not {remote.name}: {wrong}.", "delete it, then run the same command again."
+            )
         return
     part = target.with_name(target.name + ".part")
     reasons = []
@@ -66,22 +68,16 @@ def download(remote: RemoteFile, target: Path, story: Story, patience: Patience 
         except _Refused as error:
             reasons.append(f"{host} {error}")
             continue
-        try:
-            _verify(remote, part, f"what {host} sent", _CHANGED)
-        except TlkitError:
-            part.unlink()
-            raise
-        part.replace(target)
-        return
-    kept = (
-        f"{part.stat().st_size:,} of {remote.bytes:,} bytes are kept; the same command goes on from there. "
-        if part.exists()
-        else ""
-    )
+        if not (wrong := _mismatch(remote, part)):
+            part.replace(target)
+            return
+        part.unlink()
+        reasons.append(f"{host} sends another file: {wrong}")
+    kept = f"{_size(part):,} of {remote.bytes:,} bytes are kept; the same command goes on from there. "
     raise TlkitError(
         f"{remote.name} cannot be downloaded: {'; '.join(reasons)}.",
-        f"{kept}Check the network (HTTPS_PROXY is honoured), or save {remote.urls[0]} as {str(target)!r} "
-        "from another machine and run the same command again.",
+        f"{kept if part.exists() else ''}Check the network (HTTPS_PROXY is honoured), or save {remote.urls[0]} "
+        f"as {str(target)!r} from another machine and run the same command again.",
     )
 
 
@@ -174,15 +170,15 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _verify(remote: RemoteFile, path: Path, what: str, remedy: str) -> None:
-    """Raise unless size and sum are those of the recipe."""
-    size = path.stat().st_size
-    if size != remote.bytes:
-        raise TlkitError(f"{what} has {size:,} bytes, {remote.name} has {remote.bytes:,}.", remedy)
+def _mismatch(remote: RemoteFile, path: Path) -> str:
+    """What about a file is not as the recipe says; "" when nothing is."""
+    if _size(path) != remote.bytes:
+        return f"it has {_size(path):,} bytes, the recipe says {remote.bytes:,}"
     for kind, wanted in (("sha256", remote.sha256), ("md5", "" if remote.sha256 else remote.md5)):
         found = (sha256_file(path) if kind == "sha256" else _md5_file(path)) if wanted else ""
         if found != wanted:
-            raise TlkitError(f"{what} is not {remote.name}: its {kind} is {found}, the recipe says {wanted}.", remedy)
+            return f"its {kind} is {found}, the recipe says {wanted}"
+    return ""
 
 
 def _md5_file(path: Path) -> str:
