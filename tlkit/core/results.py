@@ -49,6 +49,30 @@ class ConfusedPair:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """Top-label confidence against accuracy in bins of equal width.
+
+    Args:
+        edges: float64 (bins + 1,), from 0 to 1; a bin holds its upper edge, the first one both.
+        count: int64 (bins,), images in each.
+        confidence: float64 (bins,), mean confidence in each, NaN where empty.
+        accuracy: float64 (bins,), share correct in each, NaN where empty.
+    """
+
+    edges: np.ndarray
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean gap between confidence and accuracy, weighted by images (Naeini et al. 2015); 0..1."""
+        filled = self.count > 0
+        gaps = np.abs(self.confidence[filled] - self.accuracy[filled])
+        return float((gaps * self.count[filled]).sum() / self.count.sum())
+
+
+@dataclass(frozen=True)
 class SplitResult:
     """Everything measured on one split.
 
@@ -59,6 +83,7 @@ class SplitResult:
         confusion: int64 (K, K), rows truth, columns prediction, in class order.
         classes: per class.
         confused: off-diagonal cells, most frequent first.
+        reliability: confidence against accuracy, None where the outputs are no probabilities.
     """
 
     split: str
@@ -67,6 +92,7 @@ class SplitResult:
     confusion: np.ndarray
     classes: tuple[ClassResult, ...]
     confused: tuple[ConfusedPair, ...]
+    reliability: Reliability | None = None
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,13 @@
 """Whether a probability means what it says, and the one number that repairs it."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
+from tlkit.core.results import Reliability
+
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # beyond these the fit says more about too few images than about the network
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Top-label confidence against accuracy in bins of equal width.
-
-    Args:
-        edges: float64 (bins + 1,), from 0 to 1; a bin holds its upper edge, the first one both.
-        count: int64 (bins,), images in each.
-        confidence: float64 (bins,), mean confidence in each, NaN where empty.
-        accuracy: float64 (bins,), share correct in each, NaN where empty.
-    """
-
-    edges: np.ndarray
-    count: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-
-    @property
-    def expected_calibration_error(self) -> float:
-        """Mean gap between confidence and accuracy, weighted by images (Naeini et al. 2015); 0..1."""
-        filled = self.count > 0
-        gaps = np.abs(self.confidence[filled] - self.accuracy[filled])
-        return float((gaps * self.count[filled]).sum() / self.count.sum())
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:

@@ -57,8 +57,11 @@ def _measure(split: str, rows: Predictions, top_k: int) -> SplitResult:
     labels, predicted, classes = rows.labels.astype(np.int64), rows.predicted, len(rows.classes)
     confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
     per_class = _per_class(rows.classes, labels, predicted, confusion)
+    probabilities = rows.probabilities if np.isfinite(rows.logits).all() else None
+    bins = None if probabilities is None else reliability(probabilities.max(axis=1), predicted == labels)
     metrics = _counted(labels, rows.logits, predicted, top_k) | _from_confusion(labels, predicted, confusion, per_class)
-    metrics |= _from_probabilities(labels, predicted, rows)
+    metrics |= _from_probabilities(labels, probabilities)
+    metrics["expected_calibration_error"] = Metric(bins.expected_calibration_error if bins else None, len(rows))
     return SplitResult(
         split=split,
         n=len(rows),
@@ -66,6 +69,7 @@ def _measure(split: str, rows: Predictions, top_k: int) -> SplitResult:
         confusion=confusion,
         classes=per_class,
         confused=_confused(rows.classes, confusion),
+        reliability=bins,
     )
 
 
@@ -103,24 +107,20 @@ def _from_confusion(
     return {name: _metric(value, n, intervals[name]) for name, value in values.items()}
 
 
-def _from_probabilities(labels: np.ndarray, predicted: np.ndarray, rows: Predictions) -> dict[str, Metric]:
-    """Log loss, ROC-AUC, Brier and calibration error."""
-    n, classes = rows.logits.shape
-    if not np.isfinite(rows.logits).all():
-        return dict.fromkeys(("log_loss", "roc_auc", "brier", "expected_calibration_error"), Metric(None, n))
-    probabilities = rows.probabilities
+def _from_probabilities(labels: np.ndarray, probabilities: np.ndarray | None) -> dict[str, Metric]:
+    """Log loss, ROC-AUC and Brier score; undefined without probabilities (n, K)."""
+    n = len(labels)
+    if probabilities is None:
+        return dict.fromkeys(("log_loss", "roc_auc", "brier"), Metric(None, n))
     of_truth = probabilities[np.arange(n), labels]
     loss = -np.log(np.maximum(of_truth, _SMALLEST))
     # Sum over classes of (p - truth)^2 without the (n, K) table of truths.
-    brier = ((probabilities**2).sum(axis=1) - of_truth**2 + (1 - of_truth) ** 2) / (2 if classes == 2 else 1)
-    confidence = probabilities[np.arange(n), predicted]
+    squared = (probabilities**2).sum(axis=1) - of_truth**2 + (1 - of_truth) ** 2
+    brier = squared / 2 if probabilities.shape[1] == 2 else squared
     return {
         "log_loss": _metric(float(loss.mean()), n, mean_interval(loss)),
         "roc_auc": _macro_roc_auc(labels, probabilities),
         "brier": _metric(float(brier.mean()), n, mean_interval(brier)),
-        "expected_calibration_error": Metric(
-            reliability(confidence, predicted == labels).expected_calibration_error, n
-        ),
     }
 
 
