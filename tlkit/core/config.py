@@ -195,12 +195,25 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions):
 class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, HeadOptions, TrainingOptions):
     """`tlkit finetune`: a folder of images to a run folder with a classifier and a report."""
 
-    images: str = argument(
-        "Folder of images (class per folder, or train/val/test with classes inside), or a CSV/Parquet manifest."
+    images: str | None = argument(
+        "Folder of images (class per folder, or train/val/test with classes inside), or a CSV/Parquet manifest.",
+        optional=True,
+    )
+    resume: str | None = option(
+        None, "Go on with the unfinished run in this folder; its options are its own.", group="Output"
     )
     out: str = option("run", "The run folder to write.", group="Output")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
     dry_run: bool = option(False, "Print the plan and stop.", group="Output")
+
+    def check(self) -> None:
+        """Either images or a run to resume."""
+        super().check()
+        if (self.images is None) == (self.resume is None):
+            raise TlkitError(
+                "give either IMAGES or --resume RUN.",
+                "`tlkit finetune images --out run` starts, `tlkit finetune --resume run` goes on.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,9 +28,10 @@ def option(
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high, "group": group})
 
 
-def argument(help: str) -> Any:
-    """A required field, positional on the command line."""
-    return field(metadata={"help": help, "argument": True})
+def argument(help: str, *, optional: bool = False) -> Any:
+    """A field that is positional on the command line; required unless `optional`, then None."""
+    metadata = {"help": help, "argument": True}
+    return field(default=None, metadata=metadata) if optional else field(metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)

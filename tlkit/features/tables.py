@@ -1,0 +1,130 @@
+"""Features to a file: CSV, Parquet or NPZ, streamed in the order of the manifest."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tlkit.core import catalog
+from tlkit.core.atomic import replacing
+from tlkit.core.errors import TlkitError
+from tlkit.core.manifest import Manifest
+from tlkit.core.splits import Splits
+
+if TYPE_CHECKING:
+    import pyarrow
+
+CHUNK_BYTES = 16 * 2**20  # of features in memory at a time
+
+
+def table_format(out: Path) -> str:
+    """The format that a file name asks for.
+
+    Raises:
+        TlkitError: when its suffix is none of ours.
+    """
+    name = out.suffix.lower().lstrip(".")
+    if name not in catalog.FEATURE_FORMATS:
+        raise TlkitError(
+            f"--out {str(out)!r} ends in {out.suffix or 'no suffix'!r}, which is no table format.",
+            "end it in .csv, .parquet or .npz.",
+        )
+    return name
+
+
+def column_names(width: int) -> list[str]:
+    """`f0000` ... in as many digits as it takes, at least four, so that they sort."""
+    digits = max(4, len(str(width - 1)))
+    return [f"f{number:0{digits}d}" for number in range(width)]
+
+
+def write_table(
+    out: Path, manifest: Manifest, splits: Splits, read: Callable[[np.ndarray], np.ndarray], width: int
+) -> None:
+    """Columns path, label, split, then one float32 for each feature; whole or not at all.
+
+    Args:
+        out: where; the suffix chooses the format.
+        manifest: the rows, in order.
+        splits: of the rows.
+        read: indices (n,) -> float32 (n, width).
+        width: number of features.
+    """
+    writers = {"csv": _write_csv, "parquet": _write_parquet, "npz": _write_npz}
+    with replacing(out) as temporary:
+        writers[table_format(out)](temporary, manifest, splits, read, width)
+
+
+def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
+    rows = max(1, CHUNK_BYTES // (4 * width))
+    for start in range(0, count, rows):
+        yield np.arange(start, min(start + rows, count))
+
+
+def _batch(manifest: Manifest, splits: list[str], rows: np.ndarray, values: np.ndarray) -> "pyarrow.RecordBatch":
+    import pyarrow
+
+    # Names that are not valid Unicode (a Linux file name may hold any bytes) are escaped as \xNN.
+    text = {
+        "path": [_readable(manifest.paths[i]) for i in rows],
+        "label": [_readable(manifest.label_name(i)) for i in rows],
+        "split": [splits[i] for i in rows],
+    }
+    columns = [pyarrow.array(column, pyarrow.string()) for column in text.values()]
+    columns += [pyarrow.array(np.ascontiguousarray(values[:, i])) for i in range(values.shape[1])]
+    return pyarrow.RecordBatch.from_arrays(columns, [*text, *column_names(values.shape[1])])
+
+
+def _readable(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _schema(width: int) -> "pyarrow.Schema":
+    import pyarrow
+
+    text = [(name, pyarrow.string()) for name in ("path", "label", "split")]
+    return pyarrow.schema(text + [(name, pyarrow.float32()) for name in column_names(width)])
+
+
+def _write_csv(path: Path, manifest: Manifest, splits: Splits, read: Callable, width: int) -> None:
+    """Floats are written in the fewest digits that give the same float32 back."""
+    import pyarrow.csv
+
+    names = splits.names()
+    options = pyarrow.csv.WriteOptions(quoting_style="needed")
+    with path.open("wb") as file, pyarrow.csv.CSVWriter(file, _schema(width), write_options=options) as writer:
+        for rows in _chunks(len(manifest), width):
+            writer.write(_batch(manifest, names, rows, read(rows)))
+
+
+def _write_parquet(path: Path, manifest: Manifest, splits: Splits, read: Callable, width: int) -> None:
+    import pyarrow.parquet
+
+    names = splits.names()
+    with pyarrow.parquet.ParquetWriter(path, _schema(width)) as writer:
+        for rows in _chunks(len(manifest), width):
+            writer.write(_batch(manifest, names, rows, read(rows)))
+
+
+def _write_npz(path: Path, manifest: Manifest, splits: Splits, read: Callable, width: int) -> None:
+    """Arrays `features` (N, width), `path`, `label`, `split`, `classes`; loads with allow_pickle=False."""
+    import zipfile
+
+    from numpy.lib import format as npy
+
+    text = {
+        "path": [_readable(path) for path in manifest.paths],
+        "label": [_readable(manifest.label_name(i)) for i in range(len(manifest))],
+        "split": splits.names(),
+        "classes": [_readable(name) for name in manifest.classes],
+    }
+    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(manifest), width)}
+            npy.write_array_header_1_0(member, header)
+            for rows in _chunks(len(manifest), width):
+                member.write(np.ascontiguousarray(read(rows), "<f4").tobytes())
+        for name, column in text.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                npy.write_array(member, np.array(column, dtype=np.str_), allow_pickle=False)

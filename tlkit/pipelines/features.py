@@ -1,0 +1,154 @@
+"""`tlkit features`: images in, a table of features out.
+
+tlkit features images --backbone resnet50 --out features.csv
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit import runtime
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.core.atomic import write_json
+from tlkit.core.config import FeaturesConfig
+from tlkit.core.errors import TlkitError, unknown_name
+from tlkit.core.input_contract import InputContract
+from tlkit.core.manifest import Manifest
+from tlkit.core.run_dir import refuse_occupied
+from tlkit.core.story import Silence, Story
+from tlkit.data.problems import set_aside
+from tlkit.data.scan import scan
+from tlkit.data.split import split
+from tlkit.features.extract import Extraction, Network, extract
+from tlkit.features.reduce import Components, fit_components, parse_reduction
+from tlkit.features.store import StoredFeatures
+from tlkit.features.tables import table_format, write_table
+from tlkit.heads.build import pool
+
+SIDECAR_FORMAT = 1
+
+
+def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
+    """Write the table and its sidecar `OUT.json`; nothing that the store holds is computed again.
+
+    Returns:
+        `images`, `set_aside`, `out`, `sidecar`, `features` (columns), `computed`, `seconds`.
+
+    Raises:
+        TlkitError: wrong options, no usable image, missing weights, occupied `out`.
+    """
+    story, out = story or Silence(), Path(config.out)
+    table_format(out)
+    components = parse_reduction(config.reduce) if config.reduce else None
+    refuse_occupied(out, overwrite=config.overwrite)
+    runtime.seed_everything(config.seed)
+
+    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, labelled=None, story=story)
+    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
+    height, width = backbone.image_size
+    contract = InputContract(height=height, width=width, fit=config.fit)
+    story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {backbone.name} at {height}x{width}")
+
+    network = feature_network(backbone, config.layer, config.pool)
+    extraction = extract(network, manifest, contract, batch_size=config.batch_size, story=story)
+    story.say(told(extraction, manifest))
+    manifest = set_aside(manifest, extraction.problems, config.on_bad)
+    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+
+    stored = extraction.features[network.outputs[0], 0].present()
+    width_before = int(np.prod(stored.shape[1:]))
+    reduction = None
+    if components:
+        reduction = fit_components(lambda rows: flat(stored, rows), splits.indices("train"), components, config.seed)
+        story.say(f"{width_before} features reduced to {components}, {reduction.explained:.1%} of their variance")
+    features = components or width_before
+    write_table(out, manifest, splits, lambda rows: reduced(stored, rows, reduction), features)
+    sidecar = out.with_name(out.name + ".json")
+    write_json(sidecar, describe(config, backbone, contract, manifest, network, features, reduction))
+    story.say(f"{out}: {len(manifest)} rows x {features} features; split {splits.rule}")
+    return {
+        "images": len(manifest),
+        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "out": str(out),
+        "sidecar": str(sidecar),
+        "features": features,
+        "computed": extraction.passes,
+        "seconds": round(extraction.seconds, 3),
+    }
+
+
+def feature_network(backbone: Backbone, layer: str | None, pooling: str) -> Network:
+    """The backbone up to a layer, pooled.
+
+    Raises:
+        TlkitError: when the layer does not exist or its output is neither a grid nor a vector.
+    """
+    names = [found.name for found in backbone.model.layers]
+    if layer is not None and layer not in names:
+        raise unknown_name(f"a layer of {backbone.name}", layer, names)
+    name = layer or names[-1]
+    output = backbone.model.get_layer(name).output
+    if len(output.shape) not in (2, 4):
+        raise TlkitError(
+            f"--layer {name} gives {tuple(output.shape)}, expected a grid (B, h, w, C) or vectors (B, C).",
+            "choose a convolution, an activation or a pooling layer.",
+        )
+    pooled = pooling != "none" and len(output.shape) == 4
+    if pooled:
+        output = pool(output, pooling)
+    return Network(
+        keras.Model(backbone.model.input, output),
+        (f"{name}:{pooling}" if pooled else name,),
+        backbone.weights_sha256,
+    )
+
+
+def told(extraction: Extraction, manifest: Manifest) -> str:
+    """One sentence on what extraction took."""
+    if not extraction.passes:
+        return f"features of {extraction.stored} images were in the store; nothing was computed"
+    rate = extraction.passes / max(extraction.seconds, 1e-9)
+    known = f", {extraction.stored} were in the store" if extraction.stored else ""
+    return f"extracted {extraction.passes} images in {extraction.seconds:.1f} s ({rate:.0f}/s{known}); engine {extraction.engine}"
+
+
+def flat(stored: StoredFeatures, rows: np.ndarray) -> np.ndarray:
+    """float32 (n, C): rows of the store, grids flattened row by row, channels last."""
+    return stored[rows].reshape(len(rows), -1)
+
+
+def reduced(stored: StoredFeatures, rows: np.ndarray, reduction: Components | None) -> np.ndarray:
+    """The rows as they go into the table."""
+    return flat(stored, rows) if reduction is None else reduction.apply(flat(stored, rows))
+
+
+def describe(
+    config: FeaturesConfig,
+    backbone: Backbone,
+    contract: InputContract,
+    manifest: Manifest,
+    network: Network,
+    features: int,
+    reduction: Components | None,
+) -> dict[str, Any]:
+    """What the columns are: enough to compute them again."""
+    return {
+        "format": SIDECAR_FORMAT,
+        "backbone": backbone.name,
+        "weights": backbone.weights,
+        "weights_sha256": backbone.weights_sha256,
+        "preprocess": backbone.preprocess,
+        "input": contract.as_json(),
+        "output": network.outputs[0],
+        "pool": config.pool,
+        "features": features,
+        "reduce": reduction and {"method": "pca", "explained": reduction.explained, "fitted_on": reduction.rows},
+        "images": len(manifest),
+        "classes": list(manifest.classes),
+        "data_sha256": manifest.fingerprint(),
+        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "seed": config.seed,
+        "versions": runtime.versions(),
+    }

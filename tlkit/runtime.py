@@ -1,0 +1,70 @@
+"""The process: seeds, versions, hardware, and who may write."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from typing import Any
+
+import keras
+
+from tlkit import __version__
+
+PACKAGES = ("keras", "tensorflow", "jax", "numpy", "pillow", "scikit-learn", "pandas", "pyarrow")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and the backend; on one machine the same seed gives the same metrics."""
+    keras.utils.set_random_seed(seed)
+
+
+def cores() -> int:
+    """Processor cores this process may use (respects containers' CPU sets), at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Names of the accelerators that the backend sees; empty on a plain CPU."""
+    return [device for device in keras.distribution.list_devices() if not device.lower().startswith("cpu")]
+
+
+def versions() -> dict[str, str]:
+    """Version of tlkit, Python and each package that shapes results; absent packages are left out."""
+    found = {"tlkit": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, accelerators and backend, for the record of a run."""
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": cores(),
+        "accelerators": gpus(),
+        "backend": keras.backend.backend(),
+    }
+
+
+def is_chief() -> bool:
+    """Whether this process writes files: always, unless TF_CONFIG names it a worker other than the first.
+
+    In TensorFlow's convention worker 0 is the chief where no task is called `chief`.
+    """
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
+    return task.get("type", "chief") == "chief" or (task.get("type") == "worker" and task.get("index", 0) == 0)
+
+
+def command_line() -> str:
+    """The command that started this process, as a user would type it."""
+    import shlex
+    from pathlib import Path
+
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
