@@ -1,0 +1,151 @@
+"""The constructors of `keras.applications`, by name and variant, without their classifiers."""
+
+import ast
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from tlkit.backbones.graph import is_flat, replay
+from tlkit.backbones.nano import build_nano
+from tlkit.backbones.preprocess import DEVIATION, preprocess
+from tlkit.core.catalog import BackboneRow
+from tlkit.core.errors import TlkitError, unknown_name
+from tlkit.core.seeds import seeded
+
+# Arguments of the constructors that are tlkit's to set, or that only concern the classifier left out.
+RESERVED = {
+    *("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation", "name"),
+    *("classes_num", "dropout", "dropout_rate", "default_size", "include_preprocessing", "weights_name", "kwargs"),
+}
+
+
+def constructor(row: BackboneRow) -> Any:
+    """The function of `keras.applications` behind a row of the catalogue."""
+    found = getattr(keras.applications, row.attribute, None)
+    if found is None:
+        raise TlkitError(
+            f"Keras {keras.__version__} has no {row.attribute}.", "upgrade Keras, or choose another backbone."
+        )
+    return found
+
+
+def parse_variants(row: BackboneRow, spec: str) -> dict[str, Any]:
+    """The part after the colon as arguments of the constructor: `mobilenetv2:alpha=0.35` gives `{"alpha": 0.35}`.
+
+    Raises:
+        TlkitError: for a name that the constructor does not take (with the nearest) or a value of another type.
+    """
+    _, _, text = spec.partition(":")
+    known = _known_variants(row)
+    variants: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if name not in known:
+            takes = ", ".join(f"{key}={default}" for key, default in known.items())
+            raise unknown_name(
+                f"a variant of {row.name}", name, known, f"it takes {takes}." if takes else "it has no variants."
+            )
+        if not equals:
+            raise TlkitError(f"{spec!r} gives {name} no value.", f"write {row.name}:{name}={known[name]}.")
+        variants[name] = _value(row, name, value, known[name])
+    return variants
+
+
+def canonical_name(row: BackboneRow, variants: Mapping[str, Any]) -> str:
+    """One spelling for each choice: lower case, variants sorted, defaults left out."""
+    known = _known_variants(row)
+    parts = [f"{name}={value}" for name, value in sorted(variants.items()) if value != known[name]]
+    return f"{row.name}:{','.join(parts)}" if parts else row.name
+
+
+def check_size(row: BackboneRow, image_size: tuple[int, int]) -> None:
+    """Refuse a side below the network's minimum."""
+    if min(image_size) < row.minimum:
+        raise TlkitError(
+            f"an image size of {image_size[0]} by {image_size[1]} is too small for {row.name}, which needs {row.minimum}.",
+            f"give --image-size {row.minimum} or more ({row.image_size} is its native size), or choose another backbone.",
+        )
+
+
+def build_network(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int], seed: int) -> keras.Model:
+    """The network as Keras builds it, preprocessing in front, random weights: images -> grid.
+
+    Weight files of Keras match this graph; `flatten` then makes it one flat graph.
+
+    Args:
+        row: of the catalogue.
+        variants: arguments of the constructor.
+        image_size: height and width in pixels.
+        seed: of the random weights.
+
+    Raises:
+        TlkitError: when the constructor refuses a variant.
+    """
+    with seeded(seed):
+        if not row.attribute:
+            return build_nano(image_size)
+        images = keras.Input((*image_size, 3), dtype="float32", name="images")
+        try:
+            return constructor(row)(
+                include_top=False,
+                weights=None,
+                input_tensor=preprocess(images, row.preprocess),
+                input_shape=(*image_size, 3),
+                **variants,
+            )
+        except (ValueError, TypeError) as error:
+            raise TlkitError(
+                f"keras.applications.{row.attribute} refuses {dict(variants)}: {error}", "correct the variant."
+            ) from error
+
+
+def flatten(row: BackboneRow, network: keras.Model, name: str) -> keras.Model:
+    """The network as one flat functional graph with stable names, `images` to grid, weights kept."""
+    first_efficientnet = row.attribute.startswith("EfficientNetB")
+    if is_flat(network) and not first_efficientnet:
+        return keras.Model(network.inputs[0], network.outputs[0], name=name)
+    images = keras.Input(network.inputs[0].shape[1:], dtype="float32", name="images")
+    grid = replay(network, images, after=_divide_again if first_efficientnet else None)
+    return keras.Model(images, grid, name=name)
+
+
+def _divide_again(layer: Any, tensor: Any) -> Any:
+    """EfficientNet's ImageNet weights were trained with the deviation divided out twice.
+
+    Keras adds this layer when, and only when, it loads those weights itself (tensorflow#49930). Here it is always
+    there, so that the same file gives the same network however it arrives.
+    """
+    if not isinstance(layer, keras.layers.Normalization):
+        return tensor
+    return keras.layers.Rescaling([deviation**-0.5 for deviation in DEVIATION], name="preprocess_scale")(tensor)
+
+
+def _known_variants(row: BackboneRow) -> dict[str, Any]:
+    """Names and defaults of the constructor's own arguments, plain values only."""
+    if not row.attribute:
+        return {}
+    parameters = inspect.signature(constructor(row)).parameters.values()
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.name not in RESERVED and isinstance(parameter.default, (bool, int, float, str))
+    }
+
+
+def _value(row: BackboneRow, name: str, text: str, default: Any) -> Any:
+    """A variant's value in the type of its default."""
+    kind = type(default)
+    try:
+        value = text if kind is str else ast.literal_eval(text.title() if kind is bool else text)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if kind is not type(value):
+            raise ValueError
+    except (ValueError, SyntaxError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise TlkitError(
+            f"{name} of {row.name} is {text!r}, expected {wanted}.", f"write {row.name}:{name}={default}."
+        ) from None
+    return value

@@ -1,0 +1,209 @@
+"""Which layers form the last N blocks, and which of them learn.
+
+A *cut* is a layer through whose single output everything later depends: an articulation point of the graph. Between
+two neighbouring cuts lies either one layer (a *plain* step) or several in branches (a *branching* step, such as the
+body of a residual or inception block). `find_blocks` joins these steps into blocks:
+
+1. Names say what belongs together: `conv5_block1_add` and `conv5_block1_out` do, `conv5_block1_out` and
+   `conv5_block2_1_conv` do not (`_glued`).
+2. Steps without kernels (normalisation, activation, pooling, padding, dropout) go with the block before them.
+3. A branching step with kernels is a block of its own; plain steps with kernels at one resolution are one block.
+
+So VGG's blocks are its five stages, ResNet's its residual blocks, Inception's its `mixed` modules, DenseNet's its dense
+layers and transitions, MobileNetV2's and EfficientNet's their inverted-residual blocks. NASNet's cells each read the
+two before them, which leaves no cut inside: its cells are one block, between a stem and nothing.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+
+from tlkit.backbones.graph import calls, cuts, is_automatic
+from tlkit.core.errors import TlkitError
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring layers between two cuts.
+
+    Args:
+        name: what their names have in common, or the name of the last.
+        layers: layer names from input to output.
+        output: the layer whose output is the cut after this block.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    output: str
+
+
+@dataclass
+class _Step:
+    """Layers between two cuts, or several such stretches that belong together."""
+
+    layers: list[Any]
+    branching: bool
+    level: int | None  # how often the resolution was halved where its last kernel ends; None without kernels
+
+    def __add__(self, other: "_Step") -> "_Step":
+        level = self.level if other.level is None else other.level
+        return _Step(self.layers + other.layers, self.branching or other.branching, level)
+
+
+def find_blocks(model: keras.Model) -> tuple[Block, ...]:
+    """The blocks of a flat functional model, from input to output; every layer is in exactly one.
+
+    Args:
+        model: one input, layers only at its top level.
+    """
+    units: list[_Step] = []
+    for step in _steps(model):
+        if units and _glued(units[-1].layers, step.layers):
+            units[-1] += step
+        else:
+            units.append(step)
+    groups: list[_Step] = []
+    held: _Step | None = None  # padding belongs to the convolution after it
+    for position, unit in enumerate(units):
+        if unit.level is None and groups and _is_padding(unit) and position < len(units) - 1:
+            held = unit if held is None else held + unit
+            continue
+        joins = bool(groups) and _joins(groups[-1], unit)
+        unit, held = (unit if held is None else held + unit), None
+        if joins:
+            groups[-1] += unit
+        else:
+            groups.append(unit)
+    return _named(groups)
+
+
+def _steps(model: keras.Model) -> list[_Step]:
+    """The graph as stretches that each end at a cut."""
+    graph = calls(model)
+    height = graph[0].outputs[0].shape[1]
+    steps, start = [], 0
+    for end in cuts(graph, model.outputs):
+        stretch = graph[start : end + 1]
+        layers = list(dict.fromkeys(call.operation for call in stretch if isinstance(call.operation, keras.Layer)))
+        kernels = [call for call in stretch if _has_kernel(call.operation)]
+        level = _level(height, kernels[-1].outputs[0].shape) if kernels else None
+        steps.append(_Step(layers, branching=len(stretch) > 1 and bool(kernels), level=level))
+        start = end + 1
+    return steps
+
+
+def _level(height: int | None, shape: tuple[int | None, ...]) -> int:
+    """How often the resolution was halved; unpadded convolutions that lose a pixel or two do not count."""
+    return round(math.log2(height / shape[1])) if height and len(shape) == 4 and shape[1] else 0
+
+
+def _has_kernel(operation: Any) -> bool:
+    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
+
+
+def _is_padding(unit: _Step) -> bool:
+    return all(isinstance(layer, keras.layers.ZeroPadding2D) for layer in unit.layers)
+
+
+def _joins(group: _Step, unit: _Step) -> bool:
+    """Whether a unit continues the block before it."""
+    if unit.level is None or group.level is None:
+        return not (unit.branching and unit.level is not None)
+    return not unit.branching and not group.branching and unit.level == group.level
+
+
+def _glued(before: list[Any], after: list[Any]) -> bool:
+    """Whether the names on both sides of a cut say that they belong to one block.
+
+    They do when they share leading words with a number among them, unless what follows is the
+    next number: `block6a_activation` and `block6a_se_squeeze` are one block, `block5_conv1` and
+    `block5_conv2`, or `conv5_block1_out` and `conv5_block2_1_conv`, are siblings.
+    """
+    names = _telling_name(reversed(before)), _telling_name(after)
+    if names[0] is None or names[1] is None:
+        return False
+    left, right = (name.split("_") for name in names if name)
+    shared = len(_shared_words([left, right]))
+    if not any(character.isdigit() for word in left[:shared] for character in word):
+        return False
+    stems = [re.sub(r"\d+", "", words[shared]) if shared < len(words) else "" for words in (left, right)]
+    return stems[0] != stems[1]
+
+
+def _telling_name(layers: Iterable[Any]) -> str | None:
+    """The first name somebody gave, looking past activations and norms without one but not past kernels."""
+    for layer in layers:
+        if not is_automatic(layer):
+            return layer.name
+        if _has_kernel(layer):
+            return None
+    return None
+
+
+def _shared_words(names: list[list[str]]) -> list[str]:
+    """The words that all names begin with."""
+    columns = itertools.takewhile(lambda words: len(set(words)) == 1, zip(*names, strict=False))
+    return [words[0] for words in columns]
+
+
+def _named(groups: list[_Step]) -> tuple[Block, ...]:
+    """Blocks with unique names."""
+    blocks: list[Block] = []
+    taken: set[str] = set()
+    for group in groups:
+        names = tuple(layer.name for layer in group.layers)
+        own = [layer.name.split("_") for layer in group.layers if _has_kernel(layer) and not is_automatic(layer)]
+        stem = name = "_".join(_shared_words(own)) or names[-1]
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        taken.add(name)
+        blocks.append(Block(name, names, names[-1]))
+    return tuple(blocks)
+
+
+def set_trainable(
+    model: keras.Model,
+    blocks_that_learn: int | Literal["all"],
+    batchnorm: str = "frozen",
+    *,
+    blocks: tuple[Block, ...] | None = None,
+) -> None:
+    """Choose which backbone layers learn; compile afterwards, or nothing changes.
+
+    Works on a backbone, on a classifier that contains one and on the suffix after a cut: layers are
+    found by name, those of no block (a head's) are left as they are, and blocks whose layers are
+    not in the model are passed over.
+
+    Args:
+        model: flat functional model; changed in place.
+        blocks_that_learn: how many of the last blocks; 0 for none, "all" for every one.
+        batchnorm: "frozen" keeps statistics and scales of every BatchNorm layer, also in blocks that learn:
+            `training=False` would not (keras#20285), only `trainable = False` on each layer does. "train" lets
+            both move in blocks that learn.
+        blocks: of the backbone, from input to output; those of `model` itself unless given.
+
+    Raises:
+        TlkitError: more blocks than there are.
+    """
+    blocks = find_blocks(model) if blocks is None else blocks
+    count = len(blocks) if blocks_that_learn == "all" else blocks_that_learn
+    if not 0 <= count <= len(blocks):
+        raise TlkitError(
+            f"{count} blocks cannot learn: {model.name} has {len(blocks)}.",
+            f"give --blocks between 0 and {len(blocks)}; --stages all trains everything.",
+        )
+    learning = {name for block in blocks[len(blocks) - count :] for name in block.layers}
+    known = {name for block in blocks for name in block.layers}
+    if not model.trainable:
+        model.trainable = True
+    for layer in model.layers:
+        if layer.name in known:
+            frozen_norm = batchnorm == "frozen" and isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = layer.name in learning and not frozen_norm

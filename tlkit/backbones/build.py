@@ -1,0 +1,101 @@
+"""`build_backbone`: a name or a file in, a backbone out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from tlkit.backbones import applications, user_model
+from tlkit.backbones import weights as pretrained
+from tlkit.backbones.blocks import Block, find_blocks
+from tlkit.core.catalog import backbone_row
+from tlkit.core.errors import TlkitError
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A network without its classifier: images in, grid out.
+
+    Args:
+        name: catalogue name with its variants in one spelling, or the path of a user's file.
+        model: one flat functional graph; input `images` float32 (B, H, W, 3), RGB 0..255; output the grid.
+        image_size: (H, W).
+        preprocess: mode of the preprocessing inside; `identity` for user models.
+        weights: `imagenet`, `none` or the path they were read from.
+        weights_sha256: fingerprint of the values.
+        blocks: from input to output, covering every layer once.
+    """
+
+    name: str
+    model: keras.Model
+    image_size: tuple[int, int]
+    preprocess: str
+    weights: str
+    weights_sha256: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        """(h, w, C) of the output."""
+        _, height, width, channels = self.model.outputs[0].shape
+        return (height, width, channels)
+
+
+def build_backbone(
+    spec: str | Path,
+    *,
+    weights: str | Path = "imagenet",
+    image_size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """Build a backbone with its preprocessing inside and its weights in place.
+
+    Args:
+        spec: a name of the catalogue in any case, with variants after a colon (`mobilenetv2:alpha=0.35`), or the path
+            of a `.keras` file, which is cut at its last spatial layer.
+        weights: `imagenet`, `none` (random, reproduced by `seed`) or the path of a `.h5`, `.weights.h5` or `.keras`
+            file. A user's file brings its own, and `imagenet` keeps them.
+        image_size: side, or (height, width); native unless given.
+        seed: of random weights.
+
+    Raises:
+        TlkitError: unknown name or variant, image too small, weights missing or of another network.
+    """
+    if keras.config.image_data_format() != "channels_last":
+        raise TlkitError(
+            "Keras is set to channels_first; tlkit's images and grids have their channels last.",
+            'set "image_data_format": "channels_last" in keras.json, or remove that line.',
+        )
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if user_model.is_path(str(spec)):
+        return _from_file(Path(spec), str(weights), size, seed)
+    row = backbone_row(str(spec))
+    variants = applications.parse_variants(row, str(spec))
+    name = applications.canonical_name(row, variants)
+    size = size or (row.image_size, row.image_size)
+    applications.check_size(row, size)
+    network = applications.build_network(row, variants, size, seed)
+    if weights == "imagenet":
+        pretrained.load_imagenet(network, row, variants, size)
+    elif weights != "none":
+        pretrained.load_file(network, Path(weights))
+    model = applications.flatten(row, network, _graph_name(name))
+    return _backbone(name, model, size, row.preprocess, str(weights))
+
+
+def _from_file(path: Path, weights: str, size: tuple[int, int] | None, seed: int) -> Backbone:
+    model = user_model.build_from_file(path, size, random_weights=weights == "none", seed=seed)
+    if weights not in ("imagenet", "none"):
+        pretrained.load_file(model, Path(weights))
+    _, height, width, _ = model.inputs[0].shape
+    return _backbone(str(path), model, (height, width), "identity", str(path) if weights == "imagenet" else weights)
+
+
+def _backbone(name: str, model: keras.Model, size: tuple[int, int], preprocess: str, weights: str) -> Backbone:
+    fingerprint = pretrained.weights_sha256(model)
+    return Backbone(name, model, size, preprocess, weights, fingerprint, find_blocks(model))
+
+
+def _graph_name(name: str) -> str:
+    """A name that Keras takes for a model: `mobilenetv2:alpha=0.35` -> `mobilenetv2_alpha_0_35`."""
+    return "".join(character if character.isalnum() else "_" for character in name)

@@ -1,0 +1,190 @@
+"""Functional graphs: walking through the calls of a model, and playing them again as one flat graph.
+
+The only file that knows how Keras 3 stores a graph (`_nodes_by_depth`, the same since 3.0).
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import keras
+
+
+class Call(NamedTuple):
+    """One layer (or bare operation) called once.
+
+    Args:
+        operation: a `keras.Layer`, or an operation such as `keras.ops.add` that is not one.
+        inputs: ids of the tensors it reads.
+        outputs: the symbolic tensors it makes.
+        node: Keras's own record of the call.
+    """
+
+    operation: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[Any, ...]
+    node: Any
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """A Sequential or Functional model as a functional one over the same layers; anything else is a ValueError."""
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    if not hasattr(model, "_nodes_by_depth"):
+        raise ValueError(f"{type(model).__name__} is a subclassed model, not a graph of layers")
+    return model
+
+
+def calls(model: keras.Model) -> list[Call]:
+    """The calls of a functional model, inputs included, each after those it depends on."""
+    by_depth = functional(model)._nodes_by_depth
+    return [
+        Call(node.operation, tuple(id(tensor) for tensor in node.input_tensors), tuple(node.outputs), node)
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+    ]
+
+
+def cuts(graph: list[Call], outputs: Iterable[Any]) -> list[int]:
+    """Indices of the calls through whose single output everything later depends (articulation points).
+
+    Any path from the input to the output passes through such a call, so every other call comes
+    wholly before or wholly after it in any order. A layer called several times keeps all its calls
+    on one side of each cut.
+    """
+    maker = {id(tensor): index for index, call in enumerate(graph) for tensor in call.outputs}
+    last_call = {id(call.operation): index for index, call in enumerate(graph)}
+    last_use = [last_call[id(call.operation)] for call in graph]
+    for index, call in enumerate(graph):
+        for tensor in call.inputs:
+            last_use[maker[tensor]] = max(last_use[maker[tensor]], index)
+    for tensor in outputs:
+        last_use[maker[id(tensor)]] = len(graph)
+    found, horizon = [], -1
+    for index, call in enumerate(graph):
+        alone = horizon <= index and last_call[id(call.operation)] == index
+        if alone and len(call.outputs) == 1 and isinstance(call.operation, keras.Layer):
+            found.append(index)
+        horizon = max(horizon, last_use[index])
+    return found
+
+
+def is_automatic(operation: Any) -> bool:
+    """Whether Keras made the name up (`conv2d_17`); such names count all layers the process ever made."""
+    return re.fullmatch(_snake(type(operation).__name__) + r"(_\d+)?", operation.name) is not None
+
+
+class Names:
+    """Names that do not depend on what else the process built: made-up ones are counted from the start again."""
+
+    def __init__(self, *taken: str) -> None:
+        self.taken = set(taken)
+
+    def name(self, operation: Any) -> str:
+        """The stable name of the next operation."""
+        return self.unique(_snake(type(operation).__name__) if is_automatic(operation) else operation.name)
+
+    def unique(self, stem: str) -> str:
+        """`stem`, or `stem_1`, `stem_2`, ... when taken."""
+        name, count = stem, 0
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def is_flat(model: keras.Model) -> bool:
+    """Whether the model is one graph of layers: nothing nested, no bare operations, names as in a fresh process."""
+    names = Names()
+    return all(
+        isinstance(call.operation, keras.Layer)
+        and not isinstance(call.operation, keras.Model)
+        and names.name(call.operation) == call.operation.name
+        for call in calls(model)
+    )
+
+
+def replay(
+    model: keras.Model,
+    images: Any,
+    *,
+    until: int | None = None,
+    weights: bool = True,
+    after: Callable[[Any, Any], Any] | None = None,
+) -> Any:
+    """Play a model's calls on `images` with fresh copies of its layers, as one flat graph.
+
+    Nested models are played in place, bare sums and products become layers, and made-up names are
+    counted from the start, so that the result is the same in every process.
+
+    Args:
+        model: functional or Sequential, one input.
+        images: the tensor that takes the place of its input.
+        until: index in `calls(model)` to stop after; the whole graph unless given.
+        weights: copy the values of the weights; fresh random ones otherwise.
+        after: given (original layer, tensor) after each call, returns the tensor to go on with.
+
+    Returns:
+        The model's single output, or that of call `until`.
+    """
+    return _Player(weights, after).play(model, images, until)
+
+
+class _Player:
+    """Copies each layer once, under a stable name, however deep it is nested."""
+
+    def __init__(self, weights: bool, after: Callable[[Any, Any], Any] | None) -> None:
+        self.weights = weights
+        self.after = after
+        self.copies: dict[int, Any] = {}
+        self.names = Names("images")
+
+    def play(self, model: keras.Model, start: Any, until: int | None = None) -> Any:
+        model = functional(model)
+        graph = calls(model)
+        table: dict[int, Any] = {}
+        for call in graph if until is None else graph[: until + 1]:
+            made = start if isinstance(call.operation, keras.layers.InputLayer) else self.call(call, table)
+            if self.after is not None:
+                made = self.after(call.operation, made)
+            table |= dict(zip(map(id, call.outputs), keras.tree.flatten(made), strict=True))
+        return table[id(model.outputs[0] if until is None else graph[until].outputs[0])]
+
+    def call(self, call: Call, table: dict[int, Any]) -> Any:
+        operation = call.operation
+        args, kwargs = call.node.arguments.fill_in(table)
+        if isinstance(operation, keras.Model):
+            return self.play(operation, args[0])
+        if (layer := _arithmetic_layer(operation, args, kwargs)) is not None:
+            kind, options = layer
+            tensors = [arg for arg in args if keras.backend.is_keras_tensor(arg)]
+            return kind(name=self.names.name(operation), **options)(tensors if len(tensors) > 1 else tensors[0])
+        if id(operation) in self.copies:
+            return self.copies[id(operation)](*args, **kwargs)
+        config = {**operation.get_config(), "name": self.names.name(operation)}
+        copy = self.copies[id(operation)] = type(operation).from_config(config)
+        made = copy(*args, **kwargs)
+        if self.weights and getattr(operation, "weights", None):
+            copy.set_weights(operation.get_weights())
+        return made
+
+
+def _arithmetic_layer(operation: Any, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
+    """The layer that does what a bare `a + b` or `a * b` does, so that every step of the graph has one."""
+    if isinstance(operation, keras.Layer) or kwargs or len(args) != 2:
+        return None
+    operator = type(operation).__name__
+    if all(map(keras.backend.is_keras_tensor, args)):
+        kind = {"Add": keras.layers.Add, "Multiply": keras.layers.Multiply}.get(operator)
+        return (kind, {}) if kind and len({len(arg.shape) for arg in args}) == 1 else None
+    number = next((arg for arg in args if isinstance(arg, (int, float))), None)
+    options = {"Add": {"scale": 1.0, "offset": number}, "Multiply": {"scale": number}}.get(operator)
+    return (keras.layers.Rescaling, options) if number is not None and options else None
+
+
+def _snake(name: str) -> str:
+    """`Conv2D` -> `conv2d`, `ZeroPadding2D` -> `zero_padding2d`: how Keras makes names from classes."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

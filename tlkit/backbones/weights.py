@@ -1,0 +1,218 @@
+"""Where pretrained weights come from, how they get into a network, and their fingerprint."""
+
+import contextlib
+import hashlib
+import importlib
+import itertools
+import os
+import re
+import socket
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.backbones.applications import constructor
+from tlkit.backbones.graph import calls, functional
+from tlkit.backbones.nano import load_nano_weights
+from tlkit.core.catalog import BackboneRow
+from tlkit.core.errors import TlkitError
+
+DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
+
+# The names under which Keras stores its ImageNet files: a pattern on the catalogue's name, and the file.
+FILES = (
+    (r"(vgg\d+|resnet\d+(?:v2)?|densenet\d+|xception)", "{0}_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    (r"inceptionv3", "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    (r"inceptionresnetv2", "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    (r"mobilenet", "mobilenet_{tenths}_{side}_tf_no_top.h5"),
+    (r"mobilenetv2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{side}_no_top.h5"),
+    (r"mobilenetv3(small|large)", "weights_mobilenet_v3_{0}{minimalistic}_224_{alpha}_float_no_top_v2.h5"),
+    (r"nasnet(mobile|large)", "nasnet_{0}_no_top.h5"),
+    (r"efficientnet(b\d)", "efficientnet{0}_notop.h5"),
+    (r"efficientnetv2(\w+)", "efficientnetv2-{0}_notop.h5"),
+    (r"convnext(\w+)", "convnext_{0}_notop.h5"),
+)
+# Square sides that have weights of their own; 224 serves every other size.
+SIDES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
+ALPHAS = {
+    "mobilenet": (0.25, 0.5, 0.75, 1.0),
+    "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    "mobilenetv3small": (0.75, 1.0),
+    "mobilenetv3large": (0.75, 1.0),
+}
+
+
+def imagenet_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> str:
+    """Name of the file of ImageNet weights that Keras would look for.
+
+    Raises:
+        TlkitError: when Keras has no ImageNet weights of this variant.
+    """
+    alpha, minimalistic = variants.get("alpha", 1.0), variants.get("minimalistic", False)
+    unpublished = variants.get("depth_multiplier", 1) != 1 or (minimalistic and alpha != 1.0)
+    if unpublished or alpha not in ALPHAS.get(row.name, (1.0,)):
+        raise TlkitError(
+            f"there are no ImageNet weights of {row.name} with {dict(variants)}.",
+            f"alpha is one of {', '.join(map(str, ALPHAS[row.name]))} (and the rest as it is by default); "
+            "or start from random weights with --weights none.",
+        )
+    height, width = image_size
+    side = height if height == width and height in SIDES.get(row.name, ()) else 224
+    tenths = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(alpha)
+    for pattern, name in FILES:
+        if found := re.fullmatch(pattern, row.name):
+            return name.format(
+                *found.groups(),
+                alpha=float(alpha),
+                side=side,
+                tenths=tenths,
+                minimalistic="_minimalistic" if minimalistic else "",
+            )
+    raise TlkitError(f"{row.name} has no ImageNet weights.", "start from random weights with --weights none.")
+
+
+def models_folder() -> Path:
+    """The folder in which this process's Keras keeps weights: KERAS_HOME as it was when Keras was imported."""
+    with contextlib.suppress(ImportError, AttributeError):
+        return Path(importlib.import_module("keras.src.backend.config").keras_home()).expanduser() / "models"
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
+def weights_at_hand(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> Path | None:
+    """The file of ImageNet weights if this machine has it; also where Keras puts it when its home is read-only."""
+    name = imagenet_file(row, variants, image_size)
+    for folder in (models_folder(), Path("/tmp/.keras/models")):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def load_imagenet(
+    network: keras.Model, row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]
+) -> None:
+    """Fill a network made by `applications.build_network` with its pretrained weights, downloading them if need be.
+
+    Raises:
+        TlkitError: without the file and without a way to get it; it names the file, its folder and the ways out.
+    """
+    if not row.attribute:
+        _load_nano(network)
+        return
+    found = weights_at_hand(row, variants, image_size)
+    if found is not None:
+        load_file(network, found)
+        return
+    name = imagenet_file(row, variants, image_size)
+    try:
+        with _download_manners():
+            downloaded = constructor(row)(
+                include_top=False, weights="imagenet", input_shape=(*image_size, 3), **variants
+            )
+    except Exception as error:  # urllib, Keras and the operating system each raise their own
+        raise TlkitError(
+            f"{name} (ImageNet weights of {row.name}) is not in {models_folder()} and cannot be downloaded: {error}",
+            f"copy {name} from a machine that has it into {models_folder()}; or give any weight file with "
+            "--weights PATH; or start from random weights with --weights none; or use --backbone nano, "
+            "whose weights are inside tlkit.",
+        ) from error
+    network.set_weights(downloaded.get_weights())
+
+
+def _load_nano(network: keras.Model) -> None:
+    try:
+        load_nano_weights(network)
+    except (OSError, ValueError) as error:
+        raise TlkitError(
+            f"the weights of nano are missing from this installation of tlkit or damaged: {error}",
+            "install tlkit again, or start from random weights with --weights none.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _download_manners() -> Iterator[None]:
+    """A timeout where Keras sets none, and its progress bar off stdout, which belongs to results."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "224 is loaded as the default": imagenet_file says the same
+            yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def load_file(network: keras.Model, path: Path) -> None:
+    """Fill a network from a file: `.keras` (a model that contains it), `.weights.h5` or a legacy `.h5` of weights.
+
+    Raises:
+        TlkitError: the file is missing, unreadable, or of another network.
+    """
+    if not path.is_file():
+        raise TlkitError(
+            f"{str(path)!r} does not exist.", "--weights takes imagenet, none, or the path of a weight file."
+        )
+    if not path.name.endswith((".keras", ".h5")):
+        raise TlkitError(
+            f"{str(path)!r} is not a weight file by its name.", "give a .h5, .weights.h5 or .keras file to --weights."
+        )
+    try:
+        if path.suffix == ".keras":
+            _take_from_model(network, keras.models.load_model(path, compile=False))
+        else:
+            network.load_weights(path)
+    except TlkitError:
+        raise
+    except Exception as error:  # h5py, zipfile and Keras each raise their own
+        raise TlkitError(
+            f"{str(path)!r} does not fit {network.name}: {_first_line(error)}",
+            "the weights must be of the same network and variant, without its classifier (include_top=False).",
+        ) from error
+
+
+def _take_from_model(network: keras.Model, source: keras.Model) -> None:
+    """Copy weights from a whole model whose first weighted layers are this network's, by name or else by order."""
+    wanted = _weighted_layers(network)
+    offered = _weighted_layers(source)
+    by_name = {layer.name: layer for layer in offered}
+    named = [by_name[layer.name] for layer in wanted if layer.name in by_name]
+    matching = named if [_shapes(layer) for layer in named] == [_shapes(layer) for layer in wanted] else offered
+    for layer, other in itertools.zip_longest(wanted, matching[: len(wanted)]):
+        if other is None or _shapes(layer) != _shapes(other):
+            raise ValueError(f"it has no layer with weights like those of {layer.name}, {_shapes(layer)}")
+    for layer, other in zip(wanted, matching, strict=False):
+        layer.set_weights(other.get_weights())
+
+
+def _weighted_layers(model: keras.Model) -> list[Any]:
+    """Layers that have weights, nested ones too, in the order of the graph."""
+    found: dict[int, Any] = {}
+    for call in calls(functional(model)):
+        if isinstance(call.operation, keras.Model):
+            found |= {id(layer): layer for layer in _weighted_layers(call.operation)}
+        elif getattr(call.operation, "weights", None):
+            found[id(call.operation)] = call.operation
+    return list(found.values())
+
+
+def _shapes(layer: Any) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """Hex sha256 over layer names, shapes and values: equal weights give the same, from whatever file they came."""
+    digest = hashlib.sha256()
+    for layer in model.layers:
+        for weight in layer.weights:
+            value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+            digest.update(f"{layer.name}/{weight.name} {value.shape} {value.dtype}\n".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()
