@@ -1,0 +1,115 @@
+"""Write what the code already says: the README's file map and docs/cli.md.
+
+python docs/generate.py            write both
+python docs/generate.py --check    exit 1 and name what is stale, write nothing
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+CLI = ROOT / "docs" / "cli.md"
+BEGIN, END = "<!-- file map: `make docs` writes it -->", "<!-- end of file map -->"
+WIDTH = 100
+# From the top of the house to its ground floor, as in docs/architecture.md.
+PACKAGES = (
+    "cli",
+    "pipelines",
+    "features",
+    "training",
+    "evaluation",
+    "report",
+    "backbones",
+    "heads",
+    "data",
+    "samples",
+    "core",
+)
+
+
+def first_line(path: Path) -> str:
+    """The first line of a module's docstring."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    if not docstring:
+        raise SystemExit(f"{path.relative_to(ROOT)} has no docstring; its first line goes into the README.")
+    return docstring.partition("\n")[0].replace("|", "\\|")
+
+
+def file_map() -> str:
+    """Every file of the package with the first line of its docstring, as a Markdown table."""
+    house = ROOT / "tlkit"
+    rows = [("`tlkit/`", f"**{first_line(house / '__init__.py')}**")]
+    rows += _files(house)
+    known = [name for name in PACKAGES if (house / name).is_dir()]
+    others = sorted(path.parent.name for path in house.glob("*/__init__.py") if path.parent.name not in PACKAGES)
+    for name in [*known, *others]:
+        rows += [(f"`tlkit/{name}/`", f"**{first_line(house / name / '__init__.py')}**"), *_files(house / name)]
+    return "\n".join(["| file | what it is for |", "|---|---|", *(f"| {file} | {purpose} |" for file, purpose in rows)])
+
+
+def _files(folder: Path) -> list[tuple[str, str]]:
+    """The modules of one package, without the packages in it."""
+    modules = sorted(path for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+    templates = sorted(path for path in folder.glob("*.html*"))
+    named = [(f"`{path.name}`", first_line(path)) for path in modules]
+    return named + [(f"`{path.name}`", "the template of a page") for path in templates]
+
+
+def readme() -> str:
+    """README.md with its file map up to date."""
+    text = README.read_text(encoding="utf-8")
+    before, mark, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        raise SystemExit(f"README.md lost its marks: {BEGIN} and {END}.")
+    return f"{before}{BEGIN}\n\n{file_map()}\n\n{END}{after}"
+
+
+def help_of(*command: str) -> str:
+    """What `tlkit COMMAND --help` prints, with nothing of this terminal in it."""
+    plain = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1", "TERMINAL_WIDTH": str(WIDTH)}
+    kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tlkit", *command, "--help"],
+        env=kept | plain,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"tlkit {' '.join(command)} --help failed:\n{done.stderr}")
+    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines()).strip("\n")
+
+
+def cli() -> str:
+    """docs/cli.md: the help of every command."""
+    from tlkit.cli.main import COMMANDS
+
+    parts = ["# The command line", "", "Written by `make docs` from `tlkit COMMAND --help`; do not edit.", ""]
+    for command in ((), *((name,) for name in COMMANDS)):
+        parts += [f"## {' '.join(('tlkit', *command))}", "", "```text", help_of(*command), "```", ""]
+    return "\n".join(parts)
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check both files; returns the exit code."""
+    wanted = {README: readme(), CLI: cli()}
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+    if "--check" in arguments:
+        print(f"stale: {names}. Run `make docs`." if stale else "the generated docs are up to date.")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(wanted[path], encoding="utf-8", newline="\n")
+    print(f"written: {names}." if stale else "nothing to write: the generated docs are up to date.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

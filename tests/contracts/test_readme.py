@@ -1,0 +1,89 @@
+"""The README, the docs and the examples promise only what the code keeps."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tlkit.core import config as configs
+from tlkit.core.options import read_toml, resolve
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+KINDS = {name.removesuffix("Config").lower(): kind for name, kind in vars(configs).items() if name.endswith("Config")}
+COMMON_FLAGS = {"json", "config", "quiet", "verbose", "resume", "help", "version"}
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [
+        line for page in PAGES for block in blocks(page, "bash") for line in block.replace("\\\n", "").splitlines()
+    ]
+    return sorted({line.partition(" #")[0].strip() for line in lines if line.startswith("tlkit ")})
+
+
+def test_the_file_map_is_true():
+    assert generator().readme() == (ROOT / "README.md").read_text(encoding="utf-8"), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_in_the_docs_has_only_flags_that_exist(line):
+    _, name, *words = shlex.split(line)
+    kind = KINDS[name]
+    flags = [word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    fields = set(kind.__dataclass_fields__)
+    assert [
+        flag for flag in flags if flag not in fields | COMMON_FLAGS and flag.removeprefix("no_") not in fields
+    ] == []
+
+
+def python_sources() -> dict[str, str]:
+    found = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
+    return found | {f"README-{i}": code for i, code in enumerate(blocks(ROOT / "README.md", "python"))}
+
+
+@pytest.mark.parametrize("code", python_sources().values(), ids=python_sources())
+def test_python_in_the_docs_calls_what_exists(code):
+    for node in ast.walk(ast.parse(code)):
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Attribute) and getattr(called.value, "id", "") == "tlkit":
+            known = set(KINDS[called.attr].__dataclass_fields__)
+            assert {word.arg for word in node.keywords} <= known
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
+def test_an_example_config_is_accepted(path):
+    kind = KINDS[path.stem]
+    config = resolve(kind, {"images": "images"}, path)
+    assert all(list(value) == list(getattr(config, name)) if isinstance(value, list) else value == getattr(config, name)
+               for name, value in read_toml(path).items())  # fmt: skip
+
+
+def test_make_lists_every_target_it_has():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split())
+    assert set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE)) == targets
+    promised = {
+        word for page in PAGES for word in re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", page.read_text(), re.M)
+    }
+    assert {word for pair in promised for word in pair if word} <= targets
