@@ -47,13 +47,14 @@ docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
 
 # uv resolves for every platform and Python at once; the files it writes are plain pip requirements.
 COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-    --no-annotate --no-header --upgrade pyproject.toml
+    --no-annotate --no-header --upgrade
 
 lock: $(INSTALLED) ## resolve requirements.lock and the locks of the Docker images anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) docker/build.in --extra dev -o requirements.lock
-	$(COMPILE) docker/cpu.in --overrides docker/cpu.override -c requirements.lock -o docker/cpu.lock
-	$(COMPILE) docker/gpu.in -c requirements.lock -o docker/gpu.lock
+	$(COMPILE) pyproject.toml docker/build.in --extra dev -o requirements.lock
+	$(COMPILE) docker/build.in -c requirements.lock -o docker/build.lock
+	$(COMPILE) pyproject.toml docker/cpu.in --overrides docker/cpu.override -c requirements.lock -o docker/cpu.lock
+	$(COMPILE) pyproject.toml docker/gpu.in -c requirements.lock -o docker/gpu.lock
 
 clean: ## remove what make demo, tests and tools left; .venv stays
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

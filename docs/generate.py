@@ -74,7 +74,7 @@ def help_of(*command: str) -> str:
     plain = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1", "TERMINAL_WIDTH": str(WIDTH)}
     kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
     done = subprocess.run(
-        [sys.executable, "-m", "tlkit", *command, "--help"],
+        [Path(sys.executable).with_name("tlkit"), *command, "--help"],
         env=kept | plain,
         cwd=ROOT,
         capture_output=True,

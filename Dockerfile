@@ -1,0 +1,50 @@
+# docker build -t tlkit .                             for processors
+# docker build -t tlkit:gpu --build-arg DEVICE=gpu .  for NVIDIA GPUs (run it with --gpus all)
+
+ARG PYTHON_VERSION=3.11
+ARG DEVICE=cpu
+
+FROM python:${PYTHON_VERSION}-slim AS build
+ARG DEVICE
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# The packages first: this layer changes only when the lock does. No pip goes along.
+COPY docker/build.lock docker/${DEVICE}.lock docker/
+RUN python -m venv --without-pip /opt/tlkit \
+ && pip --python /opt/tlkit/bin/python install --require-hashes --only-binary :all: -r "docker/${DEVICE}.lock" \
+ && pip install --require-hashes --only-binary :all: -r docker/build.lock
+
+# Left out: C++ headers, tests of others, and libclang, which TensorFlow lists but never loads.
+RUN packages="$(/opt/tlkit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+ && rm -rf "${packages}/tensorflow/include" "${packages}/pyarrow/include" "${packages}/clang" \
+ && find "${packages}" -type d \( -name tests -o -name test_data \) -prune -exec rm -rf {} +
+
+COPY pyproject.toml README.md LICENSE ./
+COPY datasets/recipes datasets/recipes
+COPY tlkit tlkit
+RUN pip wheel --no-build-isolation --no-deps --wheel-dir /tmp/wheels . \
+ && pip --python /opt/tlkit/bin/python install --no-deps /tmp/wheels/*.whl
+
+FROM python:${PYTHON_VERSION}-slim
+LABEL org.opencontainers.image.title="tlkit" \
+      org.opencontainers.image.description="A folder of images in; a classifier, a feature table and an honest report out." \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+COPY --from=build /opt/tlkit /opt/tlkit
+
+# Any --user works: nothing needs a home, a name in /etc/passwd, or a root filesystem that can be written.
+# What must be written goes to /tmp; mount a folder and set TLKIT_CACHE to it to keep features between runs.
+ENV PATH=/opt/tlkit/bin:$PATH \
+    HOME=/tmp \
+    USER=tlkit \
+    KERAS_HOME=/tmp/keras \
+    TLKIT_CACHE=/tmp/tlkit \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+RUN install -d -m 0755 /data && install -d -m 1777 /out
+WORKDIR /out
+USER 10001:10001
+ENTRYPOINT ["tlkit"]
+CMD ["--help"]
