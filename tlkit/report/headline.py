@@ -1,0 +1,69 @@
+"""The first thing a reader sees: one number, how sure it is, and what it is worth, in words."""
+
+from dataclasses import dataclass
+
+from tlkit.core.results import EvaluationResult, Metric, SplitResult
+
+PREFERRED = ("test", "images", "val", "train")  # the first one present speaks for the classifier
+WHERE = {
+    "test": "test images",
+    "val": "validation images",
+    "train": "training images",
+    "images": "images",
+}
+CAVEATS = {
+    "val": "There is no test split. Training chose its best epoch on these images, so expect a little less on new ones.",
+    "train": "The classifier learned from these very images. The number says nothing about new ones.",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Accuracy on the main split against always answering its most common class.
+
+    Args:
+        split: name of the main split.
+        where: "test images".
+        accuracy: with its interval.
+        correct: images that were right.
+        baseline: accuracy of always answering `majority`, 0..1.
+        majority: the most common class of the split.
+        verdict: `better`, `unclear` or `worse` than the baseline.
+        caveat: a sentence, or "".
+    """
+
+    split: str
+    where: str
+    accuracy: Metric
+    correct: int
+    baseline: float
+    majority: str
+    verdict: str
+    caveat: str
+
+
+def main_split(evaluation: EvaluationResult | None) -> SplitResult | None:
+    """The split that speaks for the classifier, or None where nothing was measured."""
+    found = evaluation.splits if evaluation else {}
+    return next((found[name] for name in PREFERRED if name in found), next(iter(found.values()), None))
+
+
+def headline(result: SplitResult) -> Headline | None:
+    """What to say first about a split; None where its accuracy is not known."""
+    accuracy = result.metrics.get("accuracy")
+    if accuracy is None or accuracy.value is None or not result.n:
+        return None
+    largest = max(result.classes, key=lambda row: row.support)
+    baseline = largest.support / result.n
+    low = accuracy.value if accuracy.low is None else accuracy.low
+    high = accuracy.value if accuracy.high is None else accuracy.high
+    return Headline(
+        split=result.split,
+        where=WHERE.get(result.split, f"images of {result.split}"),
+        accuracy=accuracy,
+        correct=round(accuracy.value * result.n),
+        baseline=baseline,
+        majority=largest.name,
+        verdict="better" if low > baseline else "worse" if high < baseline else "unclear",
+        caveat=CAVEATS.get(result.split, ""),
+    )

@@ -1,0 +1,24 @@
+// Sorting only. Without this script every table is still complete, in class order.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    if (!head.textContent.trim()) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+      const numeric = head.classList.contains("num");
+      const compare = (a, b) =>
+        numeric ? (Number(a) || 0) - (Number(b) || 0) : a.localeCompare(b, undefined, { numeric: true });
+      const known = (row) => !numeric || key(row) !== "";
+      const rows = [...table.tBodies[0].rows];
+      const sorted = rows.filter(known).sort((a, b) => (down ? -1 : 1) * compare(key(a), key(b)));
+      table.tBodies[0].append(...sorted, ...rows.filter((row) => !known(row)));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    });
+  });
+}

@@ -1,0 +1,105 @@
+"""What a report is made of: plain nouns, each of which may be missing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tlkit.core.manifest import Problem
+from tlkit.core.predictions import Predictions
+from tlkit.core.results import EvaluationResult
+
+Thumbnail = Callable[[str], bytes | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The images a run worked on.
+
+    Args:
+        classes: K class names.
+        counts: split -> K counts, in class order.
+        rule: one sentence saying how the split came about.
+        set_aside: files that could not be used, with the reason.
+        ignored: how many files were no images at all.
+        notes: plain sentences worth knowing.
+    """
+
+    classes: tuple[str, ...]
+    counts: Mapping[str, Sequence[int]]
+    rule: str = ""
+    set_aside: Sequence[Problem] = ()
+    ignored: int = 0
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One stage: what was planned and, where it has been trained, what it took and gained.
+
+    Args:
+        stage: head, top or all.
+        learns: what learns in it, in words.
+        epochs: planned or done.
+        learning_rate: of the stage.
+        seconds: wall time, None while unknown.
+        reason: why it is planned this way, or why it ended.
+        val_accuracy: on the validation images at its end, 0..1.
+        gained: change of that against the stage before, -1..1; None for the first one.
+    """
+
+    stage: str
+    learns: str
+    epochs: int
+    learning_rate: float | None = None
+    seconds: float | None = None
+    reason: str = ""
+    val_accuracy: float | None = None
+    gained: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow:
+    """One epoch of the history; None where nothing was measured."""
+
+    stage: str
+    epoch: int
+    loss: float | None = None
+    accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One report. What is None or empty simply does not appear.
+
+    Args:
+        title: heading, and the name in the browser's tab.
+        command: the command line that reproduces it.
+        created: when, as text.
+        versions: package -> version.
+        hardware: part -> description.
+        data: the images.
+        plan: the stages.
+        history: the epochs of all stages, in order.
+        evaluation: what was measured.
+        predictions: of the evaluated images; the galleries are chosen from them.
+        thumbnail: path as in `predictions` -> JPEG bytes of at most 160 pixels a side, or None.
+        fingerprints: what -> hex digest.
+        seeds: what -> seed.
+        config: the resolved options as TOML text.
+    """
+
+    title: str
+    command: str = ""
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    data: Data | None = None
+    plan: Sequence[PlanRow] = ()
+    history: Sequence[EpochRow] = ()
+    evaluation: EvaluationResult | None = None
+    predictions: Predictions | None = None
+    thumbnail: Thumbnail | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    config: str = ""
