@@ -14,8 +14,10 @@ layers and transitions, MobileNetV2's and EfficientNet's their inverted-residual
 two before them, which leaves no cut inside: its cells are one block, between a stem and nothing.
 """
 
+import functools
 import itertools
 import math
+import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,10 +65,18 @@ def find_blocks(model: keras.Model) -> tuple[Block, ...]:
     """
     units: list[_Step] = []
     for step in _steps(model):
-        if units and _glued(units[-1].layers, step.layers):
-            units[-1] += step
+        tail = len(units)  # of units without name or kernel, which cannot tell where they belong
+        while tail and units[tail - 1].level is None and _telling_name(units[tail - 1].layers) is None:
+            tail -= 1
+        if tail and _glued(units[tail - 1].layers, step.layers):
+            units[tail - 1 :] = [functools.reduce(operator.add, [*units[tail - 1 :], step])]
         else:
             units.append(step)
+    return _named(_grouped(units))
+
+
+def _grouped(units: list[_Step]) -> list[_Step]:
+    """Units joined into blocks."""
     groups: list[_Step] = []
     held: _Step | None = None  # padding belongs to the convolution after it
     for position, unit in enumerate(units):
@@ -79,7 +89,7 @@ def find_blocks(model: keras.Model) -> tuple[Block, ...]:
             groups[-1] += unit
         else:
             groups.append(unit)
-    return _named(groups)
+    return groups
 
 
 def _steps(model: keras.Model) -> list[_Step]:
@@ -158,11 +168,14 @@ def _named(groups: list[_Step]) -> tuple[Block, ...]:
     for group in groups:
         names = tuple(layer.name for layer in group.layers)
         own = [layer.name.split("_") for layer in group.layers if _has_kernel(layer) and not is_automatic(layer)]
-        stem = name = "_".join(_shared_words(own)) or names[-1]
+        words = _shared_words(own)
+        if len(own) == 1 and len(words) > 1 and words[-1].isalpha():
+            words = words[:-1]  # `pool4_conv` -> `pool4`
+        stem = name = "_".join(words) or names[-1]
         count = 1
         while name in taken:
             count += 1
-            name = f"{stem}_{count}"
+            name = f"{stem}.{count}"
         taken.add(name)
         blocks.append(Block(name, names, names[-1]))
     return tuple(blocks)

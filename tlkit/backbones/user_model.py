@@ -107,12 +107,15 @@ def _size(model: keras.Model, path: Path, image_size: tuple[int, int] | None) ->
 
 
 def _last_spatial(graph: list[Call], outputs: list[Any]) -> int | None:
-    """The last cut whose output is a grid of more than one cell, before any head of tlkit's own."""
-    found = None
+    """The last cut whose output is a grid of more than one cell, after some weights and before tlkit's own heads."""
+    found, previous, learned = None, 0, False
     for index in cuts(graph, outputs):
-        shape = graph[index].outputs[0].shape
-        if graph[index].operation.name.startswith("head_"):
+        stretch = [call.operation for call in graph[previous : index + 1]]
+        if any(operation.name.startswith("head_") for operation in stretch):
             break
-        if index and len(shape) == 4 and (shape[1] or 0) * (shape[2] or 0) > 1:
+        learned = learned or any(getattr(operation, "weights", None) for operation in stretch)
+        shape = graph[index].outputs[0].shape
+        if learned and len(shape) == 4 and (shape[1] or 0) * (shape[2] or 0) > 1:
             found = index
+        previous = index + 1
     return found
