@@ -77,9 +77,9 @@ def _numbers(image: Image.Image) -> Image.Image:
         raise UnreadableImage("holds no finite number")
     low, high = float(finite.min()), float(finite.max())
     white = _usual_white(image, low, high)
-    start, white = (0.0, white) if white else (low, high - low)
+    start, span = (0.0, white) if white else (low, high - low or 1.0)
     values = np.where(np.isfinite(values), values, low)
-    grey = np.rint((values - start) * (255.0 / white)).astype(np.uint8)
+    grey = np.floor((values - start) * 255.0 / span + 0.5).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
 

@@ -137,15 +137,21 @@ class _Table:
         self.left[labels] -= sizes
 
     def deal_mixed(self, units: list[int], code: int) -> None:
-        """Take units that span classes while that brings the counts nearer to the targets, rare classes weighing as much."""
+        """Take units that span classes: first what fits wholly, then what still brings the counts nearer to the targets.
+
+        Nearer by the sum of squares over the classes, each divided by the size of the class so that
+        rare ones weigh as much.
+        """
         if not self.need[code].any():
             return
-        for unit in units:
-            labels, sizes = self.units.label_counts(unit)
-            need = self.need[code][labels]
-            nearer = ((np.abs(need) - np.abs(need - sizes)) / self.counts[labels]).sum()
-            if self.side[unit] == TRAIN and nearer > 0 and (self.left[labels] > sizes).all():
-                self._take(unit, labels, sizes, code)
+        for fitting in (True, False):
+            for unit in units:
+                labels, sizes = self.units.label_counts(unit)
+                need = self.need[code][labels]
+                nearer = ((need**2 - (need - sizes) ** 2) / self.counts[labels]).sum() > 0
+                welcome = (sizes <= need).all() if fitting else nearer
+                if welcome and self.side[unit] == TRAIN and (self.left[labels] > sizes).all():
+                    self._take(unit, labels, sizes, code)
 
     def deal_pure(self, own: np.ndarray, label: int, code: int) -> None:
         """Take a class's own units from the front, leaving out those too large for what is still wanted."""

@@ -18,8 +18,8 @@ from tlkit.data.opening import open_upright
 from tlkit.data.threads import in_order, usable_cores
 
 # An image is averaged in whole pixels, or decoded smaller where JPEG can, to no less than this many
-# times the size it is then resized to. At 2 the result differs from a plain resize by less than
-# JPEG itself does; see docs/decoding.md.
+# times the size it is then resized to. At 2 the pixels of photos lie half a grey level from those of
+# a resize of the whole image, on average; at 3 nothing is gained on photos below two megapixels.
 REDUCING_GAP = 2.0
 
 Size = tuple[int, int]

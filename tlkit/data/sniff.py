@@ -119,7 +119,7 @@ def _is_text(header: bytes) -> bool:
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(header) - 4:
+        if error.start < max(len(header) - 4, 1):
             return False
         text = header[: error.start].decode("utf-8")
     return all(char.isprintable() or char in "\t\r\n\f" for char in text)

@@ -1,0 +1,65 @@
+import pytest
+
+from tlkit.core.errors import TlkitError
+from tlkit.core.manifest import Problem
+from tlkit.data.problems import check, set_aside
+from tlkit.data.scan import scan
+
+
+@pytest.fixture
+def manifest(make_classes):
+    root = make_classes("a", "b", count=3)
+    whole = (root / "a" / "1.png").read_bytes()
+    (root / "a" / "1.png").write_bytes(whole[: len(whole) // 2])
+    return scan(root)
+
+
+def test_check_finds_what_scanning_cannot(manifest):
+    found = check(manifest)
+    assert [problem.path for problem in found] == ["a/1.png"]
+    assert "cut short" in found[0].reason
+
+
+def test_check_shows_one_step_for_each_image(manifest):
+    class Counting:
+        steps = 0
+
+        def track(self, items, description, total=None):
+            assert total == 6
+            for item in items:
+                self.steps += len(item) if hasattr(item, "__len__") else 1
+                yield item
+
+    story = Counting()
+    check(manifest, story=story)
+    assert story.steps == 6
+
+
+def test_skip_sets_aside_and_fail_refuses(manifest):
+    problems = check(manifest)
+    kept = set_aside(manifest, problems, "skip")
+    assert len(kept) == 5
+    assert kept.set_aside == tuple(problems)
+    with pytest.raises(TlkitError, match=r"1 file cannot be used: 'a/1\.png' is cut short"):
+        set_aside(manifest, problems, "fail")
+
+
+def test_fail_counts_what_the_scan_set_aside(make_classes):
+    root = make_classes("a", "b")
+    (root / "a" / "empty.jpg").touch()
+    with pytest.raises(TlkitError, match=r"a/empty\.jpg"):
+        set_aside(scan(root), [], "fail")
+
+
+def test_nothing_wrong_changes_nothing(manifest):
+    assert set_aside(manifest, [], "fail") is manifest
+
+
+def test_a_class_without_a_readable_image_is_refused(manifest):
+    problems = [Problem(f"b/{n}.png", "is damaged") for n in range(3)]
+    with pytest.raises(TlkitError, match="none of the 3 images of class 'b' can be decoded"):
+        set_aside(manifest, problems, "skip")
+
+
+def test_real_images_are_all_readable(shared_data):
+    assert check(scan(shared_data("magnetic-tile") / "Fray", labelled=False)) == []
