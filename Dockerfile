@@ -15,10 +15,14 @@ RUN python -m venv --without-pip /opt/tlkit \
  && pip --python /opt/tlkit/bin/python install --require-hashes --only-binary :all: -r "docker/${DEVICE}.lock" \
  && pip install --require-hashes --only-binary :all: -r docker/build.lock
 
-# Left out: C++ headers, tests of others, and libclang, which TensorFlow lists but never loads.
-RUN packages="$(/opt/tlkit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+# Left out: C++ headers, tests of others, libclang, which TensorFlow lists but never loads, and TensorFlow's symbol
+# tables, which only a debugger reads (a fifth of a gigabyte).
+# hadolint ignore=DL3008
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils \
+ && packages="$(/opt/tlkit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
  && rm -rf "${packages}/tensorflow/include" "${packages}/pyarrow/include" "${packages}/clang" \
- && find "${packages}" -type d \( -name tests -o -name test_data \) -prune -exec rm -rf {} +
+ && find "${packages}" -type d \( -name tests -o -name test_data \) -prune -exec rm -rf {} + \
+ && strip --strip-unneeded "${packages}"/tensorflow/libtensorflow_*.so.2
 
 COPY pyproject.toml README.md LICENSE ./
 COPY datasets/recipes datasets/recipes
