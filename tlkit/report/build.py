@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib.resources
+import math
 from pathlib import Path
 from typing import Any
 
@@ -164,12 +165,14 @@ def _name(text: object) -> Markup:
 
 def _percent(share: float | None, digits: int = 1) -> str:
     """0.9412 as 94.1 %; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.{digits}f}\u202f%"
+    return f"{100 * share:.{digits}f}\u202f%" if share is not None and math.isfinite(share) else _number(share)
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    """A number with fixed decimals and a true minus; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    """A number with fixed decimals and a true minus; a dash where there is none, words where training diverged."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "not finite"
 
 
 def _duration(seconds: float | None) -> str:

@@ -7,6 +7,7 @@ light and dark, and text stays text in the reader's own font. No class or file n
 import io
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 import numpy as np
@@ -23,8 +24,9 @@ INK, MUTED, RULE, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404", "#
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", FIRST: "--first", SECOND: "--second"}
 _STYLE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "tlkit",  # the same drawing always gets the same ids, hence the same bytes
-    "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.size": 10.5,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -43,6 +45,11 @@ _STYLE = {
 }
 
 
+def _style(label: str) -> AbstractContextManager[None]:
+    """Our style for a while. The salt makes ids the same in every run, and different in every drawing."""
+    return mpl.rc_context(_STYLE | {"svg.hashsalt": label})
+
+
 def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
     """`what` (loss or accuracy) on training and validation images over the epochs of all stages.
 
@@ -52,7 +59,7 @@ def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
     val = np.array([getattr(row, f"val_{what}") for row in history], dtype=float)
     if not np.isfinite(np.concatenate([train, val])).any():
         return None
-    with mpl.rc_context(_STYLE):
+    with _style(label):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         axes = figure.add_subplot()
         epochs = np.arange(1, len(history) + 1)
@@ -63,6 +70,7 @@ def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
         axes.grid(axis="x", visible=False)
         axes.set_xlim(0.5, len(history) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("epoch")
         if what == "accuracy":
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
@@ -82,15 +90,15 @@ def _stages(axes: Axes, stages: list[str]) -> None:
             xytext=(4, 3),
             textcoords="offset points",
             color=MUTED,
-            fontsize=8.5,
+            fontsize=9.5,
             parse_math=False,
         )
 
 
 def reliability_diagram(bins: Reliability, label: str) -> Markup:
     """Accuracy in each bin of confidence against the diagonal, and below it how many images each bin holds."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 4.8), layout="constrained")
+    with _style(label):
+        figure = Figure(figsize=(4.6, 4.3), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         left, width = bins.edges[:-1], np.diff(bins.edges)
         filled = bins.count > 0
