@@ -23,8 +23,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: $(INSTALLED) ## a folder of digits to a trained classifier and its report, with no network
 	test -d demo/digits || $(BIN)/tlkit sample digits demo/digits
-	test -f demo/run/report.html || \
-	    $(BIN)/tlkit finetune demo/digits --backbone nano --no-flip --overwrite --out demo/run
+	test -f demo/run/report.html || { rm -rf demo/run; \
+	    $(BIN)/tlkit finetune demo/digits --backbone nano --no-flip --out demo/run; }
 	@echo "The report is $(CURDIR)/demo/run/report.html; open it in a browser."
 
 test: $(INSTALLED) ## every test

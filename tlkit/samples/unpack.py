@@ -15,7 +15,7 @@ from tlkit.core.story import Story
 CHUNK = 1 << 20
 MAX_FILES = 2_000_000
 BLIND = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what desktops leave in archives
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool], budget: int, story: Story) -> None:
