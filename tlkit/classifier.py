@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from tlkit.backbones.build import Backbone
+from tlkit.backbones.graph import calls
 from tlkit.core.atomic import replacing
 from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
@@ -70,9 +71,15 @@ def compose(backbone: Backbone, head: Head, classes: tuple[str, ...], contract: 
     return Classifier(model, facts)
 
 
-def graft(model: keras.Model, inputs: keras.KerasTensor) -> keras.KerasTensor:
+def graft(model: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Apply the layers of a functional model to another tensor, sharing their weights, without nesting it."""
-    return keras.models.clone_model(model, input_tensors=inputs, clone_function=lambda layer: layer).output
+    table = {id(model.inputs[0]): tensor}
+    for call in calls(model):
+        if not isinstance(call.operation, keras.layers.InputLayer):
+            arguments, options = call.node.arguments.fill_in(table)
+            made = call.operation(*arguments, **options)
+            table |= dict(zip(map(id, call.outputs), keras.tree.flatten(made), strict=True))
+    return table[id(model.outputs[0])]
 
 
 def save(classifier: Classifier, path: Path) -> None:

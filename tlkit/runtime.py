@@ -53,6 +53,15 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def jit() -> bool | str:
+    """What to pass as `jit_compile`: Keras's choice, except with TensorFlow on a CPU.
+
+    There XLA is the slow way: a training step of MobileNetV2's last blocks takes seven times as
+    long with it (benchmarks/training_step.py).
+    """
+    return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
+
+
 def is_chief() -> bool:
     """Whether this process writes files: always, unless TF_CONFIG names it a worker other than the first.
 

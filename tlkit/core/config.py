@@ -140,8 +140,18 @@ class TrainingOptions(Options):
         choices=catalog.BATCHNORM,
         group="Training",
     )
+    views: int | None = option(
+        None,
+        "Stored views of each training image in the head and top stages: 1 is the image alone; planned unless given.",
+        low=1,
+        high=64,
+        group="Training",
+    )
     augment: str = option(
-        "light", "Augmentation of the all stage, fresh every epoch.", choices=catalog.AUGMENTATIONS, group="Training"
+        "light",
+        "Augmentation: how far a stored view may go, and every epoch of the all stage.",
+        choices=catalog.AUGMENTATIONS,
+        group="Training",
     )
     flip: bool = option(True, "Allow horizontal flips in augmentation; wrong for digits and text.", group="Training")
     patience: int = option(3, "Epochs without improvement on validation before a stage stops.", low=1, group="Training")

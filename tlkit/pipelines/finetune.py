@@ -1,0 +1,253 @@
+"""`tlkit finetune`: a folder of images in, a run folder with a classifier and a report out.
+
+    tlkit finetune images --backbone resnet50 --out run
+    tlkit finetune --resume run
+
+Every step leaves its result in the run folder, whole or not at all, and is skipped where that
+result already is. Resuming is therefore nothing but walking the same path again.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit import runtime
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.classifier import Classifier, compose, save
+from tlkit.core.atomic import write_json, write_text
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.input_contract import InputContract
+from tlkit.core.manifest import Manifest
+from tlkit.core.run_dir import RunDir
+from tlkit.core.splits import Splits
+from tlkit.core.story import Silence, Story
+from tlkit.data.augment import Augmentation
+from tlkit.data.problems import set_aside
+from tlkit.data.scan import scan
+from tlkit.data.split import split
+from tlkit.evaluation.calibration import fit_temperature
+from tlkit.evaluation.evaluate import evaluate
+from tlkit.features.extract import Extraction, Network, extract
+from tlkit.features.store import StoredFeatures
+from tlkit.heads.build import Head, build_head, pool
+from tlkit.pipelines import outcome, run_record
+from tlkit.pipelines.features import told
+from tlkit.training.checkpoint import Checkpoint, State
+from tlkit.training.history import write_event_files, write_history
+from tlkit.training.plan import Plan, build_plan
+from tlkit.training.stages import Material, logits, run_stage
+
+
+def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
+    """Train, evaluate and report; with `dry_run`, print the plan and stop; with `resume`, go on.
+
+    Returns:
+        `out`, `images`, `classes`, `set_aside`, `metrics`, `report`, `model`, `seconds`; of a dry
+        run the `plan` instead of what was not made.
+
+    Raises:
+        TlkitError: wrong options, no usable images, missing weights, occupied `out`.
+    """
+    story = story or Silence()
+    if config.resume:
+        return run_record.finished(config, story) or _walk(*run_record.reopen(config), story)
+    if config.dry_run:
+        return _dry_run(config, story)
+    return _walk(config, run_record.begin(config), story)
+
+
+def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
+    """The plan, and nothing on disk."""
+    runtime.seed_everything(config.seed)
+    manifest = scan(config.images or "", classes=config.classes, group_by=config.group_by, story=story)
+    splits = _split(config, manifest)
+    plan = _plan(config, _network(config, manifest), splits)
+    story.say(_described(manifest, splits) + "\n" + plan.text())
+    return {"images": len(manifest), "classes": list(manifest.classes), "plan": plan.as_json()}
+
+
+def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
+    """From the images to the report, past every step that is already done."""
+    started = time.monotonic()
+    runtime.seed_everything(config.seed)
+    known = run_record.read_images(run_dir)
+    if known:
+        run_record.refuse_changed_images(known[0])
+    manifest, splits = known or _scanned(config, story)
+    network = _network(config, manifest)
+    plan = run_record.read_plan(run_dir) or _plan(config, network, splits)
+    story.say(_described(manifest, splits) + "\n" + plan.text())
+
+    centre = extract(_frozen(plan, network), manifest, network.contract, batch_size=config.batch_size, story=story)
+    story.say(told(centre, manifest))
+    if not known:
+        manifest = set_aside(manifest, centre.problems, config.on_bad)
+        splits = _split(config, manifest)
+        run_record.write_images(run_dir, manifest, splits, plan, network.backbone, network.contract)
+        story.say(f"split {splits.rule}")
+    material = _material(config, network, plan, manifest, splits, centre, story)
+
+    states = []
+    for stage in plan.stages:
+        story.say(f"stage {stage.name}: {stage.learns}")
+        states.append(run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story))
+        story.say(f"  {states[-1].note}")
+        _write_history(run_dir, states)
+    scores = logits(plan.stages[-1], material, story)
+    metrics = _finish(config, run_dir, material, plan, states, scores)
+    story.say(outcome.told(metrics))
+    seconds = run_record.finish(run_dir, states, time.monotonic() - started)
+    story.say(f"report: {run_dir.report}")
+    return run_record.result(run_dir, manifest, metrics, seconds)
+
+
+# -- images ------------------------------------------------------------------------------------
+
+
+def _scanned(config: FinetuneConfig, story: Story) -> tuple[Manifest, Splits]:
+    """The images and their split as far as file headers tell; extraction may set more aside."""
+    manifest = scan(config.images or "", classes=config.classes, group_by=config.group_by, story=story)
+    return manifest, _split(config, manifest)
+
+
+def _split(config: FinetuneConfig, manifest: Manifest) -> Splits:
+    return split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+
+
+def _described(manifest: Manifest, splits: Splits) -> str:
+    counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.classes, manifest.class_counts(), strict=True))
+    shown = (
+        counts
+        if len(manifest.classes) <= 12
+        else f"{manifest.class_counts().min()} to {manifest.class_counts().max()} each"
+    )
+    bad = f"; {len(manifest.set_aside)} files set aside" if manifest.set_aside else ""
+    return f"{len(manifest)} images in {len(manifest.classes)} classes ({shown}){bad}"
+
+
+# -- network -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The network and how images meet it."""
+
+    backbone: Backbone
+    head: Head
+    classifier: Classifier
+    contract: InputContract
+
+    @property
+    def feature(self) -> str:
+        """Name of the stored input of the head."""
+        grid = self.classifier.facts.grid_layer
+        return f"{grid}:{self.head.pooling}" if self.head.reads == "pooled" else grid
+
+
+def _network(config: FinetuneConfig, manifest: Manifest) -> _Parts:
+    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
+    height, width = backbone.image_size
+    contract = InputContract(height=height, width=width, fit=config.fit)
+    head = build_head(config, backbone.grid_shape, len(manifest.classes), seed=config.seed)
+    return _Parts(backbone, head, compose(backbone, head, manifest.classes, contract), contract)
+
+
+def _plan(config: FinetuneConfig, parts: _Parts, splits: Splits) -> Plan:
+    train = len(splits.indices("train"))
+    return build_plan(config, parts.backbone, parts.classifier, parts.head.reads, train=train, total=len(splits.codes))
+
+
+def _frozen(plan: Plan, parts: _Parts) -> Network:
+    """What is computed once: the input of the head and, for the top stage, the output at the cut; in one pass."""
+    model = parts.backbone.model
+    features = pool(model.output, parts.head.pooling) if parts.head.reads == "pooled" else model.output
+    cuts = [stage.cut for stage in plan.stages if stage.cut]
+    outputs = [features, *(model.get_layer(cut).output for cut in cuts)]
+    return Network(keras.Model(model.input, outputs), (parts.feature, *cuts), parts.backbone.weights_sha256)
+
+
+def _material(
+    config: FinetuneConfig,
+    parts: _Parts,
+    plan: Plan,
+    manifest: Manifest,
+    splits: Splits,
+    centre: Extraction,
+    story: Story,
+) -> Material:
+    """Everything the stages read; further views of the training images are extracted here."""
+    network = _frozen(plan, parts)
+    train = splits.indices("train")
+    numbers = range(1, max(stage.views for stage in plan.stages))
+    augmentation = Augmentation(strength=config.augment, flip=config.flip, seed=config.seed)
+    more = Extraction()
+    if numbers:
+        images = manifest.select(train)
+        more = extract(
+            network,
+            images,
+            parts.contract,
+            views=numbers,
+            augmentation=augmentation,
+            batch_size=config.batch_size,
+            story=story,
+        )
+        story.say(f"{len(numbers)} more views of {len(images)} training images: {told(more, images)}")
+
+    def rows(output: str) -> StoredFeatures:
+        return centre.features[output, 0].present()
+
+    def views(output: str) -> list[StoredFeatures]:
+        return [rows(output).select(train), *(more.features[output, number] for number in numbers)]
+
+    stored = dict(zip(("features", "cut"), network.outputs, strict=False))
+    names = manifest.groups or [row.tobytes() for row in manifest.sha256]
+    return Material(
+        config=config,
+        backbone=parts.backbone,
+        head=parts.head,
+        classifier=parts.classifier,
+        manifest=manifest,
+        splits=splits,
+        features=rows(stored["features"]),
+        cut=rows(stored.get("cut", stored["features"])),
+        views={name: views(output) for name, output in stored.items()},
+        groups=np.unique(names, return_inverse=True)[1],
+    )
+
+
+# -- results -----------------------------------------------------------------------------------
+
+
+def _write_history(run_dir: RunDir, states: list[State]) -> None:
+    rows = [row for state in states for row in state.history]
+    write_history(run_dir.history, rows)
+    write_event_files(run_dir.logs, rows)
+
+
+def _finish(
+    config: FinetuneConfig,
+    run_dir: RunDir,
+    material: Material,
+    plan: Plan,
+    states: list[State],
+    scores: np.ndarray,
+) -> dict[str, Any]:
+    """Calibrate, save the classifier, evaluate, report."""
+    manifest, splits = material.manifest, material.splits
+    held, trained = splits.indices("val"), splits.indices("train")
+    temperature = float(fit_temperature(scores[held], manifest.labels[held])) if len(held) else 1.0
+    classifier = material.classifier.with_facts(
+        temperature=temperature,
+        trained_on=tuple(sorted(row.tobytes().hex() for row in manifest.sha256[trained])),
+    )
+    save(classifier, run_dir.model)
+    write_json(run_dir.class_indices, {name: index for index, name in enumerate(manifest.classes)})
+    write_text(run_dir.labels, "".join(f"{name}\n" for name in manifest.classes))
+    predictions = outcome.build_predictions(manifest, splits, scores, temperature, manifest.classes)
+    evaluation = evaluate(predictions)
+    page = run_record.page(config, run_dir, material, plan, states, predictions, evaluation)
+    return outcome.write_outcome(run_dir.path, predictions, evaluation, page)

@@ -1,0 +1,145 @@
+"""`tlkit predict`: images in; class and probability out.
+
+tlkit predict run photo.jpg holiday/ '*.png' --top 3
+find . -name '*.jpg' | tlkit predict run -
+"""
+
+import csv
+import glob
+import io
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from tlkit.classifier import load
+from tlkit.core.atomic import replacing
+from tlkit.core.config import PredictConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.manifest import Problem
+from tlkit.core.predictions import softmax
+from tlkit.core.run_dir import RunDir, refuse_occupied
+from tlkit.core.story import Silence, Story
+from tlkit.data.scan import scan
+from tlkit.inference import build_engine, infer
+
+FORMATS = {".csv": "csv", ".json": "json"}
+
+
+def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
+    """Predict every image; a file that cannot be read is set aside, never guessed.
+
+    Returns:
+        `images`, `set_aside`, `out` (None for stdout) and `predictions`: for each image `path`,
+        `class`, `probability` and `top`, the most probable classes with their probabilities.
+
+    Raises:
+        TlkitError: nothing found, unreadable files with `on_bad=fail`, unknown output format.
+    """
+    story = story or Silence()
+    out = Path(config.out) if config.out else None
+    if out:
+        if out.suffix.lower() not in FORMATS:
+            raise TlkitError(f"--out {config.out!r} is neither .csv nor .json.", "end it in .csv or .json.")
+        refuse_occupied(out, overwrite=config.overwrite)
+    files, problems = find(config.paths, sys.stdin)
+    run_path = Path(config.run)
+    classifier = load(run_path if run_path.suffix == ".keras" else RunDir(run_path).model)
+    engine = build_engine(classifier.model)
+    good, logits, bad = infer(
+        engine,
+        files,
+        classifier.facts.contract,
+        batch_size=config.batch_size,
+        description="predicting",
+        story=story,
+    )
+    problems += [Problem(str(files[i]), reason) for i, reason in bad]
+    if problems and config.on_bad == "fail":
+        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
+    for problem in problems:
+        story.say(f"set aside: {problem.path}: {problem.reason}")
+    rows = predictions(
+        [str(files[i]) for i in good], logits, classifier.facts.temperature, classifier.facts.classes, config.top
+    )
+    if out:
+        with (
+            replacing(out) as temporary,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            write(file, rows, FORMATS[out.suffix.lower()])
+        story.say(f"{out}: {len(rows)} predictions")
+    return {
+        "images": len(rows),
+        "set_aside": [problem.as_json() for problem in problems],
+        "out": config.out,
+        "predictions": rows,
+    }
+
+
+def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]]:
+    """The image files that paths, folders, patterns and a list on stdin name, in that order.
+
+    Raises:
+        TlkitError: for a path that does not exist or a pattern that matches nothing.
+    """
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if path == "-":
+            files += [Path(line) for line in stdin.read().splitlines() if line]
+        elif Path(path).is_dir():
+            found = scan(path, labelled=False)
+            files += [found.file(i) for i in range(len(found))]
+            problems += found.set_aside
+        elif Path(path).exists():
+            files.append(Path(path))
+        elif matched := sorted(glob.glob(path, recursive=True)):
+            files += [Path(name) for name in matched if Path(name).is_file()]
+        else:
+            raise TlkitError(f"{path!r} is no file, folder or pattern that matches one.", "check the spelling.")
+    if not files and not problems:
+        raise TlkitError("no images were given.", "give files, folders, patterns, or - for a list on stdin.")
+    return files, problems
+
+
+def predictions(
+    paths: list[str], logits: np.ndarray, temperature: float, classes: tuple[str, ...], top: int
+) -> list[dict[str, Any]]:
+    """One row for each image, its `top` most probable classes first to last."""
+    if not len(paths):
+        return []
+    probabilities = softmax(logits, temperature)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, len(classes))]
+    rows = []
+    for path, row, best in zip(paths, probabilities, order, strict=True):
+        ranked = [{"class": classes[k], "probability": round(float(row[k]), 6)} for k in best]
+        rows.append({"path": path, **ranked[0], "top": ranked})
+    return rows
+
+
+def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
+    """Write rows as CSV (class, probability, class_2, probability_2, ...) or as a JSON list."""
+    if form == "json":
+        json.dump(rows, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        return
+    depth = max((len(row["top"]) for row in rows), default=1)
+    header = ["path", "class", "probability"]
+    header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(
+            [row["path"], *(value for entry in row["top"] for value in (entry["class"], entry["probability"]))]
+        )
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """The rows as CSV text."""
+    buffer = io.StringIO()
+    write(buffer, rows, "csv")
+    return buffer.getvalue()

@@ -1,0 +1,43 @@
+"""`tlkit split`: images in, a manifest that says who trains, validates and tests.
+
+tlkit split images --group-by '(S\\d+)_' --out splits.csv
+tlkit finetune splits.csv
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tlkit.core.config import SplitConfig
+from tlkit.core.run_dir import refuse_occupied
+from tlkit.core.splits import SPLITS
+from tlkit.core.story import Silence, Story
+from tlkit.data.problems import check, set_aside
+from tlkit.data.scan import scan
+from tlkit.data.split import split
+
+
+def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
+    """Decode every image once, set the unreadable aside, split the rest, write a manifest with absolute paths.
+
+    Returns:
+        `out`, `images`, `set_aside`, `splits` (name -> count), `rule`.
+
+    Raises:
+        TlkitError: no usable image, occupied `out`.
+    """
+    story, out = story or Silence(), Path(config.out)
+    refuse_occupied(out, overwrite=config.overwrite)
+    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, story=story)
+    manifest = set_aside(manifest, check(manifest, story=story), config.on_bad)
+    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    absolute = [str((manifest.root / path).resolve()) for path in manifest.paths]
+    replace(manifest, paths=absolute, given=splits.codes).write_csv(out)
+    story.say(f"{out}: {len(manifest)} images; split {splits.rule}")
+    return {
+        "out": str(out),
+        "images": len(manifest),
+        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "splits": {name: len(splits.indices(name)) for name in SPLITS},
+        "rule": splits.rule,
+    }

@@ -1,0 +1,81 @@
+"""Unfreeze, then compile: the two in one place, because the first without the second silently does nothing."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import keras
+
+from tlkit.backbones.blocks import Block, set_trainable
+from tlkit.core.config import TrainingOptions
+from tlkit.runtime import jit
+
+WARM_UP = 0.1  # of the steps, from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017)
+CLIP_NORM = 1.0
+
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+    "sgd": lambda momentum, **common: keras.optimizers.SGD(momentum=momentum, **common),
+    "adam": lambda momentum, weight_decay, **common: keras.optimizers.Adam(**common),
+    "adamw": lambda momentum, **common: keras.optimizers.AdamW(**common),
+    "rmsprop": lambda momentum, **common: keras.optimizers.RMSprop(momentum=momentum, **common),
+    "lion": lambda momentum, **common: keras.optimizers.Lion(**common),
+}
+
+
+def unfreeze_and_compile(
+    model: keras.Model,
+    options: TrainingOptions,
+    *,
+    blocks: tuple[Block, ...],
+    learn: int | Literal["all"],
+    learning_rate: float,
+    steps: int,
+) -> None:
+    """Choose what learns and compile for it.
+
+    Args:
+        model: a head, a suffix after a cut, or a whole classifier; gives logits (B, K).
+        options: optimizer, loss, decay, BatchNorm.
+        blocks: of the backbone; layers that belong to none (the head's) always learn.
+        learn: how many last blocks learn, or "all".
+        learning_rate: peak.
+        steps: training steps of the whole stage, for the schedule.
+    """
+    set_trainable(model, learn, options.batchnorm, blocks=blocks)
+    model.compile(
+        optimizer=build_optimizer(options, learning_rate, steps),
+        loss=build_loss(options),
+        metrics=["accuracy"],
+        jit_compile=jit(),
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def build_optimizer(options: TrainingOptions, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer with warm-up, cosine, clipping, and decay off biases and norms."""
+    warm_up = max(1, int(WARM_UP * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
+    )
+    optimizer = OPTIMIZERS[options.optimizer](
+        momentum=options.momentum,
+        learning_rate=schedule,
+        weight_decay=options.weight_decay,
+        global_clipnorm=CLIP_NORM,
+    )
+    if options.optimizer != "adam":  # Adam's decay would be coupled; AdamW is the one that decays
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def build_loss(options: TrainingOptions) -> Callable:
+    """The loss on logits (B, K) and one-hot labels (B, K)."""
+    if options.loss == "crossentropy":
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.label_smoothing)
+    if options.loss == "focal":
+        return keras.losses.CategoricalFocalCrossentropy(from_logits=True)  # Lin et al. 2017
+    return squared_error
+
+
+def squared_error(one_hot: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+    """Squared distance of the probabilities from the truth, summed over classes (Brier 1950); (B,)."""
+    return keras.ops.sum(keras.ops.square(keras.ops.softmax(logits) - one_hot), axis=-1)
