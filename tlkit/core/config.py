@@ -207,7 +207,7 @@ class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, HeadOptions, T
 
     images: str | None = argument(
         "Folder of images (class per folder, or train/val/test with classes inside), or a CSV/Parquet manifest.",
-        optional=True,
+        default=None,
     )
     resume: str | None = option(
         None, "Go on with the unfinished run in this folder; its options are its own.", group="Output"
@@ -268,3 +268,20 @@ class SplitConfig(ImageOptions, SplitOptions):
     images: str = argument("Folder of images, or a CSV/Parquet manifest.")
     out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig(Options):
+    """`tlkit doctor`: has no options of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackbonesConfig(Options):
+    """`tlkit backbones`: has no options of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig(Options):
+    """`tlkit cache`: look at the store of computed features, or empty it."""
+
+    action: str = argument("What to do: show, or clear.", default="show", choices=("show", "clear"))

@@ -28,10 +28,10 @@ def option(
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high, "group": group})
 
 
-def argument(help: str, *, optional: bool = False) -> Any:
-    """A field that is positional on the command line; required unless `optional`, then None."""
-    metadata = {"help": help, "argument": True}
-    return field(default=None, metadata=metadata) if optional else field(metadata=metadata)
+def argument(help: str, *, default: Any = MISSING, choices: tuple[str, ...] = ()) -> Any:
+    """A field that is positional on the command line; required unless it has a default."""
+    metadata = {"help": help, "choices": choices, "argument": True}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]
             problems += found.set_aside
         elif Path(path).exists():
             files.append(Path(path))
-        elif matched := sorted(glob.glob(path, recursive=True)):
+        elif matched := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - absolute patterns too
             files += [Path(name) for name in matched if Path(name).is_file()]
         else:
             raise TlkitError(f"{path!r} is no file, folder or pattern that matches one.", "check the spelling.")

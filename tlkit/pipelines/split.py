@@ -1,6 +1,6 @@
-"""`tlkit split`: images in, a manifest that says who trains, validates and tests.
+r"""`tlkit split`: images in, a manifest that says who trains, validates and tests.
 
-tlkit split images --group-by '(S\\d+)_' --out splits.csv
+tlkit split images --group-by '(S\d+)_' --out splits.csv
 tlkit finetune splits.csv
 """
 

@@ -1,0 +1,120 @@
+"""The table of commands: adding one is a row here, its options in `core` and its pipeline in `pipelines`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tlkit.core.config import (
+    BackbonesConfig,
+    CacheConfig,
+    DoctorConfig,
+    EvaluateConfig,
+    FeaturesConfig,
+    FinetuneConfig,
+    PredictConfig,
+    SplitConfig,
+)
+from tlkit.core.options import Options
+from tlkit.core.sample_config import SampleConfig
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Args:
+        name: as typed, and the module in `pipelines` that holds its `run(config, story)`.
+        options: its dataclass.
+        help: what it does; the first sentence stands in the list of commands.
+        examples: commands to try, one a line.
+        shown: what goes to stdout without `--json`, from what `run` returned.
+    """
+
+    name: str
+    options: type[Options]
+    help: str
+    examples: tuple[str, ...]
+    shown: Callable[[dict[str, Any]], str]
+
+
+def _out(result: dict[str, Any]) -> str:
+    return result.get("report") or result.get("out") or ""
+
+
+COMMANDS = (
+    Command(
+        "doctor",
+        DoctorConfig,
+        "Show versions, devices, caches and extras.",
+        ("tlkit doctor",),
+        lambda result: result["text"],
+    ),
+    Command(
+        "backbones",
+        BackbonesConfig,
+        "List every backbone with its size and features.",
+        ("tlkit backbones", "tlkit backbones --json"),
+        lambda result: result["text"],
+    ),
+    Command(
+        "sample",
+        SampleConfig,
+        "Write a sample dataset; some need no network.",
+        ("tlkit sample digits digits", "tlkit sample shapes shapes --mislabelled 0.05"),
+        _out,
+    ),
+    Command(
+        "split",
+        SplitConfig,
+        "Decide who trains, validates and tests.",
+        ("tlkit split images --out splits.csv", "tlkit split faces --group-by '(S[0-9]+)_' --out splits.csv"),
+        _out,
+    ),
+    Command(
+        "features",
+        FeaturesConfig,
+        "Turn images into a table of features.",
+        (
+            "tlkit features images --backbone resnet50 --out features.csv",
+            "tlkit features images --backbone vgg16 --reduce pca:64 --out features.parquet",
+        ),
+        _out,
+    ),
+    Command(
+        "finetune",
+        FinetuneConfig,
+        "Train a classifier in stages; write a report.",
+        (
+            "tlkit finetune images --backbone resnet50 --out run",
+            "tlkit finetune images --backbone nano --stages head --dry-run",
+            "tlkit finetune --resume run",
+        ),
+        _out,
+    ),
+    Command(
+        "evaluate",
+        EvaluateConfig,
+        "Measure a classifier, also on other images.",
+        ("tlkit evaluate run", "tlkit evaluate run other-images --out evaluation"),
+        _out,
+    ),
+    Command(
+        "predict",
+        PredictConfig,
+        "Predict class and probability of images.",
+        ("tlkit predict run photo.jpg holiday/ --top 3", "find . -name '*.jpg' | tlkit predict run - --out all.csv"),
+        lambda result: "" if result["out"] else as_csv(result),
+    ),
+    Command(
+        "cache",
+        CacheConfig,
+        "Show or clear the store of computed features.",
+        ("tlkit cache show", "tlkit cache clear"),
+        lambda result: result["text"],
+    ),
+)
+
+
+def as_csv(result: dict[str, Any]) -> str:
+    """Predictions as CSV, without a newline at the end."""
+    from tlkit.pipelines.predict import as_csv as written
+
+    return written(result["predictions"]).rstrip("\n")
