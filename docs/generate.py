@@ -89,10 +89,10 @@ def help_of(*command: str) -> str:
 
 def cli() -> str:
     """docs/cli.md: the help of every command."""
-    from tlkit.cli.main import COMMANDS
+    from tlkit.cli.commands import COMMANDS
 
     parts = ["# The command line", "", "Written by `make docs` from `tlkit COMMAND --help`; do not edit.", ""]
-    for command in ((), *((name,) for name in COMMANDS)):
+    for command in ((), *((row.name,) for row in COMMANDS)):
         parts += [f"## {' '.join(('tlkit', *command))}", "", "```text", help_of(*command), "```", ""]
     return "\n".join(parts)
 

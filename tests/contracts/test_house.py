@@ -80,4 +80,4 @@ def test_the_locks_hold_every_dependency_with_hashes_and_name_no_host():
 
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_a_module_says_what_it_is_for(path):
-    assert re.match(r'"""\S', path.read_text(encoding="utf-8")), f"{short(path)} has no docstring."
+    assert re.match(r'r?"""\S', path.read_text(encoding="utf-8")), f"{short(path)} has no docstring."

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tlkit.core import config as configs
+from tlkit.cli.commands import COMMANDS
 from tlkit.core.options import read_toml, resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-KINDS = {name.removesuffix("Config").lower(): kind for name, kind in vars(configs).items() if name.endswith("Config")}
-COMMON_FLAGS = {"json", "config", "quiet", "verbose", "resume", "help", "version"}
+KINDS = {row.name: row.options for row in COMMANDS}
+COMMON_FLAGS = {"json", "config", "quiet", "verbose", "help", "version"}
 
 
 def generator():
