@@ -9,20 +9,20 @@ TRAIN, VAL, TEST = range(3)
 
 @dataclass(frozen=True)
 class Units:
-    """U units in the order they are dealt in.
+    """U units in the order they are dealt in, each a few parts: so many images of one class.
 
     Args:
         of_row: int64 (N,), the unit of every row.
-        rows: int64 (N,), rows sorted by unit.
-        starts: int64 (U + 1,), where the rows of each unit begin in `rows`.
-        labels: int64 (N,), class 0..K-1 of every row.
+        starts: int64 (U + 1,), where the parts of each unit begin.
+        labels: int64 (P,), class 0..K-1 of every part.
+        sizes: int64 (P,), images of every part.
         classes: K.
     """
 
     of_row: np.ndarray
-    rows: np.ndarray
     starts: np.ndarray
     labels: np.ndarray
+    sizes: np.ndarray
     classes: int
 
     @classmethod
@@ -41,60 +41,41 @@ class Units:
         rank = np.empty(len(least), dtype=np.int64)
         rank[np.argsort(least, kind="stable")] = np.arange(len(least))
         of_row = rank[unit]
-        rows = np.argsort(of_row, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(of_row, minlength=len(least)))])
-        return cls(of_row, rows, starts, labels.astype(np.int64), classes)
+        parts, sizes = np.unique(of_row * classes + labels, return_counts=True)
+        starts = np.searchsorted(parts, np.arange(len(least) + 1) * classes)
+        return cls(of_row, starts, parts % classes, sizes, classes)
 
-    @property
-    def sizes(self) -> np.ndarray:
-        """int64 (U,) rows of each."""
-        return np.diff(self.starts)
+    def counts(self, parts: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """int64 (K,) images of each class, in all parts or some."""
+        return np.bincount(self.labels[parts], weights=self.sizes[parts], minlength=self.classes).astype(np.int64)
 
-    def label_counts(self, unit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Classes in a unit and how many rows of each."""
-        return np.unique(self.labels[self.rows[self.starts[unit] : self.starts[unit + 1]]], return_counts=True)
+    def parts(self, unit: int) -> list[tuple[int, int]]:
+        """(class, images) of a unit."""
+        own = slice(self.starts[unit], self.starts[unit + 1])
+        return list(zip(self.labels[own].tolist(), self.sizes[own].tolist(), strict=True))
 
 
 def deal(units: Units, *, val: float, test: float) -> np.ndarray:
     """int8 (N,) codes of the rows: 0 train, 1 val, 2 test.
 
-    Units that span classes are dealt first, each to where it brings the counts nearer to their
-    targets. Then each class takes its own units, val from the front and test from the back.
+    Units that span classes are dealt first, the same fractions of them as of all, so that neither
+    side gets more than its share of what is odd. Then each class takes its own units until its
+    targets are met, val from the front and test from the back.
     """
-    side = np.zeros(len(units.sizes), dtype=np.int8)
-    least, most = _label_range(units)
-    pure = least == most
-    counts = np.bincount(units.labels, minlength=units.classes)
-    of_class = _units_per_class(units)
-    wanted = {VAL: _targets(counts, of_class, val, 3), TEST: _targets(counts, of_class, test, 4 if val else 3)}
+    counts = units.counts()
+    units_of_class = np.bincount(units.labels, minlength=units.classes)
+    wanted = {
+        VAL: _targets(counts, units_of_class, val, 3),
+        TEST: _targets(counts, units_of_class, test, 4 if val else 3),
+    }
     _leave_one_to_train(counts, wanted)
-    table = _Table(units, side, {code: target.copy() for code, target in wanted.items()}, counts, counts.copy())
-    mixed = np.flatnonzero(~pure).tolist()
-    table.deal_mixed(mixed, VAL)
-    table.deal_mixed(mixed[::-1], TEST)
-    for label in np.flatnonzero(counts).tolist():
-        own = np.flatnonzero(pure & (least == label))
-        table.deal_pure(own, label, VAL)
-        table.deal_pure(own[::-1], label, TEST)
-    for label in np.flatnonzero(counts).tolist():
-        table.give_at_least_one(label, VAL, wanted[VAL])
-        table.give_at_least_one(label, TEST, wanted[TEST])
-    return side[units.of_row]
-
-
-def _label_range(units: Units) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest class of each unit."""
-    sorted_labels = units.labels[units.rows]
-    return (
-        np.minimum.reduceat(sorted_labels, units.starts[:-1]),
-        np.maximum.reduceat(sorted_labels, units.starts[:-1]),
-    )
-
-
-def _units_per_class(units: Units) -> np.ndarray:
-    """int64 (K,) how many units have images of each class."""
-    pairs = np.unique(units.of_row * units.classes + units.labels)
-    return np.bincount(pairs % units.classes, minlength=units.classes)
+    table = _Table(units, wanted)
+    table.deal_mixed(VAL, val)
+    table.deal_mixed(TEST, test)
+    table.deal_pure()
+    for code in (VAL, TEST):
+        table.give_at_least_one(code)
+    return table.side[units.of_row]
 
 
 def _targets(counts: np.ndarray, units: np.ndarray, fraction: float, enough: int) -> np.ndarray:
@@ -113,72 +94,89 @@ def _leave_one_to_train(counts: np.ndarray, wanted: dict[int, np.ndarray]) -> No
     wanted[VAL] -= over - from_test
 
 
-@dataclass
 class _Table:
     """The state of the deal.
 
     Args:
         units: what is dealt.
-        side: int8 (U,), where each unit lies so far; written here.
-        need: for val and test, int64 (K,) images still wanted of each class.
-        counts: int64 (K,), images of each class.
-        left: int64 (K,), of which still in train; never taken below one.
+        wanted: for val and test, int64 (K,) images wanted of each class.
     """
 
-    units: Units
-    side: np.ndarray
-    need: dict[int, np.ndarray]
-    counts: np.ndarray
-    left: np.ndarray
+    def __init__(self, units: Units, wanted: dict[int, np.ndarray]) -> None:
+        self.units = units
+        self.wanted = wanted
+        self.side = np.zeros(len(units.starts) - 1, dtype=np.int8)  # of each unit
+        self.have = {code: [0] * units.classes for code in wanted}  # images of each class
+        self.left: list[int] = units.counts().tolist()  # images of each class in train; never taken below one
+        self.pure = np.diff(units.starts) == 1
 
-    def _take(self, unit: int, labels: np.ndarray, sizes: np.ndarray, code: int) -> None:
+    def take(self, unit: int, parts: list[tuple[int, int]], code: int) -> bool:
+        """Move a unit out of train, unless a class would have nothing left to train on."""
+        if self.side[unit] != TRAIN or any(self.left[label] <= size for label, size in parts):
+            return False
         self.side[unit] = code
-        self.need[code][labels] -= sizes
-        self.left[labels] -= sizes
+        for label, size in parts:
+            self.have[code][label] += size
+            self.left[label] -= size
+        return True
 
-    def deal_mixed(self, units: list[int], code: int) -> None:
+    def deal_mixed(self, code: int, fraction: float) -> None:
         """Take units that span classes: first what fits wholly, then what still brings the counts nearer to the targets.
 
         Nearer by the sum of squares over the classes, each divided by the size of the class so that
         rare ones weigh as much.
         """
-        if not self.need[code].any():
+        mixed = np.flatnonzero(~self.pure)[:: 1 if code == VAL else -1].tolist()
+        if not fraction or not mixed:
             return
+        counts = self.units.counts(np.repeat(~self.pure, np.diff(self.units.starts)))
+        need = np.where(self.wanted[code] > 0, counts * fraction, 0.0).tolist()
+        parts_of = {unit: self.units.parts(unit) for unit in mixed}
         for fitting in (True, False):
-            for unit in units:
-                labels, sizes = self.units.label_counts(unit)
-                need = self.need[code][labels]
-                nearer = ((need**2 - (need - sizes) ** 2) / self.counts[labels]).sum() > 0
-                welcome = (sizes <= need).all() if fitting else nearer
-                if welcome and self.side[unit] == TRAIN and (self.left[labels] > sizes).all():
-                    self._take(unit, labels, sizes, code)
+            for unit, parts in parts_of.items():
+                if fitting:
+                    welcome = all(size <= need[label] for label, size in parts)
+                else:
+                    welcome = sum(size * (2 * need[label] - size) / counts[label] for label, size in parts) > 0
+                if welcome and self.take(unit, parts, code):
+                    for label, size in parts:
+                        need[label] -= size
 
-    def deal_pure(self, own: np.ndarray, label: int, code: int) -> None:
-        """Take a class's own units from the front, leaving out those too large for what is still wanted."""
-        own = own[self.side[own] == TRAIN]
-        sizes = self.units.sizes[own]
-        need, left = int(self.need[code][label]), int(self.left[label])
+    def deal_pure(self) -> None:
+        """Every class takes of its own units what it still wants."""
+        own = np.flatnonzero(self.pure)
+        labels = self.units.labels[self.units.starts[own]]
+        own = own[np.argsort(labels, kind="stable")]
+        ends = np.cumsum(np.bincount(labels, minlength=self.units.classes))
+        for label, units in enumerate(np.split(own, ends[:-1])):
+            self._take_pure(units, label, VAL)
+            self._take_pure(units[::-1], label, TEST)
+
+    def _take_pure(self, units: np.ndarray, label: int, code: int) -> None:
+        """Take from the front, leaving out units too large for what is still wanted."""
+        units = units[self.side[units] == TRAIN]
+        sizes = self.units.sizes[self.units.starts[units]]
         if (sizes == 1).all():
-            taken = own[: max(0, min(need, left - 1))]
-            need, left = need - len(taken), left - len(taken)
+            wanted = int(self.wanted[code][label]) - self.have[code][label]
+            taken = units[: max(0, min(wanted, self.left[label] - 1))]
             self.side[taken] = code
-        else:
-            for unit, size in zip(own.tolist(), sizes.tolist(), strict=True):
-                if need <= 0:
-                    break
-                if size < 2 * need and size < left:
-                    self.side[unit] = code
-                    need, left = need - size, left - size
-        self.need[code][label], self.left[label] = need, left
-
-    def give_at_least_one(self, label: int, code: int, wanted: np.ndarray) -> None:
-        """Where every unit was too large for the target, take the smallest one that may leave train."""
-        if self.need[code][label] < wanted[label] or not wanted[label]:
+            self.have[code][label] += len(taken)
+            self.left[label] -= len(taken)
             return
-        holders = np.unique(self.units.of_row[self.units.labels == label])
-        holders = holders[self.side[holders] == TRAIN]
-        for unit in holders[np.argsort(self.units.sizes[holders], kind="stable")].tolist():
-            labels, sizes = self.units.label_counts(unit)
-            if (self.left[labels] > sizes).all():
-                self._take(unit, labels, sizes, code)
+        for unit, size in zip(units.tolist(), sizes.tolist(), strict=True):
+            wanted = int(self.wanted[code][label]) - self.have[code][label]
+            if wanted <= 0:
                 return
+            if size < 2 * wanted:
+                self.take(unit, [(label, size)], code)
+
+    def give_at_least_one(self, code: int) -> None:
+        """Where every unit was too large for the target, take the smallest one that may leave train."""
+        for label in np.flatnonzero(self.wanted[code]).tolist():
+            if self.have[code][label]:
+                continue
+            holders = np.searchsorted(self.units.starts, np.flatnonzero(self.units.labels == label), side="right") - 1
+            sizes = np.add.reduceat(self.units.sizes, self.units.starts[:-1])[holders]
+            for unit in holders[np.argsort(sizes, kind="stable")].tolist():
+                if self.take(unit, self.units.parts(unit), code):
+                    break

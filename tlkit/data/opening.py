@@ -27,7 +27,6 @@ from PIL import (
     TgaImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
-    XbmImagePlugin,
 )
 
 from tlkit.core.errors import UnreadableImage
@@ -61,7 +60,6 @@ _PLUGINS = (
     TgaImagePlugin.TgaImageFile,
     TiffImagePlugin.TiffImageFile,
     WebPImagePlugin.WebPImageFile,
-    XbmImagePlugin.XbmImageFile,
 )
 FORMATS = tuple(plugin.format for plugin in _PLUGINS if plugin.format) + (("HEIF",) if HEIF else ())
 

@@ -30,7 +30,6 @@ _PATTERNS = (
     (re.compile(rb"P[1-6]\s+[\d#]"), "PPM"),
     (re.compile(rb"P[fF]\s+\d+\s+\d+\s+-?[\d.]"), "PPM"),
     (re.compile(rb"\x00\x00\x01\x00[^\x00].{3}.\x00", re.DOTALL), "ICO"),
-    (re.compile(rb"\s*#define\s+\S+_width\s+\d"), "XBM"),
 )
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), "HEIF"
