@@ -166,8 +166,17 @@ class _Player:
         copy = self.copies[id(operation)] = type(operation).from_config(config)
         made = copy(*args, **kwargs)
         if self.weights and getattr(operation, "weights", None):
-            copy.set_weights(operation.get_weights())
+            copy_weights(operation, copy)
         return made
+
+
+def copy_weights(source: Any, target: Any) -> None:
+    """Give `target`'s weights, in order, the values of `source`'s; both are layers or models of one shape."""
+    for old, new in zip(source.weights, target.weights, strict=True):
+        new.assign(old.value)
+    for layer in getattr(target, "layers", [target]):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # Normalization computes with copies of its weights, made here
 
 
 def _arithmetic_layer(operation: Any, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:

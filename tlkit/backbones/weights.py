@@ -17,11 +17,12 @@ import keras
 import numpy as np
 
 from tlkit.backbones.applications import constructor
-from tlkit.backbones.graph import calls, functional
+from tlkit.backbones.graph import calls, copy_weights, functional
 from tlkit.backbones.nano import load_nano_weights
 from tlkit.core.catalog import BackboneRow
 from tlkit.core.errors import TlkitError
 
+FALLBACK_FOLDER = Path("/tmp/.keras/models")  # where Keras puts downloads when its home is read-only
 DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
 
 # The names under which Keras stores its ImageNet files: a pattern on the catalogue's name, and the file.
@@ -86,7 +87,7 @@ def models_folder() -> Path:
 def weights_at_hand(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> Path | None:
     """The file of ImageNet weights if this machine has it; also where Keras puts it when its home is read-only."""
     name = imagenet_file(row, variants, image_size)
-    for folder in (models_folder(), Path("/tmp/.keras/models")):
+    for folder in (models_folder(), FALLBACK_FOLDER):
         if (folder / name).is_file():
             return folder / name
     return None
@@ -120,7 +121,7 @@ def load_imagenet(
             "--weights PATH; or start from random weights with --weights none; or use --backbone nano, "
             "whose weights are inside tlkit.",
         ) from error
-    network.set_weights(downloaded.get_weights())
+    copy_weights(downloaded, network)
 
 
 def _load_nano(network: keras.Model) -> None:
@@ -185,7 +186,7 @@ def _take_from_model(network: keras.Model, source: keras.Model) -> None:
         if other is None or _shapes(layer) != _shapes(other):
             raise ValueError(f"it has no layer with weights like those of {layer.name}, {_shapes(layer)}")
     for layer, other in zip(wanted, matching, strict=False):
-        layer.set_weights(other.get_weights())
+        copy_weights(other, layer)
 
 
 def _weighted_layers(model: keras.Model) -> list[Any]:
@@ -212,7 +213,7 @@ def weights_sha256(model: keras.Model) -> str:
     digest = hashlib.sha256()
     for layer in model.layers:
         for weight in layer.weights:
-            value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+            value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
             digest.update(f"{layer.name}/{weight.name} {value.shape} {value.dtype}\n".encode())
             digest.update(value.tobytes())
     return digest.hexdigest()

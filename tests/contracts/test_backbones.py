@@ -1,0 +1,151 @@
+"""Every row of the catalogue keeps the same promises, whoever wrote its network."""
+
+import gc
+import importlib
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.backbones import applications
+from tlkit.backbones.build import build_backbone
+from tlkit.backbones.preprocess import preprocess
+from tlkit.backbones.weights import imagenet_file
+from tlkit.core.catalog import BACKBONES, backbone_row
+
+# One of each kind of graph: made-up names, nested models, bare operations, each preprocessing. The rest is slow.
+QUICK = {
+    *("nano", "convnexttiny", "densenet121", "efficientnetb0", "inceptionv3"),
+    *("mobilenetv2", "mobilenetv3small", "resnet50", "vgg16"),
+}
+WITHOUT_TLKIT = {"resnet50", "convnextsmall"}
+
+ROWS = [pytest.param(row, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, row in BACKBONES.items()]
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def case(request):
+    """(row, backbone with random weights at the smallest size), built once and freed before the next."""
+    row = request.param
+    yield row, build_backbone(row.name, weights="none", image_size=row.minimum, seed=3)
+    keras.utils.clear_session()
+    gc.collect()
+
+
+def images(row, count=2):
+    return np.random.default_rng(0).integers(0, 256, (count, row.minimum, row.minimum, 3)).astype("float32")
+
+
+def test_the_grid_and_the_size_are_as_declared(case):
+    row, backbone = case
+    grid = keras.ops.convert_to_numpy(backbone.model(images(row)))
+    assert grid.shape == (2, *backbone.grid_shape)
+    assert backbone.grid_shape[2] == row.channels
+    assert backbone.image_size == (row.minimum, row.minimum)
+    assert backbone.model.count_params() / 1e6 == pytest.approx(row.parameters, abs=0.051)
+    assert np.isfinite(grid).all()
+
+
+def test_the_graph_is_flat_and_its_names_are_those_of_a_fresh_process(case):
+    _, backbone = case
+    names = [layer.name for layer in backbone.model.layers]
+    assert names[0] == "images"
+    assert backbone.model.inputs[0].dtype == "float32"
+    assert len(set(names)) == len(names) == len(backbone.model.operations)
+    assert not any(isinstance(layer, keras.Model) for layer in backbone.model.layers)
+    assert not any(name.startswith("head_") or name == "logits" for name in names)
+    assert backbone.model.layers[-1].output is backbone.model.outputs[0]
+    first_of_each = {"conv2d_1": "conv2d", "batch_normalization_1": "batch_normalization", "add_1": "add"}
+    assert all(first in names for second, first in first_of_each.items() if second in names)
+    assert all(len(layer._inbound_nodes) == 1 for layer in backbone.model.layers)
+
+
+def test_blocks_cover_every_layer_once_and_in_order(case):
+    _, backbone = case
+    names = [layer.name for layer in backbone.model.layers]
+    in_blocks = [name for block in backbone.blocks for name in block.layers]
+    assert sorted(in_blocks) == sorted(names)
+    assert len({block.name for block in backbone.blocks}) == len(backbone.blocks) >= 2
+    assert backbone.blocks[-1].output == names[-1]
+    assert all(block.output == block.layers[-1] for block in backbone.blocks)
+
+
+def test_each_cut_carries_all_that_later_layers_need(case):
+    _, backbone = case
+    owner = {name: number for number, block in enumerate(backbone.blocks) for name in block.layers}
+    outputs = {block.output for block in backbone.blocks}
+    for layer in backbone.model.layers:
+        for node in layer._inbound_nodes:
+            for parent in node.parent_nodes:
+                before, after = owner[parent.operation.name], owner[layer.name]
+                assert after - before in (0, 1)
+                assert before == after or parent.operation.name in outputs
+
+
+def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, tmp_path):
+    row, backbone = case
+    path, batch = tmp_path / "backbone.keras", images(row)
+    backbone.model.save(path)
+    expected = keras.ops.convert_to_numpy(backbone.model(batch))
+    again = keras.models.load_model(path, compile=False)
+    assert np.array_equal(keras.ops.convert_to_numpy(again(batch)), expected)
+    if row.name in WITHOUT_TLKIT:
+        np.save(tmp_path / "images.npy", batch)
+        program = (
+            "import sys; sys.modules['tlkit'] = None\n"
+            "import keras, numpy\n"
+            "model = keras.models.load_model('backbone.keras')\n"
+            "numpy.save('grid.npy', keras.ops.convert_to_numpy(model(numpy.load('images.npy'))))\n"
+        )
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
+        assert np.array_equal(np.load(tmp_path / "grid.npy"), expected)
+
+
+@pytest.mark.parametrize("row", [row for row in BACKBONES.values() if row.attribute], ids=lambda row: row.name)
+def test_preprocessing_is_the_family_s_own(row):
+    module = importlib.import_module(applications.constructor(row).__module__)
+    inputs = keras.Input((5, 7, 3), dtype="float32")
+    ours = keras.Model(inputs, preprocess(inputs, row.preprocess))
+    pixels = np.random.default_rng(1).uniform(0, 255, (3, 5, 7, 3)).astype("float32")
+    pixels[0] = np.arange(105).reshape(5, 7, 3) * 255 / 104
+    expected = module.preprocess_input(pixels.copy())
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(pixels)), expected, rtol=0, atol=2e-5)
+
+
+def test_every_constructor_of_keras_has_a_row():
+    constructors = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert {row.attribute for row in BACKBONES.values()} == constructors | {""}
+    assert all(row.attribute.lower() == name for name, row in BACKBONES.items() if row.attribute)
+
+
+FILES = [
+    *(pytest.param(name, 224, {}, marks=() if name in {"vgg16", "vgg19"} else pytest.mark.slow) for name in BACKBONES),
+    ("mobilenet", 128, {"alpha": 0.25}),
+    ("mobilenet", 150, {"alpha": 0.75}),
+    ("mobilenetv2", 96, {"alpha": 0.35}),
+    ("mobilenetv2", 224, {"alpha": 1.4}),
+    ("mobilenetv3small", 224, {"alpha": 0.75}),
+    ("mobilenetv3small", 64, {"minimalistic": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "side", "variants"), FILES)
+@pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
+def test_the_weight_file_is_the_one_keras_looks_for(name, side, variants, monkeypatch):
+    class LookedForError(Exception):
+        pass
+
+    def get_file(fname=None, *arguments, **options):
+        raise LookedForError(fname)
+
+    row = backbone_row(name)
+    if not row.attribute:
+        pytest.skip("nano's weights are inside the package")
+    monkeypatch.setattr(importlib.import_module("keras.src.utils.file_utils"), "get_file", get_file)
+    with pytest.raises(LookedForError) as looked_for:
+        applications.constructor(row)(include_top=False, weights="imagenet", input_shape=(side, side, 3), **variants)
+    keras.utils.clear_session()
+    assert imagenet_file(row, variants, (side, side)) == str(looked_for.value)
