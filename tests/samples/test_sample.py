@@ -65,6 +65,21 @@ def test_a_file_in_the_way_is_refused(tmp_path):
         write(tmp_path, name="digits", overwrite=True)
 
 
+def test_a_folder_that_is_there_and_empty_is_filled_in_place(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    before = (tmp_path / "out").stat().st_ino
+    monkeypatch.chdir(tmp_path / "out")
+    result = sample.run(SampleConfig(name="digits", out=".", count=10))
+    assert (result["out"], result["images"]) == (".", 10)
+    assert (tmp_path / "out").stat().st_ino == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*"0123456789", "sample.json"]
+
+
+def test_what_a_killed_call_left_does_not_count(tmp_path):
+    (tmp_path / "out" / ".tmp-0badcafe").mkdir(parents=True)
+    assert write(tmp_path, name="digits", count=10)["images"] == 10
+
+
 def test_an_unknown_name_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(TlkitError, match="'digit' is not a sample") as error:
         write(tmp_path, name="digit")
@@ -176,15 +191,18 @@ def test_a_recipe_of_ones_own_goes_all_the_way_and_leaves_only_the_folder(server
     assert "note: 2 images were found, the recipe says 3." in said
 
 
-def test_what_arrived_before_a_failure_waits_for_the_next_try(server, tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [False, True])
+def test_what_arrived_before_a_failure_waits_for_the_next_try(server, tmp_path, there):
     server.content["a.zip"] = zip_of({"root/a/1.png": png(1), "root/a/2.png": png(2)})
     path = tmp_path / "mine.toml"
     path.write_text(RECIPE.format(url=server.url("404", "a.zip"), bytes=len(server.content["a.zip"])))
-    waiting = tmp_path / ".out.download"
+    if there:
+        (tmp_path / "out").mkdir()
+    waiting = tmp_path / "out" / ".download" if there else tmp_path / ".out.download"
     with pytest.raises(TlkitError, match="HTTP 404") as error:
         sample.run(SampleConfig(name=str(path), out=str(tmp_path / "out")))
     assert str(waiting / "a.zip") in error.value.hint
-    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out").exists() == there
     (waiting / "a.zip").write_bytes(server.content["a.zip"])  # brought from another machine, as the hint says
     assert sample.run(SampleConfig(name=str(path), out=str(tmp_path / "out")))["images"] == 2
     assert not waiting.exists()

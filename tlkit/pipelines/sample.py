@@ -8,7 +8,7 @@ from tlkit.core.sample_config import SampleConfig
 from tlkit.core.story import Silence, Story
 from tlkit.samples import digits, shapes
 from tlkit.samples.fetch import fetch
-from tlkit.samples.folder import count_images, new_folder, refuse_foreign
+from tlkit.samples.folder import count_images, downloads_of, new_folder, refuse_foreign
 from tlkit.samples.recipes import read_recipe
 
 
@@ -19,7 +19,7 @@ def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
         TlkitError: for an unknown name, an occupied folder, or a download that cannot be had.
     """
     story = story or Silence()
-    out = Path(config.out)
+    out = Path(config.out).expanduser().absolute()
     if config.name in catalog.MADE_SAMPLES:
         refuse_foreign(out, overwrite=config.overwrite)
         card = _make(config, out, story)
@@ -29,11 +29,11 @@ def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
         card = recipe.card
         story.say(f"{recipe.title}: {recipe.bytes / 1e6:,.0f} MB to download. Licence: {recipe.licence}.")
         with new_folder(out, card) as folder:
-            fetch(recipe, folder, out.with_name(f".{out.name}.download"), story)
+            fetch(recipe, folder, downloads_of(out), story)
             _compare(count_images(folder)["images"], recipe.images, story)
     found = count_images(out)
-    story.say(f"{found['images']:,} images of {len(found['classes'])} classes in {out}.")
-    return {"name": card["name"], "out": str(out), **found, "licence": card["licence"]}
+    story.say(f"{found['images']:,} images of {len(found['classes'])} classes in {config.out}.")
+    return {"name": card["name"], "out": config.out, **found, "licence": card["licence"]}
 
 
 def _make(config: SampleConfig, out: Path, story: Story) -> dict[str, Any]:
