@@ -1,12 +1,34 @@
 """tlkit: a folder of images in; a classifier, a feature table and an honest report out.
 
-Importing this package is cheap: Keras and its friends load when a function is first called.
+    import tlkit
+
+    result = tlkit.finetune("images", backbone="resnet50", out="run")
+    result["metrics"]["test"]["accuracy"]["value"]
+
+Every command is a function of the same name: arguments are the command's, flags are keywords with
+`_` for `-`, and what comes back is what `--json` prints. Importing this package is cheap: Keras and
+its friends load when a function is first called.
 """
 
 import os
+from typing import Any
 
-__version__ = "0.1.0"
+from tlkit.core.version import __version__ as __version__
 
-# Read by TensorFlow when it is first imported; silences its start-up chatter, not its errors.
+__all__ = ["backbones", "cache", "doctor", "evaluate", "features", "finetune", "predict", "sample", "split"]
+
+# Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def __getattr__(name: str) -> Any:
+    """The function of a command, made on first use."""
+    if name in __all__:
+        from tlkit.pipelines import function
+
+        return function(name)
+    raise AttributeError(f"module 'tlkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

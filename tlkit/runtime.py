@@ -7,9 +7,13 @@ import platform
 import sys
 from typing import Any
 
-import keras
+from tlkit.core.native_stderr import native_stderr_silenced
+from tlkit.core.version import __version__
 
-from tlkit import __version__
+with native_stderr_silenced():
+    import keras
+
+    keras.distribution.list_devices()  # the first look at devices is what makes TensorFlow talk
 
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "pillow", "scikit-learn", "pandas", "pyarrow")
 

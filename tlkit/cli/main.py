@@ -3,7 +3,6 @@
 0 done, 1 refused with a message and a hint, 2 wrong usage, 130 interrupted.
 """
 
-import importlib
 import json
 import os
 import sys
@@ -13,13 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkit import __version__
+from tlkit import pipelines
 from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import SectionedCommand
 from tlkit.cli.parameters import typer_function
 from tlkit.cli.story import listener
 from tlkit.core.errors import TlkitError
-from tlkit.core.options import resolve
+from tlkit.core.options import refuse_missing, resolve
+from tlkit.core.version import __version__
 
 app = typer.Typer(
     name="tlkit",
@@ -58,8 +58,8 @@ def act(
     """Resolve the options, run the pipeline, print its result on stdout."""
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
-        pipeline = importlib.import_module(f"tlkit.pipelines.{command.name}")
-        result = pipeline.run(config, listener(quiet=quiet, verbose=verbose))
+        refuse_missing(config)
+        result = pipelines.load(command.name).run(config, listener(quiet=quiet, verbose=verbose))
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt:

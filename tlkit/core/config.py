@@ -71,6 +71,12 @@ class BackboneOptions(Options):
         "imagenet", "imagenet, none (random), or a path to a .h5, .weights.h5 or .keras file.", group="Backbone"
     )
 
+    def check(self) -> None:
+        """A backbone is a row of the catalogue or a file."""
+        super().check()
+        if not self.backbone.endswith(".keras"):
+            catalog.backbone_row(self.backbone)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadOptions(Options):
@@ -84,7 +90,9 @@ class HeadOptions(Options):
         low=1,
         group="Head",
     )
-    activation: str = option("relu", "Activation of hidden layers.", choices=catalog.ACTIVATIONS, group="Head")
+    activation: str = option(
+        "relu", "Activation of hidden layers.", choices=catalog.ACTIVATIONS, group="Head"
+    )
     dropout: float = option(0.0, "Dropout rate before each dense layer of the head.", low=0, high=0.95, group="Head")
     l2: float = option(0.0, "L2 penalty on the head's kernels.", low=0, group="Head")
 
@@ -183,7 +191,7 @@ class TrainingOptions(Options):
 class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions):
     """`tlkit features`: pixels to a feature table."""
 
-    images: str = argument("Folder of images, or a CSV/Parquet manifest.")
+    images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     out: str = option(
         "features.csv", "The table to write; its suffix (.csv, .parquet, .npz) chooses the format.", group="Output"
     )
@@ -208,6 +216,7 @@ class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, HeadOptions, T
     images: str | None = argument(
         "Folder of images (class per folder, or train/val/test with classes inside), or a CSV/Parquet manifest.",
         default=None,
+        exists=True,
     )
     resume: str | None = option(
         None, "Go on with the unfinished run in this folder; its options are its own.", group="Output"
@@ -230,7 +239,7 @@ class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, HeadOptions, T
 class EvaluateConfig(Options):
     """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
 
-    run: str = argument("Run folder.")
+    run: str = argument("Run folder.", exists=True)
     images: str | None = option(
         None, "Labelled images to evaluate on; the run's own splits unless given.", group="Data"
     )
@@ -250,7 +259,7 @@ class EvaluateConfig(Options):
 class PredictConfig(Options):
     """`tlkit predict`: class and probability of images."""
 
-    run: str = argument("Run folder, or a model.keras that tlkit wrote.")
+    run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
     out: str | None = option(None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output")
     top: int = option(1, "How many classes to list for each image.", low=1, group="Output")
@@ -265,7 +274,7 @@ class PredictConfig(Options):
 class SplitConfig(ImageOptions, SplitOptions):
     """`tlkit split`: write who trains, validates and tests."""
 
-    images: str = argument("Folder of images, or a CSV/Parquet manifest.")
+    images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 

@@ -28,9 +28,16 @@ def option(
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high, "group": group})
 
 
-def argument(help: str, *, default: Any = MISSING, choices: tuple[str, ...] = ()) -> Any:
-    """A field that is positional on the command line; required unless it has a default."""
-    metadata = {"help": help, "choices": choices, "argument": True}
+def argument(help: str, *, default: Any = MISSING, choices: tuple[str, ...] = (), exists: bool = False) -> Any:
+    """A field that is positional on the command line; required unless it has a default.
+
+    Args:
+        help: what it is.
+        default: its value unless given.
+        choices: the names it may be.
+        exists: whether it is a path that must be there.
+    """
+    metadata = {"help": help, "choices": choices, "argument": True, "exists": exists}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -162,6 +169,18 @@ def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: st
         raise TlkitError(f"{where}unknown option {', '.join(guesses)}.", f"known: {', '.join(hints)}.")
     places = {name: where + how.format(name.replace("_", "-") if how != "{}" else name) for name in source}
     return {name: coerce(name, value, hints[name], places[name]) for name, value in source.items() if value is not None}
+
+
+def refuse_missing(config: Options) -> None:
+    """Raise for a path that does not exist, before anything slow is loaded.
+
+    Raises:
+        TlkitError: naming it.
+    """
+    for spec in fields(config):
+        value = getattr(config, spec.name)
+        if spec.metadata.get("exists") and value is not None and not Path(value).exists():
+            raise TlkitError(f"{value!r} does not exist.", f"expected: {spec.metadata['help']}")
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -78,12 +78,12 @@ def extract(
         for output in network.outputs
         for view in views
     }
-    missing = {view: _missing(spaces, view, manifest) for view in views}
-    result = Extraction(stored=sum(len(manifest) - len(rows) for rows in missing.values()))
-    rows = _unique(manifest, np.unique(np.concatenate([*missing.values(), np.empty(0, np.int64)])).astype(np.int64))
+    lacking = {key: look_up(space, manifest.sha256).lacking for key, space in spaces.items()}
+    wanted = {view: np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0) for view in views}
+    result = Extraction(stored=sum(int((~lacks).sum()) for lacks in wanted.values()))
+    rows = _unique(manifest, np.flatnonzero(np.any(list(wanted.values()), axis=0)))
     if len(rows):
-        wanted = {view: np.isin(np.arange(len(manifest)), rows_of) for view, rows_of in missing.items()}
-        work = _Work(network, manifest, rows, wanted, augmentation, spaces)
+        work = _Work(network, manifest, rows, wanted, lacking, augmentation, spaces)
         for batch in story.track(work.run(contract, batch_size), "extracting", len(rows)):
             result.problems += [Problem(manifest.paths[rows[i]], reason) for i, reason in batch.problems]
         result.passes, result.engine = work.passes, work.engine_name
@@ -104,12 +104,6 @@ def describe(
         "precision": precision,
         **view,
     }
-
-
-def _missing(spaces: Mapping[Key, Space], view: int, manifest: Manifest) -> np.ndarray:
-    """Positions of images that lack any output of this view."""
-    lacking = [look_up(space, manifest.sha256).missing for (_, of), space in spaces.items() if of == view]
-    return np.unique(np.concatenate(lacking))
 
 
 def _unique(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
@@ -141,11 +135,12 @@ class _Work:
         manifest: Manifest,
         rows: np.ndarray,
         wanted: Mapping[int, np.ndarray],
+        lacking: Mapping[Key, np.ndarray],
         augmentation: Augmentation,
         spaces: Mapping[Key, Space],
     ) -> None:
         self.network, self.manifest, self.rows = network, manifest, rows
-        self.wanted, self.augmentation, self.spaces = wanted, augmentation, spaces
+        self.wanted, self.lacking, self.augmentation, self.spaces = wanted, lacking, augmentation, spaces
         self.passes = 0
         self.engine: Engine | None = None
 
@@ -173,8 +168,10 @@ class _Work:
             return
         # Built on first use: a run that finds everything in the store never pays for it.
         self.engine = self.engine or build_engine(self.network.model)
-        sha256 = self.manifest.sha256[self.rows[batch.indices[here]]]
+        positions = self.rows[batch.indices[here]]
+        sha256 = self.manifest.sha256[positions]
         values = self.engine.run(self.augmentation.view(batch.images[here], sha256, view, pool))
         for output, rows in zip(self.network.outputs, values, strict=True):
-            appenders[output, view].append(sha256, rows)
+            lacks = self.lacking[output, view][positions]
+            appenders[output, view].append(sha256[lacks], rows[lacks])
         self.passes += len(here)

@@ -75,9 +75,9 @@ class StoredFeatures:
         return len(self._shard)
 
     @property
-    def missing(self) -> np.ndarray:
-        """int64 (m,), positions of images that have no row yet."""
-        return np.flatnonzero(self._shard < 0)
+    def lacking(self) -> np.ndarray:
+        """Bool (N,), images that have no row yet."""
+        return self._shard < 0
 
     def present(self) -> "StoredFeatures":
         """Without the images that have no row."""
@@ -158,6 +158,8 @@ class Appender:
 
     def append(self, sha256: np.ndarray, values: np.ndarray) -> None:
         """Add rows: uint8 (n, 32) and float32 (n, ...)."""
+        if not len(sha256):
+            return
         self._keys.append(sha256)
         self._values.append(values)
         held = sum(block.nbytes for block in self._values)

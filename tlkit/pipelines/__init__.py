@@ -1,1 +1,47 @@
 """The story: one file per command, one `run(config) -> result`, read top to bottom."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import PurePath
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from tlkit.core.options import Options, resolve
+from tlkit.core.story import PlainStory, Story
+
+COLD = ("cache", "backbones", "sample", "split")  # commands that never load Keras
+
+
+def load(name: str) -> ModuleType:
+    """The pipeline of a command. Keras comes first where it is needed, so that its backend starts quietly."""
+    if name not in COLD:
+        importlib.import_module("tlkit.runtime")
+    return importlib.import_module(f"tlkit.pipelines.{name}")
+
+
+def function(name: str) -> Callable[..., dict[str, Any]]:
+    """The Python face of a command: its arguments by position, its flags by keyword.
+
+    The function takes one keyword more, `story`: who is told how it goes; lines on stderr unless given.
+    """
+
+    def command(*arguments: Any, story: Story | None = None, **options: Any) -> dict[str, Any]:
+        pipeline = load(name)
+        kind: type[Options] = get_type_hints(pipeline.run)["config"]
+        positional = [spec.name for spec in fields(kind) if spec.metadata.get("argument")]
+        if len(arguments) > len(positional):
+            raise TypeError(f"tlkit.{name} takes {', '.join(positional) or 'no arguments'} by position")
+        given = dict(zip(positional, arguments, strict=False)) | options
+        return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), story or PlainStory())
+
+    command.__name__ = name
+    command.__doc__ = f"`tlkit {name}` from Python; see `tlkit {name} --help`."
+    return command
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, so that options stay JSON-able."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    return str(value) if isinstance(value, PurePath) else value

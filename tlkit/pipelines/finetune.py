@@ -19,6 +19,7 @@ from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.classifier import Classifier, compose, save
 from tlkit.core.atomic import write_json, write_text
 from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest
 from tlkit.core.run_dir import RunDir
@@ -56,7 +57,12 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
         return run_record.finished(config, story) or _walk(*run_record.reopen(config), story)
     if config.dry_run:
         return _dry_run(config, story)
-    return _walk(config, run_record.begin(config), story)
+    run_dir = run_record.begin(config)
+    try:
+        return _walk(config, run_dir, story)
+    except TlkitError:
+        run_record.discard_empty(run_dir)
+        raise
 
 
 def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:

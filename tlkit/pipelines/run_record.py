@@ -69,6 +69,12 @@ def begin(config: FinetuneConfig) -> RunDir:
     return run_dir
 
 
+def discard_empty(run_dir: RunDir) -> None:
+    """Remove a run that was refused before it had any result, so that the next try finds its place free."""
+    if not run_dir.manifest.exists():
+        shutil.rmtree(run_dir.path, ignore_errors=True)
+
+
 def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
     """The options and folder of the run that `asked.resume` names.
 

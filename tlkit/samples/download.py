@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-import tlkit
 from tlkit.core.errors import TlkitError
 from tlkit.core.fingerprint import sha256_file
 from tlkit.core.story import Story
+from tlkit.core.version import __version__
 from tlkit.samples.recipes import RemoteFile
 
 CHUNK = 1 << 16
@@ -105,7 +105,7 @@ def _complete(url: str, size: int, part: Path, story: Story, patience: Patience)
 def _append(url: str, size: int, part: Path, story: Story, silence: float) -> None:
     """One connection: ask for what is missing and add it to `part`."""
     have = _size(part)
-    headers = {"User-Agent": f"tlkit/{tlkit.__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"tlkit/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
