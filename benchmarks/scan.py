@@ -53,12 +53,14 @@ def main() -> None:
         started = time.monotonic()
         rule = split(manifest, val=0.15, test=0.15, seed=0).rule
         divided, after_split = time.monotonic() - started, peak_mib()
-    print(f"{platform.machine()}, {usable_cores()} cores, Python {platform.python_version()}, numpy {np.__version__}")
-    print(f"{len(manifest)} images in {options.classes} classes; {rule}", file=sys.stderr)
-    print("| step | seconds | images/s | peak memory above start, MiB |")
-    print("|---|---|---|---|")
-    print(f"| scan | {scanned:.1f} | {len(manifest) / scanned:,.0f} | {after_scan - before:.0f} |")
-    print(f"| split | {divided:.1f} | {len(manifest) / divided:,.0f} | {after_split - before:.0f} |")
+        print(
+            f"{platform.machine()}, {usable_cores()} cores, Python {platform.python_version()}, numpy {np.__version__}"
+        )
+        print(f"{len(manifest)} images in {options.classes} classes; {rule}", file=sys.stderr)
+        print("| step | seconds | images/s | peak memory above start, MiB |")
+        print("|---|---|---|---|")
+        print(f"| scan | {scanned:.1f} | {len(manifest) / scanned:,.0f} | {after_scan - before:.0f} |")
+        print(f"| split | {divided:.1f} | {len(manifest) / divided:,.0f} | {after_split - before:.0f} |")
 
 
 if __name__ == "__main__":

@@ -61,5 +61,13 @@ def test_a_class_without_a_readable_image_is_refused(manifest):
         set_aside(manifest, problems, "skip")
 
 
+def test_a_class_without_a_readable_training_image_is_refused(make_classes):
+    manifest = scan(make_classes("train/a", "train/b", "val/a", "val/b"))
+    problems = [Problem(f"train/b/{n}.png", "is damaged") for n in range(2)]
+    with pytest.raises(TlkitError, match="none of the 2 training images of class 'b' can be decoded"):
+        set_aside(manifest, problems, "skip")
+    assert len(set_aside(manifest, [Problem(f"val/b/{n}.png", "is damaged") for n in range(2)], "skip")) == 6
+
+
 def test_real_images_are_all_readable(shared_data):
     assert check(scan(shared_data("magnetic-tile") / "Fray", labelled=False)) == []

@@ -204,9 +204,9 @@ def test_unlabelled_images_split_too(make_manifest):
 def test_two_hundred_thousand_rows_take_seconds(make_manifest):
     n = 200_000
     manifest = make_manifest(range(n), [i % 100 for i in range(n)], paths=["x"] * n)
-    started = time.monotonic()
+    started = time.process_time()
     split(manifest, val=0.15, test=0.15, seed=0)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 # -- as Keras splits ---------------------------------------------------------------------------

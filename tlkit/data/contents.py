@@ -1,6 +1,7 @@
 """Read every file once, for whether it begins like an image and for its sha256."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -76,11 +77,10 @@ def read_contents(root: Path, paths: Sequence[str], story: Story, *, all_meant: 
 def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, start: int) -> _Chunk:
     stop = min(start + CHUNK, len(paths))
     chunk = _Chunk(stop - start, [], bytearray(), [], [], 0)
-    prefix = f"{root}/"
     for i in range(start, stop):
         path = paths[i]
         try:
-            found = _fingerprint(path if path.startswith("/") else prefix + path, path)
+            found = _fingerprint(os.path.join(root, path), path)  # noqa: PTH118 - a million times
         except OSError as error:
             chunk.problems.append(Problem(path, f"cannot be read: {error.strerror or error}"))
             continue

@@ -8,6 +8,7 @@ import numpy as np
 from tlkit.core.errors import TlkitError, UnreadableImage
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest, Problem
+from tlkit.core.splits import SPLITS, UNASSIGNED
 from tlkit.core.story import Silence, Story
 from tlkit.data.images import decode
 from tlkit.data.threads import in_order, usable_cores
@@ -51,7 +52,7 @@ def set_aside(manifest: Manifest, problems: Sequence[Problem], on_bad: str) -> M
         on_bad: `skip`, or `fail` to refuse any.
 
     Raises:
-        TlkitError: `fail` and there are some; or a class has no image left.
+        TlkitError: `fail` and there are some; or a class has no image left to train on.
     """
     found = [*manifest.set_aside, *problems]
     if on_bad == "fail" and found:
@@ -62,18 +63,26 @@ def set_aside(manifest: Manifest, problems: Sequence[Problem], on_bad: str) -> M
     if not problems:
         return manifest
     kept = manifest.without(problems)
-    emptied = np.flatnonzero((manifest.class_counts() > 0) & (kept.class_counts() == 0))
-    if len(emptied):
-        label = int(emptied[0])
-        bad = {manifest.paths[i] for i in np.flatnonzero(manifest.labels == label).tolist()}
-        raise TlkitError(
-            f"none of the {len(bad)} images of class {manifest.classes[label]!r} can be decoded: "
-            f"{_named([problem for problem in problems if problem.path in bad])}.",
-            "replace them, or remove the class.",
-        )
+    _refuse_emptied(manifest, kept, problems)
     if not len(kept):
         raise TlkitError(f"none of the {len(manifest)} images can be decoded: {_named(found)}.", "check the folder.")
     return kept
+
+
+def _refuse_emptied(manifest: Manifest, kept: Manifest, problems: Sequence[Problem]) -> None:
+    """Every class that could train must still be able to: by images of train where a split is given, else by any."""
+    train = SPLITS.index("train")
+    splits = (train, UNASSIGNED) if (manifest.given == train).any() else (*range(len(SPLITS)), UNASSIGNED)
+    before = manifest.select(np.flatnonzero(np.isin(manifest.given, splits)))
+    after = kept.select(np.flatnonzero(np.isin(kept.given, splits)))
+    for label in np.flatnonzero((before.class_counts() > 0) & (after.class_counts() == 0)).tolist():
+        bad = {before.paths[i] for i in np.flatnonzero(before.labels == label).tolist()}
+        of = "training images" if len(splits) == 2 else "images"
+        raise TlkitError(
+            f"none of the {len(bad)} {of} of class {manifest.classes[label]!r} can be decoded: "
+            f"{_named([problem for problem in problems if problem.path in bad])}.",
+            "replace them, or remove the class.",
+        )
 
 
 def _named(problems: Sequence[Problem], most: int = 3) -> str:
