@@ -21,9 +21,10 @@ from tlkit.report.build import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,900 --enable-logging=stderr --dump-dom --virtual-time-budget=5000"
-).split()
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--enable-logging=stderr", "--dump-dom", "--virtual-time-budget=5000", "--window-size=1280,900"),
+)
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH"),

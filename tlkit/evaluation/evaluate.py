@@ -9,9 +9,9 @@ from tlkit.core.splits import SPLITS, UNASSIGNED
 from tlkit.evaluation.calibration import reliability
 from tlkit.evaluation.intervals import (
     Interval,
-    area_interval,
     confusion_intervals,
     mean_interval,
+    on_logit_scale,
     roc_auc,
     wilson,
 )
@@ -29,13 +29,14 @@ def evaluate(predictions: Predictions, *, top_k: int = 5) -> EvaluationResult:
     - accuracy, top_5_accuracy (the name follows k; with `top_k` classes or fewer k is 3 or 2, with two
       classes it is left out): share of images, Wilson interval.
     - balanced_accuracy, macro_precision, macro_recall, macro_f1: means over the classes that have an
-      image; a class that is never predicted has precision 0; bootstrap over images.
-    - cohen_kappa: agreement beyond chance (Cohen 1960), -1..1; bootstrap.
-    - log_loss: mean of -log p(truth), natural logarithm; bootstrap.
+      image; a class that is never predicted has precision 0. Their interval, and that of kappa: the spread of
+      a bootstrap over images (Efron 1979), on the logit scale.
+    - cohen_kappa: agreement beyond chance (Cohen 1960), -1..1.
+    - log_loss: mean of -log p(truth), natural logarithm; interval normal on the logarithmic scale.
     - roc_auc: macro one-versus-rest over the classes that have an image, class 1 where there are two
       classes; interval of DeLong et al. (1988).
     - brier: mean squared error of the probabilities (Brier 1950), summed over classes (0..2), and halved
-      where there are two classes (0..1), as scikit-learn has it; bootstrap.
+      where there are two classes (0..1), as scikit-learn has it; interval as of log_loss.
     - expected_calibration_error: 15 bins of equal width on the confidence of the predicted class. Without
       an interval: resampling adds noise to every bin, which moves the whole distribution upwards.
 
@@ -136,7 +137,8 @@ def _macro_roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> Metric:
         areas.append(area)
         influences += influence  # the areas share their images, so influences add up before they are squared
     area = float(np.mean(areas))
-    return _metric(area, n, area_interval(area, influences / len(areas)))
+    deviation = float(np.sqrt((influences**2).sum())) / len(areas)
+    return _metric(area, n, on_logit_scale(area, deviation))
 
 
 def _per_class(

@@ -1,23 +1,23 @@
 """95 % intervals: closed forms where there is one, the bootstrap over images where there is none.
 
-Every function returns `(low, high)`, or `None` where the data cannot say: with nothing to resample but
-agreement (no error at all, say) a bootstrap would claim certainty, and here it stays silent instead.
+Every function returns `(low, high)`, or None where the data cannot say. With nothing to resample but
+agreement (no error at all, say) a bootstrap would claim certainty, and a loss that rests on two or three
+images has no honest interval (none of five constructions covered it 85 times in 100): silence there.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import ndtri
+from scipy.special import expit, logit, ndtri
 
 Interval = tuple[float, float]
 
 LEVEL = 0.95
 RESAMPLES = 1000
-BOOTSTRAP_LIMIT = 5000  # from here on the mean of n values is normal to three digits, and 1,000 resamples are slow
+FEWEST = 20  # images that a mean must rest on in effect
 CHUNK = 2_000_000  # numbers drawn at once, so that memory stays flat
 _Z = float(ndtri(0.5 + LEVEL / 2))
-_TAILS = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
 
 
 def wilson(successes: int, n: int) -> Interval | None:
@@ -50,25 +50,38 @@ def resamples(counts: np.ndarray, rng: np.random.Generator, times: int = RESAMPL
         yield rng.multinomial(int(counts.sum()), shares, size=min(piece, times - start)).astype(np.float64)
 
 
-def percentile(values: np.ndarray) -> Interval | None:
-    """The middle 95 % of resampled values (B,) (Efron 1979); None where they are undefined or all the same."""
-    defined = values[np.isfinite(values)]
-    if len(defined) < 0.9 * len(values) or np.ptp(defined) < 1e-12:
+def on_logit_scale(value: float, deviation: float, centre: float | None = None) -> Interval | None:
+    """Interval of a share from its standard deviation: normal on the logit scale, so that it stays within 0..1.
+
+    At 95 % accuracy and n = 150 it covers the truth 96 to 97 times in 100, bootstrap percentiles 88 to 92 times.
+
+    Args:
+        value: the share, 0..1; always inside the interval.
+        deviation: its standard deviation.
+        centre: where the interval is centred, where `value` is known to be biased.
+    """
+    if not 0 < value < 1 or not deviation > 1e-12:
         return None
-    low, high = np.quantile(defined, _TAILS)
-    return float(low), float(high)
+    # A correction never takes more than half of what is left to 0 or to 1.
+    middle = value if centre is None else float(np.clip(centre, value / 2, (1 + value) / 2))
+    half = _Z * deviation / (middle * (1 - middle))
+    low, high = expit(logit(middle) - half), expit(logit(middle) + half)
+    return min(float(low), value), max(float(high), value)
 
 
-def mean_interval(values: np.ndarray, seed: int = 0) -> Interval | None:
-    """Interval of the mean of per-image values (n,): bootstrap up to `BOOTSTRAP_LIMIT` images, normal beyond."""
-    n = len(values)
-    if n < 2 or np.ptp(values) < 1e-12:
+def mean_interval(values: np.ndarray) -> Interval | None:
+    """Interval of the mean of per-image losses (n,), none negative: normal on the logarithmic scale.
+
+    None where fewer than `FEWEST` images carry the mean in effect, (sum v)^2 / sum v^2 (Kish 1965).
+    """
+    n, mean = len(values), float(values.mean())
+    if n < 2 or mean <= 0 or values.sum() ** 2 < FEWEST * (values**2).sum():
         return None
-    if n > BOOTSTRAP_LIMIT:
-        half = _Z * values.std(ddof=1) / np.sqrt(n)
-        return float(values.mean() - half), float(values.mean() + half)
-    rng = np.random.default_rng(seed)
-    return percentile(np.concatenate([drawn @ values / n for drawn in resamples(np.ones(n, dtype=int), rng)]))
+    deviation = float(values.std(ddof=1)) / np.sqrt(n)
+    if deviation < 1e-12:
+        return None
+    factor = float(np.exp(_Z * deviation / mean))
+    return mean / factor, mean * factor
 
 
 def confusion_scores(cells: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -111,11 +124,28 @@ def _indicator(codes: np.ndarray, classes: int) -> csr_array:
 
 
 def confusion_intervals(confusion: np.ndarray, seed: int = 0) -> dict[str, Interval | None]:
-    """Percentile bootstrap over images of everything in `confusion_scores`, from int (K, K)."""
+    """Interval of everything in `confusion_scores`, from int (K, K): spread by bootstrap, shape by logit.
+
+    F1 is concave in what it averages: with few images of each class it is too low, and resamples are too low
+    once more. What they lose against the value is given back (Efron and Tibshirani 1993, chapter 10).
+    """
     cells = np.argwhere(confusion)
-    rng = np.random.default_rng(seed)
-    pieces = [confusion_scores(cells, drawn) for drawn in resamples(confusion[tuple(cells.T)], rng)]
-    return {name: percentile(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
+    counts = confusion[tuple(cells.T)]
+    point = confusion_scores(cells, counts[None].astype(np.float64))
+    pieces = [confusion_scores(cells, drawn) for drawn in resamples(counts, np.random.default_rng(seed))]
+    intervals: dict[str, Interval | None] = {}
+    for name, (value,) in point.items():
+        drawn = np.concatenate([piece[name] for piece in pieces])
+        defined = drawn[np.isfinite(drawn)]
+        if len(defined) < 0.9 * len(drawn) or not np.isfinite(value):
+            intervals[name] = None
+        elif name == "cohen_kappa":  # -1..1, not a share
+            found = on_logit_scale((1 + value) / 2, float(defined.std()) / 2)
+            intervals[name] = found and (2 * found[0] - 1, 2 * found[1] - 1)
+        else:
+            centre = 2 * value - float(defined.mean()) if name == "macro_f1" else None
+            intervals[name] = on_logit_scale(float(value), float(defined.std()), centre)
+    return intervals
 
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
@@ -142,13 +172,3 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
     size = np.where(labels, m, n)
     # One image of a class has no spread; the unbiased n - 1 becomes 1 there.
     return area, (placement - area) / np.sqrt(size * np.maximum(size - 1, 1))
-
-
-def area_interval(area: float, influences: np.ndarray) -> Interval | None:
-    """Interval of an area from summed influences, on the logit scale so that it stays within 0..1."""
-    deviation = float(np.sqrt((influences**2).sum()))
-    if not 0 < area < 1 or deviation < 1e-12:
-        return None
-    centre, half = np.log(area / (1 - area)), _Z * deviation / (area * (1 - area))
-    low, high = 1 / (1 + np.exp(-np.clip([centre - half, centre + half], -700, 700)))
-    return float(low), float(high)

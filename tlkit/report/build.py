@@ -23,6 +23,9 @@ __all__ = ["Data", "EpochRow", "Page", "PlanRow", "render", "write_report"]
 LARGEST_MATRIX = 40  # classes; beyond that a table of cells is wallpaper, and the most confused pairs say more
 PAIRS = 15
 SET_ASIDE = 200
+# Control characters as their pictures; overrides of direction as their numbers, since they make names lie.
+_VISIBLE = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
+_VISIBLE_OVERRIDES = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 TILES = ("balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 
 
@@ -158,9 +161,8 @@ def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
 
 
 def _name(text: object) -> Markup:
-    """A class or file name: control characters made visible, direction kept to itself, escaped."""
-    visible = "".join(chr(0x2400 + ord(c)) if ord(c) < 32 else "\u2421" if ord(c) == 127 else c for c in str(text))
-    return Markup("<bdi>{}</bdi>").format(visible)
+    """A class or file name: what is invisible or turns text around made visible, direction kept to itself, escaped."""
+    return Markup("<bdi>{}</bdi>").format(str(text).translate(_VISIBLE | _VISIBLE_OVERRIDES))
 
 
 def _percent(share: float | None, digits: int = 1) -> str:
