@@ -24,8 +24,8 @@ LARGEST_MATRIX = 40  # classes; beyond that a table of cells is wallpaper, and t
 PAIRS = 15
 SET_ASIDE = 200
 # Control characters as their pictures; overrides of direction as their numbers, since they make names lie.
-_VISIBLE = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
-_VISIBLE_OVERRIDES = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_VISIBLE: dict[int, str] = {code: chr(0x2400 + code) for code in range(32)} | {127: "\u2421"}
+_VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 TILES = ("balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 
 
@@ -162,7 +162,7 @@ def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
 
 def _name(text: object) -> Markup:
     """A class or file name: what is invisible or turns text around made visible, direction kept to itself, escaped."""
-    return Markup("<bdi>{}</bdi>").format(str(text).translate(_VISIBLE | _VISIBLE_OVERRIDES))
+    return Markup("<bdi>{}</bdi>").format(str(text).translate(_VISIBLE))
 
 
 def _percent(share: float | None, digits: int = 1) -> str:
