@@ -1,5 +1,6 @@
 import pytest
 
+from tlkit.core.atomic import read_json, write_json
 from tlkit.core.errors import TlkitError
 from tlkit.core.manifest import Problem
 from tlkit.data.problems import check, set_aside
@@ -67,6 +68,12 @@ def test_a_class_without_a_readable_training_image_is_refused(make_classes):
     with pytest.raises(TlkitError, match="none of the 2 training images of class 'b' can be decoded"):
         set_aside(manifest, problems, "skip")
     assert len(set_aside(manifest, [Problem(f"val/b/{n}.png", "is damaged") for n in range(2)], "skip")) == 6
+
+
+def test_a_file_whose_name_is_no_utf8_can_be_listed_in_json(tmp_path):
+    problem = Problem("a/broken-\udcff.jpg", "is empty (0 bytes)").as_json()
+    write_json(tmp_path / "run.json", problem)
+    assert read_json(tmp_path / "run.json") == problem
 
 
 def test_real_images_are_all_readable(shared_data):

@@ -29,9 +29,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically. Bytes of file names that are no UTF-8 come out as they are."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -40,5 +40,5 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file; bytes that are no UTF-8 come back as they were."""
+    return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
