@@ -61,6 +61,14 @@ def test_offline_and_without_the_file_the_error_says_every_way_out(home):
         assert way in refused.value.hint
 
 
+def test_half_a_file_is_named(home):
+    file = home / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    file.write_bytes(b"half of it")
+    with pytest.raises(TlkitError, match="does not fit vgg16") as refused:
+        build_backbone("vgg16")
+    assert f"delete {file}" in refused.value.hint
+
+
 def test_a_download_is_used_and_keeps_stdout_clean(network, home, tmp_path, monkeypatch, capsys):
     saved = tmp_path / "downloaded.weights.h5"
     network.save_weights(saved)

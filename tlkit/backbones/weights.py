@@ -85,12 +85,12 @@ def models_folder() -> Path:
 
 
 def weights_at_hand(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> Path | None:
-    """The file of ImageNet weights if this machine has it; also where Keras puts it when its home is read-only."""
+    """The file of ImageNet weights if this machine has it; a read-only folder will do."""
     name = imagenet_file(row, variants, image_size)
-    for folder in (models_folder(), FALLBACK_FOLDER):
-        if (folder / name).is_file():
-            return folder / name
-    return None
+    folders = [models_folder()]
+    if not os.access(folders[0].parent, os.W_OK):
+        folders.append(FALLBACK_FOLDER)
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def load_imagenet(
@@ -106,7 +106,10 @@ def load_imagenet(
         return
     found = weights_at_hand(row, variants, image_size)
     if found is not None:
-        load_file(network, found)
+        try:
+            load_file(network, found)
+        except TlkitError as error:
+            raise TlkitError(error.message, f"delete {found}; it is downloaded again, or copy it anew.") from error
         return
     name = imagenet_file(row, variants, image_size)
     try:
