@@ -358,3 +358,19 @@ def test_every_odd_file_becomes_an_image_or_a_reason(shared_data):
             reasons[path.name] = error.message
     assert 30 <= len(reasons) <= 50
     assert all(text and "\n" not in text and "Traceback" not in text for text in reasons.values())
+
+
+@pytest.mark.parametrize(
+    "image_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "ICO"]
+)
+def test_whatever_is_damaged_only_unreadable_is_raised(image_format):
+    whole = np.frombuffer(encoded(GRADIENT, image_format), dtype=np.uint8)
+    random = np.random.default_rng(0)
+    contract = InputContract(height=8, width=8)
+    for _ in range(25):
+        damaged = whole.copy()
+        damaged[random.integers(0, min(len(whole), random.choice([64, len(whole)])), 4)] = random.integers(0, 256, 4)
+        try:
+            assert decode(damaged.tobytes(), contract).shape == (8, 8, 3)
+        except UnreadableImage as error:
+            assert error.message

@@ -1,6 +1,6 @@
 """Every colour mode to RGB 0..255; one function a mode, the table at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -51,13 +51,12 @@ def _lab(image: Image.Image) -> Image.Image:
 
 def _sixteen_bits(image: Image.Image) -> Image.Image:
     """Grey 0..65535 to 0..255, rounded; TIFF that says 12 bits a sample has 0..4095."""
-    values = np.asarray(image).astype(np.uint32)
     white = _declared_white(image)
-    grey = np.minimum((values * 510 + white) // (2 * white), 255).astype(np.uint8)
+    table = np.minimum((np.arange(65536) * 510 + white) // (2 * white), 255).astype(np.uint8)
     see_through = image.info.get("transparency")
     if isinstance(see_through, int):
-        grey[values == see_through] = 255
-    return Image.fromarray(grey).convert("RGB")
+        table[see_through] = 255
+    return Image.fromarray(table[np.asarray(image)]).convert("RGB")
 
 
 def _declared_white(image: Image.Image) -> int:
@@ -71,16 +70,34 @@ def _numbers(image: Image.Image) -> Image.Image:
     0..1 (floats only), 0..255, 0..65535, else from the least value to the greatest. Not-a-numbers
     and infinities count as the least.
     """
-    values = np.asarray(image, dtype=np.float64)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        raise UnreadableImage("holds no finite number")
-    low, high = float(finite.min()), float(finite.max())
+    values = np.asarray(image)
+    low, high = _range(values)
     white = _usual_white(image, low, high)
     start, span = (0.0, white) if white else (low, high - low or 1.0)
-    values = np.where(np.isfinite(values), values, low)
-    grey = np.floor((values - start) * 255.0 / span + 0.5).astype(np.uint8)
+    grey = np.empty(values.shape, dtype=np.uint8)
+    for band in _bands(values):
+        found = values[band].astype(np.float64)
+        found[~np.isfinite(found)] = low
+        grey[band] = np.floor((found - start) * 255.0 / span + 0.5)
     return Image.fromarray(grey).convert("RGB")
+
+
+def _bands(values: np.ndarray) -> Iterator[slice]:
+    """Rows of about a million pixels at a time: a large image must not be held eight bytes a pixel, many times."""
+    rows = max(1, 1_000_000 // values.shape[1])
+    return (slice(start, start + rows) for start in range(0, len(values), rows))
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """Least and greatest finite value."""
+    ranges = []
+    for band in _bands(values):
+        finite = values[band][np.isfinite(values[band])]
+        if finite.size:
+            ranges.append((float(finite.min()), float(finite.max())))
+    if not ranges:
+        raise UnreadableImage("holds no finite number")
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def _usual_white(image: Image.Image, low: float, high: float) -> float | None:
