@@ -1,0 +1,64 @@
+"""What tests of several packages share: a cache of their own, a small backbone, a small easy dataset."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before anything imports tlkit: no test may read or fill the user's own cache.
+os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """36 images, 40x32 pixels, in three class folders that differ in colour."""
+    root = tmp_path_factory.mktemp("data") / "colours"
+    random = np.random.default_rng(0)
+    for name, colour in CLASSES.items():
+        (root / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = random.normal(colour, 40, (32, 40, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """A user's .keras file, 32 pixels: three blocks with BatchNorm, random weights, a grid of 4x4x16."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    tensor = images = keras.Input((32, 32, 3))
+    tensor = keras.layers.Rescaling(1 / 255)(tensor)
+    for number, width in enumerate((8, 12, 16), start=1):
+        tensor = keras.layers.Conv2D(width, 3, strides=2, padding="same", name=f"block{number}_conv")(tensor)
+        tensor = keras.layers.BatchNormalization(name=f"block{number}_bn")(tensor)
+        tensor = keras.layers.ReLU(name=f"block{number}_relu")(tensor)
+    path = tmp_path_factory.mktemp("backbone") / "tiny.keras"
+    keras.Model(images, tensor).save(path)
+    return path
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """A feature store with nothing in it."""
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def shared_file():
+    """A path below the folder of shared test material; where it is absent, the test is skipped."""
+    root = Path(os.environ.get("TLKIT_SHARED", Path(__file__).parents[2] / "shared"))
+
+    def find(name):
+        if not (root / name).exists():
+            pytest.skip(f"no {name} under {root}; TLKIT_SHARED names the folder that holds it")
+        return root / name
+
+    return find

@@ -1,0 +1,131 @@
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.backbones.build import build_backbone
+from tlkit.core.input_contract import InputContract
+from tlkit.data.augment import Augmentation
+from tlkit.data.images import decode
+from tlkit.data.scan import scan
+from tlkit.features import extract as module
+from tlkit.features.extract import Network, extract
+
+CONTRACT = InputContract(height=32, width=32)
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbone):
+    return build_backbone(str(tiny_backbone))
+
+
+@pytest.fixture(scope="module")
+def network(backbone):
+    grid = backbone.model.output
+    pooled = keras.layers.GlobalAveragePooling2D()(grid)
+    return Network(keras.Model(backbone.model.input, [pooled, grid]), ("pooled", "grid"), backbone.weights_sha256)
+
+
+@pytest.fixture
+def images(colours, tmp_path):
+    return shutil.copytree(colours, tmp_path / "images")
+
+
+def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone, images, empty_cache):
+    manifest = scan(images)
+    found = extract(network, manifest, CONTRACT, batch_size=7)
+    pixels = np.stack([decode(manifest.file(i), CONTRACT) for i in range(len(manifest))])
+    grid = backbone.model.predict(pixels, verbose=0)
+    everything = np.arange(len(manifest))
+    np.testing.assert_allclose(found.features["grid", 0][everything], grid, atol=1e-4)
+    np.testing.assert_allclose(found.features["pooled", 0][everything], grid.mean(axis=(1, 2)), atol=1e-4)
+    assert found.passes == 36
+
+
+def test_a_second_time_nothing_is_computed_and_no_engine_built(network, images, empty_cache, monkeypatch):
+    first = extract(network, scan(images), CONTRACT)
+    monkeypatch.setattr(module, "build_engine", lambda model: pytest.fail("an engine was built"))
+    second = extract(network, scan(images), CONTRACT)
+    assert (first.passes, second.passes, second.stored) == (36, 0, 36)
+
+
+def test_only_new_and_changed_images_are_computed(network, images, empty_cache):
+    extract(network, scan(images), CONTRACT)
+    shutil.copy(images / "red" / "00.png", images / "red" / "copy.png")  # known content under a new name
+    (images / "red" / "01.png").write_bytes((images / "red" / "01.png").read_bytes() + b"\0")
+    assert extract(network, scan(images), CONTRACT).passes == 1
+
+
+def test_another_size_or_fit_or_weights_is_computed_anew(network, images, empty_cache):
+    extract(network, scan(images), CONTRACT)
+    assert extract(network, scan(images), InputContract(height=32, width=32, fit="pad")).passes == 36
+    other = Network(network.model, network.outputs, "other weights")
+    assert extract(other, scan(images), CONTRACT).passes == 36
+
+
+def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(network, backbone, images, empty_cache):
+    pooled_only = Network(
+        keras.Model(backbone.model.input, network.model.outputs[0]), ("pooled",), backbone.weights_sha256
+    )
+    extract(pooled_only, scan(images), CONTRACT)
+    extract(network, scan(images), CONTRACT)
+    rows = [
+        sum(file.stat().st_size // 32 for file in folder.glob("*.ids"))
+        for folder in (empty_cache / "features").iterdir()
+    ]
+    assert rows == [36, 36]
+
+
+def test_exact_duplicates_go_through_the_network_once(network, images, empty_cache):
+    for number in range(5):
+        shutil.copy(images / "red" / "00.png", images / "blue" / f"copy{number}.png")
+    found = extract(network, scan(images), CONTRACT)
+    assert found.passes == 36
+    assert not found.features["grid", 0].lacking.any()
+
+
+def test_unreadable_files_are_listed_with_every_copy_and_lack_a_row(network, images, empty_cache):
+    whole = (images / "red" / "00.png").read_bytes()
+    for name in ("cut.png", "cut-again.png"):
+        (images / "red" / name).write_bytes(whole[: len(whole) // 2])
+    manifest = scan(images)
+    found = extract(network, manifest, CONTRACT)
+    assert sorted(problem.path for problem in found.problems) == ["red/cut-again.png", "red/cut.png"]
+    assert found.features["grid", 0].lacking.sum() == 2
+    assert len(found.features["grid", 0].present()) == 36
+
+
+def test_views_differ_from_each_other_and_are_the_same_every_time(network, images, empty_cache, monkeypatch, tmp_path):
+    augmentation = Augmentation(seed=3)
+    everything = np.arange(36)
+    first = extract(network, scan(images), CONTRACT, views=(0, 1, 2), augmentation=augmentation)
+    assert first.passes == 3 * 36
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "another"))
+    second = extract(network, scan(images), CONTRACT, views=(0, 1, 2), augmentation=augmentation, batch_size=5)
+    for view in (0, 1, 2):
+        np.testing.assert_allclose(
+            first.features["grid", view][everything], second.features["grid", view][everything], atol=1e-5
+        )
+    assert np.abs(first.features["grid", 1][everything] - first.features["grid", 2][everything]).max() > 0.01
+
+
+def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, monkeypatch):
+    real = module.build_engine
+
+    def failing(model):
+        engine, calls = real(model), []
+
+        def run(batch):
+            calls.append(1)
+            if len(calls) > 3:
+                raise KeyboardInterrupt
+            return engine.run(batch)
+
+        return type(engine)(run, engine.name, engine.reason)
+
+    monkeypatch.setattr(module, "build_engine", failing)
+    with pytest.raises(KeyboardInterrupt):
+        extract(network, scan(images), CONTRACT, batch_size=8)
+    monkeypatch.setattr(module, "build_engine", real)
+    assert extract(network, scan(images), CONTRACT, batch_size=8).passes == 36 - 3 * 8

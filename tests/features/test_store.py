@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from tlkit.core.errors import TlkitError
+from tlkit.features.store import Appender, look_up, open_space
+
+
+def keys(*numbers):
+    """sha256-like rows that share their first byte, so that only the rest tells them apart."""
+    rows = np.zeros((len(numbers), 32), np.uint8)
+    rows[:, 7] = numbers
+    rows[:, 31] = numbers
+    return rows
+
+
+@pytest.fixture
+def space(empty_cache):
+    return open_space({"weights": "w", "output": "grid"})
+
+
+def test_rows_come_back_under_their_keys_in_any_order(space):
+    values = np.random.default_rng(0).random((5, 2, 3), dtype=np.float32)
+    with Appender(space) as appender:
+        appender.append(keys(0, 1, 2), values[:3])
+        appender.flush()
+        appender.append(keys(3, 4), values[3:])
+    found = look_up(space, keys(4, 0, 2, 4))
+    assert not found.lacking.any()
+    np.testing.assert_array_equal(found[np.arange(4)], values[[4, 0, 2, 4]])
+    np.testing.assert_array_equal(found.select(np.array([2, 1]))[np.arange(2)], values[[2, 0]])
+
+
+def test_what_was_never_stored_is_lacking_and_cannot_be_read(space):
+    with Appender(space) as appender:
+        appender.append(keys(1), np.ones((1, 4), np.float32))
+    found = look_up(space, keys(1, 2))
+    assert found.lacking.tolist() == [False, True]
+    with pytest.raises(KeyError):
+        found[np.array([1])]
+    assert len(found.present()) == 1
+
+
+def test_the_first_eight_bytes_alone_are_no_match(space):
+    with Appender(space) as appender:
+        appender.append(keys(1), np.ones((1, 4), np.float32))
+    near = keys(1)
+    near[0, 31] = 99
+    assert look_up(space, near).lacking.all()
+
+
+def test_a_shard_without_ids_and_temporary_leftovers_do_not_exist(space):
+    with Appender(space) as appender:
+        appender.append(keys(1), np.ones((1, 4), np.float32))
+    np.save(space.folder / "half.npy", np.zeros((9, 4), np.float32))
+    (space.folder / ".tmp-0000-x.ids").write_bytes(keys(2).tobytes())
+    assert look_up(space, keys(1, 2)).lacking.tolist() == [False, True]
+
+
+def test_two_writers_do_not_disturb_each_other(space):
+    with Appender(space) as one, Appender(space) as other:
+        one.append(keys(1), np.full((1, 4), 1, np.float32))
+        other.append(keys(2), np.full((1, 4), 2, np.float32))
+        other.append(keys(1), np.full((1, 4), 1, np.float32))
+    found = look_up(space, keys(1, 2))
+    assert found[np.arange(2)][:, 0].tolist() == [1, 2]
+
+
+def test_an_exception_loses_no_finished_row(space):
+    with pytest.raises(RuntimeError), Appender(space) as appender:
+        appender.append(keys(1), np.ones((1, 4), np.float32))
+        raise RuntimeError
+    assert not look_up(space, keys(1)).lacking.any()
+
+
+def test_another_description_is_another_space(space):
+    assert open_space({"weights": "w", "output": "grid"}).folder == space.folder
+    assert open_space({"weights": "v", "output": "grid"}).folder != space.folder
+
+
+def test_a_store_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(TlkitError, match="cannot be written") as caught:
+        open_space({})
+    assert "TLKIT_CACHE" in caught.value.hint

@@ -1,0 +1,134 @@
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.core.config import TrainingOptions
+from tlkit.core.story import Silence
+from tlkit.training.checkpoint import Checkpoint
+from tlkit.training.compile import unfreeze_and_compile
+from tlkit.training.examples import Examples
+from tlkit.training.fit import Validation, fit
+from tlkit.training.history import COLUMNS, write_event_files, write_history
+
+RANDOM = np.random.default_rng(0)
+LABELS = np.arange(60) % 3
+INPUTS = (RANDOM.normal(0, 1.0, (60, 6)) + np.eye(3)[LABELS].repeat(2, axis=1)).astype(np.float32)
+
+
+def read(positions, epoch):
+    return INPUTS[positions]
+
+
+def model(seed=0):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dropout(0.3, seed=7)(keras.layers.Dense(8, activation="relu")(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(hidden))
+
+
+def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None):
+    """Train as a stage does; `stop_after` dies in the middle of the epoch after that one."""
+    network = start or model()
+    unfreeze_and_compile(network, TrainingOptions(), blocks=(), learn=0, learning_rate=rate, steps=epochs * 8)
+    checkpoint = Checkpoint(folder)
+    reads = []
+
+    def dying(positions, epoch):
+        reads.append(epoch)
+        if stop_after is not None and epoch == stop_after and reads.count(epoch) > 2:
+            raise RuntimeError("power cut")
+        return read(positions, epoch)
+
+    weights = np.ones(60, np.float32)
+    examples = Examples(dying, LABELS, weights, classes=3, batch_size=8, seed=1, epoch=checkpoint.read().epoch)
+    validation = Validation(read=read, labels=LABELS)
+    return network, fit(
+        network,
+        examples,
+        validation,
+        stage="top",
+        epochs=epochs,
+        patience=patience,
+        checkpoint=checkpoint,
+        story=Silence(),
+    )
+
+
+def test_the_best_epoch_is_kept_and_everything_is_in_the_history(tmp_path):
+    network, state = train(tmp_path)
+    assert state.done and state.epoch == 4
+    assert [row["epoch"] for row in state.history] == [0, 1, 2, 3, 4]
+    best = max((row["val_accuracy"], -row["val_loss"]) for row in state.history)
+    assert state.best_score == best
+    accuracy, loss = Validation(read=read, labels=LABELS).measure(network)
+    assert (accuracy, -loss) == pytest.approx(best)
+    assert [path.name for path in tmp_path.glob("*.h5")] == [state.best]
+
+
+def test_no_stage_ends_worse_than_it_began(tmp_path):
+    good, _ = train(tmp_path / "good", epochs=6)
+    before = [weight.numpy().copy() for weight in good.weights]
+    wrecked, state = train(tmp_path / "bad", rate=50.0, start=good)
+    assert state.best_epoch == 0 and "start" in state.note
+    for old, weight in zip(before, wrecked.weights, strict=True):
+        np.testing.assert_array_equal(old, weight.numpy())
+
+
+def test_patience_ends_a_stage_early(tmp_path):
+    _, state = train(tmp_path, epochs=50, rate=1e-9, patience=2)
+    assert state.epoch < 50 and "without improvement" in state.note
+
+
+def test_interrupted_and_resumed_is_the_same_as_never_interrupted(tmp_path):
+    whole, _ = train(tmp_path / "whole")
+    with pytest.raises(Exception, match="power cut"):
+        train(tmp_path / "parts", stop_after=2)
+    assert 1 <= Checkpoint(tmp_path / "parts").read().epoch <= 2  # batches are read ahead
+    resumed, state = train(tmp_path / "parts", start=model(seed=99))
+    assert state.epoch == 4
+    for one, other in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+
+
+def test_a_leftover_of_a_killed_write_is_never_read(tmp_path):
+    with pytest.raises(Exception, match="power cut"):
+        train(tmp_path, stop_after=2)
+    (tmp_path / ".tmp-0000-epoch-0003.weights.h5").write_bytes(b"half")
+    (tmp_path / "epoch-0003.weights.h5").write_bytes(b"whole, but no state names it")
+    _, state = train(tmp_path)
+    assert state.epoch == 4
+
+
+def test_without_validation_images_the_last_epoch_is_kept(tmp_path):
+    network = model()
+    unfreeze_and_compile(network, TrainingOptions(), blocks=(), learn=0, learning_rate=0.01, steps=16)
+    examples = Examples(read, LABELS, np.ones(60, np.float32), classes=3, batch_size=8, seed=1)
+    empty = Validation(read=read, labels=LABELS[:0])
+    state = fit(
+        network, examples, empty, stage="all", epochs=2, patience=1, checkpoint=Checkpoint(tmp_path), story=Silence()
+    )
+    assert state.best_epoch == 2 and "no validation images" in state.note
+
+
+def test_a_loss_that_explodes_stops_the_stage_and_keeps_the_start(tmp_path):
+    network = model()
+    network.layers[1].kernel.assign(np.full((6, 8), 1e30, np.float32))
+    _, state = train(tmp_path, rate=1e30, start=network)
+    assert state.done and state.best_epoch == 0
+
+
+def test_history_as_a_table_and_for_tensorboard(tmp_path):
+    _, state = train(tmp_path / "stage")
+    write_history(tmp_path / "history.csv", state.history)
+    with (tmp_path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS and rows[0]["loss"] == "" and float(rows[4]["val_loss"]) > 0
+    pytest.importorskip("tensorflow")
+    assert write_event_files(tmp_path / "logs", state.history)
+    from tensorflow.python.summary.summary_iterator import summary_iterator
+
+    events = list(summary_iterator(str(tmp_path / "logs" / "validation" / "events.out.tfevents.0.tlkit")))
+    values = {(event.step, value.tag): value.simple_value for event in events for value in event.summary.value}
+    assert values[4, "epoch_accuracy"] == pytest.approx(state.history[4]["val_accuracy"])

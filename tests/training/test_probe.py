@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tlkit.core.predictions import softmax
+from tlkit.training.probe import FALLBACK, STRENGTHS, fit_probe, make_folds
+
+
+def blobs(classes, count=30, width=8, spread=1.5, seed=0):
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), count)
+    centres = random.normal(0, 1, (classes, width))
+    features = centres[labels] + random.normal(0, spread, (len(labels), width))
+    return (features * 50 + 7).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_head_gives_the_probabilities_of_scikit_learn_on_raw_features(classes):
+    features, labels = blobs(classes)
+    probe = fit_probe([features], labels, units=np.arange(len(labels)), strength=0.1)
+    oracle = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(features, labels)
+    logits = features @ probe.kernel + probe.bias
+    np.testing.assert_allclose(softmax(logits), oracle.predict_proba(features), atol=2e-3)
+
+
+def test_repeating_every_image_as_a_view_changes_nothing():
+    features, labels = blobs(3)
+    units = np.arange(len(labels))
+    one = fit_probe([features], labels, units=units, strength=0.1)
+    three = fit_probe([features] * 3, labels, units=units, strength=0.1)
+    np.testing.assert_allclose(one.kernel, three.kernel, atol=1e-3 * np.abs(one.kernel).max())
+
+
+def test_noise_is_penalised_more_than_signal():
+    features, labels = blobs(2, spread=0.3, width=40)
+    noise = np.random.default_rng(1).normal(size=features.shape).astype(np.float32)
+    units = np.arange(len(labels))
+    signal_strength = fit_probe([features], labels, units=units).strength
+    assert fit_probe([noise], labels, units=units).strength == STRENGTHS[0] < signal_strength
+
+
+def test_a_constant_feature_does_no_harm():
+    features, labels = blobs(2)
+    features[:, 0] = 255.0
+    probe = fit_probe([features], labels, units=np.arange(len(labels)), strength=1.0)
+    assert np.isfinite(probe.kernel).all() and np.isfinite(probe.bias).all()
+
+
+def test_two_images_a_class_still_train_and_one_falls_back():
+    features, labels = blobs(3, count=2, spread=0.1)
+    assert fit_probe([features], labels, units=np.arange(6)).scores
+    probe = fit_probe([features[::2]], labels[::2], units=np.arange(3))
+    assert probe.strength == FALLBACK and "too few" in probe.rule
+
+
+def test_images_of_a_unit_share_a_fold_and_every_class_is_always_trained():
+    labels = np.repeat([0, 1], 20)
+    units = np.repeat(np.arange(10), 4)
+    folds = make_folds(labels, units, seed=0)
+    assert len(folds) == 5
+    for held in folds:
+        for unit in np.unique(units):
+            assert len(np.unique(held[units == unit])) == 1
+        assert len(np.unique(labels[~held])) == 2
+
+
+def test_weights_move_the_boundary_towards_the_rare_class():
+    features, labels = blobs(2, spread=3.0)
+    keep = np.r_[np.arange(30), np.arange(30, 36)]
+    features, labels = features[keep], labels[keep]
+    weights = np.where(labels == 1, 5.0, 1.0).astype(np.float32)
+    units = np.arange(len(labels))
+    plain = fit_probe([features], labels, units=units, strength=0.01)
+    weighted = fit_probe([features], labels, units=units, strength=0.01, weights=weights)
+    chosen = [(features @ probe.kernel + probe.bias).argmax(axis=1).sum() for probe in (plain, weighted)]
+    assert chosen[1] > chosen[0]
