@@ -2,11 +2,13 @@
 
     python -m training_nano.pretrain WORK_FOLDER
 
-Writes into the folder the pool of images, `log.csv`, and `step_XXXXXX.npz` checkpoints; see README.md.
+Writes into the folder the pool of images, `log.csv`, `step_XXXXXX.npz` weights along the way, and `nano.weights.npz`,
+the ones of the lowest held-out loss; see README.md.
 """
 
 import argparse
 import csv
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tlkit.backbones.nano import NATIVE_SIZE, build_nano
+from tlkit.backbones.nano import NANO_WEIGHTS, build_nano
 from training_nano.pool import write_pool
 from training_nano.teacher import freeze_teacher
 from training_nano.views import random_views, shrink
@@ -33,6 +35,7 @@ class Recipe:
     steps: int = 10_000
     batch: int = 128
     teacher_size: int = 128
+    student_size: int = 96
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warm_up: int = 300
@@ -87,6 +90,7 @@ def pretrain(folder: Path, recipe: Recipe) -> None:
             }
             append_row(folder / "log.csv", row)
             losses.clear()
+    keep_best(folder)
 
 
 class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
@@ -109,7 +113,7 @@ class Lesson:
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         self.teacher = freeze_teacher(recipe.teacher_size)
-        self.student = build_nano()
+        self.student = build_nano((recipe.student_size, recipe.student_size))
         layers = self.student.get_layer(HALFWAY_LAYER).output, self.student.output
         channels = [output.shape[-1] for output in self.teacher.structured_outputs]
         maps = [keras.layers.Conv2D(count, 1) for count in channels]
@@ -142,7 +146,9 @@ class Lesson:
         views = random_views(images, self.recipe.teacher_size)
         grids = self._sizes_matched(self.teacher(views))
         targets = [(grid - mean) / deviation for grid, (mean, deviation) in zip(grids, self.scales, strict=True)]
-        return tf.cast(shrink(views, NATIVE_SIZE[0]), "float16"), [tf.cast(target, "float16") for target in targets]
+        return tf.cast(shrink(views, self.recipe.student_size), "float16"), [
+            tf.cast(target, "float16") for target in targets
+        ]
 
     @tf.function(reduce_retracing=True)
     def learn(self, views: tf.Tensor, targets: list[tf.Tensor]) -> tf.Tensor:
@@ -196,6 +202,13 @@ def read_lessons(pool: np.ndarray, lesson: Lesson, seed: int):
 def save_weights(model: keras.Model, path: Path) -> None:
     """Float16, keyed by variable path, as `load_nano_weights` reads them."""
     np.savez_compressed(path, **{v.path: keras.ops.convert_to_numpy(v).astype("float16") for v in model.variables})
+
+
+def keep_best(folder: Path) -> None:
+    """Copy the weights of the lowest held-out loss, which knows only drawn images and the two photographs."""
+    with (folder / "log.csv").open(newline="") as file:
+        best = min(csv.DictReader(file), key=lambda row: float(row["held_out_loss"]))
+    shutil.copyfile(folder / f"step_{int(best['step']):06d}.npz", folder / NANO_WEIGHTS.name)
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:

@@ -44,7 +44,7 @@ def test_output_does_not_change_between_loads(nano, images):
 
 def test_the_grid_is_finite_and_alive(nano, images):
     grid = nano.predict(images, verbose=0)
-    assert grid.shape == (4, 3, 3, GRID_CHANNELS)
+    assert grid.shape == (4, 4, 4, GRID_CHANNELS)
     assert np.isfinite(grid).all()
     assert (grid >= 0).all()
     assert (grid.std(0) > 0).any()

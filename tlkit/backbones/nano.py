@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 NANO_WEIGHTS = Path(__file__).with_name("nano.weights.npz")
-NATIVE_SIZE = (96, 96)
+NATIVE_SIZE = (112, 112)
 
 # One row per block: channels, residual units after the strided convolution. Each block halves the sides.
 BLOCKS = ((32, 0), (64, 1), (128, 2), (256, 0))
