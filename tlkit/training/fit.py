@@ -84,6 +84,7 @@ def fit(
             initial_epoch=state.epoch,
             callbacks=[keeper, keras.callbacks.TerminateOnNaN()],
             verbose=0,
+            shuffle=False,  # Examples has an order of its own; Keras's would not survive a resume
         )
     state = keeper.state
     checkpoint.load_weights(model, state.best)
@@ -131,7 +132,12 @@ class _Keeper(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Start dropout from (its seed, epoch): Keras does not store how far its random numbers are."""
         self._began = time.monotonic()
+        for number, layer in enumerate(self.model.layers):
+            generator = getattr(layer, "seed_generator", None)
+            if generator is not None:
+                generator.state.assign(np.array([number, epoch], generator.state.dtype))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         done, logs = epoch + 1, logs or {}

@@ -1,0 +1,39 @@
+"""The door is cold: help and usage errors never load what is heavy."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tlkit.cli.commands import COMMANDS
+
+HEAVY = ("keras", "tensorflow", "jax", "torch", "pandas", "sklearn", "PIL", "pyarrow", "matplotlib", "numpy", "rich")
+PROGRAM = """
+import sys
+sys.argv = ["tlkit", *sys.argv[1:]]
+from tlkit.cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+found = [name for name in {heavy!r} if name in sys.modules]
+assert not found, found
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), *((row.name, "--help") for row in COMMANDS)], ids=" ".join
+)
+def test_nothing_heavy_is_loaded(arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_is_cold_too():
+    program = (
+        f"import sys, tlkit; dir(tlkit); found = [n for n in {HEAVY!r} if n in sys.modules]; assert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,93 @@
+import json
+from dataclasses import fields
+
+import pytest
+from typer.testing import CliRunner
+
+import tlkit
+from tlkit.cli.commands import COMMANDS
+from tlkit.cli.main import app
+
+cli = CliRunner()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda row: row.name)
+def test_every_option_is_a_flag_and_every_command_shows_examples(command):
+    shown = cli.invoke(app, [command.name, "--help"]).stdout
+    for spec in fields(command.options):
+        name = spec.name if spec.metadata.get("argument") else "--" + spec.name.replace("_", "-")
+        assert name in shown
+    for example in command.examples:
+        assert example in shown
+
+
+def test_every_command_is_a_python_function():
+    assert sorted(row.name for row in COMMANDS) == sorted(tlkit.__all__)
+    for row in COMMANDS:
+        assert callable(getattr(tlkit, row.name))
+
+
+def test_a_wrong_name_costs_two_lines_and_exit_code_1(colours):
+    done = cli.invoke(app, ["finetune", str(colours), "--backbone", "resnet5O"])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[0] == "error: 'resnet5O' is not a backbone."
+    assert "did you mean 'resnet50'" in done.stderr.splitlines()[1]
+
+
+def test_what_does_not_exist_is_named(tmp_path):
+    done = cli.invoke(app, ["finetune", str(tmp_path / "none")])
+    assert done.exit_code == 1 and "does not exist" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["finetun"], ["finetune", "--epoch", "3"], ["predict"]])
+def test_wrong_usage_is_exit_code_2(arguments):
+    assert cli.invoke(app, arguments).exit_code == 2
+
+
+def test_flags_override_the_file_and_the_file_the_defaults(colours, tiny_backbone, tmp_path):
+    (tmp_path / "config.toml").write_text(
+        f'backbone = "{tiny_backbone}"\n[training]\nepochs = 5\nstages = ["head", "top"]\nblocks = 1\n'
+    )
+    arguments = ["finetune", str(colours), "--config", str(tmp_path / "config.toml"), "--dry-run", "--json"]
+    plan = json.loads(cli.invoke(app, arguments).stdout)["plan"]
+    assert [stage["epochs"] for stage in plan["stages"]] == [5, 5]
+    plan = json.loads(cli.invoke(app, [*arguments, "--epochs", "2,3"]).stdout)["plan"]
+    assert [stage["epochs"] for stage in plan["stages"]] == [2, 3]
+
+
+def test_an_unknown_key_in_the_file_is_an_error_with_the_nearest(colours, tmp_path):
+    (tmp_path / "config.toml").write_text("[training]\nepoch = 5\n")
+    done = cli.invoke(app, ["finetune", str(colours), "--config", str(tmp_path / "config.toml")])
+    assert done.exit_code == 1 and "did you mean 'epochs'" in done.stderr
+
+
+def test_json_is_one_object_on_stdout_also_for_errors(colours, tiny_backbone, tmp_path):
+    arguments = ["features", str(colours), "--backbone", str(tiny_backbone), "--out", str(tmp_path / "f.csv"), "--json"]
+    result = json.loads(cli.invoke(app, arguments).stdout)
+    assert result["images"] == 36 and result["set_aside"] == [] and result["out"] == str(tmp_path / "f.csv")
+    error = json.loads(cli.invoke(app, arguments).stdout)
+    assert "already exists" in error["error"] and error["hint"]
+
+
+def test_without_json_stdout_is_the_result_and_stderr_the_story(colours, tiny_backbone, tmp_path):
+    arguments = ["features", str(colours), "--backbone", str(tiny_backbone), "--out", str(tmp_path / "f.csv")]
+    done = cli.invoke(app, arguments)
+    assert done.stdout == f"{tmp_path / 'f.csv'}\n" and "36 images" in done.stderr
+    quiet = cli.invoke(app, [*arguments, "--overwrite", "--quiet"])
+    assert quiet.exit_code == 0 and quiet.stderr == ""
+
+
+def test_interrupted_says_how_to_go_on(colours, monkeypatch, tmp_path):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tlkit.pipelines.load", interrupted)
+    done = cli.invoke(app, ["finetune", str(colours), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 130 and f"tlkit finetune --resume {tmp_path / 'run'}" in done.stderr
+
+
+def test_python_functions_take_what_the_command_takes(colours, tiny_backbone, tmp_path):
+    result = tlkit.features(colours, backbone=tiny_backbone, out=tmp_path / "f.npz")
+    assert result["images"] == 36 and (tmp_path / "f.npz").exists()
+    with pytest.raises(TypeError, match="images"):
+        tlkit.features(colours, "resnet50")

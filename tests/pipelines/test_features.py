@@ -1,0 +1,79 @@
+import csv
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.backbones.build import build_backbone
+from tlkit.core.config import FeaturesConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.input_contract import InputContract
+from tlkit.data.images import decode
+from tlkit.pipelines.features import run
+
+
+def table(path):
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return header, [row[:3] for row in rows], np.array([row[3:] for row in rows], np.float32)
+
+
+def config(colours, tiny_backbone, tmp_path, **options):
+    return FeaturesConfig(
+        **{"images": str(colours), "backbone": str(tiny_backbone), "out": str(tmp_path / "f.csv")} | options
+    )
+
+
+def test_rows_are_in_order_and_values_are_keras_own(colours, tiny_backbone, tmp_path):
+    result = run(config(colours, tiny_backbone, tmp_path))
+    header, names, values = table(tmp_path / "f.csv")
+    assert header[3:5] == ["f0000", "f0001"] and result["features"] == 16
+    assert [path for path, _, _ in names] == sorted(
+        path.relative_to(colours).as_posix() for path in colours.rglob("*.png")
+    )
+    assert all(path.startswith(label + "/") for path, label, _ in names)
+    pixels = np.stack([decode(colours / path, InputContract(height=32, width=32)) for path, _, _ in names])
+    grid = build_backbone(str(tiny_backbone)).model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(values, grid.mean(axis=(1, 2)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [({"pool": "none"}, 4 * 4 * 16), ({"layer": "block2_relu"}, 12), ({"reduce": "pca:3"}, 3), ({"pool": "max"}, 16)],
+)
+def test_views_of_the_grid(colours, tiny_backbone, tmp_path, options, columns):
+    run(config(colours, tiny_backbone, tmp_path, **options))
+    header, _, values = table(tmp_path / "f.csv")
+    assert len(header) == 3 + columns and np.isfinite(values).all()
+
+
+def test_the_sidecar_says_how_to_get_the_same_numbers_again(colours, tiny_backbone, tmp_path):
+    result = run(config(colours, tiny_backbone, tmp_path))
+    sidecar = json.loads((tmp_path / "f.csv.json").read_text())
+    assert result["sidecar"] == str(tmp_path / "f.csv.json")
+    backbone = build_backbone(str(tiny_backbone))
+    assert sidecar["weights_sha256"] == backbone.weights_sha256
+    assert sidecar["input"] == InputContract(height=32, width=32).as_json()
+    assert sidecar["versions"]["keras"] == keras.__version__ and sidecar["output"] == "block3_relu:avg"
+
+
+def test_a_flat_folder_needs_no_classes(colours, tiny_backbone, tmp_path):
+    flat = tmp_path / "flat"
+    shutil.copytree(colours / "red", flat)
+    result = run(config(flat, tiny_backbone, tmp_path))
+    _, names, _ = table(tmp_path / "f.csv")
+    assert result["images"] == 12 and {label for _, label, _ in names} == {""}
+
+
+def test_wrong_wishes_are_refused_before_any_work(colours, tiny_backbone, tmp_path):
+    with pytest.raises(TlkitError, match="no table format"):
+        run(config(colours, tiny_backbone, tmp_path, out=str(tmp_path / "f.txt")))
+    with pytest.raises(TlkitError, match="did you mean|is not a layer") as caught:
+        run(config(colours, tiny_backbone, tmp_path, layer="block2_rel"))
+    assert "block2_relu" in caught.value.hint
+    (tmp_path / "f.csv").write_text("mine")
+    with pytest.raises(TlkitError, match="already exists"):
+        run(config(colours, tiny_backbone, tmp_path))
+    assert (tmp_path / "f.csv").read_text() == "mine"

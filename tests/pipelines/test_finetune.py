@@ -1,0 +1,206 @@
+import csv
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.classifier import load
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import OutOfDate, TlkitError
+from tlkit.core.input_contract import InputContract
+from tlkit.data.images import decode
+from tlkit.data.scan import scan
+from tlkit.pipelines.finetune import run
+
+FILES = {
+    "config.toml",
+    "run.json",
+    "manifest.csv",
+    "splits.csv",
+    "history.csv",
+    "model.keras",
+    "class_indices.json",
+    "labels.txt",
+    "predictions.csv",
+    "metrics.json",
+    "report.html",
+    "checkpoints",
+}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Listener:
+    """Keeps what a pipeline says."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    detail = say
+
+    def track(self, items, description, total=None):
+        yield from items
+
+
+def test_the_run_folder_holds_what_the_format_promises(finished):
+    out, result = finished
+    assert {path.name for path in out.iterdir()} - {"logs"} == FILES
+    assert json.loads((out / "class_indices.json").read_text()) == {"blue": 0, "green": 1, "red": 2}
+    assert (out / "labels.txt").read_text() == "blue\ngreen\nred\n"
+    assert result["images"] == 36 and result["set_aside"] == []
+    assert result["metrics"] == json.loads((out / "metrics.json").read_text())
+    assert json.loads((out / "run.json").read_text())["state"] == "finished"
+    assert "<html" in (out / "report.html").read_text()
+
+
+def test_easy_colours_are_learnt(finished):
+    _, result = finished
+    for split, count in (("train", 18), ("val", 9), ("test", 9)):
+        assert result["metrics"][split]["accuracy"]["n"] == count
+    assert result["metrics"]["test"]["accuracy"]["value"] >= 0.8
+
+
+def test_no_stage_ends_below_the_one_before(finished):
+    out, _ = finished
+    history = rows(out / "history.csv")
+    best = {}
+    for row in history:
+        best[row["stage"]] = max(best.get(row["stage"], 0), float(row["val_accuracy"]))
+    assert list(best) == ["head", "top", "all"]
+    assert best["head"] <= best["top"] <= best["all"]
+
+
+def test_predictions_are_those_of_the_saved_model_in_plain_keras(finished, colours):
+    out, _ = finished
+    model = keras.models.load_model(out / "model.keras")
+    facts = load(out / "model.keras").facts
+    found = rows(out / "predictions.csv")
+    pixels = np.stack([decode(colours / row["path"], InputContract(height=32, width=32)) for row in found])
+    logits = model.predict(pixels, verbose=0) / facts.temperature
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    stored = np.array([[float(row[f"p:{name}"]) for name in facts.classes] for row in found])
+    np.testing.assert_allclose(stored, probabilities, atol=1e-4)
+    assert [row["path"] for row in found] == [row["path"] for row in rows(out / "splits.csv")]
+
+
+def test_the_same_seed_gives_the_same_metrics(options, tmp_path, empty_cache):
+    results = [run(FinetuneConfig(**options, out=str(tmp_path / name))) for name in ("one", "other")]
+    assert results[0]["metrics"] == results[1]["metrics"]
+
+
+@pytest.mark.parametrize("head", ["mlp", "gru"])
+def test_heads_that_are_not_convex_train_by_gradient(options, tmp_path, head):
+    config = FinetuneConfig(
+        **options | {"stages": ("head", "top"), "blocks": 1},
+        out=str(tmp_path / "run"),
+        head=head,
+        hidden=(8,),
+        dropout=0.1,
+    )
+    result = run(config)
+    history = rows(tmp_path / "run" / "history.csv")
+    assert [row["epoch"] for row in history if row["stage"] == "head"] == ["0", "1", "2"]
+    assert result["metrics"]["val"]["accuracy"]["value"] is not None
+
+
+def test_a_cut_too_large_to_store_trains_from_pixels(options, tmp_path, monkeypatch):
+    monkeypatch.setattr("tlkit.training.plan.CUT_BYTES", 10)
+    story = Listener()
+    run(FinetuneConfig(**options, out=str(tmp_path / "run"), blocks=1), story)
+    assert any("from pixels: the output of" in line for line in story.lines)
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(options, tmp_path):
+    story = Listener()
+    result = run(FinetuneConfig(**options, out=str(tmp_path / "run"), dry_run=True), story)
+    assert not (tmp_path / "run").exists()
+    assert [stage["name"] for stage in result["plan"]["stages"]] == ["head", "top"]
+    assert any("plan:" in line for line in story.lines)
+
+
+def test_bad_files_are_set_aside_listed_and_never_stop_a_run(options, colours, tmp_path):
+    images = shutil.copytree(colours, tmp_path / "images")
+    whole = (images / "red" / "00.png").read_bytes()
+    (images / "red" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (images / "red" / "empty.jpg").write_bytes(b"")
+    options = options | {"images": str(images), "stages": ("head",)}
+    result = run(FinetuneConfig(**options, out=str(tmp_path / "run")))
+    assert result["images"] == 36
+    assert sorted(problem["path"] for problem in result["set_aside"]) == ["red/cut.png", "red/empty.jpg"]
+    assert all(problem["reason"] for problem in result["set_aside"])
+    assert "cut.png" in (tmp_path / "run" / "report.html").read_text()
+    with pytest.raises(TlkitError, match=r"cut\.png|empty\.jpg"):
+        run(FinetuneConfig(**options, out=str(tmp_path / "fails"), on_bad="fail"))
+    assert not (tmp_path / "fails").exists()
+
+
+def test_an_occupied_folder_is_refused_and_a_foreign_one_never_deleted(options, finished, tmp_path):
+    out, _ = finished
+    with pytest.raises(TlkitError, match="already exists") as caught:
+        run(FinetuneConfig(**options, out=str(out)))
+    assert "--resume" in caught.value.hint
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(TlkitError, match="not a run folder"):
+        run(FinetuneConfig(**options, out=str(tmp_path), overwrite=True))
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_resuming_a_finished_run_changes_nothing(finished):
+    out, result = finished
+    before = (out / "metrics.json").stat().st_mtime_ns
+    again = run(FinetuneConfig(resume=str(out)))
+    assert again == result and (out / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_other_options_on_resume_are_refused_with_the_differences(finished):
+    out, _ = finished
+    with pytest.raises(OutOfDate, match=r"seed: 0 -> 7.*batch_size|batch_size.*seed: 0 -> 7") as caught:
+        run(FinetuneConfig(resume=str(out), seed=7, batch_size=8))
+    assert "batch_size: 32 -> 8" in caught.value.message
+
+
+def test_images_that_changed_since_are_named_on_resume(options, colours, tmp_path):
+    images = shutil.copytree(colours, tmp_path / "images")
+    out = tmp_path / "run"
+    run(FinetuneConfig(**options | {"images": str(images)}, out=str(out)))
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"state": "running"}))
+    (images / "red" / "00.png").unlink()
+    with pytest.raises(OutOfDate, match=r"red/00\.png"):
+        run(FinetuneConfig(resume=str(out)))
+
+
+def test_without_validation_images_every_stage_keeps_its_end(options, tmp_path):
+    config = FinetuneConfig(**options | {"val": 0.0, "test": 0.25}, out=str(tmp_path / "run"), blocks=1)
+    result = run(config)
+    assert set(result["metrics"]) == {"train", "test"}
+
+
+def test_groups_never_straddle_splits(options, tmp_path):
+    config = FinetuneConfig(**options | {"stages": ("head",)}, out=str(tmp_path / "run"), group_by=r"(\d)\d\.png")
+    run(config)
+    splits = {row["path"]: row["split"] for row in rows(tmp_path / "run" / "splits.csv")}
+    groups = {}
+    for row in rows(tmp_path / "run" / "manifest.csv"):
+        groups.setdefault(row["group"], set()).add(splits[row["path"]])
+    assert all(len(found) == 1 for found in groups.values())
+
+
+@pytest.mark.slow
+def test_the_default_recipe_on_real_photographs(shared_file, tmp_path, monkeypatch, empty_cache):
+    """Hymenoptera with genuine ImageNet weights: at least 0.90 on its own validation split."""
+    weights = shared_file("keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5")
+    images = shared_file("data/hymenoptera")
+    assert len(scan(images)) == 398
+    config = FinetuneConfig(
+        images=str(images), backbone="mobilenetv2:alpha=0.35", weights=str(weights), out=str(tmp_path / "run")
+    )
+    assert run(config)["metrics"]["val"]["accuracy"]["value"] >= 0.90

@@ -1,0 +1,51 @@
+"""`kill -9` at every kind of moment, and `--resume` to the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+# The run has come at least this far when this file exists (patterns below the run folder or the cache).
+MOMENTS = {
+    "scan": ("run", "config.toml"),
+    "extraction": ("cache", "features/*/space.json"),
+    "head": ("run", "checkpoints/head/state.json"),
+    "top": ("run", "checkpoints/top/epoch-*.weights.h5"),
+    "all": ("run", "checkpoints/all/epoch-*.weights.h5"),
+    "report": ("run", "predictions.csv"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_killed_again_and_again_finishes(options, tmp_path):
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    folders = {"run": run, "cache": cache}
+    environment = os.environ | {"TLKIT_CACHE": str(cache)}
+    start = [
+        *(sys.executable, "-m", "tlkit", "finetune", options["images"], "--backbone", options["backbone"]),
+        *("--stages", "head,top,all", "--blocks", "1", "--epochs", "6", "--patience", "9", "--out", str(run)),
+    ]
+    resume = [sys.executable, "-m", "tlkit", "finetune", "--resume", str(run)]
+    killed = []
+    for moment, (folder, pattern) in MOMENTS.items():
+        command = resume if (run / "config.toml").exists() else start
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not list(folders[folder].glob(pattern)):
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed.append(moment)
+        process.wait()
+    assert len(killed) >= 4, killed  # a fast machine may finish before the last moments are seen
+    done = subprocess.run([*resume, "--json"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["images"] == 36 and result["metrics"]["test"]["accuracy"]["value"] > 0.5
+    assert (run / "report.html").read_text().rstrip().endswith("</html>")
+    stages = [json.loads((run / "checkpoints" / stage / "state.json").read_text()) for stage in ("head", "top", "all")]
+    assert all(state["done"] for state in stages)
