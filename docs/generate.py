@@ -19,7 +19,7 @@ WIDTH = 100
 PACKAGES = (
     "cli",
     "pipelines",
-    "features",
+    "extraction",
     "training",
     "evaluation",
     "report",

@@ -6,7 +6,8 @@
     result["metrics"]["test"]["accuracy"]["value"]
 
 Every command is a function of the same name: arguments are the command's, flags are keywords with
-`_` for `-`, and what comes back is what `--json` prints. Importing this package is cheap: Keras and
+`_` for `-`, and what comes back is what `--json` prints. (`tlkit backbones` is `tlkit.list_backbones()`,
+for `tlkit.backbones` is the package of that name.) Importing this package is cheap: Keras and
 its friends load when a function is first called.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 
 from tlkit.core.version import __version__ as __version__
 
-__all__ = ["backbones", "cache", "doctor", "evaluate", "features", "finetune", "predict", "sample", "split"]
+__all__ = ["cache", "doctor", "evaluate", "features", "finetune", "list_backbones", "predict", "sample", "split"]
 
 # Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -26,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from tlkit.pipelines import function
 
-        return function(name)
+        return function(name.removeprefix("list_"))
     raise AttributeError(f"module 'tlkit' has no attribute {name!r}")
 
 

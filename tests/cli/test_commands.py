@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tlkit
+from tlkit import pipelines
 from tlkit.cli.commands import COMMANDS
 from tlkit.cli.main import app
 
@@ -22,9 +23,11 @@ def test_every_option_is_a_flag_and_every_command_shows_examples(command):
 
 
 def test_every_command_is_a_python_function():
-    assert sorted(row.name for row in COMMANDS) == sorted(tlkit.__all__)
-    for row in COMMANDS:
-        assert callable(getattr(tlkit, row.name))
+    assert sorted(row.name for row in COMMANDS) == sorted(name.removeprefix("list_") for name in tlkit.__all__)
+    tlkit.features  # noqa: B018 - loading a pipeline must not put a package in its function's place
+    pipelines.load("features")
+    for name in tlkit.__all__:
+        assert callable(getattr(tlkit, name))
 
 
 def test_a_wrong_name_costs_two_lines_and_exit_code_1(colours):

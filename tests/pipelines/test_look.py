@@ -1,7 +1,7 @@
 """The commands that only look: doctor, backbones, cache."""
 
 from tlkit.core.config import BackbonesConfig, CacheConfig, DoctorConfig
-from tlkit.features.store import open_space
+from tlkit.extraction.store import open_space
 from tlkit.pipelines import backbones, cache, doctor
 
 

@@ -21,10 +21,10 @@ from tlkit.core.story import Silence, Story
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.features.extract import Extraction, Network, extract
-from tlkit.features.reduce import Components, fit_components, parse_reduction
-from tlkit.features.store import StoredFeatures
-from tlkit.features.tables import table_format, write_table
+from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.extraction.reduce import Components, fit_components, parse_reduction
+from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.tables import table_format, write_table
 from tlkit.heads.build import pool
 
 SIDECAR_FORMAT = 1

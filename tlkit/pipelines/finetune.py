@@ -31,8 +31,8 @@ from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.features.extract import Extraction, Network, extract
-from tlkit.features.store import StoredFeatures
+from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.extraction.store import StoredFeatures
 from tlkit.heads.build import Head, build_head, pool
 from tlkit.pipelines import outcome, run_record
 from tlkit.pipelines.features import told

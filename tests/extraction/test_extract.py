@@ -9,8 +9,8 @@ from tlkit.core.input_contract import InputContract
 from tlkit.data.augment import Augmentation
 from tlkit.data.images import decode
 from tlkit.data.scan import scan
-from tlkit.features import extract as module
-from tlkit.features.extract import Network, extract
+from tlkit.extraction import extract as module
+from tlkit.extraction.extract import Network, extract
 
 CONTRACT = InputContract(height=32, width=32)
 

@@ -14,7 +14,7 @@ from tlkit.core.manifest import Manifest, Problem
 from tlkit.core.story import Silence, Story
 from tlkit.data.augment import CENTRE, Augmentation, threads
 from tlkit.data.images import Batch, batches
-from tlkit.features.store import Appender, Space, StoredFeatures, look_up, open_space
+from tlkit.extraction.store import Appender, Space, StoredFeatures, look_up, open_space
 from tlkit.inference import Engine, build_engine
 
 Key = tuple[str, int]  # output name, view number

@@ -3,8 +3,8 @@ import pytest
 from sklearn.decomposition import PCA
 
 from tlkit.core.errors import TlkitError
-from tlkit.features import reduce
-from tlkit.features.reduce import fit_components, parse_reduction
+from tlkit.extraction import reduce
+from tlkit.extraction.reduce import fit_components, parse_reduction
 
 
 def test_components_are_those_of_the_training_rows_alone():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tlkit.core.errors import TlkitError
-from tlkit.features.store import Appender, look_up, open_space
+from tlkit.extraction.store import Appender, look_up, open_space
 
 
 def keys(*numbers):

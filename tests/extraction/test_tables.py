@@ -7,8 +7,8 @@ import pytest
 from tlkit.core.errors import TlkitError
 from tlkit.core.manifest import Manifest
 from tlkit.core.splits import Splits
-from tlkit.features import tables
-from tlkit.features.tables import column_names, table_format, write_table
+from tlkit.extraction import tables
+from tlkit.extraction.tables import column_names, table_format, write_table
 
 PATHS = ["a/é 1.png", 'a/"quoted", with comma.png', "b/\udcff.png"]
 
