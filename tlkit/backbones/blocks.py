@@ -11,7 +11,7 @@ body of a residual or inception block). `find_blocks` joins these steps into blo
 
 So VGG's blocks are its five stages, ResNet's its residual blocks, Inception's its `mixed` modules, DenseNet's its dense
 layers and transitions, MobileNetV2's and EfficientNet's their inverted-residual blocks. NASNet's cells each read the
-two before them, which leaves no cut inside: its cells are one block, between a stem and nothing.
+two before them, which leaves no cut among them: NASNet is a stem and one block of all its cells.
 """
 
 import functools
