@@ -21,7 +21,7 @@ from PIL import Image
 from tlkit.core.story import PlainStory
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.data.threads import usable_cores
+from tlkit.core.cores import usable_cores
 
 
 def write_images(root: Path, images: int, classes: int) -> None:

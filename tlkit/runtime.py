@@ -7,6 +7,7 @@ import platform
 import sys
 from typing import Any
 
+from tlkit.core.cores import usable_cores
 from tlkit.core.native_stderr import native_stderr_silenced
 from tlkit.core.version import __version__
 
@@ -21,13 +22,6 @@ PACKAGES = ("keras", "tensorflow", "jax", "numpy", "pillow", "scikit-learn", "pa
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and the backend; on one machine the same seed gives the same metrics."""
     keras.utils.set_random_seed(seed)
-
-
-def cores() -> int:
-    """Processor cores this process may use (respects containers' CPU sets), at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
@@ -51,7 +45,7 @@ def hardware() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
-        "cores": cores(),
+        "cores": usable_cores(),
         "accelerators": gpus(),
         "backend": keras.backend.backend(),
     }

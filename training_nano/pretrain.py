@@ -32,14 +32,14 @@ class Recipe:
 
     seed: int = 0
     images: int = 64_000
-    steps: int = 10_000
+    steps: int = 9_000
     batch: int = 128
     teacher_size: int = 128
     student_size: int = 96
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warm_up: int = 300
-    cool_down: float = 0.3
+    cool_down: float = 0.5
     halfway_weight: float = 0.5
     chapter: int = 24
     passes: int = 2

@@ -3,9 +3,10 @@ import threading
 import numpy as np
 import pytest
 
+from tlkit.core.cores import usable_cores
 from tlkit.core.input_contract import InputContract
 from tlkit.data.images import batches, decode
-from tlkit.data.threads import in_order, usable_cores
+from tlkit.data.threads import in_order
 
 CONTRACT = InputContract(height=12, width=10)
 

@@ -40,7 +40,7 @@ def test_written_to_a_file(finished, colours, tmp_path, suffix):
     if suffix == "json":
         assert json.loads(out.read_text()) == result["predictions"]
     else:
-        rows = list(csv.DictReader(out.open(newline="")))
+        rows = list(csv.DictReader(io.StringIO(out.read_text())))
         assert list(rows[0]) == ["path", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"]
         assert out.read_text() == as_csv(result["predictions"])
     with pytest.raises(TlkitError, match="already exists"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tlkit.data.threads import usable_cores
+from tlkit.core.cores import usable_cores
 
 CENTRE = 0
 

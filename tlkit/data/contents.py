@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tlkit.core.cores import usable_cores
 from tlkit.core.manifest import Problem
 from tlkit.core.story import Story
 from tlkit.data.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
-from tlkit.data.threads import in_order, usable_cores
+from tlkit.data.threads import in_order
 
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
 PIECE = 1 << 20  # bytes read at a time

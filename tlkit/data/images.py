@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tlkit.core.cores import usable_cores
 from tlkit.core.errors import UnreadableImage
 from tlkit.core.input_contract import InputContract
 from tlkit.data.opening import open_upright
-from tlkit.data.threads import in_order, usable_cores
+from tlkit.data.threads import in_order
 
 # An image is averaged in whole pixels, or decoded smaller where JPEG can, to no less than this many
 # times the size it is then resized to. At 2 the pixels of photos lie half a grey level from those of

@@ -5,13 +5,14 @@ from functools import partial
 
 import numpy as np
 
+from tlkit.core.cores import usable_cores
 from tlkit.core.errors import TlkitError, UnreadableImage
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest, Problem
 from tlkit.core.splits import SPLITS, UNASSIGNED
 from tlkit.core.story import Silence, Story
 from tlkit.data.images import decode
-from tlkit.data.threads import in_order, usable_cores
+from tlkit.data.threads import in_order
 
 _SILENCE = Silence()
 # All bytes of a file are read and decoded at any size; a small one saves the rest.
