@@ -55,18 +55,22 @@ def begin(config: FinetuneConfig) -> RunDir:
             )
         shutil.rmtree(run_dir.path)
     write_text(run_dir.config, write_toml(replace(config, overwrite=False)))
+    _begin_record(run_dir, config)
+    return run_dir
+
+
+def _begin_record(run_dir: RunDir, config: FinetuneConfig) -> None:
     record = {
         "format": RUN_FORMAT,
         "state": "running",
         "created": now(),
         "command": runtime.command_line(),
-        "images": str(images.resolve()),
+        "images": str(Path(config.images or "").resolve()),
         "seed": config.seed,
         "versions": runtime.versions(),
         "hardware": runtime.hardware(),
     }
     write_json(run_dir.record, record)
-    return run_dir
 
 
 def discard_empty(run_dir: RunDir) -> None:
@@ -83,6 +87,8 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
         OutOfDate: options given besides `--resume` that the run was not started with, all of them listed.
     """
     run_dir = RunDir(Path(asked.resume or ""))
+    if run_dir.config.is_file() and not run_dir.record.exists():  # killed between the first file and the second
+        _begin_record(run_dir, resolve(FinetuneConfig, {}, run_dir.config))
     record = run_dir.read_record()
     stored = resolve(FinetuneConfig, {}, run_dir.config)
     default = FinetuneConfig(resume=asked.resume).as_dict()
