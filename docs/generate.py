@@ -8,6 +8,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,20 +16,6 @@ README = ROOT / "README.md"
 CLI = ROOT / "docs" / "cli.md"
 BEGIN, END = "<!-- file map: `make docs` writes it -->", "<!-- end of file map -->"
 WIDTH = 100
-# From the top of the house to its ground floor, as in docs/architecture.md.
-PACKAGES = (
-    "cli",
-    "pipelines",
-    "extraction",
-    "training",
-    "evaluation",
-    "report",
-    "backbones",
-    "heads",
-    "data",
-    "samples",
-    "core",
-)
 
 
 def first_line(path: Path) -> str:
@@ -42,13 +29,18 @@ def first_line(path: Path) -> str:
 def file_map() -> str:
     """Every file of the package with the first line of its docstring, as a Markdown table."""
     house = ROOT / "tlkit"
-    rows = [("`tlkit/`", f"**{first_line(house / '__init__.py')}**")]
-    rows += _files(house)
-    known = [name for name in PACKAGES if (house / name).is_dir()]
-    others = sorted(path.parent.name for path in house.glob("*/__init__.py") if path.parent.name not in PACKAGES)
-    for name in [*known, *others]:
+    rows = [("`tlkit/`", f"**{first_line(house / '__init__.py')}**"), *_files(house)]
+    for name in packages():
         rows += [(f"`tlkit/{name}/`", f"**{first_line(house / name / '__init__.py')}**"), *_files(house / name)]
     return "\n".join(["| file | what it is for |", "|---|---|", *(f"| {file} | {purpose} |" for file, purpose in rows)])
+
+
+def packages() -> list[str]:
+    """The packages of the house from the roof down, as the layers in pyproject.toml have them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = next(rule["layers"] for rule in project["tool"]["importlinter"]["contracts"] if rule["type"] == "layers")
+    names = [name.strip(" ()") for layer in layers for name in layer.split("|")]
+    return [name for name in names if (ROOT / "tlkit" / name).is_dir()]
 
 
 def _files(folder: Path) -> list[tuple[str, str]]:
