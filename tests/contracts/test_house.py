@@ -78,6 +78,14 @@ def test_the_locks_hold_every_dependency_with_hashes_and_name_no_host():
         assert text.count("--hash=sha256:") >= len(pinned)
 
 
+def test_the_locks_agree():
+    pins = [dict(re.findall(r"^([a-z0-9-]+)==(\S+) [\\;]", lock.read_text(encoding="utf-8"), re.M)) for lock in LOCKS]
+    for other in pins[1:]:
+        assert {
+            name: (other[name], pins[0][name]) for name in other.keys() & pins[0] if other[name] != pins[0][name]
+        } == {}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_a_module_says_what_it_is_for(path):
     assert re.match(r'r?"""\S', path.read_text(encoding="utf-8")), f"{short(path)} has no docstring."

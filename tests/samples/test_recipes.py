@@ -32,6 +32,16 @@ def test_the_catalogue_names_exactly_the_recipes_that_ship():
 
 
 @pytest.mark.parametrize("name", catalog.FETCHED_SAMPLES)
+def test_the_table_of_datasets_says_what_the_recipe_says(name):
+    recipe = read_recipe(name)
+    table = (folder().parent / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in table.splitlines() if line.startswith(f"| `{name}`"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    megabytes = f"{recipe.bytes / 1e6:.0f} MB"
+    assert cells[1:5] == [f"{recipe.images:,}", str(recipe.classes), megabytes, ", ".join(recipe.splits)]
+
+
+@pytest.mark.parametrize("name", catalog.FETCHED_SAMPLES)
 def test_a_recipe_that_ships_is_complete(name):
     recipe = read_recipe(name)
     assert recipe.name == name
