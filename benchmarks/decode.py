@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from tlkit.core.cores import usable_cores
 from tlkit.core.input_contract import InputContract
 from tlkit.data.images import batches
 from tlkit.data.scan import scan
-from tlkit.core.cores import usable_cores
 
 
 def plain(files: list[Path], side: int, threads: int) -> None:

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tlkit.core.cores import usable_cores
 from tlkit.core.story import PlainStory
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.core.cores import usable_cores
 
 
 def write_images(root: Path, images: int, classes: int) -> None:
