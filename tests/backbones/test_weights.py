@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.backbones import weights
+from tlkit.backbones import weight_files, weights
 from tlkit.backbones.applications import build_network
 from tlkit.backbones.build import build_backbone
 from tlkit.core.catalog import backbone_row
@@ -32,9 +32,10 @@ def home(tmp_path, monkeypatch):
     def offline(*arguments, **options):
         raise OSError("offline")
 
-    monkeypatch.setattr(weights, "models_folder", lambda: tmp_path / "models")
+    for module in (weights, weight_files):
+        monkeypatch.setattr(module, "models_folder", lambda: tmp_path / "models")
     monkeypatch.setattr(importlib.import_module("keras.src.utils.file_utils"), "urlretrieve", offline)
-    monkeypatch.setattr(weights, "FALLBACK_FOLDER", tmp_path / "fallback")
+    monkeypatch.setattr(weight_files, "FALLBACK_FOLDER", tmp_path / "fallback")
     monkeypatch.setattr(importlib.import_module("keras.src.backend.config"), "_KERAS_DIR", str(tmp_path))
     (tmp_path / "models").mkdir()
     return tmp_path / "models"
@@ -86,7 +87,7 @@ def test_a_download_is_used_and_keeps_stdout_clean(network, home, tmp_path, monk
 
 
 def test_keras_home_of_this_process_is_where_weights_are_looked_for(tmp_path):
-    program = "from tlkit.backbones.weights import models_folder; print(models_folder())"
+    program = "from tlkit.backbones.weight_files import models_folder; print(models_folder())"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"KERAS_HOME": str(tmp_path)},
@@ -159,7 +160,7 @@ def test_files_that_cannot_be_weights_are_refused(name, message, tmp_path):
 )
 def test_variants_without_imagenet_weights_are_refused(spec):
     with pytest.raises(TlkitError, match="no ImageNet weights") as refused:
-        weights.imagenet_file(backbone_row("mobilenet"), spec, (224, 224))
+        weight_files.imagenet_file(backbone_row("mobilenet"), spec, (224, 224))
     assert "0.25, 0.5, 0.75, 1.0" in refused.value.hint
 
 

@@ -13,7 +13,7 @@ import pytest
 from tlkit.backbones import applications
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.preprocess import preprocess
-from tlkit.backbones.weights import imagenet_file
+from tlkit.backbones.weight_files import imagenet_file
 from tlkit.core.catalog import BACKBONES, backbone_row
 
 # One of each kind of graph: made-up names, nested models, bare operations, each preprocessing. The rest is slow.

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tlkit import runtime
-from tlkit.backbones.weights import models_folder
+from tlkit.backbones.weight_files import models_folder
 from tlkit.core.cache_dir import cache_dir
 from tlkit.core.config import DoctorConfig
 from tlkit.core.story import Story
