@@ -15,8 +15,8 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from pages import HOSTILE, full_page
 
+from tests.report.pages import HOSTILE, full_page
 from tlkit.report.build import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

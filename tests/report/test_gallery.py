@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-from pages import evaluation, predictions
 
+from tests.report.pages import evaluation, predictions
 from tlkit.report.gallery import BYTES, LEAST_SURE, PER_CELL, Album, galleries
 
 

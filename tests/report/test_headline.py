@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from pages import evaluation, predictions
 
+from tests.report.pages import evaluation, predictions
 from tlkit.core.results import ClassResult, EvaluationResult, Metric, SplitResult
 from tlkit.report.headline import headline, main_split
 

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from pages import HOSTILE, evaluation, full_page, predictions
 
+from tests.report.pages import HOSTILE, evaluation, full_page, predictions
 from tlkit.core.manifest import Problem
 from tlkit.core.results import EvaluationResult
 from tlkit.report.build import Data, EpochRow, Page, PlanRow, render, write_report
