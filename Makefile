@@ -39,8 +39,18 @@ lint: $(INSTALLED) ## format, lint, types, layers, and whether the generated doc
 
 check: lint test ## lint and test: what must pass before a commit
 
-bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, one program after the other
-	set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+# make bench IMAGES=a-folder-of-photographs WEIGHTS=a-file
+IMAGES ?= demo/digits
+WEIGHTS ?= imagenet
+
+bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES with MobileNetV2's WEIGHTS
+	test -d $(IMAGES) || $(BIN)/tlkit sample digits $(IMAGES)
+	$(BIN)/python benchmarks/scan.py
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/decode.py $(IMAGES)
+	$(BIN)/python benchmarks/odd_images.py $(IMAGES)
+	$(BIN)/python benchmarks/features.py $(IMAGES) --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/standard_recipes.py $(IMAGES) --weights $(WEIGHTS)
 
 docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
 	$(BIN)/python docs/generate.py

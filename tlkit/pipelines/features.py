@@ -53,7 +53,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
 
     network = feature_network(backbone, config.layer, config.pool)
     extraction = extract(network, manifest, contract, batch_size=config.batch_size, story=story)
-    story.say(told(extraction, manifest))
+    story.say(told(extraction))
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
@@ -105,7 +105,7 @@ def feature_network(backbone: Backbone, layer: str | None, pooling: str) -> Netw
     )
 
 
-def told(extraction: Extraction, manifest: Manifest) -> str:
+def told(extraction: Extraction) -> str:
     """One sentence on what extraction took."""
     if not extraction.passes:
         return f"features of {extraction.stored} images were in the store; nothing was computed"

@@ -88,7 +88,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     story.say(_described(manifest, splits) + "\n" + plan.text())
 
     centre = extract(_frozen(plan, network), manifest, network.contract, batch_size=config.batch_size, story=story)
-    story.say(told(centre, manifest))
+    story.say(told(centre))
     if not known:
         manifest = set_aside(manifest, centre.problems, config.on_bad)
         splits = _split(config, manifest)
@@ -201,7 +201,7 @@ def _material(
             batch_size=config.batch_size,
             story=story,
         )
-        story.say(f"{len(numbers)} more views of {len(images)} training images: {told(more, images)}")
+        story.say(f"{len(numbers)} more view{'s' * (len(numbers) > 1)} of {len(images)} training images: {told(more)}")
 
     def rows(output: str) -> StoredFeatures:
         return centre.features[output, 0].present()

@@ -257,10 +257,11 @@ class _Planner:
         return int(np.prod(shape)) * 4 * (self.total + (self.views - 1) * self.train)
 
     def _views(self) -> str:
+        """How many views there are of each training image, and why."""
         if self.views == 1:
             return "one view of each image"
-        why = "asked for" if self.options.views else f"{self.train} images are few"
-        return f"{self.views} views of each training image ({why}; augmentation {self.options.augment})"
+        why = "asked for" if self.options.views else f"as many as bring {self.train:,} images near {VIEWED_IMAGES:,}"
+        return f"{self.views} views of each training image, {why}, augmentation {self.options.augment}"
 
 
 def is_convex(options: FinetuneConfig) -> bool:
