@@ -90,7 +90,12 @@ class HeadOptions(Options):
         low=1,
         group="Head",
     )
-    activation: str = option("relu", "Activation of hidden layers.", choices=catalog.ACTIVATIONS, group="Head")
+    activation: str = option(
+        "relu",
+        "Activation of the hidden layers of mlp, conv and transformer.",
+        choices=catalog.ACTIVATIONS,
+        group="Head",
+    )
     dropout: float = option(0.0, "Dropout rate before each dense layer of the head.", low=0, high=0.95, group="Head")
     l2: float = option(0.0, "L2 penalty on the head's kernels.", low=0, group="Head")
 
