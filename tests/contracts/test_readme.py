@@ -39,6 +39,13 @@ def test_the_file_map_is_true():
     assert generator().readme() == (ROOT / "README.md").read_text(encoding="utf-8"), "run `make docs`"
 
 
+def test_every_folder_is_listed():
+    made = {"demo", "runs", "build", "dist", "__pycache__"}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - made
+    listed = blocks(ROOT / "README.md", "text")[-1]
+    assert [name for name in sorted(folders) if f"{name}/ " not in listed and not name.endswith(".egg-info")] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
