@@ -1,8 +1,6 @@
-"""The process: seeds, versions, hardware, and who may write."""
+"""The process: seeds, versions, hardware."""
 
 import importlib.metadata
-import json
-import os
 import platform
 import sys
 from typing import Any
@@ -58,15 +56,6 @@ def jit() -> bool | str:
     long with it (benchmarks/training_step.py).
     """
     return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
-
-
-def is_chief() -> bool:
-    """Whether this process writes files: always, unless TF_CONFIG names it a worker other than the first.
-
-    In TensorFlow's convention worker 0 is the chief where no task is called `chief`.
-    """
-    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
-    return task.get("type", "chief") == "chief" or (task.get("type") == "worker" and task.get("index", 0) == 0)
 
 
 def command_line() -> str:

@@ -25,6 +25,7 @@ FILES = {
     "labels.txt",
     "predictions.csv",
     "metrics.json",
+    "per_class.csv",
     "report.html",
     "checkpoints",
 }
@@ -59,6 +60,13 @@ def test_the_run_folder_holds_what_the_format_promises(finished):
     assert result["metrics"] == json.loads((out / "metrics.json").read_text())
     assert json.loads((out / "run.json").read_text())["state"] == "finished"
     assert "<html" in (out / "report.html").read_text()
+
+
+def test_per_class_results_are_a_table(finished):
+    out, result = finished
+    found = [row for row in rows(out / "per_class.csv") if row["split"] == "test"]
+    assert [row["class"] for row in found] == ["blue", "green", "red"]
+    assert np.mean([float(row["f1"]) for row in found]) == pytest.approx(result["metrics"]["test"]["macro_f1"]["value"])
 
 
 def test_easy_colours_are_learnt(finished):

@@ -1,6 +1,6 @@
 """What an evaluation found, ready for JSON and for the report."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,3 @@ class EvaluationResult:
             name: {metric: found.as_json() for metric, found in result.metrics.items()}
             for name, result in self.splits.items()
         }
-
-    def per_class_json(self) -> dict[str, Any]:
-        """`{split: [{name, support, predicted, precision, recall, f1}]}`."""
-        return {name: [asdict(row) for row in result.classes] for name, result in self.splits.items()}

@@ -1,13 +1,15 @@
 """From logits to what is written: predictions, metrics, the report. Shared by finetune and evaluate."""
 
+import csv
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkit.core.atomic import write_json
+from tlkit.core.atomic import replacing, write_json
 from tlkit.core.errors import UnreadableImage
 from tlkit.core.manifest import Manifest
 from tlkit.core.predictions import Predictions
@@ -69,7 +71,7 @@ def thumbnails(root: Path) -> Callable[[str], bytes | None]:
 
 
 def write_outcome(folder: Path, predictions: Predictions, evaluation: EvaluationResult, page: Page) -> dict[str, Any]:
-    """Write predictions.csv, metrics.json and report.html; each appears whole or not at all.
+    """Write predictions.csv, metrics.json, per_class.csv and report.html; each appears whole or not at all.
 
     Returns:
         The content of metrics.json.
@@ -77,8 +79,18 @@ def write_outcome(folder: Path, predictions: Predictions, evaluation: Evaluation
     predictions.write_csv(folder / "predictions.csv")
     metrics = evaluation.metrics_json()
     write_json(folder / "metrics.json", metrics)
+    _write_per_class(folder / "per_class.csv", evaluation)
     write_report(folder / "report.html", page)
     return metrics
+
+
+def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
+    """Columns split, class, support, predicted, precision, recall, f1; empty where a ratio is not defined."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "class", "support", "predicted", "precision", "recall", "f1"])
+        for split, result in evaluation.splits.items():
+            writer.writerows([split, *astuple(row)] for row in result.classes)
 
 
 def told(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
