@@ -1,6 +1,7 @@
 """The process: seeds, versions, hardware."""
 
 import importlib.metadata
+import logging
 import platform
 import sys
 from typing import Any
@@ -13,6 +14,9 @@ with native_stderr_silenced():
     import keras
 
     keras.distribution.list_devices()  # the first look at devices is what makes TensorFlow talk
+
+# TensorFlow suspects a bug wherever several models are traced; here each stage is a model of its own.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "pillow", "scikit-learn", "pandas", "pyarrow")
 

@@ -43,8 +43,14 @@ class Validation:
 
 def predict(model: keras.Model, read: Reader, count: int) -> np.ndarray:
     """Logits float32 (count, K) of inputs 0..count-1, the images themselves."""
-    rows = np.array_split(np.arange(count), range(EVALUATION_BATCH, count, EVALUATION_BATCH))
-    return np.concatenate([np.asarray(model.predict_on_batch(read(part, -1))) for part in rows])
+    size = min(count, EVALUATION_BATCH)
+    outputs = []
+    for start in range(0, count, size):
+        inputs = read(np.arange(start, min(start + size, count)), -1)
+        # The last batch is filled up: another shape would be traced and compiled for itself.
+        filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
+        outputs.append(np.asarray(model.predict_on_batch(filled))[: len(inputs)])
+    return np.concatenate(outputs)
 
 
 def fit(
