@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +152,26 @@ def test_metrics_json_is_plain(tmp_path):
         "fit": "squash",
         "version": 1,
     }
+
+
+def test_what_c_code_writes_is_kept_apart_and_python_is_heard(tmp_path):
+    program = (
+        "import os, sys, pathlib\n"
+        "from tlkit.core.native_stderr import native_stderr_apart, native_stderr_silenced\n"
+        f"log = pathlib.Path({str(tmp_path / 'native.log')!r})\n"
+        "with native_stderr_apart(log):\n"
+        "    os.write(2, b'libtiff grumbles\\n')\n"
+        "    print('the story', file=sys.stderr)\n"
+        "    assert 'TLKIT_DEBUG' in os.environ or log.read_text() == 'libtiff grumbles\\n'\n"
+        "    if 'crash' in sys.argv: os.abort()\n"
+        "with native_stderr_silenced(): os.write(2, b'tensorflow greets\\n')\n"
+        "os.write(2, b'as before\\n')\n"
+    )
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "the story\nas before\n")
+    assert not (tmp_path / "native.log").exists()
+    loud = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"TLKIT_DEBUG": "1"})
+    assert "libtiff grumbles" in loud.stderr and "tensorflow greets" in loud.stderr
+    assert subprocess.run([*run, "crash"], capture_output=True).returncode < 0
+    assert (tmp_path / "native.log").read_text() == "libtiff grumbles\n"

@@ -17,7 +17,9 @@ from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import SectionedCommand
 from tlkit.cli.parameters import typer_function
 from tlkit.cli.story import listener
+from tlkit.core.cache_dir import cache_dir
 from tlkit.core.errors import TlkitError
+from tlkit.core.native_stderr import native_stderr_apart
 from tlkit.core.options import refuse_missing, resolve
 from tlkit.core.version import __version__
 
@@ -59,7 +61,8 @@ def act(
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
         refuse_missing(config)
-        result = pipelines.load(command.name).run(config, listener(quiet=quiet, verbose=verbose))
+        with native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log"):
+            result = pipelines.load(command.name).run(config, listener(quiet=quiet, verbose=verbose))
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt:

@@ -243,8 +243,8 @@ class EvaluateConfig(Options):
     """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
 
     run: str = argument("Run folder.", exists=True)
-    images: str | None = option(
-        None, "Labelled images to evaluate on; the run's own splits unless given.", group="Data"
+    images: str | None = argument(
+        "Labelled images to evaluate on; the run's own splits unless given.", default=None, exists=True
     )
     out: str | None = option(
         None,
