@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import fields
 
 import pytest
@@ -6,6 +7,7 @@ from typer.testing import CliRunner
 
 import tlkit
 from tlkit import pipelines
+from tlkit.cli import main
 from tlkit.cli.commands import COMMANDS
 from tlkit.cli.main import app
 
@@ -94,3 +96,8 @@ def test_python_functions_take_what_the_command_takes(colours, tiny_backbone, tm
     assert result["images"] == 36 and (tmp_path / "f.npz").exists()
     with pytest.raises(TypeError, match="images"):
         tlkit.features(colours, "resnet50")
+
+
+def test_a_file_name_that_is_no_text_comes_out_as_its_bytes(capfdbinary):
+    main._print(os.fsdecode(b"\xff.png,red"))
+    assert capfdbinary.readouterr().out == b"\xff.png,red\n"

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 
 import keras
@@ -200,6 +201,24 @@ def test_groups_never_straddle_splits(options, tmp_path):
     for row in rows(tmp_path / "run" / "manifest.csv"):
         groups.setdefault(row["group"], set()).add(splits[row["path"]])
     assert all(len(found) == 1 for found in groups.values())
+
+
+def test_hostile_names_are_shown_and_never_run(options, colours, tmp_path):
+    names = ["<script>alert(1)</script>", 'a, "b"\n', os.fsdecode(b"\xff\xfe")]
+    for source, name in zip(sorted(colours.iterdir()), names, strict=True):
+        shutil.copytree(source, tmp_path / "images" / name.replace("/", "\u2215"))
+    out = tmp_path / "run"
+    result = run(FinetuneConfig(**options | {"images": str(tmp_path / "images"), "stages": ("head",)}, out=str(out)))
+    assert len(result["classes"]) == 3
+    assert "<script>alert" not in (out / "report.html").read_text()
+    facts = load(out / "model.keras").facts
+    assert (
+        sorted(facts.classes)
+        == result["classes"]
+        == list(json.loads((out / "class_indices.json").read_text(errors="surrogateescape")))
+    )
+    again = run(FinetuneConfig(resume=str(out)))
+    assert again["classes"] == result["classes"]
 
 
 @pytest.mark.slow

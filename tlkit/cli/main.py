@@ -67,9 +67,15 @@ def act(
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt:
         raise typer.Exit(_interrupted(command, given)) from None
-    text = json.dumps(_without_text(result), ensure_ascii=False) if as_json else command.shown(result)
+    text = json.dumps(_without_text(result)) if as_json else command.shown(result)
     if text:
-        sys.stdout.write(text + "\n")
+        _print(text)
+
+
+def _print(text: str) -> None:
+    """Write to stdout; a file name that is no text comes out as the bytes it is made of."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
 def _without_text(result: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     if os.environ.get("TLKIT_DEBUG"):
         traceback.print_exception(error)
     if as_json:
-        print(json.dumps({"error": error.message, "hint": error.hint}, ensure_ascii=False))
+        _print(json.dumps({"error": error.message, "hint": error.hint}))
     hint = f"\nhint:  {error.hint}" if error.hint else ""
     print(f"error: {error.message}{hint}", file=sys.stderr)
     return 1

@@ -86,7 +86,10 @@ def write_outcome(folder: Path, predictions: Predictions, evaluation: Evaluation
 
 def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
     """Columns split, class, support, predicted, precision, recall, f1; empty where a ratio is not defined."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["split", "class", "support", "predicted", "precision", "recall", "f1"])
         for split, result in evaluation.splits.items():
