@@ -26,6 +26,7 @@ def write_pool(path: Path, count: int, seed: int, processes: int = 2) -> np.ndar
         with multiprocessing.get_context("spawn").Pool(processes) as workers:
             for done, _ in enumerate(workers.imap_unordered(_write_chunk, jobs), start=1):
                 print(f"pool: {done}/{len(jobs)} chunks", end="\r", flush=True)
+        print()
         partial.rename(path)
     return np.load(path, mmap_mode="r")
 
