@@ -32,7 +32,7 @@ class BackboneRow(NamedTuple):
 
 # name, constructor, preprocess, native and smallest side, channels, million parameters, licence of the weights
 _ROWS = """
-nano               -                  identity   96 32  512   1.2  Apache-2.0
+nano               -                  identity  112 32  512   1.2  Apache-2.0
 convnexttiny       ConvNeXtTiny       identity  224 32  768  27.8  MIT
 convnextsmall      ConvNeXtSmall      identity  224 32  768  49.5  MIT
 convnextbase       ConvNeXtBase       identity  224 32 1024  87.6  MIT
