@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check bench docs lock clean
+.PHONY: help install demo test lint check bench docs lowest lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -58,6 +58,12 @@ docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
 # uv resolves for every platform and Python at once; the files it writes are plain pip requirements.
 COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
     --no-annotate --no-header --upgrade
+
+lowest: $(INSTALLED) ## the tests with the oldest packages that pyproject.toml allows, their own warnings aside
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --allow-existing .venv-lowest --python $(BIN)/python
+	VIRTUAL_ENV=.venv-lowest $(BIN)/uv pip install --quiet --resolution lowest-direct --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest -m 'not slow' -o filterwarnings=default -W ignore -p no:cacheprovider
 
 lock: $(INSTALLED) ## resolve requirements.lock and the locks of the Docker images anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -18,7 +18,7 @@ with native_stderr_silenced():
 # TensorFlow suspects a bug wherever several models are traced; here each stage is a model of its own.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-PACKAGES = ("keras", "tensorflow", "jax", "numpy", "pillow", "scikit-learn", "pandas", "pyarrow")
+PACKAGES = ("keras", "tensorflow", "jax", "numpy", "pillow", "scikit-learn", "scipy", "pyarrow")
 
 
 def seed_everything(seed: int) -> None:

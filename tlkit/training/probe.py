@@ -105,13 +105,15 @@ def _chosen(
 
 def make_folds(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndarray]:
     """Bool (M,) held-out masks, stratified by class over units; empty when a class has fewer than two units."""
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     per_class = [len(np.unique(units[labels == label])) for label in np.unique(labels)]
     count = min(FOLDS, *per_class)
     if count < 2:
         return []
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    # Without groups the plain one, which shares every class out evenly however few images it has.
+    kind = StratifiedKFold if len(np.unique(units)) == len(units) else StratifiedGroupKFold
+    splitter = kind(count, shuffle=True, random_state=seed)
     masks = []
     for kept, held in splitter.split(np.empty((len(labels), 0)), labels, units):
         if len(np.unique(labels[kept])) == len(per_class):
