@@ -112,10 +112,12 @@ def make_folds(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndar
     if count < 2:
         return []
     # Without groups the plain one, which shares every class out evenly however few images it has.
-    kind = StratifiedKFold if len(np.unique(units)) == len(units) else StratifiedGroupKFold
-    splitter = kind(count, shuffle=True, random_state=seed)
+    grouped = len(np.unique(units)) < len(units)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(count, shuffle=True, random_state=seed)
+    features = np.empty((len(labels), 0))
+    parts = splitter.split(features, labels, units) if grouped else splitter.split(features, labels)
     masks = []
-    for kept, held in splitter.split(np.empty((len(labels), 0)), labels, units):
+    for kept, held in parts:
         if len(np.unique(labels[kept])) == len(per_class):
             masks.append(np.isin(np.arange(len(labels)), held))
     return masks
