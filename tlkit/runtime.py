@@ -56,7 +56,7 @@ def hardware() -> dict[str, Any]:
 def jit() -> bool | str:
     """What to pass as `jit_compile`: Keras's choice, except with TensorFlow on a CPU.
 
-    There XLA is the slow way: a training step of MobileNetV2's last blocks takes seven times as
+    There XLA is the slow way: a training step of MobileNetV2's last blocks takes four times as
     long with it (benchmarks/training_step.py).
     """
     return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
