@@ -93,15 +93,13 @@ def extract(
     return result
 
 
-def describe(
-    network: Network, output: str, contract: InputContract, view: Mapping[str, Any], precision: str = "float32"
-) -> dict[str, Any]:
+def describe(network: Network, output: str, contract: InputContract, view: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides a stored row apart from the image: the key of decision 10 in the design."""
     return {
         "weights": network.weights_sha256,
         "output": output,
         "contract": contract.as_json(),
-        "precision": precision,
+        "precision": "float32",
         **view,
     }
 

@@ -68,10 +68,9 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
 def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
     """The plan, and nothing on disk."""
     runtime.seed_everything(config.seed)
-    manifest = scan(config.images or "", classes=config.classes, group_by=config.group_by, story=story)
-    splits = _split(config, manifest)
+    manifest, splits = _scanned(config, story)
     plan = _plan(config, _network(config, manifest), splits)
-    story.say(_described(manifest, splits) + "\n" + plan.text())
+    story.say(_described(manifest) + "\n" + plan.text())
     return {"images": len(manifest), "classes": list(manifest.classes), "plan": plan.as_json()}
 
 
@@ -85,7 +84,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     manifest, splits = known or _scanned(config, story)
     network = _network(config, manifest)
     plan = run_record.read_plan(run_dir) or _plan(config, network, splits)
-    story.say(_described(manifest, splits) + "\n" + plan.text())
+    story.say(_described(manifest) + "\n" + plan.text())
 
     centre = extract(_frozen(plan, network), manifest, network.contract, batch_size=config.batch_size, story=story)
     story.say(told(centre))
@@ -123,7 +122,7 @@ def _split(config: FinetuneConfig, manifest: Manifest) -> Splits:
     return split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
 
-def _described(manifest: Manifest, splits: Splits) -> str:
+def _described(manifest: Manifest) -> str:
     counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.classes, manifest.class_counts(), strict=True))
     shown = (
         counts
@@ -220,6 +219,7 @@ def _material(
         splits=splits,
         features=rows(stored["features"]),
         cut=rows(stored.get("cut", stored["features"])),
+        augmentation=augmentation,
         views={name: views(output) for name, output in stored.items()},
         groups=np.unique(names, return_inverse=True)[1],
     )

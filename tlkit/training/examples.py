@@ -12,7 +12,7 @@ import numpy as np
 from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest
-from tlkit.data.augment import CENTRE, Augmentation, threads
+from tlkit.data.augment import Augmentation, threads
 from tlkit.data.images import batches
 
 # (positions (b,), epoch) -> inputs (b, ...)
@@ -74,7 +74,7 @@ class PixelReader:
     def __call__(self, positions: np.ndarray, epoch: int) -> np.ndarray:
         """uint8 (b, H, W, 3); epoch -1 gives the images themselves."""
         images = self._decode(positions) if self._kept is None else self._kept[positions]
-        return self._augmentation.view(images, self._manifest.sha256[positions], epoch + 1 or CENTRE, self._pool)
+        return self._augmentation.view(images, self._manifest.sha256[positions], epoch + 1, self._pool)
 
     def _decode(self, positions: np.ndarray) -> np.ndarray:
         """The images at these positions. They were readable before; one that no longer is stops the run."""

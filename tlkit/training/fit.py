@@ -109,14 +109,14 @@ def _start(model: keras.Model, validation: Validation, stage: str, checkpoint: C
         "learning_rate": None,
         "seconds": None,
     }
-    state = State(best=checkpoint.save_weights(model, "best-0000"), best_score=score and _rank(score), history=(row,))
+    state = State(best=checkpoint.save_weights(model, "best-0000"), best_score=score and rank(score), history=(row,))
     checkpoint.write(state)
     if score:
         story.say(f"  {stage} start: validation accuracy {score[0]:.4f}, loss {score[1]:.4f}")
     return state
 
 
-def _rank(score: tuple[float, float]) -> tuple[float, float]:
+def rank(score: tuple[float, float]) -> tuple[float, float]:
     """Higher is better: accuracy first, then the smaller loss."""
     return score[0], -score[1]
 
@@ -161,12 +161,12 @@ class _Keeper(keras.callbacks.Callback):
             "learning_rate": rate,
             "seconds": round(seconds, 3),
         }
-        better = score is None or self.state.best_score is None or _rank(score) > self.state.best_score
+        better = score is None or self.state.best_score is None or rank(score) > self.state.best_score
         changed = (
             {
                 "best": self._checkpoint.save_weights(self.model, f"best-{done:04d}"),
                 "best_epoch": done,
-                "best_score": score and _rank(score),
+                "best_score": score and rank(score),
                 "waited": 0,
             }
             if better

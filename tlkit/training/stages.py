@@ -20,7 +20,7 @@ from tlkit.inference import build_engine, infer
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import Examples, PixelReader, Reader, Rows, balanced_weights, stored_reader
-from tlkit.training.fit import Validation, fit, predict
+from tlkit.training.fit import Validation, fit, predict, rank
 from tlkit.training.plan import Stage
 from tlkit.training.probe import fit_probe
 
@@ -35,6 +35,7 @@ class Material:
         manifest, splits: the images.
         features: the stored input of the head, for every image.
         cut: the stored output at the cut, for every image; the same as `features` where no stage reads one.
+        augmentation: what a view is, stored or fresh.
         views: of the training images, by what is stored (`features`, `cut`); view 0 first.
         groups: int (N,); images with the same number share a fold.
     """
@@ -47,6 +48,7 @@ class Material:
     splits: Splits
     features: Rows
     cut: Rows
+    augmentation: Augmentation
     views: Mapping[str, Sequence[Rows]]
     groups: np.ndarray
 
@@ -62,10 +64,6 @@ class Material:
     def labels(self, split: str) -> np.ndarray:
         """Int (n,) of a split."""
         return self.manifest.labels[self.rows(split)]
-
-    def augmentation(self) -> Augmentation:
-        """Of the pixels in stages that read them."""
-        return Augmentation(strength=self.config.augment, flip=self.config.flip, seed=self.config.seed)
 
 
 def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: Story) -> State:
@@ -139,7 +137,7 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
 def _training_reader(stage: Stage, material: Material) -> Reader:
     if stage.source == "pixels":
         train = material.manifest.select(material.rows("train"))
-        return PixelReader(train, material.classifier.facts.contract, material.augmentation())
+        return PixelReader(train, material.classifier.facts.contract, material.augmentation)
     return stored_reader(material.views[stage.source], material.config.seed)
 
 
@@ -184,7 +182,7 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
         epoch=1,
         best=checkpoint.save_weights(material.head.model, "best-0001"),
         best_epoch=1,
-        best_score=score and (score[0], -score[1]),
+        best_score=score and rank(score),
         history=(row,),
         seconds=seconds,
     )
