@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tlkit.core import catalog
-from tlkit.core.config import HeadOptions
+from tlkit.core.option_groups import HeadOptions
 from tlkit.heads.build import HEADS, build_head
 
 GRID = (3, 4, 10)

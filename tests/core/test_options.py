@@ -3,8 +3,9 @@ from dataclasses import fields
 import pytest
 
 from tlkit.core import catalog
-from tlkit.core.config import FinetuneConfig, HeadOptions, SplitOptions, TrainingOptions
+from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
+from tlkit.core.option_groups import HeadOptions, SplitOptions, TrainingOptions
 from tlkit.core.options import changed_options, resolve, write_toml
 
 

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.core.config import HeadOptions
 from tlkit.core.errors import TlkitError
+from tlkit.core.option_groups import HeadOptions
 from tlkit.heads.build import build_head, pool, pooled
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tlkit.backbones.build import build_backbone
 from tlkit.core.catalog import OPTIMIZERS
-from tlkit.core.config import TrainingOptions
+from tlkit.core.option_groups import TrainingOptions
 from tlkit.training.compile import build_loss, build_optimizer, squared_error, unfreeze_and_compile
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.core.config import TrainingOptions
+from tlkit.core.option_groups import TrainingOptions
 from tlkit.core.story import Silence
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.compile import unfreeze_and_compile

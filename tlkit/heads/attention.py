@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from tlkit.core.config import HeadOptions
 from tlkit.core.errors import TlkitError
+from tlkit.core.option_groups import HeadOptions
 from tlkit.heads.parts import activated, dense, dropped, normalized, penalty, sequence
 
 LARGEST_KEY = 64  # channels per attention head, as in Vaswani et al. 2017

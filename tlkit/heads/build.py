@@ -7,8 +7,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tlkit.core.config import HeadOptions
 from tlkit.core.errors import TlkitError, unknown_name
+from tlkit.core.option_groups import HeadOptions
 from tlkit.core.seeds import seeded
 from tlkit.heads.attention import attention, transformer
 from tlkit.heads.conv import conv

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tlkit.core.config import HeadOptions
+from tlkit.core.option_groups import HeadOptions
 from tlkit.heads.parts import activated, penalty
 
 

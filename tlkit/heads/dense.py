@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tlkit.core.config import HeadOptions
+from tlkit.core.option_groups import HeadOptions
 from tlkit.heads.parts import activated, dense, dropped
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tlkit.core.config import HeadOptions
+from tlkit.core.option_groups import HeadOptions
 from tlkit.heads.parts import normalized, penalty, sequence
 
 # Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014

@@ -6,7 +6,7 @@ from typing import Literal
 import keras
 
 from tlkit.backbones.blocks import Block, set_trainable
-from tlkit.core.config import TrainingOptions
+from tlkit.core.option_groups import TrainingOptions
 from tlkit.runtime import jit
 
 WARM_UP = 0.1  # of the steps, from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017)
