@@ -20,7 +20,7 @@ def backbone(tiny_backbone):
     return build_backbone(str(tiny_backbone))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def network(backbone):
     grid = backbone.model.output
     pooled = keras.layers.GlobalAveragePooling2D()(grid)
@@ -46,7 +46,8 @@ def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone
 def test_a_second_time_nothing_is_computed_and_no_engine_built(network, images, empty_cache, monkeypatch):
     first = extract(network, scan(images), CONTRACT)
     monkeypatch.setattr(module, "build_engine", lambda model: pytest.fail("an engine was built"))
-    second = extract(network, scan(images), CONTRACT)
+    afresh = Network(network.model, network.outputs, network.weights_sha256)
+    second = extract(afresh, scan(images), CONTRACT)
     assert (first.passes, second.passes, second.stored) == (36, 0, 36)
 
 
@@ -55,6 +56,19 @@ def test_only_new_and_changed_images_are_computed(network, images, empty_cache):
     shutil.copy(images / "red" / "00.png", images / "red" / "copy.png")  # known content under a new name
     (images / "red" / "01.png").write_bytes((images / "red" / "01.png").read_bytes() + b"\0")
     assert extract(network, scan(images), CONTRACT).passes == 1
+
+
+def test_further_views_are_made_of_the_asked_images_alone_and_of_their_copies(network, images, empty_cache):
+    shutil.copy(images / "red" / "00.png", images / "blue" / "00-copy.png")  # comes before the one that is asked for
+    manifest, augmentation = scan(images), Augmentation(seed=3)
+    asked = [manifest.paths.index(f"red/{number:02d}.png") for number in range(10)]
+    found = extract(network, manifest, CONTRACT, views=(0, 1), viewed=np.array(asked), augmentation=augmentation)
+    assert found.passes == 36 + 10 and found.engine.startswith(network.engine.name)
+    assert not found.features["grid", 0].lacking.any()
+    there = np.flatnonzero(~found.features["grid", 1].lacking)
+    assert there.tolist() == sorted([*asked, manifest.paths.index("blue/00-copy.png")])
+    again = extract(network, manifest, CONTRACT, views=(0, 1), augmentation=augmentation)
+    assert (again.passes, again.stored) == (36 - 10, 37 + 11)
 
 
 def test_another_size_or_fit_or_weights_is_computed_anew(network, images, empty_cache):
@@ -128,4 +142,5 @@ def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, m
     with pytest.raises(KeyboardInterrupt):
         extract(network, scan(images), CONTRACT, batch_size=8)
     monkeypatch.setattr(module, "build_engine", real)
-    assert extract(network, scan(images), CONTRACT, batch_size=8).passes == 36 - 3 * 8
+    afresh = Network(network.model, network.outputs, network.weights_sha256)
+    assert extract(afresh, scan(images), CONTRACT, batch_size=8).passes == 36 - 3 * 8

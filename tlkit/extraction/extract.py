@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -20,7 +21,7 @@ from tlkit.inference import Engine, build_engine
 Key = tuple[str, int]  # output name, view number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A frozen network with named outputs.
 
@@ -34,6 +35,11 @@ class Network:
     outputs: tuple[str, ...]
     weights_sha256: str
 
+    @cached_property
+    def engine(self) -> Engine:
+        """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
+        return build_engine(self.model)
+
 
 @dataclass
 class Extraction:
@@ -41,7 +47,7 @@ class Extraction:
 
     Args:
         features: (output, view) -> rows for the images of the manifest, in its order; rows of
-            images with a problem are missing.
+            images with a problem, and those whose view was not asked for, may be missing.
         problems: files that could not be decoded.
         passes: images that went through the network now (views count each).
         stored: images times views that the store already held.
@@ -63,13 +69,25 @@ def extract(
     contract: InputContract,
     *,
     views: Sequence[int] = (CENTRE,),
+    viewed: np.ndarray | None = None,
     augmentation: Augmentation | None = None,
     batch_size: int = 32,
     story: Story | None = None,
 ) -> Extraction:
     """Every output of the network for every view of every image, from the store where it has them.
 
-    Exact duplicates are computed once. Killed half-way, it goes on where it was.
+    One pass: an image is decoded once, whatever is made of it. Exact duplicates are computed once.
+    Killed half-way, it goes on where it was.
+
+    Args:
+        network: what to compute.
+        manifest: the images.
+        contract: what pixels to make of them.
+        views: numbers of the views; 0 is the image itself.
+        viewed: rows of the images that have views other than 0; all of them unless given.
+        augmentation: what the other views are.
+        batch_size: images to a forward pass.
+        story: hears the progress.
     """
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
@@ -79,14 +97,20 @@ def extract(
         for view in views
     }
     lacking = {key: look_up(space, manifest.sha256).lacking for key, space in spaces.items()}
-    wanted = {view: np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0) for view in views}
-    result = Extraction(stored=sum(int((~lacks).sum()) for lacks in wanted.values()))
-    rows = _unique(manifest, np.flatnonzero(np.any(list(wanted.values()), axis=0)))
+    first, copy_of = _copies(manifest)
+    asked = {view: _asked(view, viewed, copy_of) for view in views}
+    wanted = {
+        view: asked[view] & np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0)
+        for view in views
+    }
+    result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views))
+    rows = _in_order(first, wanted)
     if len(rows):
         work = _Work(network, manifest, rows, wanted, lacking, augmentation, spaces)
         for batch in story.track(work.run(contract, batch_size), "extracting", len(rows)):
             result.problems += [Problem(manifest.paths[rows[i]], reason) for i, reason in batch.problems]
-        result.passes, result.engine = work.passes, work.engine_name
+        result.passes = work.passes
+        result.engine = f"{network.engine.name} ({network.engine.reason})" if work.passes else ""
     result.problems = _with_duplicates(manifest, result.problems)
     result.features = {key: look_up(space, manifest.sha256) for key, space in spaces.items()}
     result.seconds = time.monotonic() - started
@@ -104,10 +128,25 @@ def describe(network: Network, output: str, contract: InputContract, view: Mappi
     }
 
 
-def _unique(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
-    """The first of each set of byte-identical images."""
-    _, first = np.unique(manifest.sha256[rows], axis=0, return_index=True)
-    return rows[np.sort(first)]
+def _copies(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each set of byte-identical images, and for every row its place among those."""
+    names = np.ascontiguousarray(manifest.sha256).view("V32").ravel()
+    _, first, copy_of = np.unique(names, return_index=True, return_inverse=True)
+    return first, copy_of
+
+
+def _asked(view: int, viewed: np.ndarray | None, copy_of: np.ndarray) -> np.ndarray:
+    """Bool (N,), images whose view is wanted, be it under another name."""
+    if view == CENTRE or viewed is None:
+        return np.ones(len(copy_of), bool)
+    return np.isin(copy_of, copy_of[viewed])
+
+
+def _in_order(first: np.ndarray, wanted: Mapping[int, np.ndarray]) -> np.ndarray:
+    """The rows to work on: those with the most views before the rest, so that batches are full in every view."""
+    counts = np.sum([wanted[view][first] for view in wanted], axis=0)
+    rows, counts = first[counts > 0], counts[counts > 0]
+    return rows[np.lexsort((rows, -counts))]
 
 
 def _with_duplicates(manifest: Manifest, problems: list[Problem]) -> list[Problem]:
@@ -140,12 +179,6 @@ class _Work:
         self.network, self.manifest, self.rows = network, manifest, rows
         self.wanted, self.lacking, self.augmentation, self.spaces = wanted, lacking, augmentation, spaces
         self.passes = 0
-        self.engine: Engine | None = None
-
-    @property
-    def engine_name(self) -> str:
-        """`name (reason)` of the engine, "" if no image could be decoded."""
-        return f"{self.engine.name} ({self.engine.reason})" if self.engine else ""
 
     def run(self, contract: InputContract, batch_size: int) -> Iterator[Batch]:
         """Go through the rows, yielding each batch when its features are with the store."""
@@ -164,11 +197,9 @@ class _Work:
         here = np.flatnonzero(self.wanted[view][self.rows[batch.indices]])
         if not len(here):
             return
-        # Built on first use: a run that finds everything in the store never pays for it.
-        self.engine = self.engine or build_engine(self.network.model)
         positions = self.rows[batch.indices[here]]
         sha256 = self.manifest.sha256[positions]
-        values = self.engine.run(self.augmentation.view(batch.images[here], sha256, view, pool))
+        values = self.network.engine.run(self.augmentation.view(batch.images[here], sha256, view, pool))
         for output, rows in zip(self.network.outputs, values, strict=True):
             lacks = self.lacking[output, view][positions]
             appenders[output, view].append(sha256[lacks], rows[lacks])

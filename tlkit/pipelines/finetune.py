@@ -25,14 +25,13 @@ from tlkit.core.manifest import Manifest
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
 from tlkit.core.story import Silence, Story
-from tlkit.data.augment import Augmentation
+from tlkit.data.augment import CENTRE, Augmentation
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.extraction.extract import Extraction, Network, extract
-from tlkit.extraction.store import StoredFeatures
 from tlkit.heads.build import Head, build_head, pool
 from tlkit.pipelines import outcome, run_record
 from tlkit.pipelines.features import told
@@ -86,14 +85,18 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     plan = run_record.read_plan(run_dir) or _plan(config, network, splits)
     story.say(_described(manifest) + "\n" + plan.text())
 
-    centre = extract(_frozen(plan, network), manifest, network.contract, batch_size=config.batch_size, story=story)
-    story.say(told(centre))
+    frozen = _frozen(plan, network)
+    extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
     if not known:
-        manifest = set_aside(manifest, centre.problems, config.on_bad)
+        bad = extraction.problems
+        manifest = set_aside(manifest, bad, config.on_bad)
         splits = _split(config, manifest)
         run_record.write_images(run_dir, manifest, splits, plan, network.backbone, network.contract)
         story.say(f"split {splits.rule}")
-    material = _material(config, network, plan, manifest, splits, centre, story)
+        if bad:  # what was set aside moves the split a little
+            extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
+    material = _material(config, network, frozen.outputs, manifest, splits, extraction)
+    del frozen  # its engine holds a second copy of the weights
 
     states = []
     for stage in plan.stages:
@@ -174,41 +177,48 @@ def _frozen(plan: Plan, parts: _Parts) -> Network:
     return Network(keras.Model(model.input, outputs), (parts.feature, *cuts), parts.backbone.weights_sha256)
 
 
-def _material(
+def _augmentation(config: FinetuneConfig) -> Augmentation:
+    return Augmentation(strength=config.augment, flip=config.flip, seed=config.seed)
+
+
+def _extract(
     config: FinetuneConfig,
-    parts: _Parts,
+    contract: InputContract,
+    frozen: Network,
     plan: Plan,
     manifest: Manifest,
     splits: Splits,
-    centre: Extraction,
     story: Story,
+) -> Extraction:
+    """Everything the stages read that is frozen: of every image, and of as many views of training images as planned."""
+    train, views = splits.indices("train"), range(max(stage.views for stage in plan.stages))
+    found = extract(
+        frozen,
+        manifest,
+        contract,
+        views=views,
+        viewed=train,
+        augmentation=_augmentation(config),
+        batch_size=config.batch_size,
+        story=story,
+    )
+    more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
+    story.say(f"a view of each of {len(manifest)} images{more}: {told(found)}")
+    return found
+
+
+def _material(
+    config: FinetuneConfig,
+    parts: _Parts,
+    outputs: tuple[str, ...],
+    manifest: Manifest,
+    splits: Splits,
+    extraction: Extraction,
 ) -> Material:
-    """Everything the stages read; further views of the training images are extracted here."""
-    network = _frozen(plan, parts)
-    train = splits.indices("train")
-    numbers = range(1, max(stage.views for stage in plan.stages))
-    augmentation = Augmentation(strength=config.augment, flip=config.flip, seed=config.seed)
-    more = Extraction()
-    if numbers:
-        images = manifest.select(train)
-        more = extract(
-            network,
-            images,
-            parts.contract,
-            views=numbers,
-            augmentation=augmentation,
-            batch_size=config.batch_size,
-            story=story,
-        )
-        story.say(f"{len(numbers)} more view{'s' * (len(numbers) > 1)} of {len(images)} training images: {told(more)}")
-
-    def rows(output: str) -> StoredFeatures:
-        return centre.features[output, 0].present()
-
-    def views(output: str) -> list[StoredFeatures]:
-        return [rows(output).select(train), *(more.features[output, number] for number in numbers)]
-
-    stored = dict(zip(("features", "cut"), network.outputs, strict=False))
+    """Everything the stages read."""
+    train, features = splits.indices("train"), extraction.features
+    numbers = sorted({number for _, number in features})
+    stored = dict(zip(("features", "cut"), outputs, strict=False))
     names = manifest.groups or [row.tobytes() for row in manifest.sha256]
     return Material(
         config=config,
@@ -217,10 +227,10 @@ def _material(
         classifier=parts.classifier,
         manifest=manifest,
         splits=splits,
-        features=rows(stored["features"]),
-        cut=rows(stored.get("cut", stored["features"])),
-        augmentation=augmentation,
-        views={name: views(output) for name, output in stored.items()},
+        features=features[stored["features"], CENTRE],
+        cut=features[stored.get("cut", stored["features"]), CENTRE],
+        augmentation=_augmentation(config),
+        views={name: [features[output, view].select(train) for view in numbers] for name, output in stored.items()},
         groups=np.unique(names, return_inverse=True)[1],
     )
 
