@@ -6,19 +6,22 @@ import platform
 import sys
 from typing import Any
 
+from tlkit.core.backend import settle_backend
 from tlkit.core.cores import usable_cores
 from tlkit.core.native_stderr import native_stderr_silenced
 from tlkit.core.version import __version__
 
+settle_backend()
 with native_stderr_silenced():
     import keras
 
-    keras.distribution.list_devices()  # the first look at devices is what makes TensorFlow talk
+    if keras.backend.backend() == "tensorflow":
+        keras.distribution.list_devices()  # the first look at devices is what makes TensorFlow talk
 
 # TensorFlow suspects a bug wherever several models are traced; here each stage is a model of its own.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-PACKAGES = ("keras", "tensorflow", "jax", "numpy", "pillow", "scikit-learn", "scipy", "pyarrow")
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-learn", "scipy", "pyarrow")
 
 
 def seed_everything(seed: int) -> None:
@@ -28,6 +31,10 @@ def seed_everything(seed: int) -> None:
 
 def gpus() -> list[str]:
     """Names of the accelerators that the backend sees; empty on a plain CPU."""
+    if keras.backend.backend() == "torch":  # which Keras does not list
+        import torch
+
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return [device for device in keras.distribution.list_devices() if not device.lower().startswith("cpu")]
 
 

@@ -10,6 +10,7 @@ from tlkit import pipelines
 from tlkit.cli import main
 from tlkit.cli.commands import COMMANDS
 from tlkit.cli.main import app
+from tlkit.core.story import Silence
 
 cli = CliRunner()
 
@@ -27,7 +28,7 @@ def test_every_option_is_a_flag_and_every_command_shows_examples(command):
 def test_every_command_is_a_python_function():
     assert sorted(row.name for row in COMMANDS) == sorted(name.removeprefix("list_") for name in tlkit.__all__)
     tlkit.features  # noqa: B018 - loading a pipeline must not put a package in its function's place
-    pipelines.load("features")
+    pipelines.load("features", Silence())
     for name in tlkit.__all__:
         assert callable(getattr(tlkit, name))
 
@@ -83,7 +84,7 @@ def test_without_json_stdout_is_the_result_and_stderr_the_story(colours, tiny_ba
 
 
 def test_interrupted_says_how_to_go_on(colours, monkeypatch, tmp_path):
-    def interrupted(name):
+    def interrupted(name, story):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tlkit.pipelines.load", interrupted)

@@ -62,7 +62,8 @@ def act(
         config = resolve(command.options, given, Path(config_file) if config_file else None)
         refuse_missing(config)
         with native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log"):
-            result = pipelines.load(command.name).run(config, listener(quiet=quiet, verbose=verbose))
+            story = listener(quiet=quiet, verbose=verbose)
+            result = pipelines.load(command.name, story).run(config, story)
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt:

@@ -7,15 +7,18 @@ from pathlib import PurePath
 from types import ModuleType
 from typing import Any, get_type_hints
 
+from tlkit.core.backend import settle_backend
 from tlkit.core.options import Options, resolve
 from tlkit.core.story import PlainStory, Story
 
 COLD = ("cache", "backbones", "sample", "split")  # commands that never load Keras
 
 
-def load(name: str) -> ModuleType:
+def load(name: str, story: Story) -> ModuleType:
     """The pipeline of a command. Keras comes first where it is needed, so that its backend starts quietly."""
     if name not in COLD:
+        if told := settle_backend():
+            story.say(told)
         importlib.import_module("tlkit.runtime")
     return importlib.import_module(f"tlkit.pipelines.{name}")
 
@@ -27,13 +30,14 @@ def function(name: str) -> Callable[..., dict[str, Any]]:
     """
 
     def command(*arguments: Any, story: Story | None = None, **options: Any) -> dict[str, Any]:
-        pipeline = load(name)
+        listener = story or PlainStory()
+        pipeline = load(name, listener)
         kind: type[Options] = get_type_hints(pipeline.run)["config"]
         positional = [spec.name for spec in fields(kind) if spec.metadata.get("argument")]
         if len(arguments) > len(positional):
             raise TypeError(f"tlkit.{name} takes {', '.join(positional) or 'no arguments'} by position")
         given = dict(zip(positional, arguments, strict=False)) | options
-        return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), story or PlainStory())
+        return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
 
     command.__name__ = name
     command.__doc__ = f"`tlkit {name}` from Python; see `tlkit {name} --help`."
