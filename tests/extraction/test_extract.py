@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from tlkit import inference
 from tlkit.backbones.build import build_backbone
 from tlkit.core.input_contract import InputContract
+from tlkit.core.story import PlainStory
 from tlkit.data.augment import Augmentation
 from tlkit.data.images import decode
 from tlkit.data.scan import scan
-from tlkit.extraction import extract as module
 from tlkit.extraction.extract import Network, extract
 
 CONTRACT = InputContract(height=32, width=32)
@@ -45,7 +46,7 @@ def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone
 
 def test_a_second_time_nothing_is_computed_and_no_engine_built(network, images, empty_cache, monkeypatch):
     first = extract(network, scan(images), CONTRACT)
-    monkeypatch.setattr(module, "build_engine", lambda model: pytest.fail("an engine was built"))
+    monkeypatch.setattr(inference, "build_engine", lambda model: pytest.fail("an engine was built"))
     afresh = Network(network.model, network.outputs, network.weights_sha256)
     second = extract(afresh, scan(images), CONTRACT)
     assert (first.passes, second.passes, second.stored) == (36, 0, 36)
@@ -124,8 +125,38 @@ def test_views_differ_from_each_other_and_are_the_same_every_time(network, image
     assert np.abs(first.features["grid", 1][everything] - first.features["grid", 2][everything]).max() > 0.01
 
 
+def test_half_precision_is_a_space_of_its_own_half_as_large_and_read_as_float32(network, images, empty_cache):
+    whole = extract(network, scan(images), CONTRACT).features["grid", 0][np.arange(36)]
+    half = extract(network, scan(images), CONTRACT, stored_as="float16")
+    read = half.features["grid", 0][np.arange(36)]
+    assert half.passes == 36 and read.dtype == np.float32
+    np.testing.assert_array_equal(read, whole.astype(np.float16))
+    sizes = sorted(path.stat().st_size for path in empty_cache.rglob("*.npy"))
+    assert sizes[-1] - sizes[-2] == 36 * 4 * 4 * 16 * 2  # the grids; the header of a file takes as much in both
+
+
+def test_a_network_is_not_built_when_nothing_is_lacking(network, images, empty_cache):
+    extract(network, scan(images), CONTRACT)
+    later = Network(lambda: pytest.fail("it was built"), network.outputs, network.weights_sha256)
+    assert extract(later, scan(images), CONTRACT).stored == 36
+    (images / "red" / "01.png").write_bytes((images / "red" / "01.png").read_bytes() + b"\0")
+    later = Network(lambda: network.model, network.outputs, network.weights_sha256)
+    assert extract(later, scan(images), CONTRACT).passes == 1
+
+
+def test_room_is_made_before_anything_is_computed(network, images, empty_cache, monkeypatch, capsys):
+    old = Network(network.model, network.outputs, "old weights")
+    extract(old, scan(images), CONTRACT)
+    bytes_of_one = sum(path.stat().st_size for path in empty_cache.rglob("*"))
+    monkeypatch.setenv("TLKIT_CACHE_BYTES", str(int(bytes_of_one * 1.5)))
+    extract(network, scan(images), CONTRACT, story=PlainStory())
+    assert "removed from the store" in capsys.readouterr().err
+    assert extract(network, scan(images), CONTRACT).passes == 0
+    assert extract(old, scan(images), CONTRACT).passes == 36
+
+
 def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, monkeypatch):
-    real = module.build_engine
+    real = inference.build_engine
 
     def failing(model):
         engine, calls = real(model), []
@@ -138,9 +169,9 @@ def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, m
 
         return type(engine)(run, engine.name, engine.reason)
 
-    monkeypatch.setattr(module, "build_engine", failing)
+    monkeypatch.setattr(inference, "build_engine", failing)
     with pytest.raises(KeyboardInterrupt):
         extract(network, scan(images), CONTRACT, batch_size=8)
-    monkeypatch.setattr(module, "build_engine", real)
+    monkeypatch.setattr(inference, "build_engine", real)
     afresh = Network(network.model, network.outputs, network.weights_sha256)
     assert extract(afresh, scan(images), CONTRACT, batch_size=8).passes == 36 - 3 * 8

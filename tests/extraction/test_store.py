@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tlkit.core.errors import TlkitError
+from tlkit.extraction.shards import MANY
 from tlkit.extraction.store import Appender, look_up, open_space
 
 
@@ -83,3 +84,51 @@ def test_a_store_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     with pytest.raises(TlkitError, match="cannot be written") as caught:
         open_space({})
     assert "TLKIT_CACHE" in caught.value.hint
+
+
+def test_values_beyond_half_precision_are_refused_and_never_stored_as_infinity(empty_cache):
+    space = open_space({"output": "grid", "stored": "float16"})
+    with (
+        pytest.raises(TlkitError, match="grid gives 70000, and float16 holds 65504") as caught,
+        Appender(space) as appender,
+    ):
+        appender.append(keys(1), np.array([[1.0, 65504.0]], np.float32))
+        appender.append(keys(2), np.array([[1.0, 70000.0]], np.float32))
+    assert "--stored-as float32" in caught.value.hint
+    found = look_up(space, keys(1, 2))
+    assert found.lacking.tolist() == [False, True]
+    assert found[np.array([0])].tolist() == [[1.0, 65504.0]]
+
+
+def test_many_small_steps_become_few_files_and_lose_nothing(space):
+    values = np.random.default_rng(0).random((300, 5), dtype=np.float32)
+    names = np.random.default_rng(1).integers(0, 256, (300, 32), dtype=np.uint8)
+    for i in range(300):
+        with Appender(space) as appender:
+            appender.append(names[i : i + 1], values[i : i + 1])
+    assert len(list(space.folder.glob("*.ids"))) == len(list(space.folder.glob("*.npy"))) < 40
+    found = look_up(space, names)
+    np.testing.assert_array_equal(found[np.arange(300)], values)
+
+
+def test_rows_are_still_read_while_their_shards_are_joined_into_another(space):
+    def add(number):
+        with Appender(space) as appender:
+            appender.append(keys(number), np.full((1, 4), number, np.float32))
+
+    for number in range(MANY - 1):
+        add(number)
+    before = look_up(space, keys(*range(MANY - 1)))
+    add(MANY - 1)
+    assert len(list(space.folder.glob("*.ids"))) == 1
+    assert before[np.arange(MANY - 1)][:, 0].tolist() == list(range(MANY - 1))
+
+
+def test_a_damaged_shard_does_not_exist(space):
+    with Appender(space) as appender:
+        appender.append(keys(1), np.ones((1, 400), np.float32))
+    [path] = space.folder.glob("*.npy")
+    path.write_bytes(path.read_bytes()[:200])
+    assert look_up(space, keys(1)).lacking.all()
+    path.unlink()
+    assert look_up(space, keys(1)).lacking.all()

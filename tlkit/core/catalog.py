@@ -97,6 +97,7 @@ BATCHNORM = ("frozen", "train")
 BALANCES = ("none", "weights")
 AUGMENTATIONS = ("none", "light", "medium", "strong")
 FEATURE_FORMATS = ("csv", "parquet", "npz")
+STORED_AS = ("float32", "float16")
 FEATURE_POOLS = ("avg", "max", "none")
 MADE_SAMPLES = ("digits", "shapes")  # written with no network
 FETCHED_SAMPLES = (  # one recipe each in datasets/recipes

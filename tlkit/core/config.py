@@ -4,13 +4,20 @@ from dataclasses import dataclass
 
 from tlkit.core import catalog
 from tlkit.core.errors import TlkitError
-from tlkit.core.option_groups import BackboneOptions, HeadOptions, ImageOptions, SplitOptions, TrainingOptions
+from tlkit.core.option_groups import (
+    BackboneOptions,
+    HeadOptions,
+    ImageOptions,
+    SplitOptions,
+    StoreOptions,
+    TrainingOptions,
+)
 from tlkit.core.options import Options, argument, option
 from tlkit.core.sample_config import SampleConfig as SampleConfig  # every config is found here
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions):
+class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions):
     """`tlkit features`: pixels to a feature table."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
@@ -32,7 +39,7 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, HeadOptions, TrainingOptions):
+class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, HeadOptions, TrainingOptions):
     """`tlkit finetune`: a folder of images to a run folder with a classifier and a report."""
 
     images: str | None = argument(
@@ -113,6 +120,20 @@ class BackbonesConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig(Options):
-    """`tlkit cache`: look at the store of computed features, or empty it."""
+    """`tlkit cache`: look at the store of computed features, or clear it, all or in part."""
 
     action: str = argument("What to do: show, or clear.", default="show", choices=("show", "clear"))
+    older_than: float | None = option(
+        None, "Clear only what nobody has used for this many days.", low=0, group="What to clear"
+    )
+    keep: str | None = option(
+        None, "Clear what was used least recently until the store holds this much: 20GB, 500MB.", group="What to clear"
+    )
+
+    def check(self) -> None:
+        """What to clear has a meaning only for `clear`."""
+        super().check()
+        for name in ("older_than", "keep"):
+            if self.action != "clear" and getattr(self, name) is not None:
+                flag = "--" + name.replace("_", "-")
+                raise TlkitError(f"{flag} says what to clear, and `tlkit cache show` clears nothing.", "say clear.")

@@ -78,6 +78,18 @@ class BackboneOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreOptions(Options):
+    """How computed features are kept for the next time."""
+
+    stored_as: str = option(
+        "float32",
+        "How computed features are stored: float32, or float16 for half the disk and three digits.",
+        choices=catalog.STORED_AS,
+        group="Store",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadOptions(Options):
     """What sits on the backbone."""
 
@@ -121,7 +133,20 @@ class TrainingOptions(Options):
         low=1,
         group="Training",
     )
-    batch_size: int = option(32, "Images per training step.", low=1, high=4096, group="Training")
+    batch_size: int = option(
+        32,
+        "Images of a batch, at most; those of an epoch are shared out evenly.",
+        low=1,
+        high=4096,
+        group="Training",
+    )
+    accumulate: int = option(
+        1,
+        "Batches whose gradients make one update: a batch so many times as large, in the memory of one.",
+        low=1,
+        high=1024,
+        group="Training",
+    )
     optimizer: str = option(
         "adamw",
         "The optimizer of every stage trained by gradient descent.",
@@ -152,8 +177,8 @@ class TrainingOptions(Options):
     )
     views: int | None = option(
         None,
-        "Stored views of each training image in the head and top stages: 1 is the image alone; planned unless given.",
-        low=1,
+        "Stored views of each training image in the head and top stages: 1 is the image alone, 0 makes fresh ones every epoch; planned unless given.",
+        low=0,
         high=64,
         group="Training",
     )

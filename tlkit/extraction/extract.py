@@ -1,13 +1,13 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from tlkit.core.input_contract import InputContract
@@ -15,8 +15,16 @@ from tlkit.core.manifest import Manifest, Problem
 from tlkit.core.story import Silence, Story
 from tlkit.data.augment import CENTRE, Augmentation, threads
 from tlkit.data.images import Batch, batches
+from tlkit.extraction.room import make_room
+from tlkit.extraction.shards import SHARD_BYTES
 from tlkit.extraction.store import Appender, Space, StoredFeatures, look_up, open_space
-from tlkit.inference import Engine, build_engine
+
+if TYPE_CHECKING:
+    import keras
+
+    from tlkit.inference import Engine
+
+HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
 
 Key = tuple[str, int]  # output name, view number
 
@@ -26,19 +34,32 @@ class Network:
     """A frozen network with named outputs.
 
     Args:
-        model: images (B, H, W, 3), 0..255 -> one tensor for each name.
+        model: images (B, H, W, 3), 0..255 -> one tensor for each name; or a function that builds it when it is needed.
         outputs: names of the outputs, in the model's order; a name identifies the layer and pooling.
         weights_sha256: of the network the outputs are taken from.
+        name: of the network, for people to read.
     """
 
-    model: keras.Model
+    model: "keras.Model | Callable[[], keras.Model]"
     outputs: tuple[str, ...]
     weights_sha256: str
+    name: str = ""
 
     @cached_property
-    def engine(self) -> Engine:
+    def built(self) -> "keras.Model":
+        """The model."""
+        return self.model() if isinstance(self.model, FunctionType | partial) else self.model
+
+    @cached_property
+    def engine(self) -> "Engine":
         """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
-        return build_engine(self.model)
+        from tlkit.inference import build_engine  # loads Keras
+
+        return build_engine(self.built)
+
+    def row_bytes(self, output: str) -> int:
+        """Bytes of one float32 row of an output."""
+        return 4 * int(np.prod(self.built.outputs[self.outputs.index(output)].shape[1:]))
 
 
 @dataclass
@@ -71,6 +92,7 @@ def extract(
     views: Sequence[int] = (CENTRE,),
     viewed: np.ndarray | None = None,
     augmentation: Augmentation | None = None,
+    stored_as: str = "float32",
     batch_size: int = 32,
     story: Story | None = None,
 ) -> Extraction:
@@ -86,13 +108,19 @@ def extract(
         views: numbers of the views; 0 is the image itself.
         viewed: rows of the images that have views other than 0; all of them unless given.
         augmentation: what the other views are.
+        stored_as: `float32`, or `float16` for half the space and three digits; what is read is float32.
         batch_size: images to a forward pass.
         story: hears the progress.
+
+    Raises:
+        TlkitError: the store cannot be written or its disk is full, or float16 cannot hold a value.
     """
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
     spaces = {
-        (output, view): open_space(describe(network, output, contract, augmentation.describe(view)))
+        (output, view): open_space(
+            describe(network, output, contract, augmentation.describe(view), stored_as), {"network": network.name}
+        )
         for output in network.outputs
         for view in views
     }
@@ -106,6 +134,7 @@ def extract(
     result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views))
     rows = _in_order(first, wanted)
     if len(rows):
+        make_room(_needed(network, spaces, wanted, lacking, rows), story)
         work = _Work(network, manifest, rows, wanted, lacking, augmentation, spaces)
         for batch in story.track(work.run(contract, batch_size), "extracting", len(rows)):
             result.problems += [Problem(manifest.paths[rows[i]], reason) for i, reason in batch.problems]
@@ -117,13 +146,16 @@ def extract(
     return result
 
 
-def describe(network: Network, output: str, contract: InputContract, view: Mapping[str, Any]) -> dict[str, Any]:
+def describe(
+    network: Network, output: str, contract: InputContract, view: Mapping[str, Any], stored_as: str
+) -> dict[str, Any]:
     """Everything that decides a stored row apart from the image: the key of decision 10 in the design."""
     return {
         "weights": network.weights_sha256,
         "output": output,
         "contract": contract.as_json(),
         "precision": "float32",
+        "stored": stored_as,
         **view,
     }
 
@@ -147,6 +179,21 @@ def _in_order(first: np.ndarray, wanted: Mapping[int, np.ndarray]) -> np.ndarray
     counts = np.sum([wanted[view][first] for view in wanted], axis=0)
     rows, counts = first[counts > 0], counts[counts > 0]
     return rows[np.lexsort((rows, -counts))]
+
+
+def _needed(
+    network: Network,
+    spaces: Mapping[Key, Space],
+    wanted: Mapping[int, np.ndarray],
+    lacking: Mapping[Key, np.ndarray],
+    rows: np.ndarray,
+) -> int:
+    """Bytes that the store will take."""
+    return sum(
+        int((wanted[view] & lacking[output, view])[rows].sum())
+        * (network.row_bytes(output) // 4 * space.dtype.itemsize + 32)
+        for (output, view), space in spaces.items()
+    )
 
 
 def _with_duplicates(manifest: Manifest, problems: list[Problem]) -> list[Problem]:
@@ -184,7 +231,8 @@ class _Work:
         """Go through the rows, yielding each batch when its features are with the store."""
         files = [self.manifest.file(i) for i in self.rows]
         with ExitStack() as stack:
-            appenders = {key: stack.enter_context(Appender(space)) for key, space in self.spaces.items()}
+            most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
+            appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
             pool = stack.enter_context(threads())
             for batch in batches(files, contract, batch_size):
                 if len(batch.indices):

@@ -1,17 +1,15 @@
 """The feature store: what a network emitted for an image, on disk, addressed by content.
 
-    CACHE/features/SPACE/space.json     what the numbers are: weights, input contract, layer, view
-                        /ID.npy         float32 (n, ...), one shard
-                        /ID.ids         n x 32 bytes, the sha256 of the image of each row
+    CACHE/features/SPACE/space.json     what the numbers are: weights, input contract, layer, view, ...
+                        /lease          locked by those who use the space; its time is when it was last used
+                        /ID.npy, ID.ids shards
 
 A *space* is everything that decides a row apart from the image itself; its name is the sha256 of
-its description. Shards are written whole, values first and ids last, by rename: a shard without
-ids does not exist. So any number of processes may append at once, a kill loses at most the rows
-of the last few seconds, and nothing half-written is ever read.
+its description. Shards appear whole, so any number of processes may append at once, a kill loses at
+most the rows of the last few seconds, and nothing half-written is ever read.
 """
 
 import json
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,56 +18,78 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.core.atomic import replacing, write_text
+from tlkit.core.atomic import write_text
 from tlkit.core.cache_dir import cache_dir
 from tlkit.core.errors import TlkitError
 from tlkit.core.fingerprint import sha256_json
+from tlkit.extraction.lease import Lease, take
+from tlkit.extraction.shards import SHARD_BYTES, Shard, join_shards, read_shards, write_shard
 
-FORMAT = 1
-SHARD_BYTES = 64 * 2**20  # a shard is written when it holds this much ...
-SHARD_SECONDS = 10.0  # ... or is this old, whichever comes first: what a kill may cost
+FORMAT = 2
+SHARD_SECONDS = 10.0  # a shard is written when it is full or this old: what a kill may cost
 
 
 @dataclass(frozen=True)
 class Space:
-    """One kind of feature and the folder of its shards.
+    """One kind of feature and the folder of its shards, which is not removed while this object lives.
 
     Args:
         folder: of the shards.
         description: JSON-able; everything a row depends on apart from the image.
+        lease: what keeps the folder.
     """
 
     folder: Path
     description: Mapping[str, Any]
+    lease: Lease
+
+    @property
+    def dtype(self) -> np.dtype:
+        """In which the rows are stored."""
+        return np.dtype(self.description.get("stored", "float32"))
 
 
-def open_space(description: Mapping[str, Any]) -> Space:
-    """The space of these numbers; the folder and its description are made on first use."""
+def store_dir() -> Path:
+    """The folder of the spaces."""
+    return cache_dir()[0] / "features"
+
+
+def open_space(description: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Space:
+    """The space of these numbers; the folder and its description are made on first use.
+
+    Args:
+        description: everything that decides a row apart from the image; `stored` is its number format.
+        about: what people call it, for `tlkit cache show`.
+
+    Raises:
+        TlkitError: when the store cannot be written.
+    """
     full = {"format": FORMAT, **description}
-    folder = cache_dir()[0] / "features" / sha256_json(full)[:32]
+    folder = store_dir() / sha256_json(full)[:32]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        lease = take(folder)
         if not (folder / "space.json").exists():
-            write_text(folder / "space.json", json.dumps(full, indent=2) + "\n")
+            write_text(folder / "space.json", json.dumps({**full, "about": about or {}}, indent=2) + "\n")
     except OSError as error:
         raise TlkitError(
             f"the feature store {str(folder)!r} cannot be written: {error.strerror}.",
             "set TLKIT_CACHE to a folder that can be.",
         ) from error
-    return Space(folder, full)
+    return Space(folder, full, lease)
 
 
 class StoredFeatures:
     """Rows of a space for a list of images, read from disk as they are asked for.
 
     Args:
+        space: where they are.
         shards: memory-mapped arrays (n_i, ...).
         shard: int32 (N,), which shard holds row i; -1 where no shard does.
         row: int64 (N,), where in it.
     """
 
-    def __init__(self, shards: list[np.ndarray], shard: np.ndarray, row: np.ndarray) -> None:
-        self._shards, self._shard, self._row = shards, shard, row
+    def __init__(self, space: Space, shards: list[np.ndarray], shard: np.ndarray, row: np.ndarray) -> None:
+        self._space, self._shards, self._shard, self._row = space, shards, shard, row
 
     def __len__(self) -> int:
         return len(self._shard)
@@ -90,16 +110,16 @@ class StoredFeatures:
 
     def select(self, indices: np.ndarray) -> "StoredFeatures":
         """Some of the images."""
-        return StoredFeatures(self._shards, self._shard[indices], self._row[indices])
+        return StoredFeatures(self._space, self._shards, self._shard[indices], self._row[indices])
 
     def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
-        """float32 (n, ...), copied into memory."""
+        """float32 (n, ...), copied into memory, whatever the rows are stored in."""
         shard, row = self._shard[indices], self._row[indices]
         if (shard < 0).any():
             raise KeyError("rows that were never stored")
         if not len(shard):
             return np.empty((0, *self.shape[1:]), np.float32)
-        out = np.empty((len(shard), *self._shards[0].shape[1:]), self._shards[0].dtype)
+        out = np.empty((len(shard), *self._shards[0].shape[1:]), np.float32)
         for number in np.unique(shard):
             here = shard == number
             out[here] = self._shards[number][row[here]]
@@ -113,20 +133,14 @@ def look_up(space: Space, sha256: np.ndarray) -> StoredFeatures:
         space: where to look.
         sha256: uint8 (N, 32) of the images.
     """
-    shards, ids = [], []
-    for path in sorted(space.folder.glob("[!.]*.ids")):
-        values = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        keys = np.fromfile(path, dtype=np.uint8).reshape(-1, 32)
-        if len(keys) == len(values):
-            shards.append(values)
-            ids.append(keys)
+    shards: list[Shard] = read_shards(space.folder)
     shard = np.full(len(sha256), -1, np.int32)
     row = np.zeros(len(sha256), np.int64)
-    if not shards:
-        return StoredFeatures([], shard, row)
-    known = np.concatenate(ids)
-    owner = np.repeat(np.arange(len(ids), dtype=np.int32), [len(keys) for keys in ids])
-    local = np.concatenate([np.arange(len(keys)) for keys in ids])
+    if not sum(len(keys) for keys, _ in shards):
+        return StoredFeatures(space, [], shard, row)
+    known = np.concatenate([keys for keys, _ in shards])
+    owner = np.repeat(np.arange(len(shards), dtype=np.int32), [len(keys) for keys, _ in shards])
+    local = np.concatenate([np.arange(len(keys)) for keys, _ in shards])
     # The first 8 bytes order the keys; the other 24 then confirm the match.
     short = np.ascontiguousarray(known[:, :8]).view("<u8").ravel()
     wanted = np.ascontiguousarray(sha256[:, :8]).view("<u8").ravel()
@@ -134,7 +148,7 @@ def look_up(space: Space, sha256: np.ndarray) -> StoredFeatures:
     place = order[np.minimum(np.searchsorted(short, wanted, sorter=order), len(order) - 1)]
     found = (known[place] == sha256).all(axis=1)
     shard[found], row[found] = owner[place[found]], local[place[found]]
-    return StoredFeatures(shards, shard, row)
+    return StoredFeatures(space, [values for _, values in shards], shard, row)
 
 
 class Appender:
@@ -142,10 +156,11 @@ class Appender:
 
     Args:
         space: where the rows belong.
+        most: bytes to hold before a shard is written.
     """
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, most: int = SHARD_BYTES) -> None:
+        self._space, self._most = space, most
         self._keys: list[np.ndarray] = []
         self._values: list[np.ndarray] = []
         self._since = time.monotonic()
@@ -155,23 +170,47 @@ class Appender:
 
     def __exit__(self, *exception: object) -> None:
         self.flush()
+        join_shards(self._space.folder)
 
     def append(self, sha256: np.ndarray, values: np.ndarray) -> None:
-        """Add rows: uint8 (n, 32) and float32 (n, ...)."""
+        """Add rows: uint8 (n, 32) and float32 (n, ...).
+
+        Raises:
+            TlkitError: when a value is beyond what the space's number format holds, or the disk is full.
+        """
         if not len(sha256):
             return
+        self._values.append(self._stored(values))
         self._keys.append(sha256)
-        self._values.append(values)
         held = sum(block.nbytes for block in self._values)
-        if held >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
+        if held >= self._most or time.monotonic() - self._since >= SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Write what is held as one shard."""
-        if self._keys:
-            name = self._space.folder / secrets.token_hex(8)
-            with replacing(name.with_suffix(".npy")) as temporary:
-                np.save(temporary, np.concatenate(self._values), allow_pickle=False)
-            with replacing(name.with_suffix(".ids")) as temporary:
-                np.concatenate(self._keys).tofile(temporary)
+        keys, values = self._keys, self._values
         self._keys, self._values, self._since = [], [], time.monotonic()
+        if not keys:
+            return
+        try:
+            write_shard(self._space.folder, keys, values)
+        except OSError as error:
+            raise TlkitError(
+                f"the feature store {str(self._space.folder)!r} cannot be written: {error.strerror}.",
+                "make room on its disk (`tlkit cache clear --older-than 7`), or set TLKIT_CACHE to another; "
+                "what was computed so far stays.",
+            ) from error
+
+    def _stored(self, values: np.ndarray) -> np.ndarray:
+        """The values in the number format of the space."""
+        dtype = self._space.dtype
+        with np.errstate(over="ignore"):
+            stored = values.astype(dtype, copy=False)
+        lost = np.isinf(stored) & np.isfinite(values) if dtype != values.dtype else np.zeros(1, bool)
+        if lost.any():
+            raise TlkitError(
+                f"{self._space.description.get('output', 'the network')} gives {values[lost][0]:g}, "
+                f"and {dtype} holds {np.finfo(dtype).max:g} at most.",
+                "use --stored-as float32.",
+            )
+        return stored

@@ -1,45 +1,105 @@
-"""`tlkit cache`: what the feature store holds, and emptying it."""
+"""`tlkit cache`: what the feature store holds, and clearing it.
 
-import shutil
+tlkit cache show
+tlkit cache clear --older-than 30
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
-from tlkit.core.atomic import read_json
-from tlkit.core.cache_dir import cache_dir
+from tlkit.core.cache_budget import budget, bytes_text, parse_bytes
 from tlkit.core.config import CacheConfig
 from tlkit.core.story import Story
+from tlkit.extraction.room import DAY, Held, list_spaces, older_than, remove_until
+from tlkit.extraction.store import store_dir
 
 
 def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
     """Show the spaces of the store, or remove them; computed features can always be computed again.
 
+    What another process uses is never removed, and that is said.
+
     Returns:
-        `folder`, `spaces` (each with `output`, `images`, `bytes`), `bytes`, `text`.
+        `folder`, `spaces` (as they are now; each with its description, `images`, `bytes`, `used` in
+        days ago, `in_use`), `bytes`, `budget`, `budget_reason`, `removed` (bytes), `text`.
+
+    Raises:
+        TlkitError: when `keep` is no size.
     """
-    folder = cache_dir()[0] / "features"
-    spaces = []
-    for path in sorted(folder.glob("*/space.json")):
-        files = list(path.parent.iterdir())
-        spaces.append(
-            {
-                **read_json(path),
-                "images": sum(file.stat().st_size // 32 for file in files if file.suffix == ".ids"),
-                "bytes": sum(file.stat().st_size for file in files),
-            }
-        )
-    total = sum(space["bytes"] for space in spaces)
-    if config.action == "clear" and folder.is_dir():
-        shutil.rmtree(folder)
-    return {"folder": str(folder), "spaces": spaces, "bytes": total, "text": _text(config, str(folder), spaces, total)}
+    removed = _clear(config) if config.action == "clear" else []
+    spaces = list_spaces()
+    total = sum(space.bytes for space in spaces)
+    most, reason = budget(store_dir(), total)
+    lines = _cleared(config, removed, spaces) if config.action == "clear" else _shown(spaces)
+    lines.append(f"{store_dir()}: {bytes_text(total)} of {bytes_text(most)} ({reason})")
+    return {
+        "folder": str(store_dir()),
+        "spaces": [_as_json(space) for space in spaces],
+        "bytes": total,
+        "budget": most,
+        "budget_reason": reason,
+        "removed": sum(space.bytes for space in removed),
+        "text": "\n".join(lines),
+    }
 
 
-def _text(config: CacheConfig, folder: str, spaces: list[dict[str, Any]], total: int) -> str:
-    if config.action == "clear":
-        return f"removed {total / 2**20:,.1f} MB of computed features from {folder}"
-    lines = [f"{folder}: {total / 2**20:,.1f} MB"]
-    for space in sorted(spaces, key=lambda space: -space["bytes"]):
-        size = f"{space['contract']['height']}x{space['contract']['width']}"
-        lines.append(
-            f"  {space['bytes'] / 2**20:>9,.1f} MB  {space['images']:>8,} images  {space['output']} at {size}, "
-            f"view {space['view']}, weights {space['weights'][:8]}"
-        )
-    return "\n".join(lines)
+def _clear(config: CacheConfig) -> list[Held]:
+    """Remove what the options name, the least recently used first; everything unless they name something."""
+    spaces = list_spaces()
+    chosen = spaces if config.older_than is None else older_than(spaces, config.older_than)
+    keep = parse_bytes(config.keep, "--keep") if config.keep is not None else -1
+    return remove_until(chosen, sum(space.bytes for space in spaces), keep)
+
+
+def _cleared(config: CacheConfig, removed: Sequence[Held], left: Sequence[Held]) -> list[str]:
+    lines = [f"removed {bytes_text(sum(space.bytes for space in removed))} of computed features"]
+    busy = [space for space in left if space.busy]
+    if busy and config.older_than is None:
+        lines.append(f"kept {bytes_text(sum(space.bytes for space in busy))} that another process is using")
+    return lines
+
+
+def _as_json(space: Held) -> dict[str, Any]:
+    found = {"images": space.images, "bytes": space.bytes, "used": round((time.time() - space.used) / DAY, 3)}
+    return {**space.description, **found, "in_use": space.busy}
+
+
+def _shown(spaces: Sequence[Held]) -> list[str]:
+    """A line for each kind of feature, the most recently used first; views of one kind share a line."""
+    kinds: dict[str, list[Held]] = defaultdict(list)
+    for space in reversed(spaces):
+        kinds[_kind(space)].append(space)
+    lines = []
+    for kind, members in kinds.items():
+        views = ", ".join(sorted({str(space.description.get("view", "?")) for space in members}, key=int_or_last))
+        busy = "in use" if any(space.busy for space in members) else f"used {_ago(members[0].used)}"
+        images = max(space.images for space in members)
+        size = bytes_text(sum(space.bytes for space in members))
+        lines.append(f"  {size:>11}  {images:>9,} images  {busy:<18}  {kind}, view {views}")
+    return lines
+
+
+def int_or_last(text: str) -> int:
+    """A key that sorts numbers as numbers and the rest behind them."""
+    return int(text) if text.isdigit() else 2**31
+
+
+def _kind(space: Held) -> str:
+    """Network, layer, size, number format and augmentation, in words."""
+    about = space.description
+    if not about:
+        return "of an unknown kind"
+    contract = about["contract"]
+    name = about.get("about", {}).get("network") or "a network"
+    words = [f"{name} (weights {about['weights'][:8]})", about["output"]]
+    words.append(f"{contract['height']}x{contract['width']} {contract['fit']}")
+    words += [about[key] for key in ("precision", "stored") if about.get(key, "float32") != "float32"]
+    words += [f"augmentation {about['strength']} of seed {about['seed']}"] if "strength" in about else []
+    return ", ".join(words)
+
+
+def _ago(used: float) -> str:
+    days = (time.time() - used) / DAY
+    return f"{days:.0f} days ago" if days >= 2 else f"{days * 24:.0f} hours ago" if days * 24 >= 2 else "just now"

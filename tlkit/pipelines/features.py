@@ -52,7 +52,9 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {backbone.name} at {height}x{width}")
 
     network = feature_network(backbone, config.layer, config.pool)
-    extraction = extract(network, manifest, contract, batch_size=config.batch_size, story=story)
+    extraction = extract(
+        network, manifest, contract, stored_as=config.stored_as, batch_size=config.batch_size, story=story
+    )
     story.say(told(extraction))
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
@@ -102,6 +104,7 @@ def feature_network(backbone: Backbone, layer: str | None, pooling: str) -> Netw
         keras.Model(backbone.model.input, output),
         (f"{name}:{pooling}" if pooled else name,),
         backbone.weights_sha256,
+        backbone.name,
     )
 
 

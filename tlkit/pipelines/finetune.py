@@ -18,26 +18,31 @@ from tlkit import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.classifier import Classifier, compose, save
 from tlkit.core.atomic import write_json, write_text
+from tlkit.core.cache_budget import budget
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest
+from tlkit.core.manifest import Manifest, Problem
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
 from tlkit.core.story import Silence, Story
 from tlkit.data.augment import CENTRE, Augmentation
+from tlkit.data.images import batches
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.extraction.room import list_spaces
+from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head, build_head, pool
 from tlkit.pipelines import outcome, run_record
 from tlkit.pipelines.features import told
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.history import write_event_files, write_history
-from tlkit.training.plan import Plan, build_plan
+from tlkit.training.plan import Plan
+from tlkit.training.planner import build_plan
 from tlkit.training.stages import Material, logits, run_stage
 
 
@@ -95,7 +100,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         story.say(f"split {splits.rule}")
         if bad:  # what was set aside moves the split a little
             extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
-    material = _material(config, network, frozen.outputs, manifest, splits, extraction)
+    material = _material(config, network, _stored(plan, network), manifest, splits, extraction)
     del frozen  # its engine holds a second copy of the weights
 
     states = []
@@ -165,16 +170,26 @@ def _network(config: FinetuneConfig, manifest: Manifest) -> _Parts:
 
 def _plan(config: FinetuneConfig, parts: _Parts, splits: Splits) -> Plan:
     train = len(splits.indices("train"))
-    return build_plan(config, parts.backbone, parts.classifier, parts.head.reads, train=train, total=len(splits.codes))
+    disk = budget(store_dir(), sum(space.bytes for space in list_spaces()))
+    total = len(splits.codes)
+    return build_plan(config, parts.backbone, parts.classifier, parts.head.reads, train=train, total=total, disk=disk)
+
+
+def _stored(plan: Plan, parts: _Parts) -> dict[str, str]:
+    """What the plan keeps on disk, `features` and `cut`, and the name of the output that is stored for it."""
+    names = {"features": lambda stage: parts.feature, "cut": lambda stage: stage.cut}
+    return {stage.source: names[stage.source](stage) for stage in plan.stages if stage.source in names}
 
 
 def _frozen(plan: Plan, parts: _Parts) -> Network:
     """What is computed once: the input of the head and, for the top stage, the output at the cut; in one pass."""
-    model = parts.backbone.model
-    features = pool(model.output, parts.head.pooling) if parts.head.reads == "pooled" else model.output
-    cuts = [stage.cut for stage in plan.stages if stage.cut]
-    outputs = [features, *(model.get_layer(cut).output for cut in cuts)]
-    return Network(keras.Model(model.input, outputs), (parts.feature, *cuts), parts.backbone.weights_sha256)
+    model, stored = parts.backbone.model, _stored(plan, parts)
+    outputs = {name: model.get_layer(layer).output for name, layer in stored.items() if name == "cut"}
+    if "features" in stored:
+        features = pool(model.output, parts.head.pooling) if parts.head.reads == "pooled" else model.output
+        outputs = {"features": features, **outputs}
+    built = keras.Model(model.input, list(outputs.values())) if outputs else model
+    return Network(built, tuple(stored[name] for name in outputs), parts.backbone.weights_sha256, parts.backbone.name)
 
 
 def _augmentation(config: FinetuneConfig) -> Augmentation:
@@ -191,7 +206,9 @@ def _extract(
     story: Story,
 ) -> Extraction:
     """Everything the stages read that is frozen: of every image, and of as many views of training images as planned."""
-    train, views = splits.indices("train"), range(max(stage.views for stage in plan.stages))
+    if not frozen.outputs:
+        return Extraction(problems=_unreadable(manifest, contract, story))
+    train, views = splits.indices("train"), range(max(1, *(stage.views for stage in plan.stages)))
     found = extract(
         frozen,
         manifest,
@@ -199,6 +216,7 @@ def _extract(
         views=views,
         viewed=train,
         augmentation=_augmentation(config),
+        stored_as=config.stored_as,
         batch_size=config.batch_size,
         story=story,
     )
@@ -207,10 +225,17 @@ def _extract(
     return found
 
 
+def _unreadable(manifest: Manifest, contract: InputContract, story: Story) -> list[Problem]:
+    """Files that cannot be decoded, where nothing is extracted that would have found them."""
+    files = [manifest.file(i) for i in range(len(manifest))]
+    read = story.track(batches(files, contract, 32), "checking", len(files))
+    return [Problem(manifest.paths[i], reason) for batch in read for i, reason in batch.problems]
+
+
 def _material(
     config: FinetuneConfig,
     parts: _Parts,
-    outputs: tuple[str, ...],
+    stored: dict[str, str],
     manifest: Manifest,
     splits: Splits,
     extraction: Extraction,
@@ -218,7 +243,6 @@ def _material(
     """Everything the stages read."""
     train, features = splits.indices("train"), extraction.features
     numbers = sorted({number for _, number in features})
-    stored = dict(zip(("features", "cut"), outputs, strict=False))
     names = manifest.groups or [row.tobytes() for row in manifest.sha256]
     return Material(
         config=config,
@@ -227,8 +251,7 @@ def _material(
         classifier=parts.classifier,
         manifest=manifest,
         splits=splits,
-        features=features[stored["features"], CENTRE],
-        cut=features[stored.get("cut", stored["features"]), CENTRE],
+        stored={name: features[output, CENTRE] for name, output in stored.items()},
         augmentation=_augmentation(config),
         views={name: [features[output, view].select(train) for view in numbers] for name, output in stored.items()},
         groups=np.unique(names, return_inverse=True)[1],
