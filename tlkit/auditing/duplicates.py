@@ -1,0 +1,159 @@
+"""Copies: images that are the same picture saved again, resized, brightened or cropped a little.
+
+Three tests in a row, each cheap enough for what is left: neighbours by feature cosine propose pairs,
+perceptual hashes drop most of them, and small grey copies laid over each other, one cropped in small
+steps, decide. What all images of a set have in common (a face in the middle, one background) is taken
+out first: it is no sign of a copy. The thresholds were measured on copies of photographs, see
+benchmarks/audit.py.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tlkit.auditing.hashing import SIDE, distance, perceptual_hash
+from tlkit.auditing.neighbours import Neighbours
+
+CANDIDATES = 5  # neighbours of each image that are looked at; copies of copies chain up
+MOST_BITS = 20  # of 64: crops of 5 % lie at 8 to 18, unrelated pictures at 32 ± 4
+LEAST_CORRELATION = 0.88  # aligned: 99 in 100 copies 0.9 to 1, the most similar unrelated pictures 0.87
+_COMMON, _SAMPLE = 4, 500  # directions taken out besides the mean, from that many images, at least 50 to a direction
+_SCALES = ((0.95, 5), (0.975, 3), (0.925, 3))  # side of the part that is laid over the other, and steps along its slack
+_LEAST_REST = 0.05  # of a picture's length: what is left below it is noise
+_BATCH = 4096  # pairs compared at a time
+
+
+def near_duplicates(neighbours: Neighbours, small: np.ndarray, sha256: np.ndarray | None = None) -> np.ndarray:
+    """Number the pictures: images with the same number show the same one, exactly or nearly.
+
+    An image leaks from training into test where its number is met there too:
+    `np.isin(groups[test], groups[train])`.
+
+    Args:
+        neighbours: of every image by feature cosine, see `neighbours.nearest`.
+        small: uint8 (N, 32, 32), grey copies of the images, all squashed to one size.
+        sha256: uint8 (N, 32) of the files; equal ones share a number whatever the rest says.
+
+    Returns:
+        int64 (N,), 0..M-1 for M different pictures, numbered by first appearance.
+    """
+    left, right, _ = near_pairs(neighbours, small)
+    if sha256 is not None:
+        first = exact_duplicates(sha256)
+        copies = np.flatnonzero(first != np.arange(len(first)))
+        left, right = np.concatenate([left, copies]), np.concatenate([right, first[copies]])
+    return connected(len(small), left, right)
+
+
+def exact_duplicates(sha256: np.ndarray) -> np.ndarray:
+    """int64 (N,), the first row with the same content as each row.
+
+    Args:
+        sha256: uint8 (N, 32).
+    """
+    _, first, inverse = np.unique(sha256, axis=0, return_index=True, return_inverse=True)
+    return first[inverse.ravel()]
+
+
+def near_pairs(neighbours: Neighbours, small: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs that show the same picture.
+
+    Returns:
+        left int64 (n,), right int64 (n,), left < right, and how well they agree, float32 (n,), 0.88..1.
+    """
+    count = min(CANDIDATES, neighbours.indices.shape[1])
+    left = np.repeat(np.arange(len(small)), count)
+    right = neighbours.indices[:, :count].ravel().astype(np.int64)
+    pairs = np.unique(np.sort(np.stack([left, right], axis=1), axis=1), axis=0)
+    hashes = perceptual_hash(small)
+    pairs = pairs[distance(hashes, pairs[:, 0], pairs[:, 1]) <= MOST_BITS]
+    common = common_directions(small)
+    agreement = np.concatenate(
+        [
+            aligned_correlation(small[part[:, 0]], small[part[:, 1]], common)
+            for part in (pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH))
+        ]
+        or [np.empty(0, np.float32)]
+    )
+    same = agreement >= LEAST_CORRELATION
+    return pairs[same, 0], pairs[same, 1], agreement[same]
+
+
+def connected(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """int64 (count,), one number for all rows that pairs connect, in order of first appearance."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
+    _, labels = connected_components(graph, directed=False)
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[inverse.ravel()]
+
+
+def common_directions(small: np.ndarray) -> np.ndarray:
+    """float32 (d, 1024), orthonormal: the mean picture of a set and what it varies most in; none for small sets.
+
+    Args:
+        small: uint8 (N, 32, 32), grey.
+    """
+    count = min(_COMMON, len(small) // 50 - 1)
+    if count < 0:
+        return np.empty((0, SIDE * SIDE), np.float32)
+    sample = small[np.linspace(0, len(small) - 1, min(len(small), _SAMPLE)).astype(int)]
+    vectors = _unit(sample.astype(np.float32))
+    mean = vectors.mean(axis=0)
+    varied = np.linalg.svd(vectors - mean, full_matrices=False)[2][:count]
+    return np.linalg.qr(np.concatenate([mean[None], varied]).T)[0].T.astype(np.float32)
+
+
+def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """float32 (n,), the best correlation of two pictures when either may be a crop of the other.
+
+    Args:
+        left: uint8 (n, 32, 32), grey.
+        right: uint8 (n, 32, 32), grey.
+        common: float32 (d, 1024), orthonormal directions that do not count.
+    """
+    left, right = left.astype(np.float32), right.astype(np.float32)
+    rests = _rest(left, common), _rest(right, common)
+    best = (rests[0] * rests[1]).sum(axis=1)
+    for rows, columns in _crops():
+        for whole, other in ((left, rests[1]), (right, rests[0])):
+            cropped = _rest(rows @ whole @ columns.T, common)
+            np.maximum(best, (cropped * other).sum(axis=1), out=best)
+    return best
+
+
+def _unit(pictures: np.ndarray) -> np.ndarray:
+    """Pictures as vectors of mean 0 and length 1; plain ones as zeros."""
+    vectors = pictures.reshape(len(pictures), -1)
+    vectors = vectors - vectors.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > SIDE, length, np.inf)  # below one grey level a pixel there is nothing to compare
+
+
+def _rest(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """What is left of pictures without the common directions, at length 1; nothing where hardly anything is."""
+    vectors = _unit(pictures)
+    vectors = vectors - (vectors @ common.T) @ common
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > _LEAST_REST, length, np.inf)
+
+
+def _crops() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of matrices (32, 32) that stretch a part of the rows and columns over the whole, linearly."""
+    for scale, steps in _SCALES:
+        shifts = [_stretch(scale, shift) for shift in np.linspace(0, 1, steps)]
+        yield from ((rows, columns) for rows in shifts for columns in shifts)
+
+
+def _stretch(scale: float, shift: float) -> np.ndarray:
+    """float32 (32, 32): linear interpolation at the pixels of a part that begins at `shift` of its slack."""
+    at = np.clip((np.arange(SIDE) + 0.5) * scale + shift * SIDE * (1 - scale) - 0.5, 0, SIDE - 1)
+    low = np.minimum(at.astype(int), SIDE - 2)
+    matrix = np.zeros((SIDE, SIDE), np.float32)
+    matrix[np.arange(SIDE), low] = 1 - (at - low)
+    matrix[np.arange(SIDE), low + 1] += at - low
+    return matrix

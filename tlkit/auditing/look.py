@@ -1,0 +1,207 @@
+"""Look at every file once: what its header says, and what a small copy of its pixels says."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tlkit.auditing.hashing import SIDE as SMALL
+from tlkit.core.cores import usable_cores
+from tlkit.core.errors import UnreadableImage
+from tlkit.core.input_contract import InputContract
+from tlkit.core.story import Silence, Story
+from tlkit.data.images import decode
+from tlkit.data.opening import FORMATS
+from tlkit.data.threads import in_order
+
+# All pixel facts are of one small copy: 128 pixels are what small networks see, and comparable between images.
+SIDE = 128
+CHUNK = 64  # files a thread takes at a time: their arrays are worked on together
+_COPY = InputContract(height=SIDE, width=SIDE)
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_ORIENTATION, _MAKE, _MODEL, _TAKEN, _EXIF, _ORIGINAL = 0x0112, 0x010F, 0x0110, 0x0132, 0x8769, 0x9003
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Facts about N image files, in columns.
+
+    Args:
+        format: as Pillow names it (JPEG, PNG, ...); "" where the file could not be decoded, as all that follows.
+        mode: of the pixels as stored (RGB, L, P, CMYK, ...).
+        camera: maker and model from EXIF, "" where there is none.
+        taken: date and time from EXIF as written (2024:05:01 10:20:30), "" where there is none.
+        width: int32 (N,), pixels, upright.
+        height: int32 (N,), pixels, upright.
+        orientation: int8 (N,), EXIF orientation 1..8; 1 is upright.
+        frames: int32 (N,), more than 1 in animations and multi-page files.
+        quality: float32 (N,), JPEG quality 1..100 estimated from the quantisation table; NaN in other formats.
+        colour: float32 (N, 3), mean R, G, B of the picture, 0..255.
+        contrast: float32 (N,), standard deviation of grey, 0..128.
+        sharpness: float32 (N,), standard deviation of the Laplacian of grey at 128 pixels a side.
+        border: float32 (N, 3), mean R, G, B of the outermost tenth.
+        frame: float32 (N,), standard deviation of grey in the outermost two pixels: 0 where there is a plain frame.
+        small: uint8 (N, 32, 32), a grey copy.
+    """
+
+    format: np.ndarray
+    mode: np.ndarray
+    camera: np.ndarray
+    taken: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    orientation: np.ndarray
+    frames: np.ndarray
+    quality: np.ndarray
+    colour: np.ndarray
+    contrast: np.ndarray
+    sharpness: np.ndarray
+    border: np.ndarray
+    frame: np.ndarray
+    small: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.width)
+
+    @property
+    def brightness(self) -> np.ndarray:
+        """float32 (N,), mean grey 0..255."""
+        return self.colour @ _GREY
+
+    @property
+    def aspect(self) -> np.ndarray:
+        """float64 (N,), width over height."""
+        return self.width / np.maximum(self.height, 1)
+
+    def select(self, indices: np.ndarray) -> "Looks":
+        """Some of the files."""
+        return Looks(**{spec.name: getattr(self, spec.name)[indices] for spec in fields(self)})
+
+
+def look(files: Sequence[Path], *, story: Story | None = None, threads: int | None = None) -> Looks:
+    """The facts of every file; one that cannot be decoded has format "" and zeros."""
+    threads = threads or usable_cores()
+    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+    looked = in_order(_Chunk, chunks, threads=threads, ahead=2 * threads)
+    found = list((story or Silence()).track(looked, "looking at files", len(files)))
+    columns = [chunk.columns for chunk in found] or [_Chunk([]).columns]
+    return Looks(**{name: np.concatenate([column[name] for column in columns]) for name in columns[0]})
+
+
+class _Chunk:
+    """Some files; its length is what counts as progress."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = len(files)
+        pixels = np.zeros((len(files), SIDE, SIDE, 3), np.uint8)
+        headers = [_header(file, pixels[row]) for row, file in enumerate(files)]
+        self.columns = _columns(headers) | _pixel_facts(pixels)
+
+    def __len__(self) -> int:
+        return self.files
+
+
+# -- header ------------------------------------------------------------------------------------
+
+# name -> (type of the column, its value where nothing could be read)
+_HEADER: dict[str, tuple[Any, Any]] = {
+    "format": (str, ""),
+    "mode": (str, ""),
+    "camera": (str, ""),
+    "taken": (str, ""),
+    "width": (np.int32, 0),
+    "height": (np.int32, 0),
+    "orientation": (np.int8, 1),
+    "frames": (np.int32, 0),
+    "quality": (np.float32, np.nan),
+}
+
+
+def _columns(headers: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    return {
+        name: np.array([header.get(name, nothing) for header in headers], dtype=kind)
+        for name, (kind, nothing) in _HEADER.items()
+    }
+
+
+def _header(file: Path, pixels: np.ndarray) -> dict[str, Any]:
+    """What the header says; the small copy goes into `pixels`. Empty where the file cannot be decoded."""
+    try:
+        content = file.read_bytes()
+        pixels[:] = decode(content, _COPY)
+    except (UnreadableImage, OSError):
+        return {}
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        exif = _exif(image)
+        orientation = exif.get(_ORIENTATION, 1)
+        orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        return {
+            "format": image.format or "",
+            "mode": image.mode,
+            "camera": " ".join(str(exif[tag]).strip("\0 ") for tag in (_MAKE, _MODEL) if tag in exif),
+            "taken": str(exif.get(_ORIGINAL, exif.get(_TAKEN, ""))).strip("\0 "),
+            "width": width,
+            "height": height,
+            "orientation": orientation,
+            "frames": getattr(image, "n_frames", 1),
+            "quality": jpeg_quality(getattr(image, "quantization", None) or {}),
+        }
+
+
+def _exif(image: Image.Image) -> dict[int, Any]:
+    """Tags of the image and of its EXIF block; none where they are damaged."""
+    if not image.info.get("exif") and image.format not in ("TIFF", "PNG", "MPO"):
+        return {}  # nine files in ten; reading an absent block costs as much as the header
+    try:
+        exif = image.getexif()
+        return {**exif, **exif.get_ifd(_EXIF)}
+    except Exception:  # noqa: BLE001 - Pillow stumbles over damaged tags in any way it likes
+        return {}
+
+
+# The luminance table of quality 50 (ITU-T T.81, Annex K.1); others are multiples of it in most encoders.
+_LUMINANCE_SUM = 3689
+
+
+def jpeg_quality(tables: dict[int, Sequence[int]]) -> float:
+    """Quality 1..100 on the scale of the Independent JPEG Group, from the luminance table; NaN without one."""
+    if not tables:
+        return float("nan")
+    scale = 100 * sum(tables[min(tables)]) / _LUMINANCE_SUM
+    return float(np.clip(round((200 - scale) / 2 if scale <= 100 else 5000 / scale), 1, 100))
+
+
+# -- pixels ------------------------------------------------------------------------------------
+
+
+def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Facts of uint8 (n, SIDE, SIDE, 3)."""
+    n, tenth, step = len(pixels), SIDE // 10, SIDE // SMALL
+    grey = pixels @ _GREY
+    laplacian = (
+        grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] + grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] - 4 * grey[:, 1:-1, 1:-1]
+    )
+    whole = pixels.sum(axis=(1, 2), dtype=np.int64)
+    inner = pixels[:, tenth:-tenth, tenth:-tenth].sum(axis=(1, 2), dtype=np.int64)
+    rim = np.concatenate(
+        [
+            grey[:, :2].reshape(n, -1),
+            grey[:, -2:].reshape(n, -1),
+            grey[:, :, :2].reshape(n, -1),
+            grey[:, :, -2:].reshape(n, -1),
+        ],
+        axis=1,
+    )
+    return {
+        "colour": (whole / SIDE**2).astype(np.float32),
+        "contrast": grey.std(axis=(1, 2)),
+        "sharpness": laplacian.std(axis=(1, 2)),
+        "border": ((whole - inner) / (SIDE**2 - (SIDE - 2 * tenth) ** 2)).astype(np.float32),
+        "frame": rim.std(axis=1),
+        "small": grey.reshape(n, SMALL, step, SMALL, step).mean(axis=(2, 4)).round().astype(np.uint8),
+    }
