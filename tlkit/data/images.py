@@ -180,6 +180,22 @@ def _placed(size: Size, target: Size, fit: str) -> tuple[Size, Box]:
     return target, (max(left, 0.0), max(top, 0.0), min(width - left, width), min(height - top, height))
 
 
+def placement(size: Size, contract: InputContract) -> tuple[Box, Box]:
+    """Which part of an image the network sees, and where in its input that part lies.
+
+    Args:
+        size: (width, height) of the upright image.
+        contract: how it becomes the input.
+
+    Returns:
+        Two boxes (left, top, right, bottom) in pixels: one of the image, one of the input.
+    """
+    target = (contract.width, contract.height)
+    inner, box = _placed(size, target, contract.fit)
+    left, top = (target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2
+    return box, (left, top, left + inner[0], top + inner[1])
+
+
 def _inside(size: Size, target: Size, *, enlarge: bool = False) -> Size:
     """The largest size of the same aspect inside `target`, at least one pixel a side."""
     scale = min(target[0] / size[0], target[1] / size[1])

@@ -1,0 +1,106 @@
+"""Maps against hand-computed cases, a law they obey, and scenes where the right place is known."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.explanation.conftest import SIDE
+from tests.explanation.drawn import energy
+from tlkit.classifier import save
+from tlkit.core import catalog
+from tlkit.explanation.evidence import Evidence, Witness, overlays
+from tlkit.explanation.gradient import scores
+from tlkit.explanation.lattice import pixel_centres, tiles
+
+
+def test_log_odds():
+    logits = np.log([[0.2, 0.5, 0.3], [0.25, 0.25, 0.5]])
+    np.testing.assert_allclose(scores(logits, np.array([1, 2])), [0, 0], atol=1e-12)
+    np.testing.assert_allclose(scores(logits, np.array([0, 0])), np.log([0.2 / 0.8, 0.25 / 0.75]))
+
+
+def test_a_linear_head_by_hand(head_on, unseen):
+    """Two classes, mean pooling: the log-odds are a weighted mean of the grid, and the maps are its terms."""
+    classifier = head_on("linear", ("a", "b"))
+    witness = Witness(classifier)
+    grids = witness.grids(unseen[0])
+    kernel = np.asarray(classifier.model.get_layer("logits").kernel)
+    weights = (kernel[:, 1] - kernel[:, 0]) / grids[0, ..., 0].size
+    ones = np.ones(len(grids), int)
+    np.testing.assert_allclose(witness.gradcam(grids, ones).values, grids @ weights, atol=1e-5)
+    away = grids - grids.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(witness.integrated(grids, ones).values, away @ weights, atol=1e-5)
+    np.testing.assert_allclose(witness.integrated(grids, 1 - ones).values, -(away @ weights), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", catalog.HEADS)
+def test_the_places_sum_to_what_the_score_gains_on_the_way(kind, head_on, unseen):
+    """Completeness (Sundararajan et al. 2017), for every head."""
+    witness = Witness(head_on(kind))
+    grids, labels = witness.grids(unseen[0][:4]), unseen[1][:4]
+    start = np.broadcast_to(grids.mean(axis=(1, 2), keepdims=True), grids.shape)
+    gained = scores(witness.logits(grids), labels) - scores(witness.logits(start), labels)
+    found = witness.integrated(grids, labels).values.sum(axis=(1, 2))
+    np.testing.assert_allclose(found, gained, atol=0.05 * np.abs(gained).max())
+    assert np.abs(gained).max() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv", "attention", "transformer", "gru"])
+def test_the_heat_is_on_the_object(kind, trained, unseen):
+    """At least 3 times the energy that the same area at random holds, by a gradient and by covering."""
+    images, labels, masks = unseen
+    witness = Witness(trained(kind))
+    grids = witness.grids(images)
+    right = witness.logits(grids).argmax(axis=1) == labels
+    assert right.mean() >= 0.8
+    everywhere = pixel_centres(SIDE), pixel_centres(SIDE)
+    for evidence in (witness.integrated(grids, labels), witness.occlusion(images, labels)):
+        heat = evidence.lattice.sample(evidence.heat, *everywhere)
+        assert energy(heat, masks)[right].mean() >= 3
+
+
+def test_overlays_lie_pixel_on_pixel(head_on, unseen):
+    classifier, (images, labels, _) = head_on("linear"), unseen
+    heat = overlays(classifier, images[:5], labels[:5])
+    assert heat.shape == (5, SIDE, SIDE) and heat.dtype == np.float32
+    assert heat.min() >= 0 and 0.9 < heat.max() <= 1.00001
+    assert overlays(classifier, images[:0], labels[:0]).shape == (0, SIDE, SIDE)
+
+
+def test_nothing_for_a_class_is_no_heat():
+    heat = Evidence(np.array([[[-1.0, -2.0]], [[3.0, -1.0]]]), tiles((8, 8), (1, 2))).heat
+    assert heat.tolist() == [[[0, 0]], [[1, 0]]]
+
+
+OTHER_BACKEND = """
+import sys
+from pathlib import Path
+import numpy as np
+from tlkit.classifier import load
+from tlkit.explanation.evidence import Witness
+classifier, arrays = load(Path(sys.argv[1])), np.load(sys.argv[2])
+np.save(sys.argv[3], Witness(classifier).integrated(arrays["grids"], arrays["labels"]).values)
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("kind", ["linear", "gru"])
+def test_another_backend_says_the_same(backend, kind, head_on, unseen, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    classifier = head_on(kind)
+    witness = Witness(classifier)
+    grids, labels = witness.grids(unseen[0][:3]), unseen[1][:3]
+    save(classifier, tmp_path / "model.keras")
+    np.savez(tmp_path / "arrays.npz", grids=grids, labels=labels)
+    files = [str(tmp_path / name) for name in ("model.keras", "arrays.npz", "found.npy")]
+    subprocess.run(
+        [sys.executable, "-c", OTHER_BACKEND, *files], env=os.environ | {"KERAS_BACKEND": backend}, check=True
+    )
+    expected = witness.integrated(grids, labels).values
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-4 * np.abs(expected).max())
