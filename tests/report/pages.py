@@ -5,11 +5,25 @@ import io
 import numpy as np
 from PIL import Image
 
+from tlkit.core.findings import AuditResult, Finding, ImageGroup
 from tlkit.core.manifest import Problem
 from tlkit.core.predictions import Predictions
-from tlkit.core.results import ClassResult, ConfusedPair, EvaluationResult, Metric, Reliability, SplitResult
+from tlkit.core.results import (
+    Abstention,
+    ClassCurves,
+    ClassResult,
+    ConfusedPair,
+    Curve,
+    EvaluationResult,
+    Leak,
+    Metric,
+    Reliability,
+    RiskCoverage,
+    SliceResult,
+    SplitResult,
+)
 from tlkit.core.splits import SPLITS
-from tlkit.report.build import Data, EpochRow, Page, PlanRow
+from tlkit.report.build import Data, EpochRow, Model, Neighbour, Page, PlanRow
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -34,6 +48,8 @@ def predictions(classes=("ants", "bees", "wasps"), n=120, strength=1.5, seed=0):
         splits=rng.integers(0, 3, n).astype(np.int8),
         logits=logits,
         classes=tuple(classes),
+        threshold=0.6,
+        unfamiliarity=rng.uniform(0, 1.1, n).astype(np.float32),
     )
 
 
@@ -72,7 +88,74 @@ def _result(rows, split):
             ConfusedPair(rows.classes[i], rows.classes[j], int(count)) for count, i, j in sorted(pairs, reverse=True)
         ),
         reliability=Reliability(np.array([0, 0.5, 1]), filled, np.array([0.4, np.nan]), np.array([0.45, np.nan])),
+        uncalibrated=Reliability(np.array([0, 0.5, 1]), filled, np.array([0.3, np.nan]), np.array([0.45, np.nan])),
+        risk_coverage=_risk_coverage(rows),
+        abstention=Abstention(0.95, 0.6, Metric(0.7, n, 0.6, 0.8), Metric(0.94, n, 0.85, 0.98)),
+        curves=tuple(_curves(rows, i) for i in range(min(count, 30))),
+        slices=(
+            SliceResult("brightness", "dark", Metric(0.5, 20, 0.3, 0.7), Metric(share, n - 20), 0.0004, True),
+            SliceResult("camera", rows.classes[0], Metric(0.8, 20), Metric(share, n - 20), 0.4, False),
+        ),
+        leak=Leak(3, 2, n) if split == "test" else None,
     )
+
+
+def _risk_coverage(rows):
+    order = np.argsort(-rows.confidence, kind="stable")
+    wrong = (rows.predicted != rows.labels)[order]
+    count = np.arange(1, len(rows) + 1)
+    risk = np.cumsum(wrong) / count
+    return RiskCoverage(count / len(rows), risk, rows.confidence[order], Metric(float(risk.mean()), len(rows)))
+
+
+def _curves(rows, label):
+    scores, truth = rows.probabilities[:, label], rows.labels == label
+    order = np.argsort(-scores, kind="stable")
+    hits, misses = np.cumsum(truth[order]), np.cumsum(~truth[order])
+    rates = [np.concatenate([[0], part / max(1, part[-1])]) for part in (misses, hits)]
+    precision = np.concatenate([[1], hits / (hits + misses)])
+    area, average = Metric(0.9, len(rows), 0.8, 0.95), Metric(0.8, len(rows))
+    return ClassCurves(rows.classes[label], Curve(*rates), Curve(rates[1], precision), area, average)
+
+
+def audit(classes, paths):
+    """One finding of each severity; their words hold the first class."""
+    labels = (classes[0], classes[1])
+    pair = ImageGroup(paths=tuple(paths[:2]), labels=labels, splits=("train", "test"), caption=f"copies, {classes[0]}")
+    doubtful = [
+        ImageGroup(paths=(path,), labels=(classes[0],), splits=("train",), suggested=classes[1], score=0.9)
+        for path in paths[2:20]
+    ]
+    return AuditResult(
+        images=len(paths),
+        classes=tuple(classes),
+        findings=(
+            Finding(
+                check="exact_duplicates",
+                severity="serious",
+                sentence=f"1 image of {classes[0]} is in train and in test.",
+                remedy="Remove one.",
+                command="tlkit finetune images --fixes fixes.csv",
+                groups=(pair,) * 9,
+            ),
+            Finding(
+                check="label_issues",
+                severity="warning",
+                sentence="18 images look mislabelled.",
+                remedy="Look at them.",
+                groups=tuple(doubtful),
+            ),
+            Finding(check="counts", severity="note", sentence="Classes are of unequal size.", remedy="Mind the rare."),
+        ),
+        checks={"counts": "", "metadata": "there is no EXIF"},
+    )
+
+
+def neighbours(classes, paths):
+    """Five training images beside each path."""
+    return lambda asked: {
+        path: [Neighbour(path=near, label=classes[0], similarity=0.9) for near in paths[:5]] for path in asked
+    }
 
 
 def thumbnail(path):
@@ -83,6 +166,11 @@ def thumbnail(path):
     file = io.BytesIO()
     Image.new("RGB", (160, 120), (shade, 128, 255 - shade)).save(file, "JPEG")
     return file.getvalue()
+
+
+def overlays(asked):
+    """A picture for every path but the last."""
+    return {path: thumbnail("y") for path in asked[:-1]}
 
 
 def full_page(classes=("ants", "bees", "wasps"), **changes):
@@ -114,7 +202,21 @@ def full_page(classes=("ants", "bees", "wasps"), **changes):
         ],
         "evaluation": evaluation(rows),
         "predictions": rows,
+        "audit": audit(classes, rows.paths),
+        "model": Model(
+            backbone="nano",
+            weights="imagenet",
+            licence="MIT",
+            head="a linear head",
+            image_size=(112, 112),
+            fit="squash",
+            parameters=1_200_000,
+            temperature=1.3,
+            threshold=0.6,
+        ),
         "thumbnail": thumbnail,
+        "overlays": overlays,
+        "neighbours": neighbours(classes, rows.paths),
         "fingerprints": {"data": "ab" * 32},
         "seeds": {"seed": 0},
         "config": "images = 'my <images>'\n",

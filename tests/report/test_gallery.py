@@ -4,19 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.report.pages import evaluation, predictions
-from tlkit.report.gallery import BYTES, LEAST_SURE, PER_CELL, Album, galleries
+from tests.report.pages import evaluation, neighbours, overlays, predictions, thumbnail
+from tlkit.report.gallery import BYTES, NEIGHBOURS, OTHERS, PER_CELL, WORST, Album, galleries
+from tlkit.report.page import Page
 
 
-def shown(rows, thumbnail=None):
-    return galleries(rows, evaluation(rows).splits["test"], thumbnail)
+def shown(rows, **fields):
+    page = Page(title="", predictions=rows, **fields)
+    return galleries(page, evaluation(rows).splits["test"], Album(page.thumbnail))
 
 
 def test_worst_errors_are_errors_of_the_main_split_surest_first():
     rows = predictions()
     test = rows.of_split("test")
     worst = shown(rows).worst
-    assert len(worst) == min(24, int((test.predicted != test.labels).sum()))
+    wrong = int((test.predicted != test.labels).sum())
+    assert (len(worst), shown(rows).errors) == (min(WORST, wrong), wrong)
     assert [card.probability for card in worst] == sorted((card.probability for card in worst), reverse=True)
     assert all(card.truth != card.predicted and card.path in test.paths for card in worst)
     surest = max(p.max() for p, wrong in zip(test.probabilities, test.predicted != test.labels, strict=True) if wrong)
@@ -28,13 +31,13 @@ def test_least_sure_have_the_smallest_margin():
     test = rows.of_split("test")
     ordered = np.sort(test.probabilities, axis=1)
     margin = dict(zip(test.paths, ordered[:, -1] - ordered[:, -2], strict=True))
-    assert [margin[card.path] for card in shown(rows).least_sure] == sorted(margin.values())[:LEAST_SURE]
+    assert [margin[card.path] for card in shown(rows).least_sure] == sorted(margin.values())[:OTHERS]
 
 
 def test_cells_hold_the_counts_of_the_matrix():
     rows = predictions(n=600)
     result = evaluation(rows).splits["test"]
-    for cell in galleries(rows, result, None).cells:
+    for cell in shown(rows).cells:
         assert cell.row != cell.column
         assert cell.count == result.confusion[cell.row, cell.column]
         assert len(cell.cards) == min(cell.count, PER_CELL)
@@ -50,9 +53,55 @@ def test_a_thumbnail_is_made_once_and_the_budget_holds():
     assert uris[-1] is None
 
 
+def test_pictures_that_are_refused_are_counted():
+    album = Album(lambda path: b"x" * 4_000_000)
+    assert [album.uri(path) is None for path in "abc"] == [False, True, True]
+    assert album.refused == 2
+    assert Album(lambda path: None).uri("a") is None
+
+
+def test_the_worst_errors_show_where_it_looked_and_what_it_knows():
+    rows = predictions()
+    asked = []
+    worst = shown(rows, thumbnail=thumbnail, overlays=lambda paths: asked.append(paths) or overlays(paths)).worst
+    assert asked == [[card.path for card in worst]]
+    assert [card.overlay is not None for card in worst] == [True] * (len(worst) - 1) + [False]
+    alike = shown(rows, neighbours=neighbours(rows.classes, rows.paths)).worst[0].alike
+    assert [near.path for near in alike] == rows.paths[:NEIGHBOURS]
+
+
+def test_held_back_are_those_below_the_threshold_surest_first():
+    rows = predictions()
+    found, test = shown(rows), rows.of_split("test")
+    below = sorted((p for p in test.confidence if p < 0.6), reverse=True)
+    assert found.held_back == len(below)
+    assert [card.probability for card in found.abstained] == below[:OTHERS]
+    assert shown(replace(rows, threshold=None)).abstained == ()
+
+
+def test_unfamiliar_are_those_beyond_one_farthest_first():
+    rows = predictions()
+    far = rows.of_split("test").unfamiliarity
+    found = shown(rows)
+    assert [card.unfamiliarity for card in found.unfamiliar] == sorted(far[far > 1].tolist(), reverse=True)[:OTHERS]
+    assert found.strange == (far > 1).sum() > 0
+    assert shown(replace(rows, unfamiliarity=None)).unfamiliar == ()
+
+
+def test_the_looks_of_a_class_are_training_images_of_it():
+    rows = predictions()
+    train = rows.of_split("train")
+    asked = []
+    looks = shown(rows, thumbnail=lambda path: asked.append(path) or path.encode()).looks
+    assert list(looks) == list(rows.classes)
+    assert {len(images) for images in looks.values()} == {4}
+    assert set(asked[:12]) <= set(train.paths)
+
+
 def test_without_truth_without_sense_or_without_images_there_is_nothing_to_show():
     rows = predictions()
     result = evaluation(rows).splits["test"]
-    broken = replace(rows, logits=np.full_like(rows.logits, np.nan))
-    for empty in (galleries(None, result, None), galleries(rows, None, None), galleries(broken, result, None)):
-        assert (empty.worst, empty.least_sure, empty.cells) == ((), (), ())
+    broken = Page(title="", predictions=replace(rows, logits=np.full_like(rows.logits, np.nan)))
+    for page, split in ((Page(title=""), result), (Page(title="", predictions=rows), None), (broken, result)):
+        empty = galleries(page, split, Album(None))
+        assert (empty.worst, empty.least_sure, empty.cells, empty.abstained) == ((), (), (), ())

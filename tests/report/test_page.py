@@ -13,12 +13,10 @@ import pytest
 from tests.report.pages import HOSTILE, evaluation, full_page, predictions
 from tlkit.core.manifest import Problem
 from tlkit.core.results import EvaluationResult
+from tlkit.report import build
 from tlkit.report.build import Data, EpochRow, Page, PlanRow, render, write_report
 
-SECTIONS = [
-    *("numbers", "data", "plan", "learning", "confusion", "classes", "reliability"),
-    *("errors", "unsure", "set-aside", "environment", "glossary"),
-]
+SECTIONS = [section.id for section in build.SECTIONS]
 VOID = {"meta", "link", "img", "br", "path", "use", "rect", "input"}
 
 
@@ -139,7 +137,10 @@ def test_sections_without_content_do_not_appear():
 @pytest.mark.parametrize(
     ("fields", "sections"),
     [
-        ({"evaluation": evaluation(predictions())}, "numbers confusion classes reliability glossary"),
+        (
+            {"evaluation": evaluation(predictions())},
+            "numbers confusion classes reliability abstention curves slices glossary",
+        ),
         ({"evaluation": EvaluationResult(splits={})}, ""),
         ({"predictions": predictions()}, ""),
         ({"history": [EpochRow(stage="head", epoch=1)]}, ""),
@@ -193,6 +194,7 @@ def test_large_thumbnails_stay_within_ten_megabytes():
     text = render(page)
     assert 4_000_000 < len(text.encode()) < 10_000_000
     assert "no preview" in text
+    assert re.search(r"within 6 MB .*: \d+ are left out", text)
 
 
 def test_a_thousand_set_aside_files_are_counted_and_not_all_listed():

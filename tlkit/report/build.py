@@ -3,30 +3,68 @@
 import base64
 import hashlib
 import importlib.resources
-import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from tlkit.core.atomic import write_text
-from tlkit.core.results import Metric, SplitResult
-from tlkit.report.charts import curves, reliability_diagram
-from tlkit.report.gallery import Galleries, galleries
+from tlkit.core.results import Metric, RiskCoverage, SplitResult
+from tlkit.report import charts, written
+from tlkit.report.card import model_card
+from tlkit.report.evidence import evidence
+from tlkit.report.gallery import BYTES, Album, Galleries, galleries
 from tlkit.report.glossary import entry
 from tlkit.report.headline import WHERE, headline, main_split
-from tlkit.report.page import Data, EpochRow, Page, PlanRow
+from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
+from tlkit.report.verdict import chance_gap, remarks
 
-__all__ = ["Data", "EpochRow", "Page", "PlanRow", "render", "write_report"]
+__all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
 
 LARGEST_MATRIX = 40  # classes; beyond that a table of cells is wallpaper, and the most confused pairs say more
 PAIRS = 15
 SET_ASIDE = 200
-# Control characters as their pictures; overrides of direction as their numbers, since they make names lie.
-_VISIBLE: dict[int, str] = {code: chr(0x2400 + code) for code in range(32)} | {127: "\u2421"}
-_VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+ROWS = 1000  # of any table
+OPTIONS = 20_000  # characters of the options that are shown
 TILES = ("balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+TONES = {"bad": "Take care", "warn": "Mind", "good": "Looked at, and well"}
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # in the table beside the curve
+
+Facts = Mapping[str, Any]
+
+
+class Section(NamedTuple):
+    """One part of the page: its id and template, what links to it are called, and whether it has anything to say."""
+
+    id: str
+    link: str
+    present: Callable[[Facts], object]
+
+
+SECTIONS = (
+    Section("numbers", "Numbers", lambda facts: facts["metrics"]),
+    Section("data", "Data", lambda facts: facts["data"]),
+    Section("audit", "Audit", lambda facts: facts["page"].audit),
+    Section("mislabelled", "Labels", lambda facts: any(found.doubtful and found.cases for found in facts["evidence"])),
+    Section("plan", "Plan", lambda facts: facts["page"].plan),
+    Section("learning", "Learning", lambda facts: facts["learned"]),
+    Section("confusion", "Confusion", lambda facts: facts["matrix"] or facts["pairs"]),
+    Section("classes", "Classes", lambda facts: facts["main"]),
+    Section("reliability", "Reliability", lambda facts: facts["charts"]["reliability"]),
+    Section("abstention", "Abstention", lambda facts: facts["charts"]["risk"]),
+    Section("curves", "Curves", lambda facts: facts["charts"]["roc"]),
+    Section("slices", "Slices", lambda facts: facts["main"] and facts["main"].slices),
+    Section("errors", "Errors", lambda facts: facts["galleries"].worst),
+    Section("unsure", "Least sure", lambda facts: facts["galleries"].least_sure),
+    Section("abstained", "Held back", lambda facts: facts["galleries"].abstained),
+    Section("unfamiliar", "Unfamiliar", lambda facts: facts["galleries"].unfamiliar),
+    Section("set-aside", "Set aside", lambda facts: facts["page"].data and facts["page"].data.set_aside),
+    Section("card", "Model card", lambda facts: facts["card"]),
+    Section("environment", "Reproduce", lambda facts: facts["environment"]),
+    Section("glossary", "Glossary", lambda facts: facts["metrics"]),
+)
 
 
 def write_report(path: Path, page: Page) -> None:
@@ -36,45 +74,75 @@ def write_report(path: Path, page: Page) -> None:
 
 def render(page: Page) -> str:
     """The page as HTML; the same page gives the same text."""
-    result = main_split(page.evaluation)
-    shown = galleries(page.predictions, result, page.thumbnail)
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            page=page,
-            main=result,
-            headline=headline(result) if result else None,
-            tiles=_tiles(result),
-            metrics=_metric_rows(page),
-            matrix=_matrix(result, shown),
-            pairs=_pairs(result, shown),
-            galleries=shown,
-            data=_data_rows(page.data),
-            charts=_charts(page, result),
-            limits={"matrix": LARGEST_MATRIX, "set_aside": SET_ASIDE},
-            **_resources(),
-        )
+    found = facts(page)
+    sections = [section for section in SECTIONS if section.present(found)]
+    template = environment().get_template("page.html")
+    text = template.render(
+        sections=sections,
+        ids={section.id for section in sections},
+        titles={section.id: section.link.lower() for section in sections},
+        **found,
+        **resources(),
     )
     # File names may hold bytes that are no text (lone surrogates); shown as \udcff rather than refused.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def facts(page: Page) -> Facts:
+    """Everything the sections show, by name."""
+    result, album = main_split(page.evaluation), Album(page.thumbnail)
+    proof = evidence(page.audit, album)
+    shown = galleries(page, result, album)
+    said = remarks(page, result)
+    return {
+        "page": page,
+        "main": result,
+        "headline": headline(result) if result else None,
+        "remarks": said,
+        "tones": TONES,
+        "tiles": _tiles(result),
+        "metrics": _metric_rows(page),
+        "matrix": _matrix(result, shown),
+        "pairs": _pairs(result, shown),
+        "galleries": shown,
+        "evidence": proof,
+        "data": _data_rows(page.data),
+        "charts": _charts(page, result),
+        "learned": any(row.loss is not None or row.val_loss is not None for row in page.history),
+        "chance": chance_gap(result.reliability)[0] if result and result.reliability else None,
+        "coverage": _coverage(result.risk_coverage if result else None),
+        "extended": bool(result and any(row.roc_auc is not None for row in result.classes)),
+        "intervals": bool(result and any(row.recall_interval for row in result.classes)),
+        "card": model_card(page, result, said),
+        "environment": any((page.command, page.versions, page.hardware, page.seeds, page.fingerprints, page.config)),
+        "refused": album.refused,
+        "limits": {
+            "matrix": LARGEST_MATRIX,
+            "set_aside": SET_ASIDE,
+            "rows": ROWS,
+            "options": OPTIONS,
+            "lines": charts.LINES,
+            "bytes": BYTES // 1_000_000,
+        },
+    }
+
+
+def environment() -> jinja2.Environment:
     """Templates of this package, autoescaped, a misspelt name being an error."""
-    environment = jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("tlkit.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"name": _name, "percent": _percent, "number": _number, "duration": _duration}
-    environment.globals |= {"entry": entry, "shown": _shown, "where": WHERE}
-    return environment
+    names = ("name", "plain", "percent", "number", "duration", "split_name")
+    found.filters |= {name: getattr(written, name) for name in names}
+    found.globals |= {"entry": entry, "shown": written.shown, "where": WHERE}
+    return found
 
 
-def _resources() -> dict[str, Any]:
+def resources() -> dict[str, Any]:
     """Style and script, and the hash under which the browser may run that script and no other."""
     folder = importlib.resources.files("tlkit.report")
     style = folder.joinpath("page.css").read_text(encoding="utf-8")
@@ -145,55 +213,27 @@ def _data_rows(data: Data | None) -> dict[str, Any] | None:
     return {"splits": splits, "rows": rows, "totals": totals, "images": sum(totals), "largest": largest}
 
 
+def _coverage(found: RiskCoverage | None) -> list[tuple[float, float, float]]:
+    """A few points of the curve: share answered, share wrong among them, least confidence."""
+    if found is None or not len(found.coverage):
+        return []
+    places = sorted({int(abs(found.coverage - wanted).argmin()) for wanted in COVERAGES})
+    return [(float(found.coverage[i]), float(found.risk[i]), float(found.confidence[i])) for i in places]
+
+
 def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
     """The drawings, None where there is nothing to draw."""
-    bins = result.reliability if result else None
+    bins, risk, lines = (result.reliability, result.risk_coverage, result.curves) if result else (None, None, ())
+    below, beside = "the numbers are in the table below.", "the numbers are in the table beside it."
     return {
-        "loss": curves(page.history, "loss", "Loss by epoch; the numbers are in the table below."),
-        "accuracy": curves(page.history, "accuracy", "Accuracy by epoch; the numbers are in the table below."),
-        "reliability": reliability_diagram(bins, "Share correct by confidence; the numbers are in the table beside it.")
-        if bins
+        "loss": charts.curves(page.history, "loss", f"Loss by epoch; {below}"),
+        "accuracy": charts.curves(page.history, "accuracy", f"Accuracy by epoch; {below}"),
+        "reliability": charts.reliability_diagram(bins, f"Share correct by confidence; {beside}", result.uncalibrated)
+        if bins and result
         else None,
+        "risk": charts.risk_coverage(risk, f"Share of wrong answers by share answered; {beside}", result.abstention)
+        if risk and result
+        else None,
+        "roc": charts.roc(lines, f"ROC curves; {below}") if lines else None,
+        "precision_recall": charts.precision_recall(lines, f"Precision by recall; {below}") if lines else None,
     }
-
-
-# -- how values are written ------------------------------------------------------------------------
-
-
-def _name(text: object) -> Markup:
-    """A class or file name: what is invisible or turns text around made visible, direction kept to itself, escaped."""
-    return Markup("<bdi>{}</bdi>").format(str(text).translate(_VISIBLE))
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    """0.9412 as 94.1 %; a dash where there is none."""
-    return f"{100 * share:.{digits}f}\u202f%" if share is not None and math.isfinite(share) else _number(share)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """A number with fixed decimals and a true minus; a dash where there is none, words where training diverged."""
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "not finite"
-
-
-def _duration(seconds: float | None) -> str:
-    """75 as 1 min 15 s; a dash where there is none."""
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _shown(metric: str, found: Metric | None, interval: bool = False) -> Markup:
-    """A metric in its own unit; with `interval` its two limits instead, "" where there are none."""
-    percent = entry(metric).percent
-    if interval:
-        if found is None or found.low is None or found.high is None:
-            return Markup("")
-        low, high = (f"{100 * v:.1f}" if percent else _number(v) for v in (found.low, found.high))
-        return escape(f"{low} to {high}")
-    value = found.value if found else None
-    return escape(_percent(value) if percent else _number(value))

@@ -1,132 +1,105 @@
-"""Charts as inline SVG: drawn by matplotlib, coloured and lettered by the page around them.
+"""The charts of the report. No class or file name enters one: names stand in the page beside it."""
 
-Lines and letters are drawn in placeholder colours that become CSS variables, so that one drawing serves
-light and dark, and text stays text in the reader's own font. No class or file name enters a chart.
-"""
-
-import io
-import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
-import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from tlkit.core.results import Reliability
+from tlkit.core.results import Abstention, ClassCurves, Curve, Reliability, RiskCoverage
 from tlkit.report.page import EpochRow
+from tlkit.report.svg import Axis, Plot, percent, picture, shares, steps
 
-INK, MUTED, RULE, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", FIRST: "--first", SECOND: "--second"}
-_STYLE = {
-    "svg.fonttype": "none",
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "font.size": 10.5,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-}
-
-
-def _style(label: str) -> AbstractContextManager[None]:
-    """Our style for a while. The salt makes ids the same in every run, and different in every drawing."""
-    return mpl.rc_context(_STYLE | {"svg.hashsalt": label})
+LINES = 5  # classes with a colour of their own in one chart; the others are thin and grey
+MANY_EPOCHS = 40  # beyond that, dots run into each other
 
 
 def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
     """`what` (loss or accuracy) on training and validation images over the epochs of all stages.
 
-    None where no epoch has a number.
+    None where fewer than two epochs have a number: a single one is no curve.
     """
     train = np.array([getattr(row, what) for row in history], dtype=float)
     val = np.array([getattr(row, f"val_{what}") for row in history], dtype=float)
-    if not np.isfinite(np.concatenate([train, val])).any():
+    finite = np.isfinite(train) | np.isfinite(val)
+    if finite.sum() < 2:
         return None
-    with _style(label):
-        figure = Figure(figsize=(6, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        epochs = np.arange(1, len(history) + 1)
-        mark = "o" if len(history) <= 40 else ""  # a stage of one epoch is a point, not a line
-        for values, colour, dashes in ((train, SECOND, (4, 2)), (val, FIRST, (None, None))):
-            axes.plot(epochs, values, color=colour, dashes=dashes, marker=mark, markersize=3)
-        _stages(axes, [row.stage for row in history])
-        axes.grid(axis="x", visible=False)
-        axes.set_xlim(0.5, len(history) + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel("epoch")
-        if what == "accuracy":
-            axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
-        return _svg(figure, label)
+    values = np.concatenate([train, val])
+    epochs = np.arange(1, len(history) + 1)
+    x = Axis(0.5, len(history) + 0.5, steps(1, len(history), 8, whole=True), "epoch")
+    plot = Plot(x, _around(values[np.isfinite(values)], what), height=260)
+    _stages(plot, [row.stage for row in history])
+    for line, kind in ((train, "second dashed"), (val, "first")):
+        plot.line(epochs, line, kind)
+        if len(history) <= MANY_EPOCHS:
+            plot.points(epochs, line, kind)
+    return picture(label, plot)
 
 
-def _stages(axes: Axes, stages: list[str]) -> None:
+def _around(values: np.ndarray, what: str) -> Axis:
+    """An axis that holds the values with a little air; shares stay within 0 and 1."""
+    low, high = float(values.min()), float(values.max())
+    air = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    low, high = low - air, high + air
+    if what == "accuracy":
+        low, high = max(0.0, low), min(1.0, high)
+        return Axis(low, high, steps(low, high, 4), written=percent)
+    return Axis(low, high, steps(low, high, 4))
+
+
+def _stages(plot: Plot, stages: list[str]) -> None:
     """A line and a name where each stage starts; none for a single stage."""
     starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
     for i in starts if len(starts) > 1 else ():
-        if i:
-            axes.axvline(i + 0.5, color=MUTED, linewidth=0.7, dashes=(1, 3))
-        axes.annotate(
-            stages[i],
-            (i + 0.5, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 3),
-            textcoords="offset points",
-            color=MUTED,
-            fontsize=9.5,
-            parse_math=False,
-        )
+        plot.upright(i + 0.5, stages[i])
 
 
-def reliability_diagram(bins: Reliability, label: str) -> Markup:
-    """Accuracy in each bin of confidence against the diagonal, and below it how many images each bin holds."""
-    with _style(label):
-        figure = Figure(figsize=(4.6, 4.3), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        left, width = bins.edges[:-1], np.diff(bins.edges)
-        filled = bins.count > 0
-        above.bar(left[filled], bins.accuracy[filled], width[filled] * 0.92, align="edge", color=FIRST, alpha=0.28)
-        above.plot([0, 1], [0, 1], color=MUTED, linewidth=1, dashes=(4, 3))
-        above.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=FIRST, markersize=4.5)
-        above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share correct")
-        below.bar(left, bins.count, width * 0.92, align="edge", color=MUTED, alpha=0.45)
-        below.set(xlabel="confidence", ylabel="images")
-        below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-        for axis in (above.yaxis, below.xaxis):
-            axis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
-        return _svg(figure, label)
+def reliability_diagram(bins: Reliability, label: str, before: Reliability | None = None) -> Markup:
+    """Accuracy in each bin of confidence against the diagonal, and below it how many images each bin holds.
+
+    `before`: the same before the temperature, as hollow dots.
+    """
+    above = Plot(Axis(0, 1, ()), shares("share correct"), height=252)
+    filled = bins.count > 0
+    above.bars(bins.edges[:-1][filled], bins.edges[1:][filled], bins.accuracy[filled])
+    above.line((0, 1), (0, 1), "muted dashed")
+    if before is not None:
+        above.points(before.confidence, before.accuracy, "second hollow", radius=4)
+    above.points(bins.confidence, bins.accuracy, radius=4)
+    most = int(bins.count.max())
+    below = Plot(shares("confidence"), Axis(0, most, (0, most), "images"), height=120, top=262)
+    below.bars(bins.edges[:-1], bins.edges[1:], bins.count, "muted")
+    return picture(label, above, below)
 
 
-def _svg(figure: Figure, label: str) -> Markup:
-    """The drawing as an `<svg>` element that takes its colours and letters from the page."""
-    file = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', r'<svg role="img" viewBox="\1">', text, count=1)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    # Ids that nothing refers to are the same in every drawing, and ids must be unique in a page.
-    used = set(re.findall(r"#([\w-]+)", text))
-    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)
-    text = re.sub(r"\n\s*", "\n", text)
-    return Markup(text.replace("<svg ", Markup('<svg aria-label="{}" ').format(label), 1))
+def risk_coverage(found: RiskCoverage, label: str, abstention: Abstention | None = None) -> Markup:
+    """Share of wrong answers when only the surest images are answered, with the chosen threshold."""
+    high = min(1.0, 1.15 * float(found.risk.max()) or 0.05)
+    plot = Plot(shares("share answered"), shares("wrong among them", high=high), height=290)
+    plot.line(found.coverage, found.risk)
+    if abstention is not None and abstention.coverage.value is not None:
+        plot.upright(abstention.coverage.value, f"threshold {abstention.threshold:.2f}", "second")
+        precision = abstention.precision.value
+        if precision is not None:
+            plot.points([abstention.coverage.value], [1 - precision], "second", radius=4.5)
+    return picture(label, plot)
+
+
+def roc(found: Sequence[ClassCurves], label: str) -> Markup:
+    """True against false positive rate of each class against the rest; the worst classes last, on top."""
+    plot = Plot(shares("false positive rate"), shares("true positive rate"), height=330)
+    plot.line((0, 1), (0, 1), "muted dashed")
+    _classes(plot, [one.roc for one in found])
+    return picture(label, plot)
+
+
+def precision_recall(found: Sequence[ClassCurves], label: str) -> Markup:
+    """Precision against recall of each class against the rest."""
+    plot = Plot(shares("recall"), shares("precision"), height=330)
+    _classes(plot, [one.precision_recall for one in found])
+    return picture(label, plot)
+
+
+def _classes(plot: Plot, lines: list[Curve]) -> None:
+    """The first `LINES` in their own colour and dashes, drawn last; the rest thin."""
+    for i, line in reversed(list(enumerate(lines))):
+        plot.line(line.x, line.y, f"class-{i + 1}" if i < LINES else "muted thin")

@@ -1,44 +1,79 @@
 """Which images to show, and their thumbnails within a budget."""
 
 import base64
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tlkit.core.predictions import Predictions
 from tlkit.core.results import SplitResult
 from tlkit.core.splits import SPLITS
-from tlkit.report.page import Thumbnail
+from tlkit.report.page import Neighbours, Overlays, Page, Thumbnail
 
-WORST, LEAST_SURE = 24, 12
+WORST, OTHERS = 12, 12  # images in the gallery of errors, and in each of the others
 CELLS, PER_CELL = 60, 8
-BYTES = 5_000_000  # of thumbnails, as base64, in one page
+NEIGHBOURS = 4  # training images shown beside an error
+CLASSES, PER_CLASS = 12, 4  # classes whose looks are shown, with so many images each
+BYTES = 6_000_000  # of pictures, as base64, in one page
 
 
 @dataclass
 class Album:
-    """Thumbnails as data URIs: each made once, none once the budget of the page is spent."""
+    """Pictures as data URIs: each made once, none once the budget of the page is spent.
+
+    Args:
+        thumbnail: path -> JPEG bytes.
+        spent: characters given out.
+        refused: pictures left out because the budget was spent.
+    """
 
     thumbnail: Thumbnail | None
     spent: int = 0
+    refused: int = 0
     known: dict[str, str | None] = field(default_factory=dict)
 
     def uri(self, path: str) -> str | None:
-        """`data:image/jpeg;base64,...`, or None."""
+        """`data:image/jpeg;base64,...` of the thumbnail of a path, or None."""
         if path not in self.known:
             self.known[path] = self._make(path)
-        found = self.known[path]
-        if found is None or self.spent + len(found) > BYTES:
-            return None
-        self.spent += len(found)  # once for every use: the page repeats the bytes
-        return found
+        return self._within(self.known[path])
+
+    def picture(self, content: bytes | None) -> str | None:
+        """A data URI of JPEG or PNG bytes, or None."""
+        return self._within(None if content is None else _uri(content))
 
     def _make(self, path: str) -> str | None:
-        if self.thumbnail is None or self.spent >= BYTES:
+        if self.thumbnail is None:
+            return None
+        if self.spent >= BYTES:
+            self.refused += 1
             return None
         jpeg = self.thumbnail(path)
-        return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+        return None if jpeg is None else _uri(jpeg)
+
+    def _within(self, uri: str | None) -> str | None:
+        """The URI where the budget has room for it; counted at every use, since the page repeats the bytes."""
+        if uri is None or self.spent + len(uri) > BYTES:
+            self.refused += uri is not None
+            return None
+        self.spent += len(uri)
+        return uri
+
+
+def _uri(content: bytes) -> str:
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A training image beside a card: its class, how alike it is (-1..1), its data URI or None."""
+
+    path: str
+    label: str
+    similarity: float
+    image: str | None
 
 
 @dataclass(frozen=True)
@@ -47,11 +82,14 @@ class Card:
 
     Args:
         path: as in the predictions.
-        truth: name of its class.
+        truth: name of its class, "" where it has none.
         predicted: name of the class it was given.
         probability: of the predicted class.
         of_truth: probability of the true class.
         image: data URI, or None.
+        unfamiliarity: above 1 is unlike anything in training; None where nobody measured.
+        overlay: data URI of where the classifier looked, or None.
+        alike: the training images most like it.
     """
 
     path: str
@@ -60,6 +98,9 @@ class Card:
     probability: float
     of_truth: float
     image: str | None
+    unfamiliarity: float | None = None
+    overlay: str | None = None
+    alike: tuple[Alike, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,26 +117,85 @@ class Cell:
 
 @dataclass(frozen=True)
 class Galleries:
-    """Errors by confidence in the wrong class, images by how close the two best classes are, and cells."""
+    """The chosen images, and how many there were to choose from.
 
-    worst: tuple[Card, ...]
-    least_sure: tuple[Card, ...]
-    cells: tuple[Cell, ...]
+    Args:
+        worst: errors, surest of the wrong class first; `errors` of them in all.
+        least_sure: the two best classes closest together first.
+        abstained: below the threshold, surest first; `held_back` of them in all.
+        unfamiliar: unlike anything in training, farthest first; `strange` of them in all.
+        cells: of the confusion matrix.
+        looks: class -> a few of its images, as data URIs.
+    """
+
+    worst: tuple[Card, ...] = ()
+    errors: int = 0
+    least_sure: tuple[Card, ...] = ()
+    abstained: tuple[Card, ...] = ()
+    held_back: int = 0
+    unfamiliar: tuple[Card, ...] = ()
+    strange: int = 0
+    cells: tuple[Cell, ...] = ()
+    looks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def galleries(predictions: Predictions | None, result: SplitResult | None, thumbnail: Thumbnail | None) -> Galleries:
+def galleries(page: Page, result: SplitResult | None, album: Album) -> Galleries:
     """Choose the images of the split of `result`; empty galleries where there is nothing to choose from."""
-    if predictions is None or result is None:
-        return Galleries((), (), ())
+    if page.predictions is None:
+        return Galleries()
+    looks = _looks(page.predictions, album)
+    if result is None:
+        return Galleries(looks=looks)
     code = SPLITS.index(result.split) if result.split in SPLITS else -1
-    rows = predictions.select(np.flatnonzero((predictions.splits == code) & (predictions.labels >= 0)))
+    rows = page.predictions.select(np.flatnonzero((page.predictions.splits == code) & (page.predictions.labels >= 0)))
     if not len(rows) or not np.isfinite(rows.logits).all():
-        return Galleries((), (), ())
-    dealer = _Dealer(rows, Album(thumbnail))
+        return Galleries(looks=looks)
+    dealer = _Dealer(rows, album)
+    worst = dealer.cards(dealer.errors[:WORST])
     return Galleries(
-        worst=dealer.cards(dealer.errors[:WORST]),
-        least_sure=dealer.cards(dealer.by_margin[:LEAST_SURE]) if rows.logits.shape[1] > 1 else (),
+        worst=_explained(worst, album, page.overlays, page.neighbours),
+        errors=len(dealer.errors),
+        least_sure=dealer.cards(dealer.by_margin[:OTHERS]) if rows.logits.shape[1] > 1 else (),
+        abstained=dealer.cards(dealer.abstained[:OTHERS]),
+        held_back=len(dealer.abstained),
+        unfamiliar=dealer.cards(dealer.unfamiliar[:OTHERS]),
+        strange=len(dealer.unfamiliar),
         cells=tuple(dealer.cells()),
+        looks=looks,
+    )
+
+
+def _looks(predictions: Predictions, album: Album) -> dict[str, list[str]]:
+    """A few images of each class: training images where there are any, the first by content."""
+    if len(predictions.classes) > CLASSES:
+        return {}
+    code = SPLITS.index("train")
+    inside = predictions.splits == code if (predictions.splits == code).any() else predictions.labels >= 0
+    order = sorted(np.flatnonzero(inside).tolist(), key=lambda i: (predictions.sha256[i], predictions.paths[i]))
+    looks = {}
+    for label, name in enumerate(predictions.classes):
+        chosen = [i for i in order if predictions.labels[i] == label][:PER_CLASS]
+        looks[name] = [uri for i in chosen if (uri := album.uri(predictions.paths[i]))]
+    return looks if any(looks.values()) else {}
+
+
+def _explained(
+    cards: tuple[Card, ...], album: Album, overlays: Overlays | None, neighbours: Neighbours | None
+) -> tuple[Card, ...]:
+    """The cards with where the classifier looked and what it has seen of the kind."""
+    paths = [card.path for card in cards]
+    looked = overlays(paths) if overlays and paths else {}
+    known = neighbours(paths) if neighbours and paths else {}
+    return tuple(
+        replace(
+            card,
+            overlay=album.picture(looked.get(card.path)),
+            alike=tuple(
+                Alike(near.path, near.label, near.similarity, album.uri(near.path))
+                for near in known.get(card.path, ())[:NEIGHBOURS]
+            ),
+        )
+        for card in cards
     )
 
 
@@ -114,17 +214,33 @@ class _Dealer:
         probabilities[everyone, self.predicted] = -1  # a copy of our own; what is left is the second best
         self.by_margin = np.argsort(self.best - probabilities.max(axis=1), kind="stable")
 
+    @property
+    def abstained(self) -> np.ndarray:
+        held = self.rows.abstained
+        below = np.flatnonzero(held) if held is not None else np.empty(0, np.int64)
+        return below[np.argsort(-self.best[below], kind="stable")]
+
+    @property
+    def unfamiliar(self) -> np.ndarray:
+        far = self.rows.unfamiliarity
+        if far is None:
+            return np.empty(0, np.int64)
+        beyond = np.flatnonzero(far > 1)
+        return beyond[np.argsort(-far[beyond], kind="stable")]
+
     def cards(self, indices: Iterable[int]) -> tuple[Card, ...]:
-        return tuple(
-            Card(
-                path=self.rows.paths[i],
-                truth=self.rows.classes[self.rows.labels[i]],
-                predicted=self.rows.classes[self.predicted[i]],
-                probability=float(self.best[i]),
-                of_truth=float(self.of_truth[i]),
-                image=self.album.uri(self.rows.paths[i]),
-            )
-            for i in indices
+        return tuple(map(self._card, indices))
+
+    def _card(self, i: int) -> Card:
+        far = self.rows.unfamiliarity
+        return Card(
+            path=self.rows.paths[i],
+            truth=self.rows.classes[self.rows.labels[i]],
+            predicted=self.rows.classes[self.predicted[i]],
+            probability=float(self.best[i]),
+            of_truth=float(self.of_truth[i]),
+            image=self.album.uri(self.rows.paths[i]),
+            unfamiliarity=None if far is None or np.isnan(far[i]) else float(far[i]),
         )
 
     def cells(self) -> Iterable[Cell]:

@@ -66,6 +66,11 @@ ENTRIES = {
         "Mean gap between how sure the classifier is and how often it is right, in 15 bins of equal width on the "
         "confidence of its answer (ECE). 0 is perfect.",
     ),
+    "aurc": Entry(
+        "Area under risk and coverage",
+        False,
+        "Mean share of wrong answers over all shares of images answered, the surest first (AURC). 0 is perfect.",
+    ),
 }
 
 
@@ -76,4 +81,7 @@ def entry(metric: str) -> Entry:
         return Entry(
             f"Top-{k} accuracy", True, f"Share of images whose true class is among the {k} most probable ones."
         )
+    if metric.endswith("_uncalibrated"):
+        calibrated = entry(metric.removesuffix("_uncalibrated"))
+        return Entry(f"{calibrated.name}, before temperature", calibrated.percent, "")
     return ENTRIES.get(metric, Entry(metric.replace("_", " ").capitalize(), False, ""))

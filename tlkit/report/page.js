@@ -1,4 +1,4 @@
-// Sorting only. Without this script every table is still complete, in class order.
+// Sorting, and everything opened for paper. Without this script every table is still complete, in class order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -22,3 +22,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const part of closed) part.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const part of closed) part.open = false;
+});

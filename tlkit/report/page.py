@@ -3,11 +3,58 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tlkit.core.findings import AuditResult
 from tlkit.core.manifest import Problem
 from tlkit.core.predictions import Predictions
 from tlkit.core.results import EvaluationResult
 
 Thumbnail = Callable[[str], bytes | None]
+Overlays = Callable[[Sequence[str]], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """A training image like another image.
+
+    Args:
+        path: as in the predictions.
+        label: name of its class, "" where it has none.
+        similarity: cosine of the features, -1..1.
+    """
+
+    path: str
+    label: str
+    similarity: float
+
+
+Neighbours = Callable[[Sequence[str]], Mapping[str, Sequence[Neighbour]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The classifier, for its card.
+
+    Args:
+        backbone: its name.
+        weights: where its first weights come from, in words.
+        licence: of those weights, "" where nobody knows.
+        head: in words.
+        parameters: how many numbers the whole classifier holds, None where nobody counted.
+        image_size: height and width in pixels of what it sees.
+        fit: how an image meets that size.
+        temperature: its logits are divided by it.
+        threshold: confidence from which on it answers, None where it always does.
+    """
+
+    backbone: str
+    weights: str
+    licence: str
+    head: str
+    image_size: tuple[int, int]
+    fit: str
+    parameters: int | None = None
+    temperature: float = 1.0
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +130,11 @@ class Page:
         history: the epochs of all stages, in order.
         evaluation: what was measured.
         predictions: of the evaluated images; the galleries are chosen from them.
+        audit: what the audit of the images found.
+        model: the classifier.
         thumbnail: path as in `predictions` -> JPEG bytes of at most 160 pixels a side, or None.
+        overlays: paths -> JPEG or PNG bytes of those that have a picture of where the classifier looked.
+        neighbours: paths -> the training images most like each, the most alike first.
         fingerprints: what -> hex digest.
         seeds: what -> seed.
         config: the resolved options as TOML text.
@@ -99,7 +150,11 @@ class Page:
     history: Sequence[EpochRow] = ()
     evaluation: EvaluationResult | None = None
     predictions: Predictions | None = None
+    audit: AuditResult | None = None
+    model: Model | None = None
     thumbnail: Thumbnail | None = None
+    overlays: Overlays | None = None
+    neighbours: Neighbours | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     seeds: Mapping[str, int] = field(default_factory=dict)
     config: str = ""

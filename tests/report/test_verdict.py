@@ -1,0 +1,161 @@
+"""What is said about the numbers: worrying things first, each only where it is so."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.report.pages import audit
+from tlkit.core.results import (
+    Abstention,
+    ClassResult,
+    EvaluationResult,
+    Leak,
+    Metric,
+    Reliability,
+    SliceResult,
+    SplitResult,
+)
+from tlkit.report.page import Page
+from tlkit.report.verdict import TONES, chance_gap, remarks
+
+CLASSES = (
+    ClassResult("ants", 500, 500, 0.9, 0.9, 0.9, recall_interval=(0.87, 0.92)),
+    ClassResult("bees", 500, 500, 0.9, 0.9, 0.9, recall_interval=(0.87, 0.92)),
+)
+
+
+def split(name="test", **fields):
+    known = {
+        "n": 1000,
+        "metrics": {"accuracy": Metric(0.9, 1000, 0.88, 0.92)},
+        "confusion": np.zeros((2, 2), int),
+        "classes": CLASSES,
+        "confused": (),
+    }
+    return SplitResult(name, **(known | fields))
+
+
+def said(result, audit=None, **others):
+    page = Page(title="", evaluation=EvaluationResult({result.split: result, **others}), audit=audit)
+    return remarks(page, result)
+
+
+def tones(found, section):
+    return [remark.tone for remark in found if remark.section == section]
+
+
+def test_enough_images_are_said_to_be_enough():
+    (remark,) = said(split())
+    assert (remark.tone, remark.text) == (
+        "good",
+        "1000 test images are enough to know the accuracy to about ±2.0 points.",
+    )
+
+
+def test_too_few_images_are_said_to_be_few_with_how_many_it_takes():
+    (remark,) = said(split(metrics={"accuracy": Metric(0.9, 60, 0.8, 0.95)}))
+    assert remark.tone == "warn"
+    assert "only to about ±7 points, so smaller gains" in remark.text
+    assert "Knowing it to ±2 takes about 870." in remark.text  # 0.9 * 0.1 * (1.96 / 0.02)^2 = 864.4
+
+
+def test_groups_are_named_where_the_interval_rests_on_them():
+    (remark,) = said(split(metrics={"accuracy": Metric(0.9, 600, 0.8, 0.95, groups=12)}))
+    assert "600 test images from 12 groups tell" in remark.text
+    assert "takes about" not in remark.text
+
+
+def test_flattering_images_are_bad_where_they_matter_and_minded_where_not():
+    unseen = split("test_unseen", n=900, metrics={"accuracy": Metric(0.8, 900, 0.77, 0.83)})
+    known = split(leak=Leak(60, 40, 1000))
+    (first, *_) = said(known, test_unseen=unseen)
+    assert first.tone == "bad"
+    assert first.text == (
+        "100 images of these 1000 are in the training set or are close to an image of it. "
+        "On the other 900, accuracy is 80.0 % (77.0 to 83.0)."
+    )
+    same = replace(unseen, metrics={"accuracy": Metric(0.899, 900)})
+    assert said(known, test_unseen=same)[0].tone == "warn"
+    assert said(known)[0] == ("bad", first.text.split(".")[0] + ": the numbers are flattered.", "numbers")
+    assert "None of the test images was trained on" in said(split(leak=Leak(0, 0, 1000)))[0].text
+
+
+def test_chance_gap_by_simulation():
+    rng = np.random.default_rng(0)
+    edges, count, confidence = np.linspace(0, 1, 4), np.array([40, 100, 400]), np.array([0.3, 0.6, 0.95])
+    bins = Reliability(edges, count, confidence, confidence)
+    gaps = [
+        replace(bins, accuracy=rng.binomial(count, confidence) / count).expected_calibration_error for _ in range(4000)
+    ]
+    mean, deviation = chance_gap(bins)
+    assert np.mean(gaps) == pytest.approx(mean, rel=0.04)
+    assert np.std(gaps) == pytest.approx(deviation, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "tone", "words"),
+    [(0.9, "good", "can be believed"), (0.75, "warn", "too sure of itself"), (0.99, "warn", "too modest")],
+)
+def test_confidence_is_judged_against_chance(accuracy, tone, words):
+    bins = Reliability(np.array([0, 1.0]), np.array([400]), np.array([0.9]), np.array([accuracy]))
+    remark = next(remark for remark in said(split(reliability=bins)) if remark.section == "reliability")
+    assert remark.tone == tone
+    assert words in remark.text
+
+
+def test_the_weakest_class_is_named_only_where_it_is_surely_weaker():
+    weak = ClassResult("wasps", 100, 80, 0.9, 0.6, 0.7, recall_interval=(0.5, 0.7))
+    assert "of 100 images of wasps, 60 were found" in said(split(classes=(*CLASSES, weak)))[0].text
+    unsure = replace(weak, recall_interval=(0.5, 0.95))
+    assert tones(said(split(classes=(*CLASSES, unsure))), "classes") == []
+
+
+def test_small_classes_are_named():
+    small = ClassResult("gnats", 3, 2, 0.5, 0.3, 0.4)
+    assert "gnats (3)" in said(split(classes=(*CLASSES, small)))[0].text
+
+
+def test_slices_that_are_worse_are_told():
+    dark = SliceResult("brightness", "dark", Metric(0.5, 40, 0.35, 0.65), Metric(0.92, 960), 0.001, True)
+    (first, *_) = said(split(slices=(dark, replace(dark, value="bright", worse=False))))
+    assert (
+        first.text == "It fails more often where brightness is dark: 50.0 % (35.0 to 65.0), against 92.0 % elsewhere."
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "tone"), [(Metric(0.97, 800, 0.95, 0.985), "good"), (Metric(0.9, 800, 0.87, 0.92), "warn")]
+)
+def test_a_threshold_is_held_to_its_aim(precision, tone):
+    found = said(split(abstention=Abstention(0.98, 0.8, Metric(0.8, 1000), precision)))
+    assert tones(found, "abstention") == [tone]
+    assert "the aim was 98 %" in next(remark for remark in found if remark.section == "abstention").text
+
+
+def test_a_threshold_that_nothing_reaches():
+    found = said(split(abstention=Abstention(0.98, 1.0, Metric(0.0, 1000), Metric(None, 0))))
+    assert "answers none" in found[0].text
+
+
+def test_serious_findings_come_before_everything():
+    found = said(split(), audit(("ants", "bees"), [f"{i}.jpg" for i in range(30)]))
+    assert found[0] == ("bad", "1 image of ants is in train and in test.", "audit")
+    assert tones(found, "audit") == ["bad", "warn"]
+    assert [TONES.index(remark.tone) for remark in found] == sorted(TONES.index(remark.tone) for remark in found)
+
+
+def test_many_serious_findings_are_counted():
+    several = audit(("ants", "bees"), [f"{i}.jpg" for i in range(30)])
+    several = replace(several, findings=several.findings[:1] * 5)
+    assert [remark.text for remark in said(split(), several)][3] == "The audit has 2 more serious findings."
+
+
+def test_a_clean_audit_is_worth_a_word():
+    clean = replace(audit(("ants", "bees"), ["a.jpg"] * 30), findings=())
+    assert tones(said(split(), clean), "audit") == ["good"]
+
+
+def test_nothing_measured_nothing_said():
+    assert remarks(Page(title=""), None) == ()
+    assert said(split(metrics={"accuracy": Metric(None, 0)}, classes=())) == ()

@@ -1,0 +1,107 @@
+"""The model card: what the classifier is, what it is for and where it ends (Mitchell et al. 2019)."""
+
+from typing import NamedTuple
+
+from tlkit.core.results import SplitResult
+from tlkit.report.page import Model, Page
+from tlkit.report.verdict import Remark
+
+NAMED = 12  # classes listed by name
+
+
+class Part(NamedTuple):
+    """One part of the card: a heading and plain sentences; names of classes stand in them as they are."""
+
+    heading: str
+    sentences: tuple[str, ...]
+
+
+def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]) -> tuple[Part, ...]:
+    """The parts that have something to say; none without a model."""
+    if page.model is None:
+        return ()
+    parts = (
+        Part("What it is", _what(page.model)),
+        Part("What it is for", _purpose(page, page.model)),
+        Part("What it learned from", _learned(page)),
+        Part("How well it does", _measured(result)),
+        Part("Where it ends", _limits(page, found)),
+        Part("Licences", _licences(page.model)),
+    )
+    return tuple(part for part in parts if part.sentences)
+
+
+def _what(model: Model) -> tuple[str, ...]:
+    size = f" of {model.parameters:,} numbers" if model.parameters else ""
+    height, width = model.image_size
+    return (
+        f"An image classifier{size}: the backbone {model.backbone}, first weights {model.weights}, with {model.head}.",
+        f"It takes RGB images, 0 to 255, brought to {height}×{width} pixels ({model.fit}), and gives a probability for "
+        "each class; its preprocessing is inside the file.",
+        f"Its probabilities are calibrated: logits are divided by a temperature of {model.temperature:.3f}."
+        if model.temperature != 1
+        else "Its probabilities are the softmax of its logits, not calibrated further.",
+    )
+
+
+def _purpose(page: Page, model: Model) -> tuple[str, ...]:
+    classes = page.data.classes if page.data else ()
+    if not classes:
+        return ()
+    names = ", ".join(classes[:NAMED]) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
+    unsure = (
+        f"Below a confidence of {model.threshold:.2f} it abstains."
+        if model.threshold is not None
+        else "It always answers, also for an image of something else: it has no threshold."
+    )
+    return (f"Telling {len(classes)} classes apart, in images like those it learned from: {names}.", unsure)
+
+
+def _learned(page: Page) -> tuple[str, ...]:
+    if page.data is None:
+        return ()
+    counts = {split: sum(numbers) for split, numbers in page.data.counts.items()}
+    told = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    sentences = [f"Images by split: {told}." if len(counts) > 1 else f"Images measured here: {sum(counts.values()):,}."]
+    train = page.data.counts.get("train")
+    if train and len(train) > 1:
+        sentences.append(f"A class has {min(train):,} to {max(train):,} training images.")
+    return (*sentences, page.data.rule) if page.data.rule else tuple(sentences)
+
+
+def _measured(result: SplitResult | None) -> tuple[str, ...]:
+    accuracy = result.metrics.get("accuracy") if result else None
+    if result is None or accuracy is None or accuracy.value is None:
+        return ()
+    interval = (
+        ""
+        if accuracy.low is None or accuracy.high is None
+        else f" (95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})"
+    )
+    sentences = [f"Accuracy {100 * accuracy.value:.1f} %{interval} on {result.n:,} images of {result.split}."]
+    rows = [row for row in result.classes if row.recall is not None]
+    if len(rows) > 1:
+        low, high = min(rows, key=lambda row: row.recall or 0), max(rows, key=lambda row: row.recall or 0)
+        sentences.append(
+            f"Share found by class: from {100 * (low.recall or 0):.0f} % ({low.name}) to {100 * (high.recall or 0):.0f} % ({high.name})."
+        )
+    return tuple(sentences)
+
+
+def _limits(page: Page, found: tuple[Remark, ...]) -> tuple[str, ...]:
+    told = tuple(remark.text for remark in found if remark.tone != "good")
+    return (
+        *told,
+        "Nothing here says how it does on images from another camera, place, time or way of collecting.",
+    )
+
+
+def _licences(model: Model) -> tuple[str, ...]:
+    if not model.licence:
+        return ("The licence of the first weights is not known to tlkit.",)
+    sentences = [f"First weights: {model.licence}."]
+    if "imagenet" in model.weights.lower():
+        sentences.append(
+            "They were learned from ImageNet, whose terms of access speak of non-commercial research and education."
+        )
+    return (*sentences, "The licence of the images it was trained on is not known to tlkit.")
