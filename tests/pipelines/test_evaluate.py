@@ -1,11 +1,14 @@
 import csv
 import json
 import shutil
+import zipfile
 
 import pytest
 
-from tlkit.core.config import EvaluateConfig
+from tlkit.core.config import EvaluateConfig, FinetuneConfig
 from tlkit.core.errors import TlkitError
+from tlkit.core.story import PlainStory
+from tlkit.pipelines import evaluate, finetune
 from tlkit.pipelines.evaluate import run
 
 
@@ -20,6 +23,34 @@ def test_a_run_evaluated_again_gives_the_metrics_it_had(own, finished):
     result = run(EvaluateConfig(run=str(own)))
     assert {split: found["accuracy"] for split, found in result["metrics"].items()} == before
     assert json.loads((own / "metrics.json").read_text()) == result["metrics"]
+
+
+def test_a_second_time_the_classifier_is_not_even_loaded(own, colours, tmp_path, monkeypatch, empty_cache):
+    images = shutil.copytree(colours, tmp_path / "images")
+    config = EvaluateConfig(run=str(own), images=str(images), overwrite=True)
+    first, load = run(config), evaluate.load
+    monkeypatch.setattr(evaluate, "load", lambda path: pytest.fail("the classifier was loaded"))
+    assert run(config)["metrics"] == first["metrics"]
+    with zipfile.ZipFile(own / "model.keras", "a") as archive:  # another file may be another network
+        archive.comment = b"changed"
+    loaded = []
+    monkeypatch.setattr(evaluate, "load", lambda path: loaded.append(path) or load(path))
+    run(config)
+    assert loaded == [own / "model.keras"]
+
+
+def test_own_images_are_measured_as_they_are_now(options, colours, tmp_path, capsys):
+    images = shutil.copytree(colours, tmp_path / "images")
+    finetune.run(FinetuneConfig(**options | {"images": str(images), "stages": ("head",)}, out=str(tmp_path / "run")))
+    shutil.copy(images / "red" / "00.png", images / "blue" / "00.png")
+    (images / "blue" / "01.png").unlink()
+    result = run(EvaluateConfig(run=str(tmp_path / "run")), PlainStory())
+    assert "1 images have changed" in capsys.readouterr().err
+    assert result["images"] == 35 and [problem["path"] for problem in result["set_aside"]] == ["blue/01.png"]
+    with (tmp_path / "run" / "predictions.csv").open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    assert rows["blue/00.png"]["sha256"] == rows["red/00.png"]["sha256"]
+    assert rows["blue/00.png"]["predicted"] == rows["red/00.png"]["predicted"]
 
 
 def test_training_images_under_other_names_are_recognised_and_measured_apart(own, colours, tmp_path):

@@ -11,20 +11,24 @@ from typing import Any
 import numpy as np
 
 from tlkit import runtime
-from tlkit.classifier import Classifier, load
+from tlkit.classifier import Facts, load, read_facts
 from tlkit.core.config import EvaluateConfig
 from tlkit.core.errors import TlkitError
-from tlkit.core.manifest import Manifest, Problem
+from tlkit.core.fingerprint import sha256_file
+from tlkit.core.manifest import Manifest
 from tlkit.core.predictions import Predictions
 from tlkit.core.results import EvaluationResult
 from tlkit.core.run_dir import RunDir, refuse_occupied
 from tlkit.core.splits import UNASSIGNED, Splits
 from tlkit.core.story import Silence, Story
+from tlkit.data.augment import CENTRE
+from tlkit.data.contents import read_contents
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.inference import build_engine, infer
+from tlkit.extraction.extract import Network, extract
 from tlkit.pipelines import outcome, run_record
+from tlkit.pipelines.features import told
 from tlkit.report.build import Page
 
 
@@ -43,29 +47,25 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, run_dir = story or Silence(), RunDir(Path(config.run))
     record = run_dir.read_record()
-    classifier = load(run_dir.model)
+    facts = read_facts(run_dir.model)
     out = _out(config, run_dir)
-    manifest, splits = _images(config, run_dir, classifier, story)
+    manifest, splits = _images(config, run_dir, facts, story)
 
-    contract = classifier.facts.contract
-    files = [manifest.file(i) for i in range(len(manifest))]
-    engine = build_engine(classifier.model)
-    good, logits, bad = infer(
-        engine, files, contract, batch_size=config.batch_size, description="predicting", story=story
-    )
-    problems = [Problem(manifest.paths[i], reason) for i, reason in bad]
+    network = Network(lambda: load(run_dir.model).model, ("logits",), sha256_file(run_dir.model), facts.backbone)
+    extraction = extract(network, manifest, facts.contract, batch_size=config.batch_size, story=story)
+    story.say(told(extraction, "predictions"))
+    logits = extraction.features["logits", CENTRE]
+    good = np.flatnonzero(~logits.lacking)
     splits = splits.select(good)
-    manifest = set_aside(manifest, problems, config.on_bad)
+    manifest = set_aside(manifest, extraction.problems, config.on_bad)
 
-    predictions = outcome.build_predictions(
-        manifest, splits, logits, classifier.facts.temperature, classifier.facts.classes
-    )
-    seen = np.isin(np.array(predictions.sha256), np.array(classifier.facts.trained_on or ("",)))
+    predictions = outcome.build_predictions(manifest, splits, logits[good], facts.temperature, facts.classes)
+    seen = np.isin(np.array(predictions.sha256), np.array(facts.trained_on or ("",)))
     evaluation = _measured(predictions, seen, own=config.images is None)
     for note in evaluation.notes:
         story.say(note)
     page = Page(
-        title=f"{Path(config.images or record['images']).name}: {classifier.facts.backbone}",
+        title=f"{Path(config.images or record['images']).name}: {facts.backbone}",
         command=runtime.command_line(),
         created=run_record.now(),
         versions=runtime.versions(),
@@ -98,15 +98,15 @@ def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
     return out
 
 
-def _images(config: EvaluateConfig, run_dir: RunDir, classifier: Classifier, story: Story) -> tuple[Manifest, Splits]:
+def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story) -> tuple[Manifest, Splits]:
     """The images to predict, labelled in the order of the classifier's classes."""
     if config.images is None:
         known = run_record.read_images(run_dir)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
-        return known
+        return _as_they_are(*known, config.on_bad, story)
     manifest = scan(config.images, story=story)
-    classes = classifier.facts.classes
+    classes = facts.classes
     strangers = sorted(set(manifest.classes) - set(classes))
     if strangers:
         raise TlkitError(
@@ -116,6 +116,16 @@ def _images(config: EvaluateConfig, run_dir: RunDir, classifier: Classifier, sto
     codes = np.array([classes.index(name) for name in manifest.classes], np.int32)
     relabelled = replace(manifest, classes=classes, labels=codes[manifest.labels])
     return relabelled, Splits(np.full(len(manifest), UNASSIGNED, np.int8), "all images are evaluated together")
+
+
+def _as_they_are(manifest: Manifest, splits: Splits, on_bad: str, story: Story) -> tuple[Manifest, Splits]:
+    """The run's own images with the content that their files have now."""
+    contents = read_contents(manifest.root, manifest.paths, story, all_meant=True)
+    kept = set_aside(manifest, contents.problems, on_bad)
+    changed = (kept.sha256 != contents.sha256).any(axis=1).sum()
+    if changed:
+        story.say(f"{changed} images have changed since the run; they are measured as they are now")
+    return replace(kept, sha256=contents.sha256, sizes=contents.sizes), splits.select(contents.images)
 
 
 def _measured(predictions: Predictions, seen: np.ndarray, *, own: bool) -> EvaluationResult:

@@ -45,7 +45,14 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_occupied(out, overwrite=config.overwrite)
     runtime.seed_everything(config.seed)
 
-    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, labelled=None, story=story)
+    manifest = scan(
+        config.images,
+        classes=config.classes,
+        group_by=config.group_by,
+        labelled=None,
+        fixes=config.fixes,
+        story=story,
+    )
     backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
@@ -108,10 +115,10 @@ def feature_network(backbone: Backbone, layer: str | None, pooling: str) -> Netw
     )
 
 
-def told(extraction: Extraction) -> str:
+def told(extraction: Extraction, what: str = "features") -> str:
     """One sentence on what extraction took."""
     if not extraction.passes:
-        return f"features of {extraction.stored} images were in the store; nothing was computed"
+        return f"{what} of {extraction.stored} images were in the store; nothing was computed"
     rate = extraction.passes / max(extraction.seconds, 1e-9)
     known = f", {extraction.stored} were in the store" if extraction.stored else ""
     return f"extracted {extraction.passes} images in {extraction.seconds:.1f} s ({rate:.0f}/s{known}); engine {extraction.engine}"
