@@ -1,54 +1,120 @@
-"""A training step of the last blocks on stored activations, with and without XLA.
+"""A training step of the last blocks: tlkit's loop, Keras's `fit`, XLA, and the arithmetic alone.
 
     python benchmarks/training_step.py
 
-Random weights and random activations: only the time matters. Each row is the median of five
-epochs of 8 batches of 32, the two ways taking turns.
+Random weights and random activations: only the time matters. `arithmetic` runs the same compiled steps on batches that
+already lie in memory as the backend wants them; `tlkit` reads shuffled batches from a memory-mapped file on disk, as
+stages do. Every repeat is three epochs, so that what `fit` does once is shared out; the rows take turns.
 """
 
 import argparse
-import statistics
-import time
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
+from measure import in_turn, machine, table
 
-CASES = {"MobileNetV2": ("block_12_add", {"alpha": 0.35}), "ResNet50": ("conv5_block1_out", {})}
+from tlkit.core.option_groups import TrainingOptions
+from tlkit.training.compile import build_loss, unfreeze_and_compile
+from tlkit.training.examples import Chunk, Examples, stored_reader
+from tlkit.training.steps import build_epoch
 
-
-def build(name: str, jit: bool) -> tuple[keras.Model, np.ndarray, np.ndarray]:
-    cut, options = CASES[name]
-    base = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(224, 224, 3), **options)
-    suffix = keras.Model(base.get_layer(cut).output, base.output)
-    for layer in suffix.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    logits = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(suffix.output))
-    model = keras.Model(suffix.input, logits)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer=keras.optimizers.AdamW(1e-4), loss=loss, jit_compile=jit)
-    random = np.random.default_rng(0)
-    return model, random.random((256, *suffix.input.shape[1:]), dtype=np.float32), random.integers(0, 2, 256)
+BATCH, EPOCHS = 32, 3
 
 
-def epoch(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) -> float:
-    started = time.perf_counter()
-    model.fit(inputs, labels, batch_size=32, verbose=0)
-    return time.perf_counter() - started
+def head() -> keras.Model:
+    """Two dense layers on pooled features."""
+    inputs = keras.Input((1280,))
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(256, activation="relu")(inputs)))
+
+
+def suffix(name: str, cut: str, **options: float) -> Callable[[], keras.Model]:
+    """What follows `cut`, BatchNorm frozen, and a linear head."""
+
+    def build() -> keras.Model:
+        shape = (224, 224, 3)
+        base = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=shape, **options)
+        pooled = keras.layers.GlobalAveragePooling2D()(base.output)
+        model = keras.Model(base.get_layer(cut).output, keras.layers.Dense(2)(pooled))
+        for layer in model.layers:
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        return model
+
+    return build
+
+
+CASES = {
+    "mlp head on pooled features": (head, 4096),
+    "MobileNetV2 (0.35) after block_12_add": (suffix("MobileNetV2", "block_12_add", alpha=0.35), 512),
+    "ResNet50 after conv4_block6_out": (suffix("ResNet50", "conv4_block6_out"), 96),
+}
+
+
+class Ready:
+    """The batches of an epoch, read once."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.updates, self.parts, self.labels = examples.updates, examples.parts, examples.labels
+        place = keras.ops.convert_to_tensor
+        self.made = [Chunk(*map(place, chunk)) for chunk in examples.chunks(0)]
+
+    def chunks(self, epoch: int, place: Callable) -> list[Chunk]:
+        """What `Examples.chunks` would have made."""
+        return self.made
+
+
+def compiled(build: Callable[[], keras.Model]) -> keras.Model:
+    model = build()
+    unfreeze_and_compile(model, TrainingOptions(), blocks=(), learn=0, learning_rate=1e-3, updates=1000)
+    return model
+
+
+def rows(build: Callable[[], keras.Model], count: int, folder: Path, xla: bool) -> dict[str, Callable[[], object]]:
+    random, shape = np.random.default_rng(0), build().input_shape[1:]
+    np.save(folder / "rows.npy", random.random((count, *shape), dtype=np.float32))
+    stored, labels = np.load(folder / "rows.npy", mmap_mode="r"), random.integers(0, 2, count)
+    inputs, one_hot = np.array(stored), np.eye(2, dtype=np.float32)[labels]
+    examples = Examples(
+        read=stored_reader([stored], 0),
+        labels=labels,
+        weights=np.ones(count, np.float32),
+        classes=2,
+        batch_size=BATCH,
+        seed=0,
+    )
+    ours, alone = build_epoch(compiled(build)), build_epoch(compiled(build))
+    ready = Ready(examples)
+
+    def fitting(jit: bool) -> Callable[[], object]:
+        model = compiled(build)
+        model.compile(
+            optimizer=model.optimizer, loss=build_loss(TrainingOptions()), metrics=["accuracy"], jit_compile=jit
+        )
+        return lambda: model.fit(inputs, one_hot, batch_size=BATCH, epochs=EPOCHS, verbose=0)
+
+    found = {
+        "tlkit": lambda: [ours(examples, epoch) for epoch in range(EPOCHS)],
+        "arithmetic": lambda: [alone(ready, epoch) for epoch in range(EPOCHS)],
+        "fit": fitting(jit=False),
+    }
+    return found | ({"fit, XLA": fitting(jit=True)} if xla else {})
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    print("| suffix | plain, s an epoch | XLA, s an epoch | XLA / plain |\n|---|---|---|---|")
-    for name, (cut, _) in CASES.items():
-        ways = {jit: build(name, jit) for jit in (False, True)}
-        for way in ways.values():
-            epoch(*way)  # traces and compiles
-        times: dict[bool, list[float]] = {False: [], True: []}
-        for _ in range(5):
-            for jit, way in ways.items():
-                times[jit].append(epoch(*way))
-        plain, xla = (statistics.median(times[jit]) for jit in (False, True))
-        print(f"| {name} after {cut} | {plain:.2f} | {xla:.2f} | {xla / plain:.1f} |", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--xla", action="store_true", help="also with XLA")
+    options = parser.parse_args()
+    for name, (build, count) in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            ways = rows(build, count, Path(folder), options.xla)
+            in_turn(ways, 1)  # traces and compiles
+            seconds = in_turn(ways, options.repeats)
+        print(f"\n{name}, {count // BATCH} steps of {BATCH} an epoch\n", flush=True)
+        print(table(seconds, EPOCHS * count // BATCH, "steps", "tlkit"), flush=True)
+    print("\n" + machine())
 
 
 if __name__ == "__main__":

@@ -121,10 +121,20 @@ def test_heads_that_are_not_convex_train_by_gradient(options, tmp_path, head):
 
 
 def test_a_cut_too_large_to_store_trains_from_pixels(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("tlkit.training.plan.CUT_BYTES", 10)
+    monkeypatch.setenv("TLKIT_CACHE_BYTES", "20000")
     story = Listener()
-    run(FinetuneConfig(**options, out=str(tmp_path / "run"), blocks=1), story)
+    result = run(FinetuneConfig(**options, out=str(tmp_path / "run"), blocks=1), story)
     assert any("from pixels: the output of" in line for line in story.lines)
+    assert result["metrics"]["val"]["accuracy"]["n"] == 9
+
+
+@pytest.mark.parametrize("disk", ["1GB", "100"])
+def test_fresh_views_every_epoch_with_and_without_room_on_disk(options, tmp_path, monkeypatch, disk):
+    monkeypatch.setenv("TLKIT_CACHE_BYTES", disk)
+    asked = options | {"views": 0, "head": "conv", "hidden": (8,), "blocks": 1, "accumulate": 2}
+    result = run(FinetuneConfig(**asked, out=str(tmp_path / "run")))
+    assert [row["stage"] for row in rows(tmp_path / "run" / "history.csv")] == ["head"] * 3 + ["top"] * 3
+    assert result["metrics"]["test"]["accuracy"]["n"] == 9
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(options, tmp_path):

@@ -31,7 +31,7 @@ def test_a_focal_loss_cares_less_for_what_is_easy():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_warms_up_to_its_peak_and_falls_to_zero(name):
-    optimizer = build_optimizer(TrainingOptions(optimizer=name), learning_rate=0.01, steps=100)
+    optimizer = build_optimizer(TrainingOptions(optimizer=name), learning_rate=0.01, updates=100)
     schedule = optimizer._learning_rate
     rates = [float(schedule(step)) for step in (0, 10, 55, 100)]
     assert (
@@ -39,6 +39,11 @@ def test_every_optimizer_warms_up_to_its_peak_and_falls_to_zero(name):
         and rates[1] == pytest.approx(0.01)
         and rates[1] > rates[2] > rates[3] == pytest.approx(0, abs=1e-6)
     )
+
+
+def test_a_schedule_goes_by_updates_and_not_by_their_parts():
+    one, three = (build_optimizer(TrainingOptions(), 0.01, 20, parts)._learning_rate for parts in (1, 3))
+    assert [float(three(step)) for step in range(6)] == [float(one(step)) for step in (0, 0, 0, 1, 1, 1)]
 
 
 def step(model):
@@ -54,7 +59,7 @@ def test_what_should_move_moves_and_nothing_else(tiny_backbone, learn, batchnorm
     pooled = keras.layers.GlobalAveragePooling2D(name="head_pool_avg")(backbone.model.output)
     model = keras.Model(backbone.model.input, keras.layers.Dense(2, name="logits")(pooled))
     options = TrainingOptions(batchnorm=batchnorm, optimizer="sgd", weight_decay=0.0)
-    unfreeze_and_compile(model, options, blocks=backbone.blocks, learn=learn, learning_rate=0.5, steps=2)
+    unfreeze_and_compile(model, options, blocks=backbone.blocks, learn=learn, learning_rate=0.5, updates=2)
     before = {weight.path: weight.numpy().copy() for weight in model.weights}
     step(model)
     step(model)  # the first step of the warm-up has rate zero

@@ -6,40 +6,72 @@ from tlkit.core.input_contract import InputContract
 from tlkit.data.augment import Augmentation
 from tlkit.data.images import decode
 from tlkit.data.scan import scan
+from tlkit.inference import Engine
 from tlkit.training import examples as module
 from tlkit.training.examples import Examples, PixelReader, balanced_weights, stored_reader
 
+ROWS = np.arange(10, dtype=np.float32)[:, None]
 
-def make(epoch=0, count=10):
-    rows = np.arange(count, dtype=np.float32)[:, None]
+
+def make(**options):
+    given = {"batch_size": 4, "parts": 1} | options
     return Examples(
-        lambda positions, epoch: rows[positions] + 100 * epoch,
-        np.arange(count) % 3,
-        np.ones(count, np.float32),
+        read=lambda positions, epoch: ROWS[positions] + 100 * epoch,
+        labels=np.arange(10) % 3,
+        weights=np.ones(10, np.float32),
         classes=3,
-        batch_size=4,
         seed=5,
-        epoch=epoch,
+        **given,
     )
 
 
-def epoch_of(examples):
-    return np.concatenate([examples[i][0] for i in range(len(examples))]).ravel()
+def epoch_of(examples, epoch=0):
+    """Inputs, labels and weights of the rows of an epoch."""
+    chunks = list(examples.chunks(epoch))
+    return [np.concatenate([np.concatenate(part) for part in parts]) for parts in zip(*chunks, strict=True)]
 
 
-def test_every_image_comes_once_an_epoch_with_its_label():
-    examples = make()
-    inputs, labels = epoch_of(examples), np.concatenate([examples[i][1] for i in range(len(examples))])
-    assert sorted(inputs) == list(range(10))
-    assert (labels.argmax(axis=1) == inputs % 3).all()
+@pytest.mark.parametrize(("batch_size", "parts", "size"), [(4, 1, 4), (4, 2, 2), (5, 1, 5), (32, 1, 10), (32, 4, 3)])
+def test_every_image_comes_once_an_epoch_with_its_label(batch_size, parts, size):
+    examples = make(batch_size=batch_size, parts=parts)
+    inputs, labels, weights = epoch_of(examples)
+    real = weights > 0
+    assert examples.part_size == size
+    assert sorted(inputs[real].ravel()) == list(range(10))
+    assert (labels[real].argmax(axis=1) == inputs[real].ravel() % 3).all()
+    assert not labels[~real].any()
+    assert real.sum() / len(real) > 0.8
 
 
-def test_a_resumed_epoch_is_the_one_that_would_have_come():
-    first = make()
-    first.on_epoch_end()
-    first.on_epoch_end()
-    assert (epoch_of(first) == epoch_of(make(epoch=2))).all()
-    assert (epoch_of(make()) != epoch_of(make(epoch=2)) - 200).any()
+def test_a_filled_update_is_a_mean_over_its_real_rows():
+    _, _, weights = epoch_of(make())  # 10 images in 3 updates of 4, 3 and 3
+    np.testing.assert_allclose(weights.reshape(3, 4).sum(axis=1), 4)
+    assert sorted((weights.reshape(3, 4) > 0).sum(axis=1)) == [3, 3, 4]
+
+
+def test_every_batch_of_every_chunk_has_one_shape(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_STEPS", 2)
+    chunks = list(make().chunks(0))
+    assert [chunk.inputs.shape for chunk in chunks] == [(2, 4, 1), (1, 4, 1)]
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1)
+    assert [chunk.inputs.shape[0] for chunk in make().chunks(0)] == [1, 1, 1]
+
+
+def test_the_order_depends_on_the_epoch_alone():
+    first, again, third = (epoch_of(make(), epoch)[0] for epoch in (0, 0, 2))
+    assert (first == again).all() and (first != third - 200).any()
+
+
+def test_what_is_computed_afresh_goes_through_the_network_in_batches():
+    sizes = []
+
+    def run(images):
+        sizes.append(len(images))
+        return (images * 2,)
+
+    read = module.computed_reader(lambda positions, epoch: ROWS[positions] + epoch, Engine(run, "test", ""))
+    np.testing.assert_array_equal(read(np.arange(70) % 10, 1), 2 * (ROWS[np.arange(70) % 10] + 1))
+    assert sizes == [32, 32, 6]
 
 
 def test_stored_views_mix_by_epoch_and_each_image_shows_one_of_its_own():

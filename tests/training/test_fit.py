@@ -11,6 +11,7 @@ from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import Examples
 from tlkit.training.fit import Validation, fit
 from tlkit.training.history import COLUMNS, write_event_files, write_history
+from tlkit.training.steps import build_epoch
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(60) % 3
@@ -21,38 +22,50 @@ def read(positions, epoch):
     return INPUTS[positions]
 
 
-def model(seed=0):
+def model(seed=0, dropout=0.3):
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((6,))
-    hidden = keras.layers.Dropout(0.3, seed=7)(keras.layers.Dense(8, activation="relu")(inputs))
+    hidden = keras.layers.Dropout(dropout, seed=7)(keras.layers.Dense(8, activation="relu")(inputs))
     return keras.Model(inputs, keras.layers.Dense(3)(hidden))
 
 
-def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None):
+def compiler(network, epochs, rate):
+    def compile_for(parts):
+        unfreeze_and_compile(
+            network,
+            TrainingOptions(),
+            blocks=(),
+            learn=0,
+            learning_rate=rate,
+            updates=epochs * 8,
+            parts=parts,
+        )
+
+    return compile_for
+
+
+def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None, labels=LABELS, story=None):
     """Train as a stage does; `stop_after` dies in the middle of the epoch after that one."""
     network = start or model()
-    unfreeze_and_compile(network, TrainingOptions(), blocks=(), learn=0, learning_rate=rate, steps=epochs * 8)
-    checkpoint = Checkpoint(folder)
     reads = []
 
     def dying(positions, epoch):
         reads.append(epoch)
-        if stop_after is not None and epoch == stop_after and reads.count(epoch) > 2:
+        if stop_after is not None and epoch == stop_after and reads.count(epoch) > 1:
             raise RuntimeError("power cut")
         return read(positions, epoch)
 
     weights = np.ones(60, np.float32)
-    examples = Examples(dying, LABELS, weights, classes=3, batch_size=8, seed=1, epoch=checkpoint.read().epoch)
-    validation = Validation(read=read, labels=LABELS)
     return network, fit(
         network,
-        examples,
-        validation,
+        compiler(network, epochs, rate),
+        Examples(read=dying, labels=LABELS, weights=weights, classes=3, batch_size=8, seed=1),
+        Validation(read=read, labels=labels),
         stage="top",
         epochs=epochs,
         patience=patience,
-        checkpoint=checkpoint,
-        story=Silence(),
+        checkpoint=Checkpoint(folder),
+        story=story or Silence(),
     )
 
 
@@ -85,7 +98,7 @@ def test_interrupted_and_resumed_is_the_same_as_never_interrupted(tmp_path):
     whole, _ = train(tmp_path / "whole")
     with pytest.raises(Exception, match="power cut"):
         train(tmp_path / "parts", stop_after=2)
-    assert 1 <= Checkpoint(tmp_path / "parts").read().epoch <= 2  # batches are read ahead
+    assert Checkpoint(tmp_path / "parts").read().epoch == 2
     resumed, state = train(tmp_path / "parts", start=model(seed=99))
     assert state.epoch == 4
     for one, other in zip(whole.weights, resumed.weights, strict=True):
@@ -102,21 +115,76 @@ def test_a_leftover_of_a_killed_write_is_never_read(tmp_path):
 
 
 def test_without_validation_images_the_last_epoch_is_kept(tmp_path):
-    network = model()
-    unfreeze_and_compile(network, TrainingOptions(), blocks=(), learn=0, learning_rate=0.01, steps=16)
-    examples = Examples(read, LABELS, np.ones(60, np.float32), classes=3, batch_size=8, seed=1)
-    empty = Validation(read=read, labels=LABELS[:0])
-    state = fit(
-        network, examples, empty, stage="all", epochs=2, patience=1, checkpoint=Checkpoint(tmp_path), story=Silence()
-    )
+    _, state = train(tmp_path, epochs=2, patience=1, labels=LABELS[:0])
     assert state.best_epoch == 2 and "no validation images" in state.note
+
+
+class Told(Silence):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def failing(monkeypatch, error, most, at_epoch):
+    """Memory runs out in batches of more than `most` rows, from an epoch on, after some of its steps."""
+
+    def build(network):
+        epoch = build_epoch(network)
+
+        def run(examples, number):
+            found = epoch(examples, number)
+            if number >= at_epoch and examples.part_size > most:
+                raise error
+            return found
+
+        return run
+
+    monkeypatch.setattr("tlkit.training.fit.build_epoch", build)
+
+
+@pytest.mark.parametrize("at_epoch", [0, 2])
+def test_out_of_memory_is_answered_with_smaller_parts_and_the_same_updates(tmp_path, monkeypatch, at_epoch):
+    whole, expected = train(tmp_path / "whole", start=model(dropout=0.0))
+    failing(monkeypatch, RuntimeError("RESOURCE_EXHAUSTED: out of memory"), most=3, at_epoch=at_epoch)
+    story = Told()
+    divided, state = train(tmp_path / "parts", start=model(dropout=0.0), story=story)
+    assert [line for line in story.lines if "4 parts of 2" in line] and state.parts == 4
+    for one, other in zip(whole.weights, divided.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-5)
+    losses = [[row["loss"] for row in some.history[1:]] for some in (expected, state)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_a_run_that_ran_out_of_memory_resumes_with_its_smaller_parts(tmp_path, monkeypatch):
+    whole, _ = train(tmp_path / "whole", start=model(dropout=0.0))
+    failing(monkeypatch, MemoryError(), most=4, at_epoch=0)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(tmp_path / "parts", start=model(dropout=0.0), stop_after=2)
+    monkeypatch.undo()
+    resumed, state = train(tmp_path / "parts", start=model(seed=9, dropout=0.0))
+    assert (state.epoch, state.parts) == (4, 2)
+    for one, other in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_out_of_memory_with_a_single_image_and_other_errors_are_errors(tmp_path, monkeypatch):
+    failing(monkeypatch, MemoryError(), most=0, at_epoch=0)
+    with pytest.raises(MemoryError):
+        train(tmp_path / "memory")
+    failing(monkeypatch, ValueError("shapes"), most=0, at_epoch=0)
+    with pytest.raises(ValueError, match="shapes"):
+        train(tmp_path / "shapes")
 
 
 def test_a_loss_that_explodes_stops_the_stage_and_keeps_the_start(tmp_path):
     network = model()
     network.layers[1].kernel.assign(np.full((6, 8), 1e30, np.float32))
     _, state = train(tmp_path, rate=1e30, start=network)
-    assert state.done and state.best_epoch == 0
+    assert state.done and state.best_epoch == 0 and "no longer a number in epoch 1" in state.note
 
 
 def test_history_as_a_table_and_for_tensorboard(tmp_path):

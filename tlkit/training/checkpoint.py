@@ -2,7 +2,7 @@
 
     checkpoints/STAGE/state.json                which epoch is done, the best one, the history so far
                      /epoch-0003.weights.h5     weights and optimizer after it
-                     /best-0002.weights.h5      the best weights
+                     /epoch-0002.weights.h5     those of the best epoch, where that is another one
 
 Weights are written first and `state.json` names them, so it never speaks of a file that is not whole.
 """
@@ -22,7 +22,8 @@ class State:
 
     Args:
         epoch: epochs done.
-        latest: file name of the weights after it, "" before the first.
+        parts: that every update is taken in; the optimizer's state depends on it.
+        latest: file name of the weights after it, "" before the stage has begun.
         best: file name of the best weights, "" before any.
         best_epoch: the epoch they are from; 0 is the start of the stage.
         best_score: (validation accuracy, minus validation loss) of the best, None before any.
@@ -34,6 +35,7 @@ class State:
     """
 
     epoch: int = 0
+    parts: int = 1
     latest: str = ""
     best: str = ""
     best_epoch: int = 0

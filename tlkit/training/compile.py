@@ -28,7 +28,8 @@ def unfreeze_and_compile(
     blocks: tuple[Block, ...],
     learn: int | Literal["all"],
     learning_rate: float,
-    steps: int,
+    updates: int,
+    parts: int = 1,
 ) -> None:
     """Choose what learns and compile for it.
 
@@ -38,33 +39,64 @@ def unfreeze_and_compile(
         blocks: of the backbone; layers that belong to none (the head's) always learn.
         learn: how many last blocks learn, or "all".
         learning_rate: peak.
-        steps: training steps of the whole stage, for the schedule.
+        updates: of the whole stage, for the schedule.
+        parts: batches whose gradients are averaged into one update.
     """
     set_trainable(model, learn, options.batchnorm, blocks=blocks)
-    model.compile(
-        optimizer=build_optimizer(options, learning_rate, steps),
-        loss=build_loss(options),
-        metrics=["accuracy"],
-        jit_compile=jit(),
-    )
+    optimizer = build_optimizer(options, learning_rate, updates, parts)
+    model.compile(optimizer=optimizer, loss=build_loss(options), jit_compile=jit())
     model.optimizer.build(model.trainable_variables)
 
 
-def build_optimizer(options: TrainingOptions, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
+class PerUpdate(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule over updates, where Keras counts every batch whose gradients are accumulated.
+
+    Args:
+        schedule: update to rate.
+        parts: batches an update.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, parts: int) -> None:
+        super().__init__()
+        self.schedule, self.parts = schedule, parts
+
+    def __call__(self, step: int) -> float:
+        """The rate at a batch."""
+        return self.schedule(keras.ops.floor_divide(step, self.parts))
+
+
+def build_optimizer(
+    options: TrainingOptions, learning_rate: float, updates: int, parts: int = 1
+) -> keras.optimizers.Optimizer:
     """The optimizer with warm-up, cosine, clipping, and decay off biases and norms."""
-    warm_up = max(1, int(WARM_UP * steps))
+    warm_up = max(1, int(WARM_UP * updates))
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
+        0.0, max(1, updates - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
     )
     optimizer = OPTIMIZERS[options.optimizer](
         momentum=options.momentum,
-        learning_rate=schedule,
+        learning_rate=schedule if parts == 1 else PerUpdate(schedule, parts),
         weight_decay=options.weight_decay,
         global_clipnorm=CLIP_NORM,
+        gradient_accumulation_steps=None if parts == 1 else parts,
     )
     if options.optimizer != "adam":  # Adam's decay would be coupled; AdamW is the one that decays
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def carry_over(old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer) -> None:
+    """Give an optimizer the state of another one that takes its updates in another number of parts.
+
+    Between two updates nothing is accumulated, so only the count of batches differs.
+    """
+    known = {variable.name: variable for variable in old.variables}
+    for variable in new.variables:
+        if variable.name in known:
+            variable.assign(known[variable.name].value)
+    parts = new.gradient_accumulation_steps or 1
+    batches = new.variables[0]  # `iterations` counts updates, this variable batches
+    batches.assign(keras.ops.cast(old.iterations, batches.dtype) * parts)
 
 
 def build_loss(options: TrainingOptions) -> Callable:

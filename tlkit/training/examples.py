@@ -1,12 +1,12 @@
-"""What a stage reads: features of stored views, or pixels augmented afresh; in an order that a seed fixes.
+"""What a stage learns from: features of stored views, or views made afresh; in an order that a seed fixes.
 
 The order of epoch e depends on (seed, e) alone, so that a resumed stage sees what it would have seen.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-import keras
 import numpy as np
 
 from tlkit.core.errors import TlkitError
@@ -14,6 +14,8 @@ from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest
 from tlkit.data.augment import Augmentation, threads
 from tlkit.data.images import batches
+from tlkit.data.threads import in_order
+from tlkit.inference import Engine
 
 # (positions (b,), epoch) -> inputs (b, ...)
 Reader = Callable[[np.ndarray, int], np.ndarray]
@@ -31,6 +33,9 @@ class Rows(Protocol):
 
 
 MEMORY_BYTES = 2 * 2**30  # decoded pixels kept in memory between epochs, at most
+ENGINE_BATCH = 32
+CHUNK_BYTES = 16 * 2**20  # so many bytes of small batches are read, and run without Python in between, at once
+CHUNK_STEPS = 64
 
 
 def stored_reader(views: Sequence[Rows], seed: int) -> Reader:
@@ -54,6 +59,17 @@ def stored_reader(views: Sequence[Rows], seed: int) -> Reader:
     return read
 
 
+def computed_reader(pixels: Reader, engine: Engine) -> Reader:
+    """Read pixels through a frozen network, every time they are asked for."""
+
+    def read(positions: np.ndarray, epoch: int) -> np.ndarray:
+        starts = range(0, len(positions), ENGINE_BATCH)
+        parts = (positions[start : start + ENGINE_BATCH] for start in starts)
+        return np.concatenate([engine.run(pixels(part, epoch))[0] for part in parts])
+
+    return read
+
+
 class PixelReader:
     """Read decoded pixels (b, H, W, 3), another view of each image in every epoch.
 
@@ -68,7 +84,7 @@ class PixelReader:
     def __init__(self, manifest: Manifest, contract: InputContract, augmentation: Augmentation) -> None:
         self._manifest, self._contract, self._augmentation = manifest, contract, augmentation
         self._pool = threads()
-        held = len(manifest) * contract.height * contract.width * 3
+        held = pixel_bytes(len(manifest), contract.height, contract.width)
         self._kept = self._decode(np.arange(len(manifest))) if held <= MEMORY_BYTES else None
 
     def __call__(self, positions: np.ndarray, epoch: int) -> np.ndarray:
@@ -90,49 +106,91 @@ class PixelReader:
         return images
 
 
-class Examples(keras.utils.PyDataset):
-    """Shuffled training batches: (inputs, one-hot labels float32 (b, K), weights float32 (b,)).
+def pixel_bytes(images: int, height: int, width: int) -> int:
+    """Bytes of decoded images."""
+    return images * height * width * 3
+
+
+class Chunk(NamedTuple):
+    """Several batches of one shape, ready to be run one after the other.
+
+    Args:
+        inputs: (steps, b, ...).
+        labels: one-hot float32 (steps, b, K); all zero in a row that only fills its batch up.
+        weights: float32 (steps, b); zero in such a row.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Shuffled training batches, all of one shape, so that the training step is compiled once.
+
+    The images of an epoch are shared out evenly over its updates, `batch_size` at most. An update may be taken in
+    `parts`, whose gradients are added up. What does not divide evenly is filled up with rows of weight zero, and the
+    others of that update weigh more for it: the mean is over real images, however an update is divided.
 
     Args:
         read: positions and epoch to inputs.
         labels: int (N,).
         weights: float32 (N,) of the images.
         classes: K.
-        batch_size: images a batch; a last batch may be smaller.
+        batch_size: images an update, at most.
+        parts: batches an update.
         seed: of the order.
-        epoch: the first epoch that will be read.
     """
 
-    def __init__(
-        self,
-        read: Reader,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        classes: int,
-        batch_size: int,
-        seed: int,
-        epoch: int = 0,
-    ) -> None:
-        super().__init__()
-        self._read, self._labels, self._weights = read, labels, weights
-        self._classes, self._batch_size, self._seed, self._epoch = classes, batch_size, seed, epoch
-        self._order = self._shuffled()
+    read: Reader
+    labels: np.ndarray
+    weights: np.ndarray
+    classes: int
+    batch_size: int
+    seed: int
+    parts: int = 1
 
-    def __len__(self) -> int:
-        return -(-len(self._labels) // self._batch_size)
+    @property
+    def updates(self) -> int:
+        """Updates an epoch."""
+        return -(-len(self.labels) // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        one_hot = np.eye(self._classes, dtype=np.float32)[self._labels[rows]]
-        return self._read(rows, self._epoch), one_hot, self._weights[rows]
+    @property
+    def part_size(self) -> int:
+        """Rows of each batch that is run."""
+        return -(-len(self.labels) // (self.updates * self.parts))
 
-    def on_epoch_end(self) -> None:
-        """Move to the next epoch and its order."""
-        self._epoch += 1
-        self._order = self._shuffled()
+    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions int (steps, b) of an epoch and the weights (steps, b) of its rows."""
+        shuffled = np.random.default_rng((self.seed, epoch)).permutation(len(self.labels))
+        size = self.part_size * self.parts
+        positions = np.empty((self.updates, size), np.int64)
+        weights = np.zeros((self.updates, size), np.float32)
+        for number, rows in enumerate(np.array_split(shuffled, self.updates)):
+            positions[number] = np.resize(rows, size)
+            weights[number, : len(rows)] = self.weights[rows] * np.float32(size / len(rows))
+        shape = (self.updates * self.parts, self.part_size)
+        return positions.reshape(shape), weights.reshape(shape)
 
-    def _shuffled(self) -> np.ndarray:
-        return np.random.default_rng((self._seed, self._epoch)).permutation(len(self._labels))
+    def chunks(self, epoch: int, place: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Iterator[Chunk]:
+        """The batches of an epoch, read ahead in a thread, several at once where they are small.
+
+        Args:
+            epoch: which, from 0.
+            place: puts an array where the backend wants it; called in that thread.
+        """
+        positions, weights = self.order(epoch)
+        row_bytes = self.read(positions[0, :1], epoch).nbytes
+        steps = int(np.clip(CHUNK_BYTES // (row_bytes * self.part_size), 1, CHUNK_STEPS))
+
+        def make(start: int) -> Chunk:
+            here, weighing = positions[start : start + steps], weights[start : start + steps]
+            inputs = self.read(here.ravel(), epoch)
+            one_hot = np.eye(self.classes, dtype=np.float32)[self.labels[here]] * (weighing > 0)[..., None]
+            return Chunk(place(inputs.reshape(*here.shape, *inputs.shape[1:])), place(one_hot), place(weighing))
+
+        return in_order(make, range(0, len(positions), steps), threads=1, ahead=2)
 
 
 def balanced_weights(labels: np.ndarray, classes: int, balance: str) -> np.ndarray:

@@ -5,8 +5,8 @@ than it began.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +14,11 @@ import numpy as np
 from tlkit.core.predictions import softmax
 from tlkit.core.story import Story
 from tlkit.training.checkpoint import Checkpoint, State
+from tlkit.training.compile import carry_over
 from tlkit.training.examples import Examples, Reader
+from tlkit.training.history import Score, history_row
+from tlkit.training.memory import ran_out
+from tlkit.training.steps import Epoch, build_epoch
 
 EVALUATION_BATCH = 64
 
@@ -31,19 +35,19 @@ class Validation:
     read: Reader
     labels: np.ndarray
 
-    def measure(self, model: keras.Model) -> tuple[float, float] | None:
+    def measure(self, model: keras.Model, batch_size: int = EVALUATION_BATCH) -> Score | None:
         """(accuracy, log loss) of the model's logits, None without images."""
         if not len(self.labels):
             return None
-        logits = predict(model, self.read, len(self.labels))
+        logits = predict(model, self.read, len(self.labels), batch_size)
         chosen = softmax(logits)[np.arange(len(self.labels)), self.labels]
         accuracy = float((logits.argmax(axis=1) == self.labels).mean())
         return accuracy, float(-np.log(np.maximum(chosen, 1e-30)).mean())
 
 
-def predict(model: keras.Model, read: Reader, count: int) -> np.ndarray:
+def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
     """Logits float32 (count, K) of inputs 0..count-1, the images themselves."""
-    size = min(count, EVALUATION_BATCH)
+    size = min(count, batch_size)
     outputs = []
     for start in range(0, count, size):
         inputs = read(np.arange(start, min(start + size, count)), -1)
@@ -55,6 +59,7 @@ def predict(model: keras.Model, read: Reader, count: int) -> np.ndarray:
 
 def fit(
     model: keras.Model,
+    compile_for: Callable[[int], None],
     examples: Examples,
     validation: Validation,
     *,
@@ -64,11 +69,14 @@ def fit(
     checkpoint: Checkpoint,
     story: Story,
 ) -> State:
-    """Train a compiled model from where its checkpoint stands, and leave it with the best weights.
+    """Train a model from where its checkpoint stands, and leave it with the best weights.
+
+    When memory runs out, the epoch is begun again with its updates taken in twice as many parts.
 
     Args:
-        model: compiled; its weights are those the stage starts from.
-        examples: beginning with the epoch that the checkpoint has reached.
+        model: its weights are those the stage starts from.
+        compile_for: compiles it for updates in so many parts.
+        examples: with the parts to begin with.
         validation: what decides which epoch is best; without images the last one is.
         stage: name, for the history.
         epochs: at most.
@@ -77,120 +85,118 @@ def fit(
         story: told about every epoch.
     """
     state = checkpoint.read()
+    examples = replace(examples, parts=state.parts if state.latest else examples.parts)
+    compile_for(examples.parts)
     if state.latest:
         checkpoint.load_weights(model, state.latest)
         story.say(f"  {stage}: going on after epoch {state.epoch}")
-    else:
-        state = _start(model, validation, stage, checkpoint, story)
-    keeper = _Keeper(state, validation, stage, patience, checkpoint, story)
-    if state.epoch < epochs and state.waited < patience:
-        model.fit(
-            examples,
-            epochs=epochs,
-            initial_epoch=state.epoch,
-            callbacks=[keeper, keras.callbacks.TerminateOnNaN()],
-            verbose=0,
-            shuffle=False,  # Examples has an order of its own; Keras's would not survive a resume
-        )
-    state = keeper.state
+    run = _Run(model, validation, stage, checkpoint, story)
+    epoch = build_epoch(model)
+    exploded = False
+    while not exploded and (not state.latest or (state.epoch < epochs and state.waited < patience)):
+        try:
+            following = run.epoch(state, examples, epoch) if state.latest else run.start(examples)
+            exploded, state = following is None, following or state
+        except Exception as error:
+            if not ran_out(error) or examples.part_size == 1:
+                raise
+            examples = replace(examples, parts=2 * examples.parts)
+            story.say(
+                f"  {stage}: out of memory; an update of {examples.batch_size} images is now taken in "
+                f"{examples.parts} parts of {examples.part_size}, from the start of the epoch"
+            )
+            _begin_again(model, compile_for, examples.parts, checkpoint, state)
+            epoch = build_epoch(model)
     checkpoint.load_weights(model, state.best)
-    return checkpoint.finish(state, _outcome(state, epochs, patience))
+    return checkpoint.finish(state, _outcome(state, epochs, patience, exploded))
 
 
-def _start(model: keras.Model, validation: Validation, stage: str, checkpoint: Checkpoint, story: Story) -> State:
-    """Measure and keep the weights that the stage starts from."""
-    score = validation.measure(model)
-    row: dict[str, Any] = {
-        "stage": stage,
-        "epoch": 0,
-        "loss": None,
-        "accuracy": None,
-        **_columns(score),
-        "learning_rate": None,
-        "seconds": None,
-    }
-    state = State(best=checkpoint.save_weights(model, "best-0000"), best_score=score and rank(score), history=(row,))
-    checkpoint.write(state)
-    if score:
-        story.say(f"  {stage} start: validation accuracy {score[0]:.4f}, loss {score[1]:.4f}")
-    return state
+def _begin_again(
+    model: keras.Model, compile_for: Callable[[int], None], parts: int, checkpoint: Checkpoint, state: State
+) -> None:
+    """Compile for other parts, with weights and optimizer as they were after the last whole epoch."""
+    if not state.latest:  # not a step was taken yet
+        compile_for(parts)
+        return
+    compile_for(state.parts)
+    checkpoint.load_weights(model, state.latest)
+    before = model.optimizer
+    compile_for(parts)
+    carry_over(before, model.optimizer)
 
 
-def rank(score: tuple[float, float]) -> tuple[float, float]:
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same over the epochs of a stage."""
+
+    model: keras.Model
+    validation: Validation
+    stage: str
+    checkpoint: Checkpoint
+    story: Story
+
+    def start(self, examples: Examples) -> State:
+        """Measure and keep the weights that the stage starts from."""
+        score = self.validation.measure(self.model, _evaluation_batch(examples))
+        file = self.checkpoint.save_weights(self.model, "epoch-0000")
+        row = history_row(self.stage, 0, held_out=score)
+        state = State(parts=examples.parts, latest=file, best=file, best_score=score and rank(score), history=(row,))
+        self.checkpoint.write(state)
+        if score:
+            self.story.say(f"  {self.stage} start: validation accuracy {score[0]:.4f}, loss {score[1]:.4f}")
+        return state
+
+    def epoch(self, state: State, examples: Examples, run: Epoch) -> State | None:
+        """Train for one epoch, measure, record, checkpoint; None when the loss is no longer a number."""
+        began, done = time.monotonic(), state.epoch + 1
+        _reset_dropout(self.model, state.epoch)
+        loss, accuracy = run(examples, state.epoch)
+        if not np.isfinite(loss):
+            return None
+        score = self.validation.measure(self.model, _evaluation_batch(examples))
+        rate, seconds = float(self.model.optimizer.learning_rate), round(time.monotonic() - began, 3)
+        train = accuracy, loss
+        row = history_row(self.stage, done, train=train, held_out=score, learning_rate=rate, seconds=seconds)
+        better = score is None or state.best_score is None or rank(score) > state.best_score
+        file = self.checkpoint.save_weights(self.model, f"epoch-{done:04d}")
+        changed = {"best": file, "best_epoch": done, "best_score": score and rank(score), "waited": 0}
+        state = replace(
+            state,
+            epoch=done,
+            parts=examples.parts,
+            latest=file,
+            history=(*state.history, row),
+            seconds=state.seconds + time.monotonic() - began,
+            **(changed if better else {"waited": state.waited + 1}),
+        )
+        self.checkpoint.write(state)
+        held_out = f", validation accuracy {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
+        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){' best' if better else ''}")
+        return state
+
+
+def rank(score: Score) -> tuple[float, float]:
     """Higher is better: accuracy first, then the smaller loss."""
     return score[0], -score[1]
 
 
-def _columns(score: tuple[float, float] | None) -> dict[str, float | None]:
-    accuracy, loss = score or (None, None)
-    return {"val_loss": loss, "val_accuracy": accuracy}
+def _evaluation_batch(examples: Examples) -> int:
+    return max(1, EVALUATION_BATCH // examples.parts)
 
 
-class _Keeper(keras.callbacks.Callback):
-    """After every epoch: measure, record, checkpoint, and stop when it no longer pays."""
-
-    def __init__(
-        self, state: State, validation: Validation, stage: str, patience: int, checkpoint: Checkpoint, story: Story
-    ) -> None:
-        super().__init__()
-        self.state, self._validation, self._stage = state, validation, stage
-        self._patience, self._checkpoint, self._story = patience, checkpoint, story
-        self._began = time.monotonic()
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Start dropout from (its seed, epoch): Keras does not store how far its random numbers are."""
-        self._began = time.monotonic()
-        for number, layer in enumerate(self.model.layers):
-            generator = getattr(layer, "seed_generator", None)
-            if generator is not None:
-                generator.state.assign(np.array([number, epoch], generator.state.dtype))
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        done, logs = epoch + 1, logs or {}
-        if not np.isfinite(logs.get("loss", 0.0)):
-            return  # TerminateOnNaN stops the fit; the state before this epoch stays the last one
-        score = self._validation.measure(self.model)
-        seconds = time.monotonic() - self._began
-        rate = float(self.model.optimizer.learning_rate)
-        row = {
-            "stage": self._stage,
-            "epoch": done,
-            "loss": float(logs["loss"]),
-            "accuracy": float(logs["accuracy"]),
-            **_columns(score),
-            "learning_rate": rate,
-            "seconds": round(seconds, 3),
-        }
-        better = score is None or self.state.best_score is None or rank(score) > self.state.best_score
-        changed = (
-            {
-                "best": self._checkpoint.save_weights(self.model, f"best-{done:04d}"),
-                "best_epoch": done,
-                "best_score": score and rank(score),
-                "waited": 0,
-            }
-            if better
-            else {"waited": self.state.waited + 1}
-        )
-        self.state = replace(
-            self.state,
-            epoch=done,
-            latest=self._checkpoint.save_weights(self.model, f"epoch-{done:04d}"),
-            history=(*self.state.history, row),
-            seconds=self.state.seconds + seconds,
-            **changed,
-        )
-        self._checkpoint.write(self.state)
-        held_out = f", validation accuracy {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
-        self._story.say(
-            f"  {self._stage} {done}: loss {row['loss']:.4f}{held_out} ({seconds:.1f} s){' best' if better else ''}"
-        )
-        if self.state.waited >= self._patience:
-            self.model.stop_training = True
+def _reset_dropout(model: keras.Model, epoch: int) -> None:
+    """Start dropout from (its seed, epoch): Keras does not store how far its random numbers are."""
+    for number, layer in enumerate(model.layers):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign(np.array([number, epoch], generator.state.dtype))
 
 
-def _outcome(state: State, epochs: int, patience: int) -> str:
+def _outcome(state: State, epochs: int, patience: int, exploded: bool) -> str:
     """One sentence on how the stage ended."""
+    if exploded:
+        kept = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
+        return f"the loss was no longer a number in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
     if state.best_score is None:
         return f"{state.epoch} epochs; no validation images, so the last epoch is kept"
     stopped = (

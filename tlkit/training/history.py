@@ -10,6 +10,24 @@ from tlkit.core.atomic import replacing
 
 COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
+Score = tuple[float, float]  # (accuracy, loss)
+
+
+def history_row(
+    stage: str,
+    epoch: int,
+    *,
+    train: Score | None = None,
+    held_out: Score | None = None,
+    learning_rate: float | None = None,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """One row of the history: what is None was not measured."""
+    accuracy, loss = train or (None, None)
+    val_accuracy, val_loss = held_out or (None, None)
+    values = (stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds)
+    return dict(zip(COLUMNS, values, strict=True))
+
 
 def write_history(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """CSV with `COLUMNS`; a row of epoch 0 is the start of a stage; empty where nothing was measured."""

@@ -15,12 +15,21 @@ from tlkit.core.manifest import Manifest
 from tlkit.core.splits import Splits
 from tlkit.core.story import Story
 from tlkit.data.augment import Augmentation
-from tlkit.heads.build import Head
+from tlkit.heads.build import Head, pool
 from tlkit.inference import build_engine, infer
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import unfreeze_and_compile
-from tlkit.training.examples import Examples, PixelReader, Reader, Rows, balanced_weights, stored_reader
+from tlkit.training.examples import (
+    Examples,
+    PixelReader,
+    Reader,
+    Rows,
+    balanced_weights,
+    computed_reader,
+    stored_reader,
+)
 from tlkit.training.fit import Validation, fit, predict, rank
+from tlkit.training.history import history_row
 from tlkit.training.plan import Stage
 from tlkit.training.probe import fit_probe
 
@@ -33,10 +42,9 @@ class Material:
         config: the options.
         backbone, head, classifier: sharing their layers.
         manifest, splits: the images.
-        features: the stored input of the head, for every image.
-        cut: the stored output at the cut, for every image; the same as `features` where no stage reads one.
+        stored: the images themselves, every one, by what of them is stored (`features`, `cut`).
         augmentation: what a view is, stored or fresh.
-        views: of the training images, by what is stored (`features`, `cut`); view 0 first.
+        views: of the training images, by the same names; view 0 first.
         groups: int (N,); images with the same number share a fold.
     """
 
@@ -46,8 +54,7 @@ class Material:
     classifier: Classifier
     manifest: Manifest
     splits: Splits
-    features: Rows
-    cut: Rows
+    stored: Mapping[str, Rows]
     augmentation: Augmentation
     views: Mapping[str, Sequence[Rows]]
     groups: np.ndarray
@@ -76,31 +83,25 @@ def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: S
         return state
     if stage.method == "lbfgs":
         return _solve(stage, material, checkpoint, story)
-    steps = -(-len(material.rows("train")) // material.config.batch_size) * stage.epochs
+    examples = _examples(stage, material)
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
-    unfreeze_and_compile(
-        model,
-        material.config,
-        blocks=material.backbone.blocks,
-        learn=learn,
-        learning_rate=stage.learning_rate,
-        steps=steps,
-    )
-    labels = material.labels("train")
-    examples = Examples(
-        _training_reader(stage, material),
-        labels,
-        balanced_weights(labels, material.classes, material.config.balance),
-        classes=material.classes,
-        batch_size=material.config.batch_size,
-        seed=material.config.seed,
-        epoch=state.epoch,
-    )
-    validation = Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))
+
+    def compile_for(parts: int) -> None:
+        unfreeze_and_compile(
+            model,
+            material.config,
+            blocks=material.backbone.blocks,
+            learn=learn,
+            learning_rate=stage.learning_rate,
+            updates=examples.updates * stage.epochs,
+            parts=parts,
+        )
+
     return fit(
         model,
+        compile_for,
         examples,
-        validation,
+        Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
         stage=stage.name,
         epochs=stage.epochs,
         patience=material.config.patience,
@@ -109,14 +110,34 @@ def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: S
     )
 
 
+def _examples(stage: Stage, material: Material) -> Examples:
+    labels, config = material.labels("train"), material.config
+    return Examples(
+        read=_training_reader(stage, material),
+        labels=labels,
+        weights=balanced_weights(labels, material.classes, config.balance),
+        classes=material.classes,
+        batch_size=config.batch_size * config.accumulate,
+        seed=config.seed,
+        parts=stage.parts,
+    )
+
+
 def stage_model(stage: Stage, material: Material) -> keras.Model:
-    """The part of the classifier that the stage trains, sharing its layers."""
+    """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
     whole = material.classifier.model
-    if stage.source == "features":
+    if stage.name == "head":
         return material.head.model
-    if stage.source == "cut":
-        return keras.Model(whole.get_layer(stage.cut).output, whole.output, name="suffix")
-    return whole
+    start = whole.get_layer(stage.cut).output if stage.cut else whole.input
+    return keras.Model(start, whole.output, name=stage.name)
+
+
+def frozen_model(stage: Stage, material: Material) -> keras.Model:
+    """What lies between the images and the part that the stage trains."""
+    model, head = material.backbone.model, material.head
+    if stage.name == "top":
+        return keras.Model(model.input, model.get_layer(stage.cut).output)
+    return keras.Model(model.input, pool(model.output, head.pooling)) if head.reads == "pooled" else model
 
 
 def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
@@ -135,19 +156,24 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
 
 
 def _training_reader(stage: Stage, material: Material) -> Reader:
-    if stage.source == "pixels":
-        train = material.manifest.select(material.rows("train"))
-        return PixelReader(train, material.classifier.facts.contract, material.augmentation)
-    return stored_reader(material.views[stage.source], material.config.seed)
+    """Views of the training images: drawn from the stored ones, or another one every epoch."""
+    if stage.views:
+        return stored_reader(material.views[stage.source], material.config.seed)
+    return _pixel_reader(stage, material, material.rows("train"), material.augmentation)
 
 
 def _plain_reader(stage: Stage, material: Material, rows: np.ndarray) -> Reader:
     """The images at these rows themselves, whatever the epoch."""
     if stage.source == "pixels":
-        part = material.manifest.select(rows)
-        return PixelReader(part, material.classifier.facts.contract, Augmentation(strength="none"))
-    stored = material.features if stage.source == "features" else material.cut
+        return _pixel_reader(stage, material, rows, Augmentation(strength="none"))
+    stored = material.stored[stage.source]
     return lambda positions, epoch: stored[rows[positions]]
+
+
+def _pixel_reader(stage: Stage, material: Material, rows: np.ndarray, augmentation: Augmentation) -> Reader:
+    """The images at these rows, decoded, and run through what the stage leaves frozen."""
+    pixels = PixelReader(material.manifest.select(rows), material.classifier.facts.contract, augmentation)
+    return pixels if stage.name == "all" else computed_reader(pixels, build_engine(frozen_model(stage, material)))
 
 
 def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Story) -> State:
@@ -168,19 +194,10 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
     held = Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))
     score, seconds = held.measure(material.head.model), time.monotonic() - started
-    row = {
-        "stage": stage.name,
-        "epoch": 1,
-        "loss": train and train[1],
-        "accuracy": train and train[0],
-        "val_loss": score and score[1],
-        "val_accuracy": score and score[0],
-        "learning_rate": None,
-        "seconds": round(seconds, 3),
-    }
+    row = history_row(stage.name, 1, train=train, held_out=score, seconds=round(seconds, 3))
     state = State(
         epoch=1,
-        best=checkpoint.save_weights(material.head.model, "best-0001"),
+        best=checkpoint.save_weights(material.head.model, "epoch-0001"),
         best_epoch=1,
         best_score=score and rank(score),
         history=(row,),

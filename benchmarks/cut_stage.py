@@ -1,0 +1,95 @@
+"""Training the last blocks: tlkit on the stored output at the cut, and Keras's `fit` through the frozen prefix.
+
+    python benchmarks/cut_stage.py resnet50 vgg16 inceptionv3
+
+Random weights at the native size and random images; only the time matters. Both train the same layers with BatchNorm
+frozen, batches of 32, compiled without XLA. Keras has the images in memory as float32 and its own loop; tlkit reads the
+stored rows from a memory-mapped file, its optimizer also clips and decays. A row is one epoch after the first; the two
+take turns.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from measure import in_turn, machine, table
+
+from tlkit.backbones.blocks import set_trainable
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.core.option_groups import TrainingOptions
+from tlkit.inference import build_engine
+from tlkit.training.compile import unfreeze_and_compile
+from tlkit.training.examples import Examples, stored_reader
+from tlkit.training.steps import build_epoch
+
+LEARN = {"resnet50": 3, "vgg16": 1, "inceptionv3": 2, "mobilenetv2": 4}  # last blocks: conv5, block5, mixed9 and 10
+BATCH, CLASSES = 32, 10
+
+
+def classifier(backbone: Backbone) -> keras.Model:
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone.model.output)
+    return keras.Model(backbone.model.input, keras.layers.Dense(CLASSES)(pooled))
+
+
+def store(backbone: Backbone, cut: str, images: np.ndarray, path: Path) -> np.ndarray:
+    """The output at the cut of every image, on disk."""
+    engine = build_engine(keras.Model(backbone.model.input, backbone.model.get_layer(cut).output))
+    np.save(path, np.concatenate([engine.run(images[start : start + 32])[0] for start in range(0, len(images), 32)]))
+    return np.load(path, mmap_mode="r")
+
+
+def compare(name: str, count: int, repeats: int, folder: Path) -> None:
+    backbone = build_backbone(name, weights="none")
+    learn, random = LEARN[name], np.random.default_rng(0)
+    images = random.integers(0, 256, (count, *backbone.image_size, 3)).astype(np.float32)
+    labels = random.integers(0, CLASSES, count)
+    cut = backbone.blocks[-learn - 1].output
+
+    whole = classifier(backbone)
+    set_trainable(whole, learn, blocks=backbone.blocks)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    whole.compile(optimizer=keras.optimizers.Adam(1e-5), loss=loss, metrics=["accuracy"], jit_compile=False)
+
+    started = time.perf_counter()
+    stored = store(backbone, cut, images, folder / "cut.npy")
+    storing = time.perf_counter() - started
+    suffix = keras.Model(backbone.model.get_layer(cut).output, classifier(backbone).output)
+    options = TrainingOptions()
+    unfreeze_and_compile(suffix, options, blocks=backbone.blocks, learn=learn, learning_rate=1e-5, updates=1000)
+    weights = np.ones(count, np.float32)
+    read = stored_reader([stored], 0)
+    examples = Examples(read=read, labels=labels, weights=weights, classes=CLASSES, batch_size=BATCH, seed=0)
+    epoch = build_epoch(suffix)
+    rows = {
+        "tlkit at the cut": lambda: epoch(examples, 0),
+        "Keras fit, frozen prefix": lambda: whole.fit(images, labels, batch_size=BATCH, verbose=0),
+    }
+    in_turn(rows, 1)  # the first epoch, which traces and compiles
+    seconds = in_turn(rows, repeats)
+    print(f"\n{name}, {learn} last blocks after {cut}, {count} images of {backbone.image_size[0]} pixels\n")
+    print(table(seconds, count, "images", "tlkit at the cut"))
+    size = (folder / "cut.npy").stat().st_size
+    print(
+        f"\non disk: {size / 2**20:.1f} MB, {size / count / 2**10:.0f} KB an image; stored once in {storing:.1f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backbones", nargs="+", choices=list(LEARN))
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    for name in options.backbones:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(name, options.images, options.repeats, Path(folder))
+        keras.utils.clear_session()
+    print("\n" + machine())
+
+
+if __name__ == "__main__":
+    main()

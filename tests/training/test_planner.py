@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from tlkit.backbones.build import build_backbone
+from tlkit.classifier import compose
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.input_contract import InputContract
+from tlkit.heads.build import build_head
+from tlkit.training import planner as module
+from tlkit.training.cost import operations, parameters
+from tlkit.training.plan import Plan, duration
+from tlkit.training.planner import build_plan
+from tlkit.training.ways import is_convex, planned_views
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbone):
+    return build_backbone(str(tiny_backbone))
+
+
+def planned(backbone, train=200, total=300, disk=2**30, **options):
+    config = FinetuneConfig(images="images", **options)
+    head = build_head(config, backbone.grid_shape, 3)
+    classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
+    return build_plan(config, backbone, classifier, head.reads, train=train, total=total, disk=(disk, "given"))
+
+
+def test_a_plan_says_what_learns_and_survives_json(backbone):
+    plan = planned(backbone, stages=("head", "top", "all"), epochs=(3, 4, 5), learning_rate=(0.1, 0.2, 0.3))
+    assert [(stage.epochs, stage.learning_rate) for stage in plan.stages] == [(3, 0.1), (4, 0.2), (5, 0.3)]
+    assert [stage.source for stage in plan.stages] == ["features", "cut", "pixels"]
+    assert Plan.from_json(plan.as_json()) == plan
+    for stage in plan.stages:
+        assert stage.name in plan.text() and stage.reason in plan.text()
+
+
+def test_the_cut_lies_below_the_blocks_that_learn_and_its_bytes_are_known(backbone):
+    stage = planned(backbone, blocks=1, views=2).stages[1]
+    assert stage.cut == backbone.blocks[-2].output
+    shape = backbone.model.get_layer(stage.cut).output.shape[1:]
+    assert stage.stored_bytes == np.prod(shape) * 4 * (300 + 200)
+
+
+def test_a_cut_too_large_for_the_disk_is_computed_every_epoch(backbone):
+    stage = planned(backbone, blocks=1, disk=100_000, views=1).stages[1]
+    assert (stage.source, stage.cut, stage.stored_bytes) == ("pixels", backbone.blocks[-2].output, 0)
+    assert "would take" in stage.reason
+
+
+def test_the_disk_decides_how_many_views_are_stored_unless_their_number_is_asked_for(backbone):
+    rows = 4 * (16 + np.prod(backbone.model.get_layer(backbone.blocks[-2].output).output.shape[1:]))
+    disk = rows * (300 + 2 * 200)
+    plan = planned(backbone, blocks=1, disk=disk)
+    assert [stage.views for stage in plan.stages] == [3, 3] and plan.stages[1].source == "cut"
+    assert planned(backbone, blocks=1, disk=disk, views=8).stages[1].source == "pixels"
+    halved = planned(backbone, blocks=1, disk=disk, stored_as="float16")
+    assert halved.stages[1].views == 6 and halved.stages[1].stored_bytes == 2 * (rows // 4 - 16) * (300 + 5 * 200)
+
+
+def test_a_grid_too_large_for_the_disk_is_computed_every_epoch_too(backbone):
+    plan = planned(backbone, blocks=1, head="conv", disk=1000)
+    assert [(stage.source, stage.views, stage.stored_bytes) for stage in plan.stages] == [("pixels", 0, 0)] * 2
+    assert plan.extraction_seconds == 0 and "extract  nothing" in plan.text()
+    assert f"the grid and the output of {backbone.blocks[-2].output} computed every epoch" in plan.text()
+
+
+def test_fresh_views_where_they_are_asked_for(backbone):
+    plan = planned(backbone, blocks=1, views=0)
+    assert [(stage.source, stage.views, stage.method) for stage in plan.stages] == [
+        ("features", 0, "gradient"),
+        ("cut", 0, "gradient"),
+    ]
+    assert "fresh views every epoch" in plan.text()
+
+
+def test_stored_and_fresh_views_are_held_against_each_other(backbone):
+    plan = planned(backbone, blocks=1, head="mlp")
+    assert plan.stages[0].views == 8 and "fresh views every epoch: " in plan.text()
+    few = planned(backbone, train=4000, total=4001, head="mlp", epochs=(1,), stages=("head",), views=None)
+    assert few.stages[0].views == 1
+
+
+def test_what_is_close_and_long_is_measured(backbone, monkeypatch):
+    assert "(estimated)" in planned(backbone, blocks=1, head="mlp").text()
+    monkeypatch.setattr(module, "CLOSE", float("inf"))
+    monkeypatch.setattr(module, "WORTH_MEASURING", 0.0)
+    before = [weight.numpy().copy() for weight in backbone.model.weights]
+    assert "(measured)" in planned(backbone, blocks=1, head="mlp").text()
+    for old, weight in zip(before, backbone.model.weights, strict=True):
+        np.testing.assert_array_equal(old, weight.numpy())
+
+
+def test_an_update_that_does_not_fit_into_memory_is_taken_in_parts(backbone, monkeypatch):
+    asked = planned(backbone, blocks=1, accumulate=2).stages[1]
+    assert asked.parts == 2 and asked.memory_bytes > 0 and "WARNING" not in asked.reason
+    monkeypatch.setattr(module, "room", lambda: (asked.memory_bytes * 2 // 3, "this machine"))
+    stage = planned(backbone, blocks=1, accumulate=2).stages[1]
+    assert stage.parts > 2 and f"in {stage.parts} parts" in stage.reason
+    monkeypatch.setattr(module, "room", lambda: (1, "this machine"))
+    assert "WARNING" in planned(backbone, blocks=1).stages[1].reason
+
+
+def test_as_many_blocks_as_there_are_cannot_be_the_top(backbone):
+    with pytest.raises(TlkitError, match="stays frozen"):
+        planned(backbone, blocks=len(backbone.blocks))
+
+
+@pytest.mark.parametrize(("train", "views"), [(10, 8), (500, 8), (1000, 4), (3000, 1), (100_000, 1)])
+def test_fewer_images_get_more_views(train, views):
+    assert planned_views(FinetuneConfig(images="i"), train) == views
+
+
+def test_views_are_as_asked_and_none_without_augmentation():
+    assert planned_views(FinetuneConfig(images="i", views=3), 10) == 3
+    assert planned_views(FinetuneConfig(images="i", augment="none"), 10) == 1
+
+
+@pytest.mark.parametrize("options", [{"head": "mlp"}, {"loss": "focal"}, {"label_smoothing": 0.1}, {"dropout": 0.2}])
+def test_only_the_plain_linear_head_is_convex(options):
+    assert is_convex(FinetuneConfig(images="i"))
+    assert not is_convex(FinetuneConfig(images="i", **options))
+
+
+def test_operations_by_hand(backbone):
+    # 16x16x8 from 3x3x3, 8x8x12 from 3x3x8, 4x4x16 from 3x3x12
+    assert operations(backbone.model.layers) == 256 * 27 * 8 + 64 * 72 * 12 + 16 * 108 * 16
+    assert parameters(backbone.model.layers) == backbone.model.count_params()
+
+
+def test_durations_read_well():
+    assert [duration(seconds) for seconds in (0.1, 8, 150, 9000)] == ["1 s", "8 s", "2 min", "2.5 h"]

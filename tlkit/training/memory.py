@@ -1,0 +1,100 @@
+"""What a stage needs in memory, estimated from its graph before it starts; and how running out of it looks."""
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from tlkit.core.memory import available_memory
+from tlkit.runtime import gpus
+
+FLOAT = 4
+SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "lion": 1}  # numbers an optimizer keeps for each weight
+# Layers that write over their input or only look at it differently; nothing of theirs is kept.
+_IN_PLACE = (
+    keras.layers.InputLayer,
+    keras.layers.ReLU,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Dropout,
+)
+_MESSAGES = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that training takes.
+
+    Args:
+        fixed: whatever the batch: weights, gradients and what the optimizer keeps.
+        per_image: activations of one image, kept for the gradients, and its input.
+    """
+
+    fixed: int
+    per_image: int
+
+    def total(self, rows: int) -> int:
+        """Bytes with batches of so many images."""
+        return self.fixed + self.per_image * rows
+
+
+def estimate(layers: Iterable[keras.layers.Layer], learning: int, optimizer: str, held: int = 0) -> Memory:
+    """The memory of training these layers.
+
+    Every output that a gradient is computed from is kept until then, and the largest exists twice more while its own
+    gradient is computed. Gradients exist twice, as computed and as clipped. The estimate knows nothing of what the
+    backend's convolutions take for themselves; benchmarks/memory.py holds it against what processes really took.
+
+    Args:
+        layers: that the stage runs and goes back through.
+        learning: weights that may change.
+        optimizer: its name.
+        held: bytes that stay in memory besides, such as decoded images.
+    """
+    layers = list(layers)
+    weights = sum(int(np.prod(weight.shape)) for layer in layers for weight in layer.weights)
+    sizes = [int(np.prod(layer.output.shape[1:])) for layer in layers]
+    kept = sum(size for size, layer in zip(sizes, layers, strict=True) if not _in_place(layer))
+    fixed = FLOAT * (weights + (2 + SLOTS[optimizer]) * learning) + held
+    return Memory(fixed=fixed, per_image=FLOAT * (kept + 2 * max(sizes)))
+
+
+def _in_place(layer: keras.layers.Layer) -> bool:
+    relu = isinstance(layer, keras.layers.Activation) and layer.activation.__name__ in ("relu", "relu6", "linear")
+    return relu or isinstance(layer, _IN_PLACE)
+
+
+def room() -> tuple[int | None, str]:
+    """Bytes that training may take here, None where nobody says, and whose they are."""
+    return (_gpu_memory(), "the GPU") if gpus() else (available_memory(), "this machine")
+
+
+def _gpu_memory() -> int | None:
+    """Bytes of the smallest GPU: what JAX may take of it, or all of it as its driver says."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
+        return min((limit for limit in limits if limit), default=None)
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return min((int(number) * 2**20 for number in found if number.isdigit()), default=None)
+
+
+def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> int:
+    """`parts`, doubled until an update of `rows` images fits into `most` bytes or has parts of one image."""
+    while most is not None and parts < rows and memory.total(-(-rows // parts)) > most:
+        parts *= 2
+    return min(parts, rows)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error of any backend, or of reading for it, says that memory ran out."""
+    return isinstance(error, MemoryError) or any(
+        message in text for text in (type(error).__name__, str(error)) for message in _MESSAGES
+    )

@@ -1,0 +1,215 @@
+"""Making the plan: what was asked for is kept, what was left open is chosen by cost, disk and memory.
+
+Costs are estimated from the network's operations, which takes no time. Where that leaves two ways close to each other
+and the run is long enough for it to matter, the network itself is timed on a batch of noise.
+"""
+
+from dataclasses import dataclass, replace
+
+import keras
+
+from tlkit.backbones.build import Backbone
+from tlkit.classifier import Classifier
+from tlkit.core.cache_budget import bytes_text
+from tlkit.core.config import FinetuneConfig
+from tlkit.training import cost
+from tlkit.training.anatomy import Anatomy
+from tlkit.training.compile import unfreeze_and_compile
+from tlkit.training.cost import TRAINING_PASSES, Pace, operations, parameters
+from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
+from tlkit.training.memory import estimate, parts_that_fit, room
+from tlkit.training.plan import Plan, Stage
+from tlkit.training.ways import Way, Ways, is_convex, nth, planned_epochs
+
+# Peak learning rates where none are asked for; docs/log.md has what they were measured against.
+RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
+CLOSE = 2.0  # estimates this near to each other are measured ...
+WORTH_MEASURING = 60.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
+SOLVER_PASSES = 200  # over the views, that solving a convex head takes
+
+
+def build_plan(
+    options: FinetuneConfig,
+    backbone: Backbone,
+    classifier: Classifier,
+    head_reads: str,
+    *,
+    train: int,
+    total: int,
+    disk: tuple[int, str],
+) -> Plan:
+    """Plan the stages.
+
+    Args:
+        options: what was asked for; None in them means "plan it".
+        backbone: the network.
+        classifier: backbone and head composed.
+        head_reads: "pooled" or "grid".
+        train: training images.
+        total: images of all splits.
+        disk: bytes that the store may hold, and why so many.
+
+    Raises:
+        TlkitError: more blocks asked for than there are.
+    """
+    anatomy = Anatomy(options, backbone, classifier, head_reads)
+    ways = Ways(anatomy, train, total, *disk)
+    pace = _estimated(anatomy)
+    ranked = ways.ranked(pace)
+    if len(ranked) > 1 and ranked[0].seconds > WORTH_MEASURING and ranked[1].seconds < CLOSE * ranked[0].seconds:
+        pace = _measured(anatomy)
+        ranked = ways.ranked(pace)
+    planner = _Planner(options, anatomy, ways, ranked[0], pace)
+    return Plan(
+        stages=tuple(planner.stage(number, name) for number, name in enumerate(options.stages)),
+        extraction_seconds=ways.extraction_seconds(ranked[0], pace),
+        notes=ways.told(ranked, pace),
+    )
+
+
+def _estimated(anatomy: Anatomy) -> Pace:
+    """From operations."""
+    speed = cost.seconds_per_operation()
+    forward, learning = operations(anatomy.backbone.model.layers), operations(anatomy.learning)
+    return Pace(
+        forward=forward * speed,
+        prefix=(forward - learning) * speed,
+        step=TRAINING_PASSES * learning * speed,
+        operation=speed,
+        disk=cost.DISK,
+        measured=False,
+    )
+
+
+def _measured(anatomy: Anatomy) -> Pace:
+    """Timed on a batch of noise."""
+    model, options = anatomy.backbone.model, anatomy.options
+    forward = cost.measure_forward(model)
+    prefix = step = 0.0
+
+    def prepare(suffix: keras.Model) -> None:
+        blocks = anatomy.backbone.blocks
+        unfreeze_and_compile(suffix, options, blocks=blocks, learn=anatomy.blocks, learning_rate=1e-3, updates=1)
+
+    if "top" in options.stages:
+        cut = model.get_layer(anatomy.cut).output
+        prefix = cost.measure_forward(keras.Model(model.input, cut))
+        step = cost.measure_step(keras.Model(cut, anatomy.classifier.model.output), prepare)
+    operation = forward / max(operations(model.layers), 1.0)
+    disk = cost.measure_disk()
+    return Pace(forward=forward, prefix=prefix, step=step, operation=operation, disk=disk, measured=True)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """What every stage's plan is made from."""
+
+    options: FinetuneConfig
+    anatomy: Anatomy
+    ways: Ways
+    way: Way
+    pace: Pace
+
+    def stage(self, number: int, name: str) -> Stage:
+        """Plan stage `name`, the `number`-th."""
+        epochs = planned_epochs(self.options, name)
+        rate = float(nth(self.options.learning_rate, number, RATES[name]))
+        return {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
+
+    def _head(self, epochs: int, rate: float) -> Stage:
+        """Train the head on features: exactly if convex, else by gradient descent."""
+        stored, views = "features" in self.way.stored, self.way.views
+        solved = stored and views > 0 and is_convex(self.options)
+        forward = 0.0 if stored and views else self.pace.forward
+        step = TRAINING_PASSES * operations(self.anatomy.head) * self.pace.operation
+        passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.train
+        where = "on stored features" if stored else "on features computed every epoch"
+        exactly = "; a linear head under cross-entropy is convex, so it is solved, its penalty cross-validated"
+        stage = Stage(
+            name="head",
+            method="lbfgs" if solved else "gradient",
+            source="features" if stored else "pixels",
+            blocks=0,
+            cut="",
+            views=views,
+            epochs=epochs,
+            learning_rate=rate,
+            parameters=parameters(self.anatomy.head),
+            stored_bytes=self._bytes("features") if stored else 0,
+            seconds=1 + passes * (forward + step),
+            reason=where + exactly * solved,
+        )
+        return stage if solved else self._with_memory(stage, self.anatomy.head, pixels=forward > 0)
+
+    def _top(self, epochs: int, rate: float) -> Stage:
+        """Train the last blocks on the stored output at the cut, or on pixels through what is frozen."""
+        stored = "cut" in self.way.stored
+        forward = 0.0 if stored and self.way.views else self.pace.prefix
+        layers = [*self.anatomy.learning, *self.anatomy.head]
+        count, of = self.anatomy.blocks, len(self.anatomy.backbone.blocks)
+        share = "asked for" if self.options.blocks else "the fewest that hold a third of the parameters"
+        stage = Stage(
+            name="top",
+            method="gradient",
+            source="cut" if stored else "pixels",
+            blocks=count,
+            cut=self.anatomy.cut,
+            views=self.way.views if stored else 0,
+            epochs=epochs,
+            learning_rate=rate,
+            parameters=parameters(layers),
+            stored_bytes=self._bytes("cut") if stored else 0,
+            seconds=3 + (self.pace.step + forward) * self.ways.train * epochs,
+            reason=f"{count} of {of} blocks, {share}; {self._where(stored)}; BatchNorm {self.options.batchnorm}",
+        )
+        return self._with_memory(stage, layers, pixels=forward > 0)
+
+    def _where(self, stored: bool) -> str:
+        """Where the top stage finds its input, and why there."""
+        held, cut = self._bytes("cut"), self.anatomy.cut
+        if stored:
+            return f"on the stored output of {cut} ({bytes_text(held)})"
+        if held + self._bytes("features") > self.ways.budget:
+            return f"from pixels: the output of {cut} would take {bytes_text(held)}"
+        return f"from pixels: cheaper here than {bytes_text(held)} on disk for the output of {cut}"
+
+    def _all(self, epochs: int, rate: float) -> Stage:
+        """Train everything from pixels."""
+        layers = self.anatomy.classifier.model.layers
+        step = TRAINING_PASSES * operations(layers) * self.pace.operation
+        stage = Stage(
+            name="all",
+            method="gradient",
+            source="pixels",
+            blocks=len(self.anatomy.backbone.blocks),
+            cut="",
+            views=0,
+            epochs=epochs,
+            learning_rate=rate,
+            parameters=parameters(layers),
+            stored_bytes=0,
+            seconds=5 + step * self.ways.train * epochs,
+            reason=f"from pixels, augmentation {self.options.augment}, fresh every epoch; BatchNorm {self.options.batchnorm}",
+        )
+        return self._with_memory(stage, layers, pixels=True)
+
+    def _bytes(self, name: str) -> int:
+        return self.ways.bytes(replace(self.way, stored=(name,)))
+
+    def _with_memory(self, stage: Stage, layers: list[keras.layers.Layer], *, pixels: bool) -> Stage:
+        """What the stage needs; its updates in as many parts as bring that below what there is."""
+        held = min(pixel_bytes(self.ways.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
+        memory = estimate(layers, stage.parameters, self.options.optimizer, held)
+        asked = self.options.accumulate
+        rows = min(self.options.batch_size * asked, max(1, self.ways.train))
+        most, whose = room()
+        parts = parts_that_fit(memory, rows, asked, most)
+        needed, reason = memory.total(-(-rows // parts)), stage.reason
+        if parts > asked:
+            whole = bytes_text(memory.total(-(-rows // asked)))
+            reason += (
+                f"; each update of {rows} images in {parts} parts, for in {asked} they would need {whole} of memory"
+            )
+        if most is not None and needed > most:
+            reason += f"; WARNING: {whose} has no more than {bytes_text(most)} of memory to give"
+        return replace(stage, parts=parts, memory_bytes=needed, reason=reason)
