@@ -190,10 +190,10 @@ def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
     inner = pixels[:, tenth:-tenth, tenth:-tenth].sum(axis=(1, 2), dtype=np.int64)
     rim = np.concatenate(
         [
-            grey[:, :2].reshape(n, -1),
-            grey[:, -2:].reshape(n, -1),
-            grey[:, :, :2].reshape(n, -1),
-            grey[:, :, -2:].reshape(n, -1),
+            grey[:, :2].reshape(n, 2 * SIDE),
+            grey[:, -2:].reshape(n, 2 * SIDE),
+            grey[:, :, :2].reshape(n, 2 * SIDE),
+            grey[:, :, -2:].reshape(n, 2 * SIDE),
         ],
         axis=1,
     )

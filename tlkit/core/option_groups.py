@@ -26,6 +26,12 @@ class ImageOptions(Options):
     classes: tuple[str, ...] | None = option(
         None, "Class names in index order, comma-separated; sorted folder names unless given.", group="Data"
     )
+    fixes: str | None = option(
+        None,
+        "Labels to change and images to drop, listed in a CSV (path,action,label,reason) as `tlkit audit --write-fixes` "
+        "writes it; no file is touched.",
+        group="Data",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,25 @@ class SplitOptions(Options):
             raise TlkitError(
                 f"--val {self.val} and --test {self.test} leave less than a tenth for training.", "lower one of them."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgementOptions(Options):
+    """When the classifier says nothing, and where its failures are looked for."""
+
+    target_precision: float | None = option(
+        None,
+        "Answer only where validation images show that this share of the answers is right (0.98), and abstain elsewhere.",
+        low=0.01,
+        high=0.9999,
+        group="Evaluation",
+    )
+    slice_by: tuple[str, ...] | None = option(
+        None,
+        "Columns of the image table, comma-separated: say where the classifier is worse. "
+        "Classes, image size and brightness are looked at anyway.",
+        group="Evaluation",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from tlkit.core.manifest import UNLABELLED, Manifest, Problem
 from tlkit.core.splits import SPLITS, UNASSIGNED
 from tlkit.core.story import Silence, Story
 from tlkit.data.contents import Contents, read_contents
+from tlkit.data.fixes import apply_fixes
 from tlkit.data.groups import group_column, group_pattern, match_groups
 from tlkit.data.layout import LOOSE, Layout, read_layout
 from tlkit.data.manifest_file import SUFFIXES, Listing, read_listing
@@ -25,6 +26,7 @@ def scan(
     classes: Sequence[str] | None = None,
     group_by: str | None = None,
     labelled: bool | None = True,
+    fixes: str | None = None,
     story: Story = _SILENCE,
 ) -> Manifest:
     """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
@@ -39,6 +41,7 @@ def scan(
             expression on the relative path whose first group names it.
         labelled: True needs classes; False takes every image below the folder with label -1; None
             takes classes where the folders or the file name them.
+        fixes: a file of labels to change and images to drop, see `fixes.py`.
         story: hears the progress and what was noticed.
 
     Raises:
@@ -52,7 +55,7 @@ def scan(
     else:
         raise _no_source(source)
     _tell(manifest, story)
-    return manifest
+    return apply_fixes(manifest, fixes, story)
 
 
 def _scan_folder(

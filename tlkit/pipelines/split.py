@@ -28,7 +28,7 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
-    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, story=story)
+    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
     manifest = set_aside(manifest, check(manifest, story=story), config.on_bad)
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     absolute = [str((manifest.root / path).resolve()) for path in manifest.paths]

@@ -30,6 +30,11 @@ class Case:
     suggested: str
     more: int
 
+    @property
+    def paired(self) -> bool:
+        """Whether there is something to compare."""
+        return len(self.images) > 1
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -42,15 +47,17 @@ class Evidence:
     doubtful: bool
 
 
-def evidence(audit: AuditResult | None, album: Album) -> tuple[Evidence, ...]:
-    """Every finding, serious ones first, with as many of its images as there is room for."""
+def evidence(audit: AuditResult | None, album: Album, times: int = 1) -> tuple[Evidence, ...]:
+    """Every finding, serious ones first, with a few of its cases, or `times` as many."""
     findings = audit.findings if audit else ()
-    return tuple(_evidence(found, album) for severity in SEVERITIES for found in findings if found.severity == severity)
+    return tuple(
+        _evidence(found, album, times) for severity in SEVERITIES for found in findings if found.severity == severity
+    )
 
 
-def _evidence(finding: Finding, album: Album) -> Evidence:
+def _evidence(finding: Finding, album: Album, times: int) -> Evidence:
     doubtful = any(group.suggested for group in finding.groups)
-    shown = finding.groups[: MISLABELLED if doubtful else GROUPS[finding.severity]]
+    shown = finding.groups[: times * (MISLABELLED if doubtful else GROUPS[finding.severity])]
     return Evidence(
         finding=finding,
         severity=SEVERITY_WORDS[finding.severity],

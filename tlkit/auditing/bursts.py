@@ -1,0 +1,245 @@
+"""Groups that nobody named: clips, bursts and subjects that show in file names, times and neighbours."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from tlkit.auditing.evidence import Evidence, counted, unlearnable
+from tlkit.auditing.probe import fit_probe
+from tlkit.core.findings import Finding
+from tlkit.data.groups import group_pattern, match_groups
+
+LIFT = 2.5  # times as often as by chance that a neighbour is of the same group
+PAIRS = 30  # neighbours of the same group, at least
+LEAST_GROUPS, MOST_GROUPS = 4, 0.7  # fewer groups cannot be split, more of them than this share of the images are none
+TOGETHER = 0.5  # of the images are in a group with others
+LEAKS = 0.03  # accuracy that is lost when groups stay whole
+BURST_SECONDS = 3
+EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A way to group paths by name.
+
+    Args:
+        pattern: a regular expression for `--group-by`.
+        names: the group of every path.
+        numbers: int64 (N,), the same as numbers.
+    """
+
+    pattern: str
+    names: list[str]
+    numbers: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many groups."""
+        return int(self.numbers.max()) + 1
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """A grouping by name that neighbours confirm; images taken within seconds of each other."""
+    if evidence.manifest.groups is None:
+        found = suggested_grouping(evidence)
+        if found is not None:
+            yield _by_name(evidence, *found)
+    yield from _by_time(evidence)
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+def suggested_grouping(evidence: Evidence) -> tuple[Grouping, float] | None:
+    """The coarsest grouping by name whose members are alike, and how many times as often as by chance."""
+    candidates = groupings(evidence.manifest.paths)
+    for place, grouping in enumerate(candidates):
+        finer = candidates[place + 1] if place + 1 < len(candidates) else None
+        times = lift(evidence, grouping.numbers, None if finer is None else finer.numbers)
+        if times >= LIFT:
+            return grouping, times
+    return None
+
+
+def groupings(paths: list[str]) -> list[Grouping]:
+    """Groupings by the first parts of names, by folders below the class and by a counter at the end; coarse to fine."""
+    found: dict[int, Grouping] = {}
+    for pattern in _patterns(paths):
+        names = [match[1] if (match := re.search(pattern, path)) else "" for path in paths]
+        if "" in names:
+            continue
+        numbers = np.unique(np.array(names), return_inverse=True)[1].ravel()
+        grouping = Grouping(pattern, names, numbers)
+        sizes = np.bincount(numbers)
+        together = sizes[sizes > 1].sum() >= TOGETHER * len(paths)
+        if LEAST_GROUPS <= grouping.count <= MOST_GROUPS * len(paths) and together:
+            found.setdefault(grouping.count, grouping)
+    return [found[count] for count in sorted(found)]
+
+
+def _patterns(paths: list[str]) -> Iterator[str]:
+    """Patterns worth trying, the plainest first."""
+    names = [path.rpartition("/")[2] for path in paths]
+    stems = [name.rpartition(".")[0] or name for name in names]
+    for separator in _separators(stems):
+        sign = re.escape(separator)
+        tokens = [stem.split(separator) for stem in stems]
+        for count in range(1, min(4, max(map(len, tokens)))):
+            yield from _numbered([parts[:count] for parts in tokens], sign)
+            yield (
+                rf"([^/{sign}]+(?:{sign}[^/{sign}]+){{0,{count - 1}}})[^/]*$" if count > 1 else rf"([^/{sign}]+)[^/]*$"
+            )
+    if all(path.count("/") >= 2 for path in paths):
+        yield r"([^/]+)/[^/]+$"
+    yield r"([^/]*[^/\d])\d+\.\w+$"
+
+
+def _separators(stems: list[str]) -> list[str]:
+    """Signs that split most names."""
+    return [sign for sign in "_-. " if sum(sign in stem for stem in stems) >= 0.5 * len(stems)]
+
+
+def _numbered(tokens: list[list[str]], sign: str) -> Iterator[str]:
+    r"""`(S\d+_\d+)_` where the first parts of all names are letters, always the same, and a number."""
+    parts = []
+    for column in zip(*tokens, strict=False):
+        letters = {re.sub(r"\d+$", "", token) for token in column}
+        if len(letters) > 1 or not all(token[-1:].isdigit() for token in column):
+            return
+        parts.append(re.escape(letters.pop()) + r"\d+")
+    if parts and all(len(parts) == len(token) for token in tokens):
+        yield f"({sign.join(parts)}){sign}"
+
+
+def lift(evidence: Evidence, groups: np.ndarray, finer: np.ndarray | None) -> float:
+    """How many times as often as by chance a near image is of the same group, classes being as they are.
+
+    Pairs that already share a finer group do not count, so that clips do not make subjects look alike.
+    0 where there are too few pairs to say.
+    """
+    near = evidence.neighbours.indices
+    left, right = np.repeat(np.arange(len(near)), near.shape[1]), near.ravel()
+    labels = evidence.manifest.labels - evidence.manifest.labels.min()
+    chance = _chance(labels, groups, finer)[labels[left], labels[right]]
+    same = groups[left] == groups[right]
+    if finer is not None:
+        counted_pairs = finer[left] != finer[right]
+        same, chance = same[counted_pairs], chance[counted_pairs]
+    return float(same.sum() / max(chance.sum(), 1e-9)) if same.sum() >= PAIRS else 0.0
+
+
+def _chance(labels: np.ndarray, groups: np.ndarray, finer: np.ndarray | None) -> np.ndarray:
+    """float64 (K, K): the share of pairs of two classes that share a group, of those that share no finer one."""
+    from scipy.sparse import coo_array
+
+    count = labels.max() + 1
+    ones = np.ones(len(labels))
+
+    def pairs(numbers: np.ndarray) -> np.ndarray:
+        table = coo_array((ones, (numbers, labels))).tocsr()
+        return (table.T @ table).toarray() - np.diag(np.bincount(labels, minlength=count))
+
+    sizes = np.bincount(labels, minlength=count).astype(float)
+    every = np.outer(sizes, sizes) - np.diag(sizes)
+    known = pairs(finer) if finer is not None else np.zeros_like(every)
+    return (pairs(groups) - known) / np.maximum(every - known, 1)
+
+
+def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
+    pattern = group_pattern(grouping.pattern)
+    names = match_groups(pattern, evidence.manifest.paths)  # the very function that --group-by uses
+    numbers = np.unique(np.array(names), return_inverse=True)[1].ravel()
+    straddling = _straddling(evidence.codes, numbers)
+    scores = _accuracies(evidence, numbers)
+    leaks = bool(scores) and scores["random"] - scores["grouped"] > LEAKS
+    told = (
+        f" A probe is right for {scores['random']:.1%} when images are split at random and for "
+        f"{scores['grouped']:.1%} when groups stay whole."
+        if scores
+        else ""
+    )
+    common = Counter(names).most_common(EXAMPLES)
+    members = {name: [row for row, own in enumerate(names) if own == name][:6] for name, _ in common}
+    return Finding(
+        check="groups",
+        severity="serious" if leaks and straddling else "warning",
+        sentence=(
+            f"File names form {grouping.count:,} groups (such as {common[0][0]!r}), and images of a group are alike: near "
+            f"images share it {times:.0f} times as often as by chance; {counted(straddling, 'group is', 'groups are')} "
+            f"on both sides of the split.{told}"
+        ),
+        remedy="If a group is a film, a subject or a place, keep it whole, or the results count what was learned by heart.",
+        command=f"tlkit finetune {evidence.images} --group-by '{grouping.pattern}'",
+        groups=tuple(
+            evidence.group(members[name], f"group {name!r} of {counted(count, 'image')}", score=count)
+            for name, count in common
+        ),
+        facts={
+            "group_by": grouping.pattern,
+            "groups": grouping.count,
+            "lift": times,
+            "straddling": straddling,
+            "accuracy": scores,
+        },
+    )
+
+
+def _straddling(codes: np.ndarray, numbers: np.ndarray) -> int:
+    """Groups with images of more than one split."""
+    seen = np.unique(np.stack([numbers, codes], axis=1), axis=0)[:, 0]
+    return int((np.bincount(seen) > 1).sum())
+
+
+def _accuracies(evidence: Evidence, numbers: np.ndarray) -> dict[str, float]:
+    """Out-of-fold accuracy of the probe with images dealt out at random, and with groups whole."""
+    if unlearnable(evidence):
+        return {}
+    rows = evidence.labelled
+    labels = evidence.manifest.labels[rows]
+    found = {}
+    for name, units in {"random": np.arange(len(rows)), "grouped": numbers[rows]}.items():
+        probe = fit_probe(evidence.features[rows], labels, units, evidence.seed)
+        found[name] = float((probe.predicted == labels).mean())
+    return found
+
+
+# -- times -------------------------------------------------------------------------------------
+
+
+def _by_time(evidence: Evidence) -> Iterator[Finding]:
+    """Bursts: images of one camera, seconds apart."""
+    seconds = np.array([_seconds(text) for text in evidence.looks.taken.tolist()])
+    rows = np.flatnonzero(~np.isnan(seconds))
+    rows = rows[np.lexsort((seconds[rows], evidence.looks.camera[rows]))]
+    if len(rows) < 2:
+        return
+    close = (np.diff(seconds[rows]) <= BURST_SECONDS) & (
+        evidence.looks.camera[rows][1:] == evidence.looks.camera[rows][:-1]
+    )
+    bursts = [burst for burst in np.split(rows, np.flatnonzero(~close) + 1) if len(burst) > 1]
+    if bursts:
+        yield Finding(
+            check="groups",
+            severity="warning",
+            sentence=(
+                f"{counted(sum(map(len, bursts)), 'image was', 'images were')} taken within {BURST_SECONDS} seconds of "
+                f"another by the same camera, in {counted(len(bursts), 'burst')}."
+            ),
+            remedy="Keep a burst on one side of the split: list its images with a group column in a table.",
+            groups=tuple(
+                evidence.group(burst.tolist(), f"from {evidence.looks.taken[burst[0]]}", score=len(burst))
+                for burst in sorted(bursts, key=len, reverse=True)
+            ),
+        )
+
+
+def _seconds(text: str) -> float:
+    """EXIF time as seconds; NaN where it is none."""
+    try:
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S").timestamp()
+    except (ValueError, OverflowError, OSError):
+        return float("nan")

@@ -1,0 +1,58 @@
+"""Classes: how many images each has, and in which split."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tlkit.auditing.evidence import Evidence, counted, named
+from tlkit.core.findings import Finding
+from tlkit.core.splits import SPLITS
+
+TINY = 10  # images of a class: fewer can neither be learned nor measured
+UNEQUAL, VERY_UNEQUAL = 3.0, 10.0  # times as many images in the largest class as in the smallest
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """Tiny classes, classes of unequal size, classes that a split lacks."""
+    manifest = evidence.manifest
+    counts = manifest.class_counts()
+    sizes = dict(zip(manifest.classes, counts.tolist(), strict=True))
+    tiny = [name for name, count in sizes.items() if count < TINY]
+    if tiny:
+        yield Finding(
+            check="classes",
+            severity="warning",
+            sentence=f"{counted(len(tiny), 'class has', 'classes have')} fewer than {TINY} images: {named(tiny)}.",
+            remedy="Collect more images of them, or merge or remove them: nothing can be learned or measured on so few.",
+            facts={"tiny": {name: sizes[name] for name in tiny}},
+        )
+    least, most = int(counts.min()), int(counts.max())
+    if most >= UNEQUAL * max(least, 1):
+        small, large = manifest.classes[int(counts.argmin())], manifest.classes[int(counts.argmax())]
+        yield Finding(
+            check="classes",
+            severity="warning" if most >= VERY_UNEQUAL * max(least, 1) else "note",
+            sentence=(
+                f"Classes are of unequal size: {large!r} has {most:,} images and {small!r} {least:,}; "
+                f"always answering {large!r} is right for {most / max(counts.sum(), 1):.0%}."
+            ),
+            remedy="Read balanced accuracy and macro F1 instead of accuracy, and try weights for rare classes.",
+            command=f"tlkit finetune {evidence.images} --balance weights",
+            facts={"counts": sizes},
+        )
+    yield from _lacking(evidence)
+
+
+def _lacking(evidence: Evidence) -> Iterator[Finding]:
+    manifest = evidence.manifest
+    for code, split in enumerate(SPLITS):
+        rows = manifest.labels[(evidence.codes == code) & (manifest.labels >= 0)]
+        lacking = [name for label, name in enumerate(manifest.classes) if label not in set(np.unique(rows).tolist())]
+        if len(rows) and lacking:
+            yield Finding(
+                check="classes",
+                severity="warning",
+                sentence=f"{split} has no image of {counted(len(lacking), 'class', 'classes')}: {named(lacking)}.",
+                remedy="Add images of them to it, or let tlkit draw the split, which gives every class its share.",
+                facts={"split": split, "lacking": lacking},
+            )

@@ -1,0 +1,158 @@
+"""What checks look at: the images, their features and file facts, and what is worked out from them once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from tlkit.auditing.duplicates import connected, exact_duplicates, near_pairs
+from tlkit.auditing.look import Looks
+from tlkit.auditing.neighbours import Neighbours, nearest, unit
+from tlkit.auditing.probe import Probe, fit_probe
+from tlkit.core.findings import ImageGroup
+from tlkit.core.manifest import Manifest
+from tlkit.core.splits import SPLITS
+
+LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """Features of some images seen in a mirror.
+
+    Args:
+        rows: int64 (n,), which images.
+        features: float32 (n, C), of their mirror images, as in the evidence.
+    """
+
+    rows: np.ndarray
+    features: np.ndarray
+
+
+@dataclass
+class Evidence:
+    """One audit's material; what is derived is computed when first asked for.
+
+    Args:
+        manifest: N images that can be decoded; those that cannot are in `set_aside`.
+        codes: int8 (N,), index into `SPLITS`, -1 for none.
+        features: float32 (N, C), pooled output of a backbone.
+        looks: facts of the N files.
+        images: what the user typed for the images, for commands.
+        given: whether the split was given by folders or a table, and not drawn.
+        grouped: whether groups were already named (`--group-by`, or a column).
+        mirrored: some images in a mirror, None where that was not computed.
+        grouped_file: path of the table with a group for each picture that is written beside, "" where none is.
+        seed: of everything random.
+    """
+
+    manifest: Manifest
+    codes: np.ndarray
+    features: np.ndarray
+    looks: Looks
+    images: str
+    given: bool = False
+    mirrored: Mirrored | None = None
+    grouped_file: str = ""
+    seed: int = 0
+    _splits: tuple[str, ...] = field(default=(*SPLITS, ""), repr=False)
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """float32 (C,), mean feature."""
+        return self.features.mean(axis=0)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """float32 (N, C), features at length 1, for cosines."""
+        return unit(self.features)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """The nearest images of each."""
+        return nearest(self.points)
+
+    @cached_property
+    def first_copy(self) -> np.ndarray:
+        """int64 (N,), the first row with the same bytes as each row."""
+        return exact_duplicates(self.manifest.sha256)
+
+    @cached_property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Near-duplicate pairs: left, right, agreement."""
+        return near_pairs(self.neighbours, self.looks.small)
+
+    @cached_property
+    def pictures(self) -> np.ndarray:
+        """int64 (N,), equal for images that show the same picture, exactly or nearly; as `near_duplicates`."""
+        left, right, _ = self.pairs
+        copies = np.flatnonzero(self.first_copy != np.arange(len(self)))
+        return connected(len(self), np.concatenate([left, copies]), np.concatenate([right, self.first_copy[copies]]))
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """int64 (N,), equal for images that must not be in two folds: copies, and members of a group."""
+        if self.manifest.groups is None:
+            return self.pictures
+        groups = np.unique(np.array(self.manifest.groups), return_inverse=True)[1].ravel()
+        firsts = [np.unique(numbers, return_index=True, return_inverse=True) for numbers in (groups, self.pictures)]
+        ends = [first[inverse.ravel()] for _, first, inverse in firsts]
+        rows = np.arange(len(self))
+        return connected(len(self), np.concatenate([rows, rows]), np.concatenate(ends))
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """int64 (n,), rows with a label."""
+        return np.flatnonzero(self.manifest.labels >= 0)
+
+    @cached_property
+    def probe(self) -> Probe:
+        """A linear classifier of the features, asked only about images that it was not fitted on."""
+        rows = self.labelled
+        return fit_probe(self.features[rows], self.manifest.labels[rows], self.units[rows], self.seed)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def group(
+        self, rows: Iterable[int], caption: str = "", suggested: str = "", score: float | None = None
+    ) -> ImageGroup:
+        """Some images as part of a finding."""
+        rows = [int(row) for row in rows]
+        return ImageGroup(
+            paths=tuple(self.manifest.paths[row] for row in rows),
+            labels=tuple(self.manifest.label_name(row) for row in rows),
+            splits=tuple(self._splits[self.codes[row]] for row in rows),
+            caption=caption,
+            suggested=suggested,
+            score=None if score is None else float(score),
+        )
+
+
+def unlearnable(evidence: Evidence) -> str:
+    """Why nothing can be learned from these labels, "" where something can."""
+    labels = evidence.manifest.labels[evidence.labelled]
+    if len(np.unique(labels)) < 2:
+        return "needs two classes"
+    if len(labels) < LEAST_IMAGES:
+        return f"needs {LEAST_IMAGES} labelled images"
+    return ""
+
+
+def named(names: Sequence[str], most: int = 3) -> str:
+    """The first names, quoted, and how many more there are."""
+    return ", ".join(repr(name) for name in names[:most]) + (
+        f" and {len(names) - most} more" if len(names) > most else ""
+    )
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def share(part: int, whole: int) -> str:
+    """`3 %`, with a decimal below ten."""
+    percent = 100 * part / max(whole, 1)
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"

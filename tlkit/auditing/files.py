@@ -1,0 +1,88 @@
+"""Files: those that cannot be read, and those that are not what they seem."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tlkit.auditing.evidence import Evidence, counted, named, share
+from tlkit.core.findings import Finding, ImageGroup
+from tlkit.data.sniff import suffix
+
+SERIOUS_SHARE = 0.05  # of files that cannot be read: more than bad luck
+_SUFFIXES = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif", "jif"),
+    "MPO": ("jpg", "jpeg", "mpo"),
+    "PNG": ("png", "apng"),
+    "GIF": ("gif",),
+    "BMP": ("bmp", "dib"),
+    "WEBP": ("webp",),
+    "TIFF": ("tif", "tiff"),
+    "AVIF": ("avif", "avifs"),
+    "HEIF": ("heic", "heics", "heif", "heifs", "hif"),
+}
+_STILL = ("MPO", "TIFF", "ICO", "ICNS")  # several pictures in one file, none of them a film
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """Unreadable, turned, animated and misnamed files."""
+    yield from _unreadable(evidence)
+    looks = evidence.looks
+    turned = np.flatnonzero(looks.orientation > 1)
+    if len(turned):
+        yield Finding(
+            check="files",
+            severity="note",
+            sentence=f"{counted(len(turned), 'image is', 'images are')} stored turned, with an EXIF tag that says so.",
+            remedy="Nothing to do here: tlkit turns them upright everywhere; most other programs show them lying.",
+            groups=tuple(
+                evidence.group(
+                    [int(row)], f"{looks.width[row]}x{looks.height[row]}, EXIF orientation {looks.orientation[row]}"
+                )
+                for row in turned
+            ),
+        )
+    moving = np.flatnonzero((looks.frames > 1) & ~np.isin(looks.format, _STILL))
+    if len(moving):
+        yield Finding(
+            check="files",
+            severity="note",
+            sentence=f"{counted(len(moving), 'file is', 'files are')} animated; only the first frame is used.",
+            remedy="Save the frame that shows the class, or each frame as an image, with a group for each film.",
+            groups=tuple(evidence.group([int(row)], f"{looks.frames[row]} frames") for row in moving),
+        )
+    yield from _misnamed(evidence)
+
+
+def _unreadable(evidence: Evidence) -> Iterator[Finding]:
+    problems = evidence.manifest.set_aside
+    if not problems:
+        return
+    total = len(evidence) + len(problems)
+    yield Finding(
+        check="files",
+        severity="serious" if len(problems) > SERIOUS_SHARE * total else "warning",
+        sentence=(
+            f"{counted(len(problems), 'file')} of {total:,} ({share(len(problems), total)}) cannot be used: "
+            f"{named([problem.path for problem in problems])}."
+        ),
+        remedy="Restore them from their source, or remove them; tlkit sets them aside and never puts a blank in their place.",
+        groups=tuple(ImageGroup(paths=(problem.path,), labels=("",), caption=problem.reason) for problem in problems),
+        facts={"unreadable": len(problems), "files": total},
+    )
+
+
+def _misnamed(evidence: Evidence) -> Iterator[Finding]:
+    looks = evidence.looks
+    rows = [
+        row
+        for row, (path, found) in enumerate(zip(evidence.manifest.paths, looks.format.tolist(), strict=True))
+        if found in _SUFFIXES and suffix(path) not in _SUFFIXES[found]
+    ]
+    if rows:
+        yield Finding(
+            check="files",
+            severity="note",
+            sentence=f"{counted(len(rows), 'file has', 'files have')} a name that says another format than the content.",
+            remedy="Nothing to do here: tlkit goes by content; rename them for programs that go by name.",
+            groups=tuple(evidence.group([int(row)], f"is {looks.format[row]}") for row in rows),
+        )

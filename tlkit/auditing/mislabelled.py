@@ -1,0 +1,66 @@
+"""Likely wrong labels: confident learning on out-of-fold probabilities (Northcutt, Jiang and Chuang 2021)."""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from tlkit.auditing.evidence import Evidence, counted, share
+from tlkit.core.findings import Finding
+
+MANY = 0.1  # of the images: so many doubts say more about the probe than about the labels
+SURE = 0.5  # probability of another class from which a label is called doubtful
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """The labels that the probe contradicts most, with the class that it suggests."""
+    probe, rows = evidence.probe, evidence.labelled
+    quality = label_quality(evidence)
+    doubtful = _doubtful(evidence, quality)
+    if not len(doubtful):
+        return
+    names = evidence.manifest.classes
+    accuracy = float((probe.predicted == evidence.manifest.labels[rows]).mean())
+    best = probe.probabilities.max(axis=1)
+    shown = doubtful[: max(1, int(MANY * len(rows)))]
+    more = f", the {len(shown):,} most doubtful of {len(doubtful):,}" if len(shown) < len(doubtful) else ""
+    yield Finding(
+        check="labels",
+        severity="warning",
+        sentence=(
+            f"{counted(len(shown), 'label is', 'labels are')} likely wrong ({share(len(shown), len(rows))} of the images"
+            f"{more}), by a probe that agrees with {accuracy:.0%} of all labels."
+        ),
+        remedy="Look at them from the top: the first are wrong most often; correct the file of fixes and apply it.",
+        command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
+        groups=tuple(
+            evidence.group(
+                [rows[at]],
+                f"probability of its label {quality[at]:.2f}, of the suggested one {best[at]:.2f}",
+                suggested=names[probe.predicted[at]],
+                score=1 - quality[at],
+            )
+            for at in shown
+        ),
+        facts={"doubtful": len(doubtful), "accuracy": accuracy},
+    )
+
+
+def label_quality(evidence: Evidence) -> np.ndarray:
+    """float64 (n,), 0..1: out-of-fold probability of the given label of each labelled image; low is doubtful."""
+    probe = evidence.probe
+    targets = np.searchsorted(probe.classes, evidence.manifest.labels[evidence.labelled])
+    return probe.probabilities[np.arange(len(targets)), targets]
+
+
+def _doubtful(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
+    """Positions that confident learning counts as wrong and the probe is sure of, worst first."""
+    from cleanlab.filter import find_label_issues
+
+    probe = evidence.probe
+    targets = np.searchsorted(probe.classes, evidence.manifest.labels[evidence.labelled])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cleanlab reports rounding of probabilities and tiny classes
+        issues = find_label_issues(targets, probe.probabilities, filter_by="low_self_confidence", n_jobs=1)
+    found = np.flatnonzero(issues & (probe.probabilities.max(axis=1) >= SURE))
+    return found[np.argsort(quality[found], kind="stable")]

@@ -1,0 +1,114 @@
+"""Images that stand out by size, shape, brightness or blur."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tlkit.auditing.evidence import Evidence, counted
+from tlkit.auditing.look import Looks
+from tlkit.core.findings import Finding
+
+MANY = 0.1  # of all images: what so many have in common is how the set is, not an outlier
+
+
+class Oddity(NamedTuple):
+    """One way to stand out.
+
+    Args:
+        what: ends the sentence "3 images are ...".
+        remedy: what to do.
+        extent: how far each image goes, float (N,); above 1 it stands out.
+        caption: of an image, from its facts.
+    """
+
+    what: str
+    remedy: str
+    extent: Callable[[Looks], np.ndarray]
+    caption: Callable[[Looks, int], str]
+
+
+def _against_median(values: np.ndarray, times: float) -> np.ndarray:
+    """How many times larger or smaller than the median, over `times`; 1 is at the limit."""
+    logs = np.log(np.maximum(values, 1e-6))
+    return np.abs(logs - np.median(logs)) / np.log(times)
+
+
+def _blur(looks: Looks) -> np.ndarray:
+    """How far below the usual sharpness, in robust standard deviations over four, and below a third of it at least."""
+    logs = np.log(np.maximum(looks.sharpness, 1e-3))
+    middle = np.median(logs)
+    spread = 1.4826 * np.median(np.abs(logs - middle))
+    pictures = looks.contrast >= PLAIN
+    return np.where(pictures, (middle - logs) / max(4 * spread, np.log(3.0)), 0.0)
+
+
+def _size(looks: Looks) -> np.ndarray:
+    return _against_median(looks.width.astype(float) * looks.height, 16)
+
+
+PLAIN = 6.0  # grey levels of standard deviation
+DARK, BRIGHT = 16.0, 243.0  # mean grey
+ODDITIES = (
+    Oddity(
+        "16 times larger or smaller than usual",
+        "Look whether they come from another source; if one class has them all, the model may learn the source.",
+        _size,
+        lambda looks, row: f"{looks.width[row]}x{looks.height[row]}",
+    ),
+    Oddity(
+        "of a shape twice as wide or tall as usual",
+        "Squashed to a square they look different; try --fit pad or --fit crop, or cut them to the object.",
+        lambda looks: _against_median(looks.aspect, 2),
+        lambda looks, row: f"{looks.width[row]}x{looks.height[row]}",
+    ),
+    Oddity(
+        "nearly one plain colour",
+        "Remove them if they show nothing.",
+        lambda looks: PLAIN / np.maximum(looks.contrast, 0.1),
+        lambda looks, row: f"contrast {looks.contrast[row]:.1f} of 128",
+    ),
+    Oddity(
+        "nearly black",
+        "Remove them if nothing can be seen.",
+        lambda looks: np.where(looks.contrast >= PLAIN, DARK / np.maximum(looks.brightness, 0.1), 0),
+        lambda looks, row: f"mean brightness {looks.brightness[row]:.0f} of 255",
+    ),
+    Oddity(
+        "nearly white",
+        "Remove them if nothing can be seen.",
+        lambda looks: np.where(looks.contrast >= PLAIN, (255 - BRIGHT) / np.maximum(255 - looks.brightness, 0.1), 0),
+        lambda looks, row: f"mean brightness {looks.brightness[row]:.0f} of 255",
+    ),
+    Oddity(
+        "far more blurred than usual",
+        "Remove them, or keep them if the model will meet such images.",
+        _blur,
+        lambda looks, row: f"sharpness {looks.sharpness[row]:.1f}, usually {np.median(looks.sharpness):.1f}",
+    ),
+)
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """One finding for each way in which a few images stand out."""
+    for oddity in ODDITIES:
+        extent = oddity.extent(evidence.looks)
+        rows = np.flatnonzero(extent > 1)
+        if not 0 < len(rows) <= max(1, MANY * len(evidence)):
+            continue
+        rows = rows[np.argsort(-extent[rows], kind="stable")]
+        yield Finding(
+            check="outliers",
+            severity="note",
+            sentence=f"{counted(len(rows), 'image is', 'images are')} {oddity.what}{_of_one_class(evidence, rows)}.",
+            remedy=oddity.remedy,
+            groups=tuple(
+                evidence.group([int(row)], oddity.caption(evidence.looks, int(row)), score=extent[row]) for row in rows
+            ),
+        )
+
+
+def _of_one_class(evidence: Evidence, rows: np.ndarray) -> str:
+    """Says so when all of several are of one class."""
+    names = {evidence.manifest.label_name(int(row)) for row in rows}
+    return f", all of class {names.pop()!r}" if len(rows) > 1 and len(names) == 1 and "" not in names else ""

@@ -1,0 +1,128 @@
+"""Fixes: corrected labels and dropped images, listed in a CSV and applied when images are read. No file is touched."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tlkit.core.atomic import replacing
+from tlkit.core.errors import TlkitError, nearest, unknown_name
+from tlkit.core.manifest import Manifest
+from tlkit.core.story import Story
+
+COLUMNS = ("path", "action", "label", "reason")
+ACTIONS = ("relabel", "drop")
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One line of a file of fixes.
+
+    Args:
+        path: of an image, as in the manifest.
+        action: `relabel` or `drop`.
+        label: the class that `relabel` gives it, "" for `drop`.
+        reason: for the reader.
+    """
+
+    path: str
+    action: str
+    label: str = ""
+    reason: str = ""
+
+
+def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
+    """Write path,action,label,reason; whole or not at all."""
+    with (
+        replacing(file) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows((fix.path, fix.action, fix.label, fix.reason) for fix in fixes)
+
+
+def read_fixes(file: Path) -> list[Fix]:
+    """Read what `write_fixes` or a user wrote; `label` and `reason` may be missing as columns.
+
+    Raises:
+        TlkitError: no such file, a column is missing, an unknown action, a path twice, relabel without a label.
+    """
+    if not file.is_file():
+        raise TlkitError(
+            f"--fixes {str(file)!r} does not exist.", "`tlkit audit IMAGES --write-fixes FILE` writes one."
+        )
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        reader = csv.DictReader(stream)
+        lacking = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or ())]
+        if lacking:
+            raise TlkitError(
+                f"{str(file)!r} has no column {lacking[0]!r}.",
+                f"name the columns in the first line: {','.join(COLUMNS)}.",
+            )
+        rows = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in reader]
+    fixes = [Fix(**row) for row in rows]
+    seen: set[str] = set()
+    for line, fix in enumerate(fixes, start=2):
+        place = f"line {line} of {str(file)!r}"
+        if fix.action not in ACTIONS:
+            raise unknown_name("an action of " + place, fix.action, ACTIONS)
+        if fix.action == "relabel" and not fix.label:
+            raise TlkitError(f"{place} relabels {fix.path!r} without a label.", "name the class, or write drop.")
+        if fix.path in seen:
+            raise TlkitError(f"{place} names {fix.path!r} a second time.", "keep one line for each image.")
+        seen.add(fix.path)
+    return fixes
+
+
+def apply_fixes(manifest: Manifest, file: str | None, story: Story) -> Manifest:
+    """The manifest with the fixes of a file applied; as it is where there is none.
+
+    Raises:
+        TlkitError: a path that is not among the images, a class that there is not, a class left empty.
+    """
+    if file is None:
+        return manifest
+    fixes = read_fixes(Path(file))
+    places = {path: row for row, path in enumerate(manifest.paths)}
+    aside = {problem.path for problem in manifest.set_aside}
+    labels, dropped = manifest.labels.copy(), np.zeros(len(manifest), bool)
+    for line, fix in enumerate(fixes, start=2):
+        if fix.path not in places:
+            if fix.path in aside:
+                continue  # already out of the way
+            raise _no_such_image(file, line, fix.path, places)
+        row = places[fix.path]
+        if fix.action == "drop":
+            dropped[row] = True
+        else:
+            if fix.label not in manifest.classes:
+                raise unknown_name(f"a class here (line {line} of {file!r})", fix.label, manifest.classes)
+            labels[row] = manifest.classes.index(fix.label)
+    fixed = replace(manifest, labels=labels).select(np.flatnonzero(~dropped))
+    _refuse_emptied(manifest, fixed, file)
+    story.say(
+        f"fixes of {file}: {int((labels != manifest.labels)[~dropped].sum())} labels changed, {int(dropped.sum())} images dropped"
+    )
+    return fixed
+
+
+def _no_such_image(file: str, line: int, path: str, known: dict[str, int]) -> TlkitError:
+    guess = nearest(path, list(known)[:20_000])
+    hint = f"did you mean {guess!r}? " if guess else ""
+    return TlkitError(
+        f"line {line} of {file!r} names {path!r}, which is not among the images.",
+        hint
+        + "paths are relative to the folder of images, as in the audit's images.csv; remove the line if the file is gone.",
+    )
+
+
+def _refuse_emptied(before: Manifest, after: Manifest, file: str) -> None:
+    emptied = np.flatnonzero((before.class_counts() > 0) & (after.class_counts() == 0))
+    if len(emptied):
+        raise TlkitError(
+            f"{file!r} leaves no image of class {before.classes[emptied[0]]!r}.",
+            "drop fewer of them, or remove the class from the images.",
+        )

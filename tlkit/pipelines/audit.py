@@ -1,0 +1,230 @@
+"""`tlkit audit`: what is wrong with a set of images, before anything is trained on it.
+
+tlkit audit images
+tlkit audit images --write-fixes fixes.csv && tlkit finetune images --fixes fixes.csv
+"""
+
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit import runtime
+from tlkit.auditing.audit import audit
+from tlkit.auditing.evidence import Evidence, Mirrored
+from tlkit.auditing.fixing import proposed_fixes
+from tlkit.auditing.flips import Mirror, sample
+from tlkit.auditing.look import look
+from tlkit.auditing.table import write_grouped, write_images
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.core.atomic import write_json
+from tlkit.core.audit_config import AuditConfig
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.findings import SEVERITIES, AuditResult
+from tlkit.core.input_contract import InputContract
+from tlkit.core.manifest import Manifest
+from tlkit.core.run_dir import refuse_occupied
+from tlkit.core.splits import UNASSIGNED, Splits
+from tlkit.core.story import Silence, Story
+from tlkit.data.fixes import write_fixes
+from tlkit.data.problems import set_aside
+from tlkit.data.scan import scan
+from tlkit.data.split import split
+from tlkit.extraction.extract import Network, extract
+from tlkit.extraction.store import StoredFeatures
+from tlkit.pipelines import outcome, run_record
+from tlkit.pipelines.features import feature_network, told
+from tlkit.report.audit_page import AuditPage, write_audit_page
+
+_CHUNK = 1024  # grids in memory while they are pooled
+
+
+def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
+    """Look at every image and say what is wrong, worst first.
+
+    Returns:
+        `out`, `images`, `counts` (severity -> findings), `findings` (without their images), `report`, `fixes`
+        (how many were written), `seconds` (of the audit, after extraction).
+
+    Raises:
+        TlkitError: wrong options, no usable image, occupied `out`; with `strict`, something serious was found.
+    """
+    story, out = story or Silence(), Path(config.out)
+    for path in (out, *([Path(config.write_fixes)] if config.write_fixes else [])):
+        refuse_occupied(path, overwrite=config.overwrite)
+    runtime.seed_everything(config.seed)
+    manifest = scan(
+        config.images,
+        classes=config.classes,
+        group_by=config.group_by,
+        labelled=None,
+        fixes=config.fixes,
+        story=story,
+    )
+    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
+    height, width = backbone.image_size
+    contract = InputContract(height=height, width=width, fit=config.fit)
+    story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {_chosen(backbone)} at {height}x{width}")
+    network = feature_network(backbone, None, "avg")
+    extraction = extract(
+        network, manifest, contract, stored_as=config.stored_as, batch_size=config.batch_size, story=story
+    )
+    story.say(told(extraction))
+    manifest = set_aside(manifest, extraction.problems, config.on_bad)
+    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+
+    started = time.monotonic()
+    stored = extraction.features[network.outputs[0], 0].present()
+    evidence = gather(config, manifest, splits, pooled(stored), network, contract, story)
+    evidence.grouped_file = "" if evidence.given else str(out / "grouped.csv")
+    result = audit(evidence, story=story)
+    seconds = round(time.monotonic() - started, 3)
+    story.say(lines(result, full=True))
+    written = _write(config, out, evidence, result, backbone, splits)
+    story.say(f"{out / 'audit.html'}: {summary(result)}, in {seconds:.1f} s after extraction")
+    if config.strict and result.counts["serious"]:
+        worst = result.of("serious")
+        raise TlkitError(f"{summary(result)}. {worst[0].sentence}", f"see {out / 'audit.html'}. {worst[0].remedy}")
+    return {
+        "out": str(out),
+        "images": len(manifest),
+        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "counts": result.counts,
+        "findings": [{**found, "groups": len(found["groups"])} for found in result.as_json()["findings"]],
+        "report": str(out / "audit.html"),
+        "fixes": written,
+        "extraction_seconds": round(extraction.seconds, 3),
+        "seconds": seconds,
+    }
+
+
+def quick(
+    config: FinetuneConfig,
+    manifest: Manifest,
+    splits: Splits,
+    features: StoredFeatures,
+    backbone: Backbone,
+    contract: InputContract,
+    path: Path,
+    story: Story,
+) -> Evidence:
+    """The audit at the start of a run: short lines, and audit.json at `path`.
+
+    Args:
+        config: of the run.
+        manifest: its N images.
+        splits: of them.
+        features: rows of the N images, pooled or as grids.
+        backbone: that gave them.
+        contract: what pixels it was given.
+        path: of the file to write.
+        story: hears the findings.
+
+    Returns:
+        The evidence: `pictures` (N,) numbers what shows the same picture.
+    """
+    started = time.monotonic()
+    network = feature_network(backbone, None, "avg")
+    evidence = gather(config, manifest, splits, pooled(features), network, contract, story)
+    result = audit(evidence, story=story)
+    write_json(path, result.as_json())
+    story.say(lines(result, full=False))
+    story.say(f"audit: {summary(result)}, in {time.monotonic() - started:.1f} s; all of it: {path}")
+    return evidence
+
+
+def gather(
+    config: AuditConfig | FinetuneConfig,
+    manifest: Manifest,
+    splits: Splits,
+    features: np.ndarray,
+    network: Network,
+    contract: InputContract,
+    story: Story,
+) -> Evidence:
+    """Everything that checks look at: the files themselves, and some images in the mirror."""
+    rows = sample(manifest.labels, config.seed)
+    mirrored = None
+    if len(rows):
+        seen = extract(
+            network,
+            manifest.select(rows),
+            contract,
+            views=(1,),
+            augmentation=Mirror(),
+            stored_as=config.stored_as,
+            batch_size=config.batch_size,
+        )
+        mirrored = Mirrored(rows, pooled(seen.features[network.outputs[0], 1]))
+    return Evidence(
+        manifest=manifest,
+        codes=splits.codes,
+        features=features,
+        looks=look([manifest.file(row) for row in range(len(manifest))], story=story),
+        images=shlex.quote(config.images or ""),
+        given=bool((manifest.given != UNASSIGNED).any()),
+        mirrored=mirrored,
+        seed=config.seed,
+    )
+
+
+def pooled(stored: StoredFeatures) -> np.ndarray:
+    """float32 (N, C): rows of the store, grids averaged over their cells."""
+    if len(stored.shape) == 2:
+        return stored[:].astype(np.float32)
+    cells = tuple(range(1, len(stored.shape) - 1))
+    parts = [stored[slice(start, start + _CHUNK)].mean(axis=cells) for start in range(0, len(stored), _CHUNK)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def lines(result: AuditResult, *, full: bool) -> str:
+    """The findings for a reader, serious ones first; `full` adds remedies and commands, else serious ones alone get them."""
+    told = []
+    for finding in result.findings:
+        told.append(f"  {finding.severity}: {finding.sentence}")
+        if full or finding.severity == "serious":
+            told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
+    left_out = [f"  not checked: {name} ({reason})" for name, reason in result.checks.items() if reason]
+    return "\n".join([*told, *(left_out if full else [])]) or "  nothing found"
+
+
+def summary(result: AuditResult) -> str:
+    """`2 serious, 1 warning, 3 notes`."""
+    counts = result.counts
+    plural = {"serious": "serious", "warning": "warnings", "note": "notes"}
+    return ", ".join(f"{counts[name]} {name if counts[name] == 1 else plural[name]}" for name in SEVERITIES)
+
+
+def _chosen(backbone: Backbone) -> str:
+    reason = " (inside tlkit, cheap; --backbone chooses another)" if backbone.name == "nano" else ""
+    return f"{backbone.name}{reason}"
+
+
+def _write(
+    config: AuditConfig, out: Path, evidence: Evidence, result: AuditResult, backbone: Backbone, splits: Splits
+) -> int:
+    """Everything on disk; returns how many fixes are proposed."""
+    manifest = evidence.manifest
+    write_json(out / "audit.json", result.as_json())
+    write_images(out / "images.csv", evidence)
+    if any(found.facts.get("kind") == "splits" for found in result.findings) and evidence.grouped_file:
+        write_grouped(Path(evidence.grouped_file), evidence)
+    fixes = proposed_fixes(result)
+    if config.write_fixes:
+        write_fixes(Path(config.write_fixes), fixes)
+    page = AuditPage(
+        title=Path(config.images).resolve().name,
+        command=runtime.command_line(),
+        created=run_record.now(),
+        result=result,
+        rule=splits.rule,
+        counts=outcome.data_section(manifest, splits).counts,
+        thumbnail=outcome.thumbnails(manifest.root),
+        versions=runtime.versions(),
+        fingerprints={"images and labels": manifest.fingerprint(), "backbone weights": backbone.weights_sha256},
+    )
+    write_audit_page(out / "audit.html", page)
+    return len(fixes) if config.write_fixes else 0

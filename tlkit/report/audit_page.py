@@ -1,0 +1,82 @@
+"""An audit to one HTML file: findings with their images, offline, in the style of the report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tlkit.core.atomic import write_text
+from tlkit.core.findings import AuditResult
+from tlkit.report.build import OPTIONS, environment, resources
+from tlkit.report.evidence import evidence
+from tlkit.report.gallery import BYTES, Album
+from tlkit.report.page import Thumbnail
+
+TIMES = 3  # as many cases of a finding as the report of a run shows
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditPage:
+    """What the page shows.
+
+    Args:
+        title: heading, and the name in the browser's tab.
+        result: what was found.
+        command: the command line that reproduces it.
+        created: when, as text.
+        rule: one sentence saying how the split came about.
+        counts: split -> images of each class, in class order.
+        thumbnail: path as in the findings -> JPEG bytes of at most 160 pixels a side, or None.
+        versions: package -> version.
+        fingerprints: what -> hex digest.
+        seeds: what -> seed.
+        hardware: part -> description.
+        config: the resolved options as TOML text.
+    """
+
+    title: str
+    result: AuditResult
+    command: str = ""
+    created: str = ""
+    rule: str = ""
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    thumbnail: Thumbnail | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+
+
+def write_audit_page(path: Path, page: AuditPage) -> None:
+    """Write the page to `path`, whole or not at all."""
+    write_text(path, render_audit(page))
+
+
+def render_audit(page: AuditPage) -> str:
+    """The page as HTML; the same page gives the same text."""
+    album = Album(page.thumbnail)
+    found = evidence(page.result, album, TIMES)
+    text = (
+        environment()
+        .get_template("audit.html")
+        .render(
+            page=page,
+            evidence=found,
+            verdict=verdict(page.result),
+            splits=[name for name, counts in page.counts.items() if sum(counts)],
+            refused=album.refused,
+            limits={"bytes": BYTES // 1_000_000, "options": OPTIONS},
+            **resources(),
+        )
+    )
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def verdict(result: AuditResult) -> str:
+    """What the findings come to, in a sentence."""
+    counts = result.counts
+    if counts["serious"]:
+        return "Deal with what is serious before training: until then no result on these images can be trusted."
+    if counts["warning"]:
+        return "Nothing serious. Look at the warnings; they cost an hour now or a week later."
+    return "Nothing is wrong that these checks can see."
