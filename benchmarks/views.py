@@ -48,25 +48,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--weights", default="imagenet", help="imagenet, or a file in Keras's format")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--val", type=float, default=0.1)
     parser.add_argument("--test", type=float, default=0.7)
     parser.add_argument("--no-flip", nargs="*", default=[], help="names of sets whose images must not be mirrored")
     options = parser.parse_args()
-    print("| set | views | accuracy, mean | each seed | log loss, mean | seconds, median |\n|---|---|---|---|---|---|")
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    print("| set | views | seed | accuracy | log loss | seconds |\n|---|---|---|---|---|---|")
     for images in options.images:
-        found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in VIEWS}
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             for name, views in VIEWS.items():
-                found[name].append(one(images, options, views, seed))
-        for name, rows in found.items():
-            accuracies, losses, seconds = zip(*rows, strict=True)
-            each = ", ".join(f"{value:.3f}" for value in accuracies)
-            print(
-                f"| {images.name} | {name} | {statistics.mean(accuracies):.3f} | {each} | {statistics.mean(losses):.3f} "
-                f"| {statistics.median(seconds):.0f} |",
-                flush=True,
-            )
+                accuracy, loss, seconds = one(images, options, views, seed)
+                found.setdefault((images.name, name), []).append((accuracy, loss, seconds))
+                print(f"| {images.name} | {name} | {seed} | {accuracy:.3f} | {loss:.3f} | {seconds:.0f} |", flush=True)
+    print("\n| set | views | accuracy, mean | log loss, mean | seconds, median |\n|---|---|---|---|---|")
+    for (images_name, name), rows in found.items():
+        accuracies, losses, seconds_each = zip(*rows, strict=True)
+        print(
+            f"| {images_name} | {name} | {statistics.mean(accuracies):.3f} | {statistics.mean(losses):.3f} "
+            f"| {statistics.median(seconds_each):.0f} |"
+        )
     print("\n" + machine())
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tlkit.core.predictions import softmax
 from tlkit.core.story import Story
+from tlkit.runtime import jit
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import carry_over
 from tlkit.training.examples import Examples, Reader
@@ -47,6 +48,8 @@ class Validation:
 
 def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
     """Logits float32 (count, K) of inputs 0..count-1, the images themselves."""
+    if not model.compiled and not jit():
+        model.jit_compile = False  # Keras would choose XLA
     size = min(count, batch_size)
     outputs = []
     for start in range(0, count, size):
