@@ -1,24 +1,22 @@
-"""A Page to one HTML file: offline, no script from elsewhere, hostile names shown and never run."""
+"""A Page to one HTML file and one of Markdown: offline, no script from elsewhere, hostile names never run."""
 
-import base64
-import hashlib
-import importlib.resources
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from tlkit.core.atomic import write_text
 from tlkit.core.results import Metric, RiskCoverage, SplitResult
-from tlkit.report import charts, written
+from tlkit.report import charts
 from tlkit.report.card import model_card
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album, Galleries, galleries
-from tlkit.report.glossary import entry
-from tlkit.report.headline import WHERE, headline, main_split
+from tlkit.report.headline import headline, main_split
+from tlkit.report.markdown import render_markdown
 from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
+from tlkit.report.templates import environment as environment  # other pages find it here
+from tlkit.report.templates import resources as resources
 from tlkit.report.verdict import chance_gap, remarks
 
 __all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
@@ -32,7 +30,7 @@ TILES = ("balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 TONES = {"bad": "Take care", "warn": "Mind", "good": "Looked at, and well"}
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # in the table beside the curve
 
-Facts = Mapping[str, Any]
+Facts = dict[str, Any]
 
 
 class Section(NamedTuple):
@@ -68,13 +66,18 @@ SECTIONS = (
 
 
 def write_report(path: Path, page: Page) -> None:
-    """Write the page to `path`, whole or not at all."""
-    write_text(path, render(page))
+    """Write the page to `path`, and the same as Markdown beside it with the suffix .md, each whole or not at all."""
+    found = facts(page)
+    write_text(path, _render(found))
+    write_text(path.with_suffix(".md"), render_markdown(found))
 
 
 def render(page: Page) -> str:
     """The page as HTML; the same page gives the same text."""
-    found = facts(page)
+    return _render(facts(page))
+
+
+def _render(found: Facts) -> str:
     sections = [section for section in SECTIONS if section.present(found)]
     template = environment().get_template("page.html")
     text = template.render(
@@ -108,6 +111,7 @@ def facts(page: Page) -> Facts:
         "evidence": proof,
         "data": _data_rows(page.data),
         "charts": _charts(page, result),
+        "unseen": any(name.endswith("unseen") for name in (page.evaluation.splits if page.evaluation else ())),
         "learned": any(row.loss is not None or row.val_loss is not None for row in page.history),
         "chance": chance_gap(result.reliability)[0] if result and result.reliability else None,
         "coverage": _coverage(result.risk_coverage if result else None),
@@ -125,30 +129,6 @@ def facts(page: Page) -> Facts:
             "bytes": BYTES // 1_000_000,
         },
     }
-
-
-def environment() -> jinja2.Environment:
-    """Templates of this package, autoescaped, a misspelt name being an error."""
-    found = jinja2.Environment(
-        loader=jinja2.PackageLoader("tlkit.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = ("name", "plain", "percent", "number", "duration", "split_name")
-    found.filters |= {name: getattr(written, name) for name in names}
-    found.globals |= {"entry": entry, "shown": written.shown, "where": WHERE}
-    return found
-
-
-def resources() -> dict[str, Any]:
-    """Style and script, and the hash under which the browser may run that script and no other."""
-    folder = importlib.resources.files("tlkit.report")
-    style = folder.joinpath("page.css").read_text(encoding="utf-8")
-    script = folder.joinpath("page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return {"style": Markup(style), "script": Markup(script), "script_hash": digest}
 
 
 # -- what the sections show ------------------------------------------------------------------------

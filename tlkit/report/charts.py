@@ -66,7 +66,7 @@ def reliability_diagram(bins: Reliability, label: str, before: Reliability | Non
         above.points(before.confidence, before.accuracy, "second hollow", radius=4)
     above.points(bins.confidence, bins.accuracy, radius=4)
     most = int(bins.count.max())
-    below = Plot(shares("confidence"), Axis(0, most, (0, most), "images"), height=120, top=262)
+    below = Plot(shares("confidence"), Axis(0, most, (0, most), "images"), height=120, top=262, margin=above.left)
     below.bars(bins.edges[:-1], bins.edges[1:], bins.count, "muted")
     return picture(label, above, below)
 

@@ -66,9 +66,16 @@ ENTRIES = {
         "Mean gap between how sure the classifier is and how often it is right, in 15 bins of equal width on the "
         "confidence of its answer (ECE). 0 is perfect.",
     ),
-    "aurc": Entry(
-        "Area under risk and coverage",
+    "mean_average_precision": Entry(
+        "Mean average precision",
         False,
+        "Area under precision and recall of each class against the rest, averaged over classes; 1 is perfect.",
+    ),
+    "coverage": Entry("Answered", True, "Share of images on which the confidence reaches the threshold."),
+    "selective_precision": Entry("Right among them", True, "Share of right answers among the images it answers."),
+    "area_under_risk_coverage": Entry(
+        "Risk over coverage",
+        True,
         "Mean share of wrong answers over all shares of images answered, the surest first (AURC). 0 is perfect.",
     ),
 }

@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH = 400  # units of the view box; a plot is shown at 340 to 460 pixels, so a unit is about a pixel
-LETTER, CHARACTER = 12.0, 6.9  # height of a letter and the width to reserve for it, in units
-TOP, RIGHT, GAP = 20.0, 20.0, 8.0
+LETTER, CHARACTER = 12.0, 7.7  # height of a letter and the width to reserve for it, in units
+TOP, RIGHT, GAP = 26.0, 20.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,21 @@ class Plot:
         x, y: its axes.
         height: of the whole plot, in units.
         top: where it starts; several plots may share one picture.
+        margin: room for the numbers of the upright axis, in units; as they need unless given.
     """
 
     x: Axis
     y: Axis
     height: float = 250.0
     top: float = 0.0
+    margin: float = 0.0
     marks: list[str] = field(default_factory=list)
 
     @property
     def left(self) -> float:
         """Room for the numbers of the upright axis."""
         widest = max((len(self.y.written(tick)) for tick in self.y.ticks), default=0)
-        return max(28.0, widest * CHARACTER + GAP)
+        return self.margin or max(28.0, widest * CHARACTER + GAP)
 
     @property
     def bottom(self) -> float:
@@ -114,14 +116,14 @@ class Plot:
             if c > 0:
                 x, y = self.across(a) + 1, self.up(c)
                 size = f'width="{self.across(b) - 1 - x:.1f}" height="{self.bottom - y:.1f}"'
-                self.marks.append(f'<rect class="bar {kind}" x="{x:.1f}" y="{y:.1f}" {size}/>')
+                self.marks.append(f'<rect class="block {kind}" x="{x:.1f}" y="{y:.1f}" {size}/>')
 
     def upright(self, x: float, text: str = "", kind: str = "muted") -> None:
         """A thin line from top to bottom with a word beside its upper end, on the side that has room."""
         at = self.across(x)
-        self.marks.append(f'<path class="line thin {kind}" d="M{at:.1f} {self.top + TOP - 6}V{self.bottom:.1f}"/>')
+        self.marks.append(f'<path class="line thin {kind}" d="M{at:.1f} {self.top + TOP - 10}V{self.bottom:.1f}"/>')
         room = at + 4 + len(text) * CHARACTER < WIDTH
-        self.words(at + 4 if room else at - 4, self.top + TOP - 8, text, "start" if room else "end")
+        self.words(at + 4 if room else at - 4, self.top + TOP - 12, text, "start" if room else "end")
 
     def words(self, x: float, y: float, text: str, anchor: str) -> None:
         """Text at a place in units."""

@@ -74,7 +74,7 @@ def _leaked(evaluation: EvaluationResult, result: SplitResult) -> Iterator[Remar
         return
     known = f"{_count(leak.exact + leak.near, 'image')} of these {leak.n} {_are(leak.exact + leak.near)} in the training set"
     known += f" or {_are(leak.near)} close to an image of it" if leak.near else ""
-    unseen = evaluation.splits.get(f"{result.split}_unseen")
+    unseen = evaluation.splits.get("unseen" if result.split == "images" else f"{result.split}_unseen")
     accuracy = unseen.metrics.get("accuracy") if unseen else None
     if unseen is None or accuracy is None or accuracy.value is None:
         yield Remark("bad", f"{known}: the numbers are flattered.", "numbers")

@@ -57,6 +57,6 @@ def shown(metric: str, found: Metric | None, interval: bool = False) -> Markup:
 
 
 def split_name(split: str) -> str:
-    """`test_unseen` as "test, without known images"."""
+    """`test_unseen` as "test, unseen"."""
     first, mark, _ = split.partition("_unseen")
-    return f"{first}, without what was trained on" if mark else split
+    return f"{first}, unseen" if mark else split

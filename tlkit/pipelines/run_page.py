@@ -1,0 +1,224 @@
+"""The report of a run, from what lies in its folder: the same page whether it is written first or again."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tlkit import runtime
+from tlkit.classifier import Classifier, read_facts
+from tlkit.core.atomic import read_json
+from tlkit.core.catalog import BACKBONES
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.findings import AUDIT_FORMAT, AuditResult
+from tlkit.core.fingerprint import sha256_file
+from tlkit.core.input_contract import InputContract
+from tlkit.core.manifest import Manifest
+from tlkit.core.options import resolve
+from tlkit.core.predictions import Predictions
+from tlkit.core.results import EvaluationResult
+from tlkit.core.run_dir import RunDir
+from tlkit.core.splits import Splits
+from tlkit.pipelines import outcome, report_pictures, run_record
+from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.training.plan import Plan
+
+POOLED = ("linear", "mlp")  # heads that read the pooled grid
+IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
+
+
+def of_run(
+    run_dir: RunDir,
+    manifest: Manifest,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+    classifier: Callable[[], Classifier],
+) -> Page:
+    """The page of a run measured on its own images.
+
+    Args:
+        run_dir: with its record, options, history and model.
+        manifest: its images, as they are now.
+        splits: of them.
+        predictions: of them.
+        evaluation: of the predictions.
+        classifier: loads it, where pictures have to be computed.
+    """
+    record, config = run_dir.read_record(), _config(run_dir)
+    history = _history(run_dir.history)
+    page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
+    return replace(
+        page,
+        title=f"{Path(record['images']).name}: {record['backbone']['name']}",
+        command=record["command"],
+        created=record["created"],
+        versions=record["versions"],
+        hardware=_shown(record["hardware"]),
+        plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
+        history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
+        audit=read_audit(run_dir.path / "audit.json"),
+        seeds={"everything": config.seed},
+        config=run_dir.config.read_text(encoding="utf-8"),
+    )
+
+
+def of_others(
+    run_dir: RunDir,
+    images: str,
+    manifest: Manifest,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+    classifier: Callable[[], Classifier],
+) -> Page:
+    """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
+    record = run_dir.read_record()
+    page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
+    return replace(
+        page,
+        title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
+        command=runtime.command_line(),
+        created=run_record.now(),
+        versions=runtime.versions(),
+        hardware=_shown(runtime.hardware()),
+    )
+
+
+def _page(
+    run_dir: RunDir,
+    record: Mapping[str, Any],
+    manifest: Manifest,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+    classifier: Callable[[], Classifier],
+) -> Page:
+    """What both kinds of page show."""
+    facts, model_sha256 = read_facts(run_dir.model), sha256_file(run_dir.model)
+    contract: InputContract = facts.contract
+    known = run_record.read_images(run_dir)
+    config = _config(run_dir)
+    neighbours = None
+    if known is not None:
+        train = known[0].select(known[1].indices("train"))
+        output = f"{facts.grid_layer}:{config.pooling}" if config.head in POOLED else facts.grid_layer
+        neighbours = report_pictures.neighbours(
+            output, record["backbone"]["sha256"], contract, getattr(config, "stored_as", "float32"), train, manifest
+        )
+    return Page(
+        title="",
+        data=outcome.data_section(manifest, splits, evaluation.notes),
+        evaluation=evaluation,
+        predictions=predictions,
+        model=_model(record, config, facts.temperature, predictions.threshold, contract),
+        thumbnail=outcome.thumbnails(manifest.root),
+        overlays=report_pictures.overlays(classifier, model_sha256, contract, manifest, predictions),
+        neighbours=neighbours,
+        fingerprints={
+            "images and labels": manifest.fingerprint(),
+            "backbone weights": record["backbone"]["sha256"],
+            "model.keras": model_sha256,
+        },
+    )
+
+
+def _config(run_dir: RunDir) -> FinetuneConfig:
+    return resolve(FinetuneConfig, {}, run_dir.config)
+
+
+def _shown(hardware: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in hardware.items() if value}
+
+
+def _model(
+    record: Mapping[str, Any],
+    config: FinetuneConfig,
+    temperature: float,
+    threshold: float | None,
+    contract: InputContract,
+) -> Model:
+    """The classifier, for its card."""
+    backbone = record["backbone"]
+    row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
+    pretrained = config.weights == "imagenet" and row is not None
+    return Model(
+        backbone=backbone["name"],
+        weights=IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
+        if pretrained or config.weights == "none"
+        else f"from {Path(config.weights if config.weights != 'imagenet' else backbone['name']).name}",
+        licence=row.licence if pretrained and row else "",
+        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if config.head in POOLED else ""),
+        image_size=(contract.height, contract.width),
+        fit=contract.fit,
+        parameters=record.get("parameters"),
+        temperature=temperature,
+        threshold=threshold,
+    )
+
+
+def read_audit(path: Path) -> AuditResult | None:
+    """The audit of a run's images; None where there was none.
+
+    Raises:
+        TlkitError: for a file that is no audit of this version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = read_json(path)
+    except json.JSONDecodeError as error:
+        raise TlkitError(f"{path} is not JSON: {error}.", "delete it, or write it again with tlkit audit.") from error
+    if found.get("format") != AUDIT_FORMAT:
+        raise TlkitError(
+            f"{path} has format {found.get('format')!r}, this tlkit reads {AUDIT_FORMAT}.",
+            "delete it, or write it again with tlkit audit.",
+        )
+    return AuditResult.from_json(found)
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """The rows of history.csv, numbers as numbers, empty as None."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {
+                "stage": row["stage"],
+                "epoch": int(row["epoch"]),
+                **{name: float(text) if text else None for name, text in row.items() if name not in ("stage", "epoch")},
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[PlanRow]:
+    """Each stage with what it took and what it gained on validation.
+
+    Args:
+        plan: the stages.
+        ended: `stages` of run.json: epochs, best_epoch and note of each.
+        history: rows of all stages.
+    """
+    rows: list[PlanRow] = []
+    before: float | None = None
+    for stage, end in zip(plan.stages, ended, strict=False):
+        own = [row for row in history if row["stage"] == stage.name]
+        best = next((row["val_accuracy"] for row in own if row["epoch"] == end["best_epoch"]), None)
+        rows.append(
+            PlanRow(
+                stage=stage.name,
+                learns=stage.learns,
+                epochs=end["epochs"],
+                learning_rate=stage.learning_rate if stage.method == "gradient" else None,
+                seconds=sum(row["seconds"] or 0.0 for row in own) if own else None,
+                reason=f"{stage.reason}; {end['note']}",
+                val_accuracy=best,
+                gained=best - before if best is not None and before is not None else None,
+            )
+        )
+        before = best
+    return rows
