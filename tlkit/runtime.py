@@ -1,6 +1,5 @@
-"""The process: seeds, versions, hardware."""
+"""The process: seeds, hardware, compilation. Importing it starts the backend, quietly."""
 
-import importlib.metadata
 import logging
 import platform
 import sys
@@ -9,7 +8,7 @@ from typing import Any
 from tlkit.core.backend import settle_backend
 from tlkit.core.cores import usable_cores
 from tlkit.core.native_stderr import native_stderr_silenced
-from tlkit.core.version import __version__
+from tlkit.core.versions import versions as versions
 
 settle_backend()
 with native_stderr_silenced():
@@ -20,8 +19,6 @@ with native_stderr_silenced():
 
 # TensorFlow suspects a bug wherever several models are traced; here each stage is a model of its own.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-learn", "scipy", "pyarrow")
 
 
 def seed_everything(seed: int) -> None:
@@ -36,17 +33,6 @@ def gpus() -> list[str]:
 
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return [device for device in keras.distribution.list_devices() if not device.lower().startswith("cpu")]
-
-
-def versions() -> dict[str, str]:
-    """Version of tlkit, Python and each package that shapes results; absent packages are left out."""
-    found = {"tlkit": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def hardware() -> dict[str, Any]:

@@ -1,6 +1,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -65,6 +67,46 @@ def test_a_flat_folder_needs_no_classes(colours, tiny_backbone, tmp_path):
     result = run(config(flat, tiny_backbone, tmp_path))
     _, names, _ = table(tmp_path / "f.csv")
     assert result["images"] == 12 and {label for _, label, _ in names} == {""}
+
+
+def test_with_everything_stored_keras_is_not_loaded(colours, tiny_backbone, tmp_path, empty_cache):
+    for name in ("first.csv", "second.csv"):
+        assert run(config(colours, tiny_backbone, tmp_path, out=str(tmp_path / name)))["images"] == 36
+    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
+    options = ["--backbone", str(tiny_backbone), "--out", str(tmp_path / "third.csv")]
+    program = (
+        "import sys; from tlkit.cli.main import app; app(sys.argv[1:], standalone_mode=False); "
+        "print(sorted({'keras', 'tensorflow'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", program, "features", str(colours), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "nothing was computed" in done.stderr and done.stdout.splitlines()[-1] == "[]"
+    assert (tmp_path / "third.csv").read_bytes() == (tmp_path / "first.csv").read_bytes()
+    assert (tmp_path / "third.csv.json").read_bytes() == (tmp_path / "first.csv.json").read_bytes()
+
+
+def test_another_network_under_the_same_name_is_noticed(colours, tiny_backbone, tmp_path, empty_cache):
+    path = tmp_path / "mine.keras"
+    shutil.copy(tiny_backbone, path)
+    first = run(config(colours, path, tmp_path))
+    model = keras.models.load_model(path)
+    model.get_layer("block1_conv").bias.assign_add(np.ones(8, np.float32))
+    model.save(path)
+    second = run(config(colours, path, tmp_path, out=str(tmp_path / "g.csv")))
+    assert (first["computed"], second["computed"]) == (36, 36)
+    assert not np.allclose(table(tmp_path / "f.csv")[2], table(tmp_path / "g.csv")[2])
+
+
+def test_what_is_remembered_wrongly_is_found_out_before_anything_is_stored(
+    colours, tiny_backbone, tmp_path, empty_cache
+):
+    run(config(colours, tiny_backbone, tmp_path))
+    [note] = (empty_cache / "networks").iterdir()
+    note.write_text(note.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
+    wanted = config(colours, tiny_backbone, tmp_path, out=str(tmp_path / "g.csv"))
+    with pytest.raises(TlkitError, match="not the network that it was"):
+        run(wanted)
+    assert run(wanted)["computed"] == 0
 
 
 def test_wrong_wishes_are_refused_before_any_work(colours, tiny_backbone, tmp_path):

@@ -8,6 +8,8 @@ import keras
 from tlkit.backbones import applications, user_model
 from tlkit.backbones import weights as pretrained
 from tlkit.backbones.blocks import Block, find_blocks
+from tlkit.backbones.nano import NANO_WEIGHTS
+from tlkit.backbones.weight_files import weights_at_hand
 from tlkit.core.catalog import backbone_row
 from tlkit.core.errors import TlkitError
 
@@ -81,6 +83,20 @@ def build_backbone(
         pretrained.load_file(network, Path(weights))
     model = applications.flatten(row, network, _graph_name(name))
     return _backbone(name, model, size, row.preprocess, str(weights))
+
+
+def files_of(spec: str, weights: str, image_size: tuple[int, int]) -> list[Path]:
+    """The files that the weights of a backbone built from these were read from; none where they are random."""
+    if weights == "none":
+        return []
+    given = [] if weights == "imagenet" else [Path(weights)]
+    if user_model.is_path(spec):
+        return [Path(spec), *given]
+    row = backbone_row(spec)
+    if given or not row.attribute:
+        return given or [NANO_WEIGHTS]
+    found = weights_at_hand(row, applications.parse_variants(row, spec), image_size)
+    return [found] if found else []
 
 
 def _from_file(path: Path, weights: str, size: tuple[int, int] | None, seed: int) -> Backbone:

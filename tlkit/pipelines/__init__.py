@@ -12,6 +12,7 @@ from tlkit.core.options import Options, resolve
 from tlkit.core.story import PlainStory, Story
 
 COLD = ("cache", "backbones", "sample", "split")  # commands that never load Keras
+LATE = ("features",)  # and those that load it only where there is something to compute
 
 
 def load(name: str, story: Story) -> ModuleType:
@@ -19,7 +20,8 @@ def load(name: str, story: Story) -> ModuleType:
     if name not in COLD:
         if told := settle_backend():
             story.say(told)
-        importlib.import_module("tlkit.runtime")
+        if name not in LATE:
+            importlib.import_module("tlkit.runtime")
     return importlib.import_module(f"tlkit.pipelines.{name}")
 
 

@@ -3,14 +3,13 @@
 tlkit features images --backbone resnet50 --out features.csv
 """
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from tlkit import runtime
-from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.backbones.weight_files import models_folder
 from tlkit.core.atomic import write_json
 from tlkit.core.config import FeaturesConfig
 from tlkit.core.errors import TlkitError, unknown_name
@@ -18,14 +17,20 @@ from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest
 from tlkit.core.run_dir import refuse_occupied
 from tlkit.core.story import Silence, Story
+from tlkit.core.versions import versions
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.extraction.recall import forget, recall, remember
 from tlkit.extraction.reduce import Components, fit_components, parse_reduction
 from tlkit.extraction.store import StoredFeatures
 from tlkit.extraction.tables import table_format, write_table
-from tlkit.heads.build import pool
+
+if TYPE_CHECKING:
+    import keras
+
+    from tlkit.backbones.build import Backbone
 
 SIDECAR_FORMAT = 1
 
@@ -43,22 +48,19 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     table_format(out)
     components = parse_reduction(config.reduce) if config.reduce else None
     refuse_occupied(out, overwrite=config.overwrite)
-    runtime.seed_everything(config.seed)
 
     manifest = scan(
         config.images,
         classes=config.classes,
         group_by=config.group_by,
         labelled=None,
-        fixes=config.fixes,
         story=story,
     )
-    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
-    height, width = backbone.image_size
+    source, network = _network(config)
+    height, width = source.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
-    story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {backbone.name} at {height}x{width}")
+    story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {source.backbone} at {height}x{width}")
 
-    network = feature_network(backbone, config.layer, config.pool)
     extraction = extract(
         network, manifest, contract, stored_as=config.stored_as, batch_size=config.batch_size, story=story
     )
@@ -75,7 +77,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     features = components or width_before
     write_table(out, manifest, splits, lambda rows: reduced(stored, rows, reduction), features)
     sidecar = out.with_name(out.name + ".json")
-    write_json(sidecar, describe(config, backbone, contract, manifest, network, features, reduction))
+    write_json(sidecar, describe(config, source, contract, manifest, features, reduction))
     story.say(f"{out}: {len(manifest)} rows x {features} features; split {splits.rule}")
     return {
         "images": len(manifest),
@@ -88,12 +90,82 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     }
 
 
-def feature_network(backbone: Backbone, layer: str | None, pooling: str) -> Network:
+@dataclass(frozen=True)
+class Source:
+    """What is known of the network that features come from.
+
+    Args:
+        backbone: its name.
+        weights: `imagenet`, `none` or the path they were read from.
+        weights_sha256: fingerprint of their values.
+        preprocess: mode of the preprocessing inside.
+        image_size: (H, W).
+        output: name of the layer and pooling in the store.
+    """
+
+    backbone: str
+    weights: str
+    weights_sha256: str
+    preprocess: str
+    image_size: tuple[int, int]
+    output: str
+
+
+def _network(config: FeaturesConfig) -> tuple[Source, Network]:
+    """The network: as remembered from last time, and then built only when something has to be computed; else built."""
+    wish = {name: getattr(config, name) for name in ("image_size", "layer", "pool")}
+    wish |= {"backbone": _placed(config.backbone), "weights": _placed(config.weights), "keras": str(models_folder())}
+    facts = recall(wish)
+    if facts is None:
+        return _build(config, wish)
+    source = Source(**facts | {"image_size": tuple(facts["image_size"])})
+
+    def build() -> "keras.Model":
+        built, network = _build(config, wish)
+        if built != source:
+            forget(wish)
+            raise TlkitError(f"{source.backbone} is not the network that it was.", "run the same command again.")
+        return network.built
+
+    return source, Network(build, (source.output,), source.weights_sha256, source.backbone)
+
+
+def _placed(name: str) -> str:
+    """A file by its whole path, any other name as it is."""
+    return str(Path(name).absolute()) if Path(name).is_file() else name
+
+
+def _build(config: FeaturesConfig, wish: dict[str, Any]) -> tuple[Source, Network]:
+    """Build the network, and remember it where its weights came from files."""
+    from tlkit import runtime
+    from tlkit.backbones.build import build_backbone, files_of
+
+    runtime.seed_everything(config.seed)
+    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
+    network = feature_network(backbone, config.layer, config.pool)
+    source = Source(
+        backbone=backbone.name,
+        weights=backbone.weights,
+        weights_sha256=backbone.weights_sha256,
+        preprocess=backbone.preprocess,
+        image_size=backbone.image_size,
+        output=network.outputs[0],
+    )
+    if files := files_of(config.backbone, config.weights, backbone.image_size):
+        remember(wish, asdict(source), files)
+    return source, network
+
+
+def feature_network(backbone: "Backbone", layer: str | None, pooling: str) -> Network:
     """The backbone up to a layer, pooled.
 
     Raises:
         TlkitError: when the layer does not exist or its output is neither a grid nor a vector.
     """
+    import keras
+
+    from tlkit.heads.build import pool
+
     names = [found.name for found in backbone.model.layers]
     if layer is not None and layer not in names:
         raise unknown_name(f"a layer of {backbone.name}", layer, names)
@@ -136,22 +208,21 @@ def reduced(stored: StoredFeatures, rows: np.ndarray, reduction: Components | No
 
 def describe(
     config: FeaturesConfig,
-    backbone: Backbone,
+    source: Source,
     contract: InputContract,
     manifest: Manifest,
-    network: Network,
     features: int,
     reduction: Components | None,
 ) -> dict[str, Any]:
     """What the columns are: enough to compute them again."""
     return {
         "format": SIDECAR_FORMAT,
-        "backbone": backbone.name,
-        "weights": backbone.weights,
-        "weights_sha256": backbone.weights_sha256,
-        "preprocess": backbone.preprocess,
+        "backbone": source.backbone,
+        "weights": source.weights,
+        "weights_sha256": source.weights_sha256,
+        "preprocess": source.preprocess,
         "input": contract.as_json(),
-        "output": network.outputs[0],
+        "output": source.output,
         "pool": config.pool,
         "features": features,
         "reduce": reduction and {"method": "pca", "explained": reduction.explained, "fitted_on": reduction.rows},
@@ -160,5 +231,5 @@ def describe(
         "data_sha256": manifest.fingerprint(),
         "set_aside": [problem.as_json() for problem in manifest.set_aside],
         "seed": config.seed,
-        "versions": runtime.versions(),
+        "versions": versions(),
     }
