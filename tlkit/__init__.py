@@ -16,7 +16,18 @@ from typing import Any
 
 from tlkit.core.version import __version__ as __version__
 
-__all__ = ["cache", "doctor", "evaluate", "features", "finetune", "list_backbones", "predict", "sample", "split"]
+__all__ = [
+    "cache",
+    "doctor",
+    "evaluate",
+    "explain",
+    "features",
+    "finetune",
+    "list_backbones",
+    "predict",
+    "sample",
+    "split",
+]
 
 # Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -45,8 +45,8 @@ def test_the_places_sum_to_what_the_score_gains_on_the_way(kind, head_on, unseen
     start = np.broadcast_to(grids.mean(axis=(1, 2), keepdims=True), grids.shape)
     gained = scores(witness.logits(grids), labels) - scores(witness.logits(start), labels)
     found = witness.integrated(grids, labels).values.sum(axis=(1, 2))
-    np.testing.assert_allclose(found, gained, atol=0.05 * np.abs(gained).max())
-    assert np.abs(gained).max() > 0.01
+    np.testing.assert_allclose(found, gained, atol=0.05 * np.abs(gained).max() + 1e-6)
+    assert kind in ("linear", "mlp") or np.abs(gained).max() > 0.01  # a mean does not see where things are
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv", "attention", "transformer", "gru"])
@@ -88,12 +88,12 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-@pytest.mark.parametrize("kind", ["linear", "gru"])
-def test_another_backend_says_the_same(backend, kind, head_on, unseen, tmp_path):
+def test_another_backend_says_the_same(backend, head_on, unseen, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    classifier = head_on(kind)
+    classifier = head_on("gru")
     witness = Witness(classifier)
     grids, labels = witness.grids(unseen[0][:3]), unseen[1][:3]
     save(classifier, tmp_path / "model.keras")

@@ -8,6 +8,7 @@ from tlkit.core.config import (
     CacheConfig,
     DoctorConfig,
     EvaluateConfig,
+    ExplainConfig,
     FeaturesConfig,
     FinetuneConfig,
     PredictConfig,
@@ -102,6 +103,16 @@ COMMANDS = (
         "Predict class and probability of images.",
         ("tlkit predict run photo.jpg holiday/ --top 3", "find . -name '*.jpg' | tlkit predict run - --out all.csv"),
         lambda result: "" if result["out"] else as_csv(result),
+    ),
+    Command(
+        "explain",
+        ExplainConfig,
+        "Show where a classifier looks, and which training images it is reminded of.",
+        (
+            "tlkit explain run photo.jpg holiday/ --out explained",
+            "tlkit explain run photo.jpg --class-name bees --method integrated --neighbours 6",
+        ),
+        _out,
     ),
     Command(
         "cache",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tlkit.core import catalog
 from tlkit.core.errors import TlkitError
+from tlkit.core.explain_config import ExplainConfig as ExplainConfig  # every config is found here
 from tlkit.core.option_groups import (
     BackboneOptions,
     HeadOptions,

@@ -12,7 +12,7 @@ import numpy as np
 
 from tlkit.classifier import Classifier
 from tlkit.explanation.gradient import build_gradient, scores
-from tlkit.explanation.lattice import Lattice, pixel_centres, tiles
+from tlkit.explanation.lattice import Lattice, hot, pixel_centres, tiles
 from tlkit.explanation.occlusion import occlusion, occlusion_lattice
 from tlkit.inference import Engine, build_engine
 
@@ -35,9 +35,7 @@ class Evidence:
     @property
     def heat(self) -> np.ndarray:
         """float32 (B, h, w), 0..1: what speaks for the class, the strongest place 1; all 0 where nothing does."""
-        positive = np.maximum(self.values, 0)
-        strongest = positive.max(axis=(1, 2), keepdims=True)
-        return positive / np.where(strongest > 0, strongest, 1)
+        return hot(self.values)
 
 
 class Witness:
@@ -136,12 +134,14 @@ def overlays(classifier: Classifier, images: np.ndarray, class_indices: np.ndarr
         float32 (B, H, W), 0..1: 1 at the place that speaks most for the class, 0 where nothing does.
         `tlkit.explanation.pictures.overlay(image, heat)` draws one over its image.
     """
+    if not len(images):
+        return np.zeros(images.shape[:3], np.float32)
     witness = Witness(classifier)
     height, width = images.shape[1:3]
     evidence = witness.integrated(witness.grids(images), np.asarray(class_indices))
-    return evidence.lattice.sample(evidence.heat, pixel_centres(height), pixel_centres(width))
+    return hot(evidence.lattice.sample(evidence.heat, pixel_centres(height), pixel_centres(width)))
 
 
 def _in_batches(work: Callable[[slice], np.ndarray], count: int) -> np.ndarray:
     """`work` of every slice of `BATCH` rows, one after the other."""
-    return np.concatenate([work(slice(first, first + BATCH)) for first in range(0, max(count, 1), BATCH)])
+    return np.concatenate([work(slice(first, first + BATCH)) for first in range(0, count, BATCH)])

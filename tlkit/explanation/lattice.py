@@ -28,7 +28,10 @@ class Axis:
         return (np.arange(self.count) + 0.5) * self.side / self.count
 
     def weights(self, positions: np.ndarray) -> np.ndarray:
-        """How much each cell counts at each position, linear between centres and constant beyond them.
+        """How much each cell counts at each position: quadratic B-splines, smooth and never below 0.
+
+        Linear interpolation draws stars and boxes that are not in the map. Beyond the image its
+        outermost cells go on.
 
         Args:
             positions: float (n,), in pixels.
@@ -36,8 +39,12 @@ class Axis:
         Returns:
             float32 (n, count); rows sum to 1.
         """
-        place = np.clip(positions * self.count / self.side - 0.5, 0, self.count - 1)
-        return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(self.count))).astype(np.float32)
+        cells = np.clip(positions * self.count / self.side - 0.5, 0, self.count - 1)
+        away = np.abs(cells[:, None] - np.arange(-1, self.count + 1))
+        spline = np.where(away < 0.5, 0.75 - away**2, 0.5 * np.maximum(0, 1.5 - away) ** 2)
+        spline[:, 1] += spline[:, 0]
+        spline[:, -2] += spline[:, -1]
+        return spline[:, 1:-1].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Lattice:
     columns: Axis
 
     def sample(self, maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Maps (..., h, w) at the pixel positions `y` (n,) and `x` (m,): float32 (..., n, m), bilinear."""
+        """Maps (..., h, w) at the pixel positions `y` (n,) and `x` (m,): float32 (..., n, m)."""
         return self.rows.weights(y) @ maps @ self.columns.weights(x).T
 
 
@@ -60,3 +67,10 @@ def tiles(size: tuple[int, int], shape: tuple[int, int]) -> Lattice:
 def pixel_centres(count: int) -> np.ndarray:
     """Positions of `count` pixels in a row: 0.5, 1.5, ..."""
     return np.arange(count) + 0.5
+
+
+def hot(values: np.ndarray) -> np.ndarray:
+    """Maps (..., h, w): what is above 0, the greatest of each map 1; nothing above 0 stays 0."""
+    positive = np.maximum(values, 0)
+    strongest = positive.max(axis=(-2, -1), keepdims=True)
+    return positive / np.where(strongest > 0, strongest, 1)

@@ -2,6 +2,9 @@
 
 It knows nothing of gradients, grids or heads, so where it agrees with a gradient map, two
 independent witnesses do. It costs `PATCHES` x `PATCHES` forward passes an image, and one for the whole.
+
+Patches are blurred pieces of the image with soft edges. Hard edges are things to see in themselves, and
+heads that look at places one by one react to them more than to what they hide (benchmarks/RESULTS.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +12,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from tlkit.explanation.lattice import Axis, Lattice, tiles
+from tlkit.explanation.lattice import Axis, Lattice, pixel_centres, tiles
 
-PATCHES = 8  # centres of patches along each side; a patch is two steps wide, so each pixel is covered four times
+PATCHES = 8  # centres of patches along each side
+WHOLE, EDGE = 0.7, 2.0  # a patch covers all up to 0.7 steps from its centre, then less and less, nothing from 2 on
 BATCH = 13  # images to a forward pass: five of one shape make 8 x 8 patches and the image itself
-BLUR = 5  # an image is covered with itself, made of this many blobs a side: no new edges or colours
+BLUR = 5  # an image is covered with itself, blurred to this many blobs a side: no colours that were not there
 
 
 def occlusion_lattice(size: tuple[int, int]) -> Lattice:
@@ -42,16 +46,15 @@ def _covered(image: np.ndarray) -> Iterator[np.ndarray]:
     """The image under each patch, in reading order."""
     height, width, _ = image.shape
     blobs = Image.fromarray(image).resize((BLUR, BLUR), Image.Resampling.BOX)
-    blurred = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC))
-    for rows in _patches(height):
-        for columns in _patches(width):
-            covered = image.copy()
-            covered[rows, columns] = blurred[rows, columns]
-            yield covered
+    change = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC), np.float32) - image
+    columns = _patches(width)
+    for row in _patches(height):
+        for column in columns:
+            yield (image + np.outer(row, column)[..., None] * change).round().astype(np.uint8)
 
 
-def _patches(side: int) -> list[slice]:
-    """Patches along a side, cut off at its ends."""
-    centres, step = Axis(side, PATCHES).centres, side / PATCHES
-    edges = np.stack([centres - step, centres + step]).round().astype(int).clip(0, side)
-    return [slice(first, last) for first, last in edges.T.tolist()]
+def _patches(side: int) -> np.ndarray:
+    """float32 (PATCHES, side): how far each patch covers each pixel of a side, 0..1."""
+    axis = Axis(side, PATCHES)
+    steps = np.abs(pixel_centres(side) - axis.centres[:, None]) * PATCHES / side
+    return np.clip((EDGE - steps) / (EDGE - WHOLE), 0, 1).astype(np.float32)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tlkit.core.input_contract import InputContract
 from tlkit.data.images import placement
-from tlkit.explanation.lattice import Lattice, pixel_centres
+from tlkit.explanation.lattice import Lattice, hot, pixel_centres
 
 COLOURS = "inferno"  # of matplotlib: even steps to the eye, also to colour-blind eyes and in grey
 STRONGEST = 0.75  # opacity of the hottest place: what is there must stay visible
@@ -30,13 +30,13 @@ def heat_on(size: tuple[int, int], heat: np.ndarray, lattice: Lattice, contract:
         contract: how the photograph became that input.
 
     Returns:
-        float32 (height, width), 0..1; 0 where the network did not look (beyond a `crop`).
+        float32 (height, width), 0..1, the hottest place 1; 0 where the network did not look (beyond a `crop`).
     """
     (left, top, right, bottom), (x0, y0, x1, y1) = placement(size, contract)
     x, y = pixel_centres(size[0]), pixel_centres(size[1])
     inside_x = x0 + (x - left) / (right - left) * (x1 - x0)
     inside_y = y0 + (y - top) / (bottom - top) * (y1 - y0)
-    return np.where(_seen(size, contract), lattice.sample(heat, inside_y, inside_x), 0).astype(np.float32)
+    return hot(np.where(_seen(size, contract), lattice.sample(heat, inside_y, inside_x), 0).astype(np.float32))
 
 
 def shaded(photograph: Image.Image, contract: InputContract) -> Image.Image:
@@ -111,6 +111,7 @@ def _named(image: Image.Image, words: str) -> Image.Image:
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The text on lines no wider than `width` pixels, cut between words or, where a word is wider, in it."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)  # file names may hold anything
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()

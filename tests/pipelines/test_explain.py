@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkit.core.config import ExplainConfig
+from tlkit.core.errors import TlkitError
+from tlkit.pipelines.explain import run
+
+
+class Listener:
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+    detail = say
+
+    def track(self, items, description, total=None):
+        yield from items
+
+
+@pytest.fixture(scope="module")
+def explained(finished, colours, tmp_path_factory):
+    """Two images and one that is none, explained by both methods."""
+    folder = tmp_path_factory.mktemp("explain")
+    (folder / "note.jpg").write_text("no image")
+    paths = (str(colours / "red" / "03.png"), str(folder / "note.jpg"), str(colours / "blue" / "04.png"))
+    story = Listener()
+    return run(ExplainConfig(run=str(finished[0]), paths=paths, out=str(folder / "out")), story), story.said
+
+
+def test_a_picture_and_a_row_for_every_image(explained):
+    result, said = explained
+    out = json.loads(Path(result["out"], "explain.json").read_text())
+    assert out["explained"] == result["explained"] and result["images"] == 2
+    for row, name in zip(result["explained"], ("red", "blue"), strict=True):
+        assert row["class"] == row["predicted"] and -1 <= row["agreement"] <= 1
+        assert row["picture"].endswith(f"-{row['class']}-{100 * row['probability']:.0f}.png")
+        with Image.open(f"{result['out']}/{row['picture']}") as picture:
+            assert picture.format == "PNG" and picture.width > 3 * 280
+        assert len(row["neighbours"]) == 3
+        cosines = [neighbour["cosine"] for neighbour in row["neighbours"]]
+        assert cosines == sorted(cosines, reverse=True) and cosines[0] > 0.5
+        assert name in row["path"]
+    assert [problem["path"].endswith("note.jpg") for problem in result["set_aside"]] == [True]
+    assert any("set aside" in line for line in said) and "2 pictures" in said[-1]
+
+
+def test_one_class_in_every_image_and_one_method(finished, colours, tmp_path):
+    config = {"run": str(finished[0] / "model.keras"), "paths": (str(colours / "red"),), "out": str(tmp_path / "out")}
+    story = Listener()
+    result = run(ExplainConfig(**config, class_name="green", method=("integrated",)), story)
+    assert result["images"] == 12
+    assert {(row["class"], row["agreement"]) for row in result["explained"]} == {("green", None)}
+    assert any(row["predicted"] != "green" for row in result["explained"])
+    assert all(row["neighbours"] == [] for row in result["explained"]) and "no neighbours" in story.said[0]
+    with pytest.raises(TlkitError, match="already exists"):
+        run(ExplainConfig(**config))
+    again = run(ExplainConfig(**config, method=("gradcam",), overwrite=True))
+    assert len(list((tmp_path / "out").iterdir())) == again["images"] + 1
+
+
+def test_what_is_wrong_is_named(finished, colours, tmp_path):
+    config = {"run": str(finished[0]), "paths": (str(colours / "red" / "03.png"),)}
+    with pytest.raises(TlkitError, match="'gren' is not a class") as error:
+        run(ExplainConfig(**config, out=str(tmp_path / "out"), class_name="gren"))
+    assert "did you mean 'green'" in error.value.hint
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(TlkitError, match="holds no explanations"):
+        run(ExplainConfig(**config, out=str(tmp_path / "mine"), overwrite=True))
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+    with pytest.raises(TlkitError, match="not a run folder"):
+        run(ExplainConfig(run=str(tmp_path), paths=config["paths"], out=str(tmp_path / "out")))
+    with pytest.raises(TlkitError, match="one twice"):
+        ExplainConfig(**config, method=("occlusion", "occlusion"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_hostile_names_stay_in_the_folder(finished, tmp_path):
+    name = "a..%2f<script>alert(1)</script>\n ü.png"
+    Image.fromarray(np.full((20, 30, 3), 120, np.uint8)).save(tmp_path / name.replace("/", "_"))
+    result = run(ExplainConfig(run=str(finished[0]), paths=(str(tmp_path),), out=str(tmp_path / "out")))
+    (row,) = result["explained"]
+    assert (tmp_path / "out" / row["picture"]).is_file()
+    assert not set("<>/\n%") & set(row["picture"])

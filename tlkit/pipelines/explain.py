@@ -1,0 +1,277 @@
+"""`tlkit explain`: images in; pictures of where the classifier looked, and the training images that it is reminded of.
+
+tlkit explain run photo.jpg --out explained
+tlkit explain run holiday/ --class-name bees --method integrated
+"""
+
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from tlkit import runtime
+from tlkit.backbones.weights import weights_sha256
+from tlkit.classifier import Classifier, load
+from tlkit.core.atomic import replacing, write_json
+from tlkit.core.errors import TlkitError, UnreadableImage, unknown_name
+from tlkit.core.explain_config import ExplainConfig
+from tlkit.core.manifest import Manifest, Problem
+from tlkit.core.predictions import softmax
+from tlkit.core.run_dir import RunDir, refuse_occupied
+from tlkit.core.story import Silence, Story
+from tlkit.data.images import Batch, batches, thumbnail
+from tlkit.explanation.agreement import DOUBT, agreement, in_words
+from tlkit.explanation.evidence import BATCH, Evidence, Witness
+from tlkit.explanation.neighbours import nearest
+from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
+from tlkit.extraction.extract import Network, extract
+from tlkit.heads.build import pool, pooled
+from tlkit.pipelines import run_record
+from tlkit.pipelines.features import told
+from tlkit.pipelines.predict import find
+
+FORMAT = 1
+THUMBNAIL = 120  # pixels of a neighbour's height
+TITLES = {"integrated": "integrated gradients", "gradcam": "Grad-CAM", "occlusion": "occlusion"}
+
+
+def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
+    """Explain every image: a picture for each, and explain.json.
+
+    Returns:
+        `out`, `images`, `set_aside` and `explained`, what explain.json says about each image (docs/formats.md).
+
+    Raises:
+        TlkitError: not a run, unknown class, nothing found, occupied `out`, unreadable files with `on_bad=fail`.
+    """
+    story, out, path = story or Silence(), Path(config.out), Path(config.run)
+    _refuse_strangers(out, overwrite=config.overwrite)
+    classifier = load(path if path.suffix == ".keras" else _finished(RunDir(path)).model)
+    classes = classifier.facts.classes
+    if config.class_name is not None and config.class_name not in classes:
+        raise unknown_name(f"a class of {config.run}", config.class_name, classes)
+    files, problems = find(config.paths, sys.stdin)
+    work = _Work(config, classifier, _familiar(config, classifier, story), len(files))
+    with _folder(out) as folder:
+        rows = []
+        for batch in story.track(batches(files, classifier.facts.contract, BATCH), "explaining", len(files)):
+            problems += _told([Problem(str(files[i]), reason) for i, reason in batch.problems], config, story)
+            rows += work.explain(batch, files, folder) if len(batch.indices) else []
+        write_json(folder / "explain.json", _document(config, classifier, rows, problems))
+    story.say(_summary(rows, out))
+    return {
+        "out": str(out),
+        "images": len(rows),
+        "set_aside": [problem.as_json() for problem in problems],
+        "explained": rows,
+    }
+
+
+@dataclass(frozen=True)
+class _Familiar:
+    """The training images as the network sees them: features float32 (N, C), in the order of the manifest."""
+
+    manifest: Manifest
+    features: np.ndarray
+
+
+class _Work:
+    """Batches of images to pictures and rows of explain.json."""
+
+    def __init__(self, config: ExplainConfig, classifier: Classifier, familiar: _Familiar | None, total: int) -> None:
+        self.config, self.facts, self.familiar = config, classifier.facts, familiar
+        self.witness = Witness(classifier)
+        self.digits = max(3, len(str(total)))
+
+    def explain(self, batch: Batch, files: list[Path], folder: Path) -> list[dict[str, Any]]:
+        """Draw a picture of every image of a batch, and say what is in it."""
+        grids = self.witness.grids(batch.images)
+        probabilities = softmax(self.witness.logits(grids), self.facts.temperature)
+        predicted = probabilities.argmax(axis=1)
+        chosen = self.config.class_name
+        codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
+        found = {name: self.witness.evidence(name, batch.images, grids, codes) for name in self.config.method}
+        agreed = agreement(*list(found.values())[:2]).round(4).tolist() if len(found) > 1 else [None] * len(codes)
+        alike = self._alike(pooled(grids, "avg"))
+        rows = []
+        for i, index in enumerate(batch.indices.tolist()):
+            row = {
+                "path": str(files[index]),
+                "class": self.facts.classes[codes[i]],
+                "probability": round(float(probabilities[i, codes[i]]), 6),
+                "predicted": self.facts.classes[predicted[i]],
+                "picture": "",
+                "agreement": agreed[i],
+                "against": [name for name, evidence in found.items() if not evidence.heat[i].any()],
+                "neighbours": alike[i],
+            }
+            row["picture"] = _file_name(index + 1, self.digits, row)
+            picture = self._picture(row, {name: (part.heat[i], part) for name, part in found.items()})
+            with replacing(folder / row["picture"]) as temporary:
+                picture.save(temporary, "PNG")
+            rows.append(row)
+        return rows
+
+    def _alike(self, features: np.ndarray) -> list[list[dict[str, Any]]]:
+        """For each image its nearest training images."""
+        if self.familiar is None:
+            return [[] for _ in features]
+        known = self.familiar.manifest
+        indices, cosines = nearest(features, self.familiar.features, self.config.neighbours)
+        return [
+            [
+                {"path": str(known.file(j)), "class": known.label_name(j), "cosine": round(float(cosine), 4)}
+                for j, cosine in zip(row.tolist(), near, strict=True)
+            ]
+            for row, near in zip(indices, cosines, strict=True)
+        ]
+
+    def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, Evidence]]) -> Image.Image:
+        """The photograph, each method's map over it, and under them the nearest training images."""
+        contract = self.facts.contract
+        photograph = panel(thumbnail(Path(row["path"]), MOST))
+        below = shaded(photograph, contract)
+        top = [(photograph, "photograph")]
+        for name, (heat, evidence) in maps.items():
+            nothing = ": nothing speaks for this class" if name in row["against"] else ""
+            heat = heat_on(photograph.size, heat, evidence.lattice, contract)
+            top.append((overlay(below, heat), TITLES[name] + nothing))
+        rows = [top, [_captioned(neighbour) for neighbour in row["neighbours"]]]
+        return sheet([part for part in rows if part], _caption(row))
+
+
+def _captioned(neighbour: dict[str, Any]) -> tuple[Image.Image, str]:
+    """A training image with its class and how alike it is; a grey square where the file is gone."""
+    try:
+        image = thumbnail(Path(neighbour["path"]), 3 * THUMBNAIL)
+    except UnreadableImage:
+        image = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "lightgrey")
+    scale = min(THUMBNAIL / image.height, 2 * THUMBNAIL / image.width)
+    small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    return small, f"training: {neighbour['class']}, cosine {neighbour['cosine']:.2f}"
+
+
+def _caption(row: dict[str, Any]) -> str:
+    """Class, probability, what was predicted instead, agreement, file."""
+    parts = [f"{row['class']} {row['probability']:.1%}"]
+    if row["predicted"] != row["class"]:
+        parts.append(f"predicted: {row['predicted']}")
+    if row["agreement"] is not None:
+        parts.append(in_words(row["agreement"]))
+    return "  ·  ".join([*parts, row["path"]])
+
+
+def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
+    """`001-photo-bees-97.png`: number, name, class and percent; nothing in it that a file system minds."""
+    words = (Path(row["path"]).stem, row["class"])
+    stem, name = (re.sub(r"[^\w.-]+", "_", word).strip("._-")[:60] or "_" for word in words)
+    return f"{number:0{digits}d}-{stem}-{name}-{100 * row['probability']:.0f}.png"
+
+
+def _familiar(config: ExplainConfig, classifier: Classifier, story: Story) -> _Familiar | None:
+    """The training images of the run; None where there are none to show, and it says why."""
+    if not config.neighbours:
+        return None
+    if Path(config.run).suffix == ".keras":
+        story.say("no neighbours: a model file does not hold its training images; give the run folder to see them")
+        return None
+    manifest, splits = run_record.read_images(RunDir(Path(config.run))) or _unfinished(config.run)
+    train = manifest.select(splits.indices("train"))
+    model, layer = classifier.model, classifier.facts.grid_layer
+    seam = model.get_layer(layer).output
+    weights = weights_sha256(keras.Model(model.input, seam))
+    network = Network(keras.Model(model.input, pool(seam, "avg")), (f"{layer}:avg",), weights)
+    extraction = extract(network, train, classifier.facts.contract, story=story)
+    story.say(f"neighbours among {len(train)} training images: {told(extraction)}")
+    if extraction.problems:
+        first = extraction.problems[0]
+        story.say(
+            f"{len(extraction.problems)} of them cannot be read and are left out, first {first.path}: {first.reason}"
+        )
+    stored = extraction.features[network.outputs[0], 0]
+    rows = np.flatnonzero(~stored.lacking)
+    return _Familiar(train.select(rows), stored[rows]) if len(rows) else None
+
+
+def _finished(run_dir: RunDir) -> RunDir:
+    """The run, if it has a classifier."""
+    return run_dir if run_dir.read_record()["state"] == "finished" else _unfinished(str(run_dir.path))
+
+
+def _unfinished(run: str) -> Any:
+    raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
+
+
+def _told(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
+    """Say which files are set aside, or refuse them."""
+    if problems and config.on_bad == "fail":
+        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
+    for problem in problems:
+        story.say(f"set aside: {problem.path}: {problem.reason}")
+    return problems
+
+
+def _refuse_strangers(out: Path, *, overwrite: bool) -> None:
+    """Raise when `out` is occupied, or is to be replaced and holds something else."""
+    refuse_occupied(out, overwrite=overwrite)
+    if out.exists() and not (out / "explain.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise TlkitError(
+            f"{str(out)!r} holds no explanations.", "--overwrite replaces explanations only; choose another --out."
+        )
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A folder that takes the place of `out` when everything is in it."""
+    temporary = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _document(
+    config: ExplainConfig, classifier: Classifier, rows: list[dict[str, Any]], problems: list[Problem]
+) -> dict[str, Any]:
+    """The content of explain.json."""
+    return {
+        "format": FORMAT,
+        "run": config.run,
+        "backbone": classifier.facts.backbone,
+        "methods": list(config.method),
+        "set_aside": [problem.as_json() for problem in problems],
+        "explained": rows,
+        "versions": runtime.versions(),
+    }
+
+
+def _summary(rows: list[dict[str, Any]], out: Path) -> str:
+    """What was found, in a few lines."""
+    lines = [f"{out}: {len(rows)} pictures and explain.json"]
+    agreed = [row["agreement"] for row in rows if row["agreement"] is not None]
+    if agreed:
+        doubtful = [row for row in rows if row["agreement"] is not None and row["agreement"] < DOUBT]
+        lines.append(f"  agreement of the two methods: median {median(agreed):.2f}; below {DOUBT} in {len(doubtful)}")
+        lines += [f"    {row['agreement']:5.2f}  {row['path']}" for row in sorted(doubtful, key=_by_agreement)[:5]]
+    blank = [row for row in rows if row["against"]]
+    if blank:
+        lines.append(f"  in {len(blank)} nothing speaks for the class, first {blank[0]['path']}")
+    return "\n".join(lines)
+
+
+def _by_agreement(row: dict[str, Any]) -> float:
+    return row["agreement"]
