@@ -17,6 +17,8 @@ from tlkit.core.story import Story
 EXTRAS = {
     "pillow_heif": ("HEIC photographs", "pip install 'tlkit[heic]'"),
     "tensorboard": ("looking at logs/", "pip install 'tlkit[tensorboard]'"),
+    "mlflow": ("--log mlflow", "pip install 'tlkit[mlflow]'"),
+    "wandb": ("--log wandb", "pip install 'tlkit[wandb]'"),
 }
 SETTINGS = ("KERAS_BACKEND", "KERAS_HOME", "TLKIT_CACHE", "CUDA_VISIBLE_DEVICES", "HTTPS_PROXY")
 

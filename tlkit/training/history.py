@@ -37,6 +37,18 @@ def write_history(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """What `write_history` wrote, numbers as numbers, None where nothing was measured; no rows without the file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {"stage": row["stage"], "epoch": int(row["epoch"])}
+            | {name: float(row[name]) if row[name] else None for name in COLUMNS[2:]}
+            for row in csv.DictReader(file)
+        ]
+
+
 def write_event_files(folder: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
     """TensorBoard event files under `train/` and `validation/`, with tags as Keras's callback names them.
 
