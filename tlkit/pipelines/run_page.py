@@ -1,6 +1,5 @@
 """The report of a run, from what lies in its folder: the same page whether it is written first or again."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,6 +23,7 @@ from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
 from tlkit.pipelines import outcome, report_pictures, run_record
 from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.training.history import read_history
 from tlkit.training.plan import Plan
 
 POOLED = ("linear", "mlp")  # heads that read the pooled grid
@@ -37,6 +37,7 @@ def of_run(
     predictions: Predictions,
     evaluation: EvaluationResult,
     classifier: Callable[[], Classifier],
+    command: str = "",
 ) -> Page:
     """The page of a run measured on its own images.
 
@@ -47,14 +48,15 @@ def of_run(
         predictions: of them.
         evaluation: of the predictions.
         classifier: loads it, where pictures have to be computed.
+        command: what measured it again; "" where the run itself did.
     """
     record, config = run_dir.read_record(), _config(run_dir)
-    history = _history(run_dir.history)
+    history = read_history(run_dir.history)
     page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
     return replace(
         page,
         title=f"{Path(record['images']).name}: {record['backbone']['name']}",
-        command=record["command"],
+        command="\n".join(filter(None, (record["command"], command))),
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
@@ -178,21 +180,6 @@ def read_audit(path: Path) -> AuditResult | None:
             "delete it, or write it again with tlkit audit.",
         )
     return AuditResult.from_json(found)
-
-
-def _history(path: Path) -> list[dict[str, Any]]:
-    """The rows of history.csv, numbers as numbers, empty as None."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {
-                "stage": row["stage"],
-                "epoch": int(row["epoch"]),
-                **{name: float(text) if text else None for name, text in row.items() if name not in ("stage", "epoch")},
-            }
-            for row in csv.DictReader(file)
-        ]
 
 
 def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[PlanRow]:
