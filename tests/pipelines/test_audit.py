@@ -51,7 +51,7 @@ def audited(images, tiny_backbone, tmp_path_factory):
 
 def test_planted_faults_are_found_said_and_written(audited, images):
     folder, result, text = audited
-    found = {finding["check"]: finding for finding in result["findings"]}
+    found = {finding["check"]: finding for finding in reversed(result["findings"])}
     assert found["shortcuts"]["facts"]["given_away"] == ["red"] and found["shortcuts"]["severity"] == "serious"
     assert found["files"]["facts"] == {"unreadable": 1, "files": 63}
     kinds = {
@@ -89,7 +89,7 @@ def test_fixes_are_applied_where_images_are_read(audited, images, tiny_backbone,
 
 
 def test_strict_refuses_what_is_serious_after_writing_it(images, tiny_backbone, tmp_path):
-    with pytest.raises(TlkitError, match="1 serious"):
+    with pytest.raises(TlkitError, match="2 serious"):
         tlkit.audit(images, backbone=str(tiny_backbone), out=tmp_path / "audit", strict=True)
     assert (tmp_path / "audit" / "audit.html").exists()
 

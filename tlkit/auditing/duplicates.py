@@ -10,6 +10,7 @@ benchmarks/audit.py.
 from collections.abc import Iterator
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tlkit.auditing.hashing import SIDE, distance, perceptual_hash
 from tlkit.auditing.neighbours import Neighbours
@@ -20,6 +21,7 @@ LEAST_CORRELATION = 0.88  # aligned: 99 in 100 copies 0.9 to 1, the most similar
 _COMMON, _SAMPLE = 4, 500  # directions taken out besides the mean, from that many images, at least 50 to a direction
 _SCALES = ((0.95, 5), (0.975, 3), (0.925, 3))  # side of the part that is laid over the other, and steps along its slack
 _LEAST_REST = 0.05  # of a picture's length: what is left below it is noise
+_WORTH_ALIGNING = 0.3  # correlation as they lie: crops of 5 % have 0.45 to 0.95
 _BATCH = 4096  # pairs compared at a time
 
 
@@ -67,14 +69,11 @@ def near_pairs(neighbours: Neighbours, small: np.ndarray) -> tuple[np.ndarray, n
     pairs = np.unique(np.sort(np.stack([left, right], axis=1), axis=1), axis=0)
     hashes = perceptual_hash(small)
     pairs = pairs[distance(hashes, pairs[:, 0], pairs[:, 1]) <= MOST_BITS]
-    common = common_directions(small)
-    agreement = np.concatenate(
-        [
-            aligned_correlation(small[part[:, 0]], small[part[:, 1]], common)
-            for part in (pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH))
-        ]
-        or [np.empty(0, np.float32)]
-    )
+    parts = [pairs[start : start + _BATCH] for start in range(0, max(len(pairs), 1), _BATCH)]
+    with threadpool_limits(1):  # products of small matrices: threads would only wait for each other
+        common = common_directions(small)
+        compared = [aligned_correlation(small[part[:, 0]], small[part[:, 1]], common) for part in parts]
+    agreement = np.concatenate(compared)
     same = agreement >= LEAST_CORRELATION
     return pairs[same, 0], pairs[same, 1], agreement[same]
 
@@ -118,17 +117,20 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
     """
     left, right = left.astype(np.float32), right.astype(np.float32)
     rests = _rest(left, common), _rest(right, common)
-    best = (rests[0] * rests[1]).sum(axis=1)
+    found = (rests[0] * rests[1]).sum(axis=1)
+    near = np.flatnonzero(found >= _WORTH_ALIGNING)
+    best, rests = found[near], (rests[0][near], rests[1][near])
     for rows, columns in _crops():
-        for whole, other in ((left, rests[1]), (right, rests[0])):
+        for whole, other in ((left[near], rests[1]), (right[near], rests[0])):
             cropped = _rest(rows @ whole @ columns.T, common)
             np.maximum(best, (cropped * other).sum(axis=1), out=best)
-    return best
+    found[near] = best
+    return found
 
 
 def _unit(pictures: np.ndarray) -> np.ndarray:
     """Pictures as vectors of mean 0 and length 1; plain ones as zeros."""
-    vectors = pictures.reshape(len(pictures), -1)
+    vectors = pictures.reshape(len(pictures), SIDE * SIDE)
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > SIDE, length, np.inf)  # below one grey level a pixel there is nothing to compare

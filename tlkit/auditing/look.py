@@ -180,28 +180,31 @@ def jpeg_quality(tables: dict[int, Sequence[int]]) -> float:
 
 
 def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Facts of uint8 (n, SIDE, SIDE, 3)."""
-    n, tenth, step = len(pixels), SIDE // 10, SIDE // SMALL
-    grey = pixels @ _GREY
-    laplacian = (
-        grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] + grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] - 4 * grey[:, 1:-1, 1:-1]
-    )
-    whole = pixels.sum(axis=(1, 2), dtype=np.int64)
-    inner = pixels[:, tenth:-tenth, tenth:-tenth].sum(axis=(1, 2), dtype=np.int64)
+    """Facts of uint8 (n, SIDE, SIDE, 3). Pillow makes grey and small copies: NumPy would take ten times as long."""
+    n, edge = len(pixels), SMALL // 10
+    images = [Image.fromarray(picture) for picture in pixels]
+    grey = np.stack([np.asarray(image.convert("L")) for image in images]) if n else np.empty((0, SIDE, SIDE), np.uint8)
+    coarse = np.stack([np.asarray(image.reduce(SIDE // SMALL)) for image in images]) if n else pixels[:, :SMALL, :SMALL]
+    signed = grey.astype(np.int16)
+    laplacian = np.diff(signed, 2, axis=1)[:, :, 1:-1] + np.diff(signed, 2, axis=2)[:, 1:-1]
     rim = np.concatenate(
-        [
-            grey[:, :2].reshape(n, 2 * SIDE),
-            grey[:, -2:].reshape(n, 2 * SIDE),
-            grey[:, :, :2].reshape(n, 2 * SIDE),
-            grey[:, :, -2:].reshape(n, 2 * SIDE),
-        ],
-        axis=1,
+        [part.reshape(n, 2 * SIDE) for part in (grey[:, :2], grey[:, -2:], grey[:, :, :2], grey[:, :, -2:])], axis=1
     )
+    whole = coarse.sum(axis=(1, 2), dtype=np.float32)
+    inner = coarse[:, edge:-edge, edge:-edge].sum(axis=(1, 2), dtype=np.float32)
     return {
-        "colour": (whole / SIDE**2).astype(np.float32),
-        "contrast": grey.std(axis=(1, 2)),
-        "sharpness": laplacian.std(axis=(1, 2)),
-        "border": ((whole - inner) / (SIDE**2 - (SIDE - 2 * tenth) ** 2)).astype(np.float32),
-        "frame": rim.std(axis=1),
-        "small": grey.reshape(n, SMALL, step, SMALL, step).mean(axis=(2, 4)).round().astype(np.uint8),
+        "colour": whole / SMALL**2,
+        "contrast": _deviation(grey.reshape(n, SIDE * SIDE)),
+        "sharpness": _deviation(laplacian.reshape(n, (SIDE - 2) ** 2)),
+        "border": (whole - inner) / (SMALL**2 - (SMALL - 2 * edge) ** 2),
+        "frame": _deviation(rim),
+        "small": np.rint(coarse.astype(np.float32) @ _GREY).astype(np.uint8),
     }
+
+
+def _deviation(values: np.ndarray) -> np.ndarray:
+    """float32 (n,), standard deviation of each row of integers."""
+    numbers = values.astype(np.float32)
+    mean = numbers.mean(axis=1)
+    square = np.einsum("ij,ij->i", numbers, numbers) / numbers.shape[1]
+    return np.sqrt(np.maximum(square - mean**2, 0))
