@@ -58,8 +58,8 @@ def test_no_heat_leaves_the_photograph_and_the_hottest_place_stands_out():
 def test_a_sheet_shows_long_captions_whole_and_small_images_large():
     small = panel(Image.new("RGB", (10, 5), "red"))
     assert small.size == (LEAST, LEAST // 2)
-    short = sheet([[(small, "one"), (small, "two")]], "bees 97.0%")
-    long = sheet([[(small, "one"), (small, "two")], [(small, "three")]], "x" * 300)
+    short = sheet([[(small, "one"), (small, "two")]], ["bees 97.0%"])
+    long = sheet([[(small, "one"), (small, "two")], [(small, "three")]], ["x" * 300, "y"])
     assert short.width == long.width
     assert long.height > short.height + small.height
     assert np.asarray(short)[short.height // 2, 100].tolist() == [255, 0, 0]

@@ -74,15 +74,15 @@ def panel(image: Image.Image) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC) if scale != 1 else image
 
 
-def sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]], caption: str) -> Image.Image:
-    """Rows of images, each with words under it, and a line over all of them.
+def sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]], captions: Sequence[str]) -> Image.Image:
+    """Rows of images, each with words under it, and captions over all of them.
 
     Args:
-        rows: of images with their words; the first row is the widest.
-        caption: shown whole, on as many lines as it takes.
+        rows: of images with their words.
+        captions: each shown whole, on as many lines as it takes.
     """
     across = 2 * MARGIN + max(sum(image.width + GAP for image, _ in row) - GAP for row in rows)
-    lines = _wrapped(caption, _font(CAPTION), across - 2 * MARGIN)
+    lines = [line for words in captions for line in _wrapped(words, _font(CAPTION), across - 2 * MARGIN)]
     named = [[_named(image, words) for image, words in row] for row in rows]
     heights = [max(image.height for image in row) + GAP for row in named]
     page = Image.new("RGB", (across, 2 * MARGIN + LINE * len(lines) + sum(heights)), PAPER)

@@ -147,7 +147,7 @@ class _Work:
             heat = heat_on(photograph.size, heat, evidence.lattice, contract)
             top.append((overlay(below, heat), TITLES[name] + nothing))
         rows = [top, [_captioned(neighbour) for neighbour in row["neighbours"]]]
-        return sheet([part for part in rows if part], _caption(row))
+        return sheet([part for part in rows if part], _captions(row))
 
 
 def _captioned(neighbour: dict[str, Any]) -> tuple[Image.Image, str]:
@@ -158,17 +158,18 @@ def _captioned(neighbour: dict[str, Any]) -> tuple[Image.Image, str]:
         image = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "lightgrey")
     scale = min(THUMBNAIL / image.height, 2 * THUMBNAIL / image.width)
     small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
-    return small, f"training: {neighbour['class']}, cosine {neighbour['cosine']:.2f}"
+    same = "the same image: " if neighbour["cosine"] == 1 else ""  # to four digits
+    return small, f"training: {same}{neighbour['class']}, cosine {neighbour['cosine']:.2f}"
 
 
-def _caption(row: dict[str, Any]) -> str:
-    """Class, probability, what was predicted instead, agreement, file."""
+def _captions(row: dict[str, Any]) -> list[str]:
+    """Class, probability, what was predicted instead, agreement; and the file."""
     parts = [f"{row['class']} {row['probability']:.1%}"]
     if row["predicted"] != row["class"]:
         parts.append(f"predicted: {row['predicted']}")
     if row["agreement"] is not None:
         parts.append(in_words(row["agreement"]))
-    return "  ·  ".join([*parts, row["path"]])
+    return ["  ·  ".join(parts), row["path"]]
 
 
 def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
