@@ -1,5 +1,6 @@
 import pytest
 
+from tlkit.core.config import EvaluateConfig
 from tlkit.core.errors import TlkitError
 from tlkit.data.fixes import Fix, read_fixes, write_fixes
 from tlkit.data.scan import scan
@@ -56,3 +57,8 @@ def test_a_class_cannot_be_emptied(colours, tmp_path):
     lines = [f"blue/{number:02d}.png,drop,," for number in range(12)]
     with pytest.raises(TlkitError, match="leaves no image of class 'blue'"):
         scan(colours, fixes=fixes(tmp_path, *lines))
+
+
+def test_fixes_of_a_run_s_own_images_are_refused(tmp_path):
+    with pytest.raises(TlkitError, match="no effect on the images of the run"):
+        EvaluateConfig(run=str(tmp_path), fixes="fixes.csv")

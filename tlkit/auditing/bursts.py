@@ -8,7 +8,9 @@ from datetime import datetime
 
 import numpy as np
 
+from tlkit.auditing.duplicates import connected
 from tlkit.auditing.evidence import Evidence, counted, unlearnable
+from tlkit.auditing.look import Looks
 from tlkit.auditing.probe import fit_probe
 from tlkit.core.findings import Finding
 from tlkit.data.groups import group_pattern, match_groups
@@ -156,12 +158,6 @@ def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
     straddling = _straddling(evidence.codes, numbers)
     scores = _accuracies(evidence, numbers)
     leaks = bool(scores) and scores["random"] - scores["grouped"] > LEAKS
-    told = (
-        f" A probe is right for {scores['random']:.1%} when images are split at random and for "
-        f"{scores['grouped']:.1%} when groups stay whole."
-        if scores
-        else ""
-    )
     common = Counter(names).most_common(EXAMPLES)
     members = {name: [row for row, own in enumerate(names) if own == name][:6] for name, _ in common}
     return Finding(
@@ -169,8 +165,7 @@ def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
         severity="serious" if leaks and straddling else "warning",
         sentence=(
             f"File names form {grouping.count:,} groups (such as {common[0][0]!r}), and images of a group are alike: near "
-            f"images share it {times:.0f} times as often as by chance; {counted(straddling, 'group is', 'groups are')} "
-            f"on both sides of the split.{told}"
+            f"images share it {times:.0f} times as often as by chance; {_split_over(straddling)}{_told(scores)}"
         ),
         remedy="If a group is a film, a subject or a place, keep it whole, or the results count what was learned by heart.",
         command=f"tlkit finetune {evidence.images} --group-by '{grouping.pattern}'",
@@ -185,6 +180,20 @@ def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
             "straddling": straddling,
             "accuracy": scores,
         },
+    )
+
+
+def _split_over(straddling: int) -> str:
+    return f"{counted(straddling, 'group is', 'groups are')} on both sides of the split."
+
+
+def _told(scores: dict[str, float]) -> str:
+    """What keeping groups whole changes, "" where nothing could be learned."""
+    if not scores:
+        return ""
+    return (
+        f" A probe is right for {scores['random']:.1%} when images are split at random, and for "
+        f"{scores['grouped']:.1%} when groups stay whole."
     )
 
 
@@ -210,31 +219,49 @@ def _accuracies(evidence: Evidence, numbers: np.ndarray) -> dict[str, float]:
 # -- times -------------------------------------------------------------------------------------
 
 
-def _by_time(evidence: Evidence) -> Iterator[Finding]:
-    """Bursts: images of one camera, seconds apart."""
-    seconds = np.array([_seconds(text) for text in evidence.looks.taken.tolist()])
+def bursts(looks: Looks) -> list[np.ndarray]:
+    """Rows of images of one camera that were taken seconds apart, in order of time; bursts of two at least."""
+    seconds = np.array([_seconds(text) for text in looks.taken.tolist()])
     rows = np.flatnonzero(~np.isnan(seconds))
-    rows = rows[np.lexsort((seconds[rows], evidence.looks.camera[rows]))]
-    if len(rows) < 2:
+    rows = rows[np.lexsort((seconds[rows], looks.camera[rows]))]
+    close = (np.diff(seconds[rows]) <= BURST_SECONDS) & (looks.camera[rows][1:] == looks.camera[rows][:-1])
+    return [burst for burst in np.split(rows, np.flatnonzero(~close) + 1) if len(burst) > 1]
+
+
+def _by_time(evidence: Evidence) -> Iterator[Finding]:
+    """Bursts, and what keeping them whole changes."""
+    found = sorted(bursts(evidence.looks), key=len, reverse=True)
+    if not found:
         return
-    close = (np.diff(seconds[rows]) <= BURST_SECONDS) & (
-        evidence.looks.camera[rows][1:] == evidence.looks.camera[rows][:-1]
+    numbers = together(evidence.pictures, found)
+    straddling = _straddling(evidence.codes, numbers)
+    scores = _accuracies(evidence, numbers)
+    leaks = bool(scores) and scores["random"] - scores["grouped"] > LEAKS
+    yield Finding(
+        check="groups",
+        severity="serious" if leaks and straddling else "warning",
+        sentence=(
+            f"{counted(sum(map(len, found)), 'image was', 'images were')} taken within {BURST_SECONDS} seconds of "
+            f"another by the same camera, in {counted(len(found), 'burst')}; {_split_over(straddling)}{_told(scores)}"
+        ),
+        remedy="Keep a burst on one side of the split, or the results count what was learned by heart.",
+        command=f"tlkit finetune {evidence.grouped_file}" if evidence.grouped_file else "",
+        groups=tuple(
+            evidence.group(burst.tolist(), f"from {evidence.looks.taken[burst[0]]}", score=len(burst))
+            for burst in found
+        ),
+        facts={"kind": "bursts", "bursts": len(found), "straddling": straddling, "accuracy": scores},
     )
-    bursts = [burst for burst in np.split(rows, np.flatnonzero(~close) + 1) if len(burst) > 1]
-    if bursts:
-        yield Finding(
-            check="groups",
-            severity="warning",
-            sentence=(
-                f"{counted(sum(map(len, bursts)), 'image was', 'images were')} taken within {BURST_SECONDS} seconds of "
-                f"another by the same camera, in {counted(len(bursts), 'burst')}."
-            ),
-            remedy="Keep a burst on one side of the split: list its images with a group column in a table.",
-            groups=tuple(
-                evidence.group(burst.tolist(), f"from {evidence.looks.taken[burst[0]]}", score=len(burst))
-                for burst in sorted(bursts, key=len, reverse=True)
-            ),
-        )
+
+
+def together(units: np.ndarray, found: list[np.ndarray]) -> np.ndarray:
+    """int64 (N,), units joined where a burst holds images of several."""
+    rows = np.arange(len(units))
+    first = np.unique(units, return_index=True, return_inverse=True)
+    ends = first[1][first[2].ravel()]
+    left = np.concatenate([rows, *(np.full(len(burst) - 1, burst[0]) for burst in found)])
+    right = np.concatenate([ends, *(burst[1:] for burst in found)])
+    return connected(len(units), left, right)
 
 
 def _seconds(text: str) -> float:

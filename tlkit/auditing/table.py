@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlkit.auditing.bursts import bursts, together
 from tlkit.auditing.evidence import Evidence, unlearnable
 from tlkit.auditing.mislabelled import label_quality
 from tlkit.auditing.unfamiliar import unfamiliarity
@@ -41,10 +42,10 @@ def write_images(file: Path, evidence: Evidence) -> None:
 
 
 def write_grouped(file: Path, evidence: Evidence) -> None:
-    """Write the images as a table whose column `group` keeps copies, and groups that were named, together."""
+    """Write the images as a table whose column `group` keeps copies, bursts and groups that were named together."""
     manifest = evidence.manifest
     absolute = [str((manifest.root / path).resolve()) for path in manifest.paths]
-    named = [f"picture-{number}" for number in evidence.units.tolist()]
+    named = [f"picture-{number}" for number in together(evidence.units, bursts(evidence.looks)).tolist()]
     replace(manifest, paths=absolute, groups=named).write_csv(file)
 
 

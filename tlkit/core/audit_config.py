@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from tlkit.core.option_groups import BackboneOptions, ImageOptions, SplitOptions, StoreOptions
+from tlkit.core.option_groups import BackboneOptions, EngineOptions, ImageOptions, SplitOptions, StoreOptions
 from tlkit.core.options import argument, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions):
+class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
     """`tlkit audit`: what is wrong with a set of images, before anything is trained on it."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
@@ -22,5 +22,5 @@ class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions):
         None, "Write proposed fixes (path,action,label,reason) to this CSV, to be read and corrected.", group="Output"
     )
     strict: bool = option(False, "Exit with 1 when something serious is found.", group="Output")
-    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Features")
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
     overwrite: bool = option(False, "Replace what is there.", group="Output")

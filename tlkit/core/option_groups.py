@@ -8,7 +8,19 @@ from tlkit.core.options import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(Options):
+class FixOptions(Options):
+    """What is wrong with the images, and is to be put right while they are read."""
+
+    fixes: str | None = option(
+        None,
+        "Labels to change and images to drop, listed in a CSV (path,action,label,reason) as `tlkit audit --write-fixes` "
+        "writes it; no file is touched.",
+        group="Data",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(FixOptions):
     """Which images, and how they become pixels."""
 
     fit: str = option(
@@ -25,12 +37,6 @@ class ImageOptions(Options):
     )
     classes: tuple[str, ...] | None = option(
         None, "Class names in index order, comma-separated; sorted folder names unless given.", group="Data"
-    )
-    fixes: str | None = option(
-        None,
-        "Labels to change and images to drop, listed in a CSV (path,action,label,reason) as `tlkit audit --write-fixes` "
-        "writes it; no file is touched.",
-        group="Data",
     )
 
 

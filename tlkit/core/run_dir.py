@@ -38,6 +38,11 @@ class RunDir:
         return self.path / "splits.csv"
 
     @property
+    def audit(self) -> Path:
+        """What is wrong with the images."""
+        return self.path / "audit.json"
+
+    @property
     def history(self) -> Path:
         """One row per epoch."""
         return self.path / "history.csv"
