@@ -1,6 +1,7 @@
 """Groups that nobody named: clips, bursts and subjects that show in file names, times and neighbours."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
             f"images share it {times:.0f} times as often as by chance; {_split_over(straddling)}{_told(scores)}"
         ),
         remedy="If a group is a film, a subject or a place, keep it whole, or the results count what was learned by heart.",
-        command=f"tlkit finetune {evidence.images} --group-by '{grouping.pattern}'",
+        command=f"tlkit finetune {evidence.images} --group-by {shlex.quote(grouping.pattern)}",
         groups=tuple(
             evidence.group(members[name], f"group {name!r} of {counted(count, 'image')}", score=count)
             for name, count in common
@@ -245,7 +246,7 @@ def _by_time(evidence: Evidence) -> Iterator[Finding]:
             f"another by the same camera, in {counted(len(found), 'burst')}; {_split_over(straddling)}{_told(scores)}"
         ),
         remedy="Keep a burst on one side of the split, or the results count what was learned by heart.",
-        command=f"tlkit finetune {evidence.grouped_file}" if evidence.grouped_file else "",
+        command=evidence.grouped_command,
         groups=tuple(
             evidence.group(burst.tolist(), f"from {evidence.looks.taken[burst[0]]}", score=len(burst))
             for burst in found

@@ -72,7 +72,7 @@ def _leaks(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
 def _leak_command(evidence: Evidence) -> str:
     if evidence.given:
         return f"tlkit audit {evidence.images} --write-fixes fixes.csv && tlkit finetune {evidence.images} --fixes fixes.csv"
-    return f"tlkit finetune {evidence.grouped_file}" if evidence.grouped_file else f"tlkit audit {evidence.images}"
+    return evidence.grouped_command or f"tlkit audit {evidence.images}"
 
 
 def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:

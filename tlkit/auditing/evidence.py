@@ -1,5 +1,6 @@
 """What checks look at: the images, their features and file facts, and what is worked out from them once."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,6 +112,11 @@ class Evidence:
         """A linear classifier of the features, asked only about images that it was not fitted on."""
         rows = self.labelled
         return fit_probe(self.features[rows], self.manifest.labels[rows], self.units[rows], self.seed)
+
+    @property
+    def grouped_command(self) -> str:
+        """Trains on the table that keeps copies and bursts together, "" where none is written."""
+        return f"tlkit finetune {shlex.quote(self.grouped_file)}" if self.grouped_file else ""
 
     def __len__(self) -> int:
         return len(self.manifest)

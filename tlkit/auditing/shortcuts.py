@@ -102,6 +102,7 @@ class Told(NamedTuple):
         error: standard error of the accuracy under the majority.
         areas: column -> area under the ROC curve of each class, from that column alone.
         whole: the same from all columns together.
+        errors: standard error of those areas were there nothing to tell.
     """
 
     accuracy: float
@@ -109,6 +110,7 @@ class Told(NamedTuple):
     error: float
     areas: dict[str, np.ndarray]
     whole: np.ndarray
+    errors: np.ndarray
 
     @classmethod
     def by(cls, columns: dict[str, np.ndarray], labels: np.ndarray, fold: np.ndarray) -> "Told | None":
@@ -130,13 +132,19 @@ class Told(NamedTuple):
                 name: _areas(_out_of_fold(values[:, None], labels, fold), labels) for name, values in varied.items()
             },
             whole=_areas(probabilities, labels),
+            errors=_errors(labels),
         )
 
     @property
     def is_much(self) -> bool:
         """Whether a class is given away, or many images are."""
         gain = self.accuracy - self.majority
-        return bool(self.whole.max() >= TELLS) or gain > max(GAIN, CERTAIN * self.error)
+        return bool(self.given_away.any()) or gain > max(GAIN, CERTAIN * self.error)
+
+    @property
+    def given_away(self) -> np.ndarray:
+        """Bool (K,): classes that the columns give away, by more than chance does for so few images."""
+        return (self.whole >= TELLS) & (self.whole - 0.5 > CERTAIN * self.errors)
 
     def guilty(self) -> list[str]:
         """Columns that tell most by themselves, strongest first."""
@@ -147,7 +155,7 @@ class Told(NamedTuple):
 
 def _finding(kind: Kind, told: Told, names: list[str]) -> Finding:
     guilty = told.guilty()
-    away = [names[label] for label in np.argsort(-told.whole, kind="stable") if told.whole[label] >= TELLS]
+    away = [names[label] for label in np.argsort(-told.whole, kind="stable") if told.given_away[label]]
     who = f"; {named(away)} {'is' if len(away) == 1 else 'are'} given away" if away else ""
     return Finding(
         check="shortcuts",
@@ -191,6 +199,13 @@ def _areas(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     own = labels[:, None] == np.arange(probabilities.shape[1])
     n = own.sum(axis=0)
     return ((ranks * own).sum(axis=0) - n * (n + 1) / 2) / np.maximum(n * (len(labels) - n), 1)
+
+
+def _errors(labels: np.ndarray) -> np.ndarray:
+    """Standard error of each class's area when columns and classes have nothing to do with each other."""
+    own = np.bincount(labels).astype(float)
+    other = len(labels) - own
+    return np.sqrt((own + other + 1) / (12 * np.maximum(own * other, 1)))
 
 
 def _numbered(values: np.ndarray) -> np.ndarray:
