@@ -11,7 +11,7 @@ from tlkit.core.story import PlainStory
 from tlkit.data.augment import Augmentation
 from tlkit.data.images import decode
 from tlkit.data.scan import scan
-from tlkit.extraction.extract import Network, extract
+from tlkit.extraction.extract import Network, describe, extract
 
 CONTRACT = InputContract(height=32, width=32)
 
@@ -46,7 +46,7 @@ def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone
 
 def test_a_second_time_nothing_is_computed_and_no_engine_built(network, images, empty_cache, monkeypatch):
     first = extract(network, scan(images), CONTRACT)
-    monkeypatch.setattr(inference, "build_engine", lambda model: pytest.fail("an engine was built"))
+    monkeypatch.setattr(inference, "build_engine", lambda model, **options: pytest.fail("an engine was built"))
     afresh = Network(network.model, network.outputs, network.weights_sha256)
     second = extract(afresh, scan(images), CONTRACT)
     assert (first.passes, second.passes, second.stored) == (36, 0, 36)
@@ -158,8 +158,8 @@ def test_room_is_made_before_anything_is_computed(network, images, empty_cache, 
 def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, monkeypatch):
     real = inference.build_engine
 
-    def failing(model):
-        engine, calls = real(model), []
+    def failing(model, **options):
+        engine, calls = real(model, **options), []
 
         def run(batch):
             calls.append(1)
@@ -175,3 +175,23 @@ def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, m
     monkeypatch.setattr(inference, "build_engine", real)
     afresh = Network(network.model, network.outputs, network.weights_sha256)
     assert extract(afresh, scan(images), CONTRACT, batch_size=8).passes == 36 - 3 * 8
+
+
+def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
+    network, images, empty_cache, monkeypatch
+):
+    story, manifest = PlainStory(), scan(images)
+
+    def half(model, **options):
+        assert options == {"engine": "keras", "precision": "bfloat16"}
+        return inference.Engine(lambda pixels: (np.ones((len(pixels), 4, 4, 16), np.float32),), "made", "test")
+
+    monkeypatch.setattr(inference, "build_engine", half)
+    afresh = Network(network.model, network.outputs, network.weights_sha256)
+    first = extract(afresh, manifest, CONTRACT, engine="keras", precision="bfloat16")
+    monkeypatch.undo()
+    monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))
+    again = extract(network, manifest, CONTRACT, precision="auto", story=story)
+    assert (first.passes, again.passes) == (36, 0) and again.features["grid", 0][np.arange(36)].min() == 1
+    assert extract(network, manifest, CONTRACT).passes == 36
+    assert describe(network, "grid", CONTRACT, {}, "float32")["precision"] == "float32"

@@ -7,6 +7,7 @@ from tlkit.core.errors import TlkitError
 from tlkit.core.explain_config import ExplainConfig as ExplainConfig  # every config is found here
 from tlkit.core.option_groups import (
     BackboneOptions,
+    EngineOptions,
     HeadOptions,
     ImageOptions,
     SplitOptions,
@@ -18,7 +19,7 @@ from tlkit.core.sample_config import SampleConfig as SampleConfig  # every confi
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions):
+class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
     """`tlkit features`: pixels to a feature table."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
@@ -40,7 +41,9 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, HeadOptions, TrainingOptions):
+class FinetuneConfig(
+    ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions, HeadOptions, TrainingOptions
+):
     """`tlkit finetune`: a folder of images to a run folder with a classifier and a report."""
 
     images: str | None = argument(
@@ -66,7 +69,7 @@ class FinetuneConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Options):
+class EvaluateConfig(EngineOptions):
     """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
 
     run: str = argument("Run folder.", exists=True)
@@ -86,7 +89,7 @@ class EvaluateConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(Options):
+class PredictConfig(EngineOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)

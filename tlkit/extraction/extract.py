@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tlkit.inference import Engine
 
+LOGITS = "logits"  # the output that decides by itself
+HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
 HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
 
 Key = tuple[str, int]  # output name, view number
@@ -38,12 +40,16 @@ class Network:
         outputs: names of the outputs, in the model's order; a name identifies the layer and pooling.
         weights_sha256: of the network the outputs are taken from.
         name: of the network, for people to read.
+        engine_name: what computes it, or `auto`.
+        precision: what it multiplies in, `float32` or `bfloat16`.
     """
 
     model: "keras.Model | Callable[[], keras.Model]"
     outputs: tuple[str, ...]
     weights_sha256: str
     name: str = ""
+    engine_name: str = "auto"
+    precision: str = "float32"
 
     @cached_property
     def built(self) -> "keras.Model":
@@ -55,7 +61,7 @@ class Network:
         """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
         from tlkit.inference import build_engine  # loads Keras
 
-        return build_engine(self.built)
+        return build_engine(self.built, engine=self.engine_name, precision=self.precision)
 
     def row_bytes(self, output: str) -> int:
         """Bytes of one float32 row of an output."""
@@ -93,6 +99,8 @@ def extract(
     viewed: np.ndarray | None = None,
     augmentation: Augmentation | None = None,
     stored_as: str = "float32",
+    engine: str = "auto",
+    precision: str = "float32",
     batch_size: int = 32,
     story: Story | None = None,
 ) -> Extraction:
@@ -109,6 +117,8 @@ def extract(
         viewed: rows of the images that have views other than 0; all of them unless given.
         augmentation: what the other views are.
         stored_as: `float32`, or `float16` for half the space and three digits; what is read is float32.
+        engine: what computes, see `build_engine`.
+        precision: `float32`, `bfloat16` or `auto`, see `settle_engine`.
         batch_size: images to a forward pass.
         story: hears the progress.
 
@@ -117,6 +127,8 @@ def extract(
     """
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
+    if (engine, precision) != (network.engine_name, network.precision):
+        network = settle(replace(network, engine_name=engine), precision, manifest, contract, stored_as, story)
     spaces = {
         (output, view): open_space(
             describe(network, output, contract, augmentation.describe(view), stored_as), {"network": network.name}
@@ -146,6 +158,33 @@ def extract(
     return result
 
 
+def settle(
+    network: Network, precision: str, manifest: Manifest, contract: InputContract, stored_as: str, story: Story
+) -> Network:
+    """The network in one precision: where either will do, the one that the store holds most of, else by trial."""
+    if precision != "auto":
+        return replace(network, precision=precision)
+    held = {}
+    for one in ("float32", "bfloat16"):
+        plain = Augmentation(strength="none").describe(CENTRE)
+        space = open_space(describe(replace(network, precision=one), network.outputs[0], contract, plain, stored_as))
+        held[one] = 1 - float(look_up(space, manifest.sha256).lacking.mean())
+    most = max(held, key=lambda one: held[one])
+    if held[most] >= HELD_ENOUGH:
+        story.say(f"precision {most}: the store holds {held[most]:.0%} of the images in it")
+        return replace(network, precision=most)
+    from tlkit.inference import settle_engine  # loads Keras
+
+    files = [manifest.file(i) for i in range(len(manifest))]
+    labels = None if network.outputs[0] == LOGITS else manifest.labels
+    found = settle_engine(
+        network.built, files, contract, engine=network.engine_name, precision="auto", labels=labels, story=story
+    )
+    settled = replace(network, model=network.built, precision=found.precision)
+    settled.__dict__["engine"] = found  # as if built on first use
+    return settled
+
+
 def describe(
     network: Network, output: str, contract: InputContract, view: Mapping[str, Any], stored_as: str
 ) -> dict[str, Any]:
@@ -154,7 +193,7 @@ def describe(
         "weights": network.weights_sha256,
         "output": output,
         "contract": contract.as_json(),
-        "precision": "float32",
+        "precision": network.precision,
         "stored": stored_as,
         **view,
     }
@@ -229,7 +268,7 @@ class _Work:
 
     def run(self, contract: InputContract, batch_size: int) -> Iterator[Batch]:
         """Go through the rows, yielding each batch when its features are with the store."""
-        files = [self.manifest.file(i) for i in self.rows]
+        files = (self.manifest.file(i) for i in self.rows)
         with ExitStack() as stack:
             most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
             appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}

@@ -62,7 +62,14 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {source.backbone} at {height}x{width}")
 
     extraction = extract(
-        network, manifest, contract, stored_as=config.stored_as, batch_size=config.batch_size, story=story
+        network,
+        manifest,
+        contract,
+        stored_as=config.stored_as,
+        engine=config.engine,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        story=story,
     )
     story.say(told(extraction))
     manifest = set_aside(manifest, extraction.problems, config.on_bad)

@@ -217,6 +217,8 @@ def _extract(
         viewed=train,
         augmentation=_augmentation(config),
         stored_as=config.stored_as,
+        engine=config.engine,
+        precision=config.precision,
         batch_size=config.batch_size,
         story=story,
     )

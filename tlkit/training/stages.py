@@ -16,7 +16,7 @@ from tlkit.core.splits import Splits
 from tlkit.core.story import Story
 from tlkit.data.augment import Augmentation
 from tlkit.heads.build import Head, pool
-from tlkit.inference import build_engine, infer
+from tlkit.inference import build_engine, infer, settle_engine
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import (
@@ -144,8 +144,9 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
     """Logits float32 (N, K) of every image, from as far up the network as is stored after this stage."""
     if stage.source == "pixels":
         files = [material.manifest.file(i) for i in range(len(material.manifest))]
-        engine = build_engine(material.classifier.model)
-        contract = material.classifier.facts.contract
+        config, contract = material.config, material.classifier.facts.contract
+        model = material.classifier.model
+        engine = settle_engine(model, files, contract, engine=config.engine, precision=config.precision, story=story)
         _, outputs, _ = infer(engine, files, contract, description="predicting", story=story)
         return outputs
     return predict(
