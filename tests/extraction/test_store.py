@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -101,14 +105,14 @@ def test_values_beyond_half_precision_are_refused_and_never_stored_as_infinity(e
 
 
 def test_many_small_steps_become_few_files_and_lose_nothing(space):
-    values = np.random.default_rng(0).random((300, 5), dtype=np.float32)
-    names = np.random.default_rng(1).integers(0, 256, (300, 32), dtype=np.uint8)
-    for i in range(300):
+    values = np.random.default_rng(0).random((100, 5), dtype=np.float32)
+    names = np.random.default_rng(1).integers(0, 256, (100, 32), dtype=np.uint8)
+    for i in range(100):
         with Appender(space) as appender:
             appender.append(names[i : i + 1], values[i : i + 1])
     assert len(list(space.folder.glob("*.ids"))) == len(list(space.folder.glob("*.npy"))) < 40
     found = look_up(space, names)
-    np.testing.assert_array_equal(found[np.arange(300)], values)
+    np.testing.assert_array_equal(found[np.arange(100)], values)
 
 
 def test_rows_are_still_read_while_their_shards_are_joined_into_another(space):
@@ -132,3 +136,30 @@ def test_a_damaged_shard_does_not_exist(space):
     assert look_up(space, keys(1)).lacking.all()
     path.unlink()
     assert look_up(space, keys(1)).lacking.all()
+
+
+READER = """
+import numpy as np
+from pathlib import Path
+from tlkit.extraction.store import look_up, open_space
+
+def peak():  # in KB, of this process alone
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+found = look_up(open_space({"output": "grid"}), np.random.default_rng(0).integers(0, 256, (2000, 32), np.uint8))
+before = peak()
+for start in range(0, 2000, 50):
+    assert (found[np.arange(start, start + 50)] == start).all()
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say how much memory was used")
+def test_reading_a_large_space_holds_little_of_it_in_memory(empty_cache):
+    names = np.random.default_rng(0).integers(0, 256, (2000, 32), np.uint8)
+    with Appender(open_space({"output": "grid"})) as appender:
+        for start in range(0, 2000, 50):  # 160 MB in all
+            appender.append(names[start : start + 50], np.full((50, 20_000), start, np.float32))
+    done = subprocess.run([sys.executable, "-c", READER], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100 * 1024, "KB more than before reading"

@@ -6,6 +6,7 @@ parts, ids first, so a reader finds every row at every moment.
 """
 
 import math
+import mmap
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,13 @@ def read_shards(folder: Path) -> list[Shard]:
                 shards += [(keys, values)] if len(keys) == len(values) else []
         else:
             return shards
+
+
+def drop_pages(values: Sequence[np.ndarray]) -> None:
+    """Let go of the memory behind memory-mapped arrays; the system still has the pages for the next who reads them."""
+    for array in values:
+        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def list_ids(folder: Path) -> list[Path]:

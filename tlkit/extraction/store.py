@@ -23,7 +23,7 @@ from tlkit.core.cache_dir import cache_dir
 from tlkit.core.errors import TlkitError
 from tlkit.core.fingerprint import sha256_json
 from tlkit.extraction.lease import Lease, take
-from tlkit.extraction.shards import SHARD_BYTES, Shard, join_shards, read_shards, write_shard
+from tlkit.extraction.shards import SHARD_BYTES, Shard, drop_pages, join_shards, read_shards, write_shard
 
 FORMAT = 2
 SHARD_SECONDS = 10.0  # a shard is written when it is full or this old: what a kill may cost
@@ -90,6 +90,7 @@ class StoredFeatures:
 
     def __init__(self, space: Space, shards: list[np.ndarray], shard: np.ndarray, row: np.ndarray) -> None:
         self._space, self._shards, self._shard, self._row = space, shards, shard, row
+        self._copied = 0
 
     def __len__(self) -> int:
         return len(self._shard)
@@ -123,6 +124,11 @@ class StoredFeatures:
         for number in np.unique(shard):
             here = shard == number
             out[here] = self._shards[number][row[here]]
+        self._copied += out.nbytes
+        if self._copied >= SHARD_BYTES:
+            # Pages that were read would count as this process's memory until somebody else wants it.
+            drop_pages(self._shards)
+            self._copied = 0
         return out
 
 
