@@ -1,7 +1,8 @@
 """A classifier: one flat Keras graph from images to logits, and what must never be separated from it.
 
 The file is an ordinary `.keras` archive that plain Keras loads without tlkit. Class names, input
-contract, temperature and the rest travel inside it as one more member, `tlkit.json`.
+contract, temperature and the rest travel inside it as one more member, `tlkit.json`; a summary of
+the training images as another, `tlkit-familiarity.npz`.
 """
 
 import json
@@ -16,10 +17,12 @@ from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.core.atomic import replacing
 from tlkit.core.errors import TlkitError
+from tlkit.core.familiarity import Familiarity
 from tlkit.core.input_contract import InputContract
 from tlkit.heads.build import Head, pool
 
 MEMBER = "tlkit.json"
+FAMILIARITY = "tlkit-familiarity.npz"
 FORMAT = 1
 
 
@@ -34,6 +37,8 @@ class Facts:
         grid_layer: the layer whose output is the grid, the seam between backbone and head.
         temperature: logits are divided by it before the softmax.
         trained_on: hex sha256 of the training images, sorted; for recognising them later.
+        threshold: confidence from which on it answers, 0..1; None where it always does.
+        target_precision: the precision that the threshold was chosen for, 0..1.
     """
 
     classes: tuple[str, ...]
@@ -42,18 +47,31 @@ class Facts:
     grid_layer: str
     temperature: float = 1.0
     trained_on: tuple[str, ...] = ()
+    threshold: float | None = None
+    target_precision: float | None = None
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """`model` maps images (B, H, W, 3), RGB 0..255, to logits (B, K)."""
+    """A network that knows what it answers.
+
+    Args:
+        model: images (B, H, W, 3), RGB 0..255, to logits (B, K).
+        facts: what it must know.
+        familiarity: what it was trained on, to recognise what is unlike it; None where that was not measured.
+    """
 
     model: keras.Model
     facts: Facts
+    familiarity: Familiarity | None = None
 
     def with_facts(self, **changes: Any) -> "Classifier":
         """The same network with some facts changed."""
-        return Classifier(self.model, replace(self.facts, **changes))
+        return replace(self, facts=replace(self.facts, **changes))
+
+    def knowing(self, familiarity: Familiarity | None) -> "Classifier":
+        """The same network with what it was trained on."""
+        return replace(self, familiarity=familiarity)
 
 
 def compose(backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract) -> Classifier:
@@ -82,13 +100,38 @@ def graft(model: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
     return table[id(model.outputs[0])]
 
 
+def seam(classifier: Classifier) -> keras.KerasTensor:
+    """The grid (B, h, w, C), the tensor between backbone and head."""
+    return classifier.model.get_layer(classifier.facts.grid_layer).output
+
+
+def with_features(classifier: Classifier) -> keras.Model:
+    """Images -> logits (B, K) and average-pooled grid (B, C), which `familiarity` looks at."""
+    features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="seam_features")(seam(classifier))
+    return keras.Model(classifier.model.input, [classifier.model.output, features], name="classifier_with_features")
+
+
 def save(classifier: Classifier, path: Path) -> None:
     """Write a `.keras` file, whole or not at all."""
-    facts = {"format": FORMAT, **asdict(classifier.facts)}
     with replacing(path) as temporary:
         classifier.model.save(temporary)
         with zipfile.ZipFile(temporary, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(MEMBER, json.dumps(facts, ensure_ascii=True))
+            archive.writestr(MEMBER, _as_text(classifier.facts))
+            if classifier.familiarity is not None:
+                archive.writestr(FAMILIARITY, classifier.familiarity.to_bytes())
+
+
+def _as_text(facts: Facts) -> str:
+    return json.dumps({"format": FORMAT, **asdict(facts)}, ensure_ascii=True)
+
+
+def write_facts(path: Path, facts: Facts) -> None:
+    """Change the facts of a classifier on disk, and nothing else in its file; whole or not at all."""
+    with replacing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
+        for member in old.infolist():
+            if member.filename != MEMBER:
+                new.writestr(member, old.read(member))
+        new.writestr(MEMBER, _as_text(facts), zipfile.ZIP_DEFLATED)
 
 
 def read_facts(path: Path) -> Facts:
@@ -117,4 +160,10 @@ def read_facts(path: Path) -> Facts:
 def load(path: Path) -> Classifier:
     """Read a classifier. Keras's safe mode stays on: nothing in the file is executed."""
     facts = read_facts(path)
-    return Classifier(keras.models.load_model(path, compile=False), facts)
+    return Classifier(keras.models.load_model(path, compile=False), facts, read_familiarity(path))
+
+
+def read_familiarity(path: Path) -> Familiarity | None:
+    """What a classifier on disk was trained on, without loading Keras's part of it; None where it does not say."""
+    with zipfile.ZipFile(path) as archive:
+        return Familiarity.from_bytes(archive.read(FAMILIARITY)) if FAMILIARITY in archive.namelist() else None

@@ -5,7 +5,13 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from tlkit.core.predictions import softmax
-from tlkit.evaluation.calibration import TEMPERATURES, fit_temperature, negative_log_likelihood, reliability
+from tlkit.evaluation.calibration import (
+    TEMPERATURES,
+    calibration_error_interval,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+)
 
 
 def test_error_by_hand():
@@ -73,3 +79,38 @@ def test_all_wrong_stays_in_bounds():
     labels = np.arange(30) % 3
     found = fit_temperature(np.eye(3)[(labels + 1) % 3] * 50, labels)
     assert TEMPERATURES[0] <= found <= TEMPERATURES[1]
+
+
+def overconfident(rng, n, power):
+    """Confidence, and hits whose probability is a power of it."""
+    confidence = 0.3 + 0.7 * rng.beta(4, 1.2, n)
+    return confidence, rng.random(n) < confidence**power
+
+
+@pytest.mark.parametrize(("power", "n"), [(1.0, 300), (1.5, 300), (2.0, 600)])
+def test_the_calibration_error_is_covered(power, n):
+    rng, times, covered = np.random.default_rng(0), 200, 0
+    confidence = 0.3 + 0.7 * rng.beta(4, 1.2, 400_000)
+    exact = reliability(confidence, confidence**power).expected_calibration_error
+    for seed in range(times):
+        low, high = calibration_error_interval(*overconfident(rng, n, power), seed=seed)
+        covered += low <= exact <= high
+    assert covered / times >= 0.9  # at most 1 - 2.5 % where the truth is 0; less one would notice
+    if power > 1:
+        assert covered / times <= 0.99
+
+
+def test_chance_alone_is_no_calibration_error_and_a_plain_one_is():
+    rng = np.random.default_rng(1)
+    low, high = calibration_error_interval(*overconfident(rng, 400, 1.0))
+    assert low == 0 < high < 0.1
+    low, high = calibration_error_interval(*overconfident(rng, 400, 3.0))
+    assert 0.1 < low < reliability(*overconfident(rng, 400, 3.0)).expected_calibration_error < high
+
+
+def test_repeated_images_in_groups_tell_no_more_than_one_each():
+    confidence, correct = overconfident(np.random.default_rng(2), 200, 2.0)
+    once = calibration_error_interval(confidence, correct)
+    four = calibration_error_interval(np.repeat(confidence, 4), np.repeat(correct, 4), np.repeat(np.arange(200), 4))
+    assert four == pytest.approx(once, abs=0.01)
+    assert calibration_error_interval(confidence[:19], correct[:19]) is None

@@ -5,13 +5,15 @@ import pytest
 from scipy.stats import binomtest, norm
 from sklearn import metrics as oracle
 
+from tlkit.evaluation.curves import roc_auc
 from tlkit.evaluation.intervals import (
     confusion_intervals,
     confusion_scores,
     mean_interval,
     on_logit_scale,
     resamples,
-    roc_auc,
+    share_interval,
+    spread,
     wilson,
 )
 
@@ -159,3 +161,41 @@ def test_a_thousand_classes_with_few_images_each_hold_their_value():
     value = confusion_scores(cells, confusion[tuple(cells.T)][None].astype(float))["macro_f1"][0]
     low, high = confusion_intervals(confusion)["macro_f1"]
     assert low <= value <= high
+
+
+def clustered(rng, groups, each, share, likeness):
+    """Hits in groups whose members tend to be alike: the correlation within a group is `likeness`."""
+    ability = rng.beta(share * (1 / likeness - 1), (1 - share) * (1 / likeness - 1), groups)
+    return np.repeat(np.arange(groups), each), rng.random(groups * each) < np.repeat(ability, each)
+
+
+def test_accuracy_of_images_in_groups_is_covered_and_pretending_independence_is_not():
+    rng, covered, naive = np.random.default_rng(6), 0, 0
+    for _ in range(1000):
+        groups, hits = clustered(rng, 30, 10, 0.8, 0.4)
+        low, high = share_interval(hits, groups)
+        covered += low <= 0.8 <= high
+        low, high = wilson(int(hits.sum()), len(hits))
+        naive += low <= 0.8 <= high
+    assert 0.93 <= covered / 1000 <= 0.97
+    assert naive / 1000 < 0.8
+
+
+def test_groups_of_one_are_images():
+    rng = np.random.default_rng(7)
+    hits = rng.random(400) < 0.8
+    alone = share_interval(hits, np.arange(400))
+    assert alone == pytest.approx(share_interval(hits), abs=2e-3)
+    losses = rng.exponential(size=400)
+    assert mean_interval(losses, np.arange(400)) == pytest.approx(mean_interval(losses), rel=2e-2)
+
+
+def test_a_single_group_says_nothing_and_perfect_groups_count_one_each():
+    assert share_interval(np.array([True, False]), np.array([3, 3])) is None
+    low, high = share_interval(np.ones(100, bool), np.repeat(np.arange(10), 10))
+    assert high == 1.0 and low < wilson(10, 10)[0] < wilson(100, 100)[0]
+
+
+def test_the_spread_over_groups_by_hand():
+    assert spread(np.array([1.0, 1.0, -2.0])) == pytest.approx(np.sqrt(6))
+    assert spread(np.array([1.0, 1.0, -2.0]), np.array([5, 5, 9])) == pytest.approx(np.sqrt(8 * 2))

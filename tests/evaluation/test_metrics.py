@@ -53,7 +53,9 @@ def test_many_classes_agree_with_scikit_learn():
             "log_loss": oracle.log_loss(y, p),
             "roc_auc": oracle.roc_auc_score(y, p, multi_class="ovr", average="macro"),
             "brier": np.mean(np.sum((p - np.eye(6)[y]) ** 2, axis=1)),
+            "mean_average_precision": oracle.average_precision_score(np.eye(6)[y], p, average="macro"),
             "expected_calibration_error": found["expected_calibration_error"],  # test_calibration.py
+            "area_under_risk_coverage": found["area_under_risk_coverage"],  # test_curves.py
         },
         abs=1e-12,
     )
@@ -162,6 +164,65 @@ def test_logits_that_are_not_finite_give_none_and_a_note():
     assert result.splits["test"].metrics["log_loss"].value is None
     assert result.splits["test"].metrics["accuracy"].value is not None
     assert any("2 images have outputs that are not finite" in note for note in result.notes)
+
+
+def test_both_sides_of_the_temperature_are_shown():
+    rows = noisy()
+    assert not [name for name in values(rows) if name.endswith("_uncalibrated")]
+    hotter = Predictions(**{**vars(rows), "temperature": 3.0})
+    plain, result = values(rows), evaluate(hotter).splits["test"]
+    for name in ("log_loss", "brier", "expected_calibration_error"):
+        assert result.metrics[f"{name}_uncalibrated"].value == plain[name] != result.metrics[name].value
+    assert result.uncalibrated.count.tolist() == evaluate(rows).splits["test"].reliability.count.tolist()
+
+
+def test_the_threshold_splits_the_images():
+    rows = noisy()
+    sure = Predictions(**{**vars(rows), "threshold": 0.5})
+    result = evaluate(sure, target_precision=0.9).splits["test"]
+    answered = rows.probabilities.max(axis=1) >= 0.5
+    assert result.abstention.coverage.value == pytest.approx(answered.mean())
+    assert result.abstention.precision.value == pytest.approx((rows.predicted == rows.labels)[answered].mean())
+    assert result.abstention.precision.n == answered.sum() == (~sure.abstained).sum()
+    assert result.metrics["selective_precision"] == result.abstention.precision
+
+
+def test_images_known_from_training_are_counted_and_the_others_measured_apart():
+    rows = noisy()
+    known = np.zeros(200, np.int8)
+    known[:30], known[30:50] = 1, 2
+    result = evaluate(Predictions(**{**vars(rows), "in_training": known}))
+    assert result.splits["test"].n == 200 and result.splits["test_unseen"].n == 150
+    leak = result.splits["test"].leak
+    assert (leak.near, leak.exact, leak.n) == (30, 20, 200)
+    assert result.splits["test_unseen"].metrics["accuracy"].value == pytest.approx(
+        (rows.predicted == rows.labels)[50:].mean()
+    )
+    assert "30 look like an image in the training set" in result.notes[0] and "'test_unseen'" in result.notes[0]
+    clean = evaluate(Predictions(**{**vars(rows), "in_training": np.zeros(200, np.int8)}))
+    assert list(clean.splits) == ["test"] and clean.splits["test"].leak.exact == 0 and clean.notes == ()
+    everything = evaluate(Predictions(**{**vars(rows), "in_training": np.ones(200, np.int8)}))
+    assert list(everything.splits) == ["test"] and "nothing about new images" in everything.notes[0]
+
+
+def test_groups_are_named_and_widen_what_rests_on_them():
+    rows = noisy(n=400)
+    rows = rows.select(np.repeat(np.arange(100), 4))  # every image four times: a hundred images' worth
+    alone = evaluate(rows).splits["test"].metrics
+    together = evaluate(Predictions(**{**vars(rows), "groups": [f"g{i // 4}" for i in range(400)]}))
+    for name, found in together.splits["test"].metrics.items():
+        assert found.groups == 100 and found.n == 400
+        if found.low is not None and name != "expected_calibration_error":
+            assert 1.6 < (found.high - found.low) / (alone[name].high - alone[name].low) < 2.4, name
+    assert together.metrics_json()["test"]["accuracy"]["groups"] == 100
+
+
+def test_everything_is_json():
+    rows = Predictions(**{**vars(noisy()), "temperature": 2.0, "threshold": 0.4, "in_training": np.ones(200, np.int8)})
+    found = json.loads(json.dumps(evaluate(rows, columns={"size": np.arange(200.0)}).as_json(), allow_nan=False))
+    test = found["splits"]["test"]
+    assert len(test["reliability"]["edges"]) == 16 and test["metrics"]["accuracy"]["n"] == 200
+    assert {row["column"] for row in test["slices"]} == {"class", "size"}
 
 
 def test_no_images_no_result():

@@ -1,13 +1,22 @@
 """Whether a probability means what it says, and the one number that repairs it."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from tlkit.core.results import Reliability
+from tlkit.evaluation.intervals import FEWEST, LEVEL, Groups, Interval
 
 BINS = 15
+DRAWS = 1000  # behind the interval of the calibration error
 TEMPERATURES = (0.05, 20.0)  # beyond these the fit says more about too few images than about the network
+
+
+def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """int64 (n,), the bin of equal width that each confidence lies in; a bin holds its upper edge."""
+    return np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="left") - 1, 0, bins - 1)
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:
@@ -18,16 +27,87 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
         correct: bool (n,).
         bins: how many, of equal width.
     """
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    place = bin_of(confidence, bins)
     count = np.bincount(place, minlength=bins)
     some = np.where(count > 0, count, np.nan)
     return Reliability(
-        edges=edges,
+        edges=np.linspace(0, 1, bins + 1),
         count=count,
         confidence=np.bincount(place, weights=confidence, minlength=bins) / some,
         accuracy=np.bincount(place, weights=correct, minlength=bins) / some,
     )
+
+
+def calibration_error_interval(
+    confidence: np.ndarray, correct: np.ndarray, groups: Groups = None, seed: int = 0
+) -> Interval | None:
+    """Interval of the expected calibration error in `BINS` bins, by test inversion (Carpenter 1999).
+
+    The error adds up absolute gaps, so chance alone makes it positive, and a bootstrap, which adds chance to
+    chance, lies above the truth. Instead: for a supposed error, the gaps nearest to the observed ones that add
+    up to it (Duchi et al. 2008) are drawn with the noise of these images; supposed errors under which the
+    observed one is neither among the 2.5 % lowest nor the 2.5 % highest are the interval. It begins at 0 where
+    perfect calibration explains what was seen.
+
+    Args:
+        confidence: float (n,), probability of the predicted class, 0..1.
+        correct: bool (n,).
+        groups: int (n,), or None.
+        seed: of the noise.
+
+    Returns:
+        (low, high), or None for fewer than 20 images or groups.
+    """
+    place, n = bin_of(confidence), len(confidence)
+    units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(units.max()) + 1 if n else 0
+    if count < FEWEST:
+        return None
+    sums = np.zeros((count, BINS))  # of each unit, its share of the gap of each bin
+    np.add.at(sums, (units, place), (confidence - correct) * (count / n))
+    gaps, observed = sums.mean(axis=0), float(np.abs(sums.mean(axis=0)).sum())
+    values, vectors = np.linalg.eigh(np.cov(sums.T) / count)
+    noise = np.random.default_rng(seed).normal(size=(DRAWS, BINS)) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+    images = np.bincount(place, minlength=BINS)
+    share = np.maximum(images, 1) / n
+    accuracy = np.bincount(place, weights=correct, minlength=BINS) / np.maximum(images, 1)
+
+    def not_below(supposed: float) -> float:
+        """Share of draws that come out at least as high as what was observed; rises with `supposed`."""
+        nearest = _adding_up_to(gaps, supposed)
+        # More errors than were seen are noisier than what was seen.
+        then = np.clip(accuracy + (gaps - nearest) / share, 0.0, 1.0)
+        wider = np.sqrt(np.maximum(1.0, _bernoulli(then, images) / _bernoulli(accuracy, images)))
+        return float((np.abs(nearest + noise * wider).sum(axis=1) >= observed).mean())
+
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if not_below(0.0) >= tail else _bisect(lambda error: not_below(error) >= tail, 0.0, observed)
+    return low, _bisect(lambda error: not_below(error) >= 1 - tail, observed, 1.0)
+
+
+def _bernoulli(share: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Variance of a hit, half a hit and half a miss added, so that it is never 0."""
+    smoothed = (share * n + 0.5) / (n + 1)
+    return smoothed * (1 - smoothed)
+
+
+def _adding_up_to(gaps: np.ndarray, total: float) -> np.ndarray:
+    """The nearest gaps whose absolute values add up to `total`: all shrunk by as much, or all scaled up."""
+    size = np.abs(gaps)
+    if total >= size.sum():
+        return gaps * (total / size.sum()) if size.sum() else gaps
+    falling = np.sort(size)[::-1]
+    excess = (falling.cumsum() - total) / np.arange(1, len(gaps) + 1)
+    by = excess[np.flatnonzero(falling >= excess)[-1]]
+    return np.sign(gaps) * np.maximum(size - by, 0.0)
+
+
+def _bisect(beyond: Callable[[float], bool], low: float, high: float) -> float:
+    """Where `beyond` turns true between `low` and `high`, to a ten-thousandth."""
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if beyond(middle) else (middle, high)
+    return (low + high) / 2
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:

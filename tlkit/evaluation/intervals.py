@@ -1,5 +1,8 @@
 """95 % intervals: closed forms where there is one, the bootstrap over images where there is none.
 
+Images of one group (a patient, a clip) are no independent evidence: with `groups`, int (n,), whole groups are
+what is drawn, and Student's t with groups - 1 degrees of freedom takes the place of the normal distribution.
+
 Every function returns `(low, high)`, or None where the data cannot say. With nothing to resample but
 agreement (no error at all, say) a bootstrap would claim certainty, and a loss that rests on two or three
 images has no honest interval (five constructions were tried; all covered far less than 95 %): silence there.
@@ -9,9 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import expit, logit, ndtri
+from scipy.special import expit, logit, ndtri, stdtrit
 
 Interval = tuple[float, float]
+Groups = np.ndarray | None
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -20,7 +24,7 @@ CHUNK = 2_000_000  # numbers drawn at once, so that memory stays flat
 _Z = float(ndtri(0.5 + LEVEL / 2))
 
 
-def wilson(successes: int, n: int) -> Interval | None:
+def wilson(successes: float, n: float) -> Interval | None:
     """Score interval of a proportion (Wilson 1927); honest at 0 and n successes, None for n = 0."""
     if n == 0:
         return None
@@ -31,6 +35,53 @@ def wilson(successes: int, n: int) -> Interval | None:
     low = 0.0 if successes == 0 else float(centre - half)
     high = 1.0 if successes == n else float(centre + half)
     return low, high
+
+
+def quantile(groups: Groups = None) -> float:
+    """How many standard deviations an interval reaches to each side; infinite for a single group."""
+    if groups is None:
+        return _Z
+    return float(stdtrit(count - 1, 0.5 + LEVEL / 2)) if (count := len(np.unique(groups))) > 1 else float("inf")
+
+
+def spread(influences: np.ndarray, groups: Groups = None) -> float:
+    """Standard deviation of an estimate from what each image contributes to it.
+
+    The infinitesimal jackknife (Jaeckel 1972; Efron 1982), the limit of the bootstrap with many resamples;
+    over groups it is the sandwich of Liang and Zeger (1986).
+
+    Args:
+        influences: float (n,), change of the estimate for a unit more weight on the image, over n; they sum to 0.
+        groups: int (n,), or None.
+    """
+    if groups is None:
+        return float(np.sqrt((influences**2).sum()))
+    _, codes = np.unique(groups, return_inverse=True)
+    sums = np.bincount(codes, weights=influences)
+    return float(np.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1)))
+
+
+def effective_size(hits: np.ndarray, groups: np.ndarray) -> float:
+    """How many independent images say as much about the mean of bool (n,) as these do; at most n.
+
+    n over the design effect (Kish 1965), reduced for the few groups it is estimated from (Korn and
+    Graubard 1998). With nothing but hits, or none, a group counts for one.
+    """
+    n, share = len(hits), float(hits.mean())
+    if share in (0.0, 1.0):
+        size = float(len(np.unique(groups)))
+    else:
+        variance = spread((hits - share) / n, groups) ** 2
+        size = min(float(n), share * (1 - share) / variance) if variance > 0 else float(n)
+    return size * (_Z / quantile(groups)) ** 2
+
+
+def share_interval(hits: np.ndarray, groups: Groups = None) -> Interval | None:
+    """Of the mean of bool (n,): Wilson's, by group with the effective size in the place of n."""
+    if groups is None or not len(hits):
+        return wilson(int(hits.sum()), len(hits))
+    size = effective_size(hits, groups)
+    return wilson(float(hits.mean()) * size, size)
 
 
 def resamples(counts: np.ndarray, rng: np.random.Generator, times: int = RESAMPLES) -> Iterator[np.ndarray]:
@@ -50,7 +101,7 @@ def resamples(counts: np.ndarray, rng: np.random.Generator, times: int = RESAMPL
         yield rng.multinomial(int(counts.sum()), shares, size=min(piece, times - start)).astype(np.float64)
 
 
-def on_logit_scale(value: float, deviation: float, centre: float | None = None) -> Interval | None:
+def on_logit_scale(value: float, deviation: float, centre: float | None = None, reach: float = _Z) -> Interval | None:
     """Interval of a share from its standard deviation: normal on the logit scale, so that it stays within 0..1.
 
     At 95 % accuracy and n = 150 it covers the truth 96 to 97 times in 100, bootstrap percentiles 88 to 92 times.
@@ -59,29 +110,36 @@ def on_logit_scale(value: float, deviation: float, centre: float | None = None) 
         value: the share, 0..1; always inside the interval.
         deviation: its standard deviation.
         centre: where the interval is centred, where `value` is known to be biased.
+        reach: deviations to each side.
     """
-    if not 0 < value < 1 or not deviation > 1e-12:
+    if not 0 < value < 1 or not deviation > 1e-12 or not np.isfinite(reach):
         return None
     # A correction never takes more than half of what is left to 0 or to 1.
     middle = value if centre is None else float(np.clip(centre, value / 2, (1 + value) / 2))
-    half = _Z * deviation / (middle * (1 - middle))
+    half = reach * deviation / (middle * (1 - middle))
     low, high = expit(logit(middle) - half), expit(logit(middle) + half)
     return min(float(low), value), max(float(high), value)
 
 
-def mean_interval(values: np.ndarray) -> Interval | None:
+def mean_interval(values: np.ndarray, groups: Groups = None) -> Interval | None:
     """Interval of the mean of per-image losses (n,), none negative: normal on the logarithmic scale.
 
-    None where fewer than `FEWEST` images carry the mean in effect, (sum v)^2 / sum v^2 (Kish 1965).
+    None where fewer than `FEWEST` images carry the mean in effect, (sum v)^2 / sum v^2 (Kish 1965), or where
+    there are fewer groups than that.
     """
     n, mean = len(values), float(values.mean())
     if n < 2 or mean <= 0 or values.sum() ** 2 < FEWEST * (values**2).sum():
         return None
-    deviation = float(values.std(ddof=1)) / np.sqrt(n)
-    if deviation < 1e-12:
+    deviation = spread((values - mean) / n, groups) * np.sqrt(n / (n - 1) if groups is None else 1)
+    return on_log_scale(mean, deviation, quantile(groups))
+
+
+def on_log_scale(value: float, deviation: float, reach: float = _Z) -> Interval | None:
+    """Interval of something positive from its standard deviation: normal on the logarithmic scale."""
+    if value <= 0 or deviation < 1e-12 or not np.isfinite(reach):
         return None
-    factor = float(np.exp(_Z * deviation / mean))
-    return mean / factor, mean * factor
+    factor = float(np.exp(reach * deviation / value))
+    return value / factor, value * factor
 
 
 def confusion_scores(cells: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,16 +181,30 @@ def _indicator(codes: np.ndarray, classes: int) -> csr_array:
     return csr_array((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), classes))
 
 
-def confusion_intervals(confusion: np.ndarray, seed: int = 0) -> dict[str, Interval | None]:
+def confusion_intervals(
+    confusion: np.ndarray, seed: int = 0, by_group: csr_array | None = None
+) -> dict[str, Interval | None]:
     """Interval of everything in `confusion_scores`, from int (K, K): spread by bootstrap, shape by logit.
 
     F1 is concave in what it averages: with few images of each class it is too low, and resamples are too low
     once more. What they lose against the value is given back (Efron and Tibshirani 1993, chapter 10).
+
+    Args:
+        confusion: rows truth, columns prediction.
+        seed: of the resamples.
+        by_group: sparse (G, M), images of each group in each occupied cell, in the order of `argwhere`; then
+            groups are drawn, else images.
     """
     cells = np.argwhere(confusion)
     counts = confusion[tuple(cells.T)]
     point = confusion_scores(cells, counts[None].astype(np.float64))
-    pieces = [confusion_scores(cells, drawn) for drawn in resamples(counts, np.random.default_rng(seed))]
+    rng = np.random.default_rng(seed)
+    if by_group is None:
+        drawn_counts, reach = resamples(counts, rng), _Z
+    else:
+        groups = by_group.shape[0]
+        drawn_counts, reach = (w @ by_group for w in resamples(np.ones(groups, int), rng)), quantile(np.arange(groups))
+    pieces = [confusion_scores(cells, drawn) for drawn in drawn_counts]
     intervals: dict[str, Interval | None] = {}
     for name, (value,) in point.items():
         drawn = np.concatenate([piece[name] for piece in pieces])
@@ -140,35 +212,9 @@ def confusion_intervals(confusion: np.ndarray, seed: int = 0) -> dict[str, Inter
         if len(defined) < 0.9 * len(drawn) or not np.isfinite(value):
             intervals[name] = None
         elif name == "cohen_kappa":  # -1..1, not a share
-            found = on_logit_scale((1 + value) / 2, float(defined.std()) / 2)
+            found = on_logit_scale((1 + value) / 2, float(defined.std()) / 2, reach=reach)
             intervals[name] = found and (2 * found[0] - 1, 2 * found[1] - 1)
         else:
             centre = 2 * value - float(defined.mean()) if name == "macro_f1" else None
-            intervals[name] = on_logit_scale(float(value), float(defined.std()), centre)
+            intervals[name] = on_logit_scale(float(value), float(defined.std()), centre, reach)
     return intervals
-
-
-def roc_auc(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
-    """Area under the ROC curve and what each image contributes to its error (DeLong et al. 1988).
-
-    Args:
-        labels: bool (n,), True for the positive class; both must occur.
-        scores: float (n,), higher means more positive; ties count one half.
-
-    Returns:
-        The area, and float64 (n,) influences: their sum of squares estimates the variance of the area.
-    """
-    # Sorted positives are few in a one-versus-rest; looking scores up in them is cheaper than ranking all n.
-    positives = np.sort(scores[labels])
-    m, n = len(positives), len(scores) - len(positives)
-    below, at_most = np.searchsorted(positives, scores, "left"), np.searchsorted(positives, scores, "right")
-    placement = 1 - (below + at_most) / (2 * m)  # of a negative: the share of positives above it
-    # Of a positive: the share of negatives below it. A negative is below a positive when the positives at
-    # most as high as the negative are no more than those below the positive.
-    lower = np.bincount(at_most[~labels], minlength=m + 1).cumsum()
-    not_higher = np.bincount(below[~labels], minlength=m + 1).cumsum()
-    placement[labels] = ((lower + not_higher) / (2 * n))[below[labels]]
-    area = float(placement[labels].mean())
-    size = np.where(labels, m, n)
-    # One image of a class has no spread; the unbiased n - 1 becomes 1 there.
-    return area, (placement - area) / np.sqrt(size * np.maximum(size - 1, 1))

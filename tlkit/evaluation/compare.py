@@ -1,0 +1,153 @@
+"""Two classifiers on the same images: whether the difference is real or the luck of these images."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import binomtest
+
+from tlkit.core.comparison import Comparison
+from tlkit.core.predictions import Predictions
+from tlkit.core.results import Metric
+from tlkit.evaluation.curves import metric
+from tlkit.evaluation.evaluate import group_codes
+from tlkit.evaluation.intervals import LEVEL, Groups, Interval, share_interval
+from tlkit.evaluation.slices import SIGNIFICANT, holm
+
+RESAMPLES = 2000
+FLIPS = 10_000
+_CHUNK = 4_000_000  # numbers drawn at once
+_SMALLEST = np.finfo(np.float64).eps
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided p-value that each is as often alone in being right (McNemar 1947): exact, by the binomial."""
+    return float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
+
+
+def flipped(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> float:
+    """Two-sided p-value that the sum of differences (n,) is 0, by turning the signs of whole groups at random.
+
+    The sign-flip test (Fisher 1935), the counterpart of McNemar's for images that are not independent.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    sums = np.bincount(codes, weights=differences)
+    sums = sums[sums != 0]
+    rng, observed, beyond = np.random.default_rng(seed), abs(sums.sum()), 0
+    step = max(1, min(FLIPS, _CHUNK // max(1, len(sums))))
+    for start in range(0, FLIPS, step):
+        signs = rng.integers(0, 2, (min(step, FLIPS - start), len(sums))) * 2 - 1
+        beyond += int((np.abs(signs @ sums) >= observed - 1e-9).sum())
+    return (beyond + 1) / (FLIPS + 1)
+
+
+def paired_interval(differences: np.ndarray, groups: Groups = None, *, step: float = 0.0, seed: int = 0) -> Interval:
+    """Interval of the mean difference: percentiles of a paired bootstrap (Efron 1979), over groups where given.
+
+    Args:
+        differences: float (n,), second minus first on each image.
+        groups: int (n,), or None.
+        step: what one more image could change; one such image, or group, is added on either side (Bonett
+            and Price 2012), so that no difference at all is not mistaken for certainty.
+        seed: of the resamples.
+    """
+    codes = np.arange(len(differences)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums, sizes = np.bincount(codes, weights=differences), np.bincount(codes).astype(np.float64)
+    if step:
+        typical = float(sizes.mean())
+        sums = np.append(sums, [step * typical, -step * typical])
+        sizes = np.append(sizes, [typical, typical])
+    rng, means = np.random.default_rng(seed), []
+    rows = max(1, min(RESAMPLES, _CHUNK // len(sums)))
+    for start in range(0, RESAMPLES, rows):
+        drawn = rng.integers(0, len(sums), (min(rows, RESAMPLES - start), len(sums)))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    value = float(differences.mean())
+    return min(float(low), value), max(float(high), value)
+
+
+def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
+    """Hold every other run against the first.
+
+    Args:
+        runs: name -> predictions of the same n labelled images in the same order, classes in the same order.
+
+    Returns:
+        One comparison a pair; with several pairs their p-values are corrected together (Holm 1979).
+    """
+    first, *others = runs
+    pairs = [(first, other) for other in others]
+    measured = [_differences(runs[first], runs[other]) for other in others]
+    corrected = holm(np.array([p_value for _, p_value, _ in measured]))
+    return [
+        _comparison(pair, (runs[pair[0]], runs[pair[1]]), differences, float(p_value), test, len(pairs))
+        for pair, (differences, _, test), p_value in zip(pairs, measured, corrected, strict=True)
+    ]
+
+
+def _correct(rows: Predictions) -> np.ndarray:
+    return rows.predicted == rows.labels
+
+
+def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Metric], float, str]:
+    """Second minus first in accuracy, balanced accuracy and log loss; the p-value of the first, and its test."""
+    groups, n = group_codes(first.groups), len(first)
+    hits = _correct(second).astype(np.float64) - _correct(first)
+    # Each image of a class with m of n images counts n / (K m): the mean is that of the classes' means.
+    _, place, support = np.unique(first.labels, return_inverse=True, return_counts=True)
+    balanced = hits * (n / (len(support) * support))[place]
+    loss = _loss(second) - _loss(first)
+    found = {
+        "accuracy": metric(float(hits.mean()), n, paired_interval(hits, groups, step=1.0), groups),
+        "balanced_accuracy": metric(float(balanced.mean()), n, paired_interval(balanced, groups, step=1.0), groups),
+        "log_loss": metric(float(loss.mean()), n, paired_interval(loss, groups), groups),
+    }
+    if groups is None:
+        return found, mcnemar(int((hits < 0).sum()), int((hits > 0).sum())), "McNemar's exact test"
+    return found, flipped(hits, groups), f"sign flips of {found['accuracy'].groups} groups"
+
+
+def _loss(rows: Predictions) -> np.ndarray:
+    """-log p(truth) of each image, float64 (n,)."""
+    return -np.log(np.maximum(rows.probabilities[np.arange(len(rows)), rows.labels], _SMALLEST))
+
+
+def _comparison(
+    names: tuple[str, str],
+    runs: tuple[Predictions, Predictions],
+    differences: dict[str, Metric],
+    p_value: float,
+    test: str,
+    pairs: int,
+) -> Comparison:
+    groups, gained = group_codes(runs[0].groups), differences["accuracy"]
+    right = [_correct(rows) for rows in runs]
+    accuracy = [metric(float(hits.mean()), len(hits), share_interval(hits, groups), groups) for hits in right]
+    significant = p_value < SIGNIFICANT and not gained.low <= 0 <= gained.high  # type: ignore[operator]
+    told = f"{test}, p = {p_value:.2g}" + (f" after Holm's correction for {pairs} pairs" if pairs > 1 else "")
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        n=gained.n,
+        accuracy=(accuracy[0], accuracy[1]),
+        differences=differences,
+        only_first=tuple(runs[0].paths[i] for i in np.flatnonzero(right[0] & ~right[1])),
+        only_second=tuple(runs[1].paths[i] for i in np.flatnonzero(right[1] & ~right[0])),
+        p_value=p_value,
+        test=test,
+        significant=significant,
+        sentence=_sentence(names, gained, significant, told),
+    )
+
+
+def _sentence(names: tuple[str, str], gained: Metric, significant: bool, told: str) -> str:
+    """`B is better by 1.4 points, 95 % interval -0.3 to 3.1, on 312 images: not significant (...)`."""
+    low, value, high = (100 * (number or 0.0) for number in (gained.low, gained.value, gained.high))
+    better, worse = (names[1], names[0]) if value >= 0 else (names[0], names[1])
+    if value < 0:
+        low, value, high = -high, -value, -low
+    images = f"{gained.n} images" + (f" in {gained.groups} groups" if gained.groups else "")
+    verdict = f"{'significant' if significant else 'not significant'} ({told})"
+    if value == 0:
+        return f"{better} and {worse} are right equally often, 95 % interval {low:.1f} to {high:.1f} points, on {images}: {verdict}."
+    return f"{better} is better than {worse} by {value:.1f} points, 95 % interval {low:.1f} to {high:.1f}, on {images}: {verdict}."
