@@ -8,10 +8,11 @@ from typing import Any
 from tlkit.core.backend import settle_backend
 from tlkit.core.cores import usable_cores
 from tlkit.core.native_stderr import native_stderr_silenced
+from tlkit.core.own_process import lean_imports
 from tlkit.core.versions import versions as versions
 
 settle_backend()
-with native_stderr_silenced():
+with native_stderr_silenced(), lean_imports():
     import keras
 
     if keras.backend.backend() == "tensorflow":

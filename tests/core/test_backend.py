@@ -28,17 +28,17 @@ def machine(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("installed", "asked", "written"),
+    ("installed", "asked", "written", "chosen"),
     [
-        (["tensorflow", "jax"], None, None),
-        (["tensorflow", "jax"], None, json.dumps({"backend": "jax"})),
-        (["jax"], "jax", json.dumps({"backend": "tensorflow"})),
-        (["tensorflow"], None, "not JSON, which Keras passes over"),
-        (["tensorflow"], None, "[]"),
+        (["tensorflow", "jax"], None, None, "tensorflow"),
+        (["tensorflow", "jax"], None, json.dumps({"backend": "jax"}), "jax"),
+        (["jax"], "jax", json.dumps({"backend": "tensorflow"}), "jax"),
+        (["tensorflow"], None, "not JSON, which Keras passes over", "tensorflow"),
+        (["tensorflow"], None, "[]", "tensorflow"),
     ],
 )
-def test_what_is_there_and_chosen_stays(machine, installed, asked, written):
-    assert machine(installed, asked, written) == (asked or "", "")
+def test_what_is_there_and_chosen_stays(machine, installed, asked, written, chosen):
+    assert machine(installed, asked, written) == (chosen, "")
 
 
 @pytest.mark.parametrize("written", [None, json.dumps({"backend": "tensorflow"}), json.dumps({"floatx": "float32"})])

@@ -21,6 +21,7 @@ from tlkit.core.cache_dir import cache_dir
 from tlkit.core.errors import TlkitError
 from tlkit.core.native_stderr import native_stderr_apart
 from tlkit.core.options import refuse_missing, resolve
+from tlkit.core.own_process import claim_process
 from tlkit.core.version import __version__
 
 app = typer.Typer(
@@ -112,4 +113,5 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Entry point."""
+    claim_process()
     app()

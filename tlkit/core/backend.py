@@ -29,6 +29,7 @@ def settle_backend() -> str:
         return _checked(asked)
     usual = _in_keras_file() or BACKENDS[0]
     if usual in BACKENDS and _installed(usual):
+        os.environ["KERAS_BACKEND"] = usual
         return ""
     found = next(filter(_installed, BACKENDS), None)
     if found is None:

@@ -1,0 +1,45 @@
+"""What a process of tlkit's own leaves out, and that others find everything."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import gc, sys
+from tlkit.core.own_process import claim_process, lean_imports
+
+if {claimed}:
+    claim_process()
+with lean_imports():
+    collecting = gc.isenabled()
+    try:
+        import sklearn
+    except ImportError:
+        sklearn = None
+assert (sklearn is None) == {claimed} and collecting != {claimed} and gc.isenabled()
+import sklearn.dummy
+"""
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_only_a_process_of_its_own_leaves_out_and_only_for_a_while(claimed):
+    subprocess.run([sys.executable, "-c", PROGRAM.format(claimed=claimed)], check=True)
+
+
+def test_predict_starts_without_what_only_others_use():
+    program = (
+        "import sys\n"
+        "from tlkit.core.own_process import LEFT_OUT, claim_process\n"
+        "from tlkit.core.story import Silence\n"
+        "from tlkit import pipelines\n"
+        "claim_process()\n"
+        "pipelines.load('predict', Silence())\n"
+        "assert 'keras' in sys.modules\n"
+        "found = [name for name in LEFT_OUT if name in sys.modules]\n"
+        "assert not found, found\n"
+        "import sklearn.linear_model, matplotlib.figure\n"
+    )
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
