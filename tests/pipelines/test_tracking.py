@@ -151,6 +151,7 @@ def test_a_tracker_nobody_knows_is_an_error():
         FinetuneConfig(images="photos", log=("tensorbored",))
 
 
+@pytest.mark.filterwarnings("default")  # of its own making
 def test_mlflow_itself_keeps_all_of_it(finished, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

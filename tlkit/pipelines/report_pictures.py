@@ -121,30 +121,31 @@ def _jpeg(image: Image.Image) -> bytes:
 
 
 def neighbours(
-    output: str, weights_sha256: str, contract: InputContract, stored_as: str, train: Manifest, manifest: Manifest
+    networks: Sequence[Network], contract: InputContract, stored_as: str, train: Manifest, manifest: Manifest
 ) -> Neighbours:
     """Find the training images most like an image, in the eyes of the backbone before training.
 
     Only features that the store holds are used; nothing is computed.
 
     Args:
-        output: name under which the features are stored.
-        weights_sha256: of the backbone.
+        networks: under whose names the features may be stored, one output each; the first that has them is taken.
         contract: how images became pixels.
         stored_as: float32 or float16.
         train: the training images.
         manifest: the images that are asked about.
     """
-    network = Network(lambda: None, (output,), weights_sha256)
     view = Augmentation(strength="none").describe(CENTRE)
-    space = open_space(describe(network, output, contract, view, stored_as))
+    descriptions = [describe(network, network.outputs[0], contract, view, stored_as) for network in networks]
     row_of = {path: row for row, path in enumerate(manifest.paths)}
 
     def find(paths: Sequence[str]) -> Mapping[str, Sequence[Neighbour]]:
         rows = np.array([row_of[path] for path in paths])
-        queries, references = look_up(space, manifest.sha256[rows]), look_up(space, train.sha256)
-        asked, known = np.flatnonzero(~queries.lacking), np.flatnonzero(~references.lacking)
-        if not len(asked) or not len(known):
+        for space in map(open_space, descriptions):
+            queries, references = look_up(space, manifest.sha256[rows]), look_up(space, train.sha256)
+            asked, known = np.flatnonzero(~queries.lacking), np.flatnonzero(~references.lacking)
+            if len(asked) and len(known):
+                break
+        else:
             return {}
         indices, cosines = nearest(_pooled(queries, asked), _pooled(references, known), NEIGHBOURS + 1)
         found = {}

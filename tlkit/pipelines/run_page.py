@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tlkit import runtime
 from tlkit.classifier import Classifier, read_facts
@@ -21,6 +21,7 @@ from tlkit.core.predictions import Predictions
 from tlkit.core.results import EvaluationResult
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
+from tlkit.extraction.extract import Network
 from tlkit.pipelines import outcome, report_pictures, run_record
 from tlkit.report.build import EpochRow, Model, Page, PlanRow
 from tlkit.training.history import read_history
@@ -108,9 +109,10 @@ def _page(
     if known is not None:
         train = known[0].select(known[1].indices("train"))
         output = f"{facts.grid_layer}:{config.pooling}" if config.head in POOLED else facts.grid_layer
-        neighbours = report_pictures.neighbours(
-            output, record["backbone"]["sha256"], contract, getattr(config, "stored_as", "float32"), train, manifest
-        )
+        kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
+        weights = record["backbone"]["sha256"]
+        networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
+        neighbours = report_pictures.neighbours(networks, contract, config.stored_as, train, manifest)
     return Page(
         title="",
         data=outcome.data_section(manifest, splits, evaluation.notes),
@@ -126,6 +128,10 @@ def _page(
             "model.keras": model_sha256,
         },
     )
+
+
+def _unbuilt() -> NoReturn:
+    raise NotImplementedError("only what is stored under its name is read")
 
 
 def _config(run_dir: RunDir) -> FinetuneConfig:
