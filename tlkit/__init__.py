@@ -17,7 +17,9 @@ from typing import Any
 from tlkit.core.version import __version__ as __version__
 
 __all__ = [
+    "audit",
     "cache",
+    "compare",
     "doctor",
     "evaluate",
     "explain",

@@ -44,7 +44,7 @@ def test_many_numbers_are_cut_into_thirds_and_classes_called_by_numbers_are_not(
 def test_small_slices_and_missing_values_say_nothing():
     correct = np.ones(100, bool)
     values = np.full(100, np.nan)
-    values[:19] = 1
+    values[:9] = 1
     assert slices({"rare": values, "text": [""] * 95 + ["x"] * 5, "all": ["y"] * 100}, correct) == ()
 
 

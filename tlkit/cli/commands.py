@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tlkit.core.config import (
+    AuditConfig,
     BackbonesConfig,
     CacheConfig,
+    CompareConfig,
     DoctorConfig,
     EvaluateConfig,
     ExplainConfig,
@@ -63,6 +65,17 @@ COMMANDS = (
         _out,
     ),
     Command(
+        "audit",
+        AuditConfig,
+        "Look for what is wrong with a set of images.",
+        (
+            "tlkit audit images",
+            "tlkit audit images --backbone mobilenetv2 --write-fixes fixes.csv",
+            "tlkit audit images --strict",
+        ),
+        _out,
+    ),
+    Command(
         "split",
         SplitConfig,
         "Decide who trains, validates and tests.",
@@ -96,6 +109,13 @@ COMMANDS = (
         "Measure a classifier, also on other images.",
         ("tlkit evaluate run", "tlkit evaluate run other-images --out evaluation"),
         _out,
+    ),
+    Command(
+        "compare",
+        CompareConfig,
+        "Say whether one run is better than another.",
+        ("tlkit compare run-a run-b", "tlkit compare baseline b c --out comparison.html"),
+        lambda result: result["text"],
     ),
     Command(
         "predict",

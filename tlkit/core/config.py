@@ -3,13 +3,18 @@
 from dataclasses import dataclass
 
 from tlkit.core import catalog
+from tlkit.core.audit_config import AuditConfig as AuditConfig  # every config is found here
+from tlkit.core.compare_config import CompareConfig as CompareConfig  # every config is found here
 from tlkit.core.errors import TlkitError
 from tlkit.core.explain_config import ExplainConfig as ExplainConfig  # every config is found here
 from tlkit.core.option_groups import (
     BackboneOptions,
     EngineOptions,
+    FixOptions,
     HeadOptions,
     ImageOptions,
+    JudgementOptions,
+    LogOptions,
     SplitOptions,
     StoreOptions,
     TrainingOptions,
@@ -42,7 +47,15 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(
-    ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions, HeadOptions, TrainingOptions
+    ImageOptions,
+    SplitOptions,
+    BackboneOptions,
+    StoreOptions,
+    EngineOptions,
+    HeadOptions,
+    TrainingOptions,
+    JudgementOptions,
+    LogOptions,
 ):
     """`tlkit finetune`: a folder of images to a run folder with a classifier and a report."""
 
@@ -53,6 +66,9 @@ class FinetuneConfig(
     )
     resume: str | None = option(
         None, "Go on with the unfinished run in this folder; its options are its own.", group="Output"
+    )
+    audit: bool = option(
+        True, "Look for what is wrong with the images before training; see `tlkit audit`.", group="Data"
     )
     out: str = option("run", "The run folder to write.", group="Output")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
@@ -69,7 +85,7 @@ class FinetuneConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(EngineOptions):
+class EvaluateConfig(FixOptions, JudgementOptions, EngineOptions, LogOptions):
     """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
 
     run: str = argument("Run folder.", exists=True)
@@ -86,6 +102,15 @@ class EvaluateConfig(EngineOptions):
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+    def check(self) -> None:
+        """Fixes are for other images: a run has its own labels."""
+        super().check()
+        if self.fixes and self.images is None:
+            raise TlkitError(
+                f"--fixes {self.fixes} has no effect on the images of the run itself.",
+                "train again with it, or give the images to evaluate on.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from tlkit.core.results import Metric, SliceResult
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, share_interval, spread
 
-FEWEST = 20  # images a slice must have, and as many beside it
+FEWEST = 10  # images a slice must have, and as many beside it
 SIGNIFICANT = 0.05
 MANY = 10  # different numbers; from there on they are cut into thirds
 Column = Sequence[str] | np.ndarray

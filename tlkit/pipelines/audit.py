@@ -29,17 +29,18 @@ from tlkit.core.manifest import Manifest
 from tlkit.core.run_dir import refuse_occupied
 from tlkit.core.splits import UNASSIGNED, Splits
 from tlkit.core.story import Silence, Story
+from tlkit.data.augment import CENTRE
 from tlkit.data.fixes import write_fixes
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.extraction.extract import Network, extract
+from tlkit.extraction.extract import Extraction, Network, extract
 from tlkit.extraction.store import StoredFeatures
 from tlkit.pipelines import outcome, run_record
 from tlkit.pipelines.features import feature_network, told
+from tlkit.pipelines.kinship import pooled
 from tlkit.report.audit_page import AuditPage, write_audit_page
-
-_CHUNK = 1024  # grids in memory while they are pooled
+from tlkit.training.stages import Material
 
 
 def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
@@ -69,15 +70,13 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     contract = InputContract(height=height, width=width, fit=config.fit)
     story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {_chosen(backbone)} at {height}x{width}")
     network = feature_network(backbone, None, "avg")
-    extraction = extract(
-        network, manifest, contract, stored_as=config.stored_as, batch_size=config.batch_size, story=story
-    )
+    extraction = _extracted(config, network, manifest, contract, story)
     story.say(told(extraction))
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
     started = time.monotonic()
-    stored = extraction.features[network.outputs[0], 0].present()
+    stored = extraction.features[network.outputs[0], CENTRE].present()
     evidence = gather(config, manifest, splits, pooled(stored), network, contract, story)
     evidence.grouped_file = "" if evidence.given else str(out / "grouped.csv")
     result = audit(evidence, story=story)
@@ -101,25 +100,13 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     }
 
 
-def quick(
-    config: FinetuneConfig,
-    manifest: Manifest,
-    splits: Splits,
-    features: StoredFeatures,
-    backbone: Backbone,
-    contract: InputContract,
-    path: Path,
-    story: Story,
-) -> Evidence:
+def quick(config: FinetuneConfig, material: Material, contract: InputContract, path: Path, story: Story) -> Evidence:
     """The audit at the start of a run: short lines, and audit.json at `path`.
 
     Args:
         config: of the run.
-        manifest: its N images.
-        splits: of them.
-        features: rows of the N images, pooled or as grids.
-        backbone: that gave them.
-        contract: what pixels it was given.
+        material: its images and what is stored of them.
+        contract: what pixels the backbone is given.
         path: of the file to write.
         story: hears the findings.
 
@@ -127,8 +114,12 @@ def quick(
         The evidence: `pictures` (N,) numbers what shows the same picture.
     """
     started = time.monotonic()
-    network = feature_network(backbone, None, "avg")
-    evidence = gather(config, manifest, splits, pooled(features), network, contract, story)
+    pooling = material.head.pooling if material.head.reads == "pooled" else "avg"
+    network = feature_network(material.backbone, None, pooling)
+    stored = material.stored.get("features")
+    if not isinstance(stored, StoredFeatures):  # a run that makes every view anew keeps none
+        stored = _extracted(config, network, material.manifest, contract, story).features[network.outputs[0], CENTRE]
+    evidence = gather(config, material.manifest, material.splits, pooled(stored), network, contract, story)
     result = audit(evidence, story=story)
     write_json(path, result.as_json())
     story.say(lines(result, full=False))
@@ -146,18 +137,11 @@ def gather(
     story: Story,
 ) -> Evidence:
     """Everything that checks look at: the files themselves, and some images in the mirror."""
+    flips = isinstance(config, AuditConfig) or (config.flip and config.augment != "none")
     rows = sample(manifest.labels, config.seed)
     mirrored = None
-    if len(rows):
-        seen = extract(
-            network,
-            manifest.select(rows),
-            contract,
-            views=(1,),
-            augmentation=Mirror(),
-            stored_as=config.stored_as,
-            batch_size=config.batch_size,
-        )
+    if len(rows) and flips:
+        seen = _extracted(config, network, manifest.select(rows), contract, views=(1,), augmentation=Mirror())
         mirrored = Mirrored(rows, pooled(seen.features[network.outputs[0], 1]))
     return Evidence(
         manifest=manifest,
@@ -171,13 +155,25 @@ def gather(
     )
 
 
-def pooled(stored: StoredFeatures) -> np.ndarray:
-    """float32 (N, C): rows of the store, grids averaged over their cells."""
-    if len(stored.shape) == 2:
-        return stored[:].astype(np.float32)
-    cells = tuple(range(1, len(stored.shape) - 1))
-    parts = [stored[slice(start, start + _CHUNK)].mean(axis=cells) for start in range(0, len(stored), _CHUNK)]
-    return np.concatenate(parts).astype(np.float32)
+def _extracted(
+    config: AuditConfig | FinetuneConfig,
+    network: Network,
+    manifest: Manifest,
+    contract: InputContract,
+    story: Story | None = None,
+    **view: Any,
+) -> Extraction:
+    return extract(
+        network,
+        manifest,
+        contract,
+        stored_as=config.stored_as,
+        engine=config.engine,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        story=story,
+        **view,
+    )
 
 
 def lines(result: AuditResult, *, full: bool) -> str:
@@ -210,7 +206,7 @@ def _write(
     manifest = evidence.manifest
     write_json(out / "audit.json", result.as_json())
     write_images(out / "images.csv", evidence)
-    if any(found.facts.get("kind") == "splits" for found in result.findings) and evidence.grouped_file:
+    if evidence.grouped_file and any(found.command == evidence.grouped_command for found in result.findings):
         write_grouped(Path(evidence.grouped_file), evidence)
     fixes = proposed_fixes(result)
     if config.write_fixes:

@@ -5,21 +5,26 @@ tlkit evaluate run other-images
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from tlkit import runtime
-from tlkit.classifier import Facts, load, read_facts
+from tlkit.auditing.duplicates import near_duplicates
+from tlkit.auditing.look import Looks, look
+from tlkit.auditing.neighbours import nearest, unit
+from tlkit.classifier import Facts, load, read_facts, read_familiarity, with_features, write_facts
 from tlkit.core.config import EvaluateConfig
 from tlkit.core.errors import TlkitError
+from tlkit.core.familiarity import Familiarity
 from tlkit.core.fingerprint import sha256_file
 from tlkit.core.manifest import Manifest
-from tlkit.core.predictions import Predictions
-from tlkit.core.results import EvaluationResult
+from tlkit.core.predictions import IN_TRAINING, Predictions
 from tlkit.core.run_dir import RunDir, refuse_occupied
-from tlkit.core.splits import UNASSIGNED, Splits
+from tlkit.core.splits import SPLITS, UNASSIGNED, Splits
 from tlkit.core.story import Silence, Story
 from tlkit.data.augment import CENTRE
 from tlkit.data.contents import read_contents
@@ -27,63 +32,85 @@ from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.extraction.extract import Network, extract
-from tlkit.pipelines import outcome, run_record
+from tlkit.extraction.store import StoredFeatures
+from tlkit.pipelines import kinship, outcome, run_page, run_record, tracking
 from tlkit.pipelines.features import told
-from tlkit.report.build import Page
+from tlkit.pipelines.judgement import find_threshold, refuse_hopeless
+
+FEATURES = "features:avg"
+CHUNK = 4096  # images whose features are in memory at a time
 
 
 def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     """Predict with the finished classifier and measure.
 
     Without images: the run's own, split as the run was; its predictions, metrics and report are
-    written anew. With images: those, in a folder of their own, and those of them that the classifier
-    was trained on are recognised by content, said, and measured apart.
+    written anew. With images: those, in a folder of their own. Images that the classifier was trained on,
+    or that look like one, are recognised, said, and the others measured apart. With `target_precision` the
+    threshold is chosen on the run's validation images and stored in its model.keras.
 
     Returns:
-        `out`, `images`, `set_aside`, `trained_on` (images recognised), `metrics`, `report`.
+        `out`, `images`, `set_aside`, `trained_on` (held-out images whose bytes were trained on), `metrics`, `report`.
 
     Raises:
         TlkitError: not a run, classes the classifier does not know, occupied `out`.
     """
     story, run_dir = story or Silence(), RunDir(Path(config.run))
-    record = run_dir.read_record()
+    tracking.refuse_missing(config.log)
+    run_dir.read_record()  # says what is wrong with it
     facts = read_facts(run_dir.model)
     out = _out(config, run_dir)
     manifest, splits = _images(config, run_dir, facts, story)
+    outcome.refuse_unknown_columns(manifest, config.slice_by)
+    _refuse_hopeless(config, run_dir)
 
-    network = Network(lambda: load(run_dir.model).model, ("logits",), sha256_file(run_dir.model), facts.backbone)
-    extraction = extract(network, manifest, facts.contract, batch_size=config.batch_size, story=story)
+    reference = read_familiarity(run_dir.model)
+    outputs = ("logits",) if reference is None else ("logits", FEATURES)
+    network = Network(partial(_network, run_dir.model, outputs), outputs, sha256_file(run_dir.model), facts.backbone)
+    extraction = extract(
+        network,
+        manifest,
+        facts.contract,
+        engine=config.engine,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        story=story,
+    )
     story.say(told(extraction, "predictions"))
     logits = extraction.features["logits", CENTRE]
     good = np.flatnonzero(~logits.lacking)
     splits = splits.select(good)
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
 
-    predictions = outcome.build_predictions(manifest, splits, logits[good], facts.temperature, facts.classes)
-    seen = np.isin(np.array(predictions.sha256), np.array(facts.trained_on or ("",)))
-    evaluation = _measured(predictions, seen, own=config.images is None)
+    looks = look([manifest.file(i) for i in range(len(manifest))], story=story)
+    predictions = outcome.build_predictions(
+        manifest,
+        splits,
+        logits[good],
+        facts,
+        unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good),
+        in_training=_kin(config, run_dir, manifest, splits, looks, story),
+    )
+    facts = _choose(config, run_dir, facts, predictions, story)
+    predictions = outcome.judged_by(predictions, facts)
+    columns = outcome.slice_columns(manifest, config.slice_by, looks)
+    evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
     for note in evaluation.notes:
         story.say(note)
-    page = Page(
-        title=f"{Path(config.images or record['images']).name}: {facts.backbone}",
-        command=runtime.command_line(),
-        created=run_record.now(),
-        versions=runtime.versions(),
-        hardware={name: str(value) for name, value in runtime.hardware().items() if value},
-        data=outcome.data_section(manifest, splits, evaluation.notes),
-        evaluation=evaluation,
-        predictions=predictions,
-        thumbnail=outcome.thumbnails(manifest.root),
-        fingerprints={"images and labels": manifest.fingerprint(), "backbone weights": record["backbone"]["sha256"]},
-    )
+    measured = (manifest, splits, predictions, evaluation, partial(load, run_dir.model))
+    if config.images is None:
+        page = run_page.of_run(run_dir, *measured, command=runtime.command_line())
+    else:
+        page = run_page.of_others(run_dir, config.images, *measured)
     metrics = outcome.write_outcome(out, predictions, evaluation, page)
     story.say(outcome.told(metrics))
     story.say(f"report: {out / 'report.html'}")
+    tracking.tell(config.log, run_dir, out, story)
     return {
         "out": str(out),
         "images": len(manifest),
         "set_aside": [problem.as_json() for problem in manifest.set_aside],
-        "trained_on": int(seen.sum()),
+        "trained_on": int((np.asarray(predictions.in_training) == IN_TRAINING.index("exact")).sum()),
         "metrics": metrics,
         "report": str(out / "report.html"),
     }
@@ -105,7 +132,7 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         return _as_they_are(*known, config.on_bad, story)
-    manifest = scan(config.images, story=story)
+    manifest = scan(config.images, fixes=config.fixes, story=story)
     classes = facts.classes
     strangers = sorted(set(manifest.classes) - set(classes))
     if strangers:
@@ -118,6 +145,13 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
     return relabelled, Splits(np.full(len(manifest), UNASSIGNED, np.int8), "all images are evaluated together")
 
 
+def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
+    """Raise where the run's validation images are too few for the precision asked for."""
+    known = run_record.read_images(run_dir)
+    if known and config.target_precision is not None:
+        refuse_hopeless(config.target_precision, known[1])
+
+
 def _as_they_are(manifest: Manifest, splits: Splits, on_bad: str, story: Story) -> tuple[Manifest, Splits]:
     """The run's own images with the content that their files have now."""
     contents = read_contents(manifest.root, manifest.paths, story, all_meant=True)
@@ -128,18 +162,51 @@ def _as_they_are(manifest: Manifest, splits: Splits, on_bad: str, story: Story) 
     return replace(kept, sha256=contents.sha256, sizes=contents.sizes), splits.select(contents.images)
 
 
-def _measured(predictions: Predictions, seen: np.ndarray, *, own: bool) -> EvaluationResult:
-    """The metrics; for other images also those without what the classifier was trained on."""
-    whole = evaluate(predictions)
-    if own or not seen.any():
-        return whole
-    note = (
-        f"{seen.sum()} of these {len(seen)} images were in the training set: the results under 'images' are flattered, "
-        "those under 'unseen' leave them out."
-    )
-    if seen.all():
-        return replace(
-            whole, notes=(*whole.notes, note.partition(":")[0] + ": these results say nothing about new images.")
+def _network(path: Path, outputs: tuple[str, ...]) -> keras.Model:
+    """The classifier, with the features that its familiarity looks at where they are asked for."""
+    classifier = load(path)
+    return with_features(classifier) if FEATURES in outputs else classifier.model
+
+
+def _unfamiliarity(
+    reference: Familiarity | None, features: StoredFeatures | None, rows: np.ndarray
+) -> np.ndarray | None:
+    """How unlike the training images these rows are; None where the classifier cannot tell."""
+    if reference is None or features is None:
+        return None
+    parts = [reference.unfamiliarity(features[rows[start : start + CHUNK]]) for start in range(0, len(rows), CHUNK)]
+    return np.concatenate([np.empty(0, np.float32), *parts])
+
+
+def _kin(
+    config: EvaluateConfig, run_dir: RunDir, manifest: Manifest, splits: Splits, looks: Looks, story: Story
+) -> np.ndarray:
+    """Which images are known from training."""
+    if config.images is None:
+        pictures = near_duplicates(nearest(unit(kinship.flat(looks.small))), looks.small, manifest.sha256)
+        return kinship.in_training(pictures, manifest.sha256, splits.codes == SPLITS.index("train"))
+    known = run_record.read_images(run_dir)
+    training = known[0].select(known[1].indices("train")) if known else manifest.select([])
+    return kinship.kin_of(manifest, looks, training, story)
+
+
+def _choose(config: EvaluateConfig, run_dir: RunDir, facts: Facts, predictions: Predictions, story: Story) -> Facts:
+    """The facts with the threshold that was asked for, which the classifier's file now holds too."""
+    if config.target_precision is None:
+        return facts
+    held = predictions if config.images is None else _of_run(run_dir)
+    threshold = find_threshold(held, config.target_precision, story)
+    chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
+    write_facts(run_dir.model, chosen)
+    story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")
+    return chosen
+
+
+def _of_run(run_dir: RunDir) -> Predictions:
+    """What the run said about its own images."""
+    if not run_dir.predictions.is_file():
+        raise TlkitError(
+            f"{str(run_dir.predictions)!r} is gone: the threshold is chosen on its validation images.",
+            f"write it again: tlkit evaluate {run_dir.path}",
         )
-    unseen = evaluate(predictions.select(np.flatnonzero(~seen))).splits["images"]
-    return EvaluationResult({**whole.splits, "unseen": replace(unseen, split="unseen")}, (*whole.notes, note))
+    return Predictions.read_csv(run_dir.predictions)

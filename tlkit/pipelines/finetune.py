@@ -16,8 +16,7 @@ import numpy as np
 
 from tlkit import runtime
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.classifier import Classifier, compose, save
-from tlkit.core.atomic import write_json, write_text
+from tlkit.classifier import Classifier, compose
 from tlkit.core.cache_budget import budget
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
@@ -31,14 +30,14 @@ from tlkit.data.images import batches
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.evaluation.calibration import fit_temperature
-from tlkit.evaluation.evaluate import evaluate
 from tlkit.extraction.extract import Extraction, Network, extract
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head, build_head, pool
-from tlkit.pipelines import outcome, run_record
+from tlkit.pipelines import audit, outcome, run_record, tracking
 from tlkit.pipelines.features import told
+from tlkit.pipelines.finish import finish
+from tlkit.pipelines.judgement import refuse_hopeless
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.history import write_event_files, write_history
 from tlkit.training.plan import Plan
@@ -57,6 +56,7 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
         TlkitError: wrong options, no usable images, missing weights, occupied `out`.
     """
     story = story or Silence()
+    tracking.refuse_missing(config.log)
     if config.resume:
         return run_record.finished(config, story) or _walk(*run_record.reopen(config), story)
     if config.dry_run:
@@ -102,6 +102,9 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
             extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
     material = _material(config, network, _stored(plan, network), manifest, splits, extraction)
     del frozen  # its engine holds a second copy of the weights
+    evidence = None
+    if config.audit and not run_dir.audit.exists():
+        evidence = audit.quick(config, material, network.contract, run_dir.audit, story)
 
     states = []
     for stage in plan.stages:
@@ -110,10 +113,11 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         story.say(f"  {states[-1].note}")
         _write_history(run_dir, states)
     scores = logits(plan.stages[-1], material, story)
-    metrics = _finish(config, run_dir, material, plan, states, scores)
+    metrics = finish(config, run_dir, material, states, scores, evidence, story)
     story.say(outcome.told(metrics))
-    seconds = run_record.finish(run_dir, states, time.monotonic() - started)
+    seconds = run_record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
+    tracking.tell(config.log, run_dir, run_dir.path, story)
     return run_record.result(run_dir, manifest, metrics, seconds)
 
 
@@ -122,8 +126,13 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
 
 def _scanned(config: FinetuneConfig, story: Story) -> tuple[Manifest, Splits]:
     """The images and their split as far as file headers tell; extraction may set more aside."""
-    manifest = scan(config.images or "", classes=config.classes, group_by=config.group_by, story=story)
-    return manifest, _split(config, manifest)
+    manifest = scan(
+        config.images or "", classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story
+    )
+    splits = _split(config, manifest)
+    outcome.refuse_unknown_columns(manifest, config.slice_by)
+    refuse_hopeless(config.target_precision, splits)
+    return manifest, splits
 
 
 def _split(config: FinetuneConfig, manifest: Manifest) -> Splits:
@@ -267,28 +276,3 @@ def _write_history(run_dir: RunDir, states: list[State]) -> None:
     rows = [row for state in states for row in state.history]
     write_history(run_dir.history, rows)
     write_event_files(run_dir.logs, rows)
-
-
-def _finish(
-    config: FinetuneConfig,
-    run_dir: RunDir,
-    material: Material,
-    plan: Plan,
-    states: list[State],
-    scores: np.ndarray,
-) -> dict[str, Any]:
-    """Calibrate, save the classifier, evaluate, report."""
-    manifest, splits = material.manifest, material.splits
-    held, trained = splits.indices("val"), splits.indices("train")
-    temperature = float(fit_temperature(scores[held], manifest.labels[held])) if len(held) else 1.0
-    classifier = material.classifier.with_facts(
-        temperature=temperature,
-        trained_on=tuple(sorted(row.tobytes().hex() for row in manifest.sha256[trained])),
-    )
-    save(classifier, run_dir.model)
-    write_json(run_dir.class_indices, {name: index for index, name in enumerate(manifest.classes)})
-    write_text(run_dir.labels, "".join(f"{name}\n" for name in manifest.classes))
-    predictions = outcome.build_predictions(manifest, splits, scores, temperature, manifest.classes)
-    evaluation = evaluate(predictions)
-    page = run_record.page(config, run_dir, material, plan, states, predictions, evaluation)
-    return outcome.write_outcome(run_dir.path, predictions, evaluation, page)

@@ -2,39 +2,97 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import astuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tlkit.auditing.look import Looks
+from tlkit.classifier import Facts
 from tlkit.core.atomic import replacing, write_json
-from tlkit.core.errors import UnreadableImage
+from tlkit.core.errors import TlkitError, UnreadableImage
 from tlkit.core.manifest import Manifest
 from tlkit.core.predictions import Predictions
-from tlkit.core.results import EvaluationResult
+from tlkit.core.results import ClassResult, EvaluationResult
 from tlkit.core.splits import SPLITS, Splits
 from tlkit.data.images import thumbnail
 from tlkit.report.build import Data, Page, write_report
 
 THUMBNAIL_SIDE = 160
 THUMBNAIL_QUALITY = 80
+PER_CLASS = (
+    *("split", "class", "support", "predicted", "precision", "recall", "f1", "roc_auc", "average_precision"),
+    *("precision_low", "precision_high", "recall_low", "recall_high"),
+)
 
 
 def build_predictions(
-    manifest: Manifest, splits: Splits, logits: np.ndarray, temperature: float, classes: tuple[str, ...]
+    manifest: Manifest,
+    splits: Splits,
+    logits: np.ndarray,
+    facts: Facts,
+    *,
+    unfamiliarity: np.ndarray | None = None,
+    in_training: np.ndarray | None = None,
 ) -> Predictions:
-    """Key the logits (N, K) of a manifest's images by path."""
+    """Key the logits (N, K) of a manifest's images by path, with what else is known about each (see `Predictions`)."""
     return Predictions(
         paths=list(manifest.paths),
         sha256=[row.tobytes().hex() for row in manifest.sha256],
         labels=manifest.labels,
         splits=splits.codes,
         logits=logits,
-        classes=classes,
-        temperature=temperature,
+        classes=facts.classes,
+        temperature=facts.temperature,
+        threshold=facts.threshold,
+        groups=manifest.groups,
+        unfamiliarity=unfamiliarity,
+        in_training=in_training,
     )
+
+
+def judged_by(predictions: Predictions, facts: Facts) -> Predictions:
+    """The predictions with the temperature and the threshold of these facts."""
+    return replace(predictions, temperature=facts.temperature, threshold=facts.threshold)
+
+
+def slice_columns(
+    manifest: Manifest, slice_by: Sequence[str] | None, looks: Looks
+) -> dict[str, list[str] | np.ndarray]:
+    """What to slice by: the columns asked for, image size (side of a square of as many pixels), brightness (0..255).
+
+    Args:
+        manifest: N images.
+        slice_by: columns of the manifest.
+        looks: facts of the N files.
+
+    Raises:
+        TlkitError: for a column that the manifest does not have.
+    """
+    refuse_unknown_columns(manifest, slice_by)
+    columns: dict[str, list[str] | np.ndarray] = {name: manifest.extra[name] for name in slice_by or ()}
+    side = np.sqrt(looks.width.astype(np.float64) * looks.height)
+    for name, values in (("image size", side), ("brightness", looks.brightness.astype(np.float64))):
+        columns[name] = np.where(looks.width > 0, values, np.nan)
+    return columns
+
+
+def refuse_unknown_columns(manifest: Manifest, slice_by: Sequence[str] | None) -> None:
+    """Raise for a column to slice by that the manifest does not have.
+
+    Raises:
+        TlkitError: naming those it has.
+    """
+    for name in slice_by or ():
+        if name not in manifest.extra:
+            raise TlkitError(
+                f"--slice-by {name!r}: the images have no such column.",
+                f"columns: {', '.join(map(repr, manifest.extra))}."
+                if manifest.extra
+                else "give the images as a table (CSV or Parquet) with further columns, see docs/formats.md.",
+            )
 
 
 def data_section(manifest: Manifest, splits: Splits, notes: tuple[str, ...] = ()) -> Data:
@@ -71,7 +129,7 @@ def thumbnails(root: Path) -> Callable[[str], bytes | None]:
 
 
 def write_outcome(folder: Path, predictions: Predictions, evaluation: EvaluationResult, page: Page) -> dict[str, Any]:
-    """Write predictions.csv, metrics.json, per_class.csv and report.html; each appears whole or not at all.
+    """Write predictions.csv, metrics.json, evaluation.json, per_class.csv and report.html, each whole or not at all.
 
     Returns:
         The content of metrics.json.
@@ -79,21 +137,38 @@ def write_outcome(folder: Path, predictions: Predictions, evaluation: Evaluation
     predictions.write_csv(folder / "predictions.csv")
     metrics = evaluation.metrics_json()
     write_json(folder / "metrics.json", metrics)
+    write_json(folder / "evaluation.json", {"format": 1, **evaluation.as_json()})
     _write_per_class(folder / "per_class.csv", evaluation)
     write_report(folder / "report.html", page)
     return metrics
 
 
 def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
-    """Columns split, class, support, predicted, precision, recall, f1; empty where a ratio is not defined."""
+    """One row for each class of each split; empty where something is not defined."""
     with (
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(["split", "class", "support", "predicted", "precision", "recall", "f1"])
+        writer.writerow(PER_CLASS)
         for split, result in evaluation.splits.items():
-            writer.writerows([split, *astuple(row)] for row in result.classes)
+            writer.writerows(_class_row(split, row) for row in result.classes)
+
+
+def _class_row(split: str, row: ClassResult) -> list[Any]:
+    """A row of per_class.csv, in the order of `PER_CLASS`."""
+    plain = [
+        row.name,
+        row.support,
+        row.predicted,
+        row.precision,
+        row.recall,
+        row.f1,
+        row.roc_auc,
+        row.average_precision,
+    ]
+    ends = [*(row.precision_interval or (None, None)), *(row.recall_interval or (None, None))]
+    return [split, *plain, *ends]
 
 
 def told(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
@@ -104,5 +179,12 @@ def told(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str
         interval = f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" if accuracy["low"] is not None else ""
         value = f"{accuracy['value']:.4f}" if accuracy["value"] is not None else "not defined"
         macro = f", macro F1 {f1['value']:.4f}" if f1["value"] is not None else ""
-        lines.append(f"  {split:<6} accuracy {value}{interval}{macro}, n = {accuracy['n']}")
+        held = found.get("selective_precision")
+        answered = (
+            f"; answers {found['coverage']['value']:.1%}, of them {held['value']:.1%} right"
+            if held and held["value"] is not None
+            else ""
+        )
+        groups = f" in {accuracy['groups']} groups" if "groups" in accuracy else ""
+        lines.append(f"  {split:<6} accuracy {value}{interval}{macro}, n = {accuracy['n']}{groups}{answered}")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from tlkit.classifier import load
+from tlkit.classifier import Facts, load
 from tlkit.core.atomic import replacing
 from tlkit.core.config import PredictConfig
 from tlkit.core.errors import TlkitError
@@ -24,9 +24,11 @@ from tlkit.core.predictions import softmax
 from tlkit.core.run_dir import RunDir, refuse_occupied
 from tlkit.core.story import Silence, Story
 from tlkit.data.scan import scan
-from tlkit.inference import build_engine, infer
+from tlkit.inference import infer
+from tlkit.pipelines.watching import watching
 
 FORMATS = {".csv": "csv", ".json": "json"}
+JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
 
 
 def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
@@ -34,7 +36,8 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
 
     Returns:
         `images`, `set_aside`, `out` (None for stdout) and `predictions`: for each image `path`,
-        `class`, `probability` and `top`, the most probable classes with their probabilities.
+        `class`, `probability`, `abstain` where the classifier has a threshold, `unfamiliar` and `unfamiliarity`
+        where it knows what it was trained on, and `top`, the most probable classes with their probabilities.
 
     Raises:
         TlkitError: nothing found, unreadable files with `on_bad=fail`, unknown output format.
@@ -48,9 +51,8 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
     classifier = load(run_path if run_path.suffix == ".keras" else RunDir(run_path).model)
-    engine = build_engine(classifier.model)
-    good, logits, bad = infer(
-        engine,
+    good, outputs, bad = infer(
+        watching(classifier, files, config, story),
         files,
         classifier.facts.contract,
         batch_size=config.batch_size,
@@ -62,9 +64,9 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
-    rows = predictions(
-        [str(files[i]) for i in good], logits, classifier.facts.temperature, classifier.facts.classes, config.top
-    )
+    rows = predictions([str(files[i]) for i in good], outputs, classifier.facts, config.top)
+    for sentence in _warnings(rows):
+        story.say(sentence)
     if out:
         with (
             replacing(out) as temporary,
@@ -106,36 +108,62 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]
     return files, problems
 
 
-def predictions(
-    paths: list[str], logits: np.ndarray, temperature: float, classes: tuple[str, ...], top: int
-) -> list[dict[str, Any]]:
-    """One row for each image, its `top` most probable classes first to last."""
+def predictions(paths: list[str], outputs: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
+    """One row for each image, its `top` most probable classes first to last.
+
+    Args:
+        paths: n of them.
+        outputs: float32 (n, K + 1), logits and unfamiliarity, see `watching`.
+        facts: of the classifier.
+        top: classes to list.
+    """
     if not len(paths):
         return []
-    probabilities = softmax(logits, temperature)
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, len(classes))]
+    probabilities = softmax(outputs[:, :-1], facts.temperature)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, len(facts.classes))]
     rows = []
-    for path, row, best in zip(paths, probabilities, order, strict=True):
-        ranked = [{"class": classes[k], "probability": round(float(row[k]), 6)} for k in best]
-        rows.append({"path": path, **ranked[0], "top": ranked})
+    for path, row, far, best in zip(paths, probabilities, outputs[:, -1].tolist(), order, strict=True):
+        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best]
+        judged: dict[str, Any] = {}
+        if facts.threshold is not None:
+            judged["abstain"] = not row[best[0]] >= facts.threshold
+        if not np.isnan(far):
+            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
+        rows.append({"path": path, **ranked[0], **judged, "top": ranked})
     return rows
 
 
+def _warnings(rows: list[dict[str, Any]]) -> list[str]:
+    """How many images the classifier would rather not answer, and those unlike anything in training."""
+    held = sum(row.get("abstain", False) for row in rows)
+    strange = sorted((row for row in rows if row.get("unfamiliar")), key=lambda row: -row["unfamiliarity"])
+    told = [f"abstains from {held} of {len(rows)} images: not sure enough"] if held else []
+    if strange:
+        shown = ", ".join(f"{row['path']} ({row['unfamiliarity']:.2f})" for row in strange[:3])
+        told.append(f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}")
+    return told
+
+
 def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
-    """Write rows as CSV (class, probability, class_2, probability_2, ...) or as a JSON list."""
+    """Write rows as CSV (path, class, probability, JUDGED if known, class_2, ...) or as a JSON list."""
     if form == "json":
         json.dump(rows, file, indent=2, ensure_ascii=False)
         file.write("\n")
         return
     depth = max((len(row["top"]) for row in rows), default=1)
-    header = ["path", "class", "probability"]
+    judged = [name for name in JUDGED if any(name in row for row in rows)]
+    header = ["path", "class", "probability", *judged]
     header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
-        writer.writerow(
-            [row["path"], *(value for entry in row["top"] for value in (entry["class"], entry["probability"]))]
-        )
+        ranked = [value for entry in row["top"] for value in (entry["class"], entry["probability"])]
+        writer.writerow([row["path"], *ranked[:2], *(_as_text(row.get(name)) for name in judged), *ranked[2:]])
+
+
+def _as_text(value: Any) -> Any:
+    """As JSON writes it: true and false in small letters."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:

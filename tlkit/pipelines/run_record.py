@@ -17,19 +17,14 @@ from tlkit.core.errors import OutOfDate, TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest, Problem
 from tlkit.core.options import changed_options, resolve, write_toml
-from tlkit.core.predictions import Predictions
-from tlkit.core.results import EvaluationResult
 from tlkit.core.run_dir import RUN_FORMAT, RunDir, refuse_occupied
 from tlkit.core.splits import SPLITS, Splits
 from tlkit.core.story import Story
-from tlkit.pipelines import outcome
-from tlkit.report.build import EpochRow, Page, PlanRow
 from tlkit.training.checkpoint import State
 from tlkit.training.plan import Plan
-from tlkit.training.stages import Material
 
-# Where the run itself lies is no reason to refuse going on with it.
-WHEREABOUTS = ("out", "overwrite", "dry_run", "resume")
+# Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
+WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
 
 
 def now() -> str:
@@ -101,7 +96,7 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
             f"{asked.resume} was started with other options: {'; '.join(differences)}.",
             "leave them out to go on with it, or start a new run with them.",
         )
-    return replace(stored, images=record["images"], out=str(run_dir.path)), run_dir
+    return replace(stored, images=record["images"], out=str(run_dir.path), log=asked.log or stored.log), run_dir
 
 
 def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
@@ -194,10 +189,15 @@ def update(run_dir: RunDir, **facts: Any) -> None:
 # -- the end -----------------------------------------------------------------------------------
 
 
-def finish(run_dir: RunDir, states: list[State], seconds: float) -> float:
-    """Mark the run finished. Returns its seconds, those before an interruption not counted."""
+def write_stages(run_dir: RunDir, states: list[State], parameters: int) -> None:
+    """Record what became of each stage, and how many numbers the classifier holds."""
     stages = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in states]
-    update(run_dir, state="finished", stages=stages, seconds=round(seconds, 3))
+    update(run_dir, stages=stages, parameters=parameters)
+
+
+def finish(run_dir: RunDir, seconds: float) -> float:
+    """Mark the run finished. Returns its seconds, those before an interruption not counted."""
+    update(run_dir, state="finished", seconds=round(seconds, 3))
     return round(seconds, 3)
 
 
@@ -213,55 +213,3 @@ def result(run_dir: RunDir, manifest: Manifest, metrics: dict[str, Any], seconds
         "report": str(run_dir.report),
         "seconds": seconds,
     }
-
-
-def page(
-    config: FinetuneConfig,
-    run_dir: RunDir,
-    material: Material,
-    plan: Plan,
-    states: list[State],
-    predictions: Predictions,
-    evaluation: EvaluationResult,
-) -> Page:
-    """The report of the run."""
-    record = run_dir.read_record()
-    manifest = material.manifest
-    rows = [{name: row[name] for name in EpochRow.__dataclass_fields__} for state in states for row in state.history]
-    return Page(
-        title=f"{Path(record['images']).name}: {material.backbone.name}",
-        command=record["command"],
-        created=record["created"],
-        versions=record["versions"],
-        hardware={name: str(value) for name, value in record["hardware"].items() if value},
-        data=outcome.data_section(manifest, material.splits),
-        plan=_plan_rows(plan, states),
-        history=[EpochRow(**row) for row in rows],
-        evaluation=evaluation,
-        predictions=predictions,
-        thumbnail=outcome.thumbnails(manifest.root),
-        fingerprints={"images and labels": record["data_sha256"], "backbone weights": record["backbone"]["sha256"]},
-        seeds={"everything": config.seed},
-        config=run_dir.config.read_text(encoding="utf-8"),
-    )
-
-
-def _plan_rows(plan: Plan, states: list[State]) -> list[PlanRow]:
-    """Each stage with what it took and what it gained on validation."""
-    rows, before = [], None
-    for stage, state in zip(plan.stages, states, strict=True):
-        accuracy = state.best_score[0] if state.best_score else None
-        rows.append(
-            PlanRow(
-                stage=stage.name,
-                learns=stage.learns,
-                epochs=state.epoch,
-                learning_rate=stage.learning_rate if stage.method == "gradient" else None,
-                seconds=state.seconds,
-                reason=f"{stage.reason}; {state.note}",
-                val_accuracy=accuracy,
-                gained=accuracy - before if accuracy is not None and before is not None else None,
-            )
-        )
-        before = accuracy
-    return rows

@@ -1,0 +1,180 @@
+"""`tlkit compare`: two runs or more in; whether the difference between them is real out.
+
+tlkit compare run-a run-b
+tlkit compare baseline b c --out comparison.html
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.core.atomic import write_json, write_text
+from tlkit.core.compare_config import CompareConfig
+from tlkit.core.comparison import Comparison
+from tlkit.core.errors import TlkitError
+from tlkit.core.predictions import IN_TRAINING, Predictions
+from tlkit.core.results import plain
+from tlkit.core.run_dir import RunDir, refuse_occupied
+from tlkit.core.splits import SPLITS, UNASSIGNED
+from tlkit.core.story import Silence, Story
+from tlkit.core.versions import versions
+from tlkit.evaluation.compare import compare
+from tlkit.report.comparison import render
+
+ORDER = ("test", "images", "val")  # which images speak for a classifier, best first
+CODES = {name: code for code, name in enumerate(SPLITS)} | {"images": UNASSIGNED}
+LISTED = 5  # images named in the text
+
+
+def run(config: CompareConfig, story: Story | None = None) -> dict[str, Any]:
+    """Match the runs' images by content and hold every other run against the first.
+
+    Returns:
+        `split`, `images`, `runs`, `comparisons` (see `Comparison`), `out`, `text`.
+
+    Raises:
+        TlkitError: no predictions, other classes, no common images, occupied `out`.
+    """
+    story, out = story or Silence(), Path(config.out) if config.out else None
+    if out:
+        refuse_occupied(out, overwrite=config.overwrite)
+    runs = {_name(path, config.runs): _read(Path(path)) for path in config.runs}
+    _refuse_other_classes(runs)
+    split = config.split or _common_split(runs, story)
+    matched = match(runs, split, story)
+    comparisons = compare(matched)
+    text = "\n\n".join(told(comparison) for comparison in comparisons)
+    found = {
+        "split": split,
+        "images": comparisons[0].n,
+        "runs": list(matched),
+        "comparisons": plain(comparisons),
+        "out": config.out,
+    }
+    if out:
+        if out.suffix == ".json":
+            write_json(out, {"format": 1, **found, "versions": versions()})
+        else:
+            command = shlex.join(["tlkit", "compare", *config.runs])
+            write_text(out, render(comparisons, split, command, datetime.now(UTC).isoformat(timespec="seconds")))
+        story.say(f"{out}: {len(comparisons)} comparisons")
+    return found | {"text": text}
+
+
+def match(runs: Mapping[str, Predictions], split: str, story: Story) -> dict[str, Predictions]:
+    """The labelled images of a split that every run predicted and none was trained on, in one order.
+
+    Images are the same where their bytes are; of several copies in a run the first one speaks.
+
+    Raises:
+        TlkitError: when there are none.
+    """
+    places = {name: _places(rows, split) for name, rows in runs.items()}
+    for name, found in places.items():
+        if not found:
+            raise TlkitError(
+                f"{name!r} has no labelled images of {split!r}.",
+                "choose others with --split, or evaluate both on the same images: tlkit evaluate RUN IMAGES.",
+            )
+    common = sorted(set.intersection(*(set(found) for found in places.values())))
+    if not common:
+        counts = ", ".join(f"{name!r} {len(found)}" for name, found in places.items())
+        raise TlkitError(
+            f"the runs have no image of {split!r} in common ({counts}).",
+            "train both with the same images, --test and --seed, or evaluate both on the same images: "
+            "tlkit evaluate RUN IMAGES.",
+        )
+    matched = {name: runs[name].select(np.array([places[name][key] for key in common])) for name in runs}
+    matched = _same_classes(matched)
+    labels = np.stack([rows.labels for rows in matched.values()])
+    agreed = np.flatnonzero((labels == labels[0]).all(axis=0))
+    if len(agreed) < len(common):
+        story.say(f"{len(common) - len(agreed)} images are labelled differently in the runs and are left out")
+    for name, found in places.items():
+        if len(found) > len(common):
+            story.say(f"{name}: {len(found) - len(common)} of its {len(found)} images are not in all runs; left out")
+    if not len(agreed):
+        raise TlkitError("the runs label all of their common images differently.", "check the labels of both.")
+    groups = next((rows.groups for rows in matched.values() if rows.groups is not None), None)
+    return {name: replace(rows, groups=groups).select(agreed) for name, rows in matched.items()}
+
+
+def _places(rows: Predictions, split: str) -> dict[str, int]:
+    """sha256 -> row of the first labelled image of the split with these bytes, not trained on."""
+    inside = (rows.splits == CODES[split]) & (rows.labels >= 0)
+    if rows.in_training is not None:
+        inside &= rows.in_training != IN_TRAINING.index("exact")
+    found: dict[str, int] = {}
+    for row in np.flatnonzero(inside).tolist():
+        found.setdefault(rows.sha256[row], row)
+    return found
+
+
+def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    """Labels and logits in the class order of the first run."""
+    classes = next(iter(runs.values())).classes
+    made = {}
+    for name, rows in runs.items():
+        order = [rows.classes.index(known) for known in classes]
+        labels = np.argsort(order)[rows.labels].astype(np.int32)
+        made[name] = replace(rows, classes=classes, logits=rows.logits[:, order], labels=labels)
+    return made
+
+
+def _refuse_other_classes(runs: Mapping[str, Predictions]) -> None:
+    first, *others = runs
+    for other in others:
+        for have, lack in ((first, other), (other, first)):
+            lacking = sorted(set(runs[have].classes) - set(runs[lack].classes))
+            if lacking:
+                raise TlkitError(
+                    f"{have!r} and {other if have == first else first!r} know different classes: "
+                    f"{lack!r} has no {', '.join(map(repr, lacking[:5]))}.",
+                    "compare runs that were trained on the same classes.",
+                )
+
+
+def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
+    """The first kind of images that every run has."""
+    for split in ORDER:
+        if all(((rows.splits == CODES[split]) & (rows.labels >= 0)).any() for rows in runs.values()):
+            story.say(f"on the images of {split!r}: the first of {', '.join(ORDER)} that all runs have")
+            return split
+    raise TlkitError(
+        "the runs have no kind of held-out images in common.",
+        "evaluate both on the same images: tlkit evaluate RUN IMAGES.",
+    )
+
+
+def _read(path: Path) -> Predictions:
+    """What a run, or an evaluation of it, said about its images."""
+    file = RunDir(path).predictions
+    if not file.is_file():
+        raise TlkitError(
+            f"{str(path)!r} holds no predictions.csv.", "give a finished run, or a folder that tlkit evaluate wrote."
+        )
+    return Predictions.read_csv(file)
+
+
+def _name(path: str, paths: tuple[str, ...]) -> str:
+    """The last part of the path, all of it where that is not unique."""
+    names = [Path(other).name for other in paths]
+    if paths.count(path) > 1:
+        raise TlkitError(f"{path!r} is given twice.", "give each run once.")
+    return Path(path).name if names.count(Path(path).name) == 1 and Path(path).name else path
+
+
+def told(found: Comparison) -> str:
+    """A comparison for a reader."""
+    lines = [found.sentence]
+    for name, accuracy in zip((found.first, found.second), found.accuracy, strict=True):
+        lines.append(f"  {name}: accuracy {accuracy.value:.4f} [{accuracy.low:.3f}, {accuracy.high:.3f}]")
+    for name, paths in ((found.first, found.only_first), (found.second, found.only_second)):
+        shown = ": " + ", ".join(paths[:LISTED]) + (" ..." if len(paths) > LISTED else "") if paths else ""
+        lines.append(f"  {name} alone is right on {len(paths)}{shown}")
+    return "\n".join(lines)
