@@ -26,6 +26,7 @@ FILES = {
     "labels.txt",
     "predictions.csv",
     "metrics.json",
+    "evaluation.json",
     "per_class.csv",
     "report.html",
     "checkpoints",
