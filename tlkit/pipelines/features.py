@@ -54,6 +54,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         classes=config.classes,
         group_by=config.group_by,
         labelled=None,
+        fixes=config.fixes,
         story=story,
     )
     source, network = _network(config)
