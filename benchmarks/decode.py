@@ -1,23 +1,30 @@
-"""How many images a second become pixels: tlkit's batches, and Pillow without decoding smaller.
+"""How many images a second become pixels: tlkit's batches, Keras's loader, and Pillow without decoding smaller.
 
-    python benchmarks/decode.py IMAGES_DIR [--size 224] [--repeat 5]
+    python benchmarks/decode.py IMAGES_DIR [--size 224] [--megapixels 12]
 
-The best of several rounds, taken in turns, as other work on the machine only ever slows one down.
+With --megapixels, JPEG files of that size are made from the first images of the folder (enlarged, with the grain of a
+sensor, so that they take as many bytes as photographs do) and timed instead. The rows take turns.
 """
 
 import argparse
-import time
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
 
+import keras
 import numpy as np
+from measure import in_turn, machine, table
 from PIL import Image, ImageOps
 
 from tlkit.core.cores import usable_cores
 from tlkit.core.input_contract import InputContract
-from tlkit.data.images import batches
+from tlkit.data.images import batches, native
 from tlkit.data.scan import scan
+
+BATCH = 32
+GRAIN = 6.0  # deviation of the noise added to enlarged images, in grey levels
 
 
 def plain(files: list[Path], side: int, threads: int) -> None:
@@ -33,33 +40,72 @@ def plain(files: list[Path], side: int, threads: int) -> None:
             pass
 
 
+def loader(folder: Path, side: int) -> Callable[[], None]:
+    """`image_dataset_from_directory`, which decodes as it is gone through."""
+    dataset = keras.utils.image_dataset_from_directory(
+        folder, labels=None, shuffle=False, batch_size=BATCH, image_size=(side, side), verbose=False
+    )
+
+    def work() -> None:
+        for _ in dataset:
+            pass
+
+    return work
+
+
+def enlarged(files: list[Path], megapixels: float, count: int, into: Path) -> None:
+    """JPEG files of a size in pixels, 4 to 3."""
+    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
+    size, random = (width, round(width * 3 / 4)), np.random.default_rng(0)
+    for number, file in enumerate(islice(cycle(files), count)):
+        large = Image.fromarray(native(file)).resize(size, Image.Resampling.BICUBIC)
+        grain = random.normal(0, GRAIN, (size[1], size[0], 1)).astype(np.float32)
+        pixels = (np.asarray(large, np.float32) + grain).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(into / f"{number:04d}.jpg", quality=90)
+
+
+def linked(files: list[Path], into: Path) -> None:
+    """Links to the files, all in one folder, so that every row reads the same ones."""
+    for number, file in enumerate(files):
+        (into / f"{number:06d}{file.suffix.lower()}").symlink_to(file.resolve())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--megapixels", type=float, help="make files of this size and time those")
+    parser.add_argument("--count", type=int, default=24, help="how many to make")
+    parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     manifest = scan(options.images, labelled=False)
-    files = [manifest.file(i) for i in range(len(manifest))]
-    contract = InputContract(height=options.size, width=options.size)
+    found = [manifest.file(i) for i in range(len(manifest))]
+    jpegs = [file for file in found if file.suffix.lower() in (".jpg", ".jpeg")]
+    contract, threads = InputContract(height=options.size, width=options.size), usable_cores()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.megapixels:
+            enlarged(jpegs, options.megapixels, options.count, Path(folder))
+        else:
+            linked(jpegs, Path(folder))
+        files = sorted(Path(folder).iterdir())
 
-    def tlkit(threads: int) -> None:
-        for _ in batches(files, contract, 32, threads=threads):
-            pass
+        def tlkit() -> None:
+            for _ in batches(files, contract, BATCH):
+                pass
 
-    rows: dict[str, Callable[[], None]] = {}
-    for threads in sorted({1, usable_cores()}):
-        rows[f"tlkit, {threads} threads"] = lambda threads=threads: tlkit(threads)
-        rows[f"plain Pillow, {threads} threads"] = lambda threads=threads: plain(files, options.size, threads)
-    best = dict.fromkeys(rows, 0.0)
-    for _ in range(options.repeat):
-        for name, work in rows.items():
-            started = time.monotonic()
+        rows: dict[str, Callable[[], None]] = {
+            "tlkit": tlkit,
+            "Keras's loader": loader(Path(folder), options.size),
+            "plain Pillow": lambda: plain(files, options.size, threads),
+        }
+        for work in rows.values():
             work()
-            best[name] = max(best[name], len(files) / (time.monotonic() - started))
-    print(f"{len(files)} images to {options.size}x{options.size}\n\n| | images/s |\n|---|---|")
-    for name, rate in best.items():
-        print(f"| {name} | {rate:.0f} |")
+        seconds = in_turn(rows, options.repeats)
+        size = sum(file.stat().st_size for file in files) / len(files) / 1e6
+        kind = f" of {options.megapixels:g} megapixels" if options.megapixels else ""
+        print(f"{len(files)} JPEG files{kind}, {size:.2f} MB each, to {options.size} pixels, {threads} threads\n")
+        print(table(seconds, len(files), "images", "tlkit"))
+    print(f"\n{machine()}")
 
 
 if __name__ == "__main__":

@@ -184,7 +184,10 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
 
     def half(model, **options):
         assert options == {"engine": "keras", "precision": "bfloat16"}
-        return inference.Engine(lambda pixels: (np.ones((len(pixels), 4, 4, 16), np.float32),), "made", "test")
+        shapes = [(16,), (4, 4, 16)]
+        return inference.Engine(
+            lambda pixels: tuple(np.ones((len(pixels), *shape)) for shape in shapes), "made", "test"
+        )
 
     monkeypatch.setattr(inference, "build_engine", half)
     afresh = Network(network.model, network.outputs, network.weights_sha256)

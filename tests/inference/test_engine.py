@@ -1,11 +1,14 @@
+import os
+
 import keras
 import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
+from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.data.images import decode
-from tlkit.inference import build_engine, infer
+from tlkit.inference import Engine, build_engine, infer, tensorflow_frozen
 
 
 @pytest.fixture(scope="module")
@@ -13,9 +16,10 @@ def model(tiny_backbone):
     return build_backbone(str(tiny_backbone)).model
 
 
-def test_the_engine_computes_what_keras_does_for_any_batch(model):
-    engine = build_engine(model)
-    for count in (1, 3, 8):
+@pytest.mark.parametrize("name", ["auto", "keras"])
+def test_an_engine_computes_what_keras_does_for_any_batch(model, name):
+    engine = build_engine(model, engine=name)
+    for count in (8, 1, 3, 40):
         images = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         np.testing.assert_allclose(engine.run(images)[0], model.predict(images, verbose=0), atol=1e-4)
     assert engine.name and engine.reason
@@ -42,3 +46,37 @@ def test_nothing_readable_gives_nothing(model, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     indices, outputs, problems = infer(build_engine(model), [tmp_path / "bad.png"], InputContract(height=32, width=32))
     assert len(indices) == len(outputs) == 0 and len(problems) == 1
+
+
+def test_the_next_batch_is_begun_before_one_is_waited_for_and_order_is_kept():
+    told = []
+
+    def start(batch):
+        told.append(f"begin {batch[0]}")
+        return lambda: told.append(f"wait {batch[0]}") or (batch,)
+
+    engine = Engine(lambda batch: start(batch)(), "made", "for the test", start=start)
+    items = [(item, outputs[0].tolist()) for item, outputs in engine.ahead(range(3), lambda item: np.array([item]))]
+    assert items == [(0, [0]), (1, [1]), (2, [2])]
+    assert told == ["begin 0", "begin 1", "wait 0", "begin 2", "wait 1", "wait 2"]
+
+
+def test_other_threads_of_tensorflow_stay_as_they_are(model):
+    before = dict(os.environ)
+    build_engine(model)
+    assert dict(os.environ) == before
+
+
+def test_a_batch_is_cut_into_small_equal_parts_as_many_for_each_thread():
+    sizes = {
+        count: [len(part) for part in tensorflow_frozen._parts(np.zeros((count, 1)), 2)] for count in (1, 7, 16, 20, 32)
+    }
+    assert sizes == {1: [1], 7: [4, 3], 16: [8, 8], 20: [5] * 4, 32: [8] * 4}
+
+
+def test_an_engine_that_cannot_compute_a_model_is_refused(model, monkeypatch):
+    monkeypatch.setattr(tensorflow_frozen, "MOST_BYTES", 1000)
+    assert build_engine(model).name == "keras"
+    with pytest.raises(TlkitError, match="weights are more than one graph holds") as caught:
+        build_engine(model, engine="tensorflow-frozen")
+    assert "--engine auto" in caught.value.hint

@@ -1,8 +1,7 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from types import FunctionType
@@ -13,11 +12,10 @@ import numpy as np
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest, Problem
 from tlkit.core.story import Silence, Story
-from tlkit.data.augment import CENTRE, Augmentation, threads
-from tlkit.data.images import Batch, batches
+from tlkit.data.augment import CENTRE, Augmentation
+from tlkit.extraction.compute import Computation, Key
 from tlkit.extraction.room import make_room
-from tlkit.extraction.shards import SHARD_BYTES
-from tlkit.extraction.store import Appender, Space, StoredFeatures, look_up, open_space
+from tlkit.extraction.store import Space, StoredFeatures, look_up, open_space
 
 if TYPE_CHECKING:
     import keras
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
 
 LOGITS = "logits"  # the output that decides by itself
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
-HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
-
-Key = tuple[str, int]  # output name, view number
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +142,7 @@ def extract(
     rows = _in_order(first, wanted)
     if len(rows):
         make_room(_needed(network, spaces, wanted, lacking, rows), story)
-        work = _Work(network, manifest, rows, wanted, lacking, augmentation, spaces)
+        work = Computation(network, manifest, rows, wanted, lacking, augmentation, spaces)
         for batch in story.track(work.run(contract, batch_size), "extracting", len(rows)):
             result.problems += [Problem(manifest.paths[rows[i]], reason) for i, reason in batch.problems]
         result.passes = work.passes
@@ -247,47 +242,3 @@ def _with_duplicates(manifest: Manifest, problems: list[Problem]) -> list[Proble
         for path, digest in zip(manifest.paths, digests, strict=True)
         if digest in reasons
     ]
-
-
-class _Work:
-    """Decode, make views, run, store: one pass over the images that lack something."""
-
-    def __init__(
-        self,
-        network: Network,
-        manifest: Manifest,
-        rows: np.ndarray,
-        wanted: Mapping[int, np.ndarray],
-        lacking: Mapping[Key, np.ndarray],
-        augmentation: Augmentation,
-        spaces: Mapping[Key, Space],
-    ) -> None:
-        self.network, self.manifest, self.rows = network, manifest, rows
-        self.wanted, self.lacking, self.augmentation, self.spaces = wanted, lacking, augmentation, spaces
-        self.passes = 0
-
-    def run(self, contract: InputContract, batch_size: int) -> Iterator[Batch]:
-        """Go through the rows, yielding each batch when its features are with the store."""
-        files = (self.manifest.file(i) for i in self.rows)
-        with ExitStack() as stack:
-            most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
-            appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
-            pool = stack.enter_context(threads())
-            for batch in batches(files, contract, batch_size):
-                if len(batch.indices):
-                    for view in self.wanted:
-                        self._view(batch, view, appenders, pool)
-                yield batch
-
-    def _view(self, batch: Batch, view: int, appenders: Mapping[Key, Appender], pool: Any) -> None:
-        """Compute and store one view of the images of a batch that lack it."""
-        here = np.flatnonzero(self.wanted[view][self.rows[batch.indices]])
-        if not len(here):
-            return
-        positions = self.rows[batch.indices[here]]
-        sha256 = self.manifest.sha256[positions]
-        values = self.network.engine.run(self.augmentation.view(batch.images[here], sha256, view, pool))
-        for output, rows in zip(self.network.outputs, values, strict=True):
-            lacks = self.lacking[output, view][positions]
-            appenders[output, view].append(sha256[lacks], rows[lacks])
-        self.passes += len(here)

@@ -1,8 +1,11 @@
 """The engines, and which of them computes a model here."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -10,9 +13,12 @@ import numpy as np
 from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.core.story import Silence, Story
-from tlkit.data.images import batches
+from tlkit.data.images import Batch, batches
 from tlkit.inference import keras_jit, tensorflow_frozen
 from tlkit.runtime import gpus
+
+T = TypeVar("T")
+Outputs = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,26 @@ class Engine:
         name: `tensorflow-frozen` or `keras`.
         reason: why this engine, in a few words.
         precision: `float32` or `bfloat16`: what it multiplies in; it adds up and answers in float32.
+        start: the same without waiting: gives the function that does.
     """
 
-    run: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    run: Callable[[np.ndarray], Outputs]
     name: str
     reason: str
     precision: str = "float32"
+    start: Callable[[np.ndarray], Callable[[], Outputs]] | None = None
+
+    def ahead(self, items: Iterable[T], inputs: Callable[[T], np.ndarray]) -> Iterator[tuple[T, Outputs]]:
+        """Every item with the outputs of its inputs, in order; the next is begun before one is waited for."""
+        start = self.start or (lambda batch: partial(self.run, batch))
+        begun: deque[tuple[T, Callable[[], Outputs]]] = deque()
+        for item in items:
+            begun.append((item, start(inputs(item))))
+            if len(begun) > 1:
+                done, wait = begun.popleft()
+                yield done, wait()
+        for done, wait in begun:
+            yield done, wait()
 
 
 def build_engine(model: keras.Model, *, engine: str = "auto", precision: str = "float32") -> Engine:
@@ -44,11 +64,10 @@ def build_engine(model: keras.Model, *, engine: str = "auto", precision: str = "
         TlkitError: the engine cannot compute this model here, or not in this precision.
     """
     name, reason = choose_engine(model) if engine == "auto" else (engine, "as asked for")
-    if name == "tensorflow-frozen":
-        if obstacle := tensorflow_frozen.why_not(model):
-            raise TlkitError(f"--engine {name} cannot compute this: {obstacle}.", "use --engine auto.")
-        return Engine(tensorflow_frozen.build(model, precision), name, reason, precision)
-    return Engine(keras_jit.build(model, precision), name, reason, precision)
+    if name == "tensorflow-frozen" and (obstacle := tensorflow_frozen.why_not(model)):
+        raise TlkitError(f"--engine {name} cannot compute this: {obstacle}.", "use --engine auto.")
+    start = (tensorflow_frozen if name == "tensorflow-frozen" else keras_jit).build(model, precision)
+    return Engine(lambda inputs: start(inputs)(), name, reason, precision, start)
 
 
 def choose_engine(model: keras.Model) -> tuple[str, str]:
@@ -77,9 +96,15 @@ def infer(
     indices: list[np.ndarray] = [np.empty(0, np.int64)]
     outputs: list[np.ndarray] = []
     problems: list[tuple[int, str]] = []
-    for batch in (story or Silence()).track(batches(files, contract, batch_size), description, len(files)):
-        problems += batch.problems
-        if len(batch.indices):
-            indices.append(batch.indices)
-            outputs.append(engine.run(batch.images)[0])
+    read = (story or Silence()).track(batches(files, contract, batch_size), description, len(files))
+
+    def readable() -> Iterator[Batch]:
+        for batch in read:
+            problems.extend(batch.problems)
+            if len(batch.indices):
+                yield batch
+
+    for batch, (values, *_) in engine.ahead(readable(), lambda batch: batch.images):
+        indices.append(batch.indices)
+        outputs.append(values)
     return np.concatenate(indices), np.concatenate(outputs) if outputs else np.empty((0,), np.float32), problems

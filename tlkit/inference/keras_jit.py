@@ -1,35 +1,52 @@
 """The backend's own compiler: any backend, any device."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from tlkit.inference.half import in_bfloat16
 
-Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+Fetch = Callable[[], tuple[np.ndarray, ...]]
 
 
-def build(model: keras.Model, precision: str) -> Run:
+def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
     """The forward pass of a model with one input, compiled by the backend.
 
-    Every batch has the shape of the largest one so far, filled up with zeros: a new shape would be compiled anew.
+    Every batch has the shape of the largest one so far, filled up with zeros: a new shape would be compiled anew. With
+    JAX a batch is under way on the device when the call returns, and the next can follow before it is fetched.
 
     Args:
         model: floating-point input of any shape -> one tensor or several.
         precision: `float32`, or `bfloat16` (mixed: convolutions and products in bfloat16, weights in float32).
     """
     model = in_bfloat16(model) if precision == "bfloat16" else model
+    compute = _jax(model) if keras.backend.backend() == "jax" else model.predict_on_batch
     largest = 0
 
-    def run(inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    def begin(inputs: np.ndarray) -> Fetch:
         nonlocal largest
         count = len(inputs)
         largest = max(largest, count)
         if count < largest:
             filling = np.zeros((largest - count, *inputs.shape[1:]), inputs.dtype)
             inputs = np.concatenate([inputs, filling])
-        outputs = keras.tree.flatten(model.predict_on_batch(inputs))
-        return tuple(np.asarray(output, np.float32)[:count] for output in outputs)
+        outputs = keras.tree.flatten(compute(inputs))
+        return lambda: tuple(np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs)
 
-    return run
+    return begin
+
+
+def _jax(model: keras.Model) -> Callable[[np.ndarray], Any]:
+    """Pixels travel to the device as they are; its weights are there already."""
+    import jax
+
+    def forward(trained: Any, others: Any, inputs: Any) -> Any:
+        outputs, _ = model.stateless_call(trained, others, inputs.astype("float32"), training=False)
+        return [output.astype("float32") for output in keras.tree.flatten(outputs)]
+
+    compiled = jax.jit(forward)
+    trained = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    return lambda inputs: compiled(trained, others, inputs)

@@ -21,7 +21,7 @@ from tlkit.inference.folding import folded
 SMALL_BATCH = 8  # images: enough for the matrix products, few enough for the cache
 MOST_BYTES = 2**31 - 2**27  # a TensorFlow graph holds less than 2 GiB, its constants included
 
-Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+Fetch = Callable[[], tuple[np.ndarray, ...]]
 
 
 def why_not(model: keras.Model) -> str:
@@ -32,7 +32,7 @@ def why_not(model: keras.Model) -> str:
     return f"{size / 2**30:.1f} GiB of weights are more than one graph holds" if size > MOST_BYTES else ""
 
 
-def build(model: keras.Model, precision: str) -> Run:
+def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
     """The forward pass of a model with one input.
 
     Args:
@@ -49,19 +49,25 @@ def build(model: keras.Model, precision: str) -> Run:
     threads = usable_cores()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-infer")
 
-    def run(inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        if not len(inputs):
-            return tuple(call(inputs.astype(np.float32)))
-        parts = pool.map(lambda part: call(part.astype(np.float32, copy=False)), _parts(inputs, threads))
-        return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+    def compute(part: np.ndarray) -> list[np.ndarray]:
+        return call(part.astype(np.float32, copy=False))
 
-    return run
+    def begin(inputs: np.ndarray) -> Fetch:
+        begun = [pool.submit(compute, part) for part in _parts(inputs, threads)]
+
+        def fetch() -> tuple[np.ndarray, ...]:
+            parts = [part.result() for part in begun]
+            return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
+        return fetch
+
+    return begin
 
 
 def _parts(inputs: np.ndarray, threads: int) -> list[np.ndarray]:
     """Batches of `SMALL_BATCH` at most, about equal, as many for each thread."""
     rounds = -(-len(inputs) // (SMALL_BATCH * threads))
-    return np.array_split(inputs, min(len(inputs), rounds * threads))
+    return np.array_split(inputs, max(1, min(len(inputs), rounds * threads)))
 
 
 def _session(model: keras.Model, precision: str) -> tuple[Any, Any, list[Any]]:
