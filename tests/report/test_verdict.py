@@ -104,6 +104,17 @@ def test_confidence_is_judged_against_chance(accuracy, tone, words):
     assert words in remark.text
 
 
+def test_what_was_fitted_on_the_very_images_is_said():
+    bins = Reliability(np.array([0, 1.0]), np.array([400]), np.array([0.9]), np.array([0.9]))
+    held = Abstention(0.9, 0.8, Metric(0.8, 1000), Metric(0.95, 800))
+    fields = {"reliability": bins, "uncalibrated": bins, "abstention": held}
+    on = {
+        name: sum("these very images" in remark.text for remark in said(split(name, **fields)))
+        for name in ("val", "test")
+    }
+    assert on == {"val": 2, "test": 0}
+
+
 def test_the_weakest_class_is_named_only_where_it_is_surely_weaker():
     weak = ClassResult("wasps", 100, 80, 0.9, 0.6, 0.7, recall_interval=(0.5, 0.7))
     assert "of 100 images of wasps, 60 were found" in said(split(classes=(*CLASSES, weak)))[0].text

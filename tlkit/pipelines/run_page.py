@@ -29,6 +29,7 @@ from tlkit.training.plan import Plan
 
 POOLED = ("linear", "mlp")  # heads that read the pooled grid
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
+OF_NANO = "learned from a network that had learned on ImageNet"
 
 
 def of_run(
@@ -153,11 +154,12 @@ def _model(
     backbone = record["backbone"]
     row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
     pretrained = config.weights == "imagenet" and row is not None
+    words = IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
+    if config.weights == "imagenet" and row is None:
+        words = f"from {Path(config.backbone).name}"
     return Model(
         backbone=backbone["name"],
-        weights=IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
-        if pretrained or config.weights == "none"
-        else f"from {Path(config.weights if config.weights != 'imagenet' else backbone['name']).name}",
+        weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
         head=f"a {config.head} head" + (f" on {config.pooling} pooling" if config.head in POOLED else ""),
         image_size=(contract.height, contract.width),

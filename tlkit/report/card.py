@@ -62,11 +62,9 @@ def _learned(page: Page) -> tuple[str, ...]:
         return ()
     counts = {split: sum(numbers) for split, numbers in page.data.counts.items()}
     told = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    sentences = [f"Images by split: {told}." if len(counts) > 1 else f"Images measured here: {sum(counts.values()):,}."]
     train = page.data.counts.get("train")
-    if train and len(train) > 1:
-        sentences.append(f"A class has {min(train):,} to {max(train):,} training images.")
-    return (*sentences, page.data.rule) if page.data.rule else tuple(sentences)
+    spread = f"A class has {min(train):,} to {max(train):,} training images." if train and len(train) > 1 else ""
+    return tuple(filter(None, (f"Images by split: {page.data.rule or told}.".replace("..", "."), spread)))
 
 
 def _measured(result: SplitResult | None) -> tuple[str, ...]:
@@ -102,6 +100,6 @@ def _licences(model: Model) -> tuple[str, ...]:
     sentences = [f"First weights: {model.licence}."]
     if "imagenet" in model.weights.lower():
         sentences.append(
-            "They were learned from ImageNet, whose terms of access speak of non-commercial research and education."
+            "They go back to ImageNet, whose terms of access speak of non-commercial research and education."
         )
     return (*sentences, "The licence of the images it was trained on is not known to tlkit.")

@@ -113,11 +113,16 @@ def _calibrated(result: SplitResult) -> Iterator[Remark]:
     lean = float(((bins.confidence - bins.accuracy)[filled] * bins.count[filled]).sum() / bins.count.sum())
     if gap <= expected + CHANCE * deviation:
         text = f"Its confidence can be believed as far as {bins.count.sum()} images tell: it is off by {100 * gap:.1f} points on average, and chance alone would show about {100 * expected:.1f}."
-        yield Remark("good", text, "reliability")
+        yield Remark("good", text + _fitted_here(result), "reliability")
         return
     way = "too sure of itself" if lean > 0 else "too modest"
     text = f"Its confidence is off by {100 * gap:.1f} points on average where chance would show {100 * expected:.1f}: on the whole it is {way}."
-    yield Remark("warn", text, "reliability")
+    yield Remark("warn", text + _fitted_here(result), "reliability")
+
+
+def _fitted_here(result: SplitResult) -> str:
+    """What makes validation images look calibrated."""
+    return " The temperature was fitted on these very images." if result.split == "val" and result.uncalibrated else ""
 
 
 def chance_gap(bins: Reliability) -> tuple[float, float]:
@@ -171,6 +176,7 @@ def _abstains(result: SplitResult) -> Iterator[Remark]:
         yield Remark("warn", text, "abstention")
         return
     text = f"Answering only where it is at least {100 * found.threshold:.0f} % sure, it answers {100 * found.coverage.value:.1f} % of the images and is right on {_shown(found.precision)} of those; the aim was {100 * found.target_precision:.4g} %."
+    text += " The threshold was chosen on these very images." if result.split == "val" else ""
     reached = found.precision.high is None or found.precision.high >= found.target_precision
     yield Remark("good" if reached else "warn", text, "abstention")
 
