@@ -2,8 +2,9 @@ import re
 
 import pytest
 
+from tests.report.chromium import PROGRAM, Chromium
 from tlkit.core.findings import AuditResult, Finding, ImageGroup
-from tlkit.report.audit_page import AuditPage, render_audit
+from tlkit.report.audit_page import AuditPage, render_audit, write_audit_page
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -57,3 +58,20 @@ def test_an_audit_that_found_nothing_says_so():
 
 def test_the_same_page_gives_the_same_text(page):
     assert render_audit(page) == render_audit(page)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="chromium is not on PATH")
+def test_in_a_browser_nothing_hostile_runs_and_cases_open(page, tmp_path):
+    file = tmp_path / "audit.html"
+    write_audit_page(file, page)
+    with Chromium(tmp_path / "profile") as browser:
+        browser.open(file, width=390)
+        assert browser.value("document.title") == f"Audit of {HOSTILE}"
+        assert (
+            browser.value("document.querySelector('details').open && document.querySelectorAll('.side > div').length")
+            == 2
+        )
+        assert browser.value("document.documentElement.scrollWidth <= 390")
+        assert browser.said == []
+        assert [address for address in browser.asked if not address.startswith(("data:", file.as_uri()))] == []
