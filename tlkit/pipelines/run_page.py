@@ -116,7 +116,7 @@ def _page(
         neighbours = report_pictures.neighbours(networks, contract, config.stored_as, train, manifest)
     return Page(
         title="",
-        data=outcome.data_section(manifest, splits, evaluation.notes),
+        data=outcome.data_section(manifest, splits),
         evaluation=evaluation,
         predictions=predictions,
         model=_model(record, config, facts.temperature, predictions.threshold, contract),
