@@ -100,7 +100,7 @@ def test_the_same_page_gives_the_same_bytes(tmp_path):
     write_report(tmp_path / "a.html", full_page())
     write_report(tmp_path / "b.html", full_page())
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-    assert {file.name for file in tmp_path.iterdir()} == {"a.html", "b.html"}
+    assert {file.name for file in tmp_path.iterdir()} == {"a.html", "a.md", "b.html", "b.md"}
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
