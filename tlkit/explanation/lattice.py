@@ -1,8 +1,8 @@
 """Where the cells of a map lie in the image, and what the map says between them.
 
 A grid's cells are taken as equal tiles of the image. The centres of their receptive fields lie up to
-half a cell further right and down where padding is lopsided, but what cells respond to does not:
-on scenes with a known place, moving the cells there gains or loses no more than two parts in a hundred.
+half a cell further right and down where padding is lopsided, but what cells respond to does not: on
+scenes with a known place, maps with cells moved there are worse on most heads (benchmarks/RESULTS.md).
 """
 
 from dataclasses import dataclass
