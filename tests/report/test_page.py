@@ -197,6 +197,23 @@ def test_large_thumbnails_stay_within_ten_megabytes():
     assert re.search(r"within 6 MB .*: \d+ are left out", text)
 
 
+def test_tables_of_any_length_stay_small_and_say_what_is_left_out():
+    names = tuple(f"{i:04d} " + "long " * 50 for i in range(5000))
+    rows = [EpochRow(stage="head", epoch=i, loss=1.0) for i in range(5000)]
+    page = Page(title="t", data=Data(classes=names, counts={"train": [3] * 5000}), history=rows, config="x" * 10**6)
+    text = render(page)
+    assert len(text) < 2_000_000
+    assert (
+        "And 4000 more classes." in text and "The last 1000 of 5000" in text and "The rest is in config.toml." in text
+    )
+
+
+def test_what_a_colleague_would_say_comes_before_the_sections(parsed):
+    text = parsed.text
+    assert text.index("1 image of ants is in train and in test.") < text.index("Every number")
+    assert text.index("Take care") < text.index("Mind") < text.index("Looked at, and well")
+
+
 def test_a_thousand_set_aside_files_are_counted_and_not_all_listed():
     problems = [Problem(f"{i}.jpg", "empty file") for i in range(1000)]
     text = Parsed(render(Page(title="t", data=Data(classes=("a",), counts={"train": [3]}, set_aside=problems)))).text
