@@ -245,3 +245,30 @@ def test_a_thousand_classes_take_seconds():
     result = evaluate(rows).splits["test"]
     assert result.confusion.shape == (1000, 1000)
     assert len(result.confused) <= 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("each", [1, 10])
+def test_every_interval_holds_the_truth_about_95_times_in_100(each):
+    """300 test sets: 95 % ± 2.5 standard errors is 92 to 98; benchmarks/coverage.py has the full table."""
+
+    def drawn(rng, n):
+        labels = rng.integers(0, 3, n)
+        logits = rng.normal(size=(n, 3))
+        logits[np.arange(n), labels] += 2 + rng.normal(scale=0.8, size=n // each)[np.arange(n) // each]
+        rows = predictions(1.5 * logits, labels)
+        groups = [f"g{i // each}" for i in range(n)] if each > 1 else None
+        return Predictions(**{**vars(rows), "groups": groups})
+
+    known = {
+        name: found.value
+        for name, found in evaluate(drawn(np.random.default_rng(0), 200_000)).splits["test"].metrics.items()
+    }
+    rng, held = np.random.default_rng(1), {name: [] for name in known}
+    for _ in range(300):
+        for name, found in evaluate(drawn(rng, 400)).splits["test"].metrics.items():
+            if found.low is not None:
+                held[name].append(found.low <= known[name] <= found.high)
+    shares = {name: np.mean(hits) for name, hits in held.items()}
+    assert min(shares.values()) >= 0.915 and max(shares.values()) <= 0.985, shares
+    assert min(map(len, held.values())) > 290

@@ -143,7 +143,8 @@ def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
     """The first kind of images that every run has."""
     for split in ORDER:
         if all(((rows.splits == CODES[split]) & (rows.labels >= 0)).any() for rows in runs.values()):
-            story.say(f"on the images of {split!r}: the first of {', '.join(ORDER)} that all runs have")
+            caveat = "; training chose its best epochs on them" if split == "val" else ""
+            story.say(f"on the images of {split!r}: the first of {', '.join(ORDER)} that all runs have{caveat}")
             return split
     raise TlkitError(
         "the runs have no kind of held-out images in common.",

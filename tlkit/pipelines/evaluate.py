@@ -91,10 +91,11 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
         unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good),
         in_training=_kin(config, run_dir, manifest, splits, looks, story),
     )
-    facts = _choose(config, run_dir, facts, predictions, story)
+    facts, notes = _choose(config, run_dir, facts, predictions, story)
     predictions = outcome.judged_by(predictions, facts)
     columns = outcome.slice_columns(manifest, config.slice_by, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
+    evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
     measured = (manifest, splits, predictions, evaluation, partial(load, run_dir.model))
@@ -190,16 +191,18 @@ def _kin(
     return kinship.kin_of(manifest, looks, training, story)
 
 
-def _choose(config: EvaluateConfig, run_dir: RunDir, facts: Facts, predictions: Predictions, story: Story) -> Facts:
-    """The facts with the threshold that was asked for, which the classifier's file now holds too."""
+def _choose(
+    config: EvaluateConfig, run_dir: RunDir, facts: Facts, predictions: Predictions, story: Story
+) -> tuple[Facts, tuple[str, ...]]:
+    """The facts with the threshold that was asked for, which the classifier's file now holds too; what to say of it."""
     if config.target_precision is None:
-        return facts
+        return facts, ()
     held = predictions if config.images is None else _of_run(run_dir)
-    threshold = find_threshold(held, config.target_precision, story)
+    threshold, told = find_threshold(held, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
     write_facts(run_dir.model, chosen)
     story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")
-    return chosen
+    return chosen, (told,)
 
 
 def _of_run(run_dir: RunDir) -> Predictions:

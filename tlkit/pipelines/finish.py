@@ -1,5 +1,6 @@
 """The end of a training run: what the classifier learns about itself, its file, its measures, its report."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,10 @@ def finish(
         unfamiliarity=None if reference is None else unfamiliarity,
         in_training=kinship.in_training(evidence.pictures, manifest.sha256, trained),
     )
+    notes: tuple[str, ...] = ()
     if config.target_precision is not None:
-        threshold = find_threshold(predictions, config.target_precision, story)
+        threshold, told = find_threshold(predictions, config.target_precision)
+        notes = (told,)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
     save(classifier.knowing(reference), run_dir.model)
@@ -69,6 +72,7 @@ def finish(
     write_text(run_dir.labels, "".join(f"{name}\n" for name in manifest.classes))
     columns = outcome.slice_columns(manifest, config.slice_by, evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
+    evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
     run_record.write_stages(run_dir, states, classifier.model.count_params())

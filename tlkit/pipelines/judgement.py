@@ -49,30 +49,27 @@ def _shown_at_most(images: int) -> float:
     return np.floor(bound * 1000) / 1000
 
 
-def find_threshold(predictions: Predictions, target: float, story: Story) -> float | None:
-    """The confidence from which on answers are precise enough, from validation images; None, and said, if there is none.
+def find_threshold(predictions: Predictions, target: float) -> tuple[float | None, str]:
+    """The confidence from which on answers are precise enough, None where there is none; and how it was found.
 
     Args:
         predictions: the validation images among them.
         target: precision, 0..1.
-        story: hears what was found.
     """
     held = predictions.of_split("val")
     held = held.select(np.flatnonzero(held.labels >= 0))
     correct = held.predicted == held.labels
     threshold = choose_threshold(held.confidence, correct, target, group_codes(held.groups))
     if threshold is None:
-        story.say(
+        return None, (
             f"no threshold: on {len(held)} validation images no confidence is shown to give a precision of {target:g}, "
-            "so the classifier always answers; hold out more with --val, or ask for less"
+            "so the classifier always answers; hold out more with --val, or ask for less."
         )
-        return None
     answered = held.confidence >= threshold
-    story.say(
+    return threshold, (
         f"threshold {threshold:.4f} for a precision of {target:g}: above it lie {answered.sum()} of {len(held)} "
-        f"validation images, {int((~correct[answered]).sum())} of them wrong"
+        f"validation images, {int((~correct[answered]).sum())} of them wrong."
     )
-    return threshold
 
 
 def learn_familiarity(
