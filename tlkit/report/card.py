@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from tlkit.core.results import SplitResult
+from tlkit.report.headline import WHERE
 from tlkit.report.page import Model, Page
 from tlkit.report.verdict import Remark
 
@@ -76,7 +77,9 @@ def _measured(result: SplitResult | None) -> tuple[str, ...]:
         if accuracy.low is None or accuracy.high is None
         else f" (95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})"
     )
-    sentences = [f"Accuracy {100 * accuracy.value:.1f} %{interval} on {result.n:,} images of {result.split}."]
+    sentences = [
+        f"Accuracy {100 * accuracy.value:.1f} %{interval} on {result.n:,} {WHERE.get(result.split, 'images')}."
+    ]
     rows = [row for row in result.classes if row.recall is not None]
     if len(rows) > 1:
         low, high = min(rows, key=lambda row: row.recall or 0), max(rows, key=lambda row: row.recall or 0)
