@@ -61,4 +61,5 @@ def command_line() -> str:
     import shlex
     from pathlib import Path
 
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    return shlex.join(["tlkit" if program == "__main__.py" else program, *sys.argv[1:]])  # python -m tlkit
