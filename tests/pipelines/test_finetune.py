@@ -29,6 +29,7 @@ FILES = {
     "evaluation.json",
     "per_class.csv",
     "report.html",
+    "report.md",
     "checkpoints",
 }
 
