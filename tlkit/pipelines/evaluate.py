@@ -13,9 +13,7 @@ import keras
 import numpy as np
 
 from tlkit import runtime
-from tlkit.auditing.duplicates import near_duplicates
 from tlkit.auditing.look import Looks, look
-from tlkit.auditing.neighbours import nearest, unit
 from tlkit.classifier import Facts, load, read_facts, read_familiarity, with_features, write_facts
 from tlkit.core.config import EvaluateConfig
 from tlkit.core.errors import TlkitError
@@ -82,18 +80,19 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     splits = splits.select(good)
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
 
-    looks = look([manifest.file(i) for i in range(len(manifest))], story=story)
+    held = np.flatnonzero(splits.codes != SPLITS.index("train"))
+    looks = look([manifest.file(i) for i in held.tolist()], story=story)
     predictions = outcome.build_predictions(
         manifest,
         splits,
         logits[good],
         facts,
-        unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good),
-        in_training=_kin(config, run_dir, manifest, splits, looks, story),
+        unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good, held),
+        in_training=_kin(config, run_dir, manifest, splits, held, looks, story),
     )
     facts, notes = _choose(config, run_dir, facts, predictions, story)
     predictions = outcome.judged_by(predictions, facts)
-    columns = outcome.slice_columns(manifest, config.slice_by, looks)
+    columns = outcome.slice_columns(manifest, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
@@ -170,25 +169,55 @@ def _network(path: Path, outputs: tuple[str, ...]) -> keras.Model:
 
 
 def _unfamiliarity(
-    reference: Familiarity | None, features: StoredFeatures | None, rows: np.ndarray
+    reference: Familiarity | None, features: StoredFeatures | None, good: np.ndarray, held: np.ndarray
 ) -> np.ndarray | None:
-    """How unlike the training images these rows are; None where the classifier cannot tell."""
+    """How unlike the training images they are, NaN for these themselves; None where the classifier cannot tell.
+
+    Args:
+        reference: of the classifier.
+        features: of all images, those that could not be read among them.
+        good: rows of `features` that could be read.
+        held: which of the good ones are no training images.
+    """
     if reference is None or features is None:
         return None
-    parts = [reference.unfamiliarity(features[rows[start : start + CHUNK]]) for start in range(0, len(rows), CHUNK)]
-    return np.concatenate([np.empty(0, np.float32), *parts])
+    far = np.full(len(good), np.nan, np.float32)
+    for start in range(0, len(held), CHUNK):
+        part = held[start : start + CHUNK]
+        far[part] = reference.unfamiliarity(features[good[part]])
+    return far
 
 
 def _kin(
-    config: EvaluateConfig, run_dir: RunDir, manifest: Manifest, splits: Splits, looks: Looks, story: Story
+    config: EvaluateConfig,
+    run_dir: RunDir,
+    manifest: Manifest,
+    splits: Splits,
+    held: np.ndarray,
+    looks: Looks,
+    story: Story,
 ) -> np.ndarray:
-    """Which images are known from training."""
-    if config.images is None:
-        pictures = near_duplicates(nearest(unit(kinship.flat(looks.small))), looks.small, manifest.sha256)
-        return kinship.in_training(pictures, manifest.sha256, splits.codes == SPLITS.index("train"))
-    known = run_record.read_images(run_dir)
-    training = known[0].select(known[1].indices("train")) if known else manifest.select([])
-    return kinship.kin_of(manifest, looks, training, story)
+    """int8 (N,), which held-out images are known from training; as the run found them, where it still holds them."""
+    remembered = _remembered(run_dir, manifest) if config.images is None else None
+    if remembered is not None:
+        return remembered
+    codes, own = np.zeros(len(manifest), np.int8), (manifest, splits)
+    images, split = own if config.images is None else run_record.read_images(run_dir) or own
+    codes[held] = kinship.kin_of(manifest.select(held), looks, images.select(split.indices("train")), story)
+    return codes
+
+
+def _remembered(run_dir: RunDir, manifest: Manifest) -> np.ndarray | None:
+    """What the run's predictions.csv says of these images; None where it lacks one, or its content has changed."""
+    if not run_dir.predictions.is_file():
+        return None
+    rows = Predictions.read_csv(run_dir.predictions)
+    if rows.in_training is None:
+        return None
+    known = dict(zip(zip(rows.paths, rows.sha256, strict=True), rows.in_training.tolist(), strict=True))
+    wanted = zip(manifest.paths, (row.tobytes().hex() for row in manifest.sha256), strict=True)
+    codes = [known.get(image) for image in wanted]
+    return None if None in codes else np.array(codes, np.int8)
 
 
 def _choose(
@@ -197,8 +226,8 @@ def _choose(
     """The facts with the threshold that was asked for, which the classifier's file now holds too; what to say of it."""
     if config.target_precision is None:
         return facts, ()
-    held = predictions if config.images is None else _of_run(run_dir)
-    threshold, told = find_threshold(held, config.target_precision)
+    ours = predictions if config.images is None else _of_run(run_dir)
+    threshold, told = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
     write_facts(run_dir.model, chosen)
     story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")

@@ -70,7 +70,7 @@ def finish(
     save(classifier.knowing(reference), run_dir.model)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(manifest.classes)})
     write_text(run_dir.labels, "".join(f"{name}\n" for name in manifest.classes))
-    columns = outcome.slice_columns(manifest, config.slice_by, evidence.looks)
+    columns = outcome.slice_columns(manifest, config.slice_by, np.arange(len(manifest)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:

@@ -59,14 +59,15 @@ def judged_by(predictions: Predictions, facts: Facts) -> Predictions:
 
 
 def slice_columns(
-    manifest: Manifest, slice_by: Sequence[str] | None, looks: Looks
+    manifest: Manifest, slice_by: Sequence[str] | None, rows: np.ndarray, looks: Looks
 ) -> dict[str, list[str] | np.ndarray]:
     """What to slice by: the columns asked for, image size (side of a square of as many pixels), brightness (0..255).
 
     Args:
         manifest: N images.
         slice_by: columns of the manifest.
-        looks: facts of the N files.
+        rows: int (n,), the images that `looks` is about.
+        looks: facts of their files.
 
     Raises:
         TlkitError: for a column that the manifest does not have.
@@ -75,7 +76,9 @@ def slice_columns(
     columns: dict[str, list[str] | np.ndarray] = {name: manifest.extra[name] for name in slice_by or ()}
     side = np.sqrt(looks.width.astype(np.float64) * looks.height)
     for name, values in (("image size", side), ("brightness", looks.brightness.astype(np.float64))):
-        columns[name] = np.where(looks.width > 0, values, np.nan)
+        column = np.full(len(manifest), np.nan)
+        column[rows] = np.where(looks.width > 0, values, np.nan)
+        columns[name] = column
     return columns
 
 
