@@ -10,19 +10,24 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the place of `path` in one step.
 
     A kill at any moment leaves either the old file or the new one, never half of one. The
     temporary name keeps the suffix (writers choose formats by it) and starts with `.tmp-`,
     so that a leftover is recognisable and never read.
+
+    Args:
+        path: what to write.
+        durable: wait until the disk has it; without, a loss of power (not a kill) may leave it empty or zeros.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
