@@ -10,6 +10,7 @@ from tlkit.core.findings import Finding
 
 MANY = 0.1  # of the images: so many doubts say more about the probe than about the labels
 SURE = 0.5  # probability of another class from which a label is called doubtful
+ABLE = 0.85  # accuracy from which the probe's doubts are mostly right
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
@@ -28,10 +29,15 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         check="labels",
         severity="warning",
         sentence=(
-            f"{counted(len(shown), 'label is', 'labels are')} likely wrong ({share(len(shown), len(rows))} of the images"
-            f"{more}), by a probe that agrees with {accuracy:.0%} of all labels."
+            f"{counted(len(shown), 'label is', 'labels are')} {'likely wrong' if accuracy >= ABLE else 'doubtful'} "
+            f"({share(len(shown), len(rows))} of the images{more}), by a probe that agrees with {accuracy:.0%} of all labels."
         ),
-        remedy="Look at them from the top: the first are wrong most often; correct the file of fixes and apply it.",
+        remedy=(
+            "Look at them from the top: the first are wrong most often; correct the file of fixes and apply it."
+            if accuracy >= ABLE
+            else "Look at them from the top: this probe doubts many right labels too; an ImageNet backbone of more parameters "
+            "(--backbone) doubts fewer."
+        ),
         command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
         groups=tuple(
             evidence.group(
