@@ -48,6 +48,8 @@ bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES 
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/decode.py $(IMAGES)
+	$(BIN)/python benchmarks/decode.py $(IMAGES) --megapixels 12
+	$(BIN)/python benchmarks/extraction.py $(IMAGES) --backbone resnet50
 	$(BIN)/python benchmarks/odd_images.py $(IMAGES)
 	$(BIN)/python benchmarks/features.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/standard_recipes.py $(IMAGES) --weights $(WEIGHTS)
