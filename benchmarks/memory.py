@@ -63,7 +63,7 @@ def measured(name: str, stage: str, batch_size: int) -> tuple[float, float]:
     )
     model = keras.Model(start, logits)
     layers = model.layers[1:] if stage == "top" else model.layers
-    stated = estimate(layers, parameters(layers), config.optimizer)
+    stated = estimate(model, layers, parameters(layers), config.optimizer)
     weights = 4 * parameters(layers)  # which the process holds before it trains
     inputs = np.random.default_rng(0).random((batch_size, *model.input_shape[1:]), dtype=np.float32)
     rows = 2 * batch_size

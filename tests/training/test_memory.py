@@ -1,17 +1,21 @@
 import keras
 import pytest
 
-from tlkit.training.memory import Memory, estimate, parts_that_fit, ran_out
+from tlkit.training.memory import PROCESS_BYTES, Memory, estimate, parts_that_fit, ran_out
 
 
 def test_an_estimate_by_hand():
     inputs = keras.Input((8, 8, 3))
-    tensor = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.ReLU()(tensor))))
-    memory = estimate(model.layers, learning=10, optimizer="adamw", held=1000)
-    weights = 3 * 3 * 3 * 4 + 256 * 2 + 2
-    assert memory.fixed == 4 * (weights + (2 + 2) * 10) + 1000
-    assert memory.per_image == 4 * (256 + 2 + 2 * 256)  # ReLU and Flatten keep nothing
+    tensor = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="below")(inputs)
+    tensor = keras.layers.ReLU()(tensor)
+    side = keras.layers.Conv2D(4, 1, use_bias=False)(tensor)
+    side = keras.layers.BatchNormalization()(side)  # goes into a sum alone: not kept
+    tensor = keras.layers.Flatten()(keras.layers.Add()([tensor, side]))
+    model = keras.Model(inputs, keras.layers.Dense(2)(tensor))
+    memory = estimate(model, model.layers[2:], learning=10, optimizer="adamw", held=1000)
+    weights = 4 * 4 + 4 * 4 + 256 * 2 + 2
+    assert memory.fixed == 4 * (weights + (3 + 2) * 10) + 1000 + PROCESS_BYTES
+    assert memory.per_image == 4 * (256 + 256 + 2 + 256)  # convolution, sum, logits; and the largest once more
     assert memory.total(5) == memory.fixed + 5 * memory.per_image
 
 

@@ -94,7 +94,7 @@ def test_what_is_close_and_long_is_measured(backbone, monkeypatch):
 def test_an_update_that_does_not_fit_into_memory_is_taken_in_parts(backbone, monkeypatch):
     asked = planned(backbone, blocks=1, accumulate=2).stages[1]
     assert asked.parts == 2 and asked.memory_bytes > 0 and "WARNING" not in asked.reason
-    monkeypatch.setattr(module, "room", lambda: (asked.memory_bytes * 2 // 3, "this machine"))
+    monkeypatch.setattr(module, "room", lambda: (asked.memory_bytes - 2**20, "this machine"))
     stage = planned(backbone, blocks=1, accumulate=2).stages[1]
     assert stage.parts > 2 and f"in {stage.parts} parts" in stage.reason
     monkeypatch.setattr(module, "room", lambda: (1, "this machine"))

@@ -34,8 +34,8 @@ class Rows(Protocol):
 
 MEMORY_BYTES = 2 * 2**30  # decoded pixels kept in memory between epochs, at most
 ENGINE_BATCH = 32
-CHUNK_BYTES = 16 * 2**20  # so many bytes of small batches are read, and run without Python in between, at once
-CHUNK_STEPS = 64
+CHUNK_BYTES = 4 * 2**20  # so many bytes of small batches are read, and run without Python in between, at once
+CHUNK_STEPS = 16
 
 
 def stored_reader(views: Sequence[Rows], seed: int) -> Reader:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from tlkit.backbones.graph import calls
 from tlkit.core.memory import available_memory
 from tlkit.runtime import gpus
 
 FLOAT = 4
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "lion": 1}  # numbers an optimizer keeps for each weight
+PROCESS_BYTES = 48 * 2**20  # that the first steps take whatever the network: traced graphs, threads, primitives
 # Layers that write over their input or only look at it differently; nothing of theirs is kept.
 _IN_PLACE = (
     keras.layers.InputLayer,
@@ -20,6 +22,10 @@ _IN_PLACE = (
     keras.layers.Reshape,
     keras.layers.Dropout,
 )
+# The gradient of these needs neither what they read ...
+_PASSING = (keras.layers.Add, keras.layers.ZeroPadding2D, keras.layers.AveragePooling2D, keras.layers.Rescaling)
+# ... nor that of these what they made.
+_LINEAR = (keras.layers.BatchNormalization, *_PASSING)
 _MESSAGES = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate")
 
 
@@ -40,30 +46,50 @@ class Memory:
         return self.fixed + self.per_image * rows
 
 
-def estimate(layers: Iterable[keras.layers.Layer], learning: int, optimizer: str, held: int = 0) -> Memory:
-    """The memory of training these layers.
+def estimate(
+    model: keras.Model, layers: Iterable[keras.layers.Layer], learning: int, optimizer: str, held: int = 0
+) -> Memory:
+    """The memory of training some layers of a model.
 
-    Every output that a gradient is computed from is kept until then, and the largest exists twice more while its own
-    gradient is computed. Gradients exist twice, as computed and as clipped. The estimate knows nothing of what the
-    backend's convolutions take for themselves; benchmarks/memory.py holds it against what processes really took.
+    Every output that a gradient is computed from is kept until then, and the largest exists once more while its own
+    gradient is computed. Gradients exist three times: as computed, as clipped, and in the update. The estimate knows
+    nothing of what the backend's convolutions take for themselves; benchmarks/memory.py holds it against what
+    processes really took.
 
     Args:
-        layers: that the stage runs and goes back through.
+        model: flat functional model.
+        layers: of it that the stage runs and goes back through.
         learning: weights that may change.
         optimizer: its name.
         held: bytes that stay in memory besides, such as decoded images.
     """
-    layers = list(layers)
-    weights = sum(int(np.prod(weight.shape)) for layer in layers for weight in layer.weights)
-    sizes = [int(np.prod(layer.output.shape[1:])) for layer in layers]
-    kept = sum(size for size, layer in zip(sizes, layers, strict=True) if not _in_place(layer))
-    fixed = FLOAT * (weights + (2 + SLOTS[optimizer]) * learning) + held
-    return Memory(fixed=fixed, per_image=FLOAT * (kept + 2 * max(sizes)))
+    graph, chosen = calls(model), {id(layer): layer for layer in layers}
+    weights = sum(int(np.prod(weight.shape)) for layer in chosen.values() for weight in layer.weights)
+    readers: dict[int, list[object]] = {}
+    for call in graph:
+        for tensor in call.inputs:
+            readers.setdefault(tensor, []).append(call.operation)
+    kept = largest = 0
+    for call in graph:
+        if id(call.operation) in chosen:
+            size = sum(int(np.prod(output.shape[1:])) for output in call.outputs)
+            largest = max(largest, size)
+            kept += size * _kept(
+                call.operation, [reader for out in call.outputs for reader in readers.get(id(out), [])]
+            )
+    fixed = FLOAT * (weights + (3 + SLOTS[optimizer]) * learning) + held + PROCESS_BYTES
+    return Memory(fixed=fixed, per_image=FLOAT * (kept + largest))
 
 
-def _in_place(layer: keras.layers.Layer) -> bool:
-    relu = isinstance(layer, keras.layers.Activation) and layer.activation.__name__ in ("relu", "relu6", "linear")
-    return relu or isinstance(layer, _IN_PLACE)
+def _kept(layer: keras.layers.Layer, readers: list[object]) -> bool:
+    """Whether a layer's output is still there when gradients are computed."""
+    if isinstance(layer, _IN_PLACE):
+        return False
+    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    if isinstance(layer, keras.layers.Activation):
+        return activation not in ("relu", "relu6", "linear")
+    passed_on = bool(readers) and all(isinstance(reader, _PASSING) for reader in readers)
+    return not (passed_on and isinstance(layer, _LINEAR))
 
 
 def room() -> tuple[int | None, str]:
