@@ -1,6 +1,7 @@
 """The same picture more than once: across splits, across classes, or merely twice."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,16 +79,27 @@ def _leak_command(evidence: Evidence) -> str:
 def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
     if not groups:
         return
-    many = sum(map(len, groups)) > MANY_CONFLICTS * len(evidence)
+    identical = [rows for rows in groups if _contradicts_itself(evidence, rows)]
+    near = [rows for rows in groups if not _contradicts_itself(evidence, rows)]
+    many = sum(map(len, identical)) > MANY_CONFLICTS * len(evidence)
     yield Finding(
         check="copies",
         severity="serious" if many else "warning",
-        sentence=f"{counted(len(groups), 'picture is', 'pictures are')} in more than one class, so that a label must be wrong.",
-        remedy="Look at them and keep the right one; the file of fixes drops them all.",
+        sentence=(
+            f"{counted(len(groups), 'picture is', 'pictures are')} in more than one class ({len(identical):,} of them byte for "
+            "byte): a label is wrong, or classes differ by little."
+        ),
+        remedy="Look at them and keep the right one; the file of fixes drops those that are byte for byte.",
         command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
-        groups=_shown(evidence, groups),
-        facts={"kind": "classes", "pictures": len(groups)},
+        groups=(*_shown(evidence, identical), *(replace(group, score=None) for group in _shown(evidence, near))),
+        facts={"kind": "classes", "pictures": len(groups), "identical": len(identical)},
     )
+
+
+def _contradicts_itself(evidence: Evidence, rows: np.ndarray) -> bool:
+    """Whether the same file has two labels."""
+    named = {(int(evidence.first_copy[row]), int(evidence.manifest.labels[row])) for row in rows}
+    return len({first for first, _ in named}) < len(named)
 
 
 def _repeats(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:

@@ -3,8 +3,9 @@
 Three tests in a row, each cheap enough for what is left: neighbours by feature cosine propose pairs,
 perceptual hashes drop most of them, and small grey copies laid over each other, one cropped in small
 steps, decide. What all images of a set have in common (a face in the middle, one background) is taken
-out first: it is no sign of a copy. The thresholds were measured on copies of photographs, see
-benchmarks/audit.py.
+out first: it is no sign of a copy. And each pair is held against what a picture of such detail reaches
+with a crop of itself: two soft digits correlate highly without being copies, two photographs do not. The
+thresholds were measured on copies of photographs, see docs/log.md and benchmarks/audit.py.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,13 @@ from tlkit.auditing.neighbours import Neighbours
 CANDIDATES = 5  # neighbours of each image that are looked at; copies of copies chain up
 MOST_BITS = 20  # of 64: crops of 5 % lie at 8 to 18, unrelated pictures at 32 ± 4
 LEAST_CORRELATION = 0.88  # aligned: 99 in 100 copies 0.9 to 1, the most similar unrelated pictures 0.87
+MOST_LOSS = (
+    10.0  # times what the picture loses against a crop of itself: 98 in 100 copies up to 6, digits alike from 9 on
+)
+_TRIAL_CROPS = (
+    (0.96, 0.3, 0.7),
+    (0.965, 0.8, 0.2),
+)  # side, and where in its slack the part begins; off the steps below
 _COMMON, _SAMPLE = 4, 500  # directions taken out besides the mean, from that many images, at least 50 to a direction
 _SCALES = ((0.95, 5), (0.975, 3), (0.925, 3))  # side of the part that is laid over the other, and steps along its slack
 _LEAST_REST = 0.05  # of a picture's length: what is left below it is noise
@@ -73,8 +81,10 @@ def near_pairs(neighbours: Neighbours, small: np.ndarray) -> tuple[np.ndarray, n
     with threadpool_limits(1):  # products of small matrices: threads would only wait for each other
         common = common_directions(small)
         compared = [aligned_correlation(small[part[:, 0]], small[part[:, 1]], common) for part in parts]
-    agreement = np.concatenate(compared)
-    same = agreement >= LEAST_CORRELATION
+        agreement = np.concatenate(compared)
+        pairs, agreement = pairs[agreement >= LEAST_CORRELATION], agreement[agreement >= LEAST_CORRELATION]
+        best = np.maximum(*(attainable(small[pairs[:, side]], common) for side in (0, 1)))
+    same = 1 - agreement <= MOST_LOSS * (1 - best) + 1e-3
     return pairs[same, 0], pairs[same, 1], agreement[same]
 
 
@@ -111,8 +121,8 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
     """float32 (n,), the best correlation of two pictures when either may be a crop of the other.
 
     Args:
-        left: uint8 (n, 32, 32), grey.
-        right: uint8 (n, 32, 32), grey.
+        left: (n, 32, 32), grey 0..255.
+        right: (n, 32, 32), grey 0..255.
         common: float32 (d, 1024), orthonormal directions that do not count.
     """
     left, right = left.astype(np.float32), right.astype(np.float32)
@@ -125,6 +135,15 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
             cropped = _rest(rows @ whole @ columns.T, common)
             np.maximum(best, (cropped * other).sum(axis=1), out=best)
     found[near] = best
+    return found
+
+
+def attainable(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """float32 (n,), the correlation that pictures uint8 (n, 32, 32) reach with crops of themselves."""
+    found = np.ones(len(pictures), np.float32)
+    for side, top, left in _TRIAL_CROPS:
+        cropped = _stretch(side, top) @ pictures.astype(np.float32) @ _stretch(side, left).T
+        np.minimum(found, aligned_correlation(pictures, np.rint(cropped), common), out=found)
     return found
 
 

@@ -32,9 +32,9 @@ def _leaked(group: ImageGroup) -> Iterator[Fix]:
 
 
 def _conflicting(group: ImageGroup) -> Iterator[Fix]:
-    """Which label is right is for a person to say; until then neither teaches."""
+    """Which label of the same file is right is for a person to say; until then none teaches."""
     names = ", ".join(sorted(set(group.labels)))
-    for path in group.paths:
+    for path in group.paths if group.score == 1.0 else ():
         yield Fix(path, "drop", reason=f"same picture in several classes: {names} ({group.caption})")
 
 
