@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tlkit.core.atomic import write_text
 from tlkit.core.findings import AuditResult
-from tlkit.report.build import OPTIONS, environment, resources
+from tlkit.report.build import OPTIONS
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album
 from tlkit.report.page import Thumbnail
+from tlkit.report.templates import environment, resources
 
 TIMES = 3  # as many cases of a finding as the report of a run shows
 

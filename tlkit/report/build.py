@@ -15,8 +15,7 @@ from tlkit.report.gallery import BYTES, Album, Galleries, galleries
 from tlkit.report.headline import headline, main_split
 from tlkit.report.markdown import render_markdown
 from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
-from tlkit.report.templates import environment as environment  # other pages find it here
-from tlkit.report.templates import resources as resources
+from tlkit.report.templates import environment, resources
 from tlkit.report.verdict import chance_gap, remarks
 
 __all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
