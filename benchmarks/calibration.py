@@ -4,7 +4,8 @@
     python benchmarks/calibration.py faces --group-by '(S[0-9]+)_'
 
 Each folder is trained with `tlkit finetune --stages head` and split by tlkit, whatever splits it came with, over
-several seeds; the temperature and the threshold are chosen on validation images, all figures are of test images.
+several seeds; further flags go to finetune as they are. Temperature and threshold are chosen on validation
+images, all figures are of test images.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--target-precision", type=float, default=0.95)
     parser.add_argument("--group-by", help="as in tlkit finetune")
     parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
+    options, options.further = parser.parse_known_args()
     print(
         "| images | seed | n | accuracy | calibration error, before | after | log loss, before | after "
         "| threshold | coverage | precision, with interval |\n" + "|---" * 11 + "|"
@@ -47,6 +48,7 @@ def row(images: Path, seed: int, options: argparse.Namespace) -> str:
         command += ["--target-precision", str(options.target_precision), "--val", "0.25", "--test", "0.25"]
         command += ["--out", f"{folder}/run", "--json", "--quiet"]
         command += ["--group-by", options.group_by] if options.group_by else []
+        command += options.further
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         if "error" in found:

@@ -46,16 +46,16 @@ def paired_interval(differences: np.ndarray, groups: Groups = None, *, step: flo
     Args:
         differences: float (n,), second minus first on each image.
         groups: int (n,), or None.
-        step: what one more image could change; one such image, or group, is added on either side (Bonett
-            and Price 2012), so that no difference at all is not mistaken for certainty.
+        step: what one more image could change; one such image (or a group that differs as much as groups do,
+            and no less than by that) is added on either side (Bonett and Price 2012), so that no difference at
+            all is not mistaken for certainty.
         seed: of the resamples.
     """
     codes = np.arange(len(differences)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums, sizes = np.bincount(codes, weights=differences), np.bincount(codes).astype(np.float64)
     if step:
-        typical = float(sizes.mean())
-        sums = np.append(sums, [step * typical, -step * typical])
-        sizes = np.append(sizes, [typical, typical])
+        usual = max(step, float(np.sqrt((sums**2).mean())))
+        sums, sizes = np.append(sums, [usual, -usual]), np.append(sizes, [sizes.mean(), sizes.mean()])
     rng, means = np.random.default_rng(seed), []
     rows = max(1, min(RESAMPLES, _CHUNK // len(sums)))
     for start in range(0, RESAMPLES, rows):

@@ -45,7 +45,8 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np
         scores: float (n,), higher means more positive; images with the same score are taken together.
 
     Returns:
-        The average precision, and float64 (n,) influences: its derivative by the weight of each image, over n.
+        The average precision, and float64 (n,) influences: its derivative by the weight of each image, those of
+        the m positives times sqrt(m / (m - 1)).
     """
     order = np.argsort(-scores, kind="stable")
     truth = labels[order]
@@ -58,6 +59,8 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np
     up, down = (_from_here(np.where(truth, part, 0.0))[first] for part in (1 / last, hits / last**2))
     influences = np.empty(len(labels))
     influences[order] = (truth * (precision - value) + truth * up - down) / m
+    # Positives are few: their spread is estimated with m - 1, as everywhere.
+    influences[labels] *= np.sqrt(m / max(1, m - 1))
     return value, influences
 
 
