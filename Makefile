@@ -47,11 +47,15 @@ bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES 
 	test -d $(IMAGES) || $(BIN)/tlkit sample digits $(IMAGES)
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/decode.py $(IMAGES)
 	$(BIN)/python benchmarks/decode.py $(IMAGES) --megapixels 12
 	$(BIN)/python benchmarks/extraction.py $(IMAGES) --backbone resnet50
 	$(BIN)/python benchmarks/odd_images.py $(IMAGES)
 	$(BIN)/python benchmarks/features.py $(IMAGES) --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/cut_stage.py $(IMAGES)
+	$(BIN)/python benchmarks/head_stage.py $(IMAGES) --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/views.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/standard_recipes.py $(IMAGES) --weights $(WEIGHTS)
 
 docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
