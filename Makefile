@@ -53,7 +53,7 @@ bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES 
 	$(BIN)/python benchmarks/extraction.py $(IMAGES) --backbone resnet50
 	$(BIN)/python benchmarks/odd_images.py $(IMAGES)
 	$(BIN)/python benchmarks/features.py $(IMAGES) --weights $(WEIGHTS)
-	$(BIN)/python benchmarks/cut_stage.py $(IMAGES)
+	$(BIN)/python benchmarks/cut_stage.py resnet50
 	$(BIN)/python benchmarks/head_stage.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/views.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/standard_recipes.py $(IMAGES) --weights $(WEIGHTS)
