@@ -202,6 +202,16 @@ def multiply_adds(model: keras.Model) -> float:
     return total
 
 
+def as_trained(model: keras.Model) -> None:
+    """Fresh biases and means are zero, and an engine may leave out what adds nothing; no trained network has that."""
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if len(weight.shape) == 1:
+                low, high = (0.8, 1.2) if weight.name in ("gamma", "moving_variance") else (-0.1, 0.1)
+                weight.assign(random.uniform(low, high, weight.shape))
+
+
 def links(images: Path, most: int, into: Path) -> Path:
     """Links to JPEG files spread over a folder, all in one."""
     found = scan(images, labelled=False)
@@ -216,13 +226,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--weights", default="none", help="a file; random weights take as long")
+    parser.add_argument("--weights", default="none", help="a file, or none for random ones, which take as long")
     parser.add_argument("--limit", type=int, default=128, help="images")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         backbone = build_backbone(options.backbone, weights=options.weights)
+        if options.weights == "none":
+            as_trained(backbone.model)
         files = links(options.images, options.limit, Path(folder) / "images")
         task = Task(files, backbone, options.batch_size)
         print(f"{backbone.name}, {len(task.files)} images at {task.side} pixels, {options.repeats} repeats")
