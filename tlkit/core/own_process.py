@@ -3,6 +3,7 @@
 `tlkit` on the command line is such a process. A program that imports tlkit is not, and finds Keras as it always is.
 """
 
+import atexit
 import contextlib
 import gc
 import os
@@ -41,4 +42,5 @@ def lean_imports() -> Iterator[None]:
         for name in hidden:
             del sys.modules[name]
         gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries in C expect everything to be taken apart at the end, and complain
         gc.enable()
