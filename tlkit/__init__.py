@@ -23,12 +23,14 @@ __all__ = [
     "doctor",
     "evaluate",
     "explain",
+    "export",
     "features",
     "finetune",
     "list_backbones",
     "predict",
     "sample",
     "split",
+    "verify",
 ]
 
 # Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.

@@ -11,10 +11,12 @@ from tlkit.core.config import (
     DoctorConfig,
     EvaluateConfig,
     ExplainConfig,
+    ExportConfig,
     FeaturesConfig,
     FinetuneConfig,
     PredictConfig,
     SplitConfig,
+    VerifyConfig,
 )
 from tlkit.core.options import Options
 from tlkit.core.sample_config import SampleConfig
@@ -133,6 +135,23 @@ COMMANDS = (
             "tlkit explain run photo.jpg --class-name bees --method integrated --neighbours 6",
         ),
         _out,
+    ),
+    Command(
+        "export",
+        ExportConfig,
+        "Write a classifier for other runtimes, held against Keras first.",
+        (
+            "tlkit export run --format onnx",
+            "tlkit export run --format savedmodel,onnx,litert,litert-int8,openvino --out exported",
+        ),
+        lambda result: result["text"],
+    ),
+    Command(
+        "verify",
+        VerifyConfig,
+        "Check that an exported classifier gives here what it gave at export.",
+        ("tlkit verify exported/onnx", "tlkit verify exported/litert-int8 --json"),
+        lambda result: result["text"],
     ),
     Command(
         "cache",

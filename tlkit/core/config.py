@@ -7,6 +7,8 @@ from tlkit.core.audit_config import AuditConfig as AuditConfig  # every config i
 from tlkit.core.compare_config import CompareConfig as CompareConfig  # every config is found here
 from tlkit.core.errors import TlkitError
 from tlkit.core.explain_config import ExplainConfig as ExplainConfig  # every config is found here
+from tlkit.core.export_config import ExportConfig as ExportConfig  # every config is found here
+from tlkit.core.export_config import VerifyConfig as VerifyConfig  # every config is found here
 from tlkit.core.option_groups import (
     BackboneOptions,
     EngineOptions,

@@ -11,7 +11,7 @@ from tlkit.core.backend import settle_backend
 from tlkit.core.options import Options, resolve
 from tlkit.core.story import PlainStory, Story
 
-COLD = ("cache", "backbones", "compare", "sample", "split")  # commands that never load Keras
+COLD = ("cache", "backbones", "compare", "sample", "split", "verify")  # commands that load no Keras by themselves
 LATE = ("features",)  # and those that load it only where there is something to compute
 
 

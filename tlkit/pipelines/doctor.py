@@ -17,6 +17,10 @@ from tlkit.core.story import Story
 EXTRAS = {
     "pillow_heif": ("HEIC photographs", "pip install 'tlkit[heic]'"),
     "tensorboard": ("looking at logs/", "pip install 'tlkit[tensorboard]'"),
+    "tf2onnx": ("export --format onnx", "pip install 'tlkit[onnx]'"),
+    "onnxruntime": ("running ONNX", "pip install 'tlkit[onnx]'"),
+    "openvino": ("export --format openvino", "pip install 'tlkit[openvino]'"),
+    "ai_edge_litert": ("running LiteRT without TensorFlow", "pip install 'tlkit[litert]'"),
     "mlflow": ("--log mlflow", "pip install 'tlkit[mlflow]'"),
     "wandb": ("--log wandb", "pip install 'tlkit[wandb]'"),
 }

@@ -1,0 +1,64 @@
+"""Every export format against Keras: size, logits, decisions on held-out photographs, latency.
+
+python benchmarks/export.py IMAGES --weights FILE [--count 500] [--repeats 5]
+
+A head is trained on MobileNetV2-0.35; decisions are compared on COUNT images of the test split. Latency is for one decoded
+image in each runtime as it comes, on the processor; formats in turn.
+"""
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import measure
+import numpy as np
+
+import tlkit
+from tlkit.core.export_config import EXPORT_FORMATS
+from tlkit.core.story import PlainStory
+from tlkit.exporting.formats import FORMATS
+from tlkit.exporting.golden import draw
+from tlkit.exporting.runtimes import Runtime
+
+CALLS = 20  # of one image, in a repeat
+SIDE = 224  # pixels, of MobileNetV2
+
+
+def calls(runtime: Runtime, image: np.ndarray) -> None:
+    for _ in range(CALLS):
+        runtime.call(image)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run, out = Path(folder) / "run", Path(folder) / "exported"
+        options = {"backbone": "mobilenetv2:alpha=0.35", "weights": asked.weights, "stages": ("head",), "audit": False}
+        tlkit.finetune(asked.images, **options, out=run, story=PlainStory())
+        result = tlkit.export(run, format=EXPORT_FORMATS, out=out, check_images=asked.count, story=PlainStory())
+        runtimes = {name: Runtime(FORMATS[name], out / name) for name in EXPORT_FORMATS}
+        image = draw(SIDE, SIDE)[:1].astype(np.float32)
+        rows = {name: partial(calls, runtime, image) for name, runtime in runtimes.items()}
+        measure.in_turn(rows, 1)
+        seconds = measure.in_turn(rows, asked.repeats)
+    print(f"\n{result['text']}\n")
+    print("| format | ms an image, median | least to most | Keras takes times as long |\n|---|---|---|---|")
+    for name, times in seconds.items():
+        each = sorted(1000 * time / CALLS for time in times)
+        against = measure.ratio(times, seconds["keras"])
+        print(
+            f"| {name} | {median(each):.2f} | {each[0]:.2f} to {each[-1]:.2f} "
+            f"| {against[0]:.1f} ({against[1]:.1f} to {against[2]:.1f}) |"
+        )
+    print(f"\n{measure.machine()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+import pytest
+
+from tlkit.core.errors import TlkitError
+from tlkit.exporting import formats
+from tlkit.exporting.formats import FORMATS, refuse_missing
+
+
+def test_every_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setattr(formats, "installed", lambda module: module in ("keras", "tensorflow", "onnx"))
+    refuse_missing([FORMATS["keras"], FORMATS["litert"]], writing=True)  # TensorFlow runs LiteRT too
+    with pytest.raises(TlkitError) as caught:
+        refuse_missing(FORMATS.values(), writing=True)
+    assert caught.value.message == ("onnx needs tf2onnx and onnxruntime; openvino needs openvino: not installed.")
+    assert caught.value.hint == "pip install 'tlkit[onnx]'; pip install 'tlkit[openvino]'."
+
+
+def test_running_needs_only_the_runtime(monkeypatch):
+    monkeypatch.setattr(formats, "installed", lambda module: module == "onnxruntime")
+    refuse_missing([FORMATS["onnx"]], writing=False)
+    with pytest.raises(TlkitError, match="litert needs ai_edge_litert") as caught:
+        refuse_missing([FORMATS["litert"]], writing=False)
+    assert caught.value.hint == "pip install ai-edge-litert."

@@ -1,0 +1,129 @@
+"""One artifact: written, run in its own runtime, held against Keras, described."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.core.atomic import write_json, write_text
+from tlkit.core.errors import TlkitError
+from tlkit.core.versions import versions
+from tlkit.exporting import artifact
+from tlkit.exporting.formats import Format
+from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
+from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
+from tlkit.exporting.readme import readme
+from tlkit.exporting.runtimes import Outputs, Runtime
+from tlkit.exporting.snippets import program
+from tlkit.exporting.subject import Subject
+from tlkit.exporting.writers import carries_features, write
+
+# Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
+TOLERANCE_QUANTISED = 0.05
+_OTHER = "another format may do: `tlkit export RUN --format keras` always does."
+
+
+def export(row: Format, subject: Subject, folder: Path, min_agreement: float) -> dict[str, Any]:
+    """Write one artifact into an empty folder; returns its contract.
+
+    Args:
+        row: the format.
+        subject: what to export.
+        folder: to fill.
+        min_agreement: fraction of check images that must keep their class when a format is quantised, 0..1.
+
+    Raises:
+        TlkitError: it cannot be written, or does not give what the classifier gives in Keras.
+    """
+    write(row.name, subject.classifier, folder / row.model, subject.calibration)
+    runtime = Runtime(row, folder)
+    outputs, expected = runtime(subject.golden), subject.expected
+    golden = Golden(subject.golden, (expected if row.exact else outputs)["logits"], expected["logits"])
+    if row.exact:
+        _refuse_unfaithful(row, golden, outputs, expected)
+    checked = None if subject.check is None else runtime(subject.check.images)["logits"]
+    contract = {
+        **_facts(row, subject),
+        "golden": {"file": artifact.GOLDEN, "images": len(golden.images), "tolerance": _tolerance(row)},
+        "encoded": encoded_difference(folder / row.model, subject) if row.name == "savedmodel" else None,
+        "quantised": None if row.exact else _quantised(row, subject, checked, min_agreement),
+        "measured": {
+            "runtime": runtime.name,
+            "max_difference": difference(outputs["logits"], expected["logits"]),
+            **decisions(subject, outputs["logits"], checked),
+            "latency_ms": round(runtime.latency(subject.golden[0]), 3),
+        },
+    }
+    return _describe(folder, contract, golden, subject)
+
+
+def _tolerance(row: Format) -> float:
+    return TOLERANCE if row.exact else TOLERANCE_QUANTISED
+
+
+def _refuse_unfaithful(row: Format, golden: Golden, outputs: Outputs, expected: Outputs) -> None:
+    what = f"this classifier as {row.name}"
+    refuse_different(outputs["logits"], golden, TOLERANCE, what, _OTHER)
+    if "features" in outputs and excess(outputs["features"], expected["features"]) > 1:
+        apart = difference(outputs["features"], expected["features"])
+        raise TlkitError(f"{what} gives other features than in Keras: they differ by {apart:.3g}.", _OTHER)
+
+
+def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_agreement: float) -> dict[str, Any]:
+    """What quantisation costs, if it is not too much."""
+    if subject.check is None or checked is None or subject.calibration is None:
+        raise TlkitError(f"{row.name} needs images of the run to be measured on.", "give the run folder.")
+    same = agreement(checked, subject.check.logits)
+    if same < min_agreement:
+        raise TlkitError(
+            f"in 8 bits only {same:.1%} of {len(checked)} {subject.check.split} images keep their class, "
+            f"--min-agreement is {min_agreement:.1%}.",
+            "calibrate on more images (--calibration-images), lower --min-agreement, or use --format litert.",
+        )
+    return quantised_cost(subject.check, checked, len(subject.calibration))
+
+
+def _facts(row: Format, subject: Subject) -> dict[str, Any]:
+    """What the classifier knows about itself, and what goes in and out."""
+    facts, features = subject.classifier.facts, carries_features(row.name, subject.classifier)
+    outputs = {"logits": [row.batch, len(facts.classes)]}
+    if features:
+        outputs["features"] = [row.batch, subject.expected["features"].shape[1]]
+    return {
+        "format": artifact.ARTIFACT_FORMAT,
+        "kind": row.name,
+        "model": row.model,
+        "input": {
+            "name": "images",
+            "shape": [row.batch, facts.contract.height, facts.contract.width, 3],
+            "dtype": "float32",
+            "colour": "RGB",
+            "range": [0, 255],
+            **asdict(facts.contract),
+        },
+        "outputs": outputs,
+        "classes": list(facts.classes),
+        "temperature": facts.temperature,
+        "threshold": facts.threshold,
+        "target_precision": facts.target_precision,
+        "unfamiliarity": artifact.FAMILIARITY if features else None,
+        "backbone": facts.backbone,
+        "grid_layer": facts.grid_layer,
+        "source_sha256": subject.sha256,
+        "versions": versions(),
+    }
+
+
+def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: Subject) -> dict[str, Any]:
+    """Write what lies beside the model; the contract comes last and speaks of the rest."""
+    golden.write(folder / artifact.GOLDEN)
+    write_text(folder / artifact.LABELS, "".join(f"{name}\n" for name in contract["classes"]))
+    if contract["unfamiliarity"] and subject.classifier.familiarity is not None:
+        (folder / artifact.FAMILIARITY).write_bytes(subject.classifier.familiarity.to_bytes())
+    write_text(folder / artifact.PROGRAM, program(contract))
+    measured = contract | {"files": artifact.describe_files(folder)}
+    write_text(folder / artifact.README, readme(measured, table([measured])))
+    contract = contract | {"files": artifact.describe_files(folder)}
+    write_json(folder / artifact.CONTRACT, contract)
+    return contract

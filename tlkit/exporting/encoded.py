@@ -1,0 +1,58 @@
+"""Encoded photographs to the network's input inside a TensorFlow graph: near to `data.images`, and not the same.
+
+What differs (docs/export.md has how much): TensorFlow decodes JPEG, PNG, GIF and BMP alone, ignores the EXIF
+orientation and drops transparency where tlkit puts it over white, rounds once where Pillow rounds twice, and never
+decodes a large JPEG smaller.
+"""
+
+from typing import Any
+
+from tlkit.core.input_contract import InputContract
+
+
+def decoded(contract: InputContract, images_bytes: Any) -> Any:
+    """float32 (N, H, W, 3), RGB in whole numbers 0..255, of a string tensor (N,) of files."""
+    import tensorflow as tf
+
+    def one(content: Any) -> Any:
+        image = tf.io.decode_image(content, channels=3, expand_animations=False)
+        return _fitted(tf.cast(tf.ensure_shape(image, (None, None, 3)), tf.float32), contract)
+
+    shape = tf.TensorSpec((contract.height, contract.width, 3), tf.float32)
+    return tf.map_fn(one, images_bytes, fn_output_signature=shape)
+
+
+def _fitted(image: Any, contract: InputContract) -> Any:
+    """One image (h, w, 3) resized as the contract says; edges and middles as in `data.images`."""
+    import tensorflow as tf
+
+    target = tf.constant([contract.height, contract.width], tf.float32)
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    zero = tf.zeros(2, tf.float32)
+    if contract.fit == "squash":
+        return _scaled(image, target, target / size, zero, contract)
+    if contract.fit == "crop":
+        scale = tf.reduce_max(target / size)
+        return _scaled(image, target, tf.stack([scale, scale]), (target - size * scale) / 2, contract)
+    scale = tf.reduce_min(target / size)
+    inner = tf.clip_by_value(tf.round(size * scale), 1.0, target)
+    small = _scaled(image, inner, inner / size, zero, None)
+    before = tf.cast(target - inner, tf.int32) // 2
+    padded = tf.image.pad_to_bounding_box(small, before[0], before[1], contract.height, contract.width)
+    return tf.ensure_shape(padded, (contract.height, contract.width, 3))
+
+
+def _scaled(image: Any, size: Any, scale: Any, translation: Any, contract: InputContract | None) -> Any:
+    """Antialiased bilinear resize, rounded to whole numbers as Pillow's is."""
+    import tensorflow as tf
+
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=tf.cast(size, tf.int32),
+        scale=scale,
+        translation=translation,
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    whole = tf.clip_by_value(tf.floor(resized + 0.5), 0.0, 255.0)
+    return whole if contract is None else tf.ensure_shape(whole, (contract.height, contract.width, 3))

@@ -1,0 +1,121 @@
+"""The golden batch: drawn images that travel with an artifact, the logits they must give, and how close is close."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tlkit.core.atomic import replacing
+from tlkit.core.errors import OutOfDate
+
+IMAGES = 12
+TOLERANCE = 1e-4  # of logits up to 1, and of their size where they are larger
+
+
+def draw(height: int, width: int) -> np.ndarray:
+    """uint8 (12, height, width, 3), RGB 0..255: gradients, stripes, checks, rings, blots and noise in many colours.
+
+    Whole numbers throughout and a generator whose stream NumPy keeps, so that they are the same everywhere.
+    """
+    rows, columns = np.mgrid[0:height, 0:width]
+    random = np.random.RandomState(20240607)  # its stream is frozen since NumPy 1.17
+    centred = (rows - height // 2) ** 2 + (columns - width // 2) ** 2
+    masks = [
+        rows * 255 // max(1, height - 1),
+        columns * 255 // max(1, width - 1),
+        (rows + columns) * 255 // max(1, height + width - 2),
+        (rows // max(1, height // 8) % 2) * 255,
+        (columns // max(1, width // 16) % 2) * 255,
+        ((rows // max(1, height // 6) + columns // max(1, width // 6)) % 2) * 255,
+        (centred // max(1, height * width // 40) % 2) * 255,
+        (centred < height * width // 10) * 255,
+        np.maximum(255 - centred * 510 // max(1, height * width), 0),
+        random.randint(0, 256, (height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)[:height, :width],
+        random.randint(0, 256, (height // 24 + 1, width // 24 + 1)).repeat(24, 0).repeat(24, 1)[:height, :width],
+        rows * columns % 256,
+    ]
+    colours = random.randint(0, 256, (IMAGES, 2, 3))
+    images = [
+        (colour[0] * mask[..., None] + colour[1] * (255 - mask[..., None])) // 255
+        for mask, colour in zip(masks, colours, strict=True)
+    ]
+    return np.stack(images).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Images and what the classifier says about them.
+
+    Args:
+        images: uint8 (G, H, W, 3), RGB 0..255.
+        logits: float32 (G, K), that the artifact must give.
+        reference: float32 (G, K), that the classifier gave in Keras; the same but for what quantisation did.
+    """
+
+    images: np.ndarray
+    logits: np.ndarray
+    reference: np.ndarray
+
+    def write(self, path: Path) -> None:
+        """As an NPZ file without pickles."""
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **vars(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "Golden":
+        """What `write` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["images"], arrays["logits"], arrays["reference"])
+
+
+def difference(logits: np.ndarray, expected: np.ndarray) -> float:
+    """The greatest absolute difference of logits (n, K); NaN is infinitely far from anything."""
+    apart = np.abs(logits.astype(np.float64) - expected)
+    return float(np.where(np.isfinite(apart), apart, np.inf).max(initial=0.0))
+
+
+def excess(logits: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANCE) -> float:
+    """The greatest difference over what is allowed: `tolerance`, times the image's largest logit where that is above 1.
+
+    Args:
+        logits: float (n, K).
+        expected: float (n, K).
+        tolerance: allowed difference of logits up to 1.
+
+    Returns:
+        0 or more; above 1 is too far.
+    """
+    allowed = tolerance * np.maximum(1.0, np.abs(expected).max(axis=1, keepdims=True))
+    return difference(logits / allowed, expected / allowed)
+
+
+def agreement(logits: np.ndarray, expected: np.ndarray) -> float:
+    """Fraction of images (n, K) whose most probable class is the same, 0..1."""
+    return float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean())
+
+
+def refuse_different(logits: np.ndarray, golden: Golden, tolerance: float, what: str, remedy: str) -> None:
+    """Raise when golden images do not give their logits.
+
+    Args:
+        logits: (G, K), that they gave.
+        golden: what they should give.
+        tolerance: see `excess`.
+        what: gave them, for the message.
+        remedy: what to do, for the hint.
+
+    Raises:
+        OutOfDate: naming the worst image, the difference and what is allowed.
+    """
+    if logits.shape != golden.logits.shape:
+        raise OutOfDate(f"{what} gives logits of shape {logits.shape}, expected {golden.logits.shape}.", remedy)
+    each = [excess(logits[i : i + 1], golden.logits[i : i + 1], tolerance) for i in range(len(logits))]
+    worst = int(np.argmax(each))
+    if each[worst] > 1:
+        apart = difference(logits[worst], golden.logits[worst])
+        allowed = tolerance * max(1.0, float(np.abs(golden.logits[worst]).max()))
+        raise OutOfDate(
+            f"{what} gives other logits than it should: golden image {worst} differs by {apart:.3g}, "
+            f"allowed is {allowed:.3g}.",
+            remedy,
+        )

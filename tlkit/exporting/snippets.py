@@ -1,0 +1,190 @@
+"""Programs that run an artifact without tlkit: pixels as its contract says, the runtime, softmax with temperature."""
+
+from typing import Any
+
+HEAD = """\
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+{imports}
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).resolve().parent
+CONTRACT = json.loads((HERE / "contract.json").read_text(encoding="utf-8"))
+HEIGHT, WIDTH = {height}, {width}
+
+
+def pixels(path):
+    \"\"\"float32 (1, HEIGHT, WIDTH, 3), RGB 0..255.\"\"\"
+    image = Image.open(path)
+{draft}
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+{fit}
+    return np.asarray(image, np.float32)[None]
+
+"""
+
+# A large JPEG is decoded at a half, a quarter or an eighth, to no less than twice what is needed.
+DRAFT = {
+    "squash": "    image.draft('RGB', (2 * WIDTH, 2 * HEIGHT))",
+    "crop": """\
+    scale = min(image.width / WIDTH, image.height / HEIGHT)
+    image.draft("RGB", (int(2 * image.width / scale), int(2 * image.height / scale)))""",
+    "pad": """\
+    scale = max(image.width / WIDTH, image.height / HEIGHT)
+    image.draft("RGB", (2 * round(image.width / scale), 2 * round(image.height / scale)))""",
+}
+FIT = {
+    "squash": "    image = image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, reducing_gap=2.0)",
+    "crop": """\
+    scale = min(image.width / WIDTH, image.height / HEIGHT)
+    left, top = max((image.width - WIDTH * scale) / 2, 0), max((image.height - HEIGHT * scale) / 2, 0)
+    box = (left, top, min(image.width - left, image.width), min(image.height - top, image.height))
+    image = image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)""",
+    "pad": """\
+    scale = min(WIDTH / image.width, HEIGHT / image.height)
+    inner = max(1, min(WIDTH, round(image.width * scale))), max(1, min(HEIGHT, round(image.height * scale)))
+    small = image.resize(inner, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    image = Image.new("RGB", (WIDTH, HEIGHT))
+    image.paste(small, ((WIDTH - inner[0]) // 2, (HEIGHT - inner[1]) // 2))""",
+}
+
+IMPORTS = {
+    "keras": "import keras",
+    "savedmodel": "import tensorflow as tf",
+    "onnx": "import onnxruntime",
+    "litert": "from ai_edge_litert.interpreter import Interpreter",
+    "litert-int8": "from ai_edge_litert.interpreter import Interpreter",
+    "openvino": "import openvino",
+}
+_LITERT = """
+signature = Interpreter(model_path=str(HERE / "model.tflite")).get_signature_runner()
+
+
+def outputs_of(images):
+    one_by_one = [signature(images=image[None]) for image in images]
+    return {name: np.concatenate([outputs[name] for outputs in one_by_one]) for name in one_by_one[0]}
+"""
+RUN = {
+    "keras": """
+model = keras.models.load_model(HERE / "model.keras", compile=False)
+
+
+def outputs_of(images):
+    return {"logits": model.predict(images, verbose=0)}
+""",
+    "savedmodel": """
+model = tf.saved_model.load(str(HERE / "model"))
+signature = model.signatures["serving_default"]
+
+
+def outputs_of(images):
+    return {name: value.numpy() for name, value in signature(images=tf.constant(images)).items()}
+""",
+    "onnx": """
+session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
+
+
+def outputs_of(images):
+    return dict(zip(names, session.run(names, {"images": images})))
+""",
+    "litert": _LITERT,
+    "litert-int8": _LITERT,
+    "openvino": """
+# float32, for a processor with bfloat16 would compute in that
+model = openvino.Core().compile_model(str(HERE / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def outputs_of(images):
+    results = model([images])
+    return {min(port.get_names(), key=len): results[port] for port in model.outputs}
+""",
+}
+
+# Plain Keras gives logits alone; the grid that features are the mean of is a layer inside.
+RUN_KERAS_WITH_FEATURES = """
+classifier = keras.models.load_model(HERE / "model.keras", compile=False)
+grid = classifier.get_layer(CONTRACT["grid_layer"]).output
+features = keras.layers.GlobalAveragePooling2D(dtype="float32")(grid)
+model = keras.Model(classifier.input, {"logits": classifier.output, "features": features})
+
+
+def outputs_of(images):
+    return model.predict(images, verbose=0)
+"""
+
+LOGITS = """
+
+def logits_of(images):
+    return outputs_of(images)["logits"]
+
+
+def softmax(logits):
+    scaled = logits.astype(np.float64) / CONTRACT["temperature"]
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+"""
+UNFAMILIAR = '''
+
+def unfamiliarity(features):
+    """Distance of one image to its 5th nearest training image over the limit; above 1 is unlike all of them."""
+    with np.load(HERE / "familiarity.npz") as known:
+        mean, limit, rest = known["mean"], float(known["limit"]), known["rest"].astype(np.float32)
+        directions, places = known["directions"].astype(np.float32), known["places"].astype(np.float32)
+    shifted = features / max(np.linalg.norm(features), 1e-12) - mean
+    here = shifted @ directions
+    outside = max(float((shifted**2).sum() - (here**2).sum()), 0.0)
+    squares = ((places - here) ** 2).sum(axis=1) + rest + outside
+    return float(np.sqrt(np.sort(squares)[min(5, len(squares)) - 1])) / limit
+'''
+MAIN = """
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        outputs = outputs_of(pixels(path))
+        probabilities = softmax(outputs["logits"][0])
+        best = int(probabilities.argmax())
+        words = [path, CONTRACT["classes"][best], f"{probabilities[best]:.4f}"]
+"""
+ABSTAIN = """\
+        if not probabilities[best] >= CONTRACT["threshold"]:
+            words.append("abstains")
+"""
+UNFAMILIAR_WORD = """\
+        words.append(f"unfamiliarity {unfamiliarity(outputs['features'][0]):.2f}")
+"""
+
+
+def program(contract: dict[str, Any]) -> str:
+    """The program `classify.py` for an artifact, as text; its names are explained in the artifact's README.
+
+    Args:
+        contract: of the artifact.
+    """
+    kind, given = contract["kind"], contract["input"]
+    features = bool(contract["unfamiliarity"])
+    head = HEAD.format(
+        imports=IMPORTS[kind],
+        height=given["height"],
+        width=given["width"],
+        draft=DRAFT[given["fit"]],
+        fit=FIT[given["fit"]],
+    )
+    parts = [
+        head,
+        RUN_KERAS_WITH_FEATURES if kind == "keras" and features else RUN[kind],
+        LOGITS,
+        UNFAMILIAR if features else "",
+        MAIN,
+        ABSTAIN if contract["threshold"] is not None else "",
+        UNFAMILIAR_WORD if features else "",
+        '        print("\\t".join(words))\n',
+    ]
+    return "".join(parts)

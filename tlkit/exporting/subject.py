@@ -1,0 +1,71 @@
+"""What is exported, and what its artifacts are held against: the classifier in Keras, on drawn and on real images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tlkit.classifier import Classifier, with_features
+from tlkit.exporting.runtimes import BATCH, Outputs
+
+
+@dataclass(frozen=True)
+class Check:
+    """Images of the run that decisions are compared on.
+
+    Args:
+        split: where they are from.
+        files: n image files.
+        images: uint8 (n, H, W, 3), RGB 0..255.
+        labels: int32 (n,), indices of classes.
+        logits: float32 (n, K), of the classifier in Keras.
+    """
+
+    split: str
+    files: Sequence[Path]
+    images: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier and what it gives in Keras.
+
+    Args:
+        classifier: the classifier.
+        sha256: hex, of its file.
+        golden: uint8 (G, H, W, 3), drawn.
+        expected: what it gives for them.
+        check: images of the run; None where there are none.
+        calibration: uint8 (n, H, W, 3), training images; None unless a format is quantised.
+    """
+
+    classifier: Classifier
+    sha256: str
+    golden: np.ndarray
+    expected: Outputs
+    check: Check | None = None
+    calibration: np.ndarray | None = None
+
+
+def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:
+    """Logits (n, K), and features (n, C) where the classifier knows its training images.
+
+    Args:
+        classifier: in memory.
+        images: uint8 (n, H, W, 3), RGB 0..255.
+    """
+    known = classifier.familiarity is not None
+    names = ("logits", "features") if known else ("logits",)
+    with keras.device("cpu"):  # a GPU would multiply in fewer bits
+        source = with_features(classifier) if known else classifier.model
+        model = keras.Model(source.input, source.outputs)
+        model.compile(jit_compile=False)
+        parts = [
+            model.predict_on_batch(batch.astype(np.float32))
+            for batch in np.split(images, range(BATCH, len(images), BATCH))
+        ]
+    return {name: np.concatenate([np.asarray(part[i]) for part in parts]) for i, name in enumerate(names)}

@@ -1,0 +1,166 @@
+"""A classifier to the file of each format. TensorFlow traces the graph, the converters translate what it traced."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.classifier import Classifier, save, with_features
+from tlkit.core.errors import TlkitError
+from tlkit.exporting.encoded import decoded
+
+OPSET = 17  # ONNX; of 2022, everything that runs ONNX today reads it
+SERVING, ENCODED = "serving_default", "encoded"  # the signatures of a SavedModel
+
+
+def write(name: str, classifier: Classifier, path: Path, calibration: np.ndarray | None) -> None:
+    """Write a classifier in a format.
+
+    Args:
+        name: of the format.
+        classifier: what to write.
+        path: of the model, as the format's row names it.
+        calibration: uint8 (n, H, W, 3), training images for a quantised format.
+
+    Raises:
+        TlkitError: Keras runs on another backend than TensorFlow, or the converter gives up; with its own words.
+    """
+    if name == "keras":
+        save(classifier, path)
+        return
+    if keras.backend.backend() != "tensorflow":
+        raise TlkitError(
+            f"--format {name} is made by TensorFlow, and Keras computes with {keras.backend.backend()} here.",
+            "KERAS_BACKEND=tensorflow tlkit export ...; the run itself may have been trained with any backend.",
+        )
+    try:
+        with _quiet():
+            if name == "litert-int8":
+                _write_litert(classifier, path, calibration)
+            else:
+                _WRITERS[name](classifier, path)
+    except TlkitError:
+        raise
+    except Exception as error:  # converters raise whatever they stumble over
+        raise TlkitError(
+            f"this network cannot be written as {name}: {type(error).__name__}: {_first_line(error)}",
+            "another format may do; `tlkit export RUN --format keras` always does. TLKIT_DEBUG=1 shows all.",
+        ) from error
+
+
+def carries_features(name: str, classifier: Classifier) -> bool:
+    """Whether a format's graph gives the features too, to recognise what is unlike training; 8 bits blur them."""
+    return classifier.familiarity is not None and name != "litert-int8"
+
+
+def _forward(name: str, classifier: Classifier) -> Callable[[Any], dict[str, Any]]:
+    """What is traced: images float32 (B, H, W, 3) -> logits (B, K), and features (B, C) where the format carries them."""
+    import tensorflow as tf
+
+    features = carries_features(name, classifier)
+    model = with_features(classifier) if features else classifier.model
+
+    def forward(images: Any) -> dict[str, Any]:
+        outputs = model(images, training=False)
+        given = dict(zip(("logits", "features"), outputs, strict=True)) if features else {"logits": outputs}
+        return {output: tf.identity(tf.cast(value, tf.float32), name=output) for output, value in given.items()}
+
+    return forward
+
+
+def _images(classifier: Classifier, batch: int | None = None) -> Any:
+    """What goes in."""
+    import tensorflow as tf
+
+    contract = classifier.facts.contract
+    return tf.TensorSpec((batch, contract.height, contract.width, 3), tf.float32, name="images")
+
+
+def _archive(name: str, classifier: Classifier) -> Any:
+    """A SavedModel to be, with the signature that takes images."""
+    archive = keras.export.ExportArchive()
+    archive.track(classifier.model)
+    archive.add_endpoint(SERVING, _forward(name, classifier), input_signature=[_images(classifier)])
+    return archive
+
+
+def _write_savedmodel(classifier: Classifier, path: Path) -> None:
+    """With a second signature, for the bytes of image files."""
+    import tensorflow as tf
+
+    forward, archive = _forward("savedmodel", classifier), _archive("savedmodel", classifier)
+
+    def from_bytes(images_bytes: Any) -> dict[str, Any]:
+        return forward(decoded(classifier.facts.contract, images_bytes))
+
+    archive.add_endpoint(ENCODED, from_bytes, input_signature=[tf.TensorSpec((None,), tf.string, name="images_bytes")])
+    archive.write_out(str(path), verbose=False)
+
+
+def _write_litert(classifier: Classifier, path: Path, calibration: np.ndarray | None = None) -> None:
+    """One image to a call; in 8 bits where there are images to find the ranges on, with float32 in and out."""
+    import tensorflow as tf
+
+    name = "litert" if calibration is None else "litert-int8"
+    traced = tf.function(_forward(name, classifier), input_signature=[_images(classifier, 1)], autograph=False)
+    # `from_keras_model` does not know Keras 3.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()], classifier.model)
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
+    path.write_bytes(converter.convert())
+
+
+def _write_onnx(classifier: Classifier, path: Path) -> None:
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [_images(classifier)]
+    traced = tf.function(_forward("onnx", classifier), input_signature=signature, autograph=False)
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def _write_openvino(classifier: Classifier, path: Path) -> None:
+    """Weights stay float32: OpenVINO would halve them unasked."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        _archive("openvino", classifier).write_out(folder, verbose=False)
+        model = openvino.convert_model(folder)
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+_WRITERS: dict[str, Callable[[Classifier, Path], None]] = {
+    "savedmodel": _write_savedmodel,
+    "litert": _write_litert,
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0][:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Converters print, log and warn about their own insides."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

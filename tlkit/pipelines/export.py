@@ -1,0 +1,202 @@
+"""`tlkit export`: a classifier to artifacts that other runtimes run without tlkit, each held against Keras first.
+
+tlkit export run --format onnx
+tlkit export run --format keras,savedmodel,onnx,litert,litert-int8,openvino --out exported
+"""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.classifier import load
+from tlkit.core.config import ExportConfig
+from tlkit.core.errors import OutOfDate, TlkitError
+from tlkit.core.input_contract import InputContract
+from tlkit.core.manifest import Manifest
+from tlkit.core.run_dir import RunDir
+from tlkit.core.splits import Splits
+from tlkit.core.story import Silence, Story
+from tlkit.data.images import batches
+from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
+from tlkit.exporting.build import export
+from tlkit.exporting.formats import FORMATS, refuse_missing
+from tlkit.exporting.golden import draw
+from tlkit.exporting.measured import table
+from tlkit.exporting.subject import Check, Subject, in_keras
+from tlkit.pipelines import run_record
+
+CHECKED_ON = ("test", "val")  # the first of these splits that the run has
+
+
+def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
+    """Write every format asked for; all of them appear, or none.
+
+    Returns:
+        `out`, `artifacts` (for each: `kind`, `folder`, `bytes` of the model, and what contract.json has under
+        `measured`, `encoded` and `quantised`) and `text`, a table of them.
+
+    Raises:
+        TlkitError: missing packages, occupied `out`, images that are gone where they are needed, or an artifact that
+            does not give what the classifier gives in Keras.
+    """
+    story, out, path = story or Silence(), Path(config.out), Path(config.run)
+    refuse_missing([FORMATS[name] for name in config.format], writing=True)
+    _refuse_strangers(out, config)
+    if path.suffix != ".keras":
+        path = _finished(RunDir(path)).model
+    subject = _subject(config, path, story)
+    with _folders(out, config.format) as folders:
+        contracts = []
+        for name, folder in folders.items():
+            story.say(f"{name}: writing and comparing with Keras")
+            contracts.append(export(FORMATS[name], subject, folder, config.min_agreement))
+    for contract in contracts:
+        for sentence in _told(contract):
+            story.say(sentence)
+    return {"out": config.out, "artifacts": [_row(out, contract) for contract in contracts], "text": table(contracts)}
+
+
+def _finished(run_dir: RunDir) -> RunDir:
+    """The run, if it has a classifier."""
+    if run_dir.read_record()["state"] != "finished":
+        raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
+    return run_dir
+
+
+def _row(out: Path, contract: dict[str, Any]) -> dict[str, Any]:
+    kept = ("kind", "measured", "encoded", "quantised")
+    return {
+        "folder": str(out / contract["kind"]),
+        "bytes": model_bytes(contract),
+        **{name: contract[name] for name in kept},
+    }
+
+
+def _told(contract: dict[str, Any]) -> list[str]:
+    """What a table has no room for."""
+    told, encoded = [], contract["encoded"]
+    if encoded:
+        told.append(
+            f"{contract['kind']}: the signature for encoded bytes decodes in TensorFlow: on {encoded['images']} "
+            f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the middle, "
+            f"{encoded['max_difference']:.2g} at most; {encoded['agreement']:.1%} keep their class"
+        )
+    return told
+
+
+# -- what it is held against -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Images of a split, decoded: records of the manifest that could be, and uint8 (n, H, W, 3)."""
+
+    records: Manifest
+    images: np.ndarray
+
+
+def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
+    """The classifier, the golden batch and the images of the run that the formats need."""
+    classifier = load(path)
+    contract = classifier.facts.contract
+    golden = draw(contract.height, contract.width)
+    quantised = not all(FORMATS[name].exact for name in config.format)
+    check = calibration = None
+    found = _images_of(config, quantised=quantised, story=story)
+    if found is not None:
+        manifest, splits = found
+        split = next((name for name in CHECKED_ON if len(splits.indices(name))), None)
+        if split is not None and config.check_images:
+            pixels = _decoded(manifest, splits.indices(split), config.check_images, contract, split, story)
+            logits = in_keras(classifier, pixels.images)["logits"]
+            files = [pixels.records.file(i) for i in range(len(pixels.records))]
+            check = Check(split, files, pixels.images, pixels.records.labels, logits)
+        if quantised:
+            count = config.calibration_images
+            calibration = _decoded(manifest, splits.indices("train"), count, contract, "train", story).images
+    return Subject(classifier, sha256_of(path), golden, in_keras(classifier, golden), check, calibration)
+
+
+def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[Manifest, Splits] | None:
+    """The images and split of the run; None, and it says why, where decisions are compared on drawn images alone."""
+    if not config.check_images and not quantised:
+        return None
+    try:
+        if Path(config.run).suffix == ".keras":
+            raise OutOfDate("a model file does not say where its images are.", "give the run folder.")
+        manifest, splits = run_record.read_images(RunDir(Path(config.run))) or (None, None)
+        if manifest is None or splits is None:
+            raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
+        run_record.refuse_changed_images(manifest)
+    except OutOfDate as error:
+        if quantised:
+            raise OutOfDate(
+                f"litert-int8 is calibrated and measured on the run's images: {error.message}", error.hint
+            ) from error
+        story.say(f"decisions are compared on the drawn golden images alone: {error.message}")
+        return None
+    return manifest, splits
+
+
+def _decoded(
+    manifest: Manifest, indices: np.ndarray, count: int, contract: InputContract, split: str, story: Story
+) -> _Pixels:
+    """Up to `count` images of a split, evenly over it and so over its classes.
+
+    Raises:
+        TlkitError: none of them can be decoded.
+    """
+    chosen = indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(np.int64)]
+    rows = manifest.select(chosen)
+    files = [rows.file(i) for i in range(len(rows))]
+    read = list(story.track(batches(files, contract, 32), f"reading {split} images", len(files)))
+    good = np.concatenate([batch.indices for batch in read]) if read else np.empty(0, np.int64)
+    if not len(good):
+        raise TlkitError(f"none of the {split} images of the run can be decoded.", "restore them.")
+    return _Pixels(rows.select(good), np.concatenate([batch.images for batch in read]))
+
+
+# -- the folders -------------------------------------------------------------------------------
+
+
+def _refuse_strangers(out: Path, config: ExportConfig) -> None:
+    """Raise when a folder that would be written is occupied, or is to be replaced and is no artifact."""
+    if out.exists() and not out.is_dir():
+        raise TlkitError(f"--out {config.out!r} is a file, expected a folder.", "choose another --out.")
+    for name in config.format:
+        folder = out / name
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            continue
+        if not config.overwrite:
+            raise TlkitError(f"{str(folder)!r} already exists.", "choose another --out, or add --overwrite.")
+        if not (folder / CONTRACT).is_file():
+            raise TlkitError(
+                f"{str(folder)!r} is no artifact: it has no {CONTRACT}.",
+                "--overwrite replaces artifacts only; choose another --out.",
+            )
+
+
+@contextmanager
+def _folders(out: Path, names: tuple[str, ...]) -> Iterator[dict[str, Path]]:
+    """An empty folder for each name; when all are filled they appear in `out`, each in one step."""
+    temporary = out / f".tmp-{secrets.token_hex(4)}"
+    new = not out.exists()
+    folders = {name: temporary / name for name in names}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    try:
+        yield folders
+        for name, folder in folders.items():
+            if (out / name).exists():
+                (out / name).rename(temporary / f"old-{name}")
+            folder.rename(out / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if new and not any(out.iterdir()):
+            out.rmdir()

@@ -1,0 +1,64 @@
+"""`tlkit verify`: whether an artifact, here and now, gives what it gave when it was exported.
+
+tlkit verify exported/onnx
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tlkit.core.config import VerifyConfig
+from tlkit.core.story import Silence, Story
+from tlkit.exporting.artifact import GOLDEN, model_bytes, read_artifact
+from tlkit.exporting.formats import refuse_missing
+from tlkit.exporting.golden import Golden, agreement, difference, refuse_different
+from tlkit.exporting.runtimes import Runtime
+
+REMEDY = "do not use it here; try the version of the runtime in contract.json, or export again."
+
+
+def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
+    """Check the files, run the golden batch, measure.
+
+    Returns:
+        `artifact`, `kind`, `runtime`, `bytes` of the model, `max_difference` of a logit, `tolerance`, `agreement`
+        with the classifier in Keras (fraction of golden images that keep their class), `latency_ms` and `text`.
+
+    Raises:
+        TlkitError: no artifact, or the runtime is not installed or cannot load it.
+        OutOfDate: files have changed, or the logits are not the expected ones.
+    """
+    story = story or Silence()
+    found = read_artifact(Path(config.artifact))
+    refuse_missing([found.row], writing=False)
+    story.say(f"{config.artifact}: {len(found.contract['files'])} files as they were exported")
+    golden = Golden.read(found.folder / GOLDEN)
+    runtime = Runtime(found.row, found.folder)
+    logits = runtime(golden.images)["logits"]
+    tolerance = found.contract["golden"]["tolerance"]
+    refuse_different(logits, golden, tolerance, f"{config.artifact} in {runtime.name}", REMEDY)
+    result = {
+        "artifact": config.artifact,
+        "kind": found.row.name,
+        "runtime": runtime.name,
+        "bytes": model_bytes(found.contract),
+        "images": len(golden.images),
+        "max_difference": difference(logits, golden.logits),
+        "tolerance": tolerance,
+        "agreement": agreement(logits, golden.reference),
+        "latency_ms": round(runtime.latency(golden.images[0]), 3),
+    }
+    return {**result, "text": _text(result)}
+
+
+def _text(result: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            f"{result['artifact']}: as exported",
+            f"  runtime      {result['runtime']}",
+            f"  model        {result['bytes'] / 1e6:.2f} MB",
+            f"  logits       differ by {result['max_difference']:.1e} at most on {result['images']} drawn images, "
+            f"allowed {result['tolerance']:g} (times the largest logit where that is above 1)",
+            f"  decisions    {result['agreement']:.1%} as in Keras",
+            f"  latency      {result['latency_ms']:.2f} ms an image",
+        ]
+    )
