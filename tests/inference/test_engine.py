@@ -9,6 +9,7 @@ from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.data.images import decode
 from tlkit.inference import Engine, build_engine, infer, tensorflow_frozen
+from tlkit.inference.each_core import parts
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,7 @@ def test_other_threads_of_tensorflow_stay_as_they_are(model):
 
 
 def test_a_batch_is_cut_into_small_equal_parts_as_many_for_each_thread():
-    sizes = {
-        count: [len(part) for part in tensorflow_frozen._parts(np.zeros((count, 1)), 2)] for count in (1, 7, 16, 20, 32)
-    }
+    sizes = {count: [len(part) for part in parts(np.zeros((count, 1)), 2)] for count in (1, 7, 16, 20, 32)}
     assert sizes == {1: [1], 7: [4, 3], 16: [8, 8], 20: [5] * 4, 32: [8] * 4}
 
 

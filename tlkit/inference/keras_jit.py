@@ -6,9 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.inference.each_core import Fetch
 from tlkit.inference.half import in_bfloat16
-
-Fetch = Callable[[], tuple[np.ndarray, ...]]
 
 
 def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:

@@ -1,27 +1,21 @@
 """The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch.
 
-Variables become constants, which TensorFlow's graph optimiser folds and fuses. A batch is cut into small ones that
-stay in the cache, and each is computed by one thread from beginning to end: cores never wait for each other inside a
-layer, as they do when all of them share every layer (docs/log.md has what each step gained).
+Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has what each step gained.
 """
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 
-from tlkit.core.cores import usable_cores
 from tlkit.core.errors import TlkitError
+from tlkit.inference.each_core import Fetch, on_each_core
 from tlkit.inference.folding import folded
 
-SMALL_BATCH = 8  # images: enough for the matrix products, few enough for the cache
 MOST_BYTES = 2**31 - 2**27  # a TensorFlow graph holds less than 2 GiB, its constants included
-
-Fetch = Callable[[], tuple[np.ndarray, ...]]
 
 
 def why_not(model: keras.Model) -> str:
@@ -46,28 +40,7 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
     if precision == "bfloat16":
         _refuse_unless_used(session, image, outputs)
     call = session.make_callable(outputs, [image])
-    threads = usable_cores()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-infer")
-
-    def compute(part: np.ndarray) -> list[np.ndarray]:
-        return call(part.astype(np.float32, copy=False))
-
-    def begin(inputs: np.ndarray) -> Fetch:
-        begun = [pool.submit(compute, part) for part in _parts(inputs, threads)]
-
-        def fetch() -> tuple[np.ndarray, ...]:
-            parts = [part.result() for part in begun]
-            return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
-
-        return fetch
-
-    return begin
-
-
-def _parts(inputs: np.ndarray, threads: int) -> list[np.ndarray]:
-    """Batches of `SMALL_BATCH` at most, about equal, as many for each thread."""
-    rounds = -(-len(inputs) // (SMALL_BATCH * threads))
-    return np.array_split(inputs, max(1, min(len(inputs), rounds * threads)))
+    return on_each_core(call)
 
 
 def _session(model: keras.Model, precision: str) -> tuple[Any, Any, list[Any]]:
