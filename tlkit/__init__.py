@@ -28,6 +28,7 @@ __all__ = [
     "finetune",
     "list_backbones",
     "predict",
+    "rank",
     "sample",
     "split",
     "verify",

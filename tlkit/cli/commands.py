@@ -15,6 +15,7 @@ from tlkit.core.config import (
     FeaturesConfig,
     FinetuneConfig,
     PredictConfig,
+    RankConfig,
     SplitConfig,
     VerifyConfig,
 )
@@ -93,6 +94,17 @@ COMMANDS = (
             "tlkit features images --backbone vgg16 --reduce pca:64 --out features.parquet",
         ),
         _out,
+    ),
+    Command(
+        "rank",
+        RankConfig,
+        "Say which backbone suits the images, before any is trained.",
+        (
+            "tlkit rank images",
+            "tlkit rank images --backbones nano,resnet50,mobilenetv2:alpha=0.35,size=160",
+            "tlkit rank images --how-many",
+        ),
+        lambda result: result["text"],
     ),
     Command(
         "finetune",

@@ -1,0 +1,61 @@
+import numpy as np
+
+from tlkit.ranking.choose import Entry, Score, compare, in_turn, recommend
+
+
+def entry(name, shares, logme=0.0):
+    shares = np.array(shares)
+    return Entry(
+        name=name,
+        flags=f"--backbone {name}",
+        image_size=(32, 32),
+        parameters=1_000_000,
+        features=8,
+        score=Score(logme, shares),
+        computed=0,
+        seconds=0.0,
+    )
+
+
+def ranked(*rows):
+    """(name, shares, milliseconds) -> candidates."""
+    return compare([entry(name, shares) for name, shares, _ in rows], {name: [ms] * 3 for name, _, ms in rows}, 5, 100)
+
+
+SLOW = [0.90, 0.92, 0.94, 0.91, 0.93]
+
+
+def test_a_small_steady_lead_is_no_noise_and_a_scattered_one_is():
+    steady = ranked(("slow", SLOW, 9.0), ("fast", [share - 0.03 for share in SLOW], 1.0))
+    assert [one.within_noise for one in steady] == [True, False] and recommend(steady)[0].name == "slow"
+    scattered = ranked(("slow", SLOW, 9.0), ("fast", [0.95, 0.85, 0.97, 0.84, 0.94], 1.0))
+    chosen, reason = recommend(scattered)
+    assert chosen.name == "fast" and "9.0 times as long" in reason and "If cost is no object, take slow." in reason
+
+
+def test_the_frontier_is_what_nothing_faster_equals():
+    found = ranked(("a", SLOW, 9.0), ("b", [0.8] * 5, 5.0), ("c", [0.85] * 5, 4.0), ("d", [0.3] * 5, 1.0))
+    assert {one.name: one.frontier for one in found} == {"a": True, "c": True, "b": False, "d": True}
+
+
+def test_equal_accuracy_is_ordered_by_logme_and_the_faster_one_is_taken():
+    entries = [entry("low", SLOW, 0.1), entry("high", SLOW, 0.2)]
+    found = compare(entries, {"low": [1.0], "high": [2.0]}, 5, 100)
+    assert [one.name for one in found] == ["high", "low"]
+    assert recommend(found)[0].name == "low"
+
+
+def test_numbers_and_spread_are_of_the_rounds_after_the_first():
+    calls = {"a": 0, "b": 0}
+    order = []
+
+    def work(name):
+        def call():
+            calls[name] += 1
+            order.append(name)
+
+        return call
+
+    found = in_turn({name: work(name) for name in calls}, images=4)
+    assert calls == {"a": 6, "b": 6} and order[:4] == ["a", "b", "a", "b"]
+    assert [len(rounds) for rounds in found.values()] == [5, 5]

@@ -1,0 +1,146 @@
+"""What a ranking found: candidates with their accuracy and cost, and what more images would bring."""
+
+from dataclasses import dataclass, field
+
+from tlkit.core.results import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A backbone on these images, before any training.
+
+    Args:
+        name: as typed: name, variants, size, weights.
+        flags: what `tlkit finetune` is given to train it, as one text.
+        image_size: (H, W).
+        parameters: without a classifier.
+        megabytes: of its weights in float32, 10^6 bytes.
+        features: C, how many numbers it gives of an image.
+        milliseconds: for an image through the network here, median; decoding is not in it.
+        milliseconds_spread: least and greatest of the repeats.
+        logme: log evidence for each image and class; higher is better, its zero means nothing.
+        accuracy: of a ridge classifier on its features, cross-validated, 0..1.
+        behind: the best one's accuracy minus its own on the same folds, with its interval; 0 for the best.
+        error: corrected standard error of `behind`.
+        within_noise: whether `behind` is within `error`.
+        frontier: whether nothing faster is as accurate.
+        computed: images that went through the network now; the rest were in the store.
+        seconds: of extraction and scoring.
+    """
+
+    name: str
+    flags: str
+    image_size: tuple[int, int]
+    parameters: int
+    megabytes: float
+    features: int
+    milliseconds: float
+    milliseconds_spread: tuple[float, float]
+    logme: float
+    accuracy: Metric
+    behind: Metric
+    error: float
+    within_noise: bool
+    frontier: bool
+    computed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A candidate that was not looked at."""
+
+    name: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Expected accuracy of the linear head with so many images to learn from.
+
+    Args:
+        times: as many images as there are now.
+        images: of them.
+        accuracy: 0..1, with its 95 % interval.
+    """
+
+    times: float
+    images: int
+    accuracy: Metric
+
+
+@dataclass(frozen=True)
+class ClassGain:
+    """What a class gains from more images.
+
+    Args:
+        name: of the class.
+        images: of it now.
+        recall: with the most images that the curve was measured with, 0..1.
+        gain: of recall for each doubling of the images.
+        error: corrected standard error of `gain`.
+    """
+
+    name: str
+    images: int
+    recall: float
+    gain: float
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """Accuracy of a linear head against the number of images it learns from.
+
+    Args:
+        candidate: whose features.
+        points: measured: images, and accuracy with its interval.
+        forecasts: of the fitted curve; none where there is `trouble`.
+        reducible, rate, floor: error(n) = floor + reducible * (n / n_last)^-rate, n_last of the last point; else None.
+        trouble: why there is no forecast, "" where there is one.
+        classes: what each gains, the one to photograph first on top.
+        first: that class, or None where the curves do not tell.
+        advice: in a sentence.
+    """
+
+    candidate: str
+    points: tuple[tuple[int, Metric], ...]
+    forecasts: tuple[Forecast, ...] = ()
+    reducible: float | None = None
+    rate: float | None = None
+    floor: float | None = None
+    trouble: str = ""
+    classes: tuple[ClassGain, ...] = ()
+    first: str | None = None
+    advice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Candidates, the most accurate first.
+
+    Args:
+        images: that were looked at.
+        available: that could have been, the test split not among them.
+        classes: their names.
+        rule: which images, and how accuracy was measured.
+        candidates: looked at.
+        skipped: and not.
+        recommended, best: names of candidates: the cheapest within the noise of the best, and the best.
+        reason: why the one is recommended.
+        command: that trains it.
+        curve: what more images would bring, if that was asked.
+    """
+
+    images: int
+    available: int
+    classes: tuple[str, ...]
+    rule: str
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    recommended: str
+    best: str
+    reason: str
+    command: str
+    curve: LearningCurve | None = field(default=None)

@@ -1,0 +1,280 @@
+"""`tlkit rank`: images in; which backbone suits them, and what more images would bring, out.
+
+tlkit rank images
+tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
+"""
+
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit import runtime
+from tlkit.backbones.build import build_backbone
+from tlkit.core.atomic import write_json, write_text
+from tlkit.core.errors import TlkitError
+from tlkit.core.input_contract import InputContract
+from tlkit.core.manifest import Manifest, Problem
+from tlkit.core.rank_config import RankConfig, Wanted, read_candidates
+from tlkit.core.ranking import Candidate, Forecast, LearningCurve, Ranking
+from tlkit.core.results import plain
+from tlkit.core.run_dir import refuse_occupied
+from tlkit.core.story import Silence, Story
+from tlkit.core.versions import versions
+from tlkit.data.augment import CENTRE
+from tlkit.data.problems import set_aside
+from tlkit.data.scan import scan
+from tlkit.data.split import split
+from tlkit.extraction.extract import Network, extract
+from tlkit.extraction.store import StoredFeatures
+from tlkit.pipelines import run_record
+from tlkit.pipelines.features import feature_network, told
+from tlkit.pipelines.rank_told import as_csv, told_ranking
+from tlkit.ranking import candidates, choose, curve, sample
+from tlkit.report.ranking_page import RankingPage, write_ranking_page
+
+FORMAT = 1
+FOLDS, REPEATS = 5, 2
+TIMES = (1, 2, 5)  # as many images as there are now, for the forecast
+BATCH = 32  # images to a timed pass
+
+
+def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
+    """Every candidate looks at the images once, through the store; what it sees is scored, timed and compared.
+
+    Returns:
+        What rank.json holds (see `Ranking`), and `out`, `report`, `set_aside`, `text`.
+
+    Raises:
+        TlkitError: wrong options, fewer than two classes, no candidate at hand, occupied `out`.
+    """
+    story, out, started = story or Silence(), Path(config.out), time.monotonic()
+    refuse_occupied(out, overwrite=config.overwrite)
+    runtime.seed_everything(config.seed)
+    wanted, skipped = _candidates(config, story)
+    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    whole = manifest
+    rows, available = _rows(config, manifest)
+    manifest = manifest.select(rows)
+    _say_images(config, whole, manifest, available, story)
+
+    contestants = [_look(config, one, manifest, story) for one in wanted]
+    problems = list({problem.path: problem for one in contestants for problem in one.problems}.values())
+    kept = _readable(manifest, problems)
+    manifest = set_aside(manifest, problems, config.on_bad)
+    units = sample.units_of(manifest)
+    single = sample.refuse_hopeless(manifest.classes, manifest.labels, units)
+    if single:
+        story.say(f"{len(single)} classes have a single image (or group, or copies) and count as wrong: {single[:5]}")
+    deals = sample.make_folds(manifest.labels, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
+    folds = int(deals[0].max()) + 1
+    entries = [one.scored(manifest, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
+    ranked = choose.compare(entries, _milliseconds(contestants), folds, len(manifest))
+    chosen, reason = choose.recommend(ranked)
+    ranking = Ranking(
+        images=len(manifest),
+        available=available,
+        classes=manifest.classes,
+        rule=f"{_rule(len(manifest), available, config)} Accuracy: ridge classification on pooled features, {REPEATS} times "
+        f"{folds} folds, groups and exact copies in one fold, the penalty chosen on other folds; 95 % intervals by the "
+        "corrected resampled t-test (Nadeau and Bengio 2003).",
+        candidates=tuple(ranked),
+        skipped=tuple(skipped),
+        recommended=chosen.name,
+        best=ranked[0].name,
+        reason=reason,
+        command=f"tlkit finetune {shlex.quote(config.images)} {chosen.flags}",
+        curve=_curve(config, contestants, chosen, manifest, kept, available, story) if config.how_many else None,
+    )
+    text = told_ranking(ranking)
+    result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
+    _write(config, out, ranking, result, manifest)
+    story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(manifest)} images in {result['seconds']:.1f} s")
+    aside = [problem.as_json() for problem in manifest.set_aside]
+    return result | {"out": str(out), "report": str(out / "rank.html"), "set_aside": aside, "text": text}
+
+
+# -- images and candidates ---------------------------------------------------------------------
+
+
+def _candidates(config: RankConfig, story: Story) -> tuple[list[Wanted], list[Any]]:
+    """Who takes part; those who do not are named."""
+    if config.backbones is None:
+        wanted, skipped = candidates.everyone(config.image_size)
+        names = ", ".join(one.name for one in skipped)
+        story.say(f"candidates: nano and every backbone whose weights are at hand; skipped: {names or 'none'}")
+    else:
+        wanted, skipped = candidates.at_hand(read_candidates(config.backbones, config.image_size))
+        for one in skipped:
+            story.say(f"{one.name} is skipped: {one.reason}. {one.remedy}")
+    if not wanted:
+        raise TlkitError(f"no candidate's weights are at hand; {skipped[0].reason}.", skipped[0].remedy)
+    return wanted, skipped
+
+
+def _rows(config: RankConfig, manifest: Manifest) -> tuple[np.ndarray, int]:
+    """The rows to look at, in an order that follows from their content, and how many there were to choose from."""
+    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    pool = np.sort(np.concatenate([splits.indices("train"), splits.indices("val")]))
+    labelled = pool[manifest.labels[pool] >= 0]
+    sample.refuse_hopeless(manifest.classes, manifest.labels[labelled], sample.units_of(manifest)[labelled])
+    return sample.choose(manifest, labelled, config.limit, config.seed), len(labelled)
+
+
+def _say_images(config: RankConfig, whole: Manifest, chosen: Manifest, available: int, story: Story) -> None:
+    left_out = len(whole) - available
+    story.say(
+        f"{len(whole)} images, {len(whole.classes)} classes; "
+        + (
+            f"{left_out} are left out, the test split of `tlkit finetune` with the same --val, --test and --seed: no "
+            "choice is made on them"
+            if left_out
+            else "no test split to leave out"
+        )
+    )
+    if len(chosen) < available:
+        story.say(f"{len(chosen)} of {available} are looked at (--limit {config.limit}), each class with its share")
+
+
+def _rule(images: int, available: int, config: RankConfig) -> str:
+    part = f"{images} of {available} images" if images < available else f"All {images} images"
+    return f"{part} outside the test split, chosen by content within each class (seed {config.seed})."
+
+
+def _readable(manifest: Manifest, problems: list[Problem]) -> np.ndarray:
+    """Rows of the images that every candidate could read."""
+    bad = {problem.path for problem in problems}
+    return np.array([i for i, path in enumerate(manifest.paths) if path not in bad], np.int64)
+
+
+# -- a candidate -------------------------------------------------------------------------------
+
+
+class _Contestant:
+    """A candidate that has looked at the images."""
+
+    def __init__(self, wanted: Wanted, size: tuple[int, int], parameters: int, network: Network) -> None:
+        self.wanted, self.size, self.parameters, self.network = wanted, size, parameters, network
+        self.problems: list[Problem] = []
+        self.stored: StoredFeatures
+        self.computed, self.seconds = 0, 0.0
+
+    def features(self, kept: np.ndarray) -> np.ndarray:
+        """float32 (n, C) of the images that could be read."""
+        rows = self.stored[kept]
+        return rows.reshape(len(rows), -1)
+
+    def scored(self, manifest: Manifest, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
+        """What its features say about the labels."""
+        started = time.monotonic()
+        features = self.features(kept)
+        found = choose.score(features, manifest.labels, len(manifest.classes), deals)
+        return choose.Entry(
+            name=self.wanted.name,
+            flags=shlex.join(self.wanted.flags),
+            image_size=self.size,
+            parameters=self.parameters,
+            features=features.shape[1],
+            score=found,
+            computed=self.computed,
+            seconds=self.seconds + time.monotonic() - started,
+        )
+
+    def timed(self, random: np.random.Generator) -> Any:
+        """One pass of a batch of noise through the engine, to be timed."""
+        pixels = random.integers(0, 256, (BATCH, *self.size, 3), dtype=np.uint8)
+        return lambda: self.network.engine.run(pixels)
+
+
+def _look(config: RankConfig, wanted: Wanted, manifest: Manifest, story: Story) -> _Contestant:
+    """One forward pass of what the store does not hold yet."""
+    backbone = build_backbone(wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed)
+    height, width = backbone.image_size
+    contract = InputContract(height=height, width=width, fit=config.fit)
+    network = feature_network(backbone, None, "avg")
+    one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), network)
+    found = extract(
+        network,
+        manifest,
+        contract,
+        stored_as=config.stored_as,
+        engine=config.engine,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        story=story,
+    )
+    story.say(f"{wanted.name} at {height}x{width}: {told(found)}")
+    one.stored, one.problems = found.features[network.outputs[0], CENTRE], found.problems
+    one.computed, one.seconds = found.passes, found.seconds
+    return one
+
+
+def _milliseconds(contestants: list[_Contestant]) -> dict[str, list[float]]:
+    """Milliseconds for an image of each, in turn."""
+    random = np.random.default_rng(0)
+    return choose.in_turn({one.wanted.name: one.timed(random) for one in contestants}, BATCH)
+
+
+# -- how many ----------------------------------------------------------------------------------
+
+
+def _curve(
+    config: RankConfig,
+    contestants: list[_Contestant],
+    chosen: Candidate,
+    manifest: Manifest,
+    kept: np.ndarray,
+    available: int,
+    story: Story,
+) -> LearningCurve:
+    """The learning curve of a linear head on the recommended candidate's features."""
+    features = next(one for one in contestants if one.wanted.name == chosen.name).features(kept)
+    units, classes = sample.units_of(manifest), len(manifest.classes)
+    measured = curve.measure(features, manifest.labels, units, classes, config.seed)
+    gains = curve.class_gains(measured, manifest.classes, manifest.class_counts())
+    first, advice = curve.first_class(gains)
+    trouble = curve.why_not(measured)
+    found = LearningCurve(
+        candidate=chosen.name,
+        points=measured.points(),
+        trouble=trouble,
+        classes=gains,
+        first=first,
+        advice=advice,
+    )
+    if trouble:
+        return found
+    images = [float(times * available) for times in TIMES]
+    law, metrics = curve.forecast(measured, images, config.seed)
+    story.detail(f"error(n) = {law.floor:.4f} + {law.reducible:.4f} * (n / {law.reference:.0f})^-{law.rate:.3f}")
+    forecasts = [Forecast(times, round(size), one) for times, size, one in zip(TIMES, images, metrics, strict=True)]
+    return LearningCurve(
+        **{name: getattr(found, name) for name in ("candidate", "points", "classes", "first", "advice")},
+        forecasts=tuple(forecasts),
+        reducible=law.reducible,
+        rate=law.rate,
+        floor=law.floor,
+    )
+
+
+# -- results -----------------------------------------------------------------------------------
+
+
+def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, Any], manifest: Manifest) -> None:
+    """rank.json, rank.csv and rank.html."""
+    facts = {"data_sha256": manifest.fingerprint(), "seed": config.seed, "versions": versions()}
+    write_json(out / "rank.json", result | facts | {"hardware": runtime.hardware()})
+    write_text(out / "rank.csv", as_csv(ranking))
+    page = RankingPage(
+        title=Path(config.images).resolve().name,
+        ranking=ranking,
+        command=runtime.command_line(),
+        created=run_record.now(),
+        versions=runtime.versions(),
+        fingerprints={"images and labels": manifest.fingerprint()},
+        seeds={"everything": config.seed},
+        hardware={name: str(value) for name, value in runtime.hardware().items()},
+    )
+    write_ranking_page(out / "rank.html", page)

@@ -1,0 +1,146 @@
+"""From scores and costs to a recommendation: the cheapest candidate that is within the noise of the best."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from tlkit.core.ranking import Candidate
+from tlkit.core.results import Metric
+from tlkit.ranking.logme import logme
+from tlkit.ranking.noise import corrected, corrected_share
+from tlkit.ranking.ridge import out_of_fold, spectrum
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Score:
+    """What features say about labels.
+
+    Args:
+        logme: log evidence for an image.
+        shares: float (k,), accuracy in each fold of each repeat.
+    """
+
+    logme: float
+    shares: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A candidate before it is compared; see `Candidate`."""
+
+    name: str
+    flags: str
+    image_size: tuple[int, int]
+    parameters: int
+    features: int
+    score: Score
+    computed: int
+    seconds: float
+
+
+def score(features: np.ndarray, labels: np.ndarray, classes: int, deals: Sequence[np.ndarray]) -> Score:
+    """LogME, and the accuracy of ridge classification in every fold.
+
+    Args:
+        features: float32 (N, C).
+        labels: int (N,), 0..classes-1.
+        classes: K.
+        deals: int (N,) folds, one for each repeat.
+    """
+    found, shares = spectrum(features), []
+    for folds in deals:
+        right = out_of_fold(found, labels, classes, folds) == labels
+        shares += [float(right[folds == name].mean()) for name in np.unique(folds)]
+    return Score(logme(features, labels, classes), np.array(shares))
+
+
+def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, list[float]]:
+    """Milliseconds for an image, of every round: one of each after the other, so that noise meets all alike.
+
+    Args:
+        work: name -> what computes `images` of them; called once before it counts.
+        images: of one call.
+    """
+    for call in work.values():
+        call()
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(ROUNDS):
+        for name, call in work.items():
+            started = perf_counter()
+            call()
+            found[name].append(1000 * (perf_counter() - started) / images)
+    return found
+
+
+def compare(
+    entries: Sequence[Entry], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
+) -> list[Candidate]:
+    """Candidates, the most accurate first (by LogME where that is equal), each held against the best on the same folds.
+
+    Args:
+        entries: one at least.
+        milliseconds: by name, of several rounds.
+        folds: in one repeat.
+        images: N.
+    """
+    ordered = sorted(entries, key=lambda one: (-one.score.shares.mean(), -one.score.logme))
+    times = {name: median(rounds) for name, rounds in milliseconds.items()}
+    best, made = ordered[0], []
+    for one in ordered:
+        accuracy = corrected_share(one.score.shares, folds, images)
+        behind = corrected(best.score.shares - one.score.shares, folds)
+        faster = [other for other in ordered if times[other.name] < times[one.name]]
+        made.append(
+            Candidate(
+                name=one.name,
+                flags=one.flags,
+                image_size=one.image_size,
+                parameters=one.parameters,
+                megabytes=round(4e-6 * one.parameters, 3),
+                features=one.features,
+                milliseconds=round(times[one.name], 4),
+                milliseconds_spread=(round(min(milliseconds[one.name]), 4), round(max(milliseconds[one.name]), 4)),
+                logme=one.score.logme,
+                accuracy=Metric(accuracy.value, images, accuracy.low, accuracy.high),
+                behind=Metric(behind.value, images, behind.low, behind.high),
+                error=behind.error,
+                within_noise=behind.value <= behind.error,
+                frontier=all(other.score.shares.mean() < one.score.shares.mean() for other in faster),
+                computed=one.computed,
+                seconds=round(one.seconds, 3),
+            )
+        )
+    return made
+
+
+def recommend(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """The fastest of those within one standard error of the best, and why (the one-standard-error rule, Breiman 1984).
+
+    Args:
+        candidates: the best first.
+    """
+    best = candidates[0]
+    chosen = min((one for one in candidates if one.within_noise), key=lambda one: one.milliseconds)
+    if len(candidates) == 1:
+        return chosen, "It is the only candidate."
+    if chosen is best:
+        return chosen, (
+            f"It is the most accurate, {_share(best)}, and nothing faster comes within the noise "
+            "(one corrected standard error of the difference on the same folds)."
+        )
+    lead = chosen.behind.value
+    return chosen, (
+        f"It reaches {_share(chosen)} at {chosen.milliseconds:.3g} ms an image; {best.name} reaches {_share(best)} at "
+        f"{best.milliseconds:.3g} ms, {best.milliseconds / chosen.milliseconds:.1f} times as long. The lead of "
+        f"{100 * (lead or 0):.1f} points is within the noise (one corrected standard error of the difference on the "
+        f"same folds, {100 * chosen.error:.1f} points). If cost is no object, take {best.name}."
+    )
+
+
+def _share(one: Candidate) -> str:
+    return f"{one.accuracy.value or 0:.1%}"

@@ -1,0 +1,103 @@
+"""Ridge classification in closed form: one eigendecomposition gives every fold and every penalty."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PENALTIES = 10.0 ** np.arange(-3, 3)  # in units of the mean eigenvalue
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Standardised features (N, C) as left singular vectors and squared singular values.
+
+    Args:
+        standard: float64 (N, C), columns of mean 0 and deviation 1.
+        mean, deviation: (C,), that made them so.
+        left: (N, r), orthonormal.
+        values: (r,), positive.
+    """
+
+    standard: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    left: np.ndarray
+    values: np.ndarray
+
+    @property
+    def penalties(self) -> np.ndarray:
+        """(P,) to be tried, weak to strong."""
+        return PENALTIES * (float(self.values.mean()) if len(self.values) else 1.0)
+
+
+def spectrum(features: np.ndarray) -> Spectrum:
+    """Decompose features float (N, C); a column that does not vary stays 0."""
+    features = features.astype(np.float64)
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 1e-6 * (np.abs(mean) + 1e-6), deviation, np.inf)
+    standard = (features - mean) / deviation
+    if len(standard) <= standard.shape[1]:
+        values, left = np.linalg.eigh(standard @ standard.T)
+    else:
+        values, right = np.linalg.eigh(standard.T @ standard)
+        left = standard @ right
+    keep = values > max(values.max(), 0.0) * 1e-10
+    left = left[:, keep] / np.linalg.norm(left[:, keep], axis=0)
+    return Spectrum(standard, mean, deviation, left, values[keep])
+
+
+def out_of_fold(found: Spectrum, labels: np.ndarray, classes: int, folds: np.ndarray) -> np.ndarray:
+    """int64 (N,): the class that each image is given by a ridge classifier fitted without its fold.
+
+    One-hot targets, intercept not penalised. Leaving out a fold needs no new fit: with the hat matrix H of the whole,
+    the residuals of the images left out are (I - H_ff)^-1 r_f, exactly. The penalty used for a fold is the one with the
+    least squared error on all others, so that no image chooses the penalty it is judged by.
+
+    Args:
+        found: of the features.
+        labels: int (N,), 0..classes-1.
+        classes: K.
+        folds: int (N,), two different values at least.
+    """
+    targets = np.eye(classes)[labels]
+    count, names = len(labels), np.unique(folds)
+    centred = targets - targets.mean(axis=0)
+    along = found.left.T @ centred
+    scores = np.empty((len(PENALTIES), count, classes))
+    for number, penalty in enumerate(found.penalties):
+        shrink = found.values / (found.values + penalty)
+        residual = centred - found.left @ (shrink[:, None] * along)
+        for name in names:
+            held = folds == name
+            hat = (found.left[held] * shrink) @ found.left[held].T + 1 / count
+            scores[number, held] = targets[held] - np.linalg.solve(np.eye(len(hat)) - hat, residual[held])
+    errors = ((scores - targets) ** 2).sum(axis=2)
+    predicted = np.empty(count, np.int64)
+    for name in names:
+        held = folds == name
+        best = int(errors[:, ~held].sum(axis=1).argmin())
+        predicted[held] = scores[best, held].argmax(axis=1)
+    return predicted
+
+
+def fit_predict(features: np.ndarray, labels: np.ndarray, classes: int, others: np.ndarray) -> np.ndarray:
+    """int64 (M,): classes of `others` (M, C) by a ridge classifier whose penalty leave-one-out chose (Allen 1974).
+
+    Args:
+        features: float (N, C), N >= 2, not all alike.
+        labels: int (N,), 0..classes-1.
+        classes: K.
+        others: float (M, C).
+    """
+    found, targets = spectrum(features), np.eye(classes)[labels]
+    centre = targets.mean(axis=0)
+    along = found.left.T @ (targets - centre)
+    errors = []
+    for penalty in found.penalties:
+        shrink = found.values / (found.values + penalty)
+        residual = targets - centre - found.left @ (shrink[:, None] * along)
+        leverage = (found.left**2) @ shrink + 1 / len(labels)
+        errors.append(float(((residual / (1 - leverage)[:, None]) ** 2).sum()))
+    penalty = found.penalties[int(np.argmin(errors))]
+    weights = found.standard.T @ (found.left @ (along / (found.values + penalty)[:, None]))
+    return (((others - found.mean) / found.deviation) @ weights + centre).argmax(axis=1)

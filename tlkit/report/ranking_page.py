@@ -1,0 +1,128 @@
+"""A ranking to one HTML file: which backbone suits these images, and what more images would bring."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from tlkit.core.atomic import write_text
+from tlkit.core.ranking import Candidate, LearningCurve, Ranking
+from tlkit.core.results import Metric
+from tlkit.report.build import OPTIONS
+from tlkit.report.svg import Axis, Plot, percent, picture, steps
+from tlkit.report.templates import environment, resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingPage:
+    """What the page shows.
+
+    Args:
+        title: heading, and the name in the browser's tab.
+        ranking: what was found.
+        command: the command line that reproduces it.
+        created: when, as text.
+        versions: package -> version.
+        fingerprints: what -> hex digest.
+        seeds: what -> seed.
+        hardware: part -> description.
+        config: the resolved options as TOML text.
+    """
+
+    title: str
+    ranking: Ranking
+    command: str = ""
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+
+
+def write_ranking_page(path: Path, page: RankingPage) -> None:
+    """Write the page to `path`, whole or not at all."""
+    write_text(path, render_ranking(page))
+
+
+def render_ranking(page: RankingPage) -> str:
+    """The page as HTML; the same page gives the same text."""
+    ranking = page.ranking
+    text = (
+        environment()
+        .get_template("ranking.html")
+        .render(
+            page=page,
+            ranking=ranking,
+            best=ranking.candidates[0],
+            chosen=next(one for one in ranking.candidates if one.name == ranking.recommended),
+            frontier=frontier(ranking.candidates),
+            curve=ranking.curve and learning_curve(ranking.curve),
+            limits={"options": OPTIONS},
+            **resources(),
+        )
+    )
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def frontier(candidates: Sequence[Candidate]) -> Markup:
+    """Accuracy against milliseconds, on a scale of powers; candidates by their numbers, the frontier as a line."""
+    times = np.log10([max(one.milliseconds, 1e-4) for one in candidates])
+    low, high = float(times.min()) - 0.15, float(times.max()) + 0.15
+    tens = range(math.floor(low), math.ceil(high) + 1)
+    ticks = [at for power in tens for at in (power, power + math.log10(2), power + math.log10(5)) if low <= at <= high]
+    ends = [_ends(one.accuracy) for one in candidates]
+    plot = Plot(Axis(low, high, ticks, "milliseconds an image, here", _power), _shares(ends), height=330)
+    for at, (least, most) in zip(times, ends, strict=True):
+        plot.line((at, at), (least, most), "muted")
+    best = sorted((at, one.accuracy.value or 0.0) for at, one in zip(times, candidates, strict=True) if one.frontier)
+    plot.line([at for at, _ in best], [value for _, value in best], "first")
+    for number, (at, one) in enumerate(zip(times, candidates, strict=True), start=1):
+        value = one.accuracy.value or 0.0
+        plot.points([at], [value], "first" if one.frontier else "second hollow", radius=4.5)
+        plot.words(plot.across(at) + 7, plot.up(value) - 6, str(number), "start")
+    return picture("Accuracy of each candidate against the time it takes for an image, with intervals", plot)
+
+
+def learning_curve(found: LearningCurve) -> Markup:
+    """Measured accuracy with intervals against images learned from, and where it is expected to go."""
+    measured = [(images, one) for images, one in found.points]
+    expected = [(one.images, one.accuracy) for one in found.forecasts]
+    places = np.log10([max(images, 1) for images, _ in measured + expected])
+    low, high = float(places.min()) - 0.08, float(places.max()) + 0.08
+    ends = [_ends(one) for _, one in measured + expected]
+    ticks = sorted({round(float(place), 6) for place in places})
+    apart = [place for i, place in enumerate(ticks) if i == 0 or place - ticks[i - 1] > 0.12 * (high - low)]
+    plot = Plot(Axis(low, high, apart, "images to learn from", _power), _shares(ends), height=330)
+    for at, (least, most) in zip(places, ends, strict=True):
+        plot.line((at, at), (least, most), "muted")
+    if found.rate is not None and found.reducible is not None and found.floor is not None:
+        x = np.linspace(places.min(), places.max(), 60)
+        error = found.floor + found.reducible * (10**x / found.points[-1][0]) ** -found.rate
+        plot.line(x, np.clip(1 - error, plot.y.low, plot.y.high), "second dashed")
+    for kind, points in (("first", measured), ("second hollow", expected)):
+        at = [math.log10(max(images, 1)) for images, _ in points]
+        plot.points(at, [one.value or 0.0 for _, one in points], kind, radius=4)
+    return picture("Accuracy against the number of images learned from, measured and expected", plot)
+
+
+def _ends(metric: Metric) -> tuple[float, float]:
+    """The interval, the value itself where there is none."""
+    value = metric.value or 0.0
+    return (value if metric.low is None else metric.low), (value if metric.high is None else metric.high)
+
+
+def _shares(ends: Sequence[tuple[float, float]]) -> Axis:
+    """An axis of accuracies that holds all of these."""
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    air = max(0.02, 0.06 * (high - low))
+    low, high = max(0.0, low - air), min(1.0, high + air)
+    return Axis(low, high, steps(low, high, 5), "accuracy", percent)
+
+
+def _power(exponent: float) -> str:
+    """A tick of a scale of powers of ten."""
+    return f"{10**exponent:,.0f}" if exponent >= 2 else f"{10**exponent:.2g}"
