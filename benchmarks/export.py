@@ -1,9 +1,10 @@
 """Every export format against Keras: size, logits, decisions on held-out photographs, latency.
 
-python benchmarks/export.py IMAGES --weights FILE [--count 500] [--repeats 5]
+python benchmarks/export.py IMAGES --weights FILE [--count 500] [--repeats 5] [--keep FOLDER]
 
 A head is trained on MobileNetV2-0.35; decisions are compared on COUNT images of the test split. Latency is for one decoded
-image in each runtime as it comes, on the processor; formats in turn.
+image in each runtime as it comes, on the processor; formats in turn. With --keep, the run and the artifacts stay in FOLDER, and a
+second call only measures latency.
 """
 
 import argparse
@@ -31,24 +32,32 @@ def calls(runtime: Runtime, image: np.ndarray) -> None:
         runtime.call(image)
 
 
+def made(asked: argparse.Namespace, folder: Path) -> str:
+    """Train and export; the table of the artifacts."""
+    run, story = folder / "run", PlainStory()
+    options = {"backbone": "mobilenetv2:alpha=0.35", "weights": asked.weights, "stages": ("head",), "audit": False}
+    tlkit.finetune(asked.images, **options, out=run, story=story)
+    exported = tlkit.export(run, format=EXPORT_FORMATS, out=folder / "exported", check_images=asked.count, story=story)
+    return exported["text"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        run, out = Path(folder) / "run", Path(folder) / "exported"
-        options = {"backbone": "mobilenetv2:alpha=0.35", "weights": asked.weights, "stages": ("head",), "audit": False}
-        tlkit.finetune(asked.images, **options, out=run, story=PlainStory())
-        result = tlkit.export(run, format=EXPORT_FORMATS, out=out, check_images=asked.count, story=PlainStory())
-        runtimes = {name: Runtime(FORMATS[name], out / name) for name in EXPORT_FORMATS}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.keep or Path(temporary)
+        if not (folder / "exported").exists():
+            print(f"\n{made(asked, folder)}\n")
+        runtimes = {name: Runtime(FORMATS[name], folder / "exported" / name) for name in EXPORT_FORMATS}
         image = draw(SIDE, SIDE)[:1].astype(np.float32)
         rows = {name: partial(calls, runtime, image) for name, runtime in runtimes.items()}
         measure.in_turn(rows, 1)
         seconds = measure.in_turn(rows, asked.repeats)
-    print(f"\n{result['text']}\n")
     print("| format | ms an image, median | least to most | Keras takes times as long |\n|---|---|---|---|")
     for name, times in seconds.items():
         each = sorted(1000 * time / CALLS for time in times)

@@ -20,3 +20,11 @@ def test_running_needs_only_the_runtime(monkeypatch):
     with pytest.raises(TlkitError, match="litert needs ai_edge_litert") as caught:
         refuse_missing([FORMATS["litert"]], writing=False)
     assert caught.value.hint == "pip install ai-edge-litert."
+
+
+def test_a_folder_of_the_same_name_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "somert").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not formats.installed("somert")
+    (tmp_path / "somert" / "__init__.py").write_text("")
+    assert formats.installed("somert")

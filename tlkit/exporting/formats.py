@@ -67,8 +67,9 @@ def runner(row: Format) -> str | None:
 
 
 def installed(module: str) -> bool:
-    """Whether a module can be imported, without importing it."""
-    return importlib.util.find_spec(module) is not None
+    """Whether a package is there, without importing it; a mere folder of its name (an artifact's) is none."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def refuse_missing(rows: Iterable[Format], *, writing: bool) -> None:

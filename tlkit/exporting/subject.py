@@ -65,7 +65,7 @@ def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:
         model = keras.Model(source.input, source.outputs)
         model.compile(jit_compile=False)
         parts = [
-            model.predict_on_batch(batch.astype(np.float32))
+            keras.tree.flatten(model.predict_on_batch(batch.astype(np.float32)))
             for batch in np.split(images, range(BATCH, len(images), BATCH))
         ]
     return {name: np.concatenate([np.asarray(part[i]) for part in parts]) for i, name in enumerate(names)}

@@ -83,11 +83,11 @@ def _images(classifier: Classifier, batch: int | None = None) -> Any:
     return tf.TensorSpec((batch, contract.height, contract.width, 3), tf.float32, name="images")
 
 
-def _archive(name: str, classifier: Classifier) -> Any:
+def _archive(name: str, classifier: Classifier, batch: int | None = None) -> Any:
     """A SavedModel to be, with the signature that takes images."""
     archive = keras.export.ExportArchive()
     archive.track(classifier.model)
-    archive.add_endpoint(SERVING, _forward(name, classifier), input_signature=[_images(classifier)])
+    archive.add_endpoint(SERVING, _forward(name, classifier), input_signature=[_images(classifier, batch)])
     return archive
 
 
@@ -109,14 +109,23 @@ def _write_litert(classifier: Classifier, path: Path, calibration: np.ndarray | 
     import tensorflow as tf
 
     name = "litert" if calibration is None else "litert-int8"
-    traced = tf.function(_forward(name, classifier), input_signature=[_images(classifier, 1)], autograph=False)
-    # `from_keras_model` does not know Keras 3.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()], classifier.model)
+    # Not `from_keras_model`, which does not know Keras 3, nor a concrete function, whose variables would be left out.
+    with tempfile.TemporaryDirectory() as folder:
+        _archive(name, classifier, batch=1).write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SERVING])
+        converter.experimental_enable_resource_variables = False  # constants
+        _quantise(converter, calibration)
+        path.write_bytes(converter.convert())
+
+
+def _quantise(converter: Any, calibration: np.ndarray | None) -> None:
+    """Have it convert to 8 bits where there are images to find the ranges on; post-training (Jacob et al. 2018)."""
+    import tensorflow as tf
+
     if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
-    path.write_bytes(converter.convert())
 
 
 def _write_onnx(classifier: Classifier, path: Path) -> None:
