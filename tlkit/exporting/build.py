@@ -10,7 +10,7 @@ from tlkit.core.atomic import write_json, write_text
 from tlkit.core.errors import TlkitError
 from tlkit.core.versions import versions
 from tlkit.exporting import artifact
-from tlkit.exporting.formats import Format
+from tlkit.exporting.formats import Format, version_of
 from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
 from tlkit.exporting.readme import readme
@@ -111,7 +111,7 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
         "backbone": facts.backbone,
         "grid_layer": facts.grid_layer,
         "source_sha256": subject.sha256,
-        "versions": versions(),
+        "versions": versions() | dict(version_of(module).split() for module in row.writing),
     }
 
 

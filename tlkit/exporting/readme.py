@@ -84,5 +84,6 @@ def _quantised_note(quantised: dict[str, Any]) -> str:
     return (
         f"Weights and activations in 8 bits, their ranges found on {quantised['calibration_images']} training images; "
         f"float32 in and out. On {quantised['images']} images of the {quantised['split']} split "
-        f"{quantised['agreement']:.1%} keep their class; accuracy {before:.3f} in float32, {after:.3f} in 8 bits."
+        f"{quantised['agreement']:.1%} keep their class; accuracy {before:.3f} in float32, {after:.3f} in 8 bits. "
+        "Temperature and threshold are those of float32."
     )
