@@ -229,7 +229,12 @@ def torch_rows(task: Task) -> tuple[Work, Work, Work]:
         torch.cat(found).float().cpu()
 
     loader = DataLoader(
-        TorchFiles(task.files, task.size), task.batch_size, num_workers=usable_cores(), pin_memory=device == "cuda"
+        TorchFiles(task.files, task.size),
+        task.batch_size,
+        num_workers=usable_cores(),
+        multiprocessing_context="spawn",  # JAX has threads, which a fork would lose
+        persistent_workers=True,
+        pin_memory=device == "cuda",
     )
     parameters = [*network.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, RATE)

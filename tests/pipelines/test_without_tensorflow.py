@@ -59,7 +59,14 @@ except KeyboardInterrupt:
 tlkit.evaluate(out / "run", options["images"], out=out / "evaluation", story=silence)
 tlkit.predict(out / "run", [options["images"]], out=out / "predictions.csv", story=silence)
 tlkit.doctor()
-assert sys.modules["keras"].backend.backend() == "jax"
+
+import keras
+from tlkit.inference.half import in_bfloat16
+
+assert keras.backend.backend() == "jax"
+model = keras.saving.load_model(out / "run" / "model.keras", compile=False)
+for old, new in zip(model.weights, in_bfloat16(model).weights, strict=True):  # training gives its buffers away
+    assert old.value.unsafe_buffer_pointer() != new.value.unsafe_buffer_pointer()
 assert not [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]
 """
 

@@ -173,7 +173,7 @@ class _Player:
 def copy_weights(source: Any, target: Any) -> None:
     """Give `target`'s weights, in order, the values of `source`'s; both are layers or models of one shape."""
     for old, new in zip(source.weights, target.weights, strict=True):
-        new.assign(old.value)
+        new.assign(keras.ops.copy(old.value))  # JAX would share the buffer, and a training step gives buffers away
     for layer in getattr(target, "layers", [target]):
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()  # Normalization computes with copies of its weights, made here
