@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from tlkit.core.catalog import SPLITS
 from tlkit.core.errors import TlkitError
 from tlkit.core.options import Options, argument, option
-from tlkit.core.splits import SPLITS
 
 FORMS = (".json", ".html")
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SPLITS = ("train", "val", "test")
+from tlkit.core.catalog import SPLITS as SPLITS
+
 UNASSIGNED = -1
 
 
