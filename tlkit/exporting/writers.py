@@ -83,11 +83,18 @@ def _images(classifier: Classifier, batch: int | None = None) -> Any:
     return tf.TensorSpec((batch, contract.height, contract.width, 3), tf.float32, name="images")
 
 
-def _archive(name: str, classifier: Classifier, batch: int | None = None) -> Any:
+def _traced(name: str, classifier: Classifier, batch: int | None = None) -> Any:
+    """A function of TensorFlow's; whoever calls it inside of another shares its graph."""
+    import tensorflow as tf
+
+    return tf.function(_forward(name, classifier), input_signature=[_images(classifier, batch)], autograph=False)
+
+
+def _archive(classifier: Classifier, traced: Any) -> Any:
     """A SavedModel to be, with the signature that takes images."""
     archive = keras.export.ExportArchive()
     archive.track(classifier.model)
-    archive.add_endpoint(SERVING, _forward(name, classifier), input_signature=[_images(classifier, batch)])
+    archive.add_endpoint(SERVING, lambda images: traced(images), input_signature=list(traced.input_signature))
     return archive
 
 
@@ -95,11 +102,12 @@ def _write_savedmodel(classifier: Classifier, path: Path) -> None:
     """With a second signature, for the bytes of image files."""
     import tensorflow as tf
 
-    forward, archive = _forward("savedmodel", classifier), _archive("savedmodel", classifier)
+    traced = _traced("savedmodel", classifier)
 
     def from_bytes(images_bytes: Any) -> dict[str, Any]:
-        return forward(decoded(classifier.facts.contract, images_bytes))
+        return traced(decoded(classifier.facts.contract, images_bytes))
 
+    archive = _archive(classifier, traced)
     archive.add_endpoint(ENCODED, from_bytes, input_signature=[tf.TensorSpec((None,), tf.string, name="images_bytes")])
     archive.write_out(str(path), verbose=False)
 
@@ -111,7 +119,7 @@ def _write_litert(classifier: Classifier, path: Path, calibration: np.ndarray | 
     name = "litert" if calibration is None else "litert-int8"
     # Not `from_keras_model`, which does not know Keras 3, nor a concrete function, whose variables would be left out.
     with tempfile.TemporaryDirectory() as folder:
-        _archive(name, classifier, batch=1).write_out(folder, verbose=False)
+        _archive(classifier, _traced(name, classifier, batch=1)).write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SERVING])
         converter.experimental_enable_resource_variables = False  # constants
         _quantise(converter, calibration)
@@ -130,12 +138,10 @@ def _quantise(converter: Any, calibration: np.ndarray | None) -> None:
 
 def _write_onnx(classifier: Classifier, path: Path) -> None:
     import onnx
-    import tensorflow as tf
     import tf2onnx
 
-    signature = [_images(classifier)]
-    traced = tf.function(_forward("onnx", classifier), input_signature=signature, autograph=False)
-    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    traced = _traced("onnx", classifier)
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=traced.input_signature, opset=OPSET)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -145,7 +151,7 @@ def _write_openvino(classifier: Classifier, path: Path) -> None:
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
-        _archive("openvino", classifier).write_out(folder, verbose=False)
+        _archive(classifier, _traced("openvino", classifier)).write_out(folder, verbose=False)
         model = openvino.convert_model(folder)
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
