@@ -139,8 +139,12 @@ def _say_images(config: RankConfig, whole: Manifest, chosen: Manifest, available
 
 
 def _rule(images: int, available: int, config: RankConfig) -> str:
-    part = f"{images} of {available} images" if images < available else f"All {images} images"
-    return f"{part} outside the test split, chosen by content within each class (seed {config.seed})."
+    if images == available:
+        return f"All {images} images outside the test split."
+    return (
+        f"{images} of {available} images outside the test split, each class with its share, chosen by content "
+        f"(seed {config.seed})."
+    )
 
 
 def _readable(manifest: Manifest, problems: list[Problem]) -> np.ndarray:

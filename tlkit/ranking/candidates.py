@@ -2,12 +2,14 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from tlkit.backbones.applications import parse_variants
+from tlkit.backbones.applications import check_size, parse_variants
 from tlkit.backbones.user_model import is_path
 from tlkit.backbones.weight_files import ALPHAS, imagenet_file, models_folder, weights_at_hand
 from tlkit.core.catalog import BACKBONES, BackboneRow, backbone_row
+from tlkit.core.errors import TlkitError
 from tlkit.core.rank_config import Wanted
 from tlkit.core.ranking import Skipped
 
@@ -16,8 +18,13 @@ def at_hand(asked: Sequence[Wanted]) -> tuple[list[Wanted], list[Skipped]]:
     """The candidates that can be built with no network, and the others.
 
     Raises:
-        TlkitError: a variant that the network does not have, or that has no ImageNet weights anywhere.
+        TlkitError: a variant that the network does not have, or that has no ImageNet weights anywhere; a size below its
+            smallest; a file that is not there.
     """
+    for one in asked:
+        for file in (one.backbone if is_path(one.backbone) else "", one.weights):
+            if file not in ("", "imagenet", "none") and not Path(file).is_file():
+                raise TlkitError(f"{file!r} of candidate {one.name!r} does not exist.", "correct its path.")
     missing = {one: _missing(one) for one in asked}
     return [one for one in asked if missing[one] is None], [found for found in missing.values() if found]
 
@@ -43,12 +50,13 @@ def everyone(image_size: int | None) -> tuple[list[Wanted], list[Skipped]]:
 
 
 def _missing(one: Wanted) -> Skipped | None:
-    """Why a candidate is skipped; None where its weights are at hand. A file that was named has to be there."""
-    if one.weights != "imagenet" or is_path(one.backbone):
+    """Why a candidate is skipped; None where its weights are at hand."""
+    if is_path(one.backbone):
         return None
     row = backbone_row(one.backbone)
+    check_size(row, _size(one, row))
     variants: dict[str, Any] = parse_variants(row, one.backbone)
-    if not row.attribute or weights_at_hand(row, variants, _size(one, row)) is not None:
+    if one.weights != "imagenet" or not row.attribute or weights_at_hand(row, variants, _size(one, row)) is not None:
         return None
     file = imagenet_file(row, variants, _size(one, row))
     return Skipped(
