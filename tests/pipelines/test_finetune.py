@@ -16,6 +16,7 @@ from tlkit.data.scan import scan
 from tlkit.pipelines.finetune import run
 
 FILES = {
+    "audit.json",
     "config.toml",
     "run.json",
     "manifest.csv",
