@@ -82,7 +82,7 @@ def _encoded_note(encoded: dict[str, Any]) -> str:
 def _quantised_note(quantised: dict[str, Any]) -> str:
     before, after = quantised["accuracy"], quantised["accuracy_quantised"]
     return (
-        f"Weights and activations in 8 bits, their ranges found on {quantised['calibration_images']} training images; "
+        f"Weights and activations in 8 bits but for dense layers, their ranges found on {quantised['calibration_images']} training images; "
         f"float32 in and out. On {quantised['images']} images of the {quantised['split']} split "
         f"{quantised['agreement']:.1%} keep their class; accuracy {before:.3f} in float32, {after:.3f} in 8 bits. "
         "Temperature and threshold are those of float32."
