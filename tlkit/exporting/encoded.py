@@ -15,7 +15,12 @@ def decoded(contract: InputContract, images_bytes: Any) -> Any:
     import tensorflow as tf
 
     def one(content: Any) -> Any:
-        image = tf.io.decode_image(content, channels=3, expand_animations=False)
+        image = tf.cond(
+            tf.io.is_jpeg(content),
+            # `decode_image` takes the fast, less exact transform; Pillow takes this one
+            lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
+            lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+        )
         return _fitted(tf.cast(tf.ensure_shape(image, (None, None, 3)), tf.float32), contract)
 
     shape = tf.TensorSpec((contract.height, contract.width, 3), tf.float32)
