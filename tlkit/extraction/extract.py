@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOGITS = "logits"  # the output that decides by itself
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
+LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def extract(
         stored_as: `float32`, or `float16` for half the space and three digits; what is read is float32.
         engine: what computes, see `build_engine`.
         precision: `float32`, `bfloat16` or `auto`, see `settle_engine`.
-        batch_size: images to a forward pass.
+        batch_size: images to a forward pass; fewer where there are few.
         story: hears the progress.
 
     Raises:
@@ -143,7 +144,7 @@ def extract(
     if len(rows):
         make_room(_needed(network, spaces, wanted, lacking, rows), story)
         work = Computation(network, manifest, rows, wanted, lacking, augmentation, spaces)
-        for batch in story.track(work.run(contract, batch_size), "extracting", len(rows)):
+        for batch in story.track(work.run(contract, _batch(len(rows), batch_size)), "extracting", len(rows)):
             result.problems += [Problem(manifest.paths[rows[i]], reason) for i, reason in batch.problems]
         result.passes = work.passes
         result.engine = f"{network.engine.name} ({network.engine.reason})" if work.passes else ""
@@ -192,6 +193,11 @@ def describe(
         "stored": stored_as,
         **view,
     }
+
+
+def _batch(images: int, most: int) -> int:
+    """Images to a forward pass: so few that, where there are few, one batch is decoded while another is computed."""
+    return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
 
 
 def _copies(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
