@@ -57,6 +57,7 @@ bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES 
 	$(BIN)/python benchmarks/head_stage.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/views.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/standard_recipes.py $(IMAGES) --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/export.py $(IMAGES) --weights $(WEIGHTS)
 
 docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
 	$(BIN)/python docs/generate.py
