@@ -37,7 +37,9 @@ def made(asked: argparse.Namespace, folder: Path) -> str:
     run, story = folder / "run", PlainStory()
     options = {"backbone": "mobilenetv2:alpha=0.35", "weights": asked.weights, "stages": ("head",), "audit": False}
     tlkit.finetune(asked.images, **options, out=run, story=story)
-    exported = tlkit.export(run, format=EXPORT_FORMATS, out=folder / "exported", check_images=asked.count, min_agreement=0, story=story)
+    exported = tlkit.export(
+        run, format=EXPORT_FORMATS, out=folder / "exported", check_images=asked.count, min_agreement=0, story=story
+    )
     return exported["text"]
 
 
