@@ -34,10 +34,10 @@ from tlkit.data.fixes import write_fixes
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures
 from tlkit.pipelines import outcome, run_record
-from tlkit.pipelines.features import feature_network, told
+from tlkit.pipelines.features import extracted, feature_network, told
 from tlkit.pipelines.kinship import pooled
 from tlkit.report.audit_page import AuditPage, write_audit_page
 from tlkit.training.stages import Material
@@ -70,7 +70,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     contract = InputContract(height=height, width=width, fit=config.fit)
     story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {_chosen(backbone)} at {height}x{width}")
     network = feature_network(backbone, None, "avg")
-    extraction = _extracted(config, network, manifest, contract, story)
+    extraction = extracted(config, network, manifest, contract, story)
     story.say(told(extraction))
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
@@ -118,7 +118,7 @@ def quick(config: FinetuneConfig, material: Material, contract: InputContract, p
     network = feature_network(material.backbone, None, pooling)
     stored = material.stored.get("features")
     if not isinstance(stored, StoredFeatures):  # a run that makes every view anew keeps none
-        stored = _extracted(config, network, material.manifest, contract, story).features[network.outputs[0], CENTRE]
+        stored = extracted(config, network, material.manifest, contract, story).features[network.outputs[0], CENTRE]
     evidence = gather(config, material.manifest, material.splits, pooled(stored), network, contract, story)
     result = audit(evidence, story=story)
     write_json(path, result.as_json())
@@ -141,7 +141,7 @@ def gather(
     rows = sample(manifest.labels, config.seed)
     mirrored = None
     if len(rows) and flips:
-        seen = _extracted(config, network, manifest.select(rows), contract, views=(1,), augmentation=Mirror())
+        seen = extracted(config, network, manifest.select(rows), contract, views=(1,), augmentation=Mirror())
         mirrored = Mirrored(rows, pooled(seen.features[network.outputs[0], 1]))
     return Evidence(
         manifest=manifest,
@@ -152,27 +152,6 @@ def gather(
         given=bool((manifest.given != UNASSIGNED).any()),
         mirrored=mirrored,
         seed=config.seed,
-    )
-
-
-def _extracted(
-    config: AuditConfig | FinetuneConfig,
-    network: Network,
-    manifest: Manifest,
-    contract: InputContract,
-    story: Story | None = None,
-    **view: Any,
-) -> Extraction:
-    return extract(
-        network,
-        manifest,
-        contract,
-        stored_as=config.stored_as,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-        **view,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkit.backbones.weight_files import models_folder
 from tlkit.core.atomic import write_json
-from tlkit.core.config import FeaturesConfig
+from tlkit.core.config import AuditConfig, FeaturesConfig, FinetuneConfig, RankConfig
 from tlkit.core.errors import TlkitError, unknown_name
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest
@@ -62,16 +62,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     contract = InputContract(height=height, width=width, fit=config.fit)
     story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {source.backbone} at {height}x{width}")
 
-    extraction = extract(
-        network,
-        manifest,
-        contract,
-        stored_as=config.stored_as,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-    )
+    extraction = extracted(config, network, manifest, contract, story)
     story.say(told(extraction))
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
@@ -162,6 +153,28 @@ def _build(config: FeaturesConfig, wish: dict[str, Any]) -> tuple[Source, Networ
     if files := files_of(config.backbone, config.weights, backbone.image_size):
         remember(wish, asdict(source), files)
     return source, network
+
+
+def extracted(
+    config: AuditConfig | FeaturesConfig | FinetuneConfig | RankConfig,
+    network: Network,
+    manifest: Manifest,
+    contract: InputContract,
+    story: Story | None = None,
+    **views: Any,
+) -> Extraction:
+    """`extract` as a command's options ask; `views` are its arguments about views."""
+    return extract(
+        network,
+        manifest,
+        contract,
+        stored_as=config.stored_as,
+        engine=config.engine,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        story=story,
+        **views,
+    )
 
 
 def feature_network(backbone: "Backbone", layer: str | None, pooling: str) -> Network:

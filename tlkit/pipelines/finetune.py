@@ -30,12 +30,12 @@ from tlkit.data.images import batches
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.extraction.extract import Extraction, Network
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head, build_head, pool
 from tlkit.pipelines import audit, outcome, run_record, tracking
-from tlkit.pipelines.features import told
+from tlkit.pipelines.features import extracted, told
 from tlkit.pipelines.finish import finish
 from tlkit.pipelines.judgement import refuse_hopeless
 from tlkit.training.checkpoint import Checkpoint, State
@@ -218,18 +218,8 @@ def _extract(
     if not frozen.outputs:
         return Extraction(problems=_unreadable(manifest, contract, story))
     train, views = splits.indices("train"), range(max(1, *(stage.views for stage in plan.stages)))
-    found = extract(
-        frozen,
-        manifest,
-        contract,
-        views=views,
-        viewed=train,
-        augmentation=_augmentation(config),
-        stored_as=config.stored_as,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
+    found = extracted(
+        config, frozen, manifest, contract, story, views=views, viewed=train, augmentation=_augmentation(config)
     )
     more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
     story.say(f"a view of each of {len(manifest)} images{more}: {told(found)}")

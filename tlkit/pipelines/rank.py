@@ -27,10 +27,10 @@ from tlkit.data.augment import CENTRE
 from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.extraction.extract import Network, extract
+from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures
 from tlkit.pipelines import run_record
-from tlkit.pipelines.features import feature_network, told
+from tlkit.pipelines.features import extracted, feature_network, told
 from tlkit.pipelines.rank_told import as_csv, told_ranking
 from tlkit.ranking import candidates, choose, curve, sample
 from tlkit.report.ranking_page import RankingPage, write_ranking_page
@@ -199,16 +199,7 @@ def _look(config: RankConfig, wanted: Wanted, manifest: Manifest, story: Story) 
     contract = InputContract(height=height, width=width, fit=config.fit)
     network = feature_network(backbone, None, "avg")
     one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), network)
-    found = extract(
-        network,
-        manifest,
-        contract,
-        stored_as=config.stored_as,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-    )
+    found = extracted(config, network, manifest, contract, story)
     story.say(f"{wanted.name} at {height}x{width}: {told(found)}")
     one.stored, one.problems = found.features[network.outputs[0], CENTRE], found.problems
     one.computed, one.seconds = found.passes, found.seconds

@@ -10,7 +10,7 @@ from tlkit.report.build import OPTIONS
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album
 from tlkit.report.page import Thumbnail
-from tlkit.report.templates import environment, resources
+from tlkit.report.templates import render_page
 
 TIMES = 3  # as many cases of a finding as the report of a run shows
 
@@ -57,20 +57,15 @@ def render_audit(page: AuditPage) -> str:
     """The page as HTML; the same page gives the same text."""
     album = Album(page.thumbnail)
     found = evidence(page.result, album, TIMES)
-    text = (
-        environment()
-        .get_template("audit.html")
-        .render(
-            page=page,
-            evidence=found,
-            verdict=verdict(page.result),
-            splits=[name for name, counts in page.counts.items() if sum(counts)],
-            refused=album.refused,
-            limits={"bytes": BYTES // 1_000_000, "options": OPTIONS},
-            **resources(),
-        )
+    return render_page(
+        "audit.html",
+        page=page,
+        evidence=found,
+        verdict=verdict(page.result),
+        splits=[name for name, counts in page.counts.items() if sum(counts)],
+        refused=album.refused,
+        limits={"bytes": BYTES // 1_000_000, "options": OPTIONS},
     )
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def verdict(result: AuditResult) -> str:

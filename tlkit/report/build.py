@@ -15,7 +15,7 @@ from tlkit.report.gallery import BYTES, Album, Galleries, galleries
 from tlkit.report.headline import headline, main_split
 from tlkit.report.markdown import render_markdown
 from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
-from tlkit.report.templates import environment, resources
+from tlkit.report.templates import render_page
 from tlkit.report.verdict import chance_gap, remarks
 
 __all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
@@ -78,16 +78,13 @@ def render(page: Page) -> str:
 
 def _render(found: Facts) -> str:
     sections = [section for section in SECTIONS if section.present(found)]
-    template = environment().get_template("page.html")
-    text = template.render(
+    return render_page(
+        "page.html",
         sections=sections,
         ids={section.id for section in sections},
         titles={section.id: section.link.lower() for section in sections},
         **found,
-        **resources(),
     )
-    # File names may hold bytes that are no text (lone surrogates); shown as \udcff rather than refused.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def facts(page: Page) -> Facts:

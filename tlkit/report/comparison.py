@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jinja2
 
 from tlkit.core.comparison import Comparison
+from tlkit.report.templates import as_text
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -63,7 +64,7 @@ def render(comparisons: Sequence[Comparison], split: str, command: str, created:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.globals |= {"percent": _percent, "signed": _signed}
     text = environment.from_string(_PAGE).render(comparisons=comparisons, split=split, command=command, created=created)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return as_text(text)
 
 
 def _percent(share: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tlkit.report import written
-from tlkit.report.templates import environment
+from tlkit.report.templates import as_text, environment
 
 # What Markdown would take for more than itself; `<` and `&` become entities, which every renderer shows as text.
 _SHOWN = str.maketrans(
@@ -24,7 +24,7 @@ def render_markdown(facts: dict[str, Any]) -> str:
     found = environment()
     found.filters |= {"name": _name, "code": _code}
     text = found.get_template("report.md").render(**facts)
-    return re.sub(r"\n{3,}", "\n\n", text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return as_text(re.sub(r"\n{3,}", "\n\n", text))
 
 
 def _name(text: object) -> Markup:

@@ -13,7 +13,7 @@ from tlkit.core.ranking import Candidate, LearningCurve, Ranking
 from tlkit.core.results import Metric
 from tlkit.report.build import OPTIONS
 from tlkit.report.svg import Axis, Plot, percent, picture, steps
-from tlkit.report.templates import environment, resources
+from tlkit.report.templates import render_page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +51,16 @@ def write_ranking_page(path: Path, page: RankingPage) -> None:
 def render_ranking(page: RankingPage) -> str:
     """The page as HTML; the same page gives the same text."""
     ranking = page.ranking
-    text = (
-        environment()
-        .get_template("ranking.html")
-        .render(
-            page=page,
-            ranking=ranking,
-            best=ranking.candidates[0],
-            chosen=next(one for one in ranking.candidates if one.name == ranking.recommended),
-            frontier=frontier(ranking.candidates),
-            curve=ranking.curve and learning_curve(ranking.curve),
-            limits={"options": OPTIONS},
-            **resources(),
-        )
+    return render_page(
+        "ranking.html",
+        page=page,
+        ranking=ranking,
+        best=ranking.candidates[0],
+        chosen=next(one for one in ranking.candidates if one.name == ranking.recommended),
+        frontier=frontier(ranking.candidates),
+        curve=ranking.curve and learning_curve(ranking.curve),
+        limits={"options": OPTIONS},
     )
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def frontier(candidates: Sequence[Candidate]) -> Markup:

@@ -28,7 +28,18 @@ def environment() -> jinja2.Environment:
     return found
 
 
-def resources() -> dict[str, Any]:
+def as_text(rendered: str) -> str:
+    r"""What a template gave, fit to be written: bytes in file names that are no text (lone surrogates) as \udcff."""
+    return rendered.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page that extends shell.html, as HTML; the same values give the same text."""
+    shared: dict[str, Any] = {"refused": 0, **_resources()}
+    return as_text(environment().get_template(template).render(shared | values))
+
+
+def _resources() -> dict[str, Any]:
     """Style and script, and the hash under which the browser may run that script and no other."""
     folder = importlib.resources.files("tlkit.report")
     style = folder.joinpath("page.css").read_text(encoding="utf-8")
