@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 # Before anything imports tlkit: no test may read or fill the user's own cache.
@@ -62,3 +63,17 @@ def shared_file():
         return root / name
 
     return find
+
+
+@pytest.fixture
+def server():
+    """A server on this machine that misbehaves as asked; see tests/serving.py."""
+    from tests.serving import Misbehaving
+
+    with Misbehaving() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield running
+        running.closing.set()
+        running.shutdown()
+        thread.join()

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
+from tlkit.core.download import Patience, download
 from tlkit.core.errors import TlkitError
 from tlkit.core.story import Story
-from tlkit.samples.download import Patience, download
 from tlkit.samples.folder import IMAGE_SUFFIXES
 from tlkit.samples.recipes import Layout, Recipe
 from tlkit.samples.unpack import safe_name, unpack

@@ -3,7 +3,6 @@
 A recipe is a TOML file in `datasets/recipes`; its keys are the fields of `Recipe`. A wheel carries the same files.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -12,43 +11,9 @@ from typing import Any
 
 from tlkit.core import catalog
 from tlkit.core.errors import TlkitError, nearest, unknown_name
+from tlkit.core.remote_file import RemoteFile
 
 LAYOUTS = ("folders", "lists")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteFile:
-    """One file to download.
-
-    Args:
-        urls: the same bytes, tried in order.
-        bytes: its exact size.
-        sha256: hex, or "" where nobody who should know states one.
-        md5: hex, where a publisher states only that.
-        stated_by: who states size and sum, or why there is none.
-    """
-
-    urls: tuple[str, ...]
-    bytes: int
-    sha256: str = ""
-    md5: str = ""
-    stated_by: str
-
-    @property
-    def name(self) -> str:
-        """Its file name."""
-        return self.urls[0].partition("?")[0].rpartition("/")[2]
-
-    def check(self, place: str) -> None:
-        """Refuse what no download could satisfy."""
-        if not self.urls or any(not re.match(r"https?://[^/]+/.", url) for url in self.urls):
-            raise TlkitError(f"{place} urls is {list(self.urls)}, expected http(s) addresses of a file.", "correct it.")
-        if self.bytes < 1:
-            raise TlkitError(f"{place} bytes is {self.bytes}, expected the exact size of the file.", "correct it.")
-        for key, digits in (("sha256", 64), ("md5", 32)):
-            value = getattr(self, key)
-            if value and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
-                raise TlkitError(f"{place} {key} is {value!r}, expected {digits} lower-case hex digits.", "correct it.")
 
 
 @dataclass(frozen=True, kw_only=True)

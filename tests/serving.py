@@ -1,5 +1,6 @@
 """A server on this machine that misbehaves in every way a download can go wrong, and small archives to fetch."""
 
+import base64
 import hashlib
 import http.server
 import io
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tlkit.samples.download import Patience
-from tlkit.samples.recipes import RemoteFile
+from tlkit.core.download import Patience
+from tlkit.core.remote_file import RemoteFile
 
 HASTE = Patience(silence=0.4, tries=3, pause=0.01)
 
@@ -46,7 +47,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.requests[manner] += 1
         first = self.server.requests[manner] == 1
         self.server.ranges.append(self.headers.get("Range", ""))
-        body = self.server.content[name]
+        body = self.server.content.get(name)
+        if body is None:
+            self.send_error(404)
+            return
         if manner in ("403", "404", "500") or (manner == "busy" and first):
             self.send_error(503 if manner == "busy" else int(manner))
             return
@@ -64,6 +68,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {shown}-{len(body) - 1}/{len(body)}")
         else:
             self.send_response(200)
+        if manner in ("states", "misstates"):
+            stated = hashlib.md5(body if manner == "states" else b"else").digest()
+            self.send_header("x-goog-hash", f"crc32c=AAAAAA==,md5={base64.b64encode(stated).decode()}")
         if manner == "longer":
             body += b"more"
         if manner == "endless":  # announces nothing and sends more than it should
