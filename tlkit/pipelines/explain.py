@@ -10,22 +10,19 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import keras
 import numpy as np
 from PIL import Image
 
 from tlkit import runtime
-from tlkit.backbones.weights import weights_sha256
 from tlkit.classifier import Classifier, load
 from tlkit.core.atomic import replacing, write_json
 from tlkit.core.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.core.explain_config import ExplainConfig
-from tlkit.core.manifest import Manifest, Problem
+from tlkit.core.manifest import Problem
 from tlkit.core.predictions import softmax
 from tlkit.core.run_dir import RunDir, refuse_occupied
 from tlkit.core.story import Silence, Story
@@ -34,11 +31,9 @@ from tlkit.explanation.agreement import DOUBT, agreement, in_words
 from tlkit.explanation.evidence import BATCH, Evidence, Witness
 from tlkit.explanation.neighbours import nearest
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
-from tlkit.extraction.extract import Network, extract
-from tlkit.heads.build import pool, pooled
-from tlkit.pipelines import run_record
-from tlkit.pipelines.features import told
+from tlkit.heads.build import pooled
 from tlkit.pipelines.predict import find
+from tlkit.pipelines.training_images import TrainingImages, training_images
 
 FORMAT = 1
 THUMBNAIL = 120  # pixels of a neighbour's height
@@ -61,7 +56,8 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     if config.class_name is not None and config.class_name not in classes:
         raise unknown_name(f"a class of {config.run}", config.class_name, classes)
     files, problems = find(config.paths, sys.stdin)
-    work = _Work(config, classifier, _familiar(config, classifier, story), len(files))
+    familiar = training_images(config.run, classifier, story) if config.neighbours else None
+    work = _Work(config, classifier, familiar, len(files))
     with _folder(out) as folder:
         rows = []
         for batch in story.track(batches(files, classifier.facts.contract, BATCH), "explaining", len(files)):
@@ -77,18 +73,12 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Familiar:
-    """The training images as the network sees them: features float32 (N, C), in the order of the manifest."""
-
-    manifest: Manifest
-    features: np.ndarray
-
-
 class _Work:
     """Batches of images to pictures and rows of explain.json."""
 
-    def __init__(self, config: ExplainConfig, classifier: Classifier, familiar: _Familiar | None, total: int) -> None:
+    def __init__(
+        self, config: ExplainConfig, classifier: Classifier, familiar: TrainingImages | None, total: int
+    ) -> None:
         self.config, self.facts, self.familiar = config, classifier.facts, familiar
         self.witness = Witness(classifier)
         self.digits = max(3, len(str(total)))
@@ -177,31 +167,6 @@ def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
     words = (Path(row["path"]).stem, row["class"])
     stem, name = (re.sub(r"[^\w.-]+", "_", word).strip("._-")[:60] or "_" for word in words)
     return f"{number:0{digits}d}-{stem}-{name}-{100 * row['probability']:.0f}.png"
-
-
-def _familiar(config: ExplainConfig, classifier: Classifier, story: Story) -> _Familiar | None:
-    """The training images of the run; None where there are none to show, and it says why."""
-    if not config.neighbours:
-        return None
-    if Path(config.run).suffix == ".keras":
-        story.say("no neighbours: a model file does not hold its training images; give the run folder to see them")
-        return None
-    manifest, splits = run_record.read_images(RunDir(Path(config.run))) or _unfinished(config.run)
-    train = manifest.select(splits.indices("train"))
-    model, layer = classifier.model, classifier.facts.grid_layer
-    seam = model.get_layer(layer).output
-    weights = weights_sha256(keras.Model(model.input, seam))
-    network = Network(keras.Model(model.input, pool(seam, "avg")), (f"{layer}:avg",), weights)
-    extraction = extract(network, train, classifier.facts.contract, story=story)
-    story.say(f"neighbours among {len(train)} training images: {told(extraction)}")
-    if extraction.problems:
-        first = extraction.problems[0]
-        story.say(
-            f"{len(extraction.problems)} of them cannot be read and are left out, first {first.path}: {first.reason}"
-        )
-    stored = extraction.features[network.outputs[0], 0]
-    rows = np.flatnonzero(~stored.lacking)
-    return _Familiar(train.select(rows), stored[rows]) if len(rows) else None
 
 
 def _finished(run_dir: RunDir) -> RunDir:
