@@ -76,8 +76,8 @@ lock: $(INSTALLED) ## resolve requirements.lock and the locks of the Docker imag
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) pyproject.toml docker/build.in --extra dev -o requirements.lock
 	$(COMPILE) docker/build.in -c requirements.lock -o docker/build.lock
-	$(COMPILE) pyproject.toml docker/cpu.in --overrides docker/cpu.override -c requirements.lock -o docker/cpu.lock
-	$(COMPILE) pyproject.toml docker/gpu.in -c requirements.lock -o docker/gpu.lock
+	$(COMPILE) pyproject.toml docker/cpu.in --extra serve --overrides docker/cpu.override -c requirements.lock -o docker/cpu.lock
+	$(COMPILE) pyproject.toml docker/gpu.in --extra serve -c requirements.lock -o docker/gpu.lock
 
 clean: ## remove what make demo, tests and tools left; .venv stays
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

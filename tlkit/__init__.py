@@ -30,6 +30,7 @@ __all__ = [
     "predict",
     "rank",
     "sample",
+    "serve",
     "split",
     "verify",
 ]

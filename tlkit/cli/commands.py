@@ -16,6 +16,7 @@ from tlkit.core.config import (
     FinetuneConfig,
     PredictConfig,
     RankConfig,
+    ServeConfig,
     SplitConfig,
     VerifyConfig,
 )
@@ -164,6 +165,13 @@ COMMANDS = (
         "Check that an exported classifier gives here what it gave at export.",
         ("tlkit verify exported/onnx", "tlkit verify exported/litert-int8 --json"),
         lambda result: result["text"],
+    ),
+    Command(
+        "serve",
+        ServeConfig,
+        "Answer over HTTP, with a page to try the classifier on.",
+        ("tlkit serve run", "tlkit serve run --host 0.0.0.0 --port 8080 --token-file token.txt"),
+        lambda result: "",
     ),
     Command(
         "cache",

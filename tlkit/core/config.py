@@ -24,6 +24,7 @@ from tlkit.core.option_groups import (
 from tlkit.core.options import Options, argument, option
 from tlkit.core.rank_config import RankConfig as RankConfig  # every config is found here
 from tlkit.core.sample_config import SampleConfig as SampleConfig  # every config is found here
+from tlkit.core.serve_config import ServeConfig as ServeConfig  # every config is found here
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from tlkit.core.options import Options, resolve
 from tlkit.core.story import PlainStory, Story
 
 COLD = ("cache", "backbones", "compare", "sample", "split", "verify")  # commands that load no Keras by themselves
-LATE = ("features",)  # and those that load it only where there is something to compute
+LATE = ("features", "serve")  # and those that load it only where there is something to compute, or meanwhile
 
 
 def load(name: str, story: Story) -> ModuleType:

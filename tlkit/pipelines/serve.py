@@ -1,0 +1,112 @@
+"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is told to stop.
+
+tlkit serve run
+tlkit serve run --host 0.0.0.0 --port 80 --token-file token.txt
+"""
+
+import importlib
+import os
+import threading
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tlkit.core.errors import TlkitError
+from tlkit.core.run_dir import RunDir
+from tlkit.core.serve_config import ServeConfig
+from tlkit.core.story import Silence, Story
+
+if TYPE_CHECKING:
+    from tlkit.serving.subject import Subject
+
+TOKEN = "TLKIT_SERVE_TOKEN"
+
+
+def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Event | None = None) -> dict[str, Any]:
+    """Serve until SIGTERM, SIGINT or `stop`; requests under way are finished then.
+
+    Returns:
+        `url`, and how many `requests` and `images` were answered.
+
+    Raises:
+        TlkitError: no finished run, an address that cannot be listened on, a bad token, the extra not installed.
+    """
+    story, model = story or Silence(), _model(Path(config.run))
+    server = _server()
+    token = _token(config, server)
+    listening = server.bind(config.host, config.port)
+    with listening:
+        url = server.url(listening)
+        if token is None and not server.is_loopback(listening):
+            story.say(
+                f"warning: anybody who reaches {config.host} port {listening.getsockname()[1]} can ask, "
+                f"for there is no token; set {TOKEN} or --token-file"
+            )
+        story.say(f"listening on {url}, loading {model.name} of {config.run}")
+        counted = server.serve(
+            partial(_load, config, model, story),
+            listening,
+            limits=_limits(config),
+            token=token,
+            wait=config.batch_wait / 1000,
+            story=story,
+            stop=stop,
+        )
+    story.say(f"stopped after {counted['requests']} requests and {counted['images']} images")
+    return {"url": url, **counted}
+
+
+def _model(run: Path) -> Path:
+    """The classifier's file, looked for before anything slow begins."""
+    if run.suffix == ".keras":
+        return run
+    run_dir = RunDir(run)
+    if run_dir.read_record()["state"] != "finished":
+        raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
+    return run_dir.model
+
+
+def _server() -> ModuleType:
+    """The package that answers, which needs an extra."""
+    try:
+        return importlib.import_module("tlkit.serving.server")
+    except ModuleNotFoundError as error:
+        raise TlkitError(
+            f"tlkit serve needs the package {error.name!r}, which is not installed.", "pip install 'tlkit[serve]'"
+        ) from error
+
+
+def _token(config: ServeConfig, server: ModuleType) -> str | None:
+    """From the file, else from the environment; never from the command line, which others can see."""
+    if config.token_file is None:
+        return server.check_token(os.environ[TOKEN], TOKEN) if TOKEN in os.environ else None
+    try:
+        text = Path(config.token_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        raise TlkitError(
+            f"--token-file {config.token_file!r}: {reason}.", "name a file with one token in it."
+        ) from error
+    return server.check_token(text, config.token_file)
+
+
+def _limits(config: ServeConfig) -> Any:
+    from tlkit.serving.limits import Limits
+
+    return Limits(
+        image_bytes=int(config.max_image_mb * 1e6),
+        request_bytes=int(config.max_request_mb * 1e6),
+        images=config.max_images,
+        pixels=int(config.max_megapixels * 1e6),
+        requests=config.max_requests,
+        seconds=config.timeout,
+    )
+
+
+def _load(config: ServeConfig, model: Path, story: Story) -> "Subject":
+    """In a thread, while the server says that it is alive; here Keras is loaded."""
+    importlib.import_module("tlkit.runtime")  # first, so that the backend starts quietly
+    from tlkit.pipelines.answering import load_subject
+
+    return load_subject(config, model, story)

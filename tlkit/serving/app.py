@@ -1,0 +1,171 @@
+"""The addresses of the server and what each answers."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from tlkit.core.version import __version__
+from tlkit.serving import schema
+from tlkit.serving.body import read_body, uploads
+from tlkit.serving.gate import PREDICT, Gate
+from tlkit.serving.limits import EXPLAINED
+from tlkit.serving.metrics import MEDIA_TYPE
+from tlkit.serving.pages import Page, docs_page, try_page
+from tlkit.serving.problems import Problem
+from tlkit.serving.service import Service
+
+ASKED = frozenset(("top", "explain", "method"))
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def build_app(service: Service, *, token: str | None, local: bool, fault: Callable[[BaseException], None]) -> Gate:
+    """The whole application.
+
+    Args:
+        service: what answers images.
+        token: that requests must bear; None where none is needed.
+        local: whether it listens to this machine alone.
+        fault: told of mistakes of ours.
+    """
+    app = FastAPI(
+        title="tlkit",
+        version=__version__,
+        description="One image classifier: its class, its calibrated probability, and whether it would rather not say.",
+        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    _routes(app, service)
+    _refusals(app)
+    seconds = service.limits.seconds
+    return Gate(app, token=token, local=local, seconds=seconds, metrics=service.metrics, fault=fault)
+
+
+def _routes(app: FastAPI, service: Service) -> None:
+    pages: dict[str, Page] = {"/": try_page()}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return _html(pages["/"])
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        if "/docs" not in pages:
+            pages["/docs"] = docs_page(app.openapi())
+        return _html(pages["/docs"])
+
+    @app.get("/healthz", summary="Whether the process answers.", response_model=schema.Health)
+    async def healthz() -> Response:
+        return JSONResponse({"status": "alive"}, headers=_NO_STORE)
+
+    @app.get(
+        "/readyz",
+        summary="Whether the network is loaded and warm.",
+        response_model=schema.Health,
+        responses=schema.problems(503),
+    )
+    async def readyz() -> Response:
+        service.ready()
+        return JSONResponse({"status": "ready"}, headers=_NO_STORE)
+
+    @app.get(
+        "/metrics",
+        summary="Numbers for Prometheus.",
+        response_class=Response,
+        responses={200: {"content": {MEDIA_TYPE.partition(";")[0]: {}}}, **schema.problems(401)},
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=MEDIA_TYPE, headers=_NO_STORE)
+
+    @app.get(
+        "/v1/model",
+        summary="The classifier, its classes and the limits of requests.",
+        response_model=schema.Model,
+        responses=schema.problems(401, 503),
+    )
+    async def model() -> Response:
+        subject = service.ready()
+        contract = subject.contract
+        found = {
+            "name": subject.name,
+            "classes": list(subject.classes),
+            "height": contract.height,
+            "width": contract.width,
+            "fit": contract.fit,
+            "explains": subject.explain is not None,
+            "limits": {**asdict(service.limits), "explained": EXPLAINED},
+            "facts": subject.facts,
+        }
+        return JSONResponse(found, headers=_NO_STORE)
+
+    @app.post(
+        PREDICT,
+        summary="Classes of one image or several.",
+        response_model=schema.Results,
+        responses=schema.problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+        openapi_extra=schema.BODY,
+    )
+    async def predict(
+        request: Request,
+        top: Annotated[int, Query(ge=1, le=10_000, description="How many classes to list for each image.")] = 5,
+        explain: Annotated[bool, Query(description="Also where it looked, and the nearest training images.")] = False,
+        method: Annotated[
+            Literal["integrated", "gradcam"],
+            Query(description="Of explaining: integrated gradients on the grid, or Grad-CAM."),
+        ] = "integrated",
+    ) -> Response:
+        if unknown := sorted(set(request.query_params) - ASKED):
+            raise Problem("invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}.")
+        service.ready()
+        with service.place():
+            declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
+            body = await read_body(request.stream(), declared, service.limits, service.budget)
+            try:
+                images = await uploads(body, kind, service.limits)
+                results = await service.answer(images, top, method if explain else None)
+            finally:
+                service.budget.give_back(len(body))
+        return JSONResponse({"results": results}, headers=_NO_STORE)
+
+
+def _html(page: Page) -> Response:
+    return HTMLResponse(page.content, headers={"Content-Security-Policy": page.policy, **_NO_STORE})
+
+
+def _refusals(app: FastAPI) -> None:
+    """Everything that is refused looks alike."""
+
+    def told(problem: Problem) -> Response:
+        return Response(problem.body(), status_code=problem.status, headers=problem.headers())
+
+    @app.exception_handler(Problem)
+    async def own(_: Request, problem: Problem) -> Response:
+        return told(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return told(Problem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
+
+    @app.exception_handler(HTTPException)
+    async def routing(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            answer = told(Problem("wrong-method", f"{request.method} is not for this address."))
+            answer.headers.update(error.headers or {})
+            return answer
+        return told(Problem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return told(Problem("bad-request", "The body was not sent to its end."))
+
+    @app.exception_handler(Exception)
+    async def mistake(_: Request, error: Exception) -> Response:
+        return told(Problem("internal", "Something unforeseen happened."))

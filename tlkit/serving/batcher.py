@@ -1,0 +1,147 @@
+"""Images of many requests in batches of one engine: decoded in threads, computed together as they are ready.
+
+The engine never waits while there is something to compute, except for images that are being decoded already, and for
+those a few milliseconds at most. So one client alone waits for nobody, and many fill its batches.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlkit.core.cores import usable_cores
+from tlkit.serving.problems import Problem
+
+
+@dataclass(eq=False)
+class Work:
+    """One image on its way.
+
+    Args:
+        content: its file.
+        waiting: how many images of its request are not done, in a list of one that they share.
+        done: told when none is.
+        pixels: uint8 (H, W, 3), once decoded.
+        row: what the engine made of it, float32 (N,).
+        problem: why it has none.
+    """
+
+    content: bytes
+    waiting: list[int]
+    done: asyncio.Future
+    pixels: np.ndarray | None = None
+    row: np.ndarray | None = None
+    problem: Problem | None = None
+
+
+class Batcher:
+    """Files in, rows out; for one event loop.
+
+    Args:
+        decode: a file's bytes -> uint8 (H, W, 3); raises Problem.
+        infer: uint8 (B, H, W, 3) -> float32 (B, N); called in a thread of the batcher.
+        batch_size: most images of a batch.
+        wait: seconds that a batch waits for images which are being decoded.
+        seen: told the size of every batch.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[bytes], np.ndarray],
+        infer: Callable[[np.ndarray], np.ndarray],
+        *,
+        batch_size: int,
+        wait: float,
+        seen: Callable[[int], None],
+    ) -> None:
+        self.decode, self.infer, self.batch_size, self.wait, self.seen = decode, infer, batch_size, wait, seen
+        self.under_way = 0  # images between `run` and its answer; changed by the event loop alone
+        self._loop = asyncio.get_running_loop()
+        self._ready: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._decoders = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tlkit-decode")
+        self._thread = threading.Thread(target=self._work, name="tlkit-batch")
+        self._thread.start()
+
+    async def run(self, contents: Sequence[bytes]) -> list[Work]:
+        """Every image decoded and computed, in order; those that could not be hold their problem."""
+        waiting, done = [len(contents)], self._loop.create_future()
+        works = [Work(content, waiting, done) for content in contents]
+        self.under_way += len(works)
+        for work in works:
+            self._decoders.submit(self._decode, work)
+        await done
+        return works
+
+    def close(self) -> None:
+        """Stop the threads; what is under way is finished first."""
+        self._decoders.shutdown(wait=True)
+        self._ready.put(None)
+        self._thread.join()
+
+    def _decode(self, work: Work) -> None:
+        try:
+            if not work.done.cancelled():  # whoever asked has gone: nothing to do
+                work.pixels = self.decode(work.content)
+                self._ready.put(work)
+                return
+        except Problem as problem:
+            work.problem = problem
+        except BaseException as error:  # noqa: BLE001 - told to whoever asked
+            work.problem = _mistake(error)
+        self._tell([work])
+
+    def _work(self) -> None:
+        while batch := self._batch():
+            try:
+                rows = self.infer(np.stack([work.pixels for work in batch if work.pixels is not None]))
+                for work, row in zip(batch, rows, strict=True):
+                    work.row = row
+            except BaseException as error:  # noqa: BLE001 - told to whoever asked
+                for work in batch:
+                    work.problem = _mistake(error)
+            self.seen(len(batch))
+            self._tell(batch)
+
+    def _batch(self) -> list[Work]:
+        """The next images to compute; none when the batcher is closed."""
+        first = self._ready.get()
+        batch = [] if first is None else [first]
+        until = time.monotonic() + self.wait
+        while batch and len(batch) < self.batch_size:
+            try:
+                more = self._ready.get_nowait()
+            except queue.Empty:
+                left = until - time.monotonic()
+                if self.under_way <= len(batch) or left <= 0:
+                    break
+                try:
+                    more = self._ready.get(timeout=left)
+                except queue.Empty:
+                    break
+            if more is None:
+                self._ready.put(None)
+                break
+            batch.append(more)
+        return batch
+
+    def _tell(self, works: list[Work]) -> None:
+        self._loop.call_soon_threadsafe(self._finish, works)
+
+    def _finish(self, works: list[Work]) -> None:
+        self.under_way -= len(works)
+        for work in works:
+            work.waiting[0] -= 1
+            if not work.waiting[0] and not work.done.done():
+                work.done.set_result(None)
+
+
+def _mistake(error: BaseException) -> Problem:
+    """A mistake of ours; the details go to the log, not to whoever asked."""
+    problem = Problem("internal", "Something unforeseen happened.")
+    problem.__cause__ = error
+    return problem

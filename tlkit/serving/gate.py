@@ -1,0 +1,117 @@
+"""What every request passes before and after it is answered: who may ask, how long it may take, what is counted."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tlkit.serving.metrics import Metrics
+from tlkit.serving.problems import Problem
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PREDICT = "/v1/predict"
+PATHS = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", PREDICT))
+GUARDED = frozenset((PREDICT, "/v1/model", "/metrics"))  # need the token, where there is one
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
+SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+
+
+class Gate:
+    """An ASGI application around another.
+
+    Args:
+        application: what answers.
+        token: that requests must bear; None where none is needed.
+        local: whether only this machine should ask. Without a token, other host names are refused then: a page
+            elsewhere could have its own name point here, and read the answers.
+        seconds: that a request may take.
+        metrics: counts them.
+        fault: told of mistakes of ours.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        token: str | None,
+        local: bool,
+        seconds: float,
+        metrics: Metrics,
+        fault: Callable[[BaseException], None],
+    ) -> None:
+        self.application, self.metrics, self.seconds, self.fault = application, metrics, seconds, fault
+        self._token = None if token is None else token.encode()
+        self._hosts = LOOPBACK if local and token is None else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        if scope["type"] != "http":
+            return await self.application(scope, receive, send)
+        answer = _Answer(send)
+        started = time.perf_counter()
+        path = scope["path"] if scope["path"] in PATHS else "other"
+        try:
+            self._admit(scope, dict(scope["headers"]))
+            if scope["method"] == "HEAD":  # the server sends no body then
+                scope = {**scope, "method": "GET"}
+            async with asyncio.timeout(self.seconds):
+                await self.application(scope, receive, answer)
+        except TimeoutError:
+            await answer.refuse(Problem("too-slow", f"It was not done after {self.seconds:g} seconds."))
+        except Problem as problem:
+            await answer.refuse(problem)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the server
+            self.fault(error)
+            await answer.refuse(Problem("internal", "Something unforeseen happened."))
+        finally:
+            self.metrics.requests.labels(path, str(answer.status)).inc()
+            self.metrics.seconds.labels(path).observe(time.perf_counter() - started)
+
+    def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        if self._hosts is not None:
+            host = headers.get(b"host", b"").decode("latin-1").lower()
+            if host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
+                raise Problem("wrong-host", f"The header Host is {host[:100]!r}, and this server is for this machine.")
+        if scope["method"] == "POST" and headers.get(b"sec-fetch-site") == b"cross-site":
+            raise Problem("cross-site", "The browser says that a page of another site sent this.")
+        if self._token is not None and scope["path"] in GUARDED:
+            self._authorize(headers.get(b"authorization", b""))
+
+    def _authorize(self, given: bytes) -> None:
+        scheme, _, token = given.partition(b" ")
+        if scheme.lower() != b"bearer" or not token:
+            raise Problem("no-token", "The request bears none.")
+        if not hmac.compare_digest(token.strip(), self._token or b""):
+            raise Problem("wrong-token", "It is another one.")
+
+
+class _Answer:
+    """Passes an answer on, with the headers that all have; knows whether it has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status, self.whole = send, 0, False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *SAFE]
+        elif message["type"] == "http.response.body":
+            self.whole = not message.get("more_body", False)
+        await self._send(message)
+
+    async def refuse(self, problem: Problem) -> None:
+        """Answer with a problem; where another answer has begun, end the connection instead."""
+        if self.whole:
+            return
+        if self.status:
+            raise ConnectionAbortedError(problem.detail)
+        body = problem.body()
+        headers = {**problem.headers(), "Content-Length": str(len(body))}
+        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        await self({"type": "http.response.start", "status": problem.status, "headers": encoded})
+        await self({"type": "http.response.body", "body": body})

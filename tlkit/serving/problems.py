@@ -1,0 +1,87 @@
+"""What can be wrong with a request: one row each, told as problem details (RFC 9457)."""
+
+import json
+from typing import Any, NamedTuple
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """A kind of problem.
+
+    Args:
+        status: of HTTP.
+        title: what went wrong, the same for every problem of the kind.
+        remedy: what to do unless the problem itself knows better.
+    """
+
+    status: int
+    title: str
+    remedy: str
+
+
+KINDS = {
+    "bad-request": Kind(400, "The request is not HTTP as it should be", "see /docs for what can be asked."),
+    "wrong-host": Kind(
+        400, "The request is for another host", "ask for 127.0.0.1 or localhost; behind a proxy, use a token."
+    ),
+    "no-token": Kind(401, "A token is needed", "send the header 'Authorization: Bearer TOKEN'."),
+    "wrong-token": Kind(401, "The token is not the right one", "ask whoever runs this server for it."),
+    "cross-site": Kind(403, "Another site's page asked", "use this server's own page, or a program."),
+    "not-found": Kind(404, "There is nothing here", "see /docs for what can be asked."),
+    "wrong-method": Kind(405, "This cannot be asked that way", "see /docs for the methods of each address."),
+    "too-slow": Kind(408, "The request took too long", "send less at once, or over a faster connection."),
+    "body-too-large": Kind(413, "The request is too large", "send fewer or smaller images at once."),
+    "image-too-large": Kind(413, "The image file is too large", "send a smaller or more compressed file."),
+    "too-many-pixels": Kind(413, "The image has too many pixels", "reduce it before sending it."),
+    "too-many-images": Kind(413, "There are too many images", "spread them over several requests."),
+    "wrong-type": Kind(
+        415, "The body is of a type not known here", "send multipart/form-data or application/json; see /docs."
+    ),
+    "not-an-image": Kind(415, "The file is no image that can be read", "send a JPEG, PNG, WebP or another image file."),
+    "invalid": Kind(422, "The request is not as expected", "see /docs for what is."),
+    "too-busy": Kind(429, "Too many requests at the same time", "try again in a moment."),
+    "header-too-large": Kind(431, "The head of the request is too large", "send fewer and shorter headers."),
+    "internal": Kind(500, "The server made a mistake", "its log has the details; please report it."),
+    "not-ready": Kind(503, "The server is not ready", "try again in a moment; /readyz says when."),
+}
+RETRY_SECONDS = {"too-busy": 1, "not-ready": 2}
+
+
+class Problem(Exception):
+    """A request, or one of its images, that is refused.
+
+    Args:
+        kind: a row of `KINDS`.
+        detail: what is wrong with this one, as a sentence; never holds a path of this machine.
+        remedy: what to do; the kind's own unless given.
+    """
+
+    def __init__(self, kind: str, detail: str, remedy: str = "") -> None:
+        super().__init__(detail)
+        self.kind, self.detail = kind, detail
+        self.status = KINDS[kind].status
+        self.remedy = remedy or KINDS[kind].remedy
+
+    def as_json(self) -> dict[str, Any]:
+        """The problem details: type, title, status, detail, remedy."""
+        return {
+            "type": f"/docs#{self.kind}",
+            "title": KINDS[self.kind].title,
+            "status": self.status,
+            "detail": self.detail,
+            "remedy": self.remedy,
+        }
+
+    def headers(self) -> dict[str, str]:
+        """What HTTP wants to be said beside it."""
+        found = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
+        if self.status == 401:
+            found["WWW-Authenticate"] = "Bearer"
+        if self.kind in RETRY_SECONDS:
+            found["Retry-After"] = str(RETRY_SECONDS[self.kind])
+        return found
+
+    def body(self) -> bytes:
+        """As it is sent."""
+        return json.dumps(self.as_json()).encode()

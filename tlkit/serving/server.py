@@ -1,0 +1,187 @@
+"""From a socket to the last answer: bind, load meanwhile, say when it answers, and stop without dropping anybody."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import Any
+
+import uvicorn
+
+from tlkit.core.errors import TlkitError
+from tlkit.core.story import Story
+from tlkit.serving.app import build_app
+from tlkit.serving.connection import guarded
+from tlkit.serving.limits import KEEP_ALIVE_SECONDS, Limits
+from tlkit.serving.pixels import pillow_refuses
+from tlkit.serving.service import Service
+from tlkit.serving.subject import Subject
+
+SHORTEST_TOKEN = 16
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to an address; port 0 takes a free one.
+
+    Raises:
+        TlkitError: no such address here, taken, or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise TlkitError(f"--host {host!r} is no address: {error.strerror}.", "use 127.0.0.1 or 0.0.0.0.") from error
+    found = socket.socket(family, kind, protocol)
+    try:
+        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where SO_REUSEADDR means to share
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(1024)
+    except OSError as error:
+        found.close()
+        raise TlkitError(
+            f"cannot listen on {host} port {port}: {error.strerror}.", "give another --port; 0 takes a free one."
+        ) from error
+    return found
+
+
+def is_loopback(listening: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    return ip_address(listening.getsockname()[0]).is_loopback
+
+
+def url(listening: socket.socket) -> str:
+    """How a browser on this machine reaches it."""
+    host, port = listening.getsockname()[:2]
+    address = ip_address(host)
+    if address.is_unspecified:
+        host = "::1" if address.version == 6 else "127.0.0.1"
+    return f"http://[{host}]:{port}" if address.version == 6 else f"http://{host}:{port}"
+
+
+def check_token(token: str, place: str) -> str:
+    """A token that can stand in a header and is not guessed.
+
+    Raises:
+        TlkitError: too short, or with other letters than a header carries.
+    """
+    token = token.strip()
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise TlkitError(
+            f"the token in {place} is not of {SHORTEST_TOKEN} or more plain letters and digits.",
+            "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    return token
+
+
+def serve(
+    load: Callable[[], Subject],
+    listening: socket.socket,
+    *,
+    limits: Limits,
+    token: str | None,
+    wait: float,
+    story: Story,
+    stop: threading.Event | None = None,
+) -> dict[str, int]:
+    """Answer until SIGTERM or SIGINT, then finish what is under way.
+
+    Args:
+        load: makes the subject, in a thread, while the server already answers /healthz.
+        listening: bound socket; it is closed at the end.
+        limits: of requests.
+        token: that requests must bear; None where none is needed.
+        wait: seconds that a batch waits for images which are being decoded.
+        story: told when it is ready, and of mistakes of ours.
+        stop: ends it too.
+
+    Returns:
+        How many `requests` and `images` were answered.
+
+    Raises:
+        TlkitError: what `load` raises.
+    """
+
+    def fault(error: BaseException) -> None:
+        story.say("a mistake while answering:\n" + "".join(traceback.format_exception(error)).rstrip())
+
+    # What they have to say about requests is in the answers
+    for name in ("python_multipart", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    async def work() -> dict[str, int]:
+        service = Service(limits, wait=wait, fault=fault)
+        app = build_app(service, token=token, local=is_loopback(listening), fault=fault)
+        server = _server(app, limits)
+        serving = asyncio.create_task(server.serve([listening]))
+        try:
+            await _load(load, service, server, stop or threading.Event())
+            if service.subject is not None:
+                story.say(f"ready: {url(listening)}  (Ctrl+C stops it)")
+            await _stopped(server, stop)
+        finally:
+            server.should_exit = True
+            await serving
+            await asyncio.to_thread(service.close)
+        return {"requests": server.server_state.total_requests, "images": service.images}
+
+    with _signals_end_nothing_else(), pillow_refuses(limits.pixels):
+        return asyncio.run(work())
+
+
+def _server(app: Any, limits: Limits) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http=guarded(min(limits.seconds, 10.0), limits.connections),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(limits.seconds) + 5,
+    )
+    return uvicorn.Server(config)
+
+
+async def _load(load: Callable[[], Subject], service: Service, server: uvicorn.Server, stop: threading.Event) -> None:
+    """Make the subject while requests are refused; given up when the server is told to stop."""
+    loading = asyncio.ensure_future(asyncio.to_thread(load))
+    while not loading.done() or not server.started:
+        if server.should_exit or stop.is_set():
+            loading.cancel()
+            return
+        await asyncio.wait([loading], timeout=0.05) if not loading.done() else await asyncio.sleep(0.01)
+    service.open(loading.result())
+
+
+async def _stopped(server: uvicorn.Server, stop: threading.Event | None) -> None:
+    """Wait until it is told to stop."""
+    while not server.should_exit and not (stop is not None and stop.is_set()):
+        await asyncio.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _signals_end_nothing_else() -> Iterator[None]:
+    """Uvicorn stops at SIGINT and SIGTERM and then raises them once more, for whoever else would end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,142 @@
+"""What stands behind the routes: the subject when it is there, its batches, its explanations, what is held in memory."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tlkit.serving.batcher import Batcher, Work
+from tlkit.serving.body import Budget, Upload
+from tlkit.serving.limits import EXPLAINED, EXPLANATIONS, Limits
+from tlkit.serving.metrics import Metrics
+from tlkit.serving.pixels import pixels
+from tlkit.serving.problems import Problem
+from tlkit.serving.subject import Subject
+
+
+class Service:
+    """Answers images once it has a subject.
+
+    Args:
+        limits: of the server.
+        wait: seconds that a batch waits for images which are being decoded.
+        fault: told of mistakes of ours.
+    """
+
+    def __init__(self, limits: Limits, *, wait: float, fault: Callable[[BaseException], None]) -> None:
+        self.limits, self.wait, self.fault = limits, wait, fault
+        self.subject: Subject | None = None
+        self.batcher: Batcher | None = None
+        self.budget = Budget(limits.held_bytes)
+        self.metrics = Metrics(lambda: self.batcher.under_way if self.batcher else 0)
+        self.requests = self.explanations = 0  # under way
+        self.images = 0  # answered
+        self._explainer = ThreadPoolExecutor(1, thread_name_prefix="tlkit-explain")
+
+    def open(self, subject: Subject) -> None:
+        """Answer with this subject from now on; in the event loop."""
+        self.batcher = Batcher(
+            partial(pixels, contract=subject.contract, limits=self.limits),
+            subject.infer,
+            batch_size=subject.batch_size,
+            wait=self.wait,
+            seen=self.metrics.batches.observe,
+        )
+        self.subject = subject
+
+    def close(self) -> None:
+        """Answer nobody any more; waits for the threads."""
+        subject, self.subject = self.subject, None
+        if subject:
+            subject.close()
+        self._explainer.shutdown(wait=True, cancel_futures=True)
+        if self.batcher:
+            self.batcher.close()
+
+    def ready(self) -> Subject:
+        """The subject.
+
+        Raises:
+            Problem: it is not there yet.
+        """
+        if self.subject is None:
+            raise Problem("not-ready", "The classifier is being loaded.")
+        return self.subject
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places for requests.
+
+        Raises:
+            Problem: all are taken.
+        """
+        if self.requests >= self.limits.requests:
+            raise Problem("too-busy", f"{self.requests} requests are being answered, which is the limit.")
+        self.requests += 1
+        self.metrics.under_way.inc()
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            self.metrics.under_way.dec()
+
+    async def answer(self, images: Sequence[Upload], top: int, method: str | None) -> list[dict[str, Any]]:
+        """A result for every image, in order; the problem itself where there is but one image.
+
+        Args:
+            images: as they came.
+            top: classes to list.
+            method: of explaining; None for no explanation.
+
+        Raises:
+            Problem: of the only image; explanations for too many.
+        """
+        subject = self.ready()
+        if method and len(images) > EXPLAINED:
+            raise Problem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
+        if method and subject.explain is None:
+            raise Problem("invalid", "This classifier cannot be explained.", "ask without explain=true.")
+        works = await self._batcher().run([image.content for image in images])
+        rows = [work.row for work in works if work.row is not None]
+        judged = iter(subject.judge(np.stack(rows), top) if rows else [])
+        results = []
+        for index, (image, work) in enumerate(zip(images, works, strict=True)):
+            result: dict[str, Any] = {"index": index, "name": image.name}
+            if work.problem is not None:
+                result["error"] = self._refused(work.problem, alone=len(works) == 1)
+            else:
+                result |= next(judged)
+                self.metrics.judged(result)
+                self.images += 1
+                if method:
+                    result["explanation"] = await self._explain(subject, work, method)
+            results.append(result)
+        return results
+
+    def _batcher(self) -> Batcher:
+        if self.batcher is None:
+            raise Problem("not-ready", "The classifier is being loaded.")
+        return self.batcher
+
+    def _refused(self, problem: Problem, *, alone: bool) -> dict[str, Any]:
+        """The problem of one image among several; raised where there is no other."""
+        self.metrics.refused.labels(problem.kind).inc()
+        if problem.__cause__ is not None:
+            self.fault(problem.__cause__)
+        if alone:
+            raise problem
+        return problem.as_json()
+
+    async def _explain(self, subject: Subject, work: Work, method: str) -> dict[str, Any]:
+        if self.explanations >= EXPLANATIONS:
+            raise Problem("too-busy", f"{EXPLANATIONS} images are being explained or wait for it, which is the limit.")
+        self.explanations += 1
+        try:
+            loop, given = asyncio.get_running_loop(), (work.content, work.pixels, work.row, method)
+            return await loop.run_in_executor(self._explainer, subject.explain, *given)  # type: ignore[arg-type]
+        finally:
+            self.explanations -= 1
