@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.core.catalog import OPTIMIZERS
 from tlkit.core.option_groups import TrainingOptions
-from tlkit.training.compile import build_loss, build_optimizer, squared_error, unfreeze_and_compile
+from tlkit.training.compile import build_loss, squared_error, unfreeze_and_compile
 
 
 def test_squared_error_is_brier_by_hand():
@@ -27,23 +26,6 @@ def test_a_focal_loss_cares_less_for_what_is_easy():
     loss = build_loss(TrainingOptions(loss="focal"))
     easy, hard = (float(loss(one_hot, np.array([[x, -x]], np.float32))) for x in (3, -3))
     assert hard / easy > 1e4
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_warms_up_to_its_peak_and_falls_to_zero(name):
-    optimizer = build_optimizer(TrainingOptions(optimizer=name), learning_rate=0.01, updates=100)
-    schedule = optimizer._learning_rate
-    rates = [float(schedule(step)) for step in (0, 10, 55, 100)]
-    assert (
-        rates[0] == 0
-        and rates[1] == pytest.approx(0.01)
-        and rates[1] > rates[2] > rates[3] == pytest.approx(0, abs=1e-6)
-    )
-
-
-def test_a_schedule_goes_by_updates_and_not_by_their_parts():
-    one, three = (build_optimizer(TrainingOptions(), 0.01, 20, parts)._learning_rate for parts in (1, 3))
-    assert [float(three(step)) for step in range(6)] == [float(one(step)) for step in (0, 0, 0, 1, 1, 1)]
 
 
 def step(model):

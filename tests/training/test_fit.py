@@ -29,11 +29,11 @@ def model(seed=0, dropout=0.3):
     return keras.Model(inputs, keras.layers.Dense(3)(hidden))
 
 
-def compiler(network, epochs, rate):
+def compiler(network, epochs, rate, options=None):
     def compile_for(parts):
         unfreeze_and_compile(
             network,
-            TrainingOptions(),
+            options or TrainingOptions(),
             blocks=(),
             learn=0,
             learning_rate=rate,
@@ -44,7 +44,7 @@ def compiler(network, epochs, rate):
     return compile_for
 
 
-def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None, labels=LABELS, story=None):
+def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None, labels=LABELS, story=None, **options):
     """Train as a stage does; `stop_after` dies in the middle of the epoch after that one."""
     network = start or model()
     reads = []
@@ -58,7 +58,7 @@ def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None,
     weights = np.ones(60, np.float32)
     return network, fit(
         network,
-        compiler(network, epochs, rate),
+        compiler(network, epochs, rate, TrainingOptions(**options)),
         Examples(read=dying, labels=LABELS, weights=weights, classes=3, batch_size=8, seed=1),
         Validation(read=read, labels=labels),
         stage="top",
@@ -94,15 +94,25 @@ def test_patience_ends_a_stage_early(tmp_path):
     assert state.epoch < 50 and "without improvement" in state.note
 
 
-def test_interrupted_and_resumed_is_the_same_as_never_interrupted(tmp_path):
-    whole, _ = train(tmp_path / "whole")
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_interrupted_and_resumed_is_the_same_as_never_interrupted(tmp_path, ema):
+    whole, _ = train(tmp_path / "whole", ema=ema)
     with pytest.raises(Exception, match="power cut"):
-        train(tmp_path / "parts", stop_after=2)
+        train(tmp_path / "parts", stop_after=2, ema=ema)
     assert Checkpoint(tmp_path / "parts").read().epoch == 2
-    resumed, state = train(tmp_path / "parts", start=model(seed=99))
+    resumed, state = train(tmp_path / "parts", start=model(seed=99), ema=ema)
     assert state.epoch == 4
     for one, other in zip(whole.weights, resumed.weights, strict=True):
-        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_averages_are_what_is_measured_and_kept_and_training_goes_on_without_them(tmp_path):
+    plain, before = train(tmp_path / "plain", labels=LABELS[:0])
+    averaged, after = train(tmp_path / "averaged", labels=LABELS[:0], ema=0.9)
+    assert [row["loss"] for row in before.history] == [row["loss"] for row in after.history]
+    (weight, average), *_ = averaged.optimizer.averages()
+    assert weight is averaged.weights[0] and (weight.numpy() != plain.weights[0].numpy()).any()
+    np.testing.assert_array_equal(average.numpy(), plain.weights[0].numpy())
 
 
 def test_a_leftover_of_a_killed_write_is_never_read(tmp_path):

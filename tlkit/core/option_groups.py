@@ -221,6 +221,20 @@ class TrainingOptions(Options):
         low=0,
         group="Training",
     )
+    layer_decay: float = option(
+        1.0,
+        "Each block of the backbone learns at so many times the rate of the one after it, the last at so many times the head's; 1 gives all the same.",
+        low=0.05,
+        high=1,
+        group="Training",
+    )
+    ema: float = option(
+        0.0,
+        "Momentum of the moving average of the weights that is validated and kept, such as 0.99; 0 keeps the weights themselves.",
+        low=0,
+        high=0.9999,
+        group="Training",
+    )
     momentum: float = option(0.9, "Momentum of sgd and rmsprop.", low=0, high=0.999, group="Training")
     weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
     loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")

@@ -15,10 +15,10 @@ from tlkit.core.predictions import softmax
 from tlkit.core.story import Story
 from tlkit.runtime import jit
 from tlkit.training.checkpoint import Checkpoint, State
-from tlkit.training.compile import carry_over
 from tlkit.training.examples import Examples, Reader
 from tlkit.training.history import Score, history_row
 from tlkit.training.memory import ran_out
+from tlkit.training.optimizer import carry_over, exchange_averages
 from tlkit.training.steps import Epoch, build_epoch
 
 EVALUATION_BATCH = 64
@@ -91,7 +91,7 @@ def fit(
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
     compile_for(examples.parts)
     if state.latest:
-        checkpoint.load_weights(model, state.latest)
+        _take_up(model, checkpoint, state)
         story.say(f"  {stage}: going on after epoch {state.epoch}")
     run = _Run(model, validation, stage, checkpoint, story)
     epoch = build_epoch(model)
@@ -122,10 +122,16 @@ def _begin_again(
         compile_for(parts)
         return
     compile_for(state.parts)
-    checkpoint.load_weights(model, state.latest)
+    _take_up(model, checkpoint, state)
     before = model.optimizer
     compile_for(parts)
     carry_over(before, model.optimizer)
+
+
+def _take_up(model: keras.Model, checkpoint: Checkpoint, state: State) -> None:
+    """Go on from the last epoch: where averages are kept, a file holds them as the weights and these in their place."""
+    checkpoint.load_weights(model, state.latest)
+    exchange_averages(model.optimizer)
 
 
 @dataclass(frozen=True)
@@ -156,12 +162,14 @@ class _Run:
         loss, accuracy = run(examples, state.epoch)
         if not np.isfinite(loss):
             return None
+        exchange_averages(self.model.optimizer)  # which are what is measured and kept; training goes on without them
         score = self.validation.measure(self.model, _evaluation_batch(examples))
         rate, seconds = float(self.model.optimizer.learning_rate), round(time.monotonic() - began, 3)
         train = accuracy, loss
         row = history_row(self.stage, done, train=train, held_out=score, learning_rate=rate, seconds=seconds)
         better = score is None or state.best_score is None or rank(score) > state.best_score
         file = self.checkpoint.save_weights(self.model, f"epoch-{done:04d}")
+        exchange_averages(self.model.optimizer)
         changed = {"best": file, "best_epoch": done, "best_score": score and rank(score), "waited": 0}
         state = replace(
             state,

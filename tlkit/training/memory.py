@@ -47,7 +47,13 @@ class Memory:
 
 
 def estimate(
-    model: keras.Model, layers: Iterable[keras.layers.Layer], learning: int, optimizer: str, held: int = 0
+    model: keras.Model,
+    layers: Iterable[keras.layers.Layer],
+    learning: int,
+    optimizer: str,
+    held: int = 0,
+    *,
+    averaged: bool = False,
 ) -> Memory:
     """The memory of training some layers of a model.
 
@@ -62,6 +68,7 @@ def estimate(
         learning: weights that may change.
         optimizer: its name.
         held: bytes that stay in memory besides, such as decoded images.
+        averaged: whether it keeps an average of every weight.
     """
     graph, chosen = calls(model), {id(layer): layer for layer in layers}
     weights = sum(int(np.prod(weight.shape)) for layer in chosen.values() for weight in layer.weights)
@@ -77,7 +84,7 @@ def estimate(
             kept += size * _kept(
                 call.operation, [reader for out in call.outputs for reader in readers.get(id(out), [])]
             )
-    fixed = FLOAT * (weights + (3 + SLOTS[optimizer]) * learning) + held + PROCESS_BYTES
+    fixed = FLOAT * (weights + (3 + SLOTS[optimizer] + averaged) * learning) + held + PROCESS_BYTES
     return Memory(fixed=fixed, per_image=FLOAT * (kept + largest))
 
 

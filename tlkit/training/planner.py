@@ -199,7 +199,8 @@ class _Planner:
     def _with_memory(self, stage: Stage, layers: list[keras.layers.Layer], *, pixels: bool) -> Stage:
         """What the stage needs; its updates in as many parts as bring that below what there is."""
         held = min(pixel_bytes(self.ways.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
-        memory = estimate(self.anatomy.classifier.model, layers, stage.parameters, self.options.optimizer, held)
+        model, options, averaged = self.anatomy.classifier.model, self.options, self.options.ema > 0
+        memory = estimate(model, layers, stage.parameters, options.optimizer, held, averaged=averaged)
         asked = self.options.accumulate
         rows = min(self.options.batch_size * asked, max(1, self.ways.train))
         most, whose = room()

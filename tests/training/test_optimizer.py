@@ -1,0 +1,156 @@
+import keras
+import numpy as np
+import pytest
+
+from tlkit.backbones.blocks import Block
+from tlkit.backbones.build import build_backbone
+from tlkit.core.catalog import OPTIMIZERS
+from tlkit.core.option_groups import TrainingOptions
+from tlkit.training.compile import unfreeze_and_compile
+from tlkit.training.optimizer import build_optimizer, carry_over, exchange_averages, rate_factors
+
+RANDOM = np.random.default_rng(0)
+
+
+def now(variable):
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def built(options, variables=(), **given):
+    return build_optimizer(options, 0.01, 100, variables=variables, **given)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_warms_up_to_its_peak_and_falls_to_zero(name):
+    schedule = built(TrainingOptions(optimizer=name))._learning_rate
+    rates = [float(schedule(step)) for step in (0, 10, 55, 100)]
+    assert rates[0] == 0 and rates[1] == pytest.approx(0.01)
+    assert rates[1] > rates[2] > rates[3] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_schedule_goes_by_updates_and_not_by_their_parts():
+    one, three = (build_optimizer(TrainingOptions(), 0.01, 20, parts, variables=())._learning_rate for parts in (1, 3))
+    assert [float(three(step)) for step in range(6)] == [float(one(step)) for step in (0, 0, 0, 1, 1, 1)]
+
+
+def updated(options, gradients, factors=(1.0, 0.25), parts=1, steps=12, rate=0.01):
+    """Two variables and the optimizer after steps with constant gradients; the warm-up's first step has rate zero."""
+    keras.utils.set_random_seed(0)
+    variables = [keras.Variable(np.array([3.0, 4.0], np.float32), name=name) for name in ("one_kernel", "two_kernel")]
+    table = {id(variable): factor for variable, factor in zip(variables, factors, strict=True)}
+    optimizer = build_optimizer(options, rate, 100, parts, variables=variables, factors=table)
+    for _ in range(steps * parts):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients], variables)
+    return variables, optimizer
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_step_of_sgd_by_hand_each_variable_at_its_own_rate_under_one_clipping(parts):
+    gradients = [np.array([3.0, 0.0], np.float32), np.array([0.0, 4.0], np.float32)]  # a global norm of 5, clipped to 1
+    options = TrainingOptions(optimizer="sgd", momentum=0.0, weight_decay=0.0)
+    variables, optimizer = updated(options, gradients, parts=parts, steps=2)
+    rate = 0.01 / 10  # the second of ten updates of the warm-up, the first being at zero
+    assert float(optimizer.learning_rate) == pytest.approx(2 * rate)
+    np.testing.assert_allclose(now(variables[0]), [3 - rate * 3 / 5, 4], rtol=1e-6)
+    np.testing.assert_allclose(now(variables[1]), [3, 4 - 0.25 * rate * 4 / 5], rtol=1e-6)
+
+
+def test_decoupled_decay_follows_each_variable_s_rate():
+    options = TrainingOptions(optimizer="sgd", momentum=0.0, weight_decay=0.5)
+    variables, _ = updated(options, [np.zeros(2, np.float32)] * 2, steps=2, rate=1.0)
+    for variable, factor in zip(variables, (1.0, 0.25), strict=True):
+        np.testing.assert_allclose(now(variable), np.array([3.0, 4.0]) * (1 - 0.1 * factor * 0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_factor_is_a_smaller_rate_and_one_is_keras_s_own_optimizer(name):
+    options = TrainingOptions(optimizer=name, weight_decay=0.1)
+    gradients = [np.array([0.1, -0.2], np.float32)] * 2
+    both, _ = updated(options, gradients, factors=(1.0, 0.25))
+    plain, _ = updated(options, gradients, factors=(1.0, 1.0))
+    slow, _ = updated(options, gradients, factors=(1.0, 1.0), rate=0.0025)
+    np.testing.assert_allclose(now(both[0]), now(plain[0]), rtol=1e-6)
+    np.testing.assert_allclose(now(both[1]), now(slow[1]), rtol=1e-6)
+    kinds = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "lion": "Lion"}
+    own = {"momentum": 0.9} if name in ("sgd", "rmsprop") else {}
+    own |= {} if name == "adam" else {"weight_decay": 0.1}
+    schedule = keras.optimizers.schedules.CosineDecay(0.0, 90, warmup_target=0.01, warmup_steps=10)
+    reference = getattr(keras.optimizers, kinds[name])(schedule, global_clipnorm=1.0, **own)
+    variable = keras.Variable(np.array([3.0, 4.0], np.float32))
+    other = keras.Variable(np.array([3.0, 4.0], np.float32))
+    for _ in range(12):
+        reference.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients], [variable, other])
+    np.testing.assert_allclose(now(plain[0]), now(variable), rtol=1e-6)
+
+
+def test_rates_fall_from_the_head_to_the_pixels(tiny_backbone):
+    backbone = build_backbone(str(tiny_backbone))
+    pooled = keras.layers.GlobalAveragePooling2D(name="head_pool_avg")(backbone.model.output)
+    model = keras.Model(backbone.model.input, keras.layers.Dense(2, name="logits")(pooled))
+    factors = rate_factors(model, backbone.blocks, 0.5)
+    found = {variable.path: factors.get(id(variable), 1.0) for variable in model.trainable_variables}
+    expected = {"block1_conv": 0.125, "block2_conv": 0.25, "block3_conv": 0.5, "logits": 1.0}
+    assert {name: found[f"{name}/kernel"] for name in expected} == expected
+    suffix = keras.Model(model.get_layer("block2_relu").output, model.output)
+    assert rate_factors(suffix, backbone.blocks, 0.5).items() <= factors.items()
+
+
+def test_very_deep_networks_have_no_more_than_twelve_rates():
+    inputs = tensor = keras.Input((2,))
+    blocks = []
+    for number in range(50):
+        tensor = keras.layers.Dense(2, name=f"dense{number}")(tensor)
+        blocks.append(Block(f"block{number}", (f"dense{number}",), f"dense{number}"))
+    model = keras.Model(inputs, tensor)
+    factors = rate_factors(model, blocks, 0.8)
+    rates = [factors[id(layer.kernel)] for layer in model.layers[1:]]
+    assert rates == sorted(rates) and len(set(rates)) == 12
+    assert rates[0] == pytest.approx(0.8**12) and rates[-1] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("batchnorm", ["frozen", "train"])
+def test_rates_reach_the_weights_and_leave_frozen_normalisation_alone(tiny_backbone, batchnorm):
+    backbone = build_backbone(str(tiny_backbone))
+    pooled = keras.layers.GlobalAveragePooling2D(name="head_pool_avg")(backbone.model.output)
+    model = keras.Model(backbone.model.input, keras.layers.Dense(2, name="logits")(pooled))
+    options = TrainingOptions(optimizer="lion", weight_decay=0.0, layer_decay=0.1, batchnorm=batchnorm, ema=0.9)
+    unfreeze_and_compile(model, options, blocks=backbone.blocks, learn=2, learning_rate=0.1, updates=2)
+    before = {weight.path: now(weight) for weight in model.weights}
+    images = RANDOM.integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
+    for _ in range(2):
+        model.train_on_batch(images, np.eye(2, dtype=np.float32)[np.arange(8) % 2])
+    steps = {weight.path: np.abs(now(weight) - before[weight.path]).max() for weight in model.weights}
+    # Lion moves every weight by its rate (Chen et al. 2023).
+    expected = {"logits": 0.1, "block3_conv": 0.01, "block2_conv": 0.001, "block1_conv": 0.0}
+    for name, size in expected.items():
+        assert steps[f"{name}/kernel"] == pytest.approx(size, rel=1e-3)
+    assert (steps["block3_bn/gamma"] == 0) == (batchnorm == "frozen")
+    assert (steps["block3_bn/moving_mean"] == 0) == (batchnorm == "frozen")
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_average_of_the_weights_by_hand(parts):
+    options = TrainingOptions(optimizer="sgd", momentum=0.0, weight_decay=0.0, ema=0.3)
+    gradients = [np.array([0.3, 0.0], np.float32), np.array([0.0, 0.4], np.float32)]
+    average, weights = np.float32([3.0, 4.0]), np.float32([3.0, 4.0])
+    for update in range(8):
+        weights = weights - np.float32([0.3, 0.0]) * 0.01 * update / 10
+        momentum = min(0.3, (1 + update) / (10 + update))  # 0.1, 2/11, 0.25, 0.3, 0.3 ...
+        average = momentum * average + (1 - momentum) * weights
+    variables, optimizer = updated(options, gradients, parts=parts, steps=8)
+    np.testing.assert_allclose(now(variables[0]), weights, rtol=1e-6)
+    exchange_averages(optimizer)
+    np.testing.assert_allclose(now(variables[0]), average, rtol=1e-6)
+    exchange_averages(optimizer)
+    np.testing.assert_allclose(now(variables[0]), weights, rtol=1e-6)
+
+
+def test_what_is_carried_over_into_other_parts_has_the_averages_too():
+    gradients = [np.array([0.3, 0.0], np.float32)] * 2
+    _, old = updated(TrainingOptions(ema=0.9), gradients, steps=3)
+    _, new = updated(TrainingOptions(ema=0.9), gradients, parts=2, steps=0)
+    carry_over(old, new)
+    assert int(new.iterations) == 3
+    for (_, one), (_, other) in zip(old.averages(), new.averages(), strict=True):
+        np.testing.assert_array_equal(now(one), now(other))
+        assert (now(one) != [3.0, 4.0]).any()

@@ -1,0 +1,199 @@
+"""The optimizer of a stage: one of Keras's own, with a rate for each layer and an average of the weights it makes.
+
+`keras.optimizers.MultiOptimizer` gives groups of layers optimizers of their own. Each would clip its own gradients,
+where the global norm is one of all of them, and would count, accumulate and be stored for itself; and Keras has it only
+since lately. One optimizer that scales its rate does the same in a few lines. It is part of no saved classifier: those
+are saved uncompiled.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.backbones.blocks import Block
+from tlkit.core.option_groups import TrainingOptions
+
+WARM_UP = 0.1  # of the steps, from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017)
+CLIP_NORM = 1.0  # of all gradients together
+GROUPS = 12  # of neighbouring blocks, at most, that the decay of the rates tells apart
+
+
+class Layerwise(keras.optimizers.Optimizer):
+    """What is added to a Keras optimizer; `_classes` makes the classes.
+
+    Args:
+        factors: what the rate is multiplied by for each variable, in the order in which `build` gets them.
+        options: of the Keras optimizer. With `use_ema`, the average of the weights lies in its state; the momentum is
+            that of Keras, but no more than (1 + t) / (10 + t) after t updates, so that in a short run the average is
+            not one of the beginning.
+    """
+
+    weight_decay: float | None
+
+    def __init__(self, *, factors: Sequence[float], **options: Any) -> None:
+        super().__init__(**options)
+        self.factors = tuple(factors)
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Make the state; averages start as the weights they are of."""
+        if self.built:
+            return
+        super().build(variables)
+        for variable, average in self.averages():
+            average.assign(_copied(variable))
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update a variable at its own rate."""
+        super().update_step(gradient, variable, learning_rate * self._factor(variable))
+
+    def averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """(weight, its average), none where none are kept."""
+        kept = self._model_variables_moving_average if self.use_ema else ()
+        return list(zip(self._trainable_variables, kept, strict=True)) if kept else []
+
+    def _factor(self, variable: Any) -> float:
+        return self.factors[self._get_variable_index(variable)]
+
+    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
+        """Decoupled decay is by rate times decay: with the decay scaled, it follows a variable's own rate."""
+        whole = self.weight_decay
+        groups: dict[float, list[keras.Variable]] = {}
+        for variable in variables:
+            groups.setdefault(self._factor(variable), []).append(variable)
+        for factor, members in groups.items():
+            self.weight_decay = whole and whole * factor
+            super()._apply_weight_decay(members)
+        self.weight_decay = whole
+
+    def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
+        """Move the averages on, once an update; Keras calls this for every batch, also one that only accumulates."""
+        ops, parts = keras.ops, self.gradient_accumulation_steps or 1
+        batches = self._iterations
+        updates = ops.cast(ops.floor_divide(batches, parts), "float32")
+        momentum = ops.minimum(self.ema_momentum, (1 + updates) / (10 + updates))
+        share = ops.where(ops.equal((batches + 1) % parts, 0), 1 - momentum, 0.0)
+        for variable, average in self.averages():
+            average.assign(average + ops.cast(share, average.dtype) * (variable - average))
+
+
+def _classes() -> dict[str, type[Layerwise]]:
+    kinds = keras.optimizers
+    named = {"sgd": kinds.SGD, "adam": kinds.Adam, "adamw": kinds.AdamW, "rmsprop": kinds.RMSprop, "lion": kinds.Lion}
+    return {name: type(f"Layerwise{kind.__name__}", (Layerwise, kind), {}) for name, kind in named.items()}
+
+
+OPTIMIZERS = _classes()
+WITH_MOMENTUM = ("sgd", "rmsprop")
+
+
+class PerUpdate(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule over updates, where Keras counts every batch whose gradients are accumulated.
+
+    Args:
+        schedule: update to rate.
+        parts: batches an update.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, parts: int) -> None:
+        super().__init__()
+        self.schedule, self.parts = schedule, parts
+
+    def __call__(self, step: int) -> float:
+        """The rate at a batch."""
+        return self.schedule(keras.ops.floor_divide(step, self.parts))
+
+
+def build_optimizer(
+    options: TrainingOptions,
+    learning_rate: float,
+    updates: int,
+    parts: int = 1,
+    *,
+    variables: Sequence[keras.Variable],
+    factors: Mapping[int, float] | None = None,
+) -> Layerwise:
+    """The optimizer with warm-up, cosine, clipping, averages, and decay off biases and norms.
+
+    Args:
+        options: which, and its decay, momentum and averages.
+        learning_rate: peak.
+        updates: of the whole stage.
+        parts: batches an update.
+        variables: that learn.
+        factors: of the rate, by id of the variable; 1 where none is given.
+    """
+    warm_up = max(1, int(WARM_UP * updates))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, updates - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
+    )
+    own: dict[str, Any] = {"momentum": options.momentum} if options.optimizer in WITH_MOMENTUM else {}
+    if options.optimizer != "adam":  # Adam's decay would be coupled; AdamW is the one that decays
+        own["weight_decay"] = options.weight_decay
+    optimizer = OPTIMIZERS[options.optimizer](
+        factors=[(factors or {}).get(id(variable), 1.0) for variable in variables],
+        learning_rate=schedule if parts == 1 else PerUpdate(schedule, parts),
+        global_clipnorm=CLIP_NORM,
+        gradient_accumulation_steps=None if parts == 1 else parts,
+        use_ema=options.ema > 0,
+        ema_momentum=options.ema,
+        **own,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(list(variables))
+    return optimizer
+
+
+def rate_factors(model: keras.Model, blocks: Sequence[Block], decay: float) -> dict[int, float]:
+    """What the rate of each variable of the backbone is multiplied by: the less, the nearer it is to the pixels.
+
+    The last block learns at `decay` times the head's rate, the one before it at `decay` squared, and so on (ULMFiT,
+    Howard & Ruder 2018; BEiT, Bao et al. 2022). Of more than 12 blocks, neighbours share a factor, as in ConvNeXt's
+    recipe (Liu et al. 2022): 0.8 over 50 blocks would leave the first ones a rate of 1e-5 of the head's, and the same
+    decay would mean another thing in every network.
+
+    Args:
+        model: contains the blocks, or the last of them.
+        blocks: of the whole backbone, from input to output: a block's rate does not depend on how many others learn.
+        decay: 0..1; 1 gives every layer the same rate.
+
+    Returns:
+        id of the variable -> factor; the head's are not in it.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    groups = min(GROUPS, len(blocks))
+    return {
+        id(variable): decay ** -(-(len(blocks) - number) * groups // len(blocks))
+        for number, block in enumerate(blocks)
+        for name in block.layers
+        if name in layers
+        for variable in layers[name].variables
+    }
+
+
+def carry_over(old: Layerwise, new: Layerwise) -> None:
+    """Give an optimizer the state of another one that takes its updates in another number of parts.
+
+    Between two updates nothing is accumulated, so only the count of batches differs.
+    """
+    known = {variable.name: variable for variable in old.variables}
+    for variable in new.variables:
+        if variable.name in known:
+            variable.assign(known[variable.name].value)
+    parts = new.gradient_accumulation_steps or 1
+    batches = new.variables[0]  # `iterations` counts updates, this variable batches
+    batches.assign(keras.ops.cast(old.iterations, batches.dtype) * parts)
+
+
+def exchange_averages(optimizer: Layerwise) -> None:
+    """Let weights and their averages change places; again, and they are back. Nothing happens where none are kept."""
+    for variable, average in optimizer.averages():
+        held = _copied(variable)
+        variable.assign(_copied(average))
+        average.assign(held)
+
+
+def _copied(variable: keras.Variable) -> np.ndarray:
+    """The values in memory of their own: backends may share, and give away, what they are handed."""
+    return np.array(keras.ops.convert_to_numpy(variable))
