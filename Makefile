@@ -57,6 +57,8 @@ bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES 
 	$(BIN)/python benchmarks/head_stage.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/views.py $(IMAGES) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/standard_recipes.py $(IMAGES) --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/recipe.py --data $(dir $(IMAGES)) --sets $(notdir $(IMAGES)) --weights $(WEIGHTS) \
+	    --table quality --recipes probe,default --seeds 0,1 --rows $(dir $(IMAGES))recipe-rows.jsonl
 	$(BIN)/python benchmarks/export.py $(IMAGES) --weights $(WEIGHTS)
 
 docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
