@@ -171,7 +171,7 @@ def test_unequal_and_tiny_classes():
     found = {finding.severity: finding for finding in classes.check(evidence(labels, np.zeros((124, 2))))}
     assert found["warning"].facts.get("tiny") == {"c": 4} or found["warning"].facts.get("counts")
     assert any(
-        "--balance weights" in finding.command for finding in classes.check(evidence(labels, np.zeros((124, 2))))
+        "--balance auto" in finding.command for finding in classes.check(evidence(labels, np.zeros((124, 2))))
     )
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from tlkit.data.images import decode
 from tlkit.data.scan import scan
 from tlkit.inference import Engine
 from tlkit.training import examples as module
-from tlkit.training.examples import Examples, PixelReader, balanced_weights, stored_reader
+from tlkit.training.examples import Examples, PixelReader, stored_reader
 
 ROWS = np.arange(10, dtype=np.float32)[:, None]
 
@@ -106,9 +108,13 @@ def test_a_file_that_vanished_is_named(colours, tmp_path):
         PixelReader(manifest, InputContract(height=16, width=16), Augmentation(strength="none"))
 
 
-def test_balanced_weights_give_every_class_the_same_mass():
-    labels = np.array([0] * 8 + [1] * 2)
-    weights = balanced_weights(labels, 3, "weights")
-    assert weights[:8].sum() == pytest.approx(weights[8:].sum())
-    assert weights.mean() == pytest.approx(1)
-    assert (balanced_weights(labels, 2, "none") == 1).all()
+def test_classes_drawn_equally_come_equally_often_in_every_batch():
+    labels = np.array([0] * 7 + [1] * 2 + [2])
+    examples = replace(make(batch_size=3), labels=labels, equally=True)
+    inputs, one_hot, weights = epoch_of(examples)
+    real = weights > 0
+    assert real.sum() == 10  # as many as without, and as many updates
+    np.testing.assert_array_equal(labels[inputs[real].astype(int).ravel()], one_hot[real].argmax(axis=1))
+    assert sorted(one_hot[real].sum(axis=0)) == [3, 3, 4]
+    again, other = (epoch_of(examples, epoch)[0] - 100 * epoch for epoch in (0, 1))
+    assert (again == inputs).all() and (other != inputs).any()

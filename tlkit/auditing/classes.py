@@ -36,8 +36,8 @@ def check(evidence: Evidence) -> Iterator[Finding]:
                 f"Classes are of unequal size: {large!r} has {most:,} images and {small!r} {least:,}; "
                 f"always answering {large!r} is right for {most / max(counts.sum(), 1):.0%}."
             ),
-            remedy="Read balanced accuracy and macro F1 instead of accuracy, and try weights for rare classes.",
-            command=f"tlkit finetune {evidence.images} --balance weights",
+            remedy="Read balanced accuracy and macro F1 instead of accuracy, and let rare classes count for more.",
+            command=f"tlkit finetune {evidence.images} --balance auto",
             facts={"counts": sizes},
         )
     yield from _lacking(evidence)

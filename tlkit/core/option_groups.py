@@ -241,7 +241,8 @@ class TrainingOptions(Options):
     label_smoothing: float = option(0.0, "Label smoothing of crossentropy.", low=0, high=0.9, group="Training")
     balance: str = option(
         "none",
-        "Classes of unequal size: none, or weights (inverse frequency).",
+        "Classes of unequal size: weights (images weigh inversely to the size of their class), sample (classes are drawn equally often), "
+        "logit-adjust (the log prior is part of the loss), auto (the best macro-F1 of a cross-validated linear head), or none.",
         choices=catalog.BALANCES,
         group="Training",
     )

@@ -34,7 +34,7 @@ from tlkit.extraction.extract import Extraction, Network
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head, build_head, pool
-from tlkit.pipelines import audit, outcome, run_record, tracking
+from tlkit.pipelines import audit, balancing, outcome, run_record, tracking
 from tlkit.pipelines.features import extracted, told
 from tlkit.pipelines.finish import finish
 from tlkit.pipelines.judgement import refuse_hopeless
@@ -102,6 +102,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
             extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
     material = _material(config, network, _stored(plan, network), manifest, splits, extraction)
     del frozen  # its engine holds a second copy of the weights
+    material = balancing.settled(material, run_dir, story)
     evidence = None
     if config.audit and not run_dir.audit.exists():
         evidence = audit.quick(config, material, network.contract, run_dir.audit, story)

@@ -22,7 +22,7 @@ from tlkit.core.results import EvaluationResult
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
 from tlkit.extraction.extract import Network
-from tlkit.pipelines import outcome, report_pictures, run_record
+from tlkit.pipelines import balancing, outcome, report_pictures, run_record
 from tlkit.report.build import EpochRow, Model, Page, PlanRow
 from tlkit.training.history import read_history
 from tlkit.training.plan import Plan
@@ -62,6 +62,7 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
+        data=replace(page.data, notes=(*page.data.notes, *balancing.notes(record))),
         plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         audit=read_audit(run_dir.path / "audit.json"),

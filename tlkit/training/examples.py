@@ -16,6 +16,7 @@ from tlkit.data.augment import Augmentation, threads
 from tlkit.data.images import batches
 from tlkit.data.threads import in_order
 from tlkit.inference import Engine
+from tlkit.training.balance import drawn_equally
 
 # (positions (b,), epoch) -> inputs (b, ...)
 Reader = Callable[[np.ndarray, int], np.ndarray]
@@ -141,6 +142,7 @@ class Examples:
         batch_size: images an update, at most.
         parts: batches an update.
         seed: of the order.
+        equally: whether every class is drawn equally often instead of every image once.
     """
 
     read: Reader
@@ -150,6 +152,7 @@ class Examples:
     batch_size: int
     seed: int
     parts: int = 1
+    equally: bool = False
 
     @property
     def updates(self) -> int:
@@ -163,7 +166,8 @@ class Examples:
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions int (steps, b) of an epoch and the weights (steps, b) of its rows."""
-        shuffled = np.random.default_rng((self.seed, epoch)).permutation(len(self.labels))
+        random = np.random.default_rng((self.seed, epoch))
+        shuffled = drawn_equally(self.labels, random) if self.equally else random.permutation(len(self.labels))
         size = self.part_size * self.parts
         positions = np.empty((self.updates, size), np.int64)
         weights = np.zeros((self.updates, size), np.float32)
@@ -191,11 +195,3 @@ class Examples:
             return Chunk(place(inputs.reshape(*here.shape, *inputs.shape[1:])), place(one_hot), place(weighing))
 
         return in_order(make, range(0, len(positions), steps), threads=1, ahead=2)
-
-
-def balanced_weights(labels: np.ndarray, classes: int, balance: str) -> np.ndarray:
-    """float32 (N,): 1 for all, or for `weights` inversely to the class's frequency, with mean 1."""
-    if balance == "none":
-        return np.ones(len(labels), np.float32)
-    counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)

@@ -6,13 +6,15 @@ the penalty is chosen by cross-validation inside the training split; images of a
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+
+from tlkit.core.predictions import softmax
 
 # Inverse penalties on standardised features per training image, strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -34,6 +36,8 @@ class Probe:
         strength: the inverse penalty it was solved with.
         scores: mean log loss of each strength tried in cross-validation; empty without.
         rule: how the strength was chosen, in words.
+        held_out: float32 (N, K), logits that the chosen strength gives each image in the fold that held it out; NaN for
+            an image in no fold, None without cross-validation.
     """
 
     kernel: np.ndarray
@@ -41,6 +45,12 @@ class Probe:
     strength: float
     scores: dict[float, float]
     rule: str
+    held_out: np.ndarray | None = None
+
+    def shifted(self, bias: np.ndarray) -> "Probe":
+        """The same head with float32 (K,) added to its bias."""
+        held_out = None if self.held_out is None else self.held_out + bias
+        return replace(self, bias=self.bias + bias, held_out=held_out)
 
 
 def fit_probe(
@@ -64,14 +74,11 @@ def fit_probe(
         strength: inverse penalty for each image; cross-validated unless given.
         seed: of the folds.
     """
-    features = np.concatenate(list(views))
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    deviation = np.where(deviation > 1e-6 * (np.abs(mean) + 1e-6), deviation, 1.0)
-    standard = ((features - mean) / deviation).astype(np.float32)
+    standard, mean, deviation = _standardised(np.concatenate(list(views)))
     weights = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)
-    threads = 1 if standard.size * len(np.unique(labels)) < WORTH_THREADS else None
-    with threadpool_limits(threads):
-        strength, scores, rule = _chosen(standard, labels, weights, units, strength, seed)
+    with threadpool_limits(_threads(standard, labels)):
+        found, rule = _validated(standard, labels, weights, units, strength, seed)
+        strength = strength or (found.best if found else FALLBACK)
         count = len(views)
         solved = _solver(strength / count).fit(standard, np.tile(labels, count), sample_weight=np.tile(weights, count))
     coefficients, intercept = _columns(solved)
@@ -79,28 +86,57 @@ def fit_probe(
         kernel=(coefficients / deviation[:, None]).astype(np.float32),
         bias=(intercept - (mean / deviation) @ coefficients).astype(np.float32),
         strength=strength,
-        scores=scores,
+        scores=found.scores if found else {},
         rule=f"inverse penalty {strength:g}, {rule}",
+        held_out=found.logits if found else None,
     )
 
 
-def _chosen(
+def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (N, C) with mean 0 and deviation 1, and the two (C,) they had; what is constant stays so."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 1e-6 * (np.abs(mean) + 1e-6), deviation, 1.0)
+    return ((features - mean) / deviation).astype(np.float32), mean, deviation
+
+
+def _threads(features: np.ndarray, labels: np.ndarray) -> int | None:
+    return 1 if features.size * len(np.unique(labels)) < WORTH_THREADS else None
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What cross-validation found.
+
+    Args:
+        scores: mean log loss of each strength tried.
+        logits: float32 (N, K) of the held-out images under the best strength; NaN for an image in no fold.
+    """
+
+    scores: dict[float, float]
+    logits: np.ndarray
+
+    @property
+    def best(self) -> float:
+        """The strength with the least loss."""
+        return min(self.scores, key=lambda tried: self.scores[tried])
+
+
+def _validated(
     standard: np.ndarray,
     labels: np.ndarray,
     weights: np.ndarray,
     units: np.ndarray,
     strength: float | None,
     seed: int,
-) -> tuple[float, dict[float, float], str]:
-    """The inverse penalty, the scores it was chosen by, and how in words."""
+) -> tuple[CrossValidation | None, str]:
+    """What the inverse penalty is chosen by, None where it is not, and how in words."""
     if strength is not None:
-        return strength, {}, "given"
+        return None, "given"
     folds = make_folds(labels, units, seed)
-    scores = cross_validate(standard[: len(labels)], labels, weights, folds)
-    if not scores:
-        return FALLBACK, {}, "too few images to choose it"
-    best = min(scores, key=lambda tried: scores[tried])
-    return best, scores, f"best of {len(scores)} in {len(folds)}-fold cross-validation"
+    if not folds:
+        return None, "too few images to choose it"
+    found = cross_validate(standard[: len(labels)], labels, weights, folds)
+    return found, f"best of {len(found.scores)} in {len(folds)}-fold cross-validation"
 
 
 def make_folds(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -123,25 +159,40 @@ def make_folds(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndar
     return masks
 
 
+def validate_probe(
+    features: np.ndarray, labels: np.ndarray, *, units: np.ndarray, weights: np.ndarray, seed: int = 0
+) -> CrossValidation | None:
+    """The cross-validation of `fit_probe` alone, without the head; None where a class has too few units for it."""
+    standard, _, _ = _standardised(features)
+    folds = make_folds(labels, units, seed)
+    with threadpool_limits(_threads(standard, labels)):
+        return cross_validate(standard, labels, weights, folds) if folds else None
+
+
 def cross_validate(
     features: np.ndarray, labels: np.ndarray, weights: np.ndarray, folds: Sequence[np.ndarray]
-) -> dict[float, float]:
+) -> CrossValidation:
     """Mean held-out log loss of each strength, strong penalties first; stops when two weaker ones in a row did worse."""
     from sklearn.metrics import log_loss
 
     scores: dict[float, float] = {}
+    best = np.empty((0, 0), np.float32)
     solvers = [_solver(1.0) for _ in folds]
-    for strength in STRENGTHS if folds else ():
+    for strength in STRENGTHS:
         losses = []
+        logits: np.ndarray = np.full((len(labels), len(np.unique(labels))), np.nan, np.float32)
         for solver, held in zip(solvers, folds, strict=True):
             # Each solution starts from the one before it, which is close.
             solver.set_params(C=strength).fit(features[~held], labels[~held], sample_weight=weights[~held])
-            probabilities = solver.predict_proba(features[held])
-            losses.append(log_loss(labels[held], probabilities, sample_weight=weights[held], labels=solver.classes_))
+            coefficients, intercept = _columns(solver)
+            logits[held] = features[held] @ coefficients + intercept
+            chances = softmax(logits[held])
+            losses.append(log_loss(labels[held], chances, sample_weight=weights[held], labels=solver.classes_))
         scores[strength] = float(np.average(losses, weights=[weights[held].sum() for held in folds]))
+        best = logits if scores[strength] == min(scores.values()) else best
         if len(scores) >= 3 and min(list(scores.values())[-2:]) > min(scores.values()):
             break
-    return scores
+    return CrossValidation(scores, best)
 
 
 class _Quiet(LogisticRegression):

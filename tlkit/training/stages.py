@@ -17,6 +17,7 @@ from tlkit.core.story import Story
 from tlkit.data.augment import Augmentation
 from tlkit.heads.build import Head, pool
 from tlkit.inference import build_engine, infer, settle_engine
+from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import (
@@ -31,7 +32,6 @@ from tlkit.training.examples import (
 from tlkit.training.fit import Validation, fit, predict, rank
 from tlkit.training.history import history_row
 from tlkit.training.plan import Stage
-from tlkit.training.probe import fit_probe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,8 @@ def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: S
     if stage.method == "lbfgs":
         return _solve(stage, material, checkpoint, story)
     examples = _examples(stage, material)
+    adjusts = material.config.balance == "logit-adjust"
+    added = log_prior(examples.labels, examples.classes) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
 
     def compile_for(parts: int) -> None:
@@ -95,6 +97,7 @@ def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: S
             learning_rate=stage.learning_rate,
             updates=examples.updates * stage.epochs,
             parts=parts,
+            added=added,
         )
 
     return fit(
@@ -115,7 +118,8 @@ def _examples(stage: Stage, material: Material) -> Examples:
     return Examples(
         read=_training_reader(stage, material),
         labels=labels,
-        weights=balanced_weights(labels, material.classes, config.balance),
+        weights=image_weights(labels, material.classes, config.balance),
+        equally=config.balance == "sample",
         classes=material.classes,
         batch_size=config.batch_size * config.accumulate,
         seed=config.seed,
@@ -183,11 +187,12 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     rows, labels = material.rows("train"), material.labels("train")
     views = material.views["features"]
     everything = np.arange(len(rows))
-    probe = fit_probe(
+    probe = solve(
         [view[everything] for view in views],
         labels,
+        classes=material.classes,
+        balance=material.config.balance,
         units=material.groups[rows],
-        weights=balanced_weights(labels, material.classes, material.config.balance),
         strength=1 / (material.config.l2 * len(rows)) if material.config.l2 else None,
         seed=material.config.seed,
     )

@@ -1,0 +1,155 @@
+"""Classes of unequal size: who weighs, who is drawn, what is added to the logits; and whether any of it pays.
+
+    none           every image counts the same: the best choice for accuracy on images that come as these did
+    weights        an image counts inversely to the size of its class
+    sample         images are drawn so that every class comes equally often
+    logit-adjust   the loss sees logits + log prior, so that the plain logits rank as if all classes came equally often
+                   (Menon et al. 2021, tau = 1)
+
+A solved head has no batches to draw and no steps to take, and needs none. What `sample` expects is what `weights`
+solves; and as its bias carries no penalty, training it on logits + log prior ends in the unadjusted solution with the
+log prior taken from its bias, so that adjusting before or after is one and the same there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlkit.training.probe import Probe, fit_probe, validate_probe
+
+TAU = 1.0  # of Menon et al.
+UNEQUAL = 1.5  # the largest class over the smallest; below that there is nothing to balance
+RESAMPLES = 500
+
+
+def image_weights(labels: np.ndarray, classes: int, balance: str) -> np.ndarray:
+    """Float32 (N,): 1 for all, or for `weights` inversely to the class's frequency, with mean 1."""
+    if balance != "weights":
+        return np.ones(len(labels), np.float32)
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
+
+
+def log_prior(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Float32 (K,): tau times the log of each class's frequency; a class without images counts as if it had one."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return (TAU * np.log(counts / counts.sum())).astype(np.float32)
+
+
+def drawn_equally(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Int (N,): as many positions as there are images, in rounds that each show one image of every class.
+
+    Each class is dealt like a pack of cards, shuffled anew when it is used up: rare images come several times, equally
+    often but for one, and of a frequent class other images are left out in every epoch.
+    """
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    rounds = -(-len(labels) // len(members))
+    packs = [
+        np.concatenate([random.permutation(rows) for _ in range(-(-rounds // len(rows)))])[:rounds] for rows in members
+    ]
+    return random.permuted(np.stack(packs, axis=1), axis=1).ravel()[: len(labels)]
+
+
+def solve(
+    views: Sequence[np.ndarray],
+    labels: np.ndarray,
+    *,
+    classes: int,
+    balance: str,
+    units: np.ndarray,
+    strength: float | None = None,
+    seed: int = 0,
+) -> Probe:
+    """The linear head on all views, see `fit_probe`, with its classes balanced."""
+    weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
+    probe = fit_probe(views, labels, units=units, weights=weights, strength=strength, seed=seed)
+    return probe.shifted(-log_prior(labels, classes)) if balance == "logit-adjust" else probe
+
+
+# -- choosing --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How classes are balanced.
+
+    Args:
+        balance: the name.
+        reason: why, with the numbers.
+        macro_f1: of each way tried, cross-validated; empty where none was.
+    """
+
+    balance: str
+    reason: str
+    macro_f1: dict[str, float]
+
+
+def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0) -> Choice:
+    """The way with the best macro-F1 of a linear head, cross-validated on the training images; `sample` is not among them.
+
+    All predictions on held-out images are put together before the score is taken: a fold may hold one image of a rare
+    class, the training split holds them all. Another way than `none` has to be ahead by more than a standard error of
+    the difference (bootstrap over units, both ways on the same draws).
+
+    Args:
+        features: float32 (N, C), of the training images themselves.
+        labels: int (N,), every class present.
+        classes: K.
+        units: int (N,); images of one unit share a fold.
+        seed: of the folds and the bootstrap.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    if counts.max() < UNEQUAL * counts.min():
+        return Choice(
+            "none", f"classes of {counts.min()} to {counts.max()} training images are near enough to equal", {}
+        )
+    plain, weighted = (
+        validate_probe(features, labels, units=units, weights=image_weights(labels, classes, balance), seed=seed)
+        for balance in ("none", "weights")
+    )
+    if plain is None or weighted is None:
+        return Choice("none", "a class has too few training images for cross-validation", {})
+    logits = {
+        "none": plain.logits,
+        "weights": weighted.logits,
+        "logit-adjust": plain.logits - log_prior(labels, classes),
+    }
+    judged = np.isfinite(plain.logits).all(axis=1)
+    guesses = {name: values[judged].argmax(axis=1) for name, values in logits.items()}
+    scores, errors = _scored(guesses, labels[judged], units[judged], classes, seed)
+    found = f"macro-F1 of a linear head, cross-validated: {', '.join(f'{name} {scores[name]:.3f}' for name in guesses)}"
+    best = max(scores, key=lambda name: scores[name])
+    if best == "none":
+        return Choice("none", found, scores)
+    ahead = scores[best] - scores["none"] > errors[best]
+    outcome = f"{best} is {'ahead of' if ahead else 'not clearly ahead of'} none (standard error {errors[best]:.3f})"
+    return Choice(best if ahead else "none", f"{found}; {outcome}", scores)
+
+
+def _scored(
+    guesses: dict[str, np.ndarray], labels: np.ndarray, units: np.ndarray, classes: int, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Macro-F1 of each way, and the standard error of its difference to `none`."""
+    once, draws = np.ones((1, len(labels))), _draws(units, seed)
+    scores = {name: float(macro_f1(once, labels, guess, classes)[0]) for name, guess in guesses.items()}
+    drawn = {name: macro_f1(draws, labels, guess, classes) for name, guess in guesses.items()}
+    return scores, {name: float(np.std(values - drawn["none"], ddof=1)) for name, values in drawn.items()}
+
+
+def _draws(units: np.ndarray, seed: int) -> np.ndarray:
+    """Int (R, N): how often each image is in each bootstrap sample; units are drawn whole."""
+    numbers = np.unique(units, return_inverse=True)[1].ravel()
+    count = numbers.max() + 1
+    random = np.random.default_rng((seed, 2))
+    return random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)[:, numbers]
+
+
+def macro_f1(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Float (R,): the mean over classes of F1, images counted by `weights` (R, N); 0 for a class with no true positive."""
+    weights = weights.astype(np.float64)
+    each = np.arange(classes)
+    truth, guess = labels[:, None] == each, predicted[:, None] == each
+    right = weights @ (truth & guess)
+    total = weights @ truth + weights @ guess
+    return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
