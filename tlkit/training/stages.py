@@ -25,7 +25,6 @@ from tlkit.training.examples import (
     PixelReader,
     Reader,
     Rows,
-    balanced_weights,
     computed_reader,
     stored_reader,
 )
