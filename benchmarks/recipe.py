@@ -27,6 +27,7 @@ import hashlib
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -125,7 +126,7 @@ def run_row(options: argparse.Namespace, name: str, recipe: str, seed: int) -> R
     """Run one row; what went wrong is a row as well, which the next call tries again."""
     row: Row = {"set": name, "recipe": recipe, "seed": seed, "flags": flags_of(recipe), "backbone": options.backbone}
     with tempfile.TemporaryDirectory() as scratch:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), processor_seconds()
         try:
             if recipe == HOW_MANY:
                 found = how_many(options, name, seed, Path(scratch))
@@ -136,6 +137,7 @@ def run_row(options: argparse.Namespace, name: str, recipe: str, seed: int) -> R
         except subprocess.CalledProcessError as error:
             found = {"error": [" ".join(line.split()) for line in error.stderr.strip().splitlines()[-3:]]}
         row |= {"seconds": time.perf_counter() - started} | found
+        row["processor_seconds"] = processor_seconds() - before
     return row | {"code": code(), "load": os.getloadavg()[0], "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
@@ -198,6 +200,12 @@ def called(command: list[str], environment: Mapping[str, str]) -> tuple[str, flo
     started = time.perf_counter()
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
     return done.stdout, time.perf_counter() - started
+
+
+def processor_seconds() -> float:
+    """Of all processes that have been waited for: what a row costs, however busy the machine is."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def flags_of(recipe: str) -> list[str]:
