@@ -17,6 +17,7 @@ from tlkit.pipelines.finetune import run
 
 FILES = {
     "audit.json",
+    "choice.json",
     "config.toml",
     "run.json",
     "manifest.csv",

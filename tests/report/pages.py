@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from tlkit.core.choice import Candidate, Choice
 from tlkit.core.findings import AuditResult, Finding, ImageGroup
 from tlkit.core.manifest import Problem
 from tlkit.core.predictions import Predictions
@@ -151,6 +152,28 @@ def audit(classes, paths):
     )
 
 
+def choice(name):
+    """Three candidates, the last of which ships; the names hold a class."""
+    loss = Metric(0.4, 30)
+    return Choice(
+        candidates=(
+            Candidate(name="the probe", kind="probe", accuracy=Metric(0.8, 30, 0.63, 0.9), log_loss=loss),
+            Candidate(
+                name=f"top on {name}",
+                kind="fine-tuned",
+                accuracy=Metric(0.9, 30),
+                log_loss=loss,
+                gained=Metric(0.1, 30, -0.02, 0.2),
+                lowered=Metric(0.0, 30),
+            ),
+        ),
+        chosen=f"top on {name}",
+        reason=f"top on {name} is better.",
+        held_out="30 validation images",
+        gained={"test": Metric(-0.05, 40, -0.1, 0.02)},
+    )
+
+
 def neighbours(classes, paths):
     """Five training images beside each path."""
     return lambda asked: {
@@ -196,6 +219,7 @@ def full_page(classes=("ants", "bees", "wasps"), **changes):
             PlanRow(stage="head", learns="the head", epochs=4, learning_rate=1e-3, seconds=3.0, val_accuracy=0.8),
             PlanRow(stage="top", learns="blocks", epochs=2, learning_rate=1e-5, reason="few images", gained=-0.01),
         ],
+        "choice": choice(classes[0]),
         "history": [
             EpochRow(stage=stage, epoch=i, loss=1 / i, accuracy=0.7, val_loss=1.1 / i, val_accuracy=None)
             for stage, i in [("head", 1), ("head", 2), ("head", 3), ("head", 4), ("top", 1), ("top", 2)]

@@ -77,7 +77,20 @@ def test_the_best_epoch_is_kept_and_everything_is_in_the_history(tmp_path):
     assert state.best_score == best
     accuracy, loss = Validation(read=read, labels=LABELS).measure(network)
     assert (accuracy, -loss) == pytest.approx(best)
+    assert state.best in (state.start, state.kept[0].file) and len(state.kept) == 3
+    scores = sorted(((row["val_accuracy"], -row["val_loss"]) for row in state.history[1:]), reverse=True)
+    assert [one.score for one in state.kept] == scores[:3]
+    assert {path.name for path in tmp_path.glob("*.h5")} == {state.start, *(one.file for one in state.kept)}
+    assert Checkpoint(tmp_path).read() == state
+    Checkpoint(tmp_path).forget_others()
     assert [path.name for path in tmp_path.glob("*.h5")] == [state.best]
+
+
+def test_weights_that_take_much_of_the_disk_are_not_kept_for_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("tlkit.training.checkpoint.KEPT_BYTES", 1)
+    _, state = train(tmp_path)
+    best = max((row["val_accuracy"], -row["val_loss"]) for row in state.history[1:])
+    assert [one.score for one in state.kept] == [best]
 
 
 def test_no_stage_ends_worse_than_it_began(tmp_path):

@@ -53,6 +53,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def choice(self) -> Path:
+        """Which weights ship, and why."""
+        return self.path / "choice.json"
+
+    @property
     def model(self) -> Path:
         """The classifier, loadable in plain Keras."""
         return self.path / "model.keras"

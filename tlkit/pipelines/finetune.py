@@ -34,7 +34,7 @@ from tlkit.extraction.extract import Extraction, Network
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head, build_head, pool
-from tlkit.pipelines import audit, balancing, outcome, run_record, tracking
+from tlkit.pipelines import audit, balancing, choosing, outcome, run_record, tracking
 from tlkit.pipelines.features import extracted, told
 from tlkit.pipelines.finish import finish
 from tlkit.pipelines.judgement import refuse_hopeless
@@ -113,7 +113,10 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         states.append(run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story))
         story.say(f"  {states[-1].note}")
         _write_history(run_dir, states)
-    scores = logits(plan.stages[-1], material, story)
+    made = choosing.choose(run_dir, plan, material, states, story)
+    scores = logits(choosing.ships_from(plan, made), material, story)
+    if made is not None:
+        choosing.with_gain(made, run_dir, plan, material, scores, story)
     metrics = finish(config, run_dir, material, states, scores, evidence, story)
     story.say(outcome.told(metrics))
     seconds = run_record.finish(run_dir, time.monotonic() - started)

@@ -139,6 +139,9 @@ def write_outcome(folder: Path, predictions: Predictions, evaluation: Evaluation
     """
     predictions.write_csv(folder / "predictions.csv")
     metrics = evaluation.metrics_json()
+    for split, gained in ((page.choice and page.choice.gained) or {}).items():
+        if split in metrics:
+            metrics[split]["accuracy_over_probe"] = gained.as_json()
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "evaluation.json", {"format": 1, **evaluation.as_json()})
     _write_per_class(folder / "per_class.csv", evaluation)

@@ -10,6 +10,7 @@ from tlkit import runtime
 from tlkit.classifier import Classifier, read_facts
 from tlkit.core.atomic import read_json
 from tlkit.core.catalog import BACKBONES
+from tlkit.core.choice import Choice
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.findings import AUDIT_FORMAT, AuditResult
@@ -65,6 +66,7 @@ def of_run(
         data=replace(page.data, notes=(*page.data.notes, *balancing.notes(record))),
         plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
+        choice=read_choice(run_dir),
         audit=read_audit(run_dir.path / "audit.json"),
         seeds={"everything": config.seed},
         config=run_dir.config.read_text(encoding="utf-8"),
@@ -169,6 +171,11 @@ def _model(
         temperature=temperature,
         threshold=threshold,
     )
+
+
+def read_choice(run_dir: RunDir) -> Choice | None:
+    """Which weights the run ships; None where there was nothing to choose from."""
+    return Choice.from_json(read_json(run_dir.choice)) if run_dir.choice.is_file() else None
 
 
 def read_audit(path: Path) -> AuditResult | None:

@@ -46,6 +46,7 @@ SECTIONS = (
     Section("audit", "Audit", lambda facts: facts["page"].audit),
     Section("mislabelled", "Labels", lambda facts: any(found.doubtful and found.cases for found in facts["evidence"])),
     Section("plan", "Plan", lambda facts: facts["page"].plan),
+    Section("choice", "Choice", lambda facts: facts["page"].choice),
     Section("learning", "Learning", lambda facts: facts["learned"]),
     Section("confusion", "Confusion", lambda facts: facts["matrix"] or facts["pairs"]),
     Section("classes", "Classes", lambda facts: facts["main"]),

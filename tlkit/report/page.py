@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tlkit.core.choice import Choice
 from tlkit.core.findings import AuditResult
 from tlkit.core.manifest import Problem
 from tlkit.core.predictions import Predictions
@@ -128,6 +129,7 @@ class Page:
         data: the images.
         plan: the stages.
         history: the epochs of all stages, in order.
+        choice: which weights ship.
         evaluation: what was measured.
         predictions: of the evaluated images; the galleries are chosen from them.
         audit: what the audit of the images found.
@@ -148,6 +150,7 @@ class Page:
     data: Data | None = None
     plan: Sequence[PlanRow] = ()
     history: Sequence[EpochRow] = ()
+    choice: Choice | None = None
     evaluation: EvaluationResult | None = None
     predictions: Predictions | None = None
     audit: AuditResult | None = None

@@ -2,7 +2,8 @@
 
     checkpoints/STAGE/state.json                which epoch is done, the best one, the history so far
                      /epoch-0003.weights.h5     weights and optimizer after it
-                     /epoch-0002.weights.h5     those of the best epoch, where that is another one
+                     /epoch-0002.weights.h5     those of the best epochs, where these are others
+                     /epoch-0000.weights.h5     those the stage began with
 
 Weights are written first and `state.json` names them, so it never speaks of a file that is not whole.
 """
@@ -14,6 +15,24 @@ from typing import Any
 import keras
 
 from tlkit.core.atomic import read_json, replacing, write_json
+
+KEPT = 3  # best epochs of a stage whose weights are kept until it is chosen what ships ...
+KEPT_BYTES = 2**30  # ... as long as those besides the best take no more of the disk than this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One epoch whose weights are still there.
+
+    Args:
+        file: name of the file.
+        epoch: after which they were written.
+        score: as of `State.best_score`; None without validation images.
+    """
+
+    file: str
+    epoch: int
+    score: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +46,8 @@ class State:
         best: file name of the best weights, "" before any.
         best_epoch: the epoch they are from; 0 is the start of the stage.
         best_score: (validation accuracy, minus validation loss) of the best, None before any.
+        start: file name of the weights that the stage began with.
+        kept: the best trained epochs, best first, the start not among them.
         waited: epochs since the best.
         history: one row per epoch.
         done: whether the stage is over.
@@ -40,6 +61,8 @@ class State:
     best: str = ""
     best_epoch: int = 0
     best_score: tuple[float, float] | None = None
+    start: str = ""
+    kept: tuple[Kept, ...] = ()
     waited: int = 0
     history: tuple[dict[str, Any], ...] = field(default=())
     done: bool = False
@@ -59,14 +82,16 @@ class Checkpoint:
         if not path.is_file():
             return State()
         content = read_json(path)
-        score = content["best_score"]
-        return State(**content | {"history": tuple(content["history"]), "best_score": score and tuple(score)})
+        kept = tuple(Kept(**row | {"score": _pair(row["score"])}) for row in content["kept"])
+        read = {"history": tuple(content["history"]), "best_score": _pair(content["best_score"]), "kept": kept}
+        return State(**content | read)
 
     def write(self, state: State) -> None:
         """Record the state, then remove weights that it no longer names."""
         write_json(self.folder / "state.json", asdict(state))
+        named = {state.latest, state.best, state.start, *(kept.file for kept in state.kept)}
         for path in self.folder.glob("*.weights.h5"):
-            if path.name not in (state.latest, state.best):
+            if path.name not in named:
                 path.unlink(missing_ok=True)
 
     def save_weights(self, model: keras.Model, name: str) -> str:
@@ -81,7 +106,25 @@ class Checkpoint:
         model.load_weights(self.folder / file)
 
     def finish(self, state: State, note: str) -> State:
-        """Record that the stage is over; only the best weights are kept."""
+        """Record that the stage is over; nobody will go on from its latest weights."""
         finished = replace(state, done=True, note=note, latest="")
         self.write(finished)
         return finished
+
+    def best_of(self, kept: tuple[Kept, ...], epoch: Kept) -> tuple[Kept, ...]:
+        """The epochs to keep, best first, when one more has been written; without validation images that one alone."""
+        if epoch.score is None:
+            return (epoch,)
+        best = sorted((*kept, epoch), key=lambda one: one.score or (), reverse=True)[:KEPT]
+        sizes = [(self.folder / one.file).stat().st_size for one in best]
+        while sum(sizes[1:]) > KEPT_BYTES:
+            best, sizes = best[:-1], sizes[:-1]
+        return tuple(best)
+
+    def forget_others(self) -> None:
+        """Keep the best weights alone: it has been chosen what ships."""
+        self.write(replace(self.read(), start="", kept=()))
+
+
+def _pair(values: list[float] | None) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])

@@ -14,7 +14,7 @@ import numpy as np
 from tlkit.core.predictions import softmax
 from tlkit.core.story import Story
 from tlkit.runtime import jit
-from tlkit.training.checkpoint import Checkpoint, State
+from tlkit.training.checkpoint import Checkpoint, Kept, State
 from tlkit.training.examples import Examples, Reader
 from tlkit.training.history import Score, history_row
 from tlkit.training.memory import ran_out
@@ -149,7 +149,8 @@ class _Run:
         score = self.validation.measure(self.model, _evaluation_batch(examples))
         file = self.checkpoint.save_weights(self.model, "epoch-0000")
         row = history_row(self.stage, 0, held_out=score)
-        state = State(parts=examples.parts, latest=file, best=file, best_score=score and rank(score), history=(row,))
+        best = score and rank(score)
+        state = State(parts=examples.parts, latest=file, best=file, start=file, best_score=best, history=(row,))
         self.checkpoint.write(state)
         if score:
             self.story.say(f"  {self.stage} start: validation accuracy {score[0]:.4f}, loss {score[1]:.4f}")
@@ -170,12 +171,14 @@ class _Run:
         better = score is None or state.best_score is None or rank(score) > state.best_score
         file = self.checkpoint.save_weights(self.model, f"epoch-{done:04d}")
         exchange_averages(self.model.optimizer)
+        kept = self.checkpoint.best_of(state.kept, Kept(file=file, epoch=done, score=score and rank(score)))
         changed = {"best": file, "best_epoch": done, "best_score": score and rank(score), "waited": 0}
         state = replace(
             state,
             epoch=done,
             parts=examples.parts,
             latest=file,
+            kept=kept,
             history=(*state.history, row),
             seconds=state.seconds + time.monotonic() - began,
             **(changed if better else {"waited": state.waited + 1}),

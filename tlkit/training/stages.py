@@ -1,7 +1,7 @@
 """The stages of a plan, one after the other: each starts from what the one before it kept."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -157,6 +157,13 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
         _plain_reader(stage, material, np.arange(len(material.manifest))),
         len(material.manifest),
     )
+
+
+def held_out(stage: Stage, material: Material) -> Callable[[], np.ndarray]:
+    """Gives logits float32 (n, K) of the validation images, by whatever weights the layers hold when it is called."""
+    model, rows = stage_model(stage, material), material.rows("val")
+    read = _plain_reader(stage, material, rows)
+    return lambda: predict(model, read, len(rows))
 
 
 def _training_reader(stage: Stage, material: Material) -> Reader:

@@ -1,0 +1,161 @@
+"""Which of several sets of weights to ship, by what they say about the same held-out images.
+
+The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees), paired: whatever is more
+complex has to be better than what is simpler by more than one standard error of the difference on the same images.
+Accuracy decides. Few images make it coarse, though: with 37 of them the standard error of a difference is three
+points, and gains of that size would be left lying. So where accuracies are within one standard error, the log loss of
+temperature-scaled probabilities decides by the same rule, which hears every image and not only those at the border.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tlkit.core.choice import KINDS, Candidate, Choice
+from tlkit.core.predictions import softmax
+from tlkit.core.results import Metric
+from tlkit.evaluation.calibration import fit_temperature
+from tlkit.evaluation.compare import paired_interval
+from tlkit.evaluation.curves import metric
+from tlkit.evaluation.intervals import Groups, mean_interval, share_interval, spread
+
+TOLERANCE = 1 + 1e-9  # a difference of one standard error is none
+_SMALLEST = np.finfo(np.float64).eps
+
+
+class Entry(NamedTuple):
+    """What a candidate says.
+
+    Args:
+        name: in words.
+        kind: one of `tlkit.core.choice.KINDS`.
+        logits: float (n, K), of the same images in the same order for all candidates.
+    """
+
+    name: str
+    kind: str
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a candidate did on each image.
+
+    Args:
+        entry: the candidate.
+        right: float64 (n,), 1 where it is right, times the weight of the image; the mean is its accuracy.
+        loss: float64 (n,), -ln of the probability of the truth at its best temperature, times the weight.
+    """
+
+    entry: Entry
+    right: np.ndarray
+    loss: np.ndarray
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: accuracy first, then the smaller loss."""
+        return float(self.right.mean()), -float(self.loss.mean())
+
+
+def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> Verdict:
+    """Score a candidate on each image.
+
+    Args:
+        entry: the candidate.
+        labels: int (n,), 0..K-1; n at least 1.
+        balanced: every class weighs the same, so that the mean of `right` is balanced accuracy.
+    """
+    rows, weights = np.arange(len(labels)), np.ones(len(labels))
+    if balanced:
+        _, place, support = np.unique(labels, return_inverse=True, return_counts=True)
+        weights = (len(labels) / (len(support) * support))[place]
+    probabilities = softmax(entry.logits, fit_temperature(entry.logits, labels))
+    right = (np.argmax(entry.logits, axis=1) == labels).astype(np.float64)
+    loss = -np.log(np.maximum(probabilities[rows, labels], _SMALLEST))
+    return Verdict(entry, right * weights, loss * weights)
+
+
+def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = None, balanced: bool = False) -> Choice:
+    """Choose, by the rule above.
+
+    Of candidates of one kind, only the best (accuracy, then log loss) stands for it. From simple to complex, each
+    has to beat the one chosen so far.
+
+    Args:
+        entries: candidates; the first is the simplest.
+        labels: int (n,), 0..K-1, of held-out images; n at least 1.
+        groups: int (n,); images of a group are no independent evidence.
+        balanced: every class weighs the same.
+    """
+    verdicts = [judge(entry, labels, balanced) for entry in entries]
+    first = taken = verdicts[0]
+    told = ""
+    for kind in KINDS:
+        own = [verdict for verdict in verdicts[1:] if verdict.entry.kind == kind]
+        if own:
+            best = max(own, key=lambda verdict: verdict.rank)
+            why = why_better(taken, best, groups)
+            if why:
+                told, taken = f"{best.entry.name} {why} {taken.entry.name}", best
+    measure = "balanced accuracy" if balanced else "accuracy"
+    reason = told or f"nothing is better than {first.entry.name} by more than a standard error, and it is the simplest"
+    return Choice(
+        candidates=tuple(_candidate(verdict, first, groups, balanced) for verdict in verdicts),
+        chosen=taken.entry.name,
+        reason=f"{reason}.",
+        held_out="",
+        measure=measure,
+    )
+
+
+def why_better(simple: Verdict, other: Verdict, groups: Groups = None) -> str:
+    """Why the more complex of two is to be taken, in words; "" where it is not."""
+    gained, error = difference(other.right - simple.right, groups)
+    if gained > error * TOLERANCE:
+        return (
+            f"is right more often by {100 * gained:.1f} points, more than the standard error of {100 * error:.1f}, than"
+        )
+    lowered, loss_error = difference(simple.loss - other.loss, groups)
+    if gained >= -error and lowered > loss_error * TOLERANCE:
+        return (
+            f"is right about as often and has a log loss lower by {lowered:.3f}, "
+            f"more than the standard error of {loss_error:.3f}, than"
+        )
+    return ""
+
+
+def difference(values: np.ndarray, groups: Groups = None) -> tuple[float, float]:
+    """Mean of float (n,) and its standard error, by group where images are not independent; 0 and infinite for one."""
+    mean, n = float(values.mean()), len(values)
+    independent = n if groups is None else len(np.unique(groups))
+    if independent < 2:
+        return mean, float("inf")
+    error = spread((values - mean) / n, groups)
+    return mean, error * (float(np.sqrt(n / (n - 1))) if groups is None else 1.0)
+
+
+def _candidate(verdict: Verdict, first: Verdict, groups: Groups, balanced: bool) -> Candidate:
+    """With its intervals; differences are to the simplest."""
+    n, gained, lowered = len(verdict.right), None, None
+    if verdict is not first:
+        right, loss = verdict.right - first.right, first.loss - verdict.loss
+        gained = metric(float(right.mean()), n, paired_interval(right, groups, step=1.0), groups)
+        lowered = metric(float(loss.mean()), n, paired_interval(loss, groups), groups)
+    interval = None if balanced else share_interval(verdict.right > 0, groups)
+    return Candidate(
+        name=verdict.entry.name,
+        kind=verdict.entry.kind,
+        accuracy=metric(float(verdict.right.mean()), n, interval, groups),
+        log_loss=metric(float(verdict.loss.mean()), n, mean_interval(verdict.loss, groups), groups),
+        gained=gained,
+        lowered=lowered,
+    )
+
+
+def gain(before: np.ndarray, after: np.ndarray, labels: np.ndarray, groups: Groups = None) -> Metric:
+    """Accuracy of logits (n, K) minus that of others on the same images, with its paired interval."""
+    right = [(np.argmax(logits, axis=1) == labels).astype(np.float64) for logits in (before, after)]
+    change = right[1] - right[0]
+    return metric(float(change.mean()), len(labels), paired_interval(change, groups, step=1.0), groups)
