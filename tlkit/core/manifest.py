@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.core import labels as several
 from tlkit.core.atomic import replacing
 from tlkit.core.splits import SPLITS, UNASSIGNED
 
@@ -35,7 +36,7 @@ class Manifest:
         root: the folder that relative paths start from.
         classes: class names; a label is an index into them.
         paths: POSIX, relative to `root` where they lie below it, else absolute.
-        labels: int32 (N,), `UNLABELLED` (-1) where there is none.
+        labels: int32 (N,), `UNLABELLED` (-1) where there is none, and throughout where an image may have several.
         sha256: uint8 (N, 32), of the file's bytes.
         sizes: int64 (N,), of the files, in bytes.
         given: int8 (N,), split named by the layout or the manifest file (index into `SPLITS`), -1 for none.
@@ -43,6 +44,8 @@ class Manifest:
         extra: further columns of a manifest file, by name; used as slices in reports.
         set_aside: files that look like images and cannot be used.
         ignored: how many files were no images at all (hidden files, text, ...).
+        targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
+            None where an image has one.
     """
 
     root: Path
@@ -56,6 +59,7 @@ class Manifest:
     extra: dict[str, list[str]] = field(default_factory=dict)
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,8 +68,20 @@ class Manifest:
         """The file of record `index`."""
         return self.root / self.paths[index]
 
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.targets is not None
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Bool (N,), whether the truth is known."""
+        return self.labels >= 0 if self.targets is None else np.all(self.targets >= 0, axis=1)
+
     def label_name(self, index: int) -> str:
-        """Class name of record `index`, "" where it has none."""
+        """Class name of record `index`, "" where it has none; several as `cat|dog`, and `|` for none of the classes."""
+        if self.targets is not None:
+            return several.decode(self.targets[index], self.classes)
         label = self.labels[index]
         return "" if label == UNLABELLED else self.classes[label]
 
@@ -77,6 +93,7 @@ class Manifest:
             self,
             paths=[self.paths[i] for i in pick],
             labels=self.labels[rows],
+            targets=None if self.targets is None else self.targets[rows],
             sha256=self.sha256[rows],
             sizes=self.sizes[rows],
             given=self.given[rows],
@@ -90,14 +107,23 @@ class Manifest:
         kept = self.select([i for i, path in enumerate(self.paths) if path not in bad])
         return replace(kept, set_aside=(*self.set_aside, *problems))
 
-    def class_counts(self) -> np.ndarray:
-        """int64 (K,) images of each class."""
-        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
+    def of_class(self, label: int) -> np.ndarray:
+        """Bool (N,), the images of a class."""
+        return self.labels == label if self.targets is None else self.targets[:, label] == 1
+
+    def class_counts(self, among: np.ndarray | None = None) -> np.ndarray:
+        """int64 (K,) images of each class, of all or of those that bool (N,) names."""
+        rows = slice(None) if among is None else among
+        if self.targets is not None:
+            return (self.targets[rows] == 1).sum(axis=0)
+        labels = self.labels[rows]
+        return np.bincount(labels[labels >= 0], minlength=len(self.classes))
 
     def fingerprint(self) -> str:
         """Hex sha256 over content, labels and class names; independent of where the files lie."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
-        rows = np.concatenate([self.sha256, self.labels.astype("<i4").view(np.uint8).reshape(-1, 4)], axis=1)
+        one = self.labels.astype("<i4").view(np.uint8).reshape(-1, 4)
+        rows = np.concatenate([self.sha256, one if self.targets is None else self.targets.view(np.uint8)], axis=1)
         digest.update(rows[np.lexsort(rows.T[::-1])].tobytes())
         return digest.hexdigest()
 
@@ -126,9 +152,15 @@ class Manifest:
 
     @classmethod
     def read_csv(
-        cls, path: Path, root: Path, classes: tuple[str, ...], set_aside: Sequence[Problem] = ()
+        cls,
+        path: Path,
+        root: Path,
+        classes: tuple[str, ...],
+        set_aside: Sequence[Problem] = (),
+        *,
+        multi: bool = False,
     ) -> "Manifest":
-        """Read what `write_csv` wrote. The root and the class order live in the run's JSON."""
+        """Read what `write_csv` wrote. The root, the class order and `multi` live in the run's JSON."""
         codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
         label_codes = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}
         columns: dict[str, list[Any]] = {}
@@ -143,7 +175,8 @@ class Manifest:
             root=root,
             classes=classes,
             paths=columns["path"],
-            labels=np.array([label_codes[name] for name in columns["label"]], dtype=np.int32),
+            labels=np.array([UNLABELLED if multi else label_codes[name] for name in columns["label"]], dtype=np.int32),
+            targets=several.encode(columns["label"], classes) if multi else None,
             sha256=np.frombuffer(bytes.fromhex("".join(columns["sha256"])), dtype=np.uint8).reshape(-1, 32),
             sizes=np.array(columns["bytes"], dtype=np.int64),
             given=np.array([codes[name] for name in columns["split"]], dtype=np.int8),

@@ -1,4 +1,4 @@
-"""What a classifier said about images: logits in, probabilities out. The only place with a softmax."""
+"""What a classifier said about images: logits in, probabilities out. The only place with a softmax or a sigmoid."""
 
 import csv
 from dataclasses import dataclass, replace
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from tlkit.core import labels as several
 from tlkit.core.atomic import replacing
 from tlkit.core.manifest import UNLABELLED
 from tlkit.core.splits import SPLITS, UNASSIGNED
 
 IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
-_FIRST = ("path", "sha256", "split", "label", "predicted", "probability")
+_FIRST = ("path", "sha256", "split", "label", "predicted", "probability")  # the last one not for several labels
+_ALMOST_ONE = 1 - 2.0**-53
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -21,6 +23,56 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities float64 (N, K), each of its own class alone, from logits (N, K); finite for any finite input."""
+    scaled = logits.astype(np.float64) / temperature
+    small = np.exp(-np.abs(scaled))
+    return np.where(scaled >= 0, 1.0, small) / (1 + small)
+
+
+def probabilities(logits: np.ndarray, temperature: float = 1.0, *, multi: bool = False) -> np.ndarray:
+    """float64 (N, K): the softmax, or a sigmoid for each class where an image may have several (`multi`)."""
+    return (sigmoid if multi else softmax)(logits, temperature)
+
+
+def decide(logits: np.ndarray) -> np.ndarray:
+    """Bool (N, K), the labels that logits (N, K) give where an image may have several: a probability of at least 0.5."""
+    return logits >= 0
+
+
+def image_scores(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """float64 (N,), 0..1: how right each image is; the mean is what ranks epochs.
+
+    For one class an image: 1 where the most probable class is the true one, else 0, so that the mean is accuracy. For
+    several: F1 of the labels given against those it has (Godbole and Sarawagi 2004), 1 where there are none and none are
+    given. Of one label each the second is the first.
+
+    Args:
+        logits: float (N, K).
+        truth: int (N,), 0..K-1; or (N, K), 1 where the image has the class, 0 where not.
+    """
+    if truth.ndim == 1:
+        return (logits.argmax(axis=1) == truth).astype(np.float64)
+    given, has = decide(logits), truth == 1
+    both, either = (given & has).sum(axis=1), given.sum(axis=1) + has.sum(axis=1)
+    return np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
+
+
+def image_losses(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """float64 (N,): -log p(truth) of each image; for several labels the mean of that over the K yes-or-no questions.
+
+    Args:
+        logits: float (N, K).
+        truth: as of `image_scores`.
+        temperature: logits are divided by it.
+    """
+    scaled = logits.astype(np.float64) / temperature
+    if truth.ndim == 2:
+        return np.logaddexp(0.0, np.where(truth == 1, -scaled, scaled)).mean(axis=1)
+    shifted = scaled - scaled.max(axis=1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Logits of N images over K classes, in a fixed order and keyed by path, never by position alone.
@@ -28,7 +80,7 @@ class Predictions:
     Args:
         paths: of the images, as in the manifest.
         sha256: hex, of each image's bytes.
-        labels: int32 (N,), index into `classes`, -1 where the truth is unknown.
+        labels: int32 (N,), index into `classes`, -1 where the truth is unknown, and throughout with `targets`.
         splits: int8 (N,), index into `SPLITS`, -1 for none.
         logits: float32 (N, K), before temperature.
         classes: K class names.
@@ -40,6 +92,8 @@ class Predictions:
             it was not measured, None where it never was.
         in_training: int8 (N,), index into `IN_TRAINING`: whether the image, or one that looks like it, was
             trained on; None where nobody looked.
+        targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
+            None where an image has one. With it probabilities are sigmoids.
     """
 
     paths: list[str]
@@ -53,14 +107,37 @@ class Predictions:
     groups: list[str] | None = None
     unfamiliarity: np.ndarray | None = None
     in_training: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
+    def multi(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.targets is not None
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Bool (N,), whether the truth is known."""
+        return self.labels >= 0 if self.targets is None else np.all(self.targets >= 0, axis=1)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """`labels` (N,), or `targets` (N, K) where an image may have several."""
+        return self.labels if self.targets is None else self.targets
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Bool (N,), whether everything said of an image is true: its class, or every one of its labels."""
+        if self.targets is None:
+            return self.predicted == self.labels
+        return (decide(self.logits) == (self.targets == 1)).all(axis=1) & self.labelled
+
+    @property
     def probabilities(self) -> np.ndarray:
         """float64 (N, K)."""
-        return softmax(self.logits, self.temperature)
+        return probabilities(self.logits, self.temperature, multi=self.multi)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -86,6 +163,7 @@ class Predictions:
             paths=[self.paths[i] for i in pick],
             sha256=[self.sha256[i] for i in pick],
             labels=self.labels[rows],
+            targets=None if self.targets is None else self.targets[rows],
             splits=self.splits[rows],
             logits=self.logits[rows],
             groups=None if self.groups is None else [self.groups[i] for i in pick],
@@ -100,31 +178,34 @@ class Predictions:
     def write_csv(self, path: Path) -> None:
         """Columns path, sha256, split, label, predicted, probability, what else is known, then `p:CLASS`; atomic.
 
-        What else: abstain (true, false), unfamiliarity, group, in_training (exact, near or empty).
+        What else: abstain (true, false), unfamiliarity, group, in_training (exact, near or empty). Where an image may
+        have several labels, `label` and `predicted` are as `cat|dog` and there is no `probability`.
         """
-        split_names, label_names = (*SPLITS, ""), (*self.classes, "")
-        probabilities, predicted, further = self.probabilities, self.predicted, self._further()
+        split_names, further, chances = (*SPLITS, ""), self._further(), self.probabilities
+        first = _FIRST[:-1] if self.multi else _FIRST
         with (
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
             writer = csv.writer(file)
-            writer.writerow([*_FIRST, *further, *(f"p:{name}" for name in self.classes)])
+            writer.writerow([*first, *further, *(f"p:{name}" for name in self.classes)])
             for i, name in enumerate(self.paths):
-                row = [f"{p:.9g}" for p in probabilities[i]]
-                best = int(predicted[i])
-                writer.writerow(
-                    [
-                        name,
-                        self.sha256[i],
-                        split_names[self.splits[i]],
-                        label_names[self.labels[i]],
-                        self.classes[best],
-                        row[best],
-                        *(column[i] for column in further.values()),
-                        *row,
-                    ]
-                )
+                row = [f"{p:.9g}" for p in chances[i]]
+                known = [name, self.sha256[i], split_names[self.splits[i]], self.label_name(i), self.predicted_name(i)]
+                known += [] if self.multi else [row[int(self.logits[i].argmax())]]
+                writer.writerow([*known, *(column[i] for column in further.values()), *row])
+
+    def label_name(self, index: int) -> str:
+        """The true class of a row, "" where it is not known; several as `cat|dog`, and `|` for none of the classes."""
+        if self.targets is not None:
+            return several.decode(self.targets[index], self.classes)
+        return (*self.classes, "")[self.labels[index]]
+
+    def predicted_name(self, index: int) -> str:
+        """What a row was called, written in the same way."""
+        if self.multi:
+            return several.decode(decide(self.logits[index]), self.classes)
+        return self.classes[int(self.logits[index].argmax())]
 
     def _further(self) -> dict[str, list[str]]:
         """The columns that not every evaluation has, as text."""
@@ -154,14 +235,18 @@ class Predictions:
         known = {name: [row[place] for row in rows] for place, name in enumerate(header[:first])}
         label_codes = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}
         split_codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
-        probabilities = np.array([row[first:] for row in rows], dtype=np.float64).reshape(-1, len(classes))
+        chances = np.array([row[first:] for row in rows], dtype=np.float64).reshape(-1, len(classes))
+        logits, multi = np.log(np.maximum(chances, 1e-300)), _FIRST[-1] not in known
+        if multi:
+            logits -= np.log1p(-np.minimum(chances, _ALMOST_ONE))
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
             paths=known["path"],
             sha256=known["sha256"],
-            labels=np.array([label_codes[name] for name in known["label"]], dtype=np.int32),
+            labels=np.array([UNLABELLED if multi else label_codes[name] for name in known["label"]], dtype=np.int32),
+            targets=several.encode(known["label"], classes) if multi else None,
             splits=np.array([split_codes[name] for name in known["split"]], dtype=np.int8),
-            logits=np.log(np.maximum(probabilities, 1e-300)).astype(np.float32),
+            logits=logits.astype(np.float32),
             classes=classes,
             groups=known.get("group"),
             unfamiliarity=None if far is None else np.array([text or "nan" for text in far], dtype=np.float32),

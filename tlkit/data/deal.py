@@ -31,7 +31,7 @@ class Units:
 
         Args:
             names: int64 (N,).
-            labels: int64 (N,), 0..classes-1.
+            labels: int64 (N,), 0..classes-1; or bool (N, classes), at least one of each row.
             keys: uint64 (N,).
             classes: how many.
         """
@@ -41,7 +41,8 @@ class Units:
         rank = np.empty(len(least), dtype=np.int64)
         rank[np.argsort(least, kind="stable")] = np.arange(len(least))
         of_row = rank[unit]
-        parts, sizes = np.unique(of_row * classes + labels, return_counts=True)
+        rows, codes = (slice(None), labels) if labels.ndim == 1 else np.nonzero(labels)
+        parts, sizes = np.unique(of_row[rows] * classes + codes, return_counts=True)
         starts = np.searchsorted(parts, np.arange(len(least) + 1) * classes)
         return cls(of_row, starts, parts % classes, sizes, classes)
 
@@ -62,17 +63,41 @@ def deal(units: Units, *, val: float, test: float) -> np.ndarray:
     side gets more than its share of what is odd. Then each class takes its own units until its
     targets are met, val from the front and test from the back.
     """
-    counts = units.counts()
-    units_of_class = np.bincount(units.labels, minlength=units.classes)
-    wanted = {
-        VAL: _targets(counts, units_of_class, val, 3),
-        TEST: _targets(counts, units_of_class, test, 4 if val else 3),
-    }
-    _leave_one_to_train(counts, wanted)
-    table = _Table(units, wanted)
+    table = _table(units, val, test)
     table.deal_mixed(VAL, val)
     table.deal_mixed(TEST, test)
     table.deal_pure()
+    for code in (VAL, TEST):
+        table.give_at_least_one(code)
+    return table.side[units.of_row]
+
+
+def deal_several(units: Units, *, val: float, test: float) -> np.ndarray:
+    """int8 (N,) codes of the rows, 0 train, 1 val, 2 test, where most units span classes.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): always the class with fewest units left. Each of
+    them goes to the side that lacks most of what it was to have: not of that class alone, as in the paper, which leaves
+    common classes to chance, but of all classes of the unit and of images.
+    """
+    table, shares = _table(units, val, test), {TRAIN: 1 - val - test, VAL: val, TEST: test}
+    sides, counts = [code for code, share in shares.items() if share > 0], units.counts()
+    # What each side has of every class and, last, of images: 1 is all that it was to have.
+    filled = {code: np.zeros(units.classes + 1) for code in sides}
+    owner = np.repeat(np.arange(len(units.starts) - 1), np.diff(units.starts))
+    images = np.bincount(units.of_row)
+    waiting = np.ones(len(images), bool)
+    while waiting.any():
+        left = np.bincount(units.labels[waiting[owner]], minlength=units.classes)
+        label = int(np.where(left > 0, left, np.iinfo(np.int64).max).argmin())
+        for unit in owner[(units.labels == label) & waiting[owner]].tolist():
+            own = slice(units.starts[unit], units.starts[unit + 1])
+            columns = np.append(units.labels[own], units.classes)
+            code = min(sides, key=lambda code: filled[code][columns].sum())
+            if code != TRAIN and not table.take(unit, units.parts(unit), code):
+                code = TRAIN
+            part = np.append(units.sizes[own] / counts[units.labels[own]], images[unit] / len(units.of_row))
+            filled[code][columns] += part / shares[code]
+        waiting[owner[units.labels == label]] = False
     for code in (VAL, TEST):
         table.give_at_least_one(code)
     return table.side[units.of_row]
@@ -92,6 +117,18 @@ def _leave_one_to_train(counts: np.ndarray, wanted: dict[int, np.ndarray]) -> No
     from_test = np.minimum(over, np.maximum(wanted[TEST] - 1, 0))
     wanted[TEST] -= from_test
     wanted[VAL] -= over - from_test
+
+
+def _table(units: Units, val: float, test: float) -> "_Table":
+    """The deal before it begins: everything in train."""
+    counts = units.counts()
+    units_of_class = np.bincount(units.labels, minlength=units.classes)
+    wanted = {
+        VAL: _targets(counts, units_of_class, val, 3),
+        TEST: _targets(counts, units_of_class, test, 4 if val else 3),
+    }
+    _leave_one_to_train(counts, wanted)
+    return _Table(units, wanted)
 
 
 class _Table:

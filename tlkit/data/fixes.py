@@ -2,11 +2,12 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tlkit.core import labels as several
 from tlkit.core.atomic import replacing
 from tlkit.core.errors import TlkitError, nearest, unknown_name
 from tlkit.core.manifest import Manifest
@@ -23,7 +24,7 @@ class Fix:
     Args:
         path: of an image, as in the manifest.
         action: `relabel` or `drop`.
-        label: the class that `relabel` gives it, "" for `drop`.
+        label: the class that `relabel` gives it, several as `cat|dog`; "" for `drop`.
         reason: for the reader.
     """
 
@@ -88,7 +89,7 @@ def apply_fixes(manifest: Manifest, file: str | None, story: Story) -> Manifest:
     fixes = read_fixes(Path(file))
     places = {path: row for row, path in enumerate(manifest.paths)}
     aside = {problem.path for problem in manifest.set_aside}
-    labels, dropped = manifest.labels.copy(), np.zeros(len(manifest), bool)
+    changed, dropped = manifest.select(np.arange(len(manifest))), np.zeros(len(manifest), bool)
     for line, fix in enumerate(fixes, start=2):
         if fix.path not in places:
             if fix.path in aside:
@@ -98,15 +99,25 @@ def apply_fixes(manifest: Manifest, file: str | None, story: Story) -> Manifest:
         if fix.action == "drop":
             dropped[row] = True
         else:
-            if fix.label not in manifest.classes:
-                raise unknown_name(f"a class here (line {line} of {file!r})", fix.label, manifest.classes)
-            labels[row] = manifest.classes.index(fix.label)
-    fixed = replace(manifest, labels=labels).select(np.flatnonzero(~dropped))
+            _relabel(changed, row, fix.label, f"line {line} of {file!r}")
+    fixed = changed.select(np.flatnonzero(~dropped))
     _refuse_emptied(manifest, fixed, file)
-    story.say(
-        f"fixes of {file}: {int((labels != manifest.labels)[~dropped].sum())} labels changed, {int(dropped.sum())} images dropped"
-    )
+    relabelled = sum(changed.label_name(row) != manifest.label_name(row) for row in np.flatnonzero(~dropped).tolist())
+    story.say(f"fixes of {file}: {relabelled} labels changed, {int(dropped.sum())} images dropped")
     return fixed
+
+
+def _relabel(manifest: Manifest, row: int, label: str, place: str) -> None:
+    """Give a row of a manifest, in place, another label, or others where an image may have several."""
+    names = several.read_labels(label, place) if manifest.multi else (label,)
+    for name in names:
+        if name not in manifest.classes:
+            raise unknown_name(f"a class here ({place})", name, manifest.classes)
+    codes = [manifest.classes.index(name) for name in names]
+    if manifest.targets is None:
+        manifest.labels[row] = codes[0]
+    else:
+        manifest.targets[row] = np.isin(np.arange(len(manifest.classes)), codes)
 
 
 def _no_such_image(file: str, line: int, path: str, known: dict[str, int]) -> TlkitError:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tlkit.core import labels as several
 from tlkit.core.errors import TlkitError, nearest
 from tlkit.core.splits import SPLITS, UNASSIGNED
 from tlkit.data.layout import SPLIT_FOLDERS
@@ -23,7 +24,7 @@ class Listing:
 
     Args:
         paths: relative to the file's folder, POSIX, or absolute.
-        labels: class names, or None where the file has no such column.
+        labels: class names as they are written, several of an image joined by `|`; None without such a column.
         given: int8 (N,), index into `SPLITS`, -1 where the row names none.
         columns: every other column, `group` among them.
     """
@@ -52,11 +53,26 @@ def read_listing(file: Path, *, labelled: bool) -> Listing:
     paths = _paths(file, columns.pop("path"))
     labels = columns.pop("label", None)
     if labelled and labels is not None and "" in labels:
-        raise TlkitError(f"row {labels.index('') + 2} of {str(file)!r} has no label.", "fill it in, or remove the row.")
+        remedy = "fill it in, or remove the row"
+        if several.are_several(labels):
+            remedy += f"; write {several.SEPARATOR} for an image of none of the classes"
+        raise TlkitError(f"row {labels.index('') + 2} of {str(file)!r} has no label.", f"{remedy}.")
     given = _given(file, columns.pop("split", None), len(paths))
     for name in _RECOMPUTED:
         columns.pop(name, None)
     return Listing(paths, labels, given, columns)
+
+
+def labels_of(file: Path, labels: list[str], row: int) -> tuple[str, ...]:
+    """The classes of a row: none where it has no label, several where they are joined by `|`.
+
+    Raises:
+        TlkitError: labels that cannot be read.
+    """
+    text = labels[row]
+    if several.SEPARATOR in text:
+        return several.read_labels(text, f"row {row + 2} of {str(file)!r}")
+    return (text,) if text else ()
 
 
 def _read_csv(file: Path) -> dict[str, list[str]]:

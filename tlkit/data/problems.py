@@ -77,7 +77,7 @@ def _refuse_emptied(manifest: Manifest, kept: Manifest, problems: Sequence[Probl
     before = manifest.select(np.flatnonzero(np.isin(manifest.given, splits)))
     after = kept.select(np.flatnonzero(np.isin(kept.given, splits)))
     for label in np.flatnonzero((before.class_counts() > 0) & (after.class_counts() == 0)).tolist():
-        bad = {before.paths[i] for i in np.flatnonzero(before.labels == label).tolist()}
+        bad = {before.paths[i] for i in np.flatnonzero(before.of_class(label)).tolist()}
         of = "training images" if len(splits) == 2 else "images"
         raise TlkitError(
             f"none of the {len(bad)} {of} of class {manifest.classes[label]!r} can be decoded: "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlkit.core import labels as several
 from tlkit.core.errors import TlkitError, nearest, unknown_name
 from tlkit.core.manifest import UNLABELLED, Manifest, Problem
 from tlkit.core.splits import SPLITS, UNASSIGNED
@@ -14,7 +15,7 @@ from tlkit.data.contents import Contents, read_contents
 from tlkit.data.fixes import apply_fixes
 from tlkit.data.groups import group_column, group_pattern, match_groups
 from tlkit.data.layout import LOOSE, Layout, read_layout
-from tlkit.data.manifest_file import SUFFIXES, Listing, read_listing
+from tlkit.data.manifest_file import SUFFIXES, Listing, labels_of, read_listing
 from tlkit.data.walk import Tree, walk
 
 _SILENCE = Silence()
@@ -95,11 +96,17 @@ def _scan_file(
     listing = read_listing(file, labelled=bool(labelled))
     names: tuple[str, ...] = ()
     labels = np.full(len(listing.paths), UNLABELLED, dtype=np.int32)
+    targets = None
     if labelled is not False and listing.labels is not None:
-        names = _class_names(tuple(sorted(set(listing.labels) - {""})), classes, "label")
-        _refuse_untrained(file, listing.labels, listing.given)
-        codes = {name: code for code, name in enumerate(names)} | {"": UNLABELLED}
-        labels = np.array([codes[name] for name in listing.labels], dtype=np.int32)
+        read = [labels_of(file, listing.labels, row) for row in range(len(labels))]
+        names = _class_names(tuple(sorted({name for row in read for name in row})), classes, "label")
+        _refuse_untrained(file, read, listing.given)
+        if several.are_several(listing.labels):
+            texts = [several.written(row) if text else "" for text, row in zip(listing.labels, read, strict=True)]
+            targets = several.encode(texts, names)
+        else:
+            codes = {name: code for code, name in enumerate(names)} | {"": UNLABELLED}
+            labels = np.array([codes[name] for name in listing.labels], dtype=np.int32)
     groups = _listed_groups(listing, group_by)
     contents = read_contents(file.parent, listing.paths, story, all_meant=True)
     kept = contents.images.tolist()
@@ -109,6 +116,7 @@ def _scan_file(
         classes=names,
         paths=[listing.paths[i] for i in kept],
         labels=labels[contents.images],
+        targets=None if targets is None else targets[contents.images],
         sha256=contents.sha256,
         sizes=contents.sizes,
         given=listing.given[contents.images],
@@ -186,12 +194,13 @@ def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, content
             )
 
 
-def _refuse_untrained(file: Path, labels: Sequence[str], given: np.ndarray) -> None:
+def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.ndarray) -> None:
     """A class that only val or test knows cannot be learned; rows without a split may train."""
     if not (given == SPLITS.index("train")).any():
         return
-    trained = {label for label, code in zip(labels, given.tolist(), strict=True) if code <= SPLITS.index("train")}
-    unknown = sorted(set(labels) - trained)
+    rows = list(zip(labels, given.tolist(), strict=True))
+    trained = {name for names, code in rows if code <= SPLITS.index("train") for name in names}
+    unknown = sorted({name for names in labels for name in names} - trained)
     if unknown:
         raise TlkitError(
             f"{str(file)!r} has no training row of class {unknown[0]!r}, only rows of other splits.",
@@ -202,10 +211,10 @@ def _refuse_untrained(file: Path, labels: Sequence[str], given: np.ndarray) -> N
 def _tell(manifest: Manifest, story: Story) -> None:
     """Say what a user would not expect."""
     for code, split in enumerate(SPLITS):
-        rows = manifest.labels[manifest.given == code]
-        lacking = set(range(len(manifest.classes))) - set(np.unique(rows).tolist()) if len(rows) else set()
+        rows = manifest.given == code
+        lacking = np.flatnonzero(manifest.class_counts(rows) == 0).tolist() if rows.any() else []
         if lacking:
-            names = ", ".join(manifest.classes[label] for label in sorted(lacking)[:5])
+            names = ", ".join(manifest.classes[label] for label in lacking[:5])
             story.say(f"{split} has no image of {len(lacking)} classes: {names}{' ...' if len(lacking) > 5 else ''}.")
     if manifest.set_aside:
         first = manifest.set_aside[0]

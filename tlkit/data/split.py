@@ -4,7 +4,7 @@ import numpy as np
 
 from tlkit.core.manifest import Manifest
 from tlkit.core.splits import SPLITS, UNASSIGNED, Splits
-from tlkit.data.deal import Units, deal
+from tlkit.data.deal import Units, deal, deal_several
 from tlkit.data.keras_split import keras_codes
 from tlkit.data.units import order_keys, unit_of_rows
 
@@ -23,7 +23,7 @@ def split(manifest: Manifest, *, val: float, test: float, seed: int, keras_split
     then carved out of train.
 
     Args:
-        manifest: the images; those without a label count as one class.
+        manifest: the images; those without a label count as one class. One of several labels counts for each.
         val: fraction 0..1 of each class.
         test: fraction 0..1 of each class.
         seed: another seed gives another split.
@@ -63,8 +63,16 @@ def _dealt(manifest: Manifest, units: np.ndarray, rows: np.ndarray, val: float, 
     if not len(rows):
         return np.empty(0, dtype=np.int8)
     keys = order_keys(manifest, rows, seed)
-    found = Units.of_rows(units[rows], manifest.labels[rows] + 1, keys, classes=len(manifest.classes) + 1)
-    return deal(found, val=val, test=test)
+    found = Units.of_rows(units[rows], _classes_of(manifest, rows), keys, classes=len(manifest.classes) + 1)
+    return (deal_several if manifest.multi else deal)(found, val=val, test=test)
+
+
+def _classes_of(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """Class 0..K of each row, 0 for none: int (n,), or bool (n, K + 1) where an image may have several."""
+    if manifest.targets is None:
+        return manifest.labels[rows] + 1
+    has = manifest.targets[rows] == 1
+    return np.column_stack([~has.any(axis=1), has])
 
 
 def _straddling(codes: np.ndarray, units: np.ndarray) -> int:
