@@ -1,13 +1,15 @@
 """After the last stage: ship the probe, the fine-tuned network, something between them or a mean of good epochs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from tlkit.core.atomic import read_json, write_json
 from tlkit.core.choice import Choice
 from tlkit.core.manifest import Manifest
+from tlkit.core.results import Metric
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
 from tlkit.core.story import Story
@@ -71,19 +73,20 @@ class _Offers:
         entries = [self._offer(PROBE, "probe", trained.put_probe)]
         probe = trained.read()
         for stage, file, name in best:
-            entries.append(self._offer(name, "fine-tuned", lambda stage=stage, file=file: trained.put(stage, file)))
+            entries.append(self._offer(name, "fine-tuned", partial(trained.put, stage, file)))
         if not best:
             return entries
         tuned = trained.read()  # of the last stage, the one that was put there last
         for alpha in ALPHAS:
-            between = lambda alpha=alpha: trained.write(interpolate(probe, tuned, alpha))  # noqa: E731
-            entries.append(
-                self._offer(f"{alpha:g} of the way from the probe to {best[-1][2]}", "interpolated", between)
-            )
+            name = f"{alpha:g} of the way from the probe to {best[-1][2]}"
+            entries.append(self._offer(name, "interpolated", partial(self._put_between, probe, tuned, alpha)))
         soup, count = self._soup()
         if count > 1:
-            entries.append(self._offer(f"the mean of {count} epochs", "soup", lambda: trained.write(soup)))
+            entries.append(self._offer(f"the mean of {count} epochs", "soup", partial(trained.write, soup)))
         return entries
+
+    def _put_between(self, probe: Weights, tuned: Weights, alpha: float) -> None:
+        self.trained.write(interpolate(probe, tuned, alpha))
 
     def _offer(self, name: str, kind: str, put: Callable[[], None]) -> Entry:
         put()
@@ -92,15 +95,15 @@ class _Offers:
 
     def _best_epochs(self) -> list[tuple[Stage, str, str]]:
         """Of each stage the best epoch that was trained: stage, file, name."""
-        best = {}
-        for stage, kept in reversed(self.trained.kept()):
-            best[stage.name] = stage, kept.file, f"{stage.name} after epoch {kept.epoch}"
-        return list(best.values())[::-1]
+        best: dict[str, tuple[Stage, str, str]] = {}
+        for stage, kept in self.trained.kept():
+            best.setdefault(stage.name, (stage, kept.file, f"{stage.name} after epoch {kept.epoch}"))
+        return list(best.values())
 
     def _soup(self) -> tuple[Weights, int]:
         """The greedy mean of the epochs kept, and how many are in it."""
 
-        def ingredients():
+        def ingredients() -> Iterator[Weights]:
             for stage, kept in sorted(self.trained.kept(), key=lambda one: one[1].score or (), reverse=True):
                 self.trained.put(stage, kept.file)
                 yield self.trained.read()
@@ -137,7 +140,7 @@ def with_gain(
     return made
 
 
-def _by_split(manifest: Manifest, splits: Splits, before: np.ndarray, after: np.ndarray) -> dict:
+def _by_split(manifest: Manifest, splits: Splits, before: np.ndarray, after: np.ndarray) -> dict[str, Metric]:
     found = {}
     for name in ("val", "test"):
         rows = splits.indices(name)
