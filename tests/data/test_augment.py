@@ -44,3 +44,17 @@ def test_colour_moves_only_from_medium_up():
     grey = np.full((4, 16, 16, 3), 128, np.uint8)
     assert (Augmentation(strength="light").view(grey, KEYS[:4], 1) == 128).all()
     assert (Augmentation(strength="medium").view(grey, KEYS[:4], 1) != 128).any()
+
+
+def test_stored_views_of_before_stay_known():
+    assert Augmentation(seed=3).describe(2) == {
+        "view": 2,
+        "strength": "light",
+        "flip": True,
+        "seed": 3,
+        "smallest": 0.5,
+        "aspect": 4 / 3,
+        "colour": 0.0,
+        "erase": 0.0,
+    }
+    assert Augmentation(strength="strong").describe(1)["operations"] == 2

@@ -116,7 +116,16 @@ def test_views_are_as_asked_and_none_without_augmentation():
     assert planned_views(FinetuneConfig(images="i", augment="none"), 10) == 1
 
 
-@pytest.mark.parametrize("options", [{"head": "mlp"}, {"loss": "focal"}, {"label_smoothing": 0.1}, {"dropout": 0.2}])
+def test_what_was_left_open_about_augmentation_is_settled_and_said(backbone):
+    few = planned(backbone, train=30, head="mlp")
+    assert few.augment == "medium" and [stage.mix for stage in few.stages] == ["mixup", "mixup"]
+    assert any("10.0 training images a class" in note for note in few.notes)
+    cut = planned(backbone, head="mlp", mix="cutmix")
+    assert [stage.mix for stage in cut.stages] == ["none", "cutmix"] and "no places" in cut.stages[0].reason
+    assert any("--no-flip" in note for note in cut.notes)  # the classes are a, b and c
+
+
+@pytest.mark.parametrize("options", [{"head": "mlp"}, {"loss": "focal"}, {"dropout": 0.2}])
 def test_only_the_plain_linear_head_is_convex(options):
     assert is_convex(FinetuneConfig(images="i"))
     assert not is_convex(FinetuneConfig(images="i", **options))

@@ -8,7 +8,7 @@ result already is. Resuming is therefore nothing but walking the same path again
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -88,6 +88,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     manifest, splits = known or _scanned(config, story)
     network = _network(config, manifest)
     plan = run_record.read_plan(run_dir) or _plan(config, network, splits)
+    config = replace(config, augment=plan.augment or config.augment)
     story.say(_described(manifest) + "\n" + plan.text())
 
     frozen = _frozen(plan, network)

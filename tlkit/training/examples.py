@@ -17,9 +17,13 @@ from tlkit.data.images import batches
 from tlkit.data.threads import in_order
 from tlkit.inference import Engine
 from tlkit.training.balance import drawn_equally
+from tlkit.training.mixing import Mixing, mixed_targets
 
 # (positions (b,), epoch) -> inputs (b, ...)
 Reader = Callable[[np.ndarray, int], np.ndarray]
+# (positions (n,), those that each is mixed with) -> inputs (n, ...), targets (n, K), weights (n,)
+Taken = tuple[np.ndarray, np.ndarray, np.ndarray]
+Taker = Callable[[np.ndarray, np.ndarray], Taken]
 
 
 class Rows(Protocol):
@@ -117,7 +121,7 @@ class Chunk(NamedTuple):
 
     Args:
         inputs: (steps, b, ...).
-        labels: one-hot float32 (steps, b, K); all zero in a row that only fills its batch up.
+        labels: one-hot, or mixed of several such, float32 (steps, b, K); all zero in a row that only fills its batch up.
         weights: float32 (steps, b); zero in such a row.
     """
 
@@ -143,6 +147,7 @@ class Examples:
         parts: batches an update.
         seed: of the order.
         equally: whether every class is drawn equally often instead of every image once.
+        mixing: of each row with the next one of its update, None for rows as they are.
     """
 
     read: Reader
@@ -153,6 +158,7 @@ class Examples:
     seed: int
     parts: int = 1
     equally: bool = False
+    mixing: Mixing | None = None
 
     @property
     def updates(self) -> int:
@@ -164,18 +170,19 @@ class Examples:
         """Rows of each batch that is run."""
         return -(-len(self.labels) // (self.updates * self.parts))
 
-    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions int (steps, b) of an epoch and the weights (steps, b) of its rows."""
+    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """An epoch: positions int (steps, b), whom each is mixed with, and by what its weight is multiplied, 0 to fill."""
         random = np.random.default_rng((self.seed, epoch))
         shuffled = drawn_equally(self.labels, random) if self.equally else random.permutation(len(self.labels))
         size = self.part_size * self.parts
-        positions = np.empty((self.updates, size), np.int64)
-        weights = np.zeros((self.updates, size), np.float32)
+        positions, partners = np.empty((2, self.updates, size), np.int64)
+        scales = np.zeros((self.updates, size), np.float32)
         for number, rows in enumerate(np.array_split(shuffled, self.updates)):
             positions[number] = np.resize(rows, size)
-            weights[number, : len(rows)] = self.weights[rows] * np.float32(size / len(rows))
+            partners[number] = np.resize(np.roll(rows, -1), size)
+            scales[number, : len(rows)] = np.float32(size / len(rows))
         shape = (self.updates * self.parts, self.part_size)
-        return positions.reshape(shape), weights.reshape(shape)
+        return positions.reshape(shape), partners.reshape(shape), scales.reshape(shape)
 
     def chunks(self, epoch: int, place: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Iterator[Chunk]:
         """The batches of an epoch, read ahead in a thread, several at once where they are small.
@@ -184,14 +191,36 @@ class Examples:
             epoch: which, from 0.
             place: puts an array where the backend wants it; called in that thread.
         """
-        positions, weights = self.order(epoch)
+        positions, partners, scales = self.order(epoch)
         row_bytes = self.read(positions[0, :1], epoch).nbytes
         steps = int(np.clip(CHUNK_BYTES // (row_bytes * self.part_size), 1, CHUNK_STEPS))
+        take = self._mixed(self.mixing, epoch) if self.mixing else self._plain(epoch)
 
         def make(start: int) -> Chunk:
-            here, weighing = positions[start : start + steps], weights[start : start + steps]
-            inputs = self.read(here.ravel(), epoch)
-            one_hot = np.eye(self.classes, dtype=np.float32)[self.labels[here]] * (weighing > 0)[..., None]
-            return Chunk(place(inputs.reshape(*here.shape, *inputs.shape[1:])), place(one_hot), place(weighing))
+            here, others, scale = (part[start : start + steps].ravel() for part in (positions, partners, scales))
+            inputs, targets, weights = take(here, others)
+            targets, weights = targets * (scale > 0)[:, None], weights * scale
+            shape = (-1, self.part_size)
+            return Chunk(*(place(part.reshape(*shape, *part.shape[1:])) for part in (inputs, targets, weights)))
 
         return in_order(make, range(0, len(positions), steps), threads=1, ahead=2)
+
+    def _targets(self, positions: np.ndarray) -> np.ndarray:
+        """One-hot float32 (n, K)."""
+        return np.eye(self.classes, dtype=np.float32)[self.labels[positions]]
+
+    def _plain(self, epoch: int) -> Taker:
+        return lambda here, others: (self.read(here, epoch), self._targets(here), self.weights[here])
+
+    def _mixed(self, mixing: Mixing, epoch: int) -> Taker:
+        """Whatever is mixed in is mostly in the same batch, and read once."""
+        drawn = mixing.draw(len(self.labels), epoch)
+
+        def take(here: np.ndarray, others: np.ndarray) -> Taken:
+            needed, where = np.unique(np.stack([here, others]), return_inverse=True)
+            own, other = where.reshape(2, -1)
+            rows, targets, weights = self.read(needed, epoch), self._targets(needed), self.weights[needed]
+            inputs, shares = mixing.mix(rows[own], rows[other], drawn[here])
+            return inputs, *mixed_targets(targets[own], weights[own], targets[other], weights[other], shares)
+
+        return take

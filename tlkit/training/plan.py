@@ -28,6 +28,7 @@ class Stage:
         stored_bytes: that the store will hold for it.
         parts: batches that an update is taken in.
         memory_bytes: expected to be needed while it trains, 0 where it does not.
+        mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -46,6 +47,7 @@ class Stage:
     reason: str
     parts: int = 1
     memory_bytes: int = 0
+    mix: str = "none"
 
     @property
     def learns(self) -> str:
@@ -67,11 +69,13 @@ class Plan:
         stages: in order.
         extraction_seconds: expected, before the first stage.
         notes: what was chosen for all stages, against which alternatives, and why.
+        augment: how far views go, "" where a plan does not say.
     """
 
     stages: tuple[Stage, ...]
     extraction_seconds: float
     notes: tuple[str, ...] = ()
+    augment: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """JSON-able; `Plan.from_json` restores it."""
@@ -81,8 +85,7 @@ class Plan:
     def from_json(cls, content: dict[str, Any]) -> "Plan":
         """Restore what `as_json` gave."""
         stages = tuple(Stage(**stage) for stage in content["stages"])
-        notes = tuple(content.get("notes", ()))
-        return cls(stages=stages, extraction_seconds=content["extraction_seconds"], notes=notes)
+        return cls(**content | {"stages": stages, "notes": tuple(content.get("notes", ()))})
 
     def text(self) -> str:
         """The plan as lines for a reader."""

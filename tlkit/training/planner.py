@@ -14,6 +14,7 @@ from tlkit.core.cache_budget import bytes_text
 from tlkit.core.config import FinetuneConfig
 from tlkit.training import cost
 from tlkit.training.anatomy import Anatomy
+from tlkit.training.augmentation import settle
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.cost import TRAINING_PASSES, Pace, operations, parameters
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
@@ -58,12 +59,14 @@ def build_plan(
     ranked = ways.ranked(pace)
     if len(ranked) > 1 and ranked[0].seconds > WORTH_MEASURING and ranked[1].seconds < CLOSE * ranked[0].seconds:
         pace = _measured(anatomy)
+    options, notes = settle(options, train, classifier.facts.classes)
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace)
     return Plan(
         stages=tuple(planner.stage(number, name) for number, name in enumerate(options.stages)),
         extraction_seconds=ways.extraction_seconds(ranked[0], pace),
-        notes=ways.told(ranked, pace),
+        notes=(*ways.told(ranked, pace), *notes),
+        augment=options.augment,
     )
 
 
@@ -213,4 +216,12 @@ class _Planner:
             )
         if most is not None and needed > most:
             reason += f"; WARNING: {whose} has no more than {bytes_text(most)} of memory to give"
-        return replace(stage, parts=parts, memory_bytes=needed, reason=reason)
+        return replace(stage, parts=parts, memory_bytes=needed, reason=reason, mix=mix)
+
+    def _mix(self, stage: Stage) -> str:
+        """How the rows of a stage are mixed: pieces cannot be cut out of pooled features."""
+        pooled = stage.name == "head" and self.anatomy.head_reads == "pooled"
+        return "none" if pooled and self.options.mix == "cutmix" else self.options.mix
+        mix = self._mix(stage)
+        if mix != self.options.mix:
+            reason += "; not mixed, for pooled features have no places to cut"

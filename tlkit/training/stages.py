@@ -30,6 +30,7 @@ from tlkit.training.examples import (
 )
 from tlkit.training.fit import Validation, fit, predict, rank
 from tlkit.training.history import history_row
+from tlkit.training.mixing import Mixing
 from tlkit.training.plan import Stage
 
 
@@ -123,6 +124,7 @@ def _examples(stage: Stage, material: Material) -> Examples:
         batch_size=config.batch_size * config.accumulate,
         seed=config.seed,
         parts=stage.parts,
+        mixing=None if stage.mix == "none" else Mixing(stage.mix, config.seed),
     )
 
 

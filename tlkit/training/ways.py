@@ -31,9 +31,8 @@ def planned_views(options: FinetuneConfig, train: int) -> int:
 
 
 def is_convex(options: FinetuneConfig) -> bool:
-    """Whether the head's problem has one solution that L-BFGS finds: linear, plain cross-entropy, no dropout."""
-    plain = options.loss == "crossentropy" and not options.label_smoothing and not options.dropout
-    return options.head == "linear" and plain
+    """Whether the head's problem has one solution that L-BFGS finds: linear, cross-entropy, no dropout."""
+    return options.head == "linear" and options.loss == "crossentropy" and not options.dropout
 
 
 def planned_epochs(options: FinetuneConfig, stage: str) -> int:

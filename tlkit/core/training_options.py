@@ -1,0 +1,133 @@
+"""How a classifier learns: the options of every stage."""
+
+from dataclasses import dataclass
+
+from tlkit.core import catalog
+from tlkit.core.errors import TlkitError
+from tlkit.core.options import Options, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """How it learns."""
+
+    stages: tuple[str, ...] = option(
+        ("head", "top"),
+        "Stages, comma-separated: head (backbone frozen), top (its last blocks learn too), all (everything learns).",
+        choices=catalog.STAGES,
+        group="Training",
+    )
+    blocks: int | None = option(
+        None,
+        "How many last blocks learn in the top stage; about the last third of the network's parameters unless given.",
+        low=1,
+        group="Training",
+    )
+    epochs: tuple[int, ...] | None = option(
+        None,
+        "Epochs at most: one number for every stage, or one for each, comma-separated; planned unless given.",
+        low=1,
+        group="Training",
+    )
+    batch_size: int = option(
+        32,
+        "Images of a batch, at most; those of an epoch are shared out evenly.",
+        low=1,
+        high=4096,
+        group="Training",
+    )
+    accumulate: int = option(
+        1,
+        "Batches whose gradients make one update: a batch so many times as large, in the memory of one.",
+        low=1,
+        high=1024,
+        group="Training",
+    )
+    optimizer: str = option(
+        "adamw",
+        "The optimizer of every stage trained by gradient descent.",
+        choices=catalog.OPTIMIZERS,
+        group="Training",
+    )
+    learning_rate: tuple[float, ...] | None = option(
+        None,
+        "Peak learning rate: one for every stage, or one for each, comma-separated; planned unless given.",
+        low=0,
+        group="Training",
+    )
+    layer_decay: float = option(
+        1.0,
+        "Each block of the backbone learns at so many times the rate of the one after it, the last at so many times the head's; 1 gives all the same.",
+        low=0.05,
+        high=1,
+        group="Training",
+    )
+    ema: float = option(
+        0.0,
+        "Momentum of the moving average of the weights that is validated and kept, such as 0.99; 0 keeps the weights themselves.",
+        low=0,
+        high=0.9999,
+        group="Training",
+    )
+    momentum: float = option(0.9, "Momentum of sgd and rmsprop.", low=0, high=0.999, group="Training")
+    weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
+    loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")
+    label_smoothing: float = option(
+        0.0, "Label smoothing of crossentropy, in stages trained by gradient descent.", low=0, high=0.9, group="Training"
+    )
+    balance: str = option(
+        "none",
+        "Classes of unequal size: weights (images weigh inversely to the size of their class), sample (classes are drawn equally often), "
+        "logit-adjust (the log prior is part of the loss), auto (the best macro-F1 of a cross-validated linear head), or none.",
+        choices=catalog.BALANCES,
+        group="Training",
+    )
+    batchnorm: str = option(
+        "frozen",
+        "BatchNorm layers of the backbone: frozen keeps their statistics and scales, train lets both move in unfrozen blocks.",
+        choices=catalog.BATCHNORM,
+        group="Training",
+    )
+    views: int | None = option(
+        None,
+        "Stored views of each training image in the head and top stages: 1 is the image alone, 0 makes fresh ones every epoch; planned unless given.",
+        low=0,
+        high=64,
+        group="Training",
+    )
+    augment: str = option(
+        "auto",
+        "How far a view may go: light (crop, flip), medium (colour), strong (RandAugment, erasing); auto goes by how many images a class has.",
+        choices=catalog.AUGMENTATIONS,
+        group="Training",
+    )
+    mix: str = option(
+        "auto",
+        "Mix training rows, in stages trained by gradient descent: mixup, or cutmix where they have places; auto goes with --augment, from medium up.",
+        choices=catalog.MIXES,
+        group="Training",
+    )
+    flip: bool = option(True, "Allow horizontal flips in augmentation; wrong for digits and text.", group="Training")
+    patience: int = option(3, "Epochs without improvement on validation before a stage stops.", low=1, group="Training")
+
+    def check(self) -> None:
+        """Stages in order, each once; per-stage lists as long as the stages."""
+        super().check()
+        order = [catalog.STAGES.index(stage) for stage in self.stages]
+        if not order or order[0] != 0 or order != sorted(set(order)):
+            raise TlkitError(
+                f"--stages {','.join(self.stages)} is not in order.",
+                "start with head, then top and all, each at most once: head | head,top | head,all | head,top,all.",
+            )
+        for name in ("epochs", "learning_rate"):
+            values = getattr(self, name)
+            if values is not None and len(values) not in (1, len(self.stages)):
+                raise TlkitError(
+                    f"--{name.replace('_', '-')} has {len(values)} values for {len(self.stages)} stages.",
+                    "give one value, or one for each stage.",
+                )
+        if self.label_smoothing and self.loss != "crossentropy":
+            raise TlkitError(
+                f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
+                "drop it, or use --loss crossentropy.",
+            )
