@@ -1,0 +1,147 @@
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+
+from tests.serving.conftest import Listener, form
+from tlkit.core.config import PredictConfig, ServeConfig
+from tlkit.core.errors import TlkitError
+from tlkit.pipelines import predict, serve
+from tlkit.serving import schema
+
+
+@pytest.fixture(scope="module")
+def served(finished):
+    """The port of a server of the finished run, and its story."""
+    story, stop, result = Listener(), threading.Event(), {}
+    config = ServeConfig(run=str(finished[0]), port=0, max_images=64)
+    thread = threading.Thread(target=lambda: result.update(serve.run(config, story, stop=stop)))
+    thread.start()
+    assert story.heard("ready:", 120)
+    port = int(next(text for text in story.said if "ready:" in text).split("  ")[0].rpartition(":")[2])
+    yield port, story
+    stop.set()
+    thread.join(60)
+    assert result["requests"] > 0 and result["images"] >= 36 and result["url"].endswith(f":{port}")
+
+
+def ask(port, files, query=""):
+    body, kind = form(*files)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/v1/predict" + query, body, {"Content-Type": kind})
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    assert response.status == 200, answer
+    schema.Results.model_validate(answer)
+    return answer["results"]
+
+
+def test_it_says_what_predict_says(served, finished, colours):
+    files = sorted(colours.rglob("*.png"))
+    said = predict.run(PredictConfig(run=str(finished[0]), paths=tuple(map(str, files)), top=3))["predictions"]
+    answers = ask(served[0], [(file.name, file.read_bytes()) for file in files], "?top=3")
+    assert len(answers) == len(said) == 36
+    for ours, theirs in zip(answers, said, strict=True):
+        assert ours["predicted"] == [theirs["class"]] and ours["abstained"] == theirs.get("abstain", False)
+        one, other = (
+            {row[key]: row["probability"] for row in rows}
+            for rows, key in ((ours["classes"], "name"), (theirs["top"], "class"))
+        )
+        assert set(one) == set(other)
+        assert np.allclose([one[name] for name in other], list(other.values()), atol=2e-6)
+        assert ours.get("unfamiliar") == theirs.get("unfamiliar")
+
+
+def test_it_explains_with_training_images(served, colours):
+    port, story = served
+    assert story.heard("neighbours among", 60)
+    file = colours / "red" / "03.png"
+    for method in ("integrated", "gradcam"):
+        deadline = time.monotonic() + 30
+        while True:  # what was said last comes a moment before it is there
+            found = ask(port, [("a.png", file.read_bytes())], f"?explain=true&method={method}")[0]["explanation"]
+            if found["neighbours"] or time.monotonic() > deadline:
+                break
+        assert found["overlay"].startswith("data:image/jpeg;base64,") and found["method"] == method
+        assert len(found["neighbours"]) == 3 and found["note"] == ""
+        assert all(other["thumbnail"].startswith("data:image/jpeg;base64,") for other in found["neighbours"])
+        assert str(colours) not in json.dumps(found)
+
+
+def test_what_is_wrong_is_named_before_anything_is_loaded(finished, tmp_path, monkeypatch):
+    run = str(finished[0])
+    with pytest.raises(TlkitError, match="not a run folder"):
+        serve.run(ServeConfig(run=str(tmp_path)))
+    with pytest.raises(TlkitError, match=r"token-file.*No such file"):
+        serve.run(ServeConfig(run=run, port=0, token_file=str(tmp_path / "none")))
+    (tmp_path / "token").write_text("short\n")
+    with pytest.raises(TlkitError, match="is not of 16 or more"):
+        serve.run(ServeConfig(run=run, port=0, token_file=str(tmp_path / "token")))
+    monkeypatch.setenv("TLKIT_SERVE_TOKEN", "")
+    with pytest.raises(TlkitError, match="TLKIT_SERVE_TOKEN"):
+        serve.run(ServeConfig(run=run, port=0))
+    monkeypatch.setitem(sys.modules, "tlkit.serving.server", None)
+    monkeypatch.setattr(serve.importlib, "import_module", _without_uvicorn)
+    with pytest.raises(TlkitError, match="'uvicorn', which is not installed") as error:
+        serve.run(ServeConfig(run=run, port=0))
+    assert error.value.hint == "pip install 'tlkit[serve]'"
+
+
+def _without_uvicorn(name):
+    raise ModuleNotFoundError(f"No module named {name!r}", name="uvicorn")
+
+
+def test_a_model_file_has_no_training_images_and_strangers_are_warned_of(finished, colours):
+    story, stop = Listener(), threading.Event()
+    config = ServeConfig(run=str(finished[0] / "model.keras"), port=0, host="0.0.0.0")
+    thread = threading.Thread(target=lambda: serve.run(config, story, stop=stop))
+    thread.start()
+    try:
+        assert story.heard("warning: anybody who reaches 0.0.0.0") and story.heard("no neighbours", 60)
+        assert story.heard("ready:", 60)
+        port = int(next(text for text in story.said if "ready:" in text).split("  ")[0].rpartition(":")[2])
+        content = (colours / "red" / "03.png").read_bytes()
+        deadline = time.monotonic() + 30
+        while "no training images" not in (
+            note := ask(port, [("a.png", content)], "?explain=true")[0]["explanation"]["note"]
+        ):
+            assert time.monotonic() < deadline, note
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals as Unix has them")
+def test_a_process_that_is_told_to_stop_answers_first(finished, colours):
+    command = [sys.executable, "-m", "tlkit", "serve", str(finished[0]), "--port", "0", "--json", "--neighbours", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = iter(process.stderr.readline, "")
+    port = int(next(line for line in lines if "ready:" in line).split("  ")[0].rpartition(":")[2])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as response:
+        assert response.status == 200
+    body, kind = form(("a.png", (colours / "red" / "03.png").read_bytes()))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", "/v1/predict")
+    connection.putheader("Content-Type", kind)
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:100])
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    connection.send(body[100:])
+    response = connection.getresponse()
+    assert response.status == 200 and json.loads(response.read())["results"][0]["predicted"]
+    connection.close()
+    out, rest = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in rest
+    assert json.loads(out)["images"] == 1
