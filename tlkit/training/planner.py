@@ -53,13 +53,13 @@ def build_plan(
     Raises:
         TlkitError: more blocks asked for than there are.
     """
+    options, notes = settle(options, train, classifier.facts.classes)
     anatomy = Anatomy(options, backbone, classifier, head_reads)
     ways = Ways(anatomy, train, total, *disk)
     pace = _estimated(anatomy)
     ranked = ways.ranked(pace)
     if len(ranked) > 1 and ranked[0].seconds > WORTH_MEASURING and ranked[1].seconds < CLOSE * ranked[0].seconds:
         pace = _measured(anatomy)
-    options, notes = settle(options, train, classifier.facts.classes)
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace)
     return Plan(
@@ -209,6 +209,9 @@ class _Planner:
         most, whose = room()
         parts = parts_that_fit(memory, rows, asked, most)
         needed, reason = memory.total(-(-rows // parts)), stage.reason
+        mix = self._mix(stage)
+        if mix != self.options.mix:
+            reason += "; not mixed, for pooled features have no places to cut"
         if parts > asked:
             whole = bytes_text(memory.total(-(-rows // asked)))
             reason += (
@@ -222,6 +225,3 @@ class _Planner:
         """How the rows of a stage are mixed: pieces cannot be cut out of pooled features."""
         pooled = stage.name == "head" and self.anatomy.head_reads == "pooled"
         return "none" if pooled and self.options.mix == "cutmix" else self.options.mix
-        mix = self._mix(stage)
-        if mix != self.options.mix:
-            reason += "; not mixed, for pooled features have no places to cut"
