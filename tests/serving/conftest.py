@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from PIL import Image
 
 from tlkit.core.input_contract import InputContract
 from tlkit.serving.limits import Limits
+from tlkit.serving.problems import KINDS
 from tlkit.serving.server import bind, serve
 from tlkit.serving.subject import Subject
 
 CLASSES = ("bright", "dark")
+ROOT = str(Path(__file__).parents[2])
 
 
 class Listener:
@@ -137,6 +140,16 @@ def png(value, size=(20, 10)):
     buffer = io.BytesIO()
     Image.new("RGB", size, (value,) * 3).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def check_problem(answer, kind):
+    """Problem details of this kind, with nothing of the machine in them."""
+    status, headers, body = answer
+    assert (status, body["type"]) == (KINDS[kind].status, f"/docs#{kind}"), body
+    assert headers["content-type"] == "application/problem+json"
+    assert set(body) == {"type", "title", "status", "detail", "remedy"} and body["status"] == status
+    assert all(body[name] for name in body)
+    assert ROOT not in str(body) and "Traceback" not in str(body) and "site-packages" not in str(body)
 
 
 @pytest.fixture

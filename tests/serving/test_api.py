@@ -1,31 +1,19 @@
 import base64
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-from tests.serving.conftest import CLASSES, form, png
+from tests.serving.conftest import CLASSES, check_problem, form, png, subject
 from tlkit.serving import schema
 from tlkit.serving.gate import GUARDED, PATHS
 from tlkit.serving.problems import KINDS
 
-ROOT = str(Path(__file__).parents[2])
 JSON = {"Content-Type": "application/json"}
 
 
 def as_json(*contents):
     return json.dumps({"images": [base64.b64encode(content).decode() for content in contents]})
-
-
-def check_problem(answer, kind):
-    """Problem details of this kind, with nothing of the machine in them."""
-    status, headers, body = answer
-    assert (status, body["type"]) == (KINDS[kind].status, f"/docs#{kind}"), body
-    assert headers["content-type"] == "application/problem+json"
-    assert set(body) == {"type", "title", "status", "detail", "remedy"} and body["status"] == status
-    assert all(body[name] for name in body)
-    assert ROOT not in str(body) and "Traceback" not in str(body) and "site-packages" not in str(body)
 
 
 def test_images_of_a_form_in_order_with_the_error_of_each(server):
@@ -109,7 +97,7 @@ def test_at_the_limit_is_not_beyond_it(server):
 
 
 def test_explanations_are_bounded_too(start):
-    server = start(load=lambda: __import__("tests.serving.conftest", fromlist=["x"]).subject(explain=None), images=9)
+    server = start(load=lambda: subject(explain=None), images=9)
     check_problem(server.predict(("a.png", png(250)), query="?explain=true"), "invalid")
     check_problem(server.predict(*[("a", png(250))] * 5, query="?explain=true"), "too-many-images")
 

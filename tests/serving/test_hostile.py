@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.serving.conftest import form, infer, png, subject
-from tests.serving.test_api import check_problem
+from tests.serving.conftest import check_problem, form, infer, png, subject
 from tlkit.core.errors import TlkitError
 from tlkit.serving import server as serving
 from tlkit.serving.limits import HEAD_BYTES
