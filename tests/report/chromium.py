@@ -96,15 +96,15 @@ class Chromium:
                 self.loaded = True
         return message
 
-    def open(self, file: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a file in a window of this size, and wait until it is there."""
+    def open(self, file: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Show a file or an address in a window of this size, and wait until it is there."""
         self.said, self.asked, self.loaded = [], [], False
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media="", features=[scheme])
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.resolve().as_uri())
         while not self.loaded:
             self._next()
 

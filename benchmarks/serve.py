@@ -1,0 +1,182 @@
+"""What `tlkit serve` keeps of the engine's own rate, how long answers take, and whether its memory stays flat.
+
+    python benchmarks/serve.py RUN IMAGES [--clients 1,4,16] [--seconds 5] [--repeats 5]
+    python benchmarks/serve.py RUN IMAGES --flat 20000
+
+The engine's rate is that of `tlkit predict`'s own loop (decode, resize, network, in batches of 32) on the bytes of the
+same files in memory, in this process, while the server has nothing to do; then clients ask the server, each on a
+connection that it keeps, one image a request. The clients are coroutines of one other process with raw sockets (nothing
+that a client library would add), but they do share the machine's cores with the server, which the engine's rate has to
+itself. Rows in turn, so that noise meets all alike.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+REQUEST = (
+    b"POST /v1/predict?top=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b"Content-Type: multipart/form-data; boundary=tlkit\r\nContent-Length: %d\r\n\r\n"
+)
+PART = b'--tlkit\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n%s\r\n--tlkit--\r\n'
+MOST_FILES = 400
+
+
+def requests(folder: str) -> list[bytes]:
+    """A request for every image."""
+    bodies = [PART % content for content in contents(folder)]
+    return [REQUEST % len(body) + body for body in bodies]
+
+
+def contents(folder: str) -> list[bytes]:
+    """The bytes of some of the images below a folder."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return [path.read_bytes() for path in files[:: max(1, len(files) // MOST_FILES)][:MOST_FILES]]
+
+
+async def ask(port: int, asked: list[bytes], clients: int, seconds: float, most: int | None) -> list[float]:
+    """Seconds of every answer that came within `seconds`, or of the first `most` of them."""
+    times: list[float] = []
+    until, given = time.perf_counter() + seconds, iter(range(most if most is not None else 10**9))
+
+    async def client(first: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number, _ in enumerate(given, start=first):
+            started = time.perf_counter()
+            if started > until:
+                break
+            writer.write(asked[number * 7 % len(asked)])
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(head.decode())
+            await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+            times.append(time.perf_counter() - started)
+        writer.close()
+
+    await asyncio.gather(*(client(number * 31) for number in range(clients)))
+    return times
+
+
+def clients_process() -> None:
+    """Read orders on stdin, write times on stdout: what runs beside the server."""
+    port, folder = int(sys.argv[2]), sys.argv[3]
+    asked = requests(folder)
+    for line in sys.stdin:
+        order = json.loads(line)
+        started = time.perf_counter()
+        times = asyncio.run(ask(port, asked, **order))
+        took = time.perf_counter() - started
+        times.sort()
+        at = {f"p{100 * q:.0f}": times[int(q * (len(times) - 1))] for q in (0.5, 0.99)}
+        print(json.dumps({"rate": len(times) / took, **at}), flush=True)
+
+
+def engine_rate(run: str, images: list[bytes]) -> object:
+    """A function that measures images a second of the loop of `tlkit predict`."""
+    from tlkit.classifier import load
+    from tlkit.core.config import PredictConfig
+    from tlkit.core.run_dir import RunDir
+    from tlkit.core.story import Silence
+    from tlkit.inference import infer
+    from tlkit.pipelines.watching import watching
+
+    classifier = load(RunDir(Path(run)).model)
+    engine = watching(classifier, (), PredictConfig(run=run, paths=()), Silence())
+
+    def rate(seconds: float) -> float:
+        done, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            infer(engine, images, classifier.facts.contract, batch_size=32)
+            done += len(images)
+        return done / (time.perf_counter() - started)
+
+    rate(1)
+    return rate
+
+
+def resident(process: int) -> float:
+    """MB of a process that are in memory."""
+    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run")
+    parser.add_argument("images")
+    parser.add_argument("--clients", default="1,4,16")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--flat", type=int, help="Requests to send while looking at the server's memory, and no more.")
+    options = parser.parse_args()
+    command = [sys.executable, "-m", "tlkit", "serve", options.run, "--port", "0", "--neighbours", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    port = int(next(m[1] for line in server.stderr if (m := re.search(r"ready: \S+:(\d+)", line))))
+    asking = [sys.executable, __file__, "clients", str(port), options.images]
+    clients = subprocess.Popen(asking, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(**order: object) -> dict:
+        clients.stdin.write(json.dumps({"seconds": options.seconds, "most": None} | order) + "\n")
+        clients.stdin.flush()
+        return json.loads(clients.stdout.readline())
+
+    try:
+        measure(clients=16, seconds=2)
+        if options.flat:
+            flat(options.flat, measure, server.pid)
+        else:
+            throughput(options, measure)
+    finally:
+        clients.stdin.close()
+        clients.wait()
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+
+
+def flat(count: int, measure: object, process: int) -> None:
+    """Memory after every tenth of the requests."""
+    print(f"| requests | MB in memory |\n|---|---|\n| 0 | {resident(process):.0f} |")
+    for tenth in range(1, 11):
+        measure(clients=16, seconds=600, most=count // 10)
+        print(f"| {tenth * count // 10:,} | {resident(process):.0f} |", flush=True)
+
+
+def throughput(options: argparse.Namespace, measure: object) -> None:
+    """The engine and every number of clients in turn."""
+    from benchmarks.measure import machine
+
+    engine = engine_rate(options.run, contents(options.images))
+    numbers = [int(number) for number in options.clients.split(",")]
+    own, found = [], {number: [] for number in numbers}
+    for _ in range(options.repeats):
+        own.append(engine(options.seconds))
+        for number in numbers:
+            found[number].append(measure(clients=number))
+    print(
+        "| | images/s, median | least to most | of the engine's rate | p50, ms | p99, ms |\n|---|---|---|---|---|---|"
+    )
+    print(f"| engine | {median(own):.0f} | {min(own):.0f} to {max(own):.0f} | 1 | | |")
+    for number, rows in found.items():
+        rates = [row["rate"] for row in rows]
+        shares = sorted(rate / whole for rate, whole in zip(rates, own, strict=True))
+        latency = [f"{1000 * median(row[name] for row in rows):.1f}" for name in ("p50", "p99")]
+        print(
+            f"| {number} client{'s' * (number > 1)} | {median(rates):.0f} | {min(rates):.0f} to {max(rates):.0f} "
+            f"| {median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f}) | {latency[0]} | {latency[1]} |"
+        )
+    print(f"\n{machine()}")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    if sys.argv[1:2] == ["clients"]:
+        clients_process()
+    else:
+        main()
