@@ -33,6 +33,7 @@ __all__ = [
     "serve",
     "split",
     "verify",
+    "weights",
 ]
 
 # Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.

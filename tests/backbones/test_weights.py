@@ -3,12 +3,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from tlkit.backbones import weight_files, weights
+from tlkit.backbones import weight_files
 from tlkit.backbones.applications import build_network
 from tlkit.backbones.build import build_backbone
 from tlkit.core.catalog import backbone_row
@@ -28,15 +29,9 @@ def network():
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """An empty folder where Keras is believed to keep its weights, and a machine that is offline."""
-
-    def offline(*arguments, **options):
-        raise OSError("offline")
-
-    for module in (weights, weight_files):
-        monkeypatch.setattr(module, "models_folder", lambda: tmp_path / "models")
-    monkeypatch.setattr(importlib.import_module("keras.src.utils.file_utils"), "urlretrieve", offline)
+    monkeypatch.setattr(weight_files, "models_folder", lambda: tmp_path / "models")
     monkeypatch.setattr(weight_files, "FALLBACK_FOLDER", tmp_path / "fallback")
-    monkeypatch.setattr(importlib.import_module("keras.src.backend.config"), "_KERAS_DIR", str(tmp_path))
+    monkeypatch.setenv("TLKIT_OFFLINE", "1")
     (tmp_path / "models").mkdir()
     return tmp_path / "models"
 
@@ -58,7 +53,7 @@ def test_offline_and_without_the_file_the_error_says_every_way_out(home):
     name = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     assert name in refused.value.message
     assert str(home) in refused.value.message
-    for way in (f"copy {name}", "--weights PATH", "--weights none", "--backbone nano"):
+    for way in ("tlkit weights fetch vgg16", "tlkit weights import", "--weights PATH", "--weights none", "nano"):
         assert way in refused.value.hint
 
 
@@ -70,20 +65,18 @@ def test_half_a_file_is_named(home):
     assert f"delete {file}" in refused.value.hint
 
 
-def test_a_download_is_used_and_keeps_stdout_clean(network, home, tmp_path, monkeypatch, capsys):
-    saved = tmp_path / "downloaded.weights.h5"
-    network.save_weights(saved)
-
-    def get_file(*arguments, **options):
-        print("Downloading data")
-        return str(saved)
-
-    monkeypatch.setattr(importlib.import_module("keras.src.utils.file_utils"), "get_file", get_file)
-    backbone = build_backbone(SMALL, image_size=64)
-    assert all(map(np.array_equal, backbone.model.get_weights(), network.get_weights()))
+def test_a_download_is_used_and_keeps_stdout_clean(network, home, server, tmp_path, monkeypatch, capsys):
+    write_legacy(network, tmp_path / "saved.h5")
+    server.content[Path(REAL).name] = (tmp_path / "saved.h5").read_bytes()
+    monkeypatch.setenv("TLKIT_OFFLINE", "0")
+    monkeypatch.setenv("TLKIT_WEIGHTS_URL", server.url("truncates", ""))
+    for _ in range(2):  # the second time from disk
+        backbone = build_backbone(SMALL, image_size=64)
+        assert all(map(np.array_equal, backbone.model.get_weights(), network.get_weights()))
+    assert server.requests["truncates"] == 2
+    assert [path.name for path in home.iterdir()] == [Path(REAL).name]
     captured = capsys.readouterr()
-    assert "Downloading" not in captured.out
-    assert "Downloading" in captured.err
+    assert captured.out == "" and f"/truncates (TLKIT_WEIGHTS_URL) into {home}. Licence: Apache-2.0" in captured.err
 
 
 def test_keras_home_of_this_process_is_where_weights_are_looked_for(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from tlkit.backbones import applications
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.preprocess import preprocess
-from tlkit.backbones.weight_files import imagenet_file
+from tlkit.backbones.weight_table import weight_file
 from tlkit.core.catalog import BACKBONES, backbone_row
 
 # One of each kind of graph: made-up names, nested models, bare operations, each preprocessing. The rest is slow.
@@ -129,6 +129,7 @@ FILES = [
     ("mobilenetv2", 224, {"alpha": 1.4}),
     ("mobilenetv3small", 224, {"alpha": 0.75}),
     ("mobilenetv3small", 64, {"minimalistic": True}),
+    ("mobilenetv3large", 224, {"alpha": 0.75}),
 ]
 
 
@@ -138,8 +139,8 @@ def test_the_weight_file_is_the_one_keras_looks_for(name, side, variants, monkey
     class LookedForError(Exception):
         pass
 
-    def get_file(fname=None, *arguments, **options):
-        raise LookedForError(fname)
+    def get_file(fname, origin, *, file_hash=None, **options):
+        raise LookedForError(fname, origin, file_hash)
 
     row = backbone_row(name)
     if not row.attribute:
@@ -148,4 +149,5 @@ def test_the_weight_file_is_the_one_keras_looks_for(name, side, variants, monkey
     with pytest.raises(LookedForError) as looked_for:
         applications.constructor(row)(include_top=False, weights="imagenet", input_shape=(side, side, 3), **variants)
     keras.utils.clear_session()
-    assert imagenet_file(row, variants, (side, side)) == str(looked_for.value)
+    file = weight_file(row, variants, (side, side))
+    assert (file.name, file.remote.urls[0], next(iter(file.sums.values()), None)) == looked_for.value.args

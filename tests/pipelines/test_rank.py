@@ -57,7 +57,7 @@ def test_a_candidate_without_weights_is_skipped_with_the_remedy(ranked):
     (one,) = ranked[1]["skipped"]
     assert one["name"] == "mobilenetv2:alpha=0.35"
     assert "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5" in one["reason"]
-    assert "tlkit finetune IMAGES --backbone mobilenetv2:alpha=0.35 --dry-run" in one["remedy"]
+    assert "tlkit weights fetch mobilenetv2:alpha=0.35" in one["remedy"]
 
 
 def test_the_test_split_is_not_looked_at(ranked):

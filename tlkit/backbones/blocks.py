@@ -187,6 +187,7 @@ def set_trainable(
     batchnorm: str = "frozen",
     *,
     blocks: tuple[Block, ...] | None = None,
+    skipped: int = 0,
 ) -> None:
     """Choose which backbone layers learn; compile afterwards, or nothing changes.
 
@@ -201,18 +202,20 @@ def set_trainable(
             `training=False` would not (keras#20285), only `trainable = False` on each layer does. "train" lets
             both move in blocks that learn.
         blocks: of the backbone, from input to output; those of `model` itself unless given.
+        skipped: how many blocks after those that learn stay frozen; gradients only pass through them.
 
     Raises:
         TlkitError: more blocks than there are.
     """
     blocks = find_blocks(model) if blocks is None else blocks
     count = len(blocks) if blocks_that_learn == "all" else blocks_that_learn
-    if not 0 <= count <= len(blocks):
+    if not 0 <= count <= len(blocks) - skipped:
         raise TlkitError(
             f"{count} blocks cannot learn: {model.name} has {len(blocks)}.",
             f"give --blocks between 0 and {len(blocks)}; --stages all trains everything.",
         )
-    learning = {name for block in blocks[len(blocks) - count :] for name in block.layers}
+    end = len(blocks) - skipped
+    learning = {name for block in blocks[end - count : end] for name in block.layers}
     known = {name for block in blocks for name in block.layers}
     if not model.trainable:
         model.trainable = True

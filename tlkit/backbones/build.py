@@ -12,6 +12,7 @@ from tlkit.backbones.nano import NANO_WEIGHTS
 from tlkit.backbones.weight_files import weights_at_hand
 from tlkit.core.catalog import backbone_row
 from tlkit.core.errors import TlkitError
+from tlkit.core.story import Story
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ def build_backbone(
     weights: str | Path = "imagenet",
     image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
+    story: Story | None = None,
 ) -> Backbone:
     """Build a backbone with its preprocessing inside and its weights in place.
 
@@ -59,6 +61,7 @@ def build_backbone(
             file. A user's file brings its own, and `imagenet` keeps them.
         image_size: side, or (height, width); native unless given.
         seed: of random weights.
+        story: hears of a download; lines on stderr unless given.
 
     Raises:
         TlkitError: unknown name or variant, image too small, weights missing or of another network.
@@ -78,7 +81,7 @@ def build_backbone(
     applications.check_size(row, size)
     network = applications.build_network(row, variants, size, seed)
     if weights == "imagenet":
-        pretrained.load_imagenet(network, row, variants, size)
+        pretrained.load_imagenet(network, row, variants, size, story)
     elif weights != "none":
         pretrained.load_file(network, Path(weights))
     model = applications.flatten(row, network, _graph_name(name))

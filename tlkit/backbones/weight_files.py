@@ -26,7 +26,7 @@ FILES = (
     (r"efficientnetv2(\w+)", "efficientnetv2-{0}_notop.h5"),
     (r"convnext(\w+)", "convnext_{0}_notop.h5"),
 )
-# Square sides that have weights of their own; 224 serves every other size.
+# Square sides that have weights of their own; 224 serves every other size, and is the only one of wider networks.
 SIDES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
 ALPHAS = {
     "mobilenet": (0.25, 0.5, 0.75, 1.0),
@@ -50,8 +50,7 @@ def imagenet_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tup
             f"alpha is one of {', '.join(map(str, ALPHAS[row.name]))} (and the rest as it is by default); "
             "or start from random weights with --weights none.",
         )
-    height, width = image_size
-    side = height if height == width and height in SIDES.get(row.name, ()) else 224
+    side = side_of_weights(row, variants, image_size)
     tenths = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(alpha)
     for pattern, name in FILES:
         if found := re.fullmatch(pattern, row.name):
@@ -65,6 +64,13 @@ def imagenet_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tup
     raise TlkitError(f"{row.name} has no ImageNet weights.", "start from random weights with --weights none.")
 
 
+def side_of_weights(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> int:
+    """The side in pixels whose weights serve images of that size (height, width)."""
+    height, width = image_size
+    published = height == width and height in SIDES.get(row.name, ()) and variants.get("alpha", 1.0) <= 1.0
+    return height if published else 224
+
+
 def models_folder() -> Path:
     """The folder in which Keras keeps weights: KERAS_HOME as it was when Keras was imported, or as it is now."""
     if "keras" in sys.modules:
@@ -76,8 +82,16 @@ def models_folder() -> Path:
 
 def weights_at_hand(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> Path | None:
     """The file of ImageNet weights if this machine has it; a read-only folder will do."""
-    name = imagenet_file(row, variants, image_size)
-    folders = [models_folder()]
-    if not os.access(folders[0].parent, os.W_OK):
-        folders.append(FALLBACK_FOLDER)
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return at_hand(imagenet_file(row, variants, image_size))
+
+
+def at_hand(name: str) -> Path | None:
+    """A file of weights by its name, in any of the folders that are looked into."""
+    return next((folder / name for folder in folders() if (folder / name).is_file()), None)
+
+
+def folders() -> list[Path]:
+    """Where weights are looked for: Keras's folder, and the one that Keras fills where that cannot be written."""
+    usual = models_folder()
+    existing = next(parent for parent in (usual, *usual.absolute().parents) if parent.exists())
+    return [usual] if os.access(existing, os.W_OK) else [usual, FALLBACK_FOLDER]

@@ -1,30 +1,30 @@
 """Where pretrained weights come from, how they get into a network, and their fingerprint."""
 
-import contextlib
 import hashlib
 import itertools
-import socket
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tlkit.backbones.applications import constructor
 from tlkit.backbones.graph import calls, copy_weights, functional
 from tlkit.backbones.nano import load_nano_weights
-from tlkit.backbones.weight_files import imagenet_file, models_folder, weights_at_hand
+from tlkit.backbones.weight_fetch import fetch
+from tlkit.backbones.weight_files import at_hand
+from tlkit.backbones.weight_table import weight_file
 from tlkit.core.catalog import BackboneRow
 from tlkit.core.errors import TlkitError
-
-DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
+from tlkit.core.story import PlainStory, Story
 
 
 def load_imagenet(
-    network: keras.Model, row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]
+    network: keras.Model,
+    row: BackboneRow,
+    variants: Mapping[str, Any],
+    image_size: tuple[int, int],
+    story: Story | None = None,
 ) -> None:
     """Fill a network made by `applications.build_network` with its pretrained weights, downloading them if need be.
 
@@ -34,27 +34,14 @@ def load_imagenet(
     if not row.attribute:
         _load_nano(network)
         return
-    found = weights_at_hand(row, variants, image_size)
-    if found is not None:
-        try:
-            load_file(network, found)
-        except TlkitError as error:
-            raise TlkitError(error.message, f"delete {found}; it is downloaded again, or copy it anew.") from error
-        return
-    name = imagenet_file(row, variants, image_size)
+    file = weight_file(row, variants, image_size)
+    found = at_hand(file.name) or fetch(file, story or PlainStory())
     try:
-        with _download_manners():
-            downloaded = constructor(row)(
-                include_top=False, weights="imagenet", input_shape=(*image_size, 3), **variants
-            )
-    except Exception as error:  # urllib, Keras and the operating system each raise their own
+        load_file(network, found)
+    except TlkitError as error:
         raise TlkitError(
-            f"{name} (ImageNet weights of {row.name}) is not in {models_folder()} and cannot be downloaded: {error}",
-            f"copy {name} from a machine that has it into {models_folder()}; or give any weight file with "
-            "--weights PATH; or start from random weights with --weights none; or use --backbone nano, "
-            "whose weights are inside tlkit.",
+            error.message, f"delete {found} and run `tlkit weights fetch {file.spec}`, or copy it anew."
         ) from error
-    copy_weights(downloaded, network)
 
 
 def _load_nano(network: keras.Model) -> None:
@@ -65,19 +52,6 @@ def _load_nano(network: keras.Model) -> None:
             f"the weights of nano are missing from this installation of tlkit or damaged: {error}",
             "install tlkit again, or start from random weights with --weights none.",
         ) from error
-
-
-@contextlib.contextmanager
-def _download_manners() -> Iterator[None]:
-    """A timeout where Keras sets none, and its progress bar off stdout, which belongs to results."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
-    try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "224 is loaded as the default": imagenet_file says the same
-            yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def load_file(network: keras.Model, path: Path) -> None:

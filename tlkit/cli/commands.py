@@ -19,6 +19,7 @@ from tlkit.core.config import (
     ServeConfig,
     SplitConfig,
     VerifyConfig,
+    WeightsConfig,
 )
 from tlkit.core.options import Options
 from tlkit.core.sample_config import SampleConfig
@@ -59,6 +60,17 @@ COMMANDS = (
         BackbonesConfig,
         "List every backbone with its size and features.",
         ("tlkit backbones", "tlkit backbones --json"),
+        lambda result: result["text"],
+    ),
+    Command(
+        "weights",
+        WeightsConfig,
+        "List pretrained weights, fetch them, or carry them to a machine without a network.",
+        (
+            "tlkit weights list",
+            "tlkit weights fetch resnet50 mobilenetv2:alpha=0.35,size=160",
+            "tlkit weights export stick     # then, on the other machine: tlkit weights import stick",
+        ),
         lambda result: result["text"],
     ),
     Command(

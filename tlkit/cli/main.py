@@ -20,6 +20,7 @@ from tlkit.cli.story import listener
 from tlkit.core.cache_dir import cache_dir
 from tlkit.core.errors import TlkitError
 from tlkit.core.native_stderr import native_stderr_apart
+from tlkit.core.offline import OFFLINE
 from tlkit.core.options import refuse_missing, resolve
 from tlkit.core.own_process import claim_process
 from tlkit.core.version import __version__
@@ -55,10 +56,13 @@ def act(
     *,
     config_file: str | None,
     as_json: bool,
+    offline: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Resolve the options, run the pipeline, print its result on stdout."""
+    if offline:
+        os.environ[OFFLINE] = "1"
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
         refuse_missing(config)

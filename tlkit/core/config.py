@@ -25,6 +25,8 @@ from tlkit.core.options import Options, argument, option
 from tlkit.core.rank_config import RankConfig as RankConfig  # every config is found here
 from tlkit.core.sample_config import SampleConfig as SampleConfig  # every config is found here
 from tlkit.core.serve_config import ServeConfig as ServeConfig  # every config is found here
+from tlkit.core.tta_options import TtaOptions
+from tlkit.core.weights_config import WeightsConfig as WeightsConfig  # every config is found here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ class FinetuneConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(FixOptions, JudgementOptions, EngineOptions, LogOptions):
+class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, LogOptions):
     """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
 
     run: str = argument("Run folder.", exists=True)
@@ -98,7 +100,8 @@ class EvaluateConfig(FixOptions, JudgementOptions, EngineOptions, LogOptions):
     )
     out: str | None = option(
         None,
-        "Folder for metrics.json, predictions.csv and report.html; needed with other images, the run folder otherwise.",
+        "Folder for metrics.json, predictions.csv and report.html; the run folder unless given, with other images or --tta "
+        "a folder in it.",
         group="Output",
     )
     on_bad: str = option(
@@ -115,10 +118,15 @@ class EvaluateConfig(FixOptions, JudgementOptions, EngineOptions, LogOptions):
                 f"--fixes {self.fixes} has no effect on the images of the run itself.",
                 "train again with it, or give the images to evaluate on.",
             )
+        if self.tta > 1 and self.target_precision is not None:
+            raise TlkitError(
+                "--target-precision chooses the threshold of one view, and --tta averages several.",
+                "leave one of them out; a threshold that the run has is chosen again for --tta.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(EngineOptions):
+class PredictConfig(TtaOptions, EngineOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)

@@ -1,7 +1,6 @@
 """Download one file: resumed where it broke off, never longer than announced, in place only when its sum is right."""
 
 import base64
-import contextlib
 import http.client
 import os
 import socket
@@ -17,15 +16,11 @@ from urllib.parse import urlsplit
 
 from tlkit.core.errors import TlkitError
 from tlkit.core.fingerprint import md5_file
-from tlkit.core.network import is_offline, opener, proxy_of
+from tlkit.core.network import opener, proxy_of
+from tlkit.core.part_file import part_of, unwritable
 from tlkit.core.remote_file import RemoteFile
 from tlkit.core.story import Story
 from tlkit.core.version import __version__
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 CHUNK = 1 << 16
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # worth another try, says HTTP
@@ -84,7 +79,7 @@ def download(
         return remote.mismatch(path) or check(path)
 
     remedy = remedy or f"save {remote.urls[0]} as {str(target)!r} from another machine and run the same command again."
-    with _alone(target, story) as part:
+    with part_of(target, story) as part:
         if target.exists():
             if wrong := wrong_with(target):
                 raise TlkitError(
@@ -113,51 +108,6 @@ def download(
             f"{target.name} cannot be downloaded: {'; '.join(reasons)}.",
             f"{kept}Check the network (HTTPS_PROXY and SSL_CERT_FILE are honoured), or {remedy}",
         )
-
-
-@contextlib.contextmanager
-def _alone(target: Path, story: Story) -> Iterator[Path | None]:
-    """The path beside `target` to download to, for this process alone, which waits if need be; None when offline.
-
-    The lock is on the part itself, so that none is left behind; the system lets go of it however its holder ends.
-    """
-    if is_offline() or target.exists():
-        yield None
-        return
-    part = target.with_name(target.name + ".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(part, story)
-    except OSError as error:
-        raise _unwritable(part, error) from error
-    try:
-        yield part
-    finally:
-        if part.exists() and not _size(part):
-            part.unlink()
-        os.close(descriptor)
-
-
-def _locked(part: Path, story: Story) -> int:
-    """An open file, locked, that still is the one called `part`."""
-    if fcntl is None:  # Windows, where an open file cannot be renamed either
-        part.touch()
-        return os.open(os.devnull, os.O_RDONLY)
-    while True:
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            story.say(f"another process is downloading {part.name.removesuffix('.part')}; waiting for it.")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            return descriptor
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(descriptor), part.stat()):
-                return descriptor
-        os.close(descriptor)  # the other process has put it in place, or thrown it away
-        if part.with_name(part.name.removesuffix(".part")).exists():
-            return os.open(os.devnull, os.O_RDONLY)
 
 
 class _Transfer:
@@ -208,7 +158,7 @@ class _Transfer:
                     try:
                         file.write(chunk)
                     except OSError as error:
-                        raise _unwritable(self.part, error) from error
+                        raise unwritable(self.part, error) from error
 
     def _open(self, have: int) -> http.client.HTTPResponse:
         headers = {"User-Agent": f"tlkit/{__version__}", "Accept-Encoding": "identity"}
@@ -288,12 +238,6 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
-
-
-def _unwritable(path: Path, error: OSError) -> TlkitError:
-    return TlkitError(
-        f"{str(path)!r} cannot be written: {error.strerror or error}.", "make room there, or choose another folder."
-    )
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a connection may do here: offline or not, which proxy, which certificates."""
+"""How a connection is made here: through which proxy, trusting which certificates."""
 
 import os
 import ssl
@@ -9,22 +9,8 @@ from urllib.parse import urlsplit
 
 from tlkit.core.errors import TlkitError
 
-OFFLINE = "TLKIT_OFFLINE"
-ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 # Settings that name certificates to trust. The first takes the place of the system's, the others add to them.
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-
-
-def is_offline() -> bool:
-    """Whether the network must not be touched: TLKIT_OFFLINE=1, which `--offline` sets.
-
-    Raises:
-        TlkitError: the variable says neither yes nor no.
-    """
-    value = os.environ.get(OFFLINE, "").strip().lower()
-    if value not in (*ON, *OFF):
-        raise TlkitError(f"{OFFLINE} is {os.environ[OFFLINE]!r}, expected 1 or 0.", f"set {OFFLINE}=1, or unset it.")
-    return value in ON
 
 
 def proxy_of(url: str) -> str:

@@ -8,10 +8,12 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from tlkit.core.backend import settle_backend
+from tlkit.core.offline import offline_if
 from tlkit.core.options import Options, resolve
 from tlkit.core.story import PlainStory, Story
 
-COLD = ("cache", "backbones", "compare", "sample", "split", "verify")  # commands that load no Keras by themselves
+# Commands that load no Keras by themselves,
+COLD = ("cache", "backbones", "compare", "sample", "split", "verify", "weights")
 LATE = ("features", "serve")  # and those that load it only where there is something to compute, or meanwhile
 
 
@@ -28,10 +30,11 @@ def load(name: str, story: Story) -> ModuleType:
 def function(name: str) -> Callable[..., dict[str, Any]]:
     """The Python face of a command: its arguments by position, its flags by keyword.
 
-    The function takes one keyword more, `story`: who is told how it goes; lines on stderr unless given.
+    The function takes two keywords more: `story`, who is told how it goes (lines on stderr unless given), and `offline`,
+    which keeps it off the network.
     """
 
-    def command(*arguments: Any, story: Story | None = None, **options: Any) -> dict[str, Any]:
+    def command(*arguments: Any, story: Story | None = None, offline: bool = False, **options: Any) -> dict[str, Any]:
         listener = story or PlainStory()
         pipeline = load(name, listener)
         kind: type[Options] = get_type_hints(pipeline.run)["config"]
@@ -39,7 +42,8 @@ def function(name: str) -> Callable[..., dict[str, Any]]:
         if len(arguments) > len(positional):
             raise TypeError(f"tlkit.{name} takes {', '.join(positional) or 'no arguments'} by position")
         given = dict(zip(positional, arguments, strict=False)) | options
-        return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
+        with offline_if(offline):
+            return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
 
     command.__name__ = name
     command.__doc__ = f"`tlkit {name}` from Python; see `tlkit {name} --help`."

@@ -65,7 +65,9 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         fixes=config.fixes,
         story=story,
     )
-    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
+    backbone = build_backbone(
+        config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
+    )
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
     story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {_chosen(backbone)} at {height}x{width}")

@@ -25,6 +25,7 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
     notes = [
         "",
         f"weights at hand lie in {models_folder()} (KERAS_HOME); others are downloaded on first use.",
+        "`tlkit weights fetch NAME` downloads them now, `tlkit weights import FILE` takes them from elsewhere.",
         "nano is inside tlkit and needs no network; ImageNet backbones are better (docs/nano.md says how much).",
         "variants after a colon: mobilenetv2:alpha=0.35; a path to a .keras file also works.",
     ]

@@ -57,7 +57,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         fixes=config.fixes,
         story=story,
     )
-    source, network = _network(config)
+    source, network = _network(config, story)
     height, width = source.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
     story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {source.backbone} at {height}x{width}")
@@ -110,17 +110,17 @@ class Source:
     output: str
 
 
-def _network(config: FeaturesConfig) -> tuple[Source, Network]:
+def _network(config: FeaturesConfig, story: Story) -> tuple[Source, Network]:
     """The network: as remembered from last time, and then built only when something has to be computed; else built."""
     wish = {name: getattr(config, name) for name in ("image_size", "layer", "pool")}
     wish |= {"backbone": _placed(config.backbone), "weights": _placed(config.weights), "keras": str(models_folder())}
     facts = recall(wish)
     if facts is None:
-        return _build(config, wish)
+        return _build(config, wish, story)
     source = Source(**facts | {"image_size": tuple(facts["image_size"])})
 
     def build() -> "keras.Model":
-        built, network = _build(config, wish)
+        built, network = _build(config, wish, story)
         if built != source:
             forget(wish)
             raise TlkitError(f"{source.backbone} is not the network that it was.", "run the same command again.")
@@ -134,13 +134,15 @@ def _placed(name: str) -> str:
     return str(Path(name).absolute()) if Path(name).is_file() else name
 
 
-def _build(config: FeaturesConfig, wish: dict[str, Any]) -> tuple[Source, Network]:
+def _build(config: FeaturesConfig, wish: dict[str, Any], story: Story) -> tuple[Source, Network]:
     """Build the network, and remember it where its weights came from files."""
     from tlkit import runtime
     from tlkit.backbones.build import build_backbone, files_of
 
     runtime.seed_everything(config.seed)
-    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
+    backbone = build_backbone(
+        config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
+    )
     network = feature_network(backbone, config.layer, config.pool)
     source = Source(
         backbone=backbone.name,

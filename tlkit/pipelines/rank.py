@@ -194,7 +194,9 @@ class _Contestant:
 
 def _look(config: RankConfig, wanted: Wanted, manifest: Manifest, story: Story) -> _Contestant:
     """One forward pass of what the store does not hold yet."""
-    backbone = build_backbone(wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed)
+    backbone = build_backbone(
+        wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed, story=story
+    )
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
     network = feature_network(backbone, None, "avg")

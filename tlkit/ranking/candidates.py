@@ -8,6 +8,7 @@ from typing import Any
 from tlkit.backbones.applications import check_size, parse_variants
 from tlkit.backbones.user_model import is_path
 from tlkit.backbones.weight_files import ALPHAS, imagenet_file, models_folder, weights_at_hand
+from tlkit.backbones.weight_table import weight_file
 from tlkit.core.catalog import BACKBONES, BackboneRow, backbone_row
 from tlkit.core.errors import TlkitError
 from tlkit.core.rank_config import Wanted
@@ -62,8 +63,8 @@ def _missing(one: Wanted) -> Skipped | None:
     return Skipped(
         one.name,
         f"its ImageNet weights ({file}) are not in {models_folder()}",
-        f"put that file there, or, with a network, download it: `tlkit finetune IMAGES {shlex.join(one.flags)} "
-        "--dry-run`; or give a weight file with weights=FILE.",
+        f"with a network: `tlkit weights fetch {shlex.quote(weight_file(row, variants, _size(one, row)).spec)}`; without: "
+        "`tlkit weights import FILE`; or give a weight file with weights=FILE.",
     )
 
 

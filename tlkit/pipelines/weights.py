@@ -1,0 +1,124 @@
+"""`tlkit weights`: which pretrained weights are at hand, and getting others here, with and without a network.
+
+tlkit weights list
+tlkit weights fetch resnet50 mobilenetv2:alpha=0.35,size=160
+tlkit weights export usb-stick && tlkit weights import usb-stick
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlkit.backbones.weight_content import header_problem, wrong_with
+from tlkit.backbones.weight_fetch import fetch
+from tlkit.backbones.weight_files import at_hand, folders
+from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror, read_spec
+from tlkit.backbones.weight_transfer import export_files, import_files
+from tlkit.core.cache_budget import bytes_text
+from tlkit.core.catalog import BACKBONES, backbone_row
+from tlkit.core.config import WeightsConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.story import Silence, Story
+
+
+def run(config: WeightsConfig, story: Story | None = None) -> dict[str, Any]:
+    """Do what `action` says.
+
+    Returns:
+        `action`, `folder` (where weights are kept), `files` (a row for each file: always `name` and `backbone`), `text`;
+        `out` of an export.
+
+    Raises:
+        TlkitError: an unknown backbone, a file that is not what it should be, no network, a folder that cannot be written.
+    """
+    act = {"list": _list, "fetch": _fetch, "import": _import, "export": _export}[config.action]
+    return {"action": config.action, "folder": str(folders()[0]), **act(config, story or Silence())}
+
+
+def _list(config: WeightsConfig, story: Story) -> dict[str, Any]:
+    """Every file, or the usual ones and those at hand in the text; of named backbones all of their files in both."""
+    names = config.names
+    wanted = {backbone_row(name).name for name in names}
+    files = [file for file in every_file() if not names or file.row.name in wanted]
+    rows = [_facts(file, verify=config.verify) for file in story.track(files, "weights looked at", len(files))]
+    shown = [row for row in rows if names or row["backbone"] in BACKBONES or row["weights"] != "absent"]
+    lines = [f"{'backbone':<36}{'size':>12}  {'weights':<9} {'licence':<13} checksum"]
+    if "nano" in wanted or not names:
+        lines.append(f"{'nano':<36}{'':>12}  {'inside':<9} {BACKBONES['nano'].licence:<13} comes with tlkit")
+    lines += [_line(row) for row in shown]
+    lines += [f"{row['file']}: {row['problem']}" for row in rows if row["problem"]]
+    lines.append(f"\nlooked for in {' and '.join(map(str, folders()))} (KERAS_HOME)")
+    if len(shown) < len(rows):
+        lines.append("more variants: `tlkit weights list mobilenetv2`; to get one: `tlkit weights fetch NAME`")
+    if mirror():
+        lines.append(f"fetched from {mirror()} ({MIRROR})")
+    return {"files": rows, "text": "\n".join(lines)}
+
+
+def _facts(file: WeightFile, *, verify: bool) -> dict[str, Any]:
+    found = at_hand(file.name)
+    problem = "" if found is None else wrong_with(file, found) if verify else header_problem(found)
+    return {
+        "name": file.name,
+        "backbone": file.spec,
+        "weights": "absent" if found is None else "damaged" if problem else "verified" if verify else "at hand",
+        "file": str(found) if found else "",
+        "bytes": found.stat().st_size if found else None,
+        "about_bytes": file.bytes,
+        "problem": problem,
+        **{kind: file.sums.get(kind) for kind in ("md5", "sha256")},
+        "licence": file.row.licence,
+        "url": file.remote.urls[0],
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    size = bytes_text(row["bytes"]) if row["bytes"] is not None else "~" + bytes_text(row["about_bytes"])
+    total = next((f"{kind} {row[kind]}" for kind in ("md5", "sha256") if row[kind]), "none stated by Keras")
+    return f"{row['backbone']:<36}{size:>12}  {row['weights']:<9} {row['licence']:<13} {total}"
+
+
+def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
+    """Bring the named ones here; what is here already is checked."""
+    rows, lines = [], []
+    for name, file in _resolved(config.names):
+        if file is None:
+            lines.append(f"{name}: its weights are inside tlkit")
+            continue
+        before = at_hand(file.name)
+        path = fetch(file, story)
+        rows.append({"name": file.name, "backbone": file.spec, "file": str(path), "downloaded": before is None})
+        lines.append(f"{file.spec}: {path}" + (" (was there already)" if before else ""))
+    return {"files": rows, "text": "\n".join(lines)}
+
+
+def _import(config: WeightsConfig, story: Story) -> dict[str, Any]:
+    """Put the given files where Keras looks for them."""
+    rows = import_files([Path(name).expanduser() for name in config.what or ()], story)
+    lines = [f"{row['backbone']}: {folders()[0] / row['name']} ({row['done']})" for row in rows]
+    return {"files": rows, "text": "\n".join(lines)}
+
+
+def _export(config: WeightsConfig, story: Story) -> dict[str, Any]:
+    """Copy what is at hand, or what is named, into a folder for another machine."""
+    folder, *names = config.names
+    named = [file for _, file in _resolved(names) if file is not None]
+    chosen = [(file, found) for file in named or every_file() if (found := at_hand(file.name)) is not None]
+    absent = [file.spec for file in named if at_hand(file.name) is None]
+    if absent or not chosen:
+        whose = f"of {', '.join(absent)}" if absent else "of any backbone but nano, which needs none,"
+        raise TlkitError(
+            f"weights {whose} are not in {' or '.join(map(str, folders()))}: there is nothing to export.",
+            f"`tlkit weights fetch {' '.join(absent) or 'NAME'}` brings them.",
+        )
+    rows = export_files(chosen, Path(folder).expanduser(), story)
+    total = bytes_text(sum(row["bytes"] for row in rows))
+    text = (
+        f"{folder}: {len(rows)} files, {total}; on the other machine: tlkit weights import {Path(folder).name or 'DIR'}"
+    )
+    return {"files": rows, "out": folder, "text": text}
+
+
+def _resolved(names: Sequence[str]) -> list[tuple[str, WeightFile | None]]:
+    """Each name with its file, all of them before anything is done; None for nano."""
+    return [(name, read_spec(name)) for name in names]
