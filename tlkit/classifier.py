@@ -39,6 +39,7 @@ class Facts:
         trained_on: hex sha256 of the training images, sorted; for recognising them later.
         threshold: confidence from which on it answers, 0..1; None where it always does.
         target_precision: the precision that the threshold was chosen for, 0..1.
+        flip: whether mirrored images were shown in training as alike; None where that is not known.
     """
 
     classes: tuple[str, ...]
@@ -49,6 +50,7 @@ class Facts:
     trained_on: tuple[str, ...] = ()
     threshold: float | None = None
     target_precision: float | None = None
+    flip: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tlkit.data.scan import scan
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.extraction.extract import Network, extract
 from tlkit.extraction.store import StoredFeatures
-from tlkit.pipelines import kinship, outcome, run_page, run_record, tracking
+from tlkit.pipelines import kinship, outcome, run_page, run_record, tracking, tta
 from tlkit.pipelines.features import told
 from tlkit.pipelines.judgement import find_threshold, refuse_hopeless
 
@@ -57,6 +57,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     tracking.refuse_missing(config.log)
     run_dir.read_record()  # says what is wrong with it
     facts = read_facts(run_dir.model)
+    views = tta.views_of(config.tta, facts)
     out = _out(config, run_dir)
     manifest, splits = _images(config, run_dir, facts, story)
     outcome.refuse_unknown_columns(manifest, config.slice_by)
@@ -78,6 +79,10 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     logits = extraction.features["logits", CENTRE]
     good = np.flatnonzero(~logits.lacking)
     splits = splits.select(good)
+    scores = logits[good]
+    if config.tta > 1:
+        alone = replace(network, model=partial(_network, run_dir.model, ("logits",)), outputs=("logits",))
+        scores = tta.average(config, alone, manifest, facts, views, scores, good, story)
     manifest = set_aside(manifest, extraction.problems, config.on_bad)
 
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
@@ -85,12 +90,12 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     predictions = outcome.build_predictions(
         manifest,
         splits,
-        logits[good],
+        scores,
         facts,
         unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good, held),
         in_training=_kin(config, run_dir, manifest, splits, held, looks, story),
     )
-    facts, notes = _choose(config, run_dir, facts, predictions, story)
+    facts, notes = _judged(config, run_dir, facts, predictions, story)
     predictions = outcome.judged_by(predictions, facts)
     columns = outcome.slice_columns(manifest, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
@@ -117,10 +122,12 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
-    """Where the results go: the run itself for its own images, a folder in it for others."""
-    if config.images is None and config.out is None:
+    """Where the results go: the run itself for its own images, a folder in it for others and for other ways to judge."""
+    if config.images is None and config.out is None and config.tta == 1:
         return run_dir.path
-    out = Path(config.out) if config.out else run_dir.path / f"evaluate-{Path(config.images or '').resolve().name}"
+    parts = [Path(config.images).resolve().name] if config.images else []
+    parts += [f"tta-{config.tta}"] if config.tta > 1 else []
+    out = Path(config.out) if config.out else run_dir.path / "-".join(["evaluate", *parts])
     refuse_occupied(out, overwrite=config.overwrite)
     return out
 
@@ -218,6 +225,17 @@ def _remembered(run_dir: RunDir, manifest: Manifest) -> np.ndarray | None:
     wanted = zip(manifest.paths, (row.tobytes().hex() for row in manifest.sha256), strict=True)
     codes = [known.get(image) for image in wanted]
     return None if None in codes else np.array(codes, np.int8)
+
+
+def _judged(
+    config: EvaluateConfig, run_dir: RunDir, facts: Facts, predictions: Predictions, story: Story
+) -> tuple[Facts, tuple[str, ...]]:
+    """Temperature and threshold of what was predicted, and what to say of them."""
+    if config.tta == 1:
+        return _choose(config, run_dir, facts, predictions, story)
+    own = tta.calibrate(predictions, facts) if config.images is None else None
+    found, told = own or (facts, ())
+    return found, (*tta.told(config.tta, facts, calibrated=own is not None), *told)
 
 
 def _choose(

@@ -50,6 +50,7 @@ def finish(
         temperature=float(fit_temperature(scores[held], manifest.labels[held])) if len(held) else 1.0,
         trained_on=tuple(sorted(row.tobytes().hex() for row in manifest.sha256[trained])),
         target_precision=config.target_precision,
+        flip=config.flip,
     )
     reference, unfamiliarity = learn_familiarity(classifier, manifest, splits, config.batch_size, story)
     evidence = evidence or _looked_at(material, story)

@@ -25,6 +25,7 @@ from tlkit.core.run_dir import RunDir, refuse_occupied
 from tlkit.core.story import Silence, Story
 from tlkit.data.scan import scan
 from tlkit.inference import infer
+from tlkit.pipelines import tta
 from tlkit.pipelines.watching import watching
 
 FORMATS = {".csv": "csv", ".json": "json"}
@@ -51,8 +52,11 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
     classifier = load(run_path if run_path.suffix == ".keras" else RunDir(run_path).model)
+    views = tta.views_of(config.tta, classifier.facts)
+    for sentence in tta.told(config.tta, classifier.facts):
+        story.say(sentence)
     good, outputs, bad = infer(
-        watching(classifier, files, config, story),
+        watching(classifier, files, config, story, views, config.tta),
         files,
         classifier.facts.contract,
         batch_size=config.batch_size,

@@ -122,7 +122,7 @@ def _page(
         data=outcome.data_section(manifest, splits),
         evaluation=evaluation,
         predictions=predictions,
-        model=_model(record, config, facts.temperature, predictions.threshold, contract),
+        model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(manifest.root),
         overlays=report_pictures.overlays(classifier, model_sha256, contract, manifest, predictions),
         neighbours=neighbours,

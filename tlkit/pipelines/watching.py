@@ -8,11 +8,30 @@ import numpy as np
 from tlkit.classifier import Classifier, with_features
 from tlkit.core.option_groups import EngineOptions
 from tlkit.core.story import Story
+from tlkit.core.view_average import average_logits
+from tlkit.data.augment import CENTRE
+from tlkit.data.tta import TtaViews
 from tlkit.inference import Engine, settle_engine
 
 
-def watching(classifier: Classifier, files: Sequence[Path], config: EngineOptions, story: Story) -> Engine:
-    """An engine whose one output is the logits and, last, the unfamiliarity; NaN where the classifier has no reference."""
+def watching(
+    classifier: Classifier,
+    files: Sequence[Path],
+    config: EngineOptions,
+    story: Story,
+    views: TtaViews | None = None,
+    count: int = 1,
+) -> Engine:
+    """An engine whose one output is the logits and, last, the unfamiliarity; NaN where the classifier has no reference.
+
+    Args:
+        classifier: that judges.
+        files: to settle the precision on.
+        config: which engine.
+        story: hears of it.
+        views: of every image, whose probabilities are averaged; unfamiliarity is that of the image itself.
+        count: how many of them.
+    """
     reference = classifier.familiarity
     engine = settle_engine(
         classifier.model if reference is None else with_features(classifier),
@@ -25,6 +44,9 @@ def watching(classifier: Classifier, files: Sequence[Path], config: EngineOption
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
         logits, *features = engine.run(images)
+        if views is not None and count > 1:
+            more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
+            logits = average_logits(np.stack([logits, *more]), classifier.facts.temperature)
         far = reference.unfamiliarity(features[0]) if reference else np.full(len(logits), np.nan, np.float32)
         return (np.column_stack([logits, far]),)
 
