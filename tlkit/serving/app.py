@@ -51,6 +51,36 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
 def _routes(app: FastAPI, service: Service) -> None:
     pages: dict[str, Page] = {"/": try_page()}
 
+    # First, for routes are tried in order
+    @app.post(
+        PREDICT,
+        summary="Classes of one image or several.",
+        response_model=schema.Results,
+        responses=schema.problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+        openapi_extra=schema.BODY,
+    )
+    async def predict(
+        request: Request,
+        top: Annotated[int, Query(ge=1, le=10_000, description="How many classes to list for each image.")] = 5,
+        explain: Annotated[bool, Query(description="Also where it looked, and the nearest training images.")] = False,
+        method: Annotated[
+            Literal["integrated", "gradcam"],
+            Query(description="Of explaining: integrated gradients on the grid, or Grad-CAM."),
+        ] = "integrated",
+    ) -> Response:
+        if unknown := sorted(set(request.query_params) - ASKED):
+            raise Problem("invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}.")
+        service.ready()
+        with service.place():
+            declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
+            body = await read_body(request.stream(), declared, service.limits, service.budget)
+            try:
+                images = await uploads(body, kind, service.limits)
+                results = await service.answer(images, top, method if explain else None)
+            finally:
+                service.budget.give_back(len(body))
+        return JSONResponse({"results": results}, headers=_NO_STORE)
+
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return _html(pages["/"])
@@ -104,35 +134,6 @@ def _routes(app: FastAPI, service: Service) -> None:
             "facts": subject.facts,
         }
         return JSONResponse(found, headers=_NO_STORE)
-
-    @app.post(
-        PREDICT,
-        summary="Classes of one image or several.",
-        response_model=schema.Results,
-        responses=schema.problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
-        openapi_extra=schema.BODY,
-    )
-    async def predict(
-        request: Request,
-        top: Annotated[int, Query(ge=1, le=10_000, description="How many classes to list for each image.")] = 5,
-        explain: Annotated[bool, Query(description="Also where it looked, and the nearest training images.")] = False,
-        method: Annotated[
-            Literal["integrated", "gradcam"],
-            Query(description="Of explaining: integrated gradients on the grid, or Grad-CAM."),
-        ] = "integrated",
-    ) -> Response:
-        if unknown := sorted(set(request.query_params) - ASKED):
-            raise Problem("invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}.")
-        service.ready()
-        with service.place():
-            declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
-            body = await read_body(request.stream(), declared, service.limits, service.budget)
-            try:
-                images = await uploads(body, kind, service.limits)
-                results = await service.answer(images, top, method if explain else None)
-            finally:
-                service.budget.give_back(len(body))
-        return JSONResponse({"results": results}, headers=_NO_STORE)
 
 
 def _html(page: Page) -> Response:
