@@ -23,6 +23,24 @@ import sklearn.dummy
 """
 
 
+AGE = """
+import time
+began = time.time()
+from tlkit.core.own_process import age, claim_process
+
+time.sleep(0.2)
+assert age() == 0
+claim_process()
+found = age()
+assert found >= time.time() - began - 0.05, found  # from before the first line on
+assert age() >= found
+"""
+
+
+def test_the_age_of_a_process_counts_from_its_start_and_that_of_a_stranger_is_none():
+    subprocess.run([sys.executable, "-c", AGE], check=True)
+
+
 @pytest.mark.parametrize("claimed", [True, False])
 def test_only_a_process_of_its_own_leaves_out_and_only_for_a_while(claimed):
     subprocess.run([sys.executable, "-c", PROGRAM.format(claimed=claimed)], check=True)

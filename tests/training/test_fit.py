@@ -6,6 +6,7 @@ import pytest
 
 from tlkit.core.option_groups import TrainingOptions
 from tlkit.core.story import Silence
+from tlkit.training.budget import Budget
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import Examples
@@ -44,7 +45,18 @@ def compiler(network, epochs, rate, options=None):
     return compile_for
 
 
-def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None, labels=LABELS, story=None, **options):
+def train(
+    folder,
+    epochs=4,
+    rate=0.05,
+    patience=10,
+    stop_after=None,
+    start=None,
+    labels=LABELS,
+    story=None,
+    budget=None,
+    **options,
+):
     """Train as a stage does; `stop_after` dies in the middle of the epoch after that one."""
     network = start or model()
     reads = []
@@ -66,6 +78,7 @@ def train(folder, epochs=4, rate=0.05, patience=10, stop_after=None, start=None,
         patience=patience,
         checkpoint=Checkpoint(folder),
         story=story or Silence(),
+        budget=budget,
     )
 
 
@@ -223,3 +236,15 @@ def test_history_as_a_table_and_for_tensorboard(tmp_path):
     events = list(summary_iterator(str(tmp_path / "logs" / "validation" / "events.out.tfevents.0.tlkit")))
     values = {(event.step, value.tag): value.simple_value for event in events for value in event.summary.value}
     assert values[4, "epoch_accuracy"] == pytest.approx(state.history[4]["val_accuracy"])
+
+
+def test_a_schedule_ends_where_the_time_does(tmp_path):
+    """Seconds that pass by the clock of a budget: 10 for each epoch where 30 were expected."""
+    now = iter(range(0, 10_000))
+    clock = lambda: 10 * next(now)  # noqa: E731 - each look at it is 10 seconds later
+    budget = Budget(10, 0.0, clock)
+    epochs = budget.begin(100.0)
+    _, state = train(tmp_path, epochs=epochs, patience=100, budget=budget)
+    rates = [row["learning_rate"] for row in state.history[1:]]
+    assert state.epoch != epochs and rates[-1] == pytest.approx(0, abs=1e-8)
+    assert max(rates) <= 0.05 and rates.index(max(rates)) < len(rates) / 2

@@ -20,17 +20,37 @@ def built(options, variables=(), **given):
     return build_optimizer(options, 0.01, 100, variables=variables, **given)
 
 
+def rates_at(optimizer, batches):
+    found = []
+    for batch in batches:
+        optimizer._iterations.assign(batch)
+        found.append(float(optimizer.learning_rate))
+    return found
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_warms_up_to_its_peak_and_falls_to_zero(name):
-    schedule = built(TrainingOptions(optimizer=name))._learning_rate
-    rates = [float(schedule(step)) for step in (0, 10, 55, 100)]
+    rates = rates_at(built(TrainingOptions(optimizer=name)), (0, 10, 55, 100))
     assert rates[0] == 0 and rates[1] == pytest.approx(0.01)
     assert rates[1] > rates[2] > rates[3] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_schedule_goes_by_updates_and_not_by_their_parts():
-    one, three = (build_optimizer(TrainingOptions(), 0.01, 20, parts, variables=())._learning_rate for parts in (1, 3))
-    assert [float(three(step)) for step in range(6)] == [float(one(step)) for step in (0, 0, 0, 1, 1, 1)]
+    one, three = (build_optimizer(TrainingOptions(), 0.01, 20, parts, variables=()) for parts in (1, 3))
+    assert rates_at(three, range(6)) == rates_at(one, (0, 0, 0, 1, 1, 1))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_schedule_that_is_to_end_sooner_or_later_goes_on_from_where_it_is(parts):
+    optimizer = build_optimizer(TrainingOptions(), 0.01, 100, parts, variables=())
+    plain = rates_at(optimizer, [parts * update for update in range(101)])
+    optimizer._iterations.assign(parts * 40)
+    optimizer.end_after(20)  # 60 places in 20 updates
+    assert rates_at(optimizer, [parts * (40 + update) for update in range(21)]) == pytest.approx(plain[40::3], abs=1e-8)
+    optimizer._iterations.assign(parts * 50)
+    optimizer.end_after(60)  # the 30 places that are left
+    found = rates_at(optimizer, [parts * (50 + update) for update in range(0, 61, 2)])
+    assert found == pytest.approx(plain[70:], abs=1e-8)
 
 
 def updated(options, gradients, factors=(1.0, 0.25), parts=1, steps=12, rate=0.01):

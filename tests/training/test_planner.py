@@ -139,3 +139,33 @@ def test_operations_by_hand(backbone):
 
 def test_durations_read_well():
     assert [duration(seconds) for seconds in (0.1, 8, 150, 9000)] == ["1 s", "8 s", "2 min", "2.5 h"]
+
+
+@pytest.mark.parametrize(("third", "first", "last"), [("first", 0, 0), ("middle", 1, 1), ("last", 2, 2), ("all", 0, 2)])
+def test_a_third_learns_and_only_what_lies_before_it_is_stored(backbone, third, first, last):
+    stage = planned(backbone, unfreeze=third, views=1).stages[1]
+    assert len(backbone.blocks) == 3
+    assert (stage.blocks, stage.skipped) == (last - first + 1, 2 - last)
+    assert stage.cut == (backbone.blocks[first - 1].output if first else "")
+    assert (stage.source, stage.views) == (("cut", 1) if first else ("pixels", 0))
+    assert stage.parameters == parameters(
+        [backbone.model.get_layer(name) for block in backbone.blocks[first : last + 1] for name in block.layers]
+    ) + 3 * (16 + 1)
+
+
+def test_passing_gradients_through_frozen_blocks_costs_what_it_costs(backbone):
+    last, middle = (planned(backbone, unfreeze=third, train=10**6, views=1).stages[1] for third in ("last", "middle"))
+    convolutions = operations(backbone.model.layers)
+    of_the_last = operations([backbone.model.get_layer(name) for name in backbone.blocks[2].layers])
+    of_the_middle = operations([backbone.model.get_layer(name) for name in backbone.blocks[1].layers])
+    assert convolutions > of_the_last + of_the_middle
+    expected = (2 * (of_the_last + of_the_middle) + of_the_middle) / (3 * of_the_last)
+    assert middle.seconds / last.seconds == pytest.approx(expected, rel=0.5)  # the pace is timed anew for each plan
+
+
+@pytest.mark.parametrize(
+    "options", [{"unfreeze": "first", "blocks": 2}, {"unfreeze": "middle", "stages": ("head", "all")}]
+)
+def test_a_third_is_not_asked_for_together_with_what_contradicts_it(options):
+    with pytest.raises(TlkitError, match="--unfreeze"):
+        FinetuneConfig(images="i", **options)

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterator
 
 # What Keras and TensorFlow load if they find it, for functions that tlkit does not call (plots, scikit-learn's
@@ -15,12 +16,28 @@ from collections.abc import Iterator
 LEFT_OUT = ("matplotlib", "sklearn", "pandas", "jax")
 
 _mine = False
+_claimed = 0.0
 
 
 def claim_process() -> None:
     """Say that nobody but tlkit uses this process."""
-    global _mine
-    _mine = True
+    global _mine, _claimed
+    _mine, _claimed = True, time.monotonic()
+
+
+def age() -> float:
+    """Seconds since this process began, where it is ours alone; 0 in a program that imports tlkit.
+
+    Linux says when it began; elsewhere the first thing that tlkit does counts as the beginning.
+    """
+    if not _mine:
+        return 0.0
+    try:
+        with open("/proc/self/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - Path costs an import
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, AttributeError):
+        return time.monotonic() - _claimed
 
 
 @contextlib.contextmanager

@@ -23,10 +23,25 @@ class TrainingOptions(Options):
         low=1,
         group="Training",
     )
+    unfreeze: str = option(
+        "last",
+        "Which third of the blocks learns in the top stage besides the head: last (see --blocks), middle, first, all of them, "
+        "or auto, the one whose gradients are largest against its weights.",
+        choices=catalog.UNFREEZE,
+        group="Training",
+    )
     epochs: tuple[int, ...] | None = option(
         None,
         "Epochs at most: one number for every stage, or one for each, comma-separated; planned unless given.",
         low=1,
+        group="Training",
+    )
+    minutes: float | None = option(
+        None,
+        "Minutes that the whole command may take, from its start to the report: plans blocks, views and epochs to fit, and keeps "
+        "to it while it trains.",
+        low=0.05,
+        high=100_000,
         group="Training",
     )
     batch_size: int = option(
@@ -73,7 +88,11 @@ class TrainingOptions(Options):
     weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
     loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")
     label_smoothing: float = option(
-        0.0, "Label smoothing of crossentropy, in stages trained by gradient descent.", low=0, high=0.9, group="Training"
+        0.0,
+        "Label smoothing of crossentropy, in stages trained by gradient descent.",
+        low=0,
+        high=0.9,
+        group="Training",
     )
     balance: str = option(
         "none",
@@ -126,8 +145,38 @@ class TrainingOptions(Options):
                     f"--{name.replace('_', '-')} has {len(values)} values for {len(self.stages)} stages.",
                     "give one value, or one for each stage.",
                 )
+        if self.minutes is not None:
+            self._check_minutes()
+        if self.unfreeze != "last":
+            self._check_unfreeze()
         if self.label_smoothing and self.loss != "crossentropy":
             raise TlkitError(
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
                 "drop it, or use --loss crossentropy.",
+            )
+
+    def _check_minutes(self) -> None:
+        """Minutes plan the epochs of one stage after the head."""
+        if self.epochs is not None:
+            raise TlkitError(
+                f"--minutes {self.minutes:g} and --epochs {','.join(map(str, self.epochs))} both say how long to train.",
+                "keep one of the two.",
+            )
+        if len(self.stages) > 2:
+            raise TlkitError(
+                f"--minutes {self.minutes:g} plans one stage after the head, and --stages {','.join(self.stages)} has two.",
+                "use --stages head,top or head,all.",
+            )
+
+    def _check_unfreeze(self) -> None:
+        """A third is one of the top stage, and takes the place of a number of last blocks."""
+        if "top" not in self.stages:
+            raise TlkitError(
+                f"--unfreeze {self.unfreeze} has no effect without a top stage: --stages {','.join(self.stages)}.",
+                "use --stages head,top, or drop it.",
+            )
+        if self.blocks is not None:
+            raise TlkitError(
+                f"--unfreeze {self.unfreeze} and --blocks {self.blocks} both say which blocks learn.",
+                "--blocks counts the last ones and goes with --unfreeze last; keep one of the two.",
             )

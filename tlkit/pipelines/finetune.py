@@ -17,7 +17,6 @@ import numpy as np
 from tlkit import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.classifier import Classifier, compose
-from tlkit.core.cache_budget import budget
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
@@ -31,17 +30,14 @@ from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.extraction.extract import Extraction, Network
-from tlkit.extraction.room import list_spaces
-from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head, build_head, pool
-from tlkit.pipelines import audit, balancing, choosing, outcome, run_record, tracking
+from tlkit.pipelines import audit, balancing, choosing, outcome, planning, run_record, tracking
 from tlkit.pipelines.features import extracted, told
 from tlkit.pipelines.finish import finish
 from tlkit.pipelines.judgement import refuse_hopeless
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.history import write_event_files, write_history
 from tlkit.training.plan import Plan
-from tlkit.training.planner import build_plan
 from tlkit.training.stages import Material, logits, run_stage
 
 
@@ -73,21 +69,22 @@ def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
     """The plan, and nothing on disk."""
     runtime.seed_everything(config.seed)
     manifest, splits = _scanned(config, story)
-    plan = _plan(config, _network(config, manifest), splits)
+    network = _network(config, manifest, story)
+    plan = planning.planned(config, network, manifest, splits, planning.budget(config))
     story.say(_described(manifest) + "\n" + plan.text())
     return {"images": len(manifest), "classes": list(manifest.classes), "plan": plan.as_json()}
 
 
 def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
     """From the images to the report, past every step that is already done."""
-    started = time.monotonic()
+    started, budget = time.monotonic(), planning.budget(config)
     runtime.seed_everything(config.seed)
     known = run_record.read_images(run_dir)
     if known:
         run_record.refuse_changed_images(known[0])
     manifest, splits = known or _scanned(config, story)
-    network = _network(config, manifest)
-    plan = run_record.read_plan(run_dir) or _plan(config, network, splits)
+    network = _network(config, manifest, story)
+    plan = run_record.read_plan(run_dir) or planning.planned(config, network, manifest, splits, budget)
     config = replace(config, augment=plan.augment or config.augment)
     story.say(_described(manifest) + "\n" + plan.text())
 
@@ -108,10 +105,12 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if config.audit and not run_dir.audit.exists():
         evidence = audit.quick(config, material, network.contract, run_dir.audit, story)
 
+    if budget:
+        planning.set_aside(budget, plan, splits)
     states = []
     for stage in plan.stages:
         story.say(f"stage {stage.name}: {stage.learns}")
-        states.append(run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story))
+        states.append(run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
         _write_history(run_dir, states)
     made = choosing.choose(run_dir, plan, material, states, story)
@@ -122,6 +121,8 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     story.say(outcome.told(metrics))
     seconds = run_record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
+    if budget:
+        planning.tell(budget, run_dir, story)
     tracking.tell(config.log, run_dir, run_dir.path, story)
     return run_record.result(run_dir, manifest, metrics, seconds)
 
@@ -174,19 +175,14 @@ class _Parts:
         return f"{grid}:{self.head.pooling}" if self.head.reads == "pooled" else grid
 
 
-def _network(config: FinetuneConfig, manifest: Manifest) -> _Parts:
-    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed)
+def _network(config: FinetuneConfig, manifest: Manifest, story: Story) -> _Parts:
+    backbone = build_backbone(
+        config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
+    )
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
     head = build_head(config, backbone.grid_shape, len(manifest.classes), seed=config.seed)
     return _Parts(backbone, head, compose(backbone, head, manifest.classes, contract), contract)
-
-
-def _plan(config: FinetuneConfig, parts: _Parts, splits: Splits) -> Plan:
-    train = len(splits.indices("train"))
-    disk = budget(store_dir(), sum(space.bytes for space in list_spaces()))
-    total = len(splits.codes)
-    return build_plan(config, parts.backbone, parts.classifier, parts.head.reads, train=train, total=total, disk=disk)
 
 
 def _stored(plan: Plan, parts: _Parts) -> dict[str, str]:

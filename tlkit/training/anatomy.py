@@ -15,6 +15,7 @@ from tlkit.core.errors import TlkitError
 from tlkit.training.cost import parameters
 
 TOP_SHARE = 1 / 3  # of the backbone's parameters that learn in the top stage, at least
+THIRDS = ("first", "middle", "last")
 NUMBER_BYTES = {"float32": 4, "float16": 2}
 
 
@@ -23,6 +24,23 @@ def planned_blocks(blocks: Sequence[Block], backbone: Backbone) -> int:
     sizes = [parameters(backbone.model.get_layer(name) for name in block.layers) for block in blocks]
     held = np.cumsum(sizes[::-1])
     return int(np.searchsorted(held, TOP_SHARE * held[-1])) + 1
+
+
+def span(third: str, count: int, name: str) -> tuple[int, int]:
+    """From which block to which, the end not included, a third of a network reaches; `all` is every block.
+
+    Raises:
+        TlkitError: fewer than three blocks.
+    """
+    if third == "all":
+        return 0, count
+    if count < 3:
+        raise TlkitError(
+            f"--unfreeze {third}: {name} has {count} block{'s' * (count > 1)}, which has no thirds.",
+            "use --unfreeze last or all.",
+        )
+    place = THIRDS.index(third)
+    return round(place * count / 3), round((place + 1) * count / 3)
 
 
 @dataclass(frozen=True)
@@ -43,19 +61,22 @@ class Anatomy:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the stages before the last read: `features`, and `cut` where there is a top stage."""
-        return ("features", "cut") if "top" in self.options.stages else ("features",)
+        """What the head and top stages read that can be stored: `features`, and `cut` where something is frozen below it."""
+        return ("features", "cut") if "top" in self.options.stages and self.cut else ("features",)
 
     @cached_property
     def blocks(self) -> int:
-        """How many last blocks learn in the top stage; 0 without one.
+        """How many blocks learn in the top stage, the last but for those `skipped`; 0 without one.
 
         Raises:
-            TlkitError: more asked for than there are.
+            TlkitError: more asked for than there are, or thirds of fewer than three.
         """
         if "top" not in self.options.stages:
             return 0
         blocks = self.backbone.blocks
+        if self.options.unfreeze != "last":
+            start, end = span(self.options.unfreeze, len(blocks), self.backbone.name)
+            return end - start
         count = self.options.blocks or planned_blocks(blocks, self.backbone)
         if count >= len(blocks):
             raise TlkitError(
@@ -65,14 +86,35 @@ class Anatomy:
         return count
 
     @property
+    def skipped(self) -> int:
+        """How many blocks after those that learn in the top stage stay frozen."""
+        if self.options.unfreeze == "last" or not self.blocks:
+            return 0
+        count = len(self.backbone.blocks)
+        return count - span(self.options.unfreeze, count, self.backbone.name)[1]
+
+    @property
+    def _start(self) -> int:
+        """The first block that learns in the top stage."""
+        return len(self.backbone.blocks) - self.skipped - self.blocks
+
+    @property
     def cut(self) -> str:
-        """The layer whose output is the top stage's input."""
-        return self.backbone.blocks[-self.blocks - 1].output
+        """The layer whose output is the top stage's input; "" where it reads the images themselves."""
+        return self.backbone.blocks[self._start - 1].output if self._start else ""
 
     @cached_property
     def learning(self) -> list[keras.layers.Layer]:
         """Layers of the blocks that learn in the top stage."""
-        blocks = self.backbone.blocks[len(self.backbone.blocks) - self.blocks :]
+        return self._layers(self._start, self._start + self.blocks)
+
+    @cached_property
+    def suffix(self) -> list[keras.layers.Layer]:
+        """Layers of the backbone that the top stage runs and goes back through: those that learn and what follows."""
+        return self._layers(self._start, len(self.backbone.blocks))
+
+    def _layers(self, start: int, end: int) -> list[keras.layers.Layer]:
+        blocks = self.backbone.blocks[start:end]
         return [self.backbone.model.get_layer(name) for block in blocks for name in block.layers]
 
     @cached_property

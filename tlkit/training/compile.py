@@ -18,6 +18,7 @@ def unfreeze_and_compile(
     *,
     blocks: tuple[Block, ...],
     learn: int | Literal["all"],
+    skipped: int = 0,
     learning_rate: float,
     updates: int,
     parts: int = 1,
@@ -30,19 +31,20 @@ def unfreeze_and_compile(
         options: optimizer, loss, decay, BatchNorm.
         blocks: of the backbone; layers that belong to none (the head's) always learn.
         learn: how many last blocks learn, or "all".
+        skipped: how many blocks after them stay frozen, so that those before these are the ones that learn.
         learning_rate: peak, of the head; those of the blocks decay from it (`optimizer.rate_factors`).
         updates: of the whole stage, for the schedule.
         parts: batches whose gradients are averaged into one update.
         added: float32 (K,) that the loss adds to the logits, see `balance.log_prior`.
     """
-    set_trainable(model, learn, options.batchnorm, blocks=blocks)
+    set_trainable(model, learn, options.batchnorm, blocks=blocks, skipped=skipped)
     optimizer = build_optimizer(
         options,
         learning_rate,
         updates,
         parts,
         variables=model.trainable_variables,
-        factors=rate_factors(model, blocks, options.layer_decay),
+        factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
     )
     model.compile(optimizer=optimizer, loss=build_loss(options, added), jit_compile=jit())
 

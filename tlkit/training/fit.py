@@ -14,6 +14,7 @@ import numpy as np
 from tlkit.core.predictions import softmax
 from tlkit.core.story import Story
 from tlkit.runtime import jit
+from tlkit.training.budget import Budget
 from tlkit.training.checkpoint import Checkpoint, Kept, State
 from tlkit.training.examples import Examples, Reader
 from tlkit.training.history import Score, history_row
@@ -71,6 +72,7 @@ def fit(
     patience: int,
     checkpoint: Checkpoint,
     story: Story,
+    budget: Budget | None = None,
 ) -> State:
     """Train a model from where its checkpoint stands, and leave it with the best weights.
 
@@ -86,6 +88,8 @@ def fit(
         patience: epochs without improvement before stopping.
         checkpoint: of this stage.
         story: told about every epoch.
+        budget: the time there is, begun with this stage; `epochs` then is what fits by expectation, and is settled
+            again after each.
     """
     state = checkpoint.read()
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
@@ -96,10 +100,16 @@ def fit(
     run = _Run(model, validation, stage, checkpoint, story)
     epoch = build_epoch(model)
     exploded = False
+    if budget and state.latest:
+        epochs += state.epoch  # those that fit now
+        model.optimizer.end_after((epochs - state.epoch) * examples.updates)
     while not exploded and (not state.latest or (state.epoch < epochs and state.waited < patience)):
         try:
             following = run.epoch(state, examples, epoch) if state.latest else run.start(examples)
             exploded, state = following is None, following or state
+            if budget and state.epoch:
+                epochs = _settled_again(budget, state.epoch, epochs, stage, story)
+                model.optimizer.end_after((epochs - state.epoch) * examples.updates)
         except Exception as error:
             if not ran_out(error) or examples.part_size == 1:
                 raise
@@ -112,6 +122,14 @@ def fit(
             epoch = build_epoch(model)
     checkpoint.load_weights(model, state.best)
     return checkpoint.finish(state, _outcome(state, epochs, patience, exploded))
+
+
+def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: Story) -> int:
+    """Epochs in all, after one more of them."""
+    settled = max(done, budget.again(done, epochs))
+    if settled != epochs:
+        story.say(f"  {stage}: {settled} epochs fit into the time, not {epochs}")
+    return settled
 
 
 def _begin_again(

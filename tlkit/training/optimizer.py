@@ -25,6 +25,7 @@ class Layerwise(keras.optimizers.Optimizer):
 
     Args:
         factors: what the rate is multiplied by for each variable, in the order in which `build` gets them.
+        horizon: updates that the schedule of the rate is made for.
         options: of the Keras optimizer. With `use_ema`, the average of the weights lies in its state; the momentum is
             that of Keras, but no more than (1 + t) / (10 + t) after t updates, so that in a short run the average is
             not one of the beginning.
@@ -32,21 +33,38 @@ class Layerwise(keras.optimizers.Optimizer):
 
     weight_decay: float | None
 
-    def __init__(self, *, factors: Sequence[float], **options: Any) -> None:
+    def __init__(self, *, factors: Sequence[float], horizon: int, **options: Any) -> None:
         super().__init__(**options)
         self.factors = tuple(factors)
+        self.horizon = horizon
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Make the state; averages start as the weights they are of."""
         if self.built:
             return
         super().build(variables)
+        # Place in the schedule, the update it was reached at, and places an update from there on.
+        self._pace = self.add_variable((3,), dtype="float32", name="pace")
+        self._pace.assign([0.0, 0.0, 1.0])
         for variable, average in self.averages():
             average.assign(_copied(variable))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable at its own rate."""
         super().update_step(gradient, variable, learning_rate * self._factor(variable))
+
+    def end_after(self, updates: int) -> None:
+        """Go through what is left of the schedule in so many more updates; nothing of it is left out or repeated."""
+        done = int(self.iterations)
+        place, since, speed = map(float, keras.ops.convert_to_numpy(self._pace))
+        place += (done - since) * speed
+        self._pace.assign([place, done, (self.horizon - place) / max(updates, 1)])
+
+    def _get_current_learning_rate(self) -> Any:
+        """The rate at this update, where Keras counts every batch whose gradients are accumulated."""
+        updates = keras.ops.floor_divide(self._iterations, self.gradient_accumulation_steps or 1)
+        place, since, speed = (self._pace[number] for number in range(3))
+        return self._learning_rate(place + (keras.ops.cast(updates, "float32") - since) * speed)
 
     def averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """(weight, its average), none where none are kept."""
@@ -88,23 +106,6 @@ OPTIMIZERS = _classes()
 WITH_MOMENTUM = ("sgd", "rmsprop")
 
 
-class PerUpdate(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule over updates, where Keras counts every batch whose gradients are accumulated.
-
-    Args:
-        schedule: update to rate.
-        parts: batches an update.
-    """
-
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, parts: int) -> None:
-        super().__init__()
-        self.schedule, self.parts = schedule, parts
-
-    def __call__(self, step: int) -> float:
-        """The rate at a batch."""
-        return self.schedule(keras.ops.floor_divide(step, self.parts))
-
-
 def build_optimizer(
     options: TrainingOptions,
     learning_rate: float,
@@ -133,7 +134,8 @@ def build_optimizer(
         own["weight_decay"] = options.weight_decay
     optimizer = OPTIMIZERS[options.optimizer](
         factors=[(factors or {}).get(id(variable), 1.0) for variable in variables],
-        learning_rate=schedule if parts == 1 else PerUpdate(schedule, parts),
+        horizon=updates,
+        learning_rate=schedule,
         global_clipnorm=CLIP_NORM,
         gradient_accumulation_steps=None if parts == 1 else parts,
         use_ema=options.ema > 0,

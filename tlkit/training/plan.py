@@ -19,7 +19,8 @@ class Stage:
         method: `lbfgs` (convex, solved) or `gradient`.
         source: where the stage finds the images: `features` (stored output of the backbone), `cut` (stored output
             of the frozen prefix) or `pixels`, through what is frozen.
-        blocks: how many last blocks of the backbone learn.
+        blocks: how many blocks of the backbone learn: the last ones, but for those `skipped`.
+        skipped: how many blocks after those that learn stay frozen.
         cut: the layer after which the stage trains, "" for the backbone's last or the images themselves.
         views: stored views of each training image; 0 makes fresh ones every epoch.
         epochs: at most.
@@ -47,6 +48,7 @@ class Stage:
     reason: str
     parts: int = 1
     memory_bytes: int = 0
+    skipped: int = 0
     mix: str = "none"
 
     @property
@@ -54,11 +56,11 @@ class Stage:
         """What learns, in words."""
         if self.name == "head":
             return "the head"
-        return (
-            "everything"
-            if self.name == "all"
-            else f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
-        )
+        if self.name == "all":
+            return "everything"
+        if self.skipped:
+            return f"the head and {self.blocks} block{'s' * (self.blocks > 1)}, not the last {self.skipped}"
+        return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
 
 
 @dataclass(frozen=True, kw_only=True)

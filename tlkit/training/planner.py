@@ -26,6 +26,12 @@ from tlkit.training.ways import Way, Ways, is_convex, nth, planned_epochs
 RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
 WORTH_MEASURING = 60.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
+SHARES = {
+    "last": "the fewest that hold a third of the parameters",
+    "middle": "the middle third",
+    "first": "the first third",
+    "all": "all of them",
+}
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
 
@@ -38,6 +44,7 @@ def build_plan(
     train: int,
     total: int,
     disk: tuple[int, str],
+    pace: Pace | None = None,
 ) -> Plan:
     """Plan the stages.
 
@@ -49,6 +56,7 @@ def build_plan(
         train: training images.
         total: images of all splits.
         disk: bytes that the store may hold, and why so many.
+        pace: where the network was timed before; estimated, and measured where it matters, unless given.
 
     Raises:
         TlkitError: more blocks asked for than there are.
@@ -56,9 +64,14 @@ def build_plan(
     options, notes = settle(options, train, classifier.facts.classes)
     anatomy = Anatomy(options, backbone, classifier, head_reads)
     ways = Ways(anatomy, train, total, *disk)
-    pace = _estimated(anatomy)
+    pace = pace or _estimated(anatomy)
     ranked = ways.ranked(pace)
-    if len(ranked) > 1 and ranked[0].seconds > WORTH_MEASURING and ranked[1].seconds < CLOSE * ranked[0].seconds:
+    if (
+        not pace.measured
+        and len(ranked) > 1
+        and ranked[0].seconds > WORTH_MEASURING
+        and ranked[1].seconds < CLOSE * ranked[0].seconds
+    ):
         pace = _measured(anatomy)
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace)
@@ -73,11 +86,11 @@ def build_plan(
 def _estimated(anatomy: Anatomy) -> Pace:
     """From operations."""
     speed = cost.seconds_per_operation()
-    forward, learning = operations(anatomy.backbone.model.layers), operations(anatomy.learning)
+    forward, suffix = operations(anatomy.backbone.model.layers), operations(anatomy.suffix)
     return Pace(
         forward=forward * speed,
-        prefix=(forward - learning) * speed,
-        step=TRAINING_PASSES * learning * speed,
+        prefix=(forward - suffix) * speed,
+        step=((TRAINING_PASSES - 1) * suffix + operations(anatomy.learning)) * speed,
         operation=speed,
         disk=cost.DISK,
         measured=False,
@@ -86,21 +99,36 @@ def _estimated(anatomy: Anatomy) -> Pace:
 
 def _measured(anatomy: Anatomy) -> Pace:
     """Timed on a batch of noise."""
-    model, options = anatomy.backbone.model, anatomy.options
+    model = anatomy.backbone.model
     forward = cost.measure_forward(model)
     prefix = step = 0.0
-
-    def prepare(suffix: keras.Model) -> None:
-        blocks = anatomy.backbone.blocks
-        unfreeze_and_compile(suffix, options, blocks=blocks, learn=anatomy.blocks, learning_rate=1e-3, updates=1)
-
-    if "top" in options.stages:
-        cut = model.get_layer(anatomy.cut).output
-        prefix = cost.measure_forward(keras.Model(model.input, cut))
-        step = cost.measure_step(keras.Model(cut, anatomy.classifier.model.output), prepare)
+    if "top" in anatomy.options.stages:
+        step = measured_step(anatomy)
+        prefix = (
+            cost.measure_forward(keras.Model(model.input, model.get_layer(anatomy.cut).output)) if anatomy.cut else 0.0
+        )
     operation = forward / max(operations(model.layers), 1.0)
     disk = cost.measure_disk()
     return Pace(forward=forward, prefix=prefix, step=step, operation=operation, disk=disk, measured=True)
+
+
+def measured_step(anatomy: Anatomy) -> float:
+    """Seconds for each image of a step of the top stage, timed on a batch of noise."""
+    model, options = anatomy.backbone.model, anatomy.options
+
+    def prepare(suffix: keras.Model) -> None:
+        unfreeze_and_compile(
+            suffix,
+            options,
+            blocks=anatomy.backbone.blocks,
+            learn=anatomy.blocks,
+            skipped=anatomy.skipped,
+            learning_rate=1e-3,
+            updates=1,
+        )
+
+    start = model.get_layer(anatomy.cut).output if anatomy.cut else model.input
+    return cost.measure_step(keras.Model(start, anatomy.classifier.model.output), prepare)
 
 
 @dataclass(frozen=True)
@@ -150,12 +178,13 @@ class _Planner:
         forward = 0.0 if stored and self.way.views else self.pace.prefix
         layers = [*self.anatomy.learning, *self.anatomy.head]
         count, of = self.anatomy.blocks, len(self.anatomy.backbone.blocks)
-        share = "asked for" if self.options.blocks else "the fewest that hold a third of the parameters"
+        share = "asked for" if self.options.blocks else SHARES[self.options.unfreeze]
         stage = Stage(
             name="top",
             method="gradient",
             source="cut" if stored else "pixels",
             blocks=count,
+            skipped=self.anatomy.skipped,
             cut=self.anatomy.cut,
             views=self.way.views if stored else 0,
             epochs=epochs,
@@ -165,10 +194,14 @@ class _Planner:
             seconds=3 + (self.pace.step + forward) * self.ways.train * epochs,
             reason=f"{count} of {of} blocks, {share}; {self._where(stored)}; BatchNorm {self.options.batchnorm}",
         )
-        return self._with_memory(stage, layers, pixels=forward > 0)
+        return self._with_memory(
+            stage, [*self.anatomy.suffix, *self.anatomy.head], pixels=not (stored and self.way.views)
+        )
 
     def _where(self, stored: bool) -> str:
         """Where the top stage finds its input, and why there."""
+        if not self.anatomy.cut:
+            return "from pixels, fresh every epoch: nothing before the first block could be stored"
         held, cut = self._bytes("cut"), self.anatomy.cut
         if stored:
             return f"on the stored output of {cut} ({bytes_text(held)})"

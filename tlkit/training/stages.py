@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import keras
@@ -18,6 +18,7 @@ from tlkit.data.augment import Augmentation
 from tlkit.heads.build import Head, pool
 from tlkit.inference import build_engine, infer, settle_engine
 from tlkit.training.balance import image_weights, log_prior, solve
+from tlkit.training.budget import EPOCHS_MOST, Budget
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import (
@@ -73,8 +74,13 @@ class Material:
         return self.manifest.labels[self.rows(split)]
 
 
-def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: Story) -> State:
-    """Run one stage to its end, or take its result where it already ended; the layers hold it afterwards."""
+def run_stage(
+    stage: Stage, material: Material, checkpoint: Checkpoint, story: Story, budget: Budget | None = None
+) -> State:
+    """Run one stage to its end, or take its result where it already ended; the layers hold it afterwards.
+
+    With a budget of time, a stage after the head has as many epochs as fit into what is left of it.
+    """
     model = stage_model(stage, material)
     state = checkpoint.read()
     if state.done:
@@ -83,7 +89,14 @@ def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: S
         return state
     if stage.method == "lbfgs":
         return _solve(stage, material, checkpoint, story)
-    examples = _examples(stage, material)
+    examples, patience = _examples(stage, material), material.config.patience
+    if budget and stage.name != "head":
+        fitting = budget.begin(stage.seconds / stage.epochs)
+        story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {fitting} epochs")
+        stage = replace(stage, epochs=fitting)
+        patience = EPOCHS_MOST + 1  # a schedule that ends with the time is not broken off
+    else:
+        budget = None
     adjusts = material.config.balance == "logit-adjust"
     added = log_prior(examples.labels, examples.classes) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
@@ -94,8 +107,9 @@ def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: S
             material.config,
             blocks=material.backbone.blocks,
             learn=learn,
+            skipped=stage.skipped,
             learning_rate=stage.learning_rate,
-            updates=examples.updates * stage.epochs,
+            updates=examples.updates * max(1, stage.epochs),
             parts=parts,
             added=added,
         )
@@ -107,9 +121,10 @@ def run_stage(stage: Stage, material: Material, checkpoint: Checkpoint, story: S
         Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
         stage=stage.name,
         epochs=stage.epochs,
-        patience=material.config.patience,
+        patience=patience,
         checkpoint=checkpoint,
         story=story,
+        budget=budget,
     )
 
 
@@ -186,7 +201,9 @@ def _plain_reader(stage: Stage, material: Material, rows: np.ndarray) -> Reader:
 def _pixel_reader(stage: Stage, material: Material, rows: np.ndarray, augmentation: Augmentation) -> Reader:
     """The images at these rows, decoded, and run through what the stage leaves frozen."""
     pixels = PixelReader(material.manifest.select(rows), material.classifier.facts.contract, augmentation)
-    return pixels if stage.name == "all" else computed_reader(pixels, build_engine(frozen_model(stage, material)))
+    if stage.name != "head" and not stage.cut:
+        return pixels
+    return computed_reader(pixels, build_engine(frozen_model(stage, material)))
 
 
 def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Story) -> State:

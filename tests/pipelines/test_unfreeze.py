@@ -1,0 +1,31 @@
+"""`--unfreeze`: what should move moves, what should not does not, from the command's function to the saved file."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.classifier import load
+from tlkit.core.config import FinetuneConfig
+from tlkit.pipelines.finetune import run
+
+
+@pytest.mark.parametrize("asked", ["first", "middle", "auto"])
+def test_one_third_moves_and_no_other(options, tiny_backbone, tmp_path, asked):
+    out = tmp_path / "run"
+    given = options | {"epochs": (3,), "audit": False, "val": 0.0}  # nothing to choose by: the trained weights ship
+    run(FinetuneConfig(**given, unfreeze=asked, out=str(out)))
+    plan = json.loads((out / "run.json").read_text())["plan"]
+    third = asked
+    if asked == "auto":
+        third = next(note.split()[1].rstrip(":") for note in plan["notes"] if note.startswith("unfreeze "))
+    before, after = keras.models.load_model(tiny_backbone), load(out / "model.keras").model
+    moved = [
+        name
+        for number, name in enumerate(("first", "middle", "last"), start=1)
+        if np.abs(before.get_layer(f"block{number}_conv").kernel - after.get_layer(f"block{number}_conv").kernel).max()
+        > 0
+    ]
+    assert moved == [third]
+    assert plan["stages"][1]["source"] == ("pixels" if third == "first" else "cut")

@@ -1,0 +1,71 @@
+import pytest
+
+from tlkit.backbones.build import build_backbone
+from tlkit.classifier import compose
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.input_contract import InputContract
+from tlkit.heads.build import build_head
+from tlkit.training import minutes as module
+from tlkit.training.budget import Budget
+from tlkit.training.minutes import Throughput, fit_into
+
+TRAIN, TOTAL = 1000, 1400
+
+
+@pytest.fixture
+def fitted(tiny_backbone, monkeypatch):
+    """Plans for a network of three blocks that passes 100 images a second, on a machine like that of the constants."""
+    backbone = build_backbone(str(tiny_backbone))
+    whole = module.operations(backbone.model.layers)
+    monkeypatch.setattr(module, "_measure", lambda *_: Throughput(0.01, 0.02 / whole))
+    monkeypatch.setattr(module, "slowness", lambda: 1.0)
+
+    def plan(minutes, **options):
+        config = FinetuneConfig(images="images", minutes=minutes, **options)
+        head = build_head(config, backbone.grid_shape, 3)
+        classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
+        budget = Budget(minutes, 0.0, lambda: 10.0)
+        sizes = {"train": TRAIN, "val": 200, "total": TOTAL, "disk": (2**30, "given")}
+        return fit_into(budget, config, backbone, classifier, head.reads, **sizes)
+
+    return plan
+
+
+def test_more_minutes_buy_blocks_then_views_and_epochs(fitted):
+    plans = [fitted(minutes).options for minutes in (1.5, 2, 3, 5, 8, 20)]
+    depths = [plan.blocks if "top" in plan.stages else 0 for plan in plans]
+    assert depths == sorted(depths) and depths[0] < depths[-1] == 2
+    assert plans[-1].epochs[1] > plans[-2].epochs[1] >= module.EPOCHS_LEAST
+    assert plans[-1].views >= plans[-2].views >= 1
+    for plan in plans:
+        assert plan.minutes is None
+
+
+def test_the_plan_takes_no_longer_than_there_is_time(fitted):
+    for minutes in (2, 3, 5, 8):
+        plan, pace, _ = (found := fitted(minutes)).options, found.pace, found.notes
+        seconds = 10 + pace.forward * (TOTAL + (plan.views - 1) * TRAIN)
+        if "top" in plan.stages:
+            seconds += plan.epochs[1] * pace.step * TRAIN
+        assert seconds < 60 * minutes
+
+
+def test_too_few_minutes_are_said_and_the_head_is_trained_all_the_same(fitted):
+    found = fitted(0.8)
+    assert found.options.stages == ("head",) and found.options.views >= 1 and "no time for" in found.notes[0]
+    assert "WARNING: too little even for that" in fitted(0.3).notes[0]
+
+
+def test_what_was_asked_for_stays(fitted):
+    assert fitted(8, blocks=1, views=3).options.blocks == 1
+    assert fitted(8, blocks=1, views=3).options.views == 3
+    assert fitted(20, stages=("head", "all")).options.stages == ("head", "all")
+    assert fitted(8, unfreeze="middle").options.unfreeze == "middle"
+    assert fitted(8, stages=("head",)).options.stages == ("head",)
+
+
+@pytest.mark.parametrize("options", [{"epochs": (3,)}, {"stages": ("head", "top", "all")}])
+def test_minutes_are_not_asked_for_together_with_what_contradicts_them(options):
+    with pytest.raises(TlkitError, match="--minutes 2"):
+        FinetuneConfig(images="i", minutes=2, **options)

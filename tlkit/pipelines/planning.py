@@ -1,0 +1,82 @@
+"""The plan of a run, from its options, its images and the time it may take."""
+
+import time
+from dataclasses import replace
+from typing import Protocol
+
+from tlkit.backbones.build import Backbone
+from tlkit.classifier import Classifier
+from tlkit.core import own_process
+from tlkit.core.cache_budget import budget as disk_budget
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.input_contract import InputContract
+from tlkit.core.manifest import Manifest
+from tlkit.core.run_dir import RunDir
+from tlkit.core.splits import Splits
+from tlkit.core.story import Story
+from tlkit.extraction.room import list_spaces
+from tlkit.extraction.store import store_dir
+from tlkit.heads.build import Head
+from tlkit.pipelines import run_record, unfreezing
+from tlkit.training.budget import PASSES_BACK, Budget, slowness
+from tlkit.training.minutes import fit_into
+from tlkit.training.plan import Plan
+from tlkit.training.planner import build_plan
+
+
+class Parts(Protocol):
+    """The network and how images meet it."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """What computes features."""
+
+    @property
+    def head(self) -> Head:
+        """What reads them."""
+
+    @property
+    def classifier(self) -> Classifier:
+        """The two composed."""
+
+    @property
+    def contract(self) -> InputContract:
+        """What turns a file into pixels."""
+
+
+def planned(config: FinetuneConfig, parts: Parts, manifest: Manifest, splits: Splits, budget: Budget | None) -> Plan:
+    """The plan: what was asked for is kept, what was left open is chosen, and every choice has its reason."""
+    config, notes = unfreezing.settled(config, parts.backbone, parts.contract, manifest, splits)
+    network = parts.backbone, parts.classifier, parts.head.reads
+    train, val = (len(splits.indices(name)) for name in ("train", "val"))
+    disk, total = disk_budget(store_dir(), sum(space.bytes for space in list_spaces())), len(splits.codes)
+    pace = None
+    if budget:
+        fitted = fit_into(budget, config, *network, train=train, val=val, total=total, disk=disk)
+        config, pace, notes = fitted.options, fitted.pace, (*notes, *fitted.notes)
+    plan = build_plan(config, *network, train=train, total=total, disk=disk, pace=pace)
+    return replace(plan, notes=(*notes, *plan.notes))
+
+
+def budget(config: FinetuneConfig) -> Budget | None:
+    """The promise of `--minutes`, counted from the start of this process; None without one.
+
+    A run that is gone on with has all its minutes again.
+    """
+    return None if config.minutes is None else Budget(config.minutes, time.monotonic() - own_process.age())
+
+
+def set_aside(budget: Budget, plan: Plan, splits: Splits) -> None:
+    """Keep what follows training, as the plan expects it."""
+    train, val, total = len(splits.indices("train")), len(splits.indices("val")), len(splits.codes)
+    last = plan.stages[-1]
+    step = last.seconds / (last.epochs * max(train, 1)) if last.name != "head" else 0.0
+    viewed = total + train * (max(stage.views for stage in plan.stages) - 1)
+    forward = plan.extraction_seconds / viewed if plan.extraction_seconds else step / (1 + PASSES_BACK)
+    budget.set_aside(step=step, forward=forward, val=val, total=total, pace=slowness())
+
+
+def tell(budget: Budget, run_dir: RunDir, story: Story) -> None:
+    """Say, and record, what was promised and what it took."""
+    story.say(budget.told())
+    run_record.update(run_dir, minutes={"promised": budget.minutes, "taken": round(budget.spent / 60, 3)})

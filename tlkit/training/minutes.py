@@ -1,0 +1,197 @@
+"""`--minutes`: what fits into them is planned before anything is computed; how many epochs, when the time comes.
+
+Time buys depth first: the more blocks learn, the more there is to gain, as long as a few epochs of them fit. Then views,
+then epochs. The network itself is the user's choice and stays.
+"""
+
+from dataclasses import dataclass, replace
+
+from tlkit.backbones.build import Backbone
+from tlkit.classifier import Classifier
+from tlkit.core.config import FinetuneConfig
+from tlkit.training import cost
+from tlkit.training.anatomy import Anatomy
+from tlkit.training.budget import EPOCHS_MOST, PASSES_BACK, Budget, slowness
+from tlkit.training.cost import TRAINING_PASSES, Pace, operations
+from tlkit.training.plan import duration
+from tlkit.training.planner import measured_step
+from tlkit.training.ways import EPOCHS, Ways, planned_views
+
+EPOCHS_LEAST = 6  # of a stage that is worth its while
+EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
+WORTH_MEASURING = 2.0  # minutes from which on a training step is timed, too
+STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
+SOLVING = 2.0  # seconds of a machine like budget.py's: the head and its cross-validation
+AUDITING = (2.0, 6e-3)  # seconds likewise, and for each image
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fits.
+
+    Args:
+        options: with stages, blocks, views and epochs planned.
+        pace: as measured.
+        notes: what was measured and chosen.
+    """
+
+    options: FinetuneConfig
+    pace: Pace
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What was measured, in seconds for each image.
+
+    Args:
+        forward: through the backbone.
+        step: of a training step, for each multiply-add that `_work` counts.
+    """
+
+    forward: float
+    step: float
+
+
+def fit_into(
+    budget: Budget,
+    options: FinetuneConfig,
+    backbone: Backbone,
+    classifier: Classifier,
+    head_reads: str,
+    *,
+    train: int,
+    val: int,
+    total: int,
+    disk: tuple[int, str],
+) -> Fitted:
+    """Plan stages, blocks, views and epochs for the time that is left; what was asked for stays as it is.
+
+    Args:
+        budget: the promise; what follows training is set aside in it.
+        options: what was asked for; None in them means "plan it".
+        backbone: the network.
+        classifier: backbone and head composed.
+        head_reads: "pooled" or "grid".
+        train: training images.
+        val: validation images.
+        total: images of all splits.
+        disk: bytes that the store may hold, and why so many.
+    """
+    choices = _Choices(
+        _Anatomies(options, backbone, classifier, head_reads),
+        budget,
+        slowness(),
+        train=train,
+        val=val,
+        total=total,
+        disk=disk,
+    )
+    return (choices.deepest() if len(options.stages) > 1 else None) or choices.head_alone()
+
+
+class _Anatomies:
+    """The network cut at every depth that the options allow."""
+
+    def __init__(self, options: FinetuneConfig, backbone: Backbone, classifier: Classifier, head_reads: str) -> None:
+        self.options = options
+        self._parts = backbone, classifier, head_reads
+        free = options.blocks is None and options.unfreeze == "last" and "top" in options.stages
+        self.depths = range(len(backbone.blocks) - 1, 0, -1) if free else [options.blocks]
+
+    def of(self, blocks: int | None, views: int | None = None, epochs: int = EPOCHS_LEAST) -> Anatomy:
+        """With so many last blocks that learn, views and epochs; None leaves them as asked for."""
+        counts = tuple(EPOCHS["head"] if stage == "head" else epochs for stage in self.options.stages)
+        views = self.options.views if views is None else views
+        chosen = replace(self.options, blocks=blocks, views=views, epochs=counts, minutes=None)
+        return Anatomy(chosen, *self._parts)
+
+
+def _measure(anatomy: Anatomy, minutes: float) -> Throughput:
+    """The network on a batch of noise; a training step too, where there is time for it."""
+    forward = cost.measure_forward(anatomy.backbone.model)
+    if minutes >= WORTH_MEASURING and "top" in anatomy.options.stages:
+        return Throughput(forward, measured_step(anatomy) / _work(anatomy))
+    return Throughput(forward, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
+
+
+def _work(anatomy: Anatomy) -> float:
+    """Multiply-adds of a training step for one image: forward and back through what runs, and for what learns."""
+    if "all" in anatomy.options.stages:
+        return max(TRAINING_PASSES * operations(anatomy.backbone.model.layers), 1.0)
+    return max(PASSES_BACK * operations(anatomy.suffix) + operations(anatomy.learning), 1.0)
+
+
+class _Choices:
+    """What is measured once, and what is there to choose from."""
+
+    def __init__(
+        self,
+        anatomies: _Anatomies,
+        budget: Budget,
+        machine: float,
+        *,
+        train: int,
+        val: int,
+        total: int,
+        disk: tuple[int, str],
+    ) -> None:
+        self.anatomies, self.options, self.budget, self.machine = anatomies, anatomies.options, budget, machine
+        self.train, self.val, self.total, self.disk = train, val, total, disk
+        self.speed = _measure(anatomies.of(anatomies.depths[0]), budget.minutes)
+        looking = self.options.audit * (AUDITING[0] + AUDITING[1] * total)
+        self.before = machine * (SOLVING + looking)  # seconds between extraction and the stage that follows the head
+        self.told = f"minutes  {budget.minutes:g}: {1 / self.speed.forward:.0f} images/s through the network"
+
+    def deepest(self) -> Fitted | None:
+        """As many blocks as have time for a few epochs, then views, then epochs; None where not one block has."""
+        asked = self.options.views
+        views = range(planned_views(self.options, self.train), 0, -1) if asked is None else [asked]
+        for blocks in self.anatomies.depths:
+            for number in views:
+                if fitted := self._fitted(blocks, number):
+                    return fitted
+        return None
+
+    def _fitted(self, blocks: int | None, views: int) -> Fitted | None:
+        least = EPOCHS_LEAST if "all" in self.options.stages else max(EPOCHS_LEAST, EPOCHS_A_VIEW * views)
+        anatomy = self.anatomies.of(blocks, views, least)
+        step = self.speed.step * _work(anatomy)
+        self._set_aside(step)
+        pace = _pace(anatomy, self.speed, step)
+        seconds = Ways(anatomy, self.train, self.total, *self.disk).ranked(pace)[0].seconds
+        seconds += least * step * self.train * ("all" in self.options.stages)  # the others are in it
+        spare = self.budget.left - self.before - self.budget.compiling - seconds
+        if spare < 0:
+            return None
+        epochs = min(EPOCHS_MOST, least + int(spare / (step * self.train)))
+        how = "measured" if self.budget.minutes >= WORTH_MEASURING else "estimated"
+        told = (
+            f"{self.told}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
+        )
+        told += f"; about {epochs} epochs, settled again after each"
+        return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, (told,))
+
+    def head_alone(self) -> Fitted:
+        """The head, with as many views as there is time for."""
+        self._set_aside(0.0)
+        options, forward = self.options, self.speed.forward
+        left = self.budget.left - self.before - forward * self.total
+        more = int(max(left, 0.0) / (forward * self.train))
+        views = min(planned_views(options, self.train), 1 + more) if options.views is None else options.views
+        why = f": there is no time for {EPOCHS_LEAST} epochs of a block" if len(options.stages) > 1 else ""
+        needed = duration(60 * self.budget.minutes - left)
+        few = f"; WARNING: too little even for that, which takes about {needed}" if left < 0 else ""
+        chosen = replace(options, stages=("head",), unfreeze="last", blocks=None, views=views, minutes=None)
+        anatomy = self.anatomies.of(None, views)
+        return Fitted(chosen, _pace(anatomy, self.speed, 0.0), (f"{self.told}; the head alone{why}{few}",))
+
+    def _set_aside(self, step: float) -> None:
+        self.budget.set_aside(step=step, forward=self.speed.forward, val=self.val, total=self.total, pace=self.machine)
+
+
+def _pace(anatomy: Anatomy, speed: Throughput, step: float) -> Pace:
+    whole = max(operations(anatomy.backbone.model.layers), 1.0)
+    prefix = speed.forward * (1 - operations(anatomy.suffix) / whole)
+    operation = speed.forward / whole
+    return Pace(forward=speed.forward, prefix=prefix, step=step, operation=operation, disk=cost.DISK, measured=True)
