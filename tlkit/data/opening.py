@@ -169,7 +169,7 @@ _QUIET = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 def _reason(source: Path | bytes, error: Exception) -> str:
     """What is wrong with the file, in plain words that continue "the file ..."."""
     if isinstance(error, Image.DecompressionBombError):
-        return f"declares more pixels than the limit of {PIXEL_LIMIT:,}"
+        return f"declares more pixels than the limit of {2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
     if isinstance(error, OSError) and error.errno:
