@@ -68,7 +68,7 @@ def shared_file():
 @pytest.fixture
 def server():
     """A server on this machine that misbehaves as asked; see tests/serving.py."""
-    from tests.serving import Misbehaving
+    from tests.misbehaving import Misbehaving
 
     with Misbehaving() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.serving import HASTE
+from tests.misbehaving import HASTE
 from tlkit.backbones import weight_files, weight_table
 from tlkit.backbones.weight_content import header_problem, plain_name, recognise
 from tlkit.backbones.weight_fetch import fetch

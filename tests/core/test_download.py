@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from tests.serving import HASTE, remote
+from tests.misbehaving import HASTE, remote
 from tlkit.core.download import download
 from tlkit.core.errors import TlkitError
 from tlkit.core.story import Silence

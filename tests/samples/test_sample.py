@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving import png, remote, tar_of, tree, zip_of
+from tests.misbehaving import png, remote, tar_of, tree, zip_of
 from tlkit.core.errors import TlkitError
 from tlkit.core.sample_config import SampleConfig
 from tlkit.core.story import Silence

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tests.serving import tree
+from tests.misbehaving import tree
 from tlkit.core.errors import TlkitError
 from tlkit.core.sample_config import SampleConfig
 from tlkit.pipelines import sample

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from tests.serving import png, tar_of, tree, zip_of
+from tests.misbehaving import png, tar_of, tree, zip_of
 from tlkit.core.errors import TlkitError
 from tlkit.core.story import Silence
 from tlkit.samples.unpack import unpack
