@@ -35,10 +35,11 @@ class Facts:
         contract: how a file becomes its input.
         backbone: its name.
         grid_layer: the layer whose output is the grid, the seam between backbone and head.
-        temperature: logits are divided by it before the softmax.
+        temperature: logits are divided by it before the softmax, or the sigmoids.
         trained_on: hex sha256 of the training images, sorted; for recognising them later.
         threshold: confidence from which on it answers, 0..1; None where it always does.
         target_precision: the precision that the threshold was chosen for, 0..1.
+        task: `single`, one class an image, by softmax; `multi`, any number of them, by a sigmoid for each.
         flip: whether mirrored images were shown in training as alike; None where that is not known.
     """
 
@@ -50,7 +51,13 @@ class Facts:
     trained_on: tuple[str, ...] = ()
     threshold: float | None = None
     target_precision: float | None = None
+    task: str = "single"
     flip: bool | None = None
+
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.task == "multi"
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,10 @@ class Classifier:
         return replace(self, familiarity=familiarity)
 
 
-def compose(backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract) -> Classifier:
-    """Put the head on the backbone, as one flat graph that shares the layers of both."""
+def compose(
+    backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: str = "single"
+) -> Classifier:
+    """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as of `Facts`."""
     grid = backbone.model.output
     features = pool(grid, head.pooling) if head.reads == "pooled" else grid
     logits = graft(head.model, features)
@@ -87,6 +96,7 @@ def compose(backbone: Backbone, head: Head, classes: tuple[str, ...], contract: 
         contract=contract,
         backbone=backbone.name,
         grid_layer=backbone.model.layers[-1].name,
+        task=task,
     )
     return Classifier(model, facts)
 

@@ -78,6 +78,11 @@ class Manifest:
         """Bool (N,), whether the truth is known."""
         return self.labels >= 0 if self.targets is None else np.all(self.targets >= 0, axis=1)
 
+    @property
+    def truth(self) -> np.ndarray:
+        """`labels` (N,), or `targets` (N, K) where an image may have several."""
+        return self.labels if self.targets is None else self.targets
+
     def label_name(self, index: int) -> str:
         """Class name of record `index`, "" where it has none; several as `cat|dog`, and `|` for none of the classes."""
         if self.targets is not None:

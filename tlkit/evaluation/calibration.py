@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
+from tlkit.core.predictions import image_losses, image_scores
 from tlkit.core.results import Reliability
 from tlkit.evaluation.intervals import FEWEST, LEVEL, Groups, Interval
 
@@ -111,7 +112,9 @@ def _bisect(beyond: Callable[[float], bool], low: float, high: float) -> float:
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean of -log p(truth), from logits (n, K) and int labels (n,); finite for finite logits."""
+    """Mean of -log p(truth), from logits (n, K) and int labels (n,), or (n, K) of 0 and 1; finite for finite logits."""
+    if labels.ndim == 2:
+        return float(image_losses(logits, labels, temperature).mean())
     scaled = logits.astype(np.float64) / temperature
     return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
 
@@ -125,7 +128,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Args:
         logits: float (n, K), of images that were not trained on.
-        labels: int (n,), 0..K-1.
+        labels: int (n,), 0..K-1; or (n, K), 1 where the image has the class, where it may have several.
     """
     if len(labels) < 2 or logits.shape[1] < 2 or not np.isfinite(logits).all():
         return 1.0
@@ -137,6 +140,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         method="bounded",
         options={"xatol": 1e-6},
     )
-    separated = bool((np.argmax(logits, axis=1) == labels).all())
+    separated = bool((image_scores(logits, labels) == 1).all())
     temperature = float(np.exp(found.x))
     return max(1.0, temperature) if separated else temperature

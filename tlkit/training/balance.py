@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlkit.training.one_vs_rest import fit_one_vs_rest
 from tlkit.training.probe import Probe, fit_probe, validate_probe
 
 TAU = 1.0  # of Menon et al.
@@ -61,7 +62,9 @@ def solve(
     strength: float | None = None,
     seed: int = 0,
 ) -> Probe:
-    """The linear head on all views, see `fit_probe`, with its classes balanced."""
+    """The linear head on all views, see `fit_probe`, with its classes balanced; `fit_one_vs_rest` for labels (N, K)."""
+    if labels.ndim == 2:
+        return fit_one_vs_rest(views, labels, units=units, strength=strength, seed=seed)
     weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
     probe = fit_probe(views, labels, units=units, weights=weights, strength=strength, seed=seed)
     return probe.shifted(-log_prior(labels, classes)) if balance == "logit-adjust" else probe

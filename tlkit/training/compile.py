@@ -23,6 +23,7 @@ def unfreeze_and_compile(
     updates: int,
     parts: int = 1,
     added: np.ndarray | None = None,
+    multi: bool = False,
 ) -> None:
     """Choose what learns and compile for it.
 
@@ -36,6 +37,7 @@ def unfreeze_and_compile(
         updates: of the whole stage, for the schedule.
         parts: batches whose gradients are averaged into one update.
         added: float32 (K,) that the loss adds to the logits, see `balance.log_prior`.
+        multi: whether an image may have several labels.
     """
     set_trainable(model, learn, options.batchnorm, blocks=blocks, skipped=skipped)
     optimizer = build_optimizer(
@@ -46,12 +48,12 @@ def unfreeze_and_compile(
         variables=model.trainable_variables,
         factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
     )
-    model.compile(optimizer=optimizer, loss=build_loss(options, added), jit_compile=jit())
+    model.compile(optimizer=optimizer, loss=build_loss(options, added, multi=multi), jit_compile=jit())
 
 
-def build_loss(options: TrainingOptions, added: np.ndarray | None = None) -> Callable:
-    """The loss on logits (B, K), with `added` (K,) to each, and one-hot labels (B, K)."""
-    loss = _plain_loss(options)
+def build_loss(options: TrainingOptions, added: np.ndarray | None = None, *, multi: bool = False) -> Callable:
+    """The loss on logits (B, K), with `added` (K,) to each, and one-hot labels (B, K), or several a row (`multi`)."""
+    loss = _loss_of_several(options) if multi else _plain_loss(options)
     if added is None:
         return loss
     each = loss.call if isinstance(loss, keras.losses.Loss) else loss  # (B,), so that rows keep their weights
@@ -64,6 +66,20 @@ def _plain_loss(options: TrainingOptions) -> Callable:
     if options.loss == "focal":
         return keras.losses.CategoricalFocalCrossentropy(from_logits=True)  # Lin et al. 2017
     return squared_error
+
+
+def _loss_of_several(options: TrainingOptions) -> Callable:
+    """The same losses of K yes-or-no questions, the mean over them."""
+    if options.loss == "crossentropy":
+        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=options.label_smoothing)
+    if options.loss == "focal":
+        return keras.losses.BinaryFocalCrossentropy(from_logits=True)
+    return squared_errors
+
+
+def squared_errors(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+    """Squared distance of each probability from the truth, the mean over classes; (B,)."""
+    return keras.ops.mean(keras.ops.square(keras.ops.sigmoid(logits) - targets), axis=-1)
 
 
 def squared_error(one_hot: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:

@@ -121,7 +121,8 @@ class Chunk(NamedTuple):
 
     Args:
         inputs: (steps, b, ...).
-        labels: one-hot, or mixed of several such, float32 (steps, b, K); all zero in a row that only fills its batch up.
+        labels: one-hot, or several a row, or mixed of such, float32 (steps, b, K); zero in a row that only fills its
+            batch up.
         weights: float32 (steps, b); zero in such a row.
     """
 
@@ -140,7 +141,7 @@ class Examples:
 
     Args:
         read: positions and epoch to inputs.
-        labels: int (N,).
+        labels: int (N,); or (N, K), 1 where the image has the class, where it may have several.
         weights: float32 (N,) of the images.
         classes: K.
         batch_size: images an update, at most.
@@ -159,6 +160,11 @@ class Examples:
     parts: int = 1
     equally: bool = False
     mixing: Mixing | None = None
+
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.labels.ndim == 2
 
     @property
     def updates(self) -> int:
@@ -206,7 +212,9 @@ class Examples:
         return in_order(make, range(0, len(positions), steps), threads=1, ahead=2)
 
     def _targets(self, positions: np.ndarray) -> np.ndarray:
-        """One-hot float32 (n, K)."""
+        """Float32 (n, K): one-hot, or several a row."""
+        if self.multi:
+            return self.labels[positions].astype(np.float32)
         return np.eye(self.classes, dtype=np.float32)[self.labels[positions]]
 
     def _plain(self, epoch: int) -> Taker:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-from tlkit.core.predictions import softmax
+from tlkit.core.predictions import image_losses, image_scores
 from tlkit.core.story import Story
 from tlkit.runtime import jit
 from tlkit.training.budget import Budget
@@ -31,20 +31,18 @@ class Validation:
 
     Args:
         read: positions and epoch to inputs; always called with epoch -1, the images themselves.
-        labels: int (n,).
+        labels: int (n,); or (n, K), 1 where the image has the class, where it may have several.
     """
 
     read: Reader
     labels: np.ndarray
 
     def measure(self, model: keras.Model, batch_size: int = EVALUATION_BATCH) -> Score | None:
-        """(accuracy, log loss) of the model's logits, None without images."""
+        """(accuracy, log loss) of the model's logits, None without images; of several labels the F1 of each image."""
         if not len(self.labels):
             return None
         logits = predict(model, self.read, len(self.labels), batch_size)
-        chosen = softmax(logits)[np.arange(len(self.labels)), self.labels]
-        accuracy = float((logits.argmax(axis=1) == self.labels).mean())
-        return accuracy, float(-np.log(np.maximum(chosen, 1e-30)).mean())
+        return float(image_scores(logits, self.labels).mean()), float(image_losses(logits, self.labels).mean())
 
 
 def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
@@ -98,7 +96,7 @@ def fit(
         _take_up(model, checkpoint, state)
         story.say(f"  {stage}: going on after epoch {state.epoch}")
     run = _Run(model, validation, stage, checkpoint, story)
-    epoch = build_epoch(model)
+    epoch = _epoch_of(model, examples)
     exploded = False
     if budget and state.latest:
         epochs += state.epoch  # those that fit now
@@ -119,7 +117,7 @@ def fit(
                 f"{examples.parts} parts of {examples.part_size}, from the start of the epoch"
             )
             _begin_again(model, compile_for, examples.parts, checkpoint, state)
-            epoch = build_epoch(model)
+            epoch = _epoch_of(model, examples)
     checkpoint.load_weights(model, state.best)
     return checkpoint.finish(state, _outcome(state, epochs, patience, exploded))
 
@@ -130,6 +128,10 @@ def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: St
     if settled != epochs:
         story.say(f"  {stage}: {settled} epochs fit into the time, not {epochs}")
     return settled
+
+
+def _epoch_of(model: keras.Model, examples: Examples) -> Epoch:
+    return build_epoch(model, multi=True) if examples.multi else build_epoch(model)
 
 
 def _begin_again(

@@ -74,7 +74,7 @@ def fit_probe(
         strength: inverse penalty for each image; cross-validated unless given.
         seed: of the folds.
     """
-    standard, mean, deviation = _standardised(np.concatenate(list(views)))
+    standard, mean, deviation = standardised(np.concatenate(list(views)))
     weights = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)
     with threadpool_limits(_threads(standard, labels)):
         found, rule = _validated(standard, labels, weights, units, strength, seed)
@@ -92,10 +92,15 @@ def fit_probe(
     )
 
 
-def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (N, C) with mean 0 and deviation 1, and the two (C,) they had; what is constant stays so."""
+def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (N, C) with mean 0 and about the same deviation; and the mean (C,) and the divisor (C,) that made them so.
+
+    No divisor is smaller than the median of them. A feature that hardly ever differs from zero would otherwise be blown
+    up, and be worth ten to sixty times the kernel for accuracy that is the same or worse (docs/log.md).
+    """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
-    deviation = np.where(deviation > 1e-6 * (np.abs(mean) + 1e-6), deviation, 1.0)
+    moving = deviation > 1e-6 * (np.abs(mean) + 1e-6)
+    deviation = np.maximum(deviation, np.median(deviation[moving]) if moving.any() else 1.0)
     return ((features - mean) / deviation).astype(np.float32), mean, deviation
 
 
@@ -163,7 +168,7 @@ def validate_probe(
     features: np.ndarray, labels: np.ndarray, *, units: np.ndarray, weights: np.ndarray, seed: int = 0
 ) -> CrossValidation | None:
     """The cross-validation of `fit_probe` alone, without the head; None where a class has too few units for it."""
-    standard, _, _ = _standardised(features)
+    standard, _, _ = standardised(features)
     folds = make_folds(labels, units, seed)
     with threadpool_limits(_threads(standard, labels)):
         return cross_validate(standard, labels, weights, folds) if folds else None

@@ -70,8 +70,8 @@ class Material:
         return self.splits.indices(split)
 
     def labels(self, split: str) -> np.ndarray:
-        """Int (n,) of a split."""
-        return self.manifest.labels[self.rows(split)]
+        """Int (n,) of a split; or (n, K), 1 where an image has the class, where it may have several."""
+        return self.manifest.truth[self.rows(split)]
 
 
 def run_stage(
@@ -112,6 +112,7 @@ def run_stage(
             updates=examples.updates * max(1, stage.epochs),
             parts=parts,
             added=added,
+            multi=examples.multi,
         )
 
     return fit(

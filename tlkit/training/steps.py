@@ -16,14 +16,21 @@ from tlkit.training.examples import Chunk, Examples
 
 # One epoch: (examples, epoch) -> (mean loss, accuracy) over the epoch, of the weights as they were at each step.
 Epoch = Callable[[Examples, int], tuple[float, float]]
+# (logits, labels, weights) of a batch -> the sum of `core.predictions.image_scores`
+Hits = Callable[[Any, Any, Any], Any]
 
 
-def build_epoch(model: keras.Model) -> Epoch:
-    """The training loop of a compiled model, compiled for its backend; compile the model anew, build it anew."""
-    return _LOOPS[keras.backend.backend()](model)
+def build_epoch(model: keras.Model, *, multi: bool = False) -> Epoch:
+    """The training loop of a compiled model, compiled for its backend; compile the model anew, build it anew.
+
+    Args:
+        model: compiled.
+        multi: whether an image may have several labels; what counts as right depends on it.
+    """
+    return _LOOPS[keras.backend.backend()](model, _hits_of_several if multi else _hits)
 
 
-def _tensorflow(model: keras.Model) -> Epoch:
+def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
     import tensorflow as tf
 
     variables = model.trainable_variables
@@ -34,7 +41,7 @@ def _tensorflow(model: keras.Model) -> Epoch:
             logits = model(inputs, training=True)
             loss = model.compute_loss(y=labels, y_pred=logits, sample_weight=weights, training=True)
         model.optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss, _hits(logits, labels)
+        return loss, hits_of(logits, labels, weights)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def run(inputs: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
@@ -53,7 +60,7 @@ def _tensorflow(model: keras.Model) -> Epoch:
     return epoch
 
 
-def _jax(model: keras.Model) -> Epoch:
+def _jax(model: keras.Model, hits_of: Hits) -> Epoch:
     import jax
 
     def loss_of(trainable: Any, others: Any, optimizer: Any, metrics: Any, chunk: Chunk) -> tuple[Any, Any]:
@@ -68,7 +75,7 @@ def _jax(model: keras.Model) -> Epoch:
             trainable, others, optimizer, metrics, chunk
         )
         state = model.optimizer.stateless_apply(optimizer, gradients, trainable)
-        return state, others, loss, _hits(logits, chunk.labels)
+        return state, others, loss, hits_of(logits, chunk.labels, chunk.weights)
 
     # Only what every step replaces is given away: frozen weights may be in use elsewhere.
     compiled = jax.jit(step, donate_argnums=0) if model.jit_compile else step
@@ -95,7 +102,7 @@ def _jax(model: keras.Model) -> Epoch:
     return epoch
 
 
-def _torch(model: keras.Model) -> Epoch:
+def _torch(model: keras.Model, hits_of: Hits) -> Epoch:
     import torch
 
     def run(*arrays: Any) -> tuple[Any, Any]:
@@ -108,7 +115,7 @@ def _torch(model: keras.Model) -> Epoch:
             with torch.no_grad():
                 variables = model.trainable_variables
                 model.optimizer.apply([variable.value.grad for variable in variables], variables)
-                losses, hits = losses + loss.detach(), hits + _hits(logits, labels)
+                losses, hits = losses + loss.detach(), hits + hits_of(logits, labels, weights)
         return losses, hits
 
     def epoch(examples: Examples, number: int) -> tuple[float, float]:
@@ -141,8 +148,17 @@ def _summed(
     return losses / (examples.updates * examples.parts), hits / len(examples.labels)
 
 
-def _hits(logits: Any, labels: Any) -> Any:
+def _hits(logits: Any, labels: Any, weights: Any) -> Any:
     """How many rows are classified rightly; rows that only fill the batch up have no label and do not count."""
     ops = keras.ops
     right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(labels, axis=-1)), "float32")
     return ops.sum(right * ops.sum(labels, axis=-1))
+
+
+def _hits_of_several(logits: Any, labels: Any, weights: Any) -> Any:
+    """F1 of each row's labels, added up; rows that only fill the batch up have no weight and do not count."""
+    ops = keras.ops
+    given, has = (ops.cast(part, "float32") for part in (logits >= 0, labels >= 0.5))
+    either = ops.sum(given, axis=-1) + ops.sum(has, axis=-1)
+    f1 = ops.where(either > 0, 2 * ops.sum(given * has, axis=-1) / ops.maximum(either, 1), 1.0)
+    return ops.sum(f1 * ops.cast(weights > 0, "float32"))
