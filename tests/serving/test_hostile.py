@@ -244,3 +244,19 @@ def test_answers_belong_to_those_who_asked(start):
         assert status == 200
         bright = {entry["name"]: entry["probability"] for entry in body["results"][0]["classes"]}["bright"]
         assert bright == pytest.approx(value / 255, abs=1e-6)
+
+
+def test_stopped_while_it_is_being_loaded(start):
+    go, closed = threading.Event(), threading.Event()
+
+    def load():
+        assert go.wait(20)
+        return subject(close=closed.set)
+
+    server = start(load, ready=False)
+    assert server.ask("GET", "/healthz")[0] == 200
+    server.stop.set()
+    go.set()
+    server.thread.join(20)
+    assert closed.is_set() and server.ended == {"requests": 1, "images": 0}
+    assert not server.story.heard("ready:", 0)

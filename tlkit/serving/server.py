@@ -122,11 +122,19 @@ def serve(
         app = build_app(service, token=token, local=is_loopback(listening), fault=fault)
         server = _server(app, limits)
         serving = asyncio.create_task(server.serve([listening]))
+
+        def over() -> bool:
+            return server.should_exit or serving.done() or (stop is not None and stop.is_set())
+
         try:
-            await _load(load, service, server, stop or threading.Event())
-            if service.subject is not None:
+            subject = await asyncio.to_thread(load)
+            while not (server.started or over()):
+                await asyncio.sleep(0.01)
+            service.open(subject)
+            if not over():
                 story.say(f"ready: {url(listening)}  (Ctrl+C stops it)")
-            await _stopped(server, stop)
+            while not over():
+                await asyncio.sleep(0.1)
         finally:
             server.should_exit = True
             await serving
@@ -153,23 +161,6 @@ def _server(app: Any, limits: Limits) -> uvicorn.Server:
         timeout_graceful_shutdown=int(limits.seconds) + 5,
     )
     return uvicorn.Server(config)
-
-
-async def _load(load: Callable[[], Subject], service: Service, server: uvicorn.Server, stop: threading.Event) -> None:
-    """Make the subject while requests are refused; given up when the server is told to stop."""
-    loading = asyncio.ensure_future(asyncio.to_thread(load))
-    while not loading.done() or not server.started:
-        if server.should_exit or stop.is_set():
-            loading.cancel()
-            return
-        await asyncio.wait([loading], timeout=0.05) if not loading.done() else await asyncio.sleep(0.01)
-    service.open(loading.result())
-
-
-async def _stopped(server: uvicorn.Server, stop: threading.Event | None) -> None:
-    """Wait until it is told to stop."""
-    while not server.should_exit and not (stop is not None and stop.is_set()):
-        await asyncio.sleep(0.1)
 
 
 @contextlib.contextmanager
