@@ -260,3 +260,27 @@ def test_stopped_while_it_is_being_loaded(start):
     server.thread.join(20)
     assert closed.is_set() and server.ended == {"requests": 1, "images": 0}
     assert not server.story.heard("ready:", 0)
+
+
+def test_connections_that_only_stay_open(start):
+    server = start(requests=1)
+    with contextlib.ExitStack() as stack:
+        for _ in range(server.limits.connections):
+            stack.enter_context(connected(server))
+        status, headers, body = server.ask("GET", "/healthz")
+        assert (status, body["type"]) == (429, "/docs#too-busy") and headers["connection"] == "close"
+    deadline = time.monotonic() + 10
+    while not answers(server):
+        assert time.monotonic() < deadline
+
+
+def test_every_odd_image_over_http(start, shared_file):
+    server = start(image_bytes=20_000_000, request_bytes=30_000_000, pixels=50_000_000)
+    found = []
+    for path in sorted(shared_file("data/odd-images").iterdir()):
+        status, _, body = server.predict((path.name, path.read_bytes()), query="?explain=true")
+        assert status in (200, 413, 415), (path.name, body)
+        assert str(path.parent) not in str(body), path.name
+        found.append(status)
+    assert found.count(200) > 100 and found.count(415) > 20 and found.count(413) > 0
+    assert not any("mistake" in text for text in server.story.said)

@@ -18,7 +18,7 @@ function unreachable(error) {
 }
 
 function told(problem) {
-  return `${problem.title}. ${problem.detail} To mend it: ${problem.remedy}`;
+  return `${problem.title}. ${problem.detail} What to do: ${problem.remedy}`;
 }
 
 async function meet() {
@@ -99,7 +99,7 @@ function refuse(card, problem) {
   card.querySelector(".predicted").textContent = problem.title;
   const note = card.querySelector(".note");
   note.hidden = false;
-  note.textContent = `${problem.detail} To mend it: ${problem.remedy}`;
+  note.textContent = `${problem.detail} What to do: ${problem.remedy}`;
 }
 
 async function send(file) {
