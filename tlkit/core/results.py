@@ -42,6 +42,7 @@ class ClassResult:
         roc_auc: of its probability, against the rest; 0..1.
         average_precision: of its probability, against the rest; 0..1.
         precision_interval, recall_interval: 95 %, (low, high).
+        average_precision_interval: the same; only where an image may have several labels.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ClassResult:
     average_precision: float | None = None
     precision_interval: tuple[float, float] | None = None
     recall_interval: tuple[float, float] | None = None
+    average_precision_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ class SplitResult:
         split: its name; `test_unseen` holds the images of test without those that `leak` counts.
         n: labelled images in it.
         metrics: name -> Metric. Names ending in `_uncalibrated` are from before the temperature.
-        confusion: int64 (K, K), rows truth, columns prediction, in class order.
+        confusion: int64 (K, K), rows truth, columns prediction, in class order; where an image may have several labels
+            int64 (K, 2, 2), of each class, no before yes.
         classes: per class.
         confused: off-diagonal cells, most frequent first.
         reliability: confidence against accuracy, None where the outputs are no probabilities.
@@ -203,6 +206,7 @@ class SplitResult:
         curves: one-versus-rest, of the classes with the lowest average precision; at most 30 of them.
         slices: lowest p-value first; only slices with enough images to say anything.
         leak: None where nobody looked.
+        task: `single`, or `multi` where an image may have several labels.
     """
 
     split: str
@@ -218,6 +222,12 @@ class SplitResult:
     curves: tuple[ClassCurves, ...] = ()
     slices: tuple[SliceResult, ...] = ()
     leak: Leak | None = None
+    task: str = "single"
+
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.task == "multi"
 
 
 @dataclass(frozen=True)

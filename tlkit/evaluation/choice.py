@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.core.choice import KINDS, Candidate, Choice
-from tlkit.core.predictions import softmax
+from tlkit.core.predictions import image_losses, image_scores
 from tlkit.core.results import Metric
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.compare import paired_interval
@@ -22,7 +22,7 @@ from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval, spread
 
 TOLERANCE = 1 + 1e-9  # a difference of one standard error is none
-_SMALLEST = np.finfo(np.float64).eps
+_MOST = -float(np.log(np.finfo(np.float64).eps))  # of a loss
 
 
 class Entry(NamedTuple):
@@ -64,17 +64,16 @@ def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> Verdict:
 
     Args:
         entry: the candidate.
-        labels: int (n,), 0..K-1; n at least 1.
-        balanced: every class weighs the same, so that the mean of `right` is balanced accuracy.
+        labels: int (n,), 0..K-1; n at least 1. Where an image may have several, (n, K) of 0 and 1: then `right` is F1
+            of its labels.
+        balanced: every class weighs the same, so that the mean of `right` is balanced accuracy; not of several labels.
     """
-    rows, weights = np.arange(len(labels)), np.ones(len(labels))
+    weights = np.ones(len(labels))
     if balanced:
         _, place, support = np.unique(labels, return_inverse=True, return_counts=True)
         weights = (len(labels) / (len(support) * support))[place]
-    probabilities = softmax(entry.logits, fit_temperature(entry.logits, labels))
-    right = (np.argmax(entry.logits, axis=1) == labels).astype(np.float64)
-    loss = -np.log(np.maximum(probabilities[rows, labels], _SMALLEST))
-    return Verdict(entry, right * weights, loss * weights)
+    loss = np.minimum(image_losses(entry.logits, labels, fit_temperature(entry.logits, labels)), _MOST)
+    return Verdict(entry, image_scores(entry.logits, labels) * weights, loss * weights)
 
 
 def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = None, balanced: bool = False) -> Choice:
@@ -100,6 +99,7 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
             if why:
                 told, taken = f"{best.entry.name} {why} {taken.entry.name}", best
     measure = "balanced accuracy" if balanced else "accuracy"
+    measure = measure if labels.ndim == 1 else "F1 of each image's labels"
     reason = told or f"nothing is better than {first.entry.name} by more than a standard error, and it is the simplest"
     return Choice(
         candidates=tuple(_candidate(verdict, first, groups, balanced) for verdict in verdicts),
@@ -143,7 +143,8 @@ def _candidate(verdict: Verdict, first: Verdict, groups: Groups, balanced: bool)
         right, loss = verdict.right - first.right, first.loss - verdict.loss
         gained = metric(float(right.mean()), n, paired_interval(right, groups, step=1.0), groups)
         lowered = metric(float(loss.mean()), n, paired_interval(loss, groups), groups)
-    interval = None if balanced else share_interval(verdict.right > 0, groups)
+    whole = np.isin(verdict.right, (0.0, 1.0)).all()  # right or wrong, nothing between
+    interval = share_interval(verdict.right > 0, groups) if whole and not balanced else None
     return Candidate(
         name=verdict.entry.name,
         kind=verdict.entry.kind,
@@ -156,6 +157,6 @@ def _candidate(verdict: Verdict, first: Verdict, groups: Groups, balanced: bool)
 
 def gain(before: np.ndarray, after: np.ndarray, labels: np.ndarray, groups: Groups = None) -> Metric:
     """Accuracy of logits (n, K) minus that of others on the same images, with its paired interval."""
-    right = [(np.argmax(logits, axis=1) == labels).astype(np.float64) for logits in (before, after)]
+    right = [image_scores(logits, labels) for logits in (before, after)]
     change = right[1] - right[0]
     return metric(float(change.mean()), len(labels), paired_interval(change, groups, step=1.0), groups)

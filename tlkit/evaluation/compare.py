@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from tlkit.core.comparison import Comparison
-from tlkit.core.predictions import Predictions
+from tlkit.core.predictions import Predictions, image_losses, image_scores
 from tlkit.core.results import Metric
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.evaluate import group_codes
@@ -85,21 +85,18 @@ def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
     ]
 
 
-def _correct(rows: Predictions) -> np.ndarray:
-    return rows.predicted == rows.labels
-
-
 def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Metric], float, str]:
-    """Second minus first in accuracy, balanced accuracy and log loss; the p-value of the first, and its test."""
+    """Second minus first in accuracy, balanced accuracy and log loss; the p-value of the first, and its test.
+
+    Where an image may have several labels, accuracy is the share with every one right, and F1 of each image takes the
+    place of balanced accuracy.
+    """
     groups, n = group_codes(first.groups), len(first)
-    hits = _correct(second).astype(np.float64) - _correct(first)
-    # Each image of a class with m of n images counts n / (K m): the mean is that of the classes' means.
-    _, place, support = np.unique(first.labels, return_inverse=True, return_counts=True)
-    balanced = hits * (n / (len(support) * support))[place]
+    hits = second.correct.astype(np.float64) - first.correct
     loss = _loss(second) - _loss(first)
     found = {
         "accuracy": metric(float(hits.mean()), n, paired_interval(hits, groups, step=1.0), groups),
-        "balanced_accuracy": metric(float(balanced.mean()), n, paired_interval(balanced, groups, step=1.0), groups),
+        **_second_opinion(first, second, hits, groups),
         "log_loss": metric(float(loss.mean()), n, paired_interval(loss, groups), groups),
     }
     if groups is None:
@@ -107,8 +104,21 @@ def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Met
     return found, flipped(hits, groups), f"sign flips of {found['accuracy'].groups} groups"
 
 
+def _second_opinion(first: Predictions, second: Predictions, hits: np.ndarray, groups: Groups) -> dict[str, Metric]:
+    n = len(first)
+    if first.multi:
+        f1 = image_scores(second.logits, second.truth) - image_scores(first.logits, first.truth)
+        return {"samples_f1": metric(float(f1.mean()), n, paired_interval(f1, groups, step=1.0), groups)}
+    # Each image of a class with m of n images counts n / (K m): the mean is that of the classes' means.
+    _, place, support = np.unique(first.labels, return_inverse=True, return_counts=True)
+    balanced = hits * (n / (len(support) * support))[place]
+    return {"balanced_accuracy": metric(float(balanced.mean()), n, paired_interval(balanced, groups, step=1.0), groups)}
+
+
 def _loss(rows: Predictions) -> np.ndarray:
     """-log p(truth) of each image, float64 (n,)."""
+    if rows.multi:
+        return image_losses(rows.logits, rows.truth, rows.temperature)
     return -np.log(np.maximum(rows.probabilities[np.arange(len(rows)), rows.labels], _SMALLEST))
 
 
@@ -121,7 +131,7 @@ def _comparison(
     pairs: int,
 ) -> Comparison:
     groups, gained = group_codes(runs[0].groups), differences["accuracy"]
-    right = [_correct(rows) for rows in runs]
+    right = [rows.correct for rows in runs]
     accuracy = [metric(float(hits.mean()), len(hits), share_interval(hits, groups), groups) for hits in right]
     significant = p_value < SIGNIFICANT and not gained.low <= 0 <= gained.high  # type: ignore[operator]
     told = f"{test}, p = {p_value:.2g}" + (f" after Holm's correction for {pairs} pairs" if pairs > 1 else "")

@@ -1,5 +1,7 @@
 """Curves over all thresholds and the areas under them, each area with what every image contributes to its error."""
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -97,22 +99,46 @@ def class_curves(
         `CURVES` classes with the lowest average precision; roc_auc and mean_average_precision, over those
         classes (of two classes, over class 1).
     """
-    means = dict.fromkeys(("roc_auc", "mean_average_precision"), metric(None, len(labels), None, groups))
     present = [int(code) for code in np.unique(labels)]
-    if probabilities is None or len(present) < 2:
+    present = present if len(present) > 1 else []
+    counted = [1] if len(names) == 2 and present else present
+    return one_versus_rest(names, lambda code: labels == code, present, counted, probabilities, groups, len(labels))
+
+
+def one_versus_rest(
+    names: tuple[str, ...],
+    of_class: Callable[[int], np.ndarray],
+    present: list[int],
+    counted: list[int],
+    probabilities: np.ndarray | None,
+    groups: Groups,
+    n: int,
+) -> tuple[dict[int, tuple[Metric, Metric]], tuple[ClassCurves, ...], dict[str, Metric]]:
+    """What `class_curves` returns, wherever the positives of a class come from.
+
+    Args:
+        names: K classes.
+        of_class: class -> bool (n,), its images.
+        present: classes that have images, and images beside them.
+        counted: those of them that the means are over.
+        probabilities: float (n, K), None where they are not defined.
+        groups: int (n,), or None.
+        n: images.
+    """
+    means = dict.fromkeys(("roc_auc", "mean_average_precision"), metric(None, n, None, groups))
+    if probabilities is None or not present:
         return {}, (), means
     areas: dict[int, tuple[Metric, Metric]] = {}
-    counted = [1] if len(names) == 2 else present
-    sums, totals = np.zeros((2, len(labels))), np.zeros(2)
+    sums, totals = np.zeros((2, n)), np.zeros(2)
     for code in present:
-        positive = labels == code
+        positive = of_class(code)
         found = [area(positive, probabilities[:, code]) for area in (roc_auc, average_precision)]
         areas[code] = tuple(area_metric(*pair, groups) for pair in found)  # type: ignore[assignment]
         if code in counted:
             sums += [influences for _, influences in found]
             totals += [value for value, _ in found]
     hardest = sorted(areas, key=lambda code: areas[code][1].value or 0.0)[:CURVES]
-    curves = tuple(_drawn(names[code], labels == code, probabilities[:, code], areas[code]) for code in sorted(hardest))
+    curves = tuple(_drawn(names[code], of_class(code), probabilities[:, code], areas[code]) for code in sorted(hardest))
     for place, name in enumerate(means):
         # The areas share their images, so influences add up before they are squared.
         means[name] = area_metric(totals[place] / len(counted), sums[place], groups, len(counted))

@@ -10,6 +10,7 @@ from tlkit.core.splits import SPLITS, UNASSIGNED
 from tlkit.evaluation.abstain import abstention
 from tlkit.evaluation.curves import class_curves, risk_coverage
 from tlkit.evaluation.measures import counted, from_confusion, from_probabilities, most_confused, per_class
+from tlkit.evaluation.several import measure_several
 from tlkit.evaluation.slices import Column, slices
 
 WITHOUT_SPLIT = "images"
@@ -49,6 +50,13 @@ def evaluate(
     Images that the predictions know to be in training, or nearly, are counted in `leak`; the others are then
     measured once more, as test_unseen (as unseen where there is no split).
 
+    Where an image may have several labels, each class is a question of its own, answered yes from a probability of 0.5
+    on, and the metrics are: mean_average_precision and roc_auc, means over the classes that some images have and others
+    have not; micro_ and macro_ precision, recall and f1, over all questions together and as means over the classes that
+    have an image; samples_f1, the mean over images of F1 of its labels; subset_accuracy, the share of images with every
+    label right; hamming_loss, the share of wrong answers; log_loss, brier (0..1) and expected_calibration_error over all
+    questions. There is no confusion between classes, no risk over coverage, no threshold.
+
     A metric that is not defined (no image of a second class, logits that are not finite) has value None.
 
     Args:
@@ -61,7 +69,7 @@ def evaluate(
     measured: dict[str, SplitResult] = {}
     notes: list[str] = []
     for name, inside in _named(predictions):
-        rows = np.flatnonzero(inside & (predictions.labels >= 0))
+        rows = np.flatnonzero(inside & predictions.labelled)
         if not len(rows):
             continue
         given = {} if name == "train" else {column: _picked(values, rows) for column, values in (columns or {}).items()}
@@ -93,6 +101,9 @@ def _measure(
     split: str, rows: Predictions, top_k: int, columns: Mapping[str, Column], target: float | None
 ) -> SplitResult:
     """Everything about the labelled images of one split."""
+    leak = None if rows.in_training is None or split == "train" else _leak(rows.in_training)
+    if rows.multi:
+        return measure_several(split, rows, columns, group_codes(rows.groups), leak)
     labels, predicted, classes = rows.labels.astype(np.int64), rows.predicted, len(rows.classes)
     correct, groups = labels == predicted, group_codes(rows.groups)
     confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
@@ -125,7 +136,7 @@ def _measure(
         abstention=held,
         curves=curves,
         slices=() if split == "train" else slices(_with_class(columns, rows), correct, groups),
-        leak=None if rows.in_training is None or split == "train" else _leak(rows.in_training),
+        leak=leak,
     )
 
 

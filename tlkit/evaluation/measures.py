@@ -107,14 +107,14 @@ def per_class(
                 f1=float(f1) if calls + support else None,
                 roc_auc=area[0].value if area else None,
                 average_precision=area[1].value if area else None,
-                precision_interval=_interval_within(called, right, groups),
-                recall_interval=_interval_within(right, called, groups),
+                precision_interval=interval_within(called, right, groups),
+                recall_interval=interval_within(right, called, groups),
             )
         )
     return tuple(rows)
 
 
-def _interval_within(among: np.ndarray, hits: np.ndarray, groups: Groups) -> tuple[float, float] | None:
+def interval_within(among: np.ndarray, hits: np.ndarray, groups: Groups) -> tuple[float, float] | None:
     """Interval of the share of hits, bool (n,), among some images, bool (n,)."""
     return share_interval(hits[among], None if groups is None else groups[among]) if among.any() else None
 
