@@ -55,6 +55,8 @@ def test_no_time_is_no_epoch():
     clock = Clock()
     budget = Budget(0.2, clock.now, clock, after=20.0)
     assert budget.begin(0.5) == 0 and budget.left < 0
+    hardly = Budget(0.2, clock.now, clock)
+    assert hardly.begin(3.0) == 4 and hardly.begin(5.0) == 0  # two are no schedule
 
 
 def test_what_follows_training_is_set_aside_by_hand(monkeypatch):

@@ -248,3 +248,21 @@ def test_a_schedule_ends_where_the_time_does(tmp_path):
     rates = [row["learning_rate"] for row in state.history[1:]]
     assert state.epoch != epochs and rates[-1] == pytest.approx(0, abs=1e-8)
     assert max(rates) <= 0.05 and rates.index(max(rates)) < len(rates) / 2
+
+
+def test_a_schedule_that_was_interrupted_ends_with_the_time_there_is_then(tmp_path):
+    still = Budget(1, 0.0, lambda: 0.0)
+    still.begin(6.0)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(tmp_path, epochs=10, patience=100, stop_after=4, budget=still)
+    clock = iter(range(0, 1000))
+    budget = Budget(1, 0.0, lambda: next(clock))
+    budget.begin(6.0)
+    _, state = train(tmp_path, epochs=10, patience=100, budget=budget)  # the horizon is that of the plan, as it was
+    rates = [row["learning_rate"] for row in state.history[1:]]
+    assert state.epoch > 4 and rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] < 1e-3 * max(rates)
+
+
+def test_no_time_for_an_epoch_keeps_the_start(tmp_path):
+    _, state = train(tmp_path, epochs=0, budget=Budget(1, 0.0, lambda: 0.0))
+    assert state.done and state.epoch == 0 and state.best == state.start and "no time" in state.note

@@ -18,7 +18,7 @@ def fitted(tiny_backbone, monkeypatch):
     """Plans for a network of three blocks that passes 100 images a second, on a machine like that of the constants."""
     backbone = build_backbone(str(tiny_backbone))
     whole = module.operations(backbone.model.layers)
-    monkeypatch.setattr(module, "_measure", lambda *_: Throughput(0.01, 0.02 / whole))
+    monkeypatch.setattr(module, "_measure", lambda *_: Throughput(0.008, 0.002, 0.02 / whole))
     monkeypatch.setattr(module, "slowness", lambda: 1.0)
 
     def plan(minutes, **options):
@@ -26,7 +26,7 @@ def fitted(tiny_backbone, monkeypatch):
         head = build_head(config, backbone.grid_shape, 3)
         classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
         budget = Budget(minutes, 0.0, lambda: 10.0)
-        sizes = {"train": TRAIN, "val": 200, "total": TOTAL, "disk": (2**30, "given")}
+        sizes = {"train": TRAIN, "val": 200, "total": TOTAL, "decode": 0.002, "disk": (2**30, "given")}
         return fit_into(budget, config, backbone, classifier, head.reads, **sizes)
 
     return plan

@@ -44,6 +44,14 @@ class TrainingOptions(Options):
         high=100_000,
         group="Training",
     )
+    search: int | None = option(
+        None,
+        "Trials of rate, decay, smoothing, depth and augmentation of the stage after the head, the planned ones first; the best "
+        "on validation is kept. Needs the extra `search`.",
+        low=1,
+        high=100_000,
+        group="Training",
+    )
     batch_size: int = option(
         32,
         "Images of a batch, at most; those of an epoch are shared out evenly.",
@@ -147,6 +155,8 @@ class TrainingOptions(Options):
                 )
         if self.minutes is not None:
             self._check_minutes()
+        if self.search is not None:
+            self._check_search()
         if self.unfreeze != "last":
             self._check_unfreeze()
         if self.label_smoothing and self.loss != "crossentropy":
@@ -166,6 +176,19 @@ class TrainingOptions(Options):
             raise TlkitError(
                 f"--minutes {self.minutes:g} plans one stage after the head, and --stages {','.join(self.stages)} has two.",
                 "use --stages head,top or head,all.",
+            )
+
+    def _check_search(self) -> None:
+        """A search has a stage to search, and takes the time it takes."""
+        if len(self.stages) < 2:
+            raise TlkitError(
+                f"--search {self.search} has no effect with --stages {self.stages[0]}: the head is solved, or trained as it is.",
+                "use --stages head,top or head,all, or drop it.",
+            )
+        if self.minutes is not None:
+            raise TlkitError(
+                f"--search {self.search} and --minutes {self.minutes:g} both say how long to train.",
+                "keep one of the two.",
             )
 
     def _check_unfreeze(self) -> None:

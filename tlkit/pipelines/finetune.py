@@ -9,6 +9,7 @@ result already is. Resuming is therefore nothing but walking the same path again
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -31,7 +32,7 @@ from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.extraction.extract import Extraction, Network
 from tlkit.heads.build import Head, build_head, pool
-from tlkit.pipelines import audit, balancing, choosing, outcome, planning, run_record, tracking
+from tlkit.pipelines import audit, balancing, choosing, outcome, planning, run_record, searching, tracking
 from tlkit.pipelines.features import extracted, told
 from tlkit.pipelines.finish import finish
 from tlkit.pipelines.judgement import refuse_hopeless
@@ -53,6 +54,7 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story = story or Silence()
     tracking.refuse_missing(config.log)
+    searching.refuse_missing(config)
     if config.resume:
         return run_record.finished(config, story) or _walk(*run_record.reopen(config), story)
     if config.dry_run:
@@ -85,7 +87,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     manifest, splits = known or _scanned(config, story)
     network = _network(config, manifest, story)
     plan = run_record.read_plan(run_dir) or planning.planned(config, network, manifest, splits, budget)
-    config = replace(config, augment=plan.augment or config.augment)
+    config = replace(config, augment=plan.augment or config.augment, unfreeze=plan.unfreeze or config.unfreeze)
     story.say(_described(manifest) + "\n" + plan.text())
 
     frozen = _frozen(plan, network)
@@ -108,7 +110,11 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if budget:
         planning.set_aside(budget, plan, splits)
     states = []
-    for stage in plan.stages:
+    for number in range(len(plan.stages)):
+        if config.search and number == len(plan.stages) - 1:
+            prepare = partial(_prepared, network=network, manifest=manifest, splits=splits, story=story)
+            plan, material = searching.searched(plan, material, run_dir, prepare, story)
+        stage = plan.stages[number]
         story.say(f"stage {stage.name}: {stage.learns}")
         states.append(run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
@@ -138,6 +144,7 @@ def _scanned(config: FinetuneConfig, story: Story) -> tuple[Manifest, Splits]:
     splits = _split(config, manifest)
     outcome.refuse_unknown_columns(manifest, config.slice_by)
     refuse_hopeless(config.target_precision, splits)
+    planning.refuse_several_labels(config, manifest)
     return manifest, splits
 
 
@@ -258,6 +265,15 @@ def _material(
         views={name: [features[output, view].select(train) for view in numbers] for name, output in stored.items()},
         groups=np.unique(names, return_inverse=True)[1],
     )
+
+
+def _prepared(
+    config: FinetuneConfig, *, network: _Parts, manifest: Manifest, splits: Splits, story: Story
+) -> tuple[Plan, Material]:
+    """The plan of other options, and what its stages read."""
+    plan = planning.planned(config, network, manifest, splits, None)
+    extraction = _extract(config, network.contract, _frozen(plan, network), plan, manifest, splits, story)
+    return plan, _material(config, network, _stored(plan, network), manifest, splits, extraction)
 
 
 # -- results -----------------------------------------------------------------------------------

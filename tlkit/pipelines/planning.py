@@ -4,16 +4,20 @@ import time
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from tlkit.backbones.build import Backbone
 from tlkit.classifier import Classifier
 from tlkit.core import own_process
 from tlkit.core.cache_budget import budget as disk_budget
 from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
 from tlkit.core.story import Story
+from tlkit.data.images import batches
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head
@@ -22,6 +26,8 @@ from tlkit.training.budget import PASSES_BACK, Budget, slowness
 from tlkit.training.minutes import fit_into
 from tlkit.training.plan import Plan
 from tlkit.training.planner import build_plan
+
+TIMED = 32  # images
 
 
 class Parts(Protocol):
@@ -44,6 +50,26 @@ class Parts(Protocol):
         """What turns a file into pixels."""
 
 
+def refuse_several_labels(config: FinetuneConfig, manifest: Manifest) -> None:
+    """Raise for what knows images of one label alone.
+
+    Raises:
+        TlkitError: saying what to use instead.
+    """
+    if not manifest.multi:
+        return
+    if config.balance != "none":
+        raise TlkitError(
+            f"--balance {config.balance} is for images of one label each, and these may have several.",
+            "drop it: every class is a question of its own.",
+        )
+    if config.unfreeze == "auto":
+        raise TlkitError(
+            "--unfreeze auto measures with images of one label each, and these may have several.",
+            "say which third: first, middle, last or all.",
+        )
+
+
 def planned(config: FinetuneConfig, parts: Parts, manifest: Manifest, splits: Splits, budget: Budget | None) -> Plan:
     """The plan: what was asked for is kept, what was left open is chosen, and every choice has its reason."""
     config, notes = unfreezing.settled(config, parts.backbone, parts.contract, manifest, splits)
@@ -52,10 +78,21 @@ def planned(config: FinetuneConfig, parts: Parts, manifest: Manifest, splits: Sp
     disk, total = disk_budget(store_dir(), sum(space.bytes for space in list_spaces())), len(splits.codes)
     pace = None
     if budget:
-        fitted = fit_into(budget, config, *network, train=train, val=val, total=total, disk=disk)
+        decode = _decoding(manifest, parts.contract)
+        fitted = fit_into(budget, config, *network, train=train, val=val, total=total, decode=decode, disk=disk)
         config, pace, notes = fitted.options, fitted.pace, (*notes, *fitted.notes)
     plan = build_plan(config, *network, train=train, total=total, disk=disk, pace=pace)
-    return replace(plan, notes=(*notes, *plan.notes))
+    return replace(plan, notes=(*notes, *plan.notes), unfreeze=config.unfreeze)
+
+
+def _decoding(manifest: Manifest, contract: InputContract) -> float:
+    """Seconds for each image, from the file to pixels, on some of them."""
+    rows = np.linspace(0, len(manifest) - 1, min(TIMED, len(manifest))).astype(int)
+    files = [manifest.file(row) for row in rows]
+    started = time.perf_counter()
+    for _ in batches(files, contract, 32):
+        pass
+    return (time.perf_counter() - started) / len(files)
 
 
 def budget(config: FinetuneConfig) -> Budget | None:

@@ -23,7 +23,7 @@ from tlkit.core.results import EvaluationResult
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import Splits
 from tlkit.extraction.extract import Network
-from tlkit.pipelines import balancing, outcome, report_pictures, run_record
+from tlkit.pipelines import balancing, outcome, report_pictures, run_record, searching
 from tlkit.report.build import EpochRow, Model, Page, PlanRow
 from tlkit.training.history import read_history
 from tlkit.training.plan import Plan
@@ -63,7 +63,7 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
-        data=replace(page.data, notes=(*page.data.notes, *balancing.notes(record))),
+        data=replace(page.data, notes=(*page.data.notes, *balancing.notes(record), *searching.notes(record))),
         plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 EPOCHS_MOST = 60
+EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
 SLACK = 0.02  # of the promise, that an epoch may end late
 COMPILING = 4.0  # seconds of a machine like this one: the training step, for the first epoch
 TRACING = 1.5  # seconds likewise: a network that is read, for the first batch
@@ -76,13 +77,14 @@ class Budget:
         self.after = passes + pace * (FINISHING + FINISHING_IMAGE * total + 3 * TRACING)
 
     def begin(self, epoch_seconds: float) -> int:
-        """Epochs of a stage that fit into what is left now, 0 where none does.
+        """Epochs of a stage that fit into what is left now, 0 where hardly any does.
 
         Args:
             epoch_seconds: expected of each.
         """
         self._marks = [self.clock()]
-        return self._fitting(self.left - self.compiling, epoch_seconds)
+        fitting = self._fitting(self.left - self.compiling, epoch_seconds)
+        return fitting if fitting >= EPOCHS_FEWEST else 0
 
     def again(self, done: int, planned: int) -> int:
         """Epochs in all, by how long those since `begin` took; called after each.

@@ -71,6 +71,7 @@ def fit(
     checkpoint: Checkpoint,
     story: Story,
     budget: Budget | None = None,
+    stop: Callable[[State], bool] | None = None,
 ) -> State:
     """Train a model from where its checkpoint stands, and leave it with the best weights.
 
@@ -86,8 +87,9 @@ def fit(
         patience: epochs without improvement before stopping.
         checkpoint: of this stage.
         story: told about every epoch.
-        budget: the time there is, begun with this stage; `epochs` then is what fits by expectation, and is settled
-            again after each.
+        budget: the time there is, begun with this stage; `epochs` then is how many more fit by expectation, and is
+            settled again after each.
+        stop: asked after every epoch whether to end the stage there.
     """
     state = checkpoint.read()
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
@@ -98,9 +100,9 @@ def fit(
     run = _Run(model, validation, stage, checkpoint, story)
     epoch = _epoch_of(model, examples)
     exploded = False
-    if budget and state.latest:
-        epochs += state.epoch  # those that fit now
-        model.optimizer.end_after((epochs - state.epoch) * examples.updates)
+    if budget:
+        model.optimizer.end_after(epochs * examples.updates)
+        epochs += state.epoch
     while not exploded and (not state.latest or (state.epoch < epochs and state.waited < patience)):
         try:
             following = run.epoch(state, examples, epoch) if state.latest else run.start(examples)
@@ -108,6 +110,8 @@ def fit(
             if budget and state.epoch:
                 epochs = _settled_again(budget, state.epoch, epochs, stage, story)
                 model.optimizer.end_after((epochs - state.epoch) * examples.updates)
+            if stop and state.epoch and stop(state):
+                break
         except Exception as error:
             if not ran_out(error) or examples.part_size == 1:
                 raise
@@ -231,6 +235,8 @@ def _outcome(state: State, epochs: int, patience: int, exploded: bool) -> str:
     if exploded:
         kept = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
         return f"the loss was no longer a number in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
+    if not state.epoch:
+        return "no time for enough epochs; the start is kept"
     if state.best_score is None:
         return f"{state.epoch} epochs; no validation images, so the last epoch is kept"
     stopped = (

@@ -46,11 +46,18 @@ class Throughput:
 
     Args:
         forward: through the backbone.
+        decode: from the file to pixels.
         step: of a training step, for each multiply-add that `_work` counts.
     """
 
     forward: float
+    decode: float
     step: float
+
+    @property
+    def extraction(self) -> float:
+        """From the file to features; both parts want the same cores."""
+        return self.forward + self.decode
 
 
 def fit_into(
@@ -63,6 +70,7 @@ def fit_into(
     train: int,
     val: int,
     total: int,
+    decode: float,
     disk: tuple[int, str],
 ) -> Fitted:
     """Plan stages, blocks, views and epochs for the time that is left; what was asked for stays as it is.
@@ -76,6 +84,7 @@ def fit_into(
         train: training images.
         val: validation images.
         total: images of all splits.
+        decode: seconds that an image takes to become pixels.
         disk: bytes that the store may hold, and why so many.
     """
     choices = _Choices(
@@ -85,6 +94,7 @@ def fit_into(
         train=train,
         val=val,
         total=total,
+        decode=decode,
         disk=disk,
     )
     return (choices.deepest() if len(options.stages) > 1 else None) or choices.head_alone()
@@ -107,12 +117,12 @@ class _Anatomies:
         return Anatomy(chosen, *self._parts)
 
 
-def _measure(anatomy: Anatomy, minutes: float) -> Throughput:
+def _measure(anatomy: Anatomy, minutes: float, decode: float) -> Throughput:
     """The network on a batch of noise; a training step too, where there is time for it."""
     forward = cost.measure_forward(anatomy.backbone.model)
     if minutes >= WORTH_MEASURING and "top" in anatomy.options.stages:
-        return Throughput(forward, measured_step(anatomy) / _work(anatomy))
-    return Throughput(forward, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
+        return Throughput(forward, decode, measured_step(anatomy) / _work(anatomy))
+    return Throughput(forward, decode, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
 
 
 def _work(anatomy: Anatomy) -> float:
@@ -134,14 +144,15 @@ class _Choices:
         train: int,
         val: int,
         total: int,
+        decode: float,
         disk: tuple[int, str],
     ) -> None:
         self.anatomies, self.options, self.budget, self.machine = anatomies, anatomies.options, budget, machine
         self.train, self.val, self.total, self.disk = train, val, total, disk
-        self.speed = _measure(anatomies.of(anatomies.depths[0]), budget.minutes)
+        self.speed = _measure(anatomies.of(anatomies.depths[0]), budget.minutes, decode)
         looking = self.options.audit * (AUDITING[0] + AUDITING[1] * total)
         self.before = machine * (SOLVING + looking)  # seconds between extraction and the stage that follows the head
-        self.told = f"minutes  {budget.minutes:g}: {1 / self.speed.forward:.0f} images/s through the network"
+        self.told = f"minutes  {budget.minutes:g}: {1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
         """As many blocks as have time for a few epochs, then views, then epochs; None where not one block has."""
@@ -175,7 +186,7 @@ class _Choices:
     def head_alone(self) -> Fitted:
         """The head, with as many views as there is time for."""
         self._set_aside(0.0)
-        options, forward = self.options, self.speed.forward
+        options, forward = self.options, self.speed.extraction
         left = self.budget.left - self.before - forward * self.total
         more = int(max(left, 0.0) / (forward * self.train))
         views = min(planned_views(options, self.train), 1 + more) if options.views is None else options.views
@@ -187,11 +198,13 @@ class _Choices:
         return Fitted(chosen, _pace(anatomy, self.speed, 0.0), (f"{self.told}; the head alone{why}{few}",))
 
     def _set_aside(self, step: float) -> None:
-        self.budget.set_aside(step=step, forward=self.speed.forward, val=self.val, total=self.total, pace=self.machine)
+        self.budget.set_aside(
+            step=step, forward=self.speed.extraction, val=self.val, total=self.total, pace=self.machine
+        )
 
 
 def _pace(anatomy: Anatomy, speed: Throughput, step: float) -> Pace:
     whole = max(operations(anatomy.backbone.model.layers), 1.0)
     prefix = speed.forward * (1 - operations(anatomy.suffix) / whole)
     operation = speed.forward / whole
-    return Pace(forward=speed.forward, prefix=prefix, step=step, operation=operation, disk=cost.DISK, measured=True)
+    return Pace(forward=speed.extraction, prefix=prefix, step=step, operation=operation, disk=cost.DISK, measured=True)

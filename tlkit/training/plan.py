@@ -72,12 +72,14 @@ class Plan:
         extraction_seconds: expected, before the first stage.
         notes: what was chosen for all stages, against which alternatives, and why.
         augment: how far views go, "" where a plan does not say.
+        unfreeze: which third learns in the top stage, "" where a plan does not say.
     """
 
     stages: tuple[Stage, ...]
     extraction_seconds: float
     notes: tuple[str, ...] = ()
     augment: str = ""
+    unfreeze: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """JSON-able; `Plan.from_json` restores it."""

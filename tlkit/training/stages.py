@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import keras
@@ -75,11 +75,17 @@ class Material:
 
 
 def run_stage(
-    stage: Stage, material: Material, checkpoint: Checkpoint, story: Story, budget: Budget | None = None
+    stage: Stage,
+    material: Material,
+    checkpoint: Checkpoint,
+    story: Story,
+    budget: Budget | None = None,
+    stop: Callable[[State], bool] | None = None,
 ) -> State:
     """Run one stage to its end, or take its result where it already ended; the layers hold it afterwards.
 
-    With a budget of time, a stage after the head has as many epochs as fit into what is left of it.
+    With a budget of time, a stage after the head has as many epochs as fit into what is left of it; `stop`, asked
+    after every epoch, may end it.
     """
     model = stage_model(stage, material)
     state = checkpoint.read()
@@ -89,11 +95,11 @@ def run_stage(
         return state
     if stage.method == "lbfgs":
         return _solve(stage, material, checkpoint, story)
-    examples, patience = _examples(stage, material), material.config.patience
+    examples = _examples(stage, material)
+    epochs, patience = stage.epochs, material.config.patience
     if budget and stage.name != "head":
-        fitting = budget.begin(stage.seconds / stage.epochs)
-        story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {fitting} epochs")
-        stage = replace(stage, epochs=fitting)
+        epochs = budget.begin(stage.seconds / stage.epochs)
+        story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
         patience = EPOCHS_MOST + 1  # a schedule that ends with the time is not broken off
     else:
         budget = None
@@ -109,7 +115,7 @@ def run_stage(
             learn=learn,
             skipped=stage.skipped,
             learning_rate=stage.learning_rate,
-            updates=examples.updates * max(1, stage.epochs),
+            updates=examples.updates * stage.epochs,
             parts=parts,
             added=added,
             multi=examples.multi,
@@ -121,11 +127,12 @@ def run_stage(
         examples,
         Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
         stage=stage.name,
-        epochs=stage.epochs,
+        epochs=epochs,
         patience=patience,
         checkpoint=checkpoint,
         story=story,
         budget=budget,
+        stop=stop,
     )
 
 
