@@ -7,12 +7,14 @@ The engine's rate is that of `tlkit predict`'s own loop (decode, resize, network
 same files in memory, in this process, while the server has nothing to do; then clients ask the server, each on a
 connection that it keeps, one image a request. The clients are coroutines of one other process with raw sockets (nothing
 that a client library would add), but they do share the machine's cores with the server, which the engine's rate has to
-itself. Rows in turn, so that noise meets all alike.
+itself. Rows in turn, so that noise meets all alike. Processor time an image is counted too, that of the clients apart: it
+hardly depends on what else the machine does, and where all cores are busy it is what rates come from.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -75,11 +77,11 @@ def clients_process() -> None:
         took = time.perf_counter() - started
         times.sort()
         at = {f"p{100 * q:.0f}": times[int(q * (len(times) - 1))] for q in (0.5, 0.99)}
-        print(json.dumps({"rate": len(times) / took, **at}), flush=True)
+        print(json.dumps({"count": len(times), "rate": len(times) / took, **at}), flush=True)
 
 
 def engine_rate(run: str, images: list[bytes]) -> object:
-    """A function that measures images a second of the loop of `tlkit predict`."""
+    """A function that measures images a second, and processor time an image, of the loop of `tlkit predict`."""
     from tlkit.classifier import load
     from tlkit.core.config import PredictConfig
     from tlkit.core.run_dir import RunDir
@@ -90,15 +92,21 @@ def engine_rate(run: str, images: list[bytes]) -> object:
     classifier = load(RunDir(Path(run)).model)
     engine = watching(classifier, (), PredictConfig(run=run, paths=()), Silence())
 
-    def rate(seconds: float) -> float:
-        done, started = 0, time.perf_counter()
+    def rate(seconds: float) -> dict:
+        done, started, before = 0, time.perf_counter(), processor(os.getpid())
         while time.perf_counter() - started < seconds:
             infer(engine, images, classifier.facts.contract, batch_size=32)
             done += len(images)
-        return done / (time.perf_counter() - started)
+        return {"rate": done / (time.perf_counter() - started), "cpu": (processor(os.getpid()) - before) / done}
 
     rate(1)
     return rate
+
+
+def processor(process: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(process: int) -> float:
@@ -123,9 +131,13 @@ def main() -> None:
     clients = subprocess.Popen(asking, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def measure(**order: object) -> dict:
+        before = [processor(process.pid) for process in (server, clients)]
         clients.stdin.write(json.dumps({"seconds": options.seconds, "most": None} | order) + "\n")
         clients.stdin.flush()
-        return json.loads(clients.stdout.readline())
+        found = json.loads(clients.stdout.readline())
+        after = [processor(process.pid) for process in (server, clients)]
+        spent = [(late - early) / found["count"] for early, late in zip(before, after, strict=True)]
+        return found | {"cpu": spent[0], "cpu of clients": spent[1]}
 
     try:
         measure(clients=16, seconds=2)
@@ -159,17 +171,19 @@ def throughput(options: argparse.Namespace, measure: object) -> None:
         own.append(engine(options.seconds))
         for number in numbers:
             found[number].append(measure(clients=number))
-    print(
-        "| | images/s, median | least to most | of the engine's rate | p50, ms | p99, ms |\n|---|---|---|---|---|---|"
-    )
-    print(f"| engine | {median(own):.0f} | {min(own):.0f} to {max(own):.0f} | 1 | | |")
+    print("| | images/s, median | least to most | of the engine's rate | p50, ms | p99, ms | CPU ms an image, of clients |")
+    print("|---|---|---|---|---|---|---|")
+    rates = [row["rate"] for row in own]
+    cpu = 1000 * median(row["cpu"] for row in own)
+    print(f"| engine | {median(rates):.0f} | {min(rates):.0f} to {max(rates):.0f} | 1 | | | {cpu:.2f} |")
+    names = ("p50", "p99", "cpu", "cpu of clients")
     for number, rows in found.items():
         rates = [row["rate"] for row in rows]
-        shares = sorted(rate / whole for rate, whole in zip(rates, own, strict=True))
-        latency = [f"{1000 * median(row[name] for row in rows):.1f}" for name in ("p50", "p99")]
+        shares = sorted(row["rate"] / whole["rate"] for row, whole in zip(rows, own, strict=True))
+        p50, p99, cpu, others = (1000 * median(row[name] for row in rows) for name in names)
         print(
             f"| {number} client{'s' * (number > 1)} | {median(rates):.0f} | {min(rates):.0f} to {max(rates):.0f} "
-            f"| {median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f}) | {latency[0]} | {latency[1]} |"
+            f"| {median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f}) | {p50:.1f} | {p99:.1f} | {cpu:.2f}, {others:.2f} |"
         )
     print(f"\n{machine()}")
 
