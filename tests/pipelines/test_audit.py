@@ -9,7 +9,9 @@ from PIL import Image
 
 import tlkit
 from tlkit.core.errors import TlkitError
+from tlkit.core.findings import AuditResult, Finding
 from tlkit.core.story import Silence
+from tlkit.pipelines.audit import lines
 
 
 class Heard(Silence):
@@ -100,3 +102,13 @@ def test_strict_refuses_what_is_serious_after_writing_it(images, tiny_backbone, 
 def test_unlabelled_images_are_audited(images, tiny_backbone, tmp_path):
     result = tlkit.audit(images / "blue", backbone=str(tiny_backbone), out=tmp_path / "audit")
     assert result["images"] == 21 and [found["check"] for found in result["findings"]][:1] == ["copies"]
+
+
+def test_a_run_hears_that_its_flips_are_wrong_and_how_to_leave_them_out():
+    found = [
+        Finding(check=check, severity="warning", sentence=f"About {check}.", remedy=f"Mend {check}.", command="tlkit x")
+        for check in ("flips", "outliers")
+    ]
+    result = AuditResult(images=2, classes=("a", "b"), findings=tuple(found), checks={}, seconds={})
+    told = lines(result, full=False)
+    assert "Mend flips." in told and "$ tlkit x" in told and "Mend outliers." not in told

@@ -42,6 +42,8 @@ from tlkit.pipelines.kinship import pooled
 from tlkit.report.audit_page import AuditPage, write_audit_page
 from tlkit.training.stages import Material
 
+OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
+
 
 def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     """Look at every image and say what is wrong, worst first.
@@ -158,11 +160,11 @@ def gather(
 
 
 def lines(result: AuditResult, *, full: bool) -> str:
-    """The findings for a reader, serious ones first; `full` adds remedies and commands, else serious ones alone get them."""
+    """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
     told = []
     for finding in result.findings:
         told.append(f"  {finding.severity}: {finding.sentence}")
-        if full or finding.severity == "serious":
+        if full or finding.severity == "serious" or finding.check in OF_TRAINING:
             told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
     left_out = [f"  not checked: {name} ({reason})" for name, reason in result.checks.items() if reason]
     return "\n".join([*told, *(left_out if full else [])]) or "  nothing found"
