@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from tests.serving.conftest import Listener, form
+from tlkit.classifier import Facts
 from tlkit.core.config import PredictConfig, ServeConfig
 from tlkit.core.errors import TlkitError
+from tlkit.core.input_contract import InputContract
 from tlkit.pipelines import predict, serve
+from tlkit.pipelines.answering import judged
 from tlkit.serving import schema
 
 
@@ -118,6 +121,24 @@ def test_a_model_file_has_no_training_images_and_strangers_are_warned_of(finishe
     finally:
         stop.set()
         thread.join(60)
+
+
+def test_several_labels_an_image():
+    facts = Facts(
+        classes=("cat", "dog", "owl"),
+        contract=InputContract(height=8, width=8),
+        backbone="none",
+        grid_layer="none",
+        temperature=2.0,
+        task="multi",
+    )
+    rows = np.array([[2.0, -4.0, 6.0, 0.5], [-2.0, -2.2, -2.4, np.nan]], np.float32)
+    both, none = judged(rows, facts, 1)
+    chances = [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(-1))]
+    assert both["predicted"] == ["owl", "cat"] and both["probability"] is None and both["unfamiliar"] is False
+    assert [entry["name"] for entry in both["classes"]] == ["owl", "cat"]  # all that are given, whatever `top`
+    assert [entry["probability"] for entry in both["classes"]] == pytest.approx(chances, abs=1e-6)
+    assert none["predicted"] == [] and len(none["classes"]) == 1 and "unfamiliar" not in none
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tlkit.classifier import Classifier, Facts, load
 from tlkit.core.errors import UnreadableImage
+from tlkit.core.predictions import decide, probabilities
 from tlkit.core.serve_config import ServeConfig
 from tlkit.core.story import Story
 from tlkit.data.images import thumbnail
@@ -47,6 +48,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         name=Path(config.run).resolve().name,
         facts={
             "backbone": facts.backbone,
+            "task": facts.task,
             "threshold": facts.threshold,
             "target_precision": facts.target_precision,
             "temperature": facts.temperature,
@@ -66,6 +68,8 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
     """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
+    if facts.multi:
+        return _judged_several(rows, facts, top)
     return [
         {
             "predicted": [row["class"]],
@@ -76,6 +80,25 @@ def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
         }
         for row in predictions([""] * len(rows), rows, facts, top)
     ]
+
+
+def _judged_several(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
+    """The same where an image may have several labels: each has a probability of its own, and there is no common one."""
+    logits, answers = rows[:, :-1], []
+    chances, decided = probabilities(logits, facts.temperature, multi=True), decide(logits)
+    for row, labels, far in zip(chances, decided, rows[:, -1].tolist(), strict=True):
+        order = np.argsort(-row, kind="stable")
+        ranked = [(facts.classes[k], round(float(row[k]), 6)) for k in order]
+        given = [facts.classes[k] for k in order if labels[k]]
+        answer = {
+            "predicted": given,
+            "probability": None,
+            "abstained": False,
+            "classes": [{"name": name, "probability": chance} for name, chance in ranked[: max(top, len(given))]],
+        }
+        known = {} if np.isnan(far) else {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
+        answers.append(answer | known)
+    return answers
 
 
 class Explainer:

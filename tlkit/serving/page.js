@@ -63,7 +63,9 @@ function fill(card, result) {
   part("predicted").textContent = result.abstained ? "Not sure enough to say" : labels;
   part("verdict").textContent = result.abstained
     ? `Its best guess would be ${labels}, ${percent(result.probability)}.`
-    : `${percent(result.probability)} probable`;
+    : result.probability === null
+      ? "each label has a probability of its own"
+      : `${percent(result.probability)} probable`;
   for (const entry of result.classes) {
     const row = document.createElement("li");
     const parts = ["name", "bar", "number"].map((name) => Object.assign(document.createElement("span"), { className: name }));

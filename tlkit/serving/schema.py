@@ -68,7 +68,12 @@ class ImageResult(_Plain):
     index: int = Field(ge=0, description="Its place in the request.")
     name: str | None = Field(description="As its sender called it.")
     predicted: list[str] | None = None
-    probability: float | None = Field(None, ge=0, le=1, description="Of what is predicted, calibrated.")
+    probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Of what is predicted, calibrated; null where an image may have several labels: each has its own.",
+    )
     abstained: bool | None = Field(None, description="Whether the classifier would rather not answer.")
     classes: list[ClassProbability] | None = Field(None, description="The most probable first.")
     unfamiliar: bool | None = Field(None, description="Whether it is unlike anything in training.")
