@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer
 
 from tlkit.core.predictions import softmax
 from tlkit.training.probe import FALLBACK, STRENGTHS, fit_probe, make_folds
@@ -16,11 +16,26 @@ def blobs(classes, count=30, width=8, spread=1.5, seed=0):
     return (features * 50 + 7).astype(np.float32), labels
 
 
+def floored(features):
+    """A step for scikit-learn: features over their deviation, but over no less than the median of all."""
+    deviation = features.std(axis=0)
+    return FunctionTransformer(
+        lambda rows: (rows - features.mean(axis=0)) / np.maximum(deviation, np.median(deviation))
+    )
+
+
+def test_a_feature_that_hardly_moves_is_not_blown_up():
+    features, labels = blobs(2)
+    features[:, 0] *= 1e-3
+    kernel = fit_probe([features], labels, units=np.arange(len(labels)), strength=1.0).kernel
+    assert np.abs(kernel[0]).max() < 2 * np.abs(kernel[1:]).max()
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_head_gives_the_probabilities_of_scikit_learn_on_raw_features(classes):
     features, labels = blobs(classes)
     probe = fit_probe([features], labels, units=np.arange(len(labels)), strength=0.1)
-    oracle = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(features, labels)
+    oracle = make_pipeline(floored(features), LogisticRegression(C=0.1, max_iter=1000)).fit(features, labels)
     logits = features @ probe.kernel + probe.bias
     np.testing.assert_allclose(softmax(logits), oracle.predict_proba(features), atol=2e-3)
 
