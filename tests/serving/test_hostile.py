@@ -144,6 +144,17 @@ def test_slow_bodies(start):
     assert answers(server)
 
 
+def test_slow_senders_take_nobodys_place(start):
+    server = start(requests=1)
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            connection = stack.enter_context(connected(server))
+            head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            connection.sendall(head + b"Content-Length: 1000\r\n\r\n{")
+        for _ in range(5):
+            assert answers(server)
+
+
 def test_too_many_at_once_and_too_long(start):
     go, begun = threading.Event(), threading.Semaphore(0)
 

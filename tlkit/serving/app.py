@@ -71,14 +71,15 @@ def _routes(app: FastAPI, service: Service) -> None:
         if unknown := sorted(set(request.query_params) - ASKED):
             raise Problem("invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}.")
         service.ready()
-        with service.place():
-            declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
-            body = await read_body(request.stream(), declared, service.limits, service.budget)
-            try:
+        service.refuse_when_full()  # before the body is read, and not counted while it is: the slow take nobody's place
+        declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
+        body = await read_body(request.stream(), declared, service.limits, service.budget)
+        try:
+            with service.place():
                 images = await uploads(body, kind, service.limits)
                 results = await service.answer(images, top, method if explain else None)
-            finally:
-                service.budget.give_back(len(body))
+        finally:
+            service.budget.give_back(len(body))
         return JSONResponse({"results": results}, headers=_NO_STORE)
 
     @app.get("/", include_in_schema=False)

@@ -26,7 +26,7 @@ class Metrics:
 
         self.requests = of(Counter, "requests", "Requests answered.", ("path", "status"))
         self.seconds = of(Histogram, "request_seconds", "From request to answer.", ("path",), buckets=_SECONDS)
-        self.under_way = of(Gauge, "predictions_under_way", "Requests to /v1/predict that are not answered yet.")
+        self.under_way = of(Gauge, "predictions_under_way", "Requests whose images are being answered.")
         self.batches = of(Histogram, "batch_images", "Images of each inference step.", buckets=_SIZES)
         self.predicted = of(Counter, "images", "Images by what was predicted.", ("predicted",))
         self.abstained = of(Counter, "images_abstained", "Images that the classifier would not answer.")

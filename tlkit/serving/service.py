@@ -67,6 +67,15 @@ class Service:
             raise Problem("not-ready", "The classifier is being loaded.")
         return self.subject
 
+    def refuse_when_full(self) -> None:
+        """Raise while all places are taken.
+
+        Raises:
+            Problem: saying so.
+        """
+        if self.requests >= self.limits.requests:
+            raise Problem("too-busy", f"{self.requests} requests are being answered, which is the limit.")
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """One of the places for requests.
@@ -74,8 +83,7 @@ class Service:
         Raises:
             Problem: all are taken.
         """
-        if self.requests >= self.limits.requests:
-            raise Problem("too-busy", f"{self.requests} requests are being answered, which is the limit.")
+        self.refuse_when_full()
         self.requests += 1
         self.metrics.under_way.inc()
         try:
