@@ -271,7 +271,7 @@ def _prepared(
     config: FinetuneConfig, *, network: _Parts, manifest: Manifest, splits: Splits, story: Story
 ) -> tuple[Plan, Material]:
     """The plan of other options, and what its stages read."""
-    plan = planning.planned(config, network, manifest, splits, None)
+    plan = planning.planned(config, network, manifest, splits, None, why_blocks="as this trial has it")
     extraction = _extract(config, network.contract, _frozen(plan, network), plan, manifest, splits, story)
     return plan, _material(config, network, _stored(plan, network), manifest, splits, extraction)
 

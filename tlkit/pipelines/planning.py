@@ -22,6 +22,7 @@ from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.heads.build import Head
 from tlkit.pipelines import run_record, unfreezing
+from tlkit.pipelines.judgement import refuse_target
 from tlkit.training.budget import PASSES_BACK, Budget, slowness
 from tlkit.training.minutes import fit_into
 from tlkit.training.plan import Plan
@@ -58,7 +59,8 @@ def refuse_several_labels(config: FinetuneConfig, manifest: Manifest) -> None:
     """
     if not manifest.multi:
         return
-    if config.balance != "none":
+    refuse_target(config.target_precision, multi=True)
+    if config.balance not in ("none", "auto"):
         raise TlkitError(
             f"--balance {config.balance} is for images of one label each, and these may have several.",
             "drop it: every class is a question of its own.",
@@ -70,7 +72,14 @@ def refuse_several_labels(config: FinetuneConfig, manifest: Manifest) -> None:
         )
 
 
-def planned(config: FinetuneConfig, parts: Parts, manifest: Manifest, splits: Splits, budget: Budget | None) -> Plan:
+def planned(
+    config: FinetuneConfig,
+    parts: Parts,
+    manifest: Manifest,
+    splits: Splits,
+    budget: Budget | None,
+    why_blocks: str = "asked for",
+) -> Plan:
     """The plan: what was asked for is kept, what was left open is chosen, and every choice has its reason."""
     config, notes = unfreezing.settled(config, parts.backbone, parts.contract, manifest, splits)
     network = parts.backbone, parts.classifier, parts.head.reads
@@ -80,8 +89,9 @@ def planned(config: FinetuneConfig, parts: Parts, manifest: Manifest, splits: Sp
     if budget:
         decode = _decoding(manifest, parts.contract)
         fitted = fit_into(budget, config, *network, train=train, val=val, total=total, decode=decode, disk=disk)
+        why_blocks = "asked for" if config.blocks else "as many as there is time for"
         config, pace, notes = fitted.options, fitted.pace, (*notes, *fitted.notes)
-    plan = build_plan(config, *network, train=train, total=total, disk=disk, pace=pace)
+    plan = build_plan(config, *network, train=train, total=total, disk=disk, pace=pace, why_blocks=why_blocks)
     return replace(plan, notes=(*notes, *plan.notes), unfreeze=config.unfreeze)
 
 

@@ -45,6 +45,7 @@ def build_plan(
     total: int,
     disk: tuple[int, str],
     pace: Pace | None = None,
+    why_blocks: str = "asked for",
 ) -> Plan:
     """Plan the stages.
 
@@ -57,6 +58,7 @@ def build_plan(
         total: images of all splits.
         disk: bytes that the store may hold, and why so many.
         pace: where the network was timed before; estimated, and measured where it matters, unless given.
+        why_blocks: why as many blocks as `options` says.
 
     Raises:
         TlkitError: more blocks asked for than there are.
@@ -74,7 +76,7 @@ def build_plan(
     ):
         pace = _measured(anatomy)
         ranked = ways.ranked(pace)
-    planner = _Planner(options, anatomy, ways, ranked[0], pace)
+    planner = _Planner(options, anatomy, ways, ranked[0], pace, why_blocks)
     return Plan(
         stages=tuple(planner.stage(number, name) for number, name in enumerate(options.stages)),
         extraction_seconds=ways.extraction_seconds(ranked[0], pace),
@@ -140,6 +142,7 @@ class _Planner:
     ways: Ways
     way: Way
     pace: Pace
+    why_blocks: str
 
     def stage(self, number: int, name: str) -> Stage:
         """Plan stage `name`, the `number`-th."""
@@ -178,7 +181,7 @@ class _Planner:
         forward = 0.0 if stored and self.way.views else self.pace.prefix
         layers = [*self.anatomy.learning, *self.anatomy.head]
         count, of = self.anatomy.blocks, len(self.anatomy.backbone.blocks)
-        share = "asked for" if self.options.blocks else SHARES[self.options.unfreeze]
+        share = self.why_blocks if self.options.blocks else SHARES[self.options.unfreeze]
         stage = Stage(
             name="top",
             method="gradient",
