@@ -126,7 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     command = [sys.executable, "-m", "tlkit", "serve", options.run, "--port", "0", "--neighbours", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    port = int(next(m[1] for line in server.stderr if (m := re.search(r"ready: \S+:(\d+)", line))))
+    port = port_of(server)
     asking = [sys.executable, __file__, "clients", str(port), options.images]
     clients = subprocess.Popen(asking, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -152,6 +152,16 @@ def main() -> None:
         server.wait()
 
 
+def port_of(server: subprocess.Popen) -> int:
+    """The port that a server says it listens on, once it is ready."""
+    said = []
+    for line in server.stderr:
+        said.append(line)
+        if found := re.search(r"ready: \S+:(\d+)", line):
+            return int(found[1])
+    raise SystemExit("".join(said))
+
+
 def flat(count: int, measure: object, process: int) -> None:
     """Memory after every tenth of the requests."""
     print(f"| requests | MB in memory |\n|---|---|\n| 0 | {resident(process):.0f} |")
@@ -171,7 +181,9 @@ def throughput(options: argparse.Namespace, measure: object) -> None:
         own.append(engine(options.seconds))
         for number in numbers:
             found[number].append(measure(clients=number))
-    print("| | images/s, median | least to most | of the engine's rate | p50, ms | p99, ms | CPU ms an image, of clients |")
+    print(
+        "| | images/s, median | least to most | of the engine's rate | p50, ms | p99, ms | CPU ms an image, of clients |"
+    )
     print("|---|---|---|---|---|---|---|")
     rates = [row["rate"] for row in own]
     cpu = 1000 * median(row["cpu"] for row in own)
