@@ -110,7 +110,7 @@ def test_bodies_that_never_end_are_refused_at_the_limit(start):
 
 
 def test_heads_that_never_end(start):
-    server = start(seconds=0.5)
+    server = start(seconds=1.5)
     with connected(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + bytes([97]) * 2 * HEAD_BYTES)
@@ -135,7 +135,7 @@ def test_heads_that_never_end(start):
 
 
 def test_slow_bodies(start):
-    server = start(seconds=0.5)
+    server = start(seconds=1.5)
     with connected(server) as connection:
         head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(head + b"Content-Length: 1000\r\n\r\n{")
@@ -163,7 +163,7 @@ def test_too_many_at_once_and_too_long(start):
         assert go.wait(20)
         return infer(images)
 
-    server = start(lambda: subject(infer=slow), requests=2, seconds=1)
+    server = start(lambda: subject(infer=slow), requests=2, seconds=3)
     with ThreadPoolExecutor(2) as pool:
         under_way = [pool.submit(server.predict, ("a.png", png(250))) for _ in range(2)]
         assert begun.acquire(timeout=10)
