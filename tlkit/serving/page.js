@@ -23,7 +23,7 @@ function told(problem) {
 
 async function meet() {
   try {
-    model = await ask("/v1/model");
+    model = await ask("v1/model");
   } catch (error) {
     const problem = unreachable(error);
     if (problem.status === 503) setTimeout(meet, 1000);
@@ -116,7 +116,7 @@ async function send(file) {
   form.append("image", file, file.name || "pasted");
   try {
     const explain = model && model.explains ? "&explain=true" : "";
-    const answer = await ask("/v1/predict?top=5" + explain, { method: "POST", body: form });
+    const answer = await ask("v1/predict?top=5" + explain, { method: "POST", body: form });
     image.src = URL.createObjectURL(file);
     fill(card, answer.results[0]);
     at("status").textContent = "";
