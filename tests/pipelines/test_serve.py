@@ -17,7 +17,7 @@ from tlkit.core.config import PredictConfig, ServeConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.pipelines import predict, serve
-from tlkit.pipelines.answering import judged
+from tlkit.pipelines.answering import judged, readable
 from tlkit.serving import schema
 
 
@@ -121,6 +121,10 @@ def test_a_model_file_has_no_training_images_and_strangers_are_warned_of(finishe
     finally:
         stop.set()
         thread.join(60)
+
+
+def test_names_that_are_no_text_can_be_sent():
+    assert [readable(name) for name in ("Käfer", "b\udce4r")] == ["Käfer", "b\\udce4r"]
 
 
 def test_several_labels_an_image():

@@ -38,6 +38,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         TlkitError: not a classifier of tlkit, or an engine that cannot compute it.
     """
     classifier = load(model)
+    classifier = classifier.with_facts(classes=tuple(map(readable, classifier.facts.classes)))
     facts, contract = classifier.facts, classifier.facts.contract
     engine = watching(classifier, (), config, story)
     for size in sorted({1, config.batch_size}):
@@ -45,7 +46,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(classifier, config, story)
     return Subject(
-        name=Path(config.run).resolve().name,
+        name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,
             "task": facts.task,
@@ -64,6 +65,11 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         explain=explainer.explain,
         close=explainer.close,
     )
+
+
+def readable(name: str) -> str:
+    r"""A name as JSON and Prometheus can carry it: bytes of folder names that are no text (lone surrogates) as \udcff."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
@@ -180,7 +186,7 @@ class Explainer:
         indices, cosines = nearest(features, known.features, self.config.neighbours)
         return [
             {
-                "label": known.manifest.label_name(index),
+                "label": readable(known.manifest.label_name(index)),
                 "cosine": round(float(cosine), 4),
                 "thumbnail": _thumbnail(known, index),
             }
