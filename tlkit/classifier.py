@@ -54,6 +54,7 @@ class Facts:
     task: str = "single"
     flip: bool | None = None
 
+
     @property
     def multi(self) -> bool:
         """Whether an image may have several labels."""
@@ -86,7 +87,18 @@ class Classifier:
 def compose(
     backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: str = "single"
 ) -> Classifier:
-    """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as of `Facts`."""
+    """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as of `Facts`.
+
+    Raises:
+        TlkitError: the backbone has layers that are not Keras's own: the file would not load in plain Keras.
+    """
+    if backbone.foreign:
+        raise TlkitError(
+            f"{backbone.name} has layers that plain Keras does not know ({', '.join(backbone.foreign)}), so that a "
+            "classifier on it could not be loaded without their package.",
+            f"`tlkit features IMAGES --backbone {backbone.name}` works; to fine-tune, choose a preset of Keras's own "
+            "layers, such as hub:resnet_18_imagenet, or a backbone of `tlkit backbones`.",
+        )
     grid = backbone.model.output
     features = pool(grid, head.pooling) if head.reads == "pooled" else grid
     logits = graft(head.model, features)

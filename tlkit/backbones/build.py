@@ -1,6 +1,6 @@
 """`build_backbone`: a name or a file in, a backbone out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -10,9 +10,9 @@ from tlkit.backbones import weights as pretrained
 from tlkit.backbones.blocks import Block, find_blocks
 from tlkit.backbones.nano import NANO_WEIGHTS
 from tlkit.backbones.weight_files import weights_at_hand
-from tlkit.core.catalog import backbone_row
+from tlkit.core.catalog import HUB, backbone_row
 from tlkit.core.errors import TlkitError
-from tlkit.core.story import Story
+from tlkit.core.story import PlainStory, Story
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +23,11 @@ class Backbone:
         name: catalogue name with its variants in one spelling, or the path of a user's file.
         model: one flat functional graph; input `images` float32 (B, H, W, 3), RGB 0..255; output the grid.
         image_size: (H, W).
-        preprocess: mode of the preprocessing inside; `identity` for user models.
+        preprocess: mode of the preprocessing inside; `identity` for user models, `hub` for a preset's own scaling.
         weights: `imagenet`, `none` or the path they were read from.
         weights_sha256: fingerprint of the values.
         blocks: from input to output, covering every layer once.
+        foreign: classes of its layers that are not Keras's own; a file of it needs the package that has them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Backbone:
     weights: str
     weights_sha256: str
     blocks: tuple[Block, ...]
+    foreign: tuple[str, ...] = ()
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
@@ -55,8 +57,8 @@ def build_backbone(
     """Build a backbone with its preprocessing inside and its weights in place.
 
     Args:
-        spec: a name of the catalogue in any case, with variants after a colon (`mobilenetv2:alpha=0.35`), or the path
-            of a `.keras` file, which is cut at its last spatial layer.
+        spec: a name of the catalogue in any case, with variants after a colon (`mobilenetv2:alpha=0.35`); the path of
+            a `.keras` file, which is cut at its last spatial layer; or a KerasHub preset (`hub:resnet_18_imagenet`).
         weights: `imagenet`, `none` (random, reproduced by `seed`) or the path of a `.h5`, `.weights.h5` or `.keras`
             file. A user's file brings its own, and `imagenet` keeps them.
         image_size: side, or (height, width); native unless given.
@@ -72,6 +74,8 @@ def build_backbone(
             'set "image_data_format": "channels_last" in keras.json, or remove that line.',
         )
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if str(spec).startswith(HUB):
+        return _from_hub(str(spec), str(weights), size, seed, story or PlainStory())
     if user_model.is_path(str(spec)):
         return _from_file(Path(spec), str(weights), size, seed)
     row = backbone_row(str(spec))
@@ -90,7 +94,7 @@ def build_backbone(
 
 def files_of(spec: str, weights: str, image_size: tuple[int, int]) -> list[Path]:
     """The files that the weights of a backbone built from these were read from; none where they are random."""
-    if weights == "none":
+    if weights == "none" or spec.startswith(HUB):
         return []
     given = [] if weights == "imagenet" else [Path(weights)]
     if user_model.is_path(spec):
@@ -108,6 +112,18 @@ def _from_file(path: Path, weights: str, size: tuple[int, int] | None, seed: int
         pretrained.load_file(model, Path(weights))
     _, height, width, _ = model.inputs[0].shape
     return _backbone(str(path), model, (height, width), "identity", str(path) if weights == "imagenet" else weights)
+
+
+def _from_hub(spec: str, weights: str, size: tuple[int, int] | None, seed: int, story: Story) -> Backbone:
+    """A preset with its own weights (`imagenet` keeps them), random ones, or those of a file."""
+    from tlkit.backbones.hub import build_from_hub, foreign_layers
+
+    model = build_from_hub(spec, size, random_weights=weights != "imagenet", seed=seed, story=story)
+    if weights not in ("imagenet", "none"):
+        pretrained.load_file(model, Path(weights))
+    _, height, width, _ = model.inputs[0].shape
+    own = spec if weights == "imagenet" else weights
+    return replace(_backbone(spec, model, (height, width), "hub", own), foreign=foreign_layers(model))
 
 
 def _backbone(name: str, model: keras.Model, size: tuple[int, int], preprocess: str, weights: str) -> Backbone:

@@ -85,6 +85,8 @@ def _read_row(line: str) -> BackboneRow:
 
 BACKBONES: dict[str, BackboneRow] = {row.name: row for row in map(_read_row, _ROWS.strip().splitlines())}
 
+HUB = "hub:"  # what stands before the name of a KerasHub preset
+
 HEADS = ("linear", "mlp", "conv", "attention", "transformer", "rnn", "lstm", "gru")
 POOLINGS = ("avg", "max", "concat")
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
@@ -97,6 +99,7 @@ ON_BAD = ("skip", "fail")
 UNFREEZE = ("last", "middle", "first", "all", "auto")
 BATCHNORM = ("frozen", "train")
 BALANCES = ("none", "weights", "sample", "logit-adjust", "auto")
+VALIDATIONS = ("auto", "split", "folds")
 AUGMENTATIONS = ("auto", "none", "light", "medium", "strong")
 MIXES = ("auto", "none", "mixup", "cutmix")
 TRACKERS = ("mlflow", "wandb")

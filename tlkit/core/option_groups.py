@@ -108,7 +108,7 @@ class BackboneOptions(Options):
 
     backbone: str = option(
         "mobilenetv2",
-        "A name from `tlkit backbones`, with variants (mobilenetv2:alpha=0.35), or a path to a .keras file.",
+        "A name from `tlkit backbones`, with variants (mobilenetv2:alpha=0.35), a path to a .keras file, or a KerasHub preset (hub:resnet_18_imagenet).",
         group="Backbone",
     )
     weights: str = option(
@@ -118,7 +118,7 @@ class BackboneOptions(Options):
     def check(self) -> None:
         """A backbone is a row of the catalogue or a file."""
         super().check()
-        if not self.backbone.endswith(".keras"):
+        if not self.backbone.endswith(".keras") and not self.backbone.startswith(catalog.HUB):
             catalog.backbone_row(self.backbone)
 
 

@@ -15,6 +15,7 @@ from tlkit.core.story import Story
 
 # module -> (what it is for, how to get it)
 EXTRAS = {
+    "keras_hub": ("--backbone hub:PRESET", "pip install 'tlkit[hub]'"),
     "pillow_heif": ("HEIC photographs", "pip install 'tlkit[heic]'"),
     "tensorboard": ("looking at logs/", "pip install 'tlkit[tensorboard]'"),
     "tf2onnx": ("export --format onnx", "pip install 'tlkit[onnx]'"),
@@ -24,7 +25,10 @@ EXTRAS = {
     "mlflow": ("--log mlflow", "pip install 'tlkit[mlflow]'"),
     "wandb": ("--log wandb", "pip install 'tlkit[wandb]'"),
 }
-SETTINGS = ("KERAS_BACKEND", "KERAS_HOME", "TLKIT_CACHE", "CUDA_VISIBLE_DEVICES", "HTTPS_PROXY")
+SETTINGS = (
+    *("KERAS_BACKEND", "KERAS_HOME", "TLKIT_CACHE", "TLKIT_OFFLINE", "TLKIT_WEIGHTS_URL", "CUDA_VISIBLE_DEVICES"),
+    "HTTPS_PROXY",
+)
 
 
 def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tlkit.backbones.weight_files import at_hand, folders
 from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror, read_spec
 from tlkit.backbones.weight_transfer import export_files, import_files
 from tlkit.core.cache_budget import bytes_text
-from tlkit.core.catalog import BACKBONES, backbone_row
+from tlkit.core.catalog import BACKBONES, HUB, backbone_row
 from tlkit.core.config import WeightsConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.story import Silence, Story
@@ -80,8 +80,9 @@ def _line(row: dict[str, Any]) -> str:
 
 def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
     """Bring the named ones here; what is here already is checked."""
+    presets = [name for name in config.names if name.startswith(HUB)]
     rows, lines = [], []
-    for name, file in _resolved(config.names):
+    for name, file in _resolved([name for name in config.names if name not in presets]):
         if file is None:
             lines.append(f"{name}: its weights are inside tlkit")
             continue
@@ -89,6 +90,12 @@ def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
         path = fetch(file, story)
         rows.append({"name": file.name, "backbone": file.spec, "file": str(path), "downloaded": before is None})
         lines.append(f"{file.spec}: {path}" + (" (was there already)" if before else ""))
+    for name in presets:
+        from tlkit.backbones.hub import find_preset  # loads Keras and KerasHub
+
+        folder = find_preset(name, story)
+        rows.append({"name": folder.name, "backbone": name, "file": str(folder), "downloaded": None})
+        lines.append(f"{name}: {folder}")
     return {"files": rows, "text": "\n".join(lines)}
 
 

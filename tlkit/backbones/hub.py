@@ -1,0 +1,192 @@
+"""Presets of KerasHub as backbones: `hub:resnet_18_imagenet`, or `hub:FOLDER` of one saved on disk. An extra: `hub`."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.backbones.graph import calls, functional, replay
+from tlkit.backbones.weight_content import header_problem
+from tlkit.core.catalog import HUB
+from tlkit.core.errors import TlkitError, unknown_name
+from tlkit.core.offline import is_offline
+from tlkit.core.seeds import seeded
+from tlkit.core.story import Story
+
+KAGGLE = "kaggle://"
+DEFAULT_SIDE = 224  # of presets that take any size and whose converter names none
+TOLERANCE = 1e-4
+
+
+def build_from_hub(
+    spec: str, image_size: tuple[int, int] | None, *, random_weights: bool, seed: int, story: Story
+) -> keras.Model:
+    """A preset as a flat graph from images to a grid, its image converter's scaling inside.
+
+    The part that reads images is taken (the vision encoder of CLIP and SigLIP). One whose output is tokens, such as a
+    vision transformer, gives its patch tokens as a grid; class and register tokens, which come first, are left out. One
+    that pools by itself (SigLIP) gives its vector as a grid of one cell.
+
+    Args:
+        spec: `hub:` and the name of a preset, a `kaggle://` handle, or a folder that `save_to_preset` wrote.
+        image_size: height and width; the preset's own unless given.
+        random_weights: keep the architecture only.
+        seed: of the random weights.
+        story: hears of a download.
+
+    Returns:
+        Functional model, `images` float32 (H, W, 3), 0..255 -> (h, w, C).
+
+    Raises:
+        TlkitError: KerasHub is missing, the preset is unknown, out of reach, or no network from an image to a grid.
+    """
+    hub = _keras_hub(spec)
+    folder = find_preset(spec, story)
+    try:
+        with seeded(seed):
+            whole = hub.models.Backbone.from_preset(str(folder), load_weights=not random_weights)
+        converter = hub.layers.ImageConverter.from_preset(str(folder))
+    except Exception as error:  # KerasHub, Keras and h5py each raise their own
+        raise TlkitError(
+            f"{spec} cannot be loaded as a network of images from {folder}: {_first_line(error)}",
+            "a preset needs config.json, image_converter.json and model.weights.h5, and to be of images.",
+        ) from error
+    body = functional(getattr(whole, "vision_encoder", whole))
+    if len(body.inputs) != 1 or len(body.inputs[0].shape) != 4 or len(body.outputs) != 1:
+        raise TlkitError(f"{spec} does not go from one image to one output.", "choose a preset of images alone.")
+    size = _size(spec, body, converter, image_size)
+    images = keras.Input((*size, 3), dtype="float32", name="images")
+    scaled = _scaled(spec, converter, images)
+    with seeded(seed):
+        output = replay(body, scaled)
+    return keras.Model(images, _grid(spec, body, output, size), name=Path(folder).name.replace(".", "_"))
+
+
+def foreign_layers(model: keras.Model) -> tuple[str, ...]:
+    """Classes in a graph that are not Keras's own, so that a file of it needs another package to load."""
+    kinds = {type(call.operation) for call in calls(model)}
+    return tuple(sorted(kind.__name__ for kind in kinds if not kind.__module__.startswith("keras.")))
+
+
+def find_preset(spec: str, story: Story) -> Path:
+    """The folder of a preset on this machine, downloaded if it is not here yet.
+
+    Raises:
+        TlkitError: no such preset; offline; Kaggle cannot be reached.
+    """
+    name = spec.removeprefix(HUB)
+    if name and Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    handle = _handle(spec, name)
+    kagglehub = importlib.import_module("kagglehub")
+    cached = Path(importlib.import_module("kagglehub.config").get_cache_folder()) / "models" / handle
+    if _is_whole(cached):
+        return cached
+    ways = (
+        f"where there is a network, `tlkit weights fetch {spec}` says where it puts the preset; carry that folder here, "
+        f"and give it with --backbone {HUB}FOLDER."
+    )
+    if is_offline():
+        raise TlkitError(f"{spec} is not in {cached}, and tlkit is offline.", ways)
+    story.say(f"{spec}: downloading {handle} from kaggle.com into {cached}; its licence is on its page there.")
+    try:
+        return Path(kagglehub.model_download(handle))
+    except Exception as error:  # requests, kagglehub and the operating system each raise their own
+        raise TlkitError(
+            f"{spec} cannot be downloaded from kaggle.com: {_first_line(error)}",
+            f"check the network (HTTPS_PROXY and REQUESTS_CA_BUNDLE are honoured); {ways}",
+        ) from error
+
+
+def _keras_hub(spec: str) -> ModuleType:
+    try:
+        return importlib.import_module("keras_hub")
+    except ImportError as error:
+        raise TlkitError(
+            f"{spec} is a preset of KerasHub, which is not installed here ({error}).", "pip install 'tlkit[hub]'."
+        ) from error
+
+
+def _handle(spec: str, name: str) -> str:
+    """The place of a preset at Kaggle: owner/model/framework/variation/version."""
+    if name.startswith(KAGGLE):
+        return name.removeprefix(KAGGLE)
+    presets = {key: row for key, row in _keras_hub(spec).models.Backbone.presets.items() if "kaggle_handle" in row}
+    if name not in presets:
+        raise unknown_name(
+            "a preset of KerasHub, nor a folder",
+            name,
+            presets,
+            f"https://keras.io/keras_hub/presets lists them; a folder that save_to_preset wrote also works: {HUB}FOLDER.",
+        )
+    return presets[name]["kaggle_handle"].removeprefix(KAGGLE)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder holds a preset with all of its weights."""
+    weights = list(folder.glob("*.weights.h5"))
+    return bool(weights) and (folder / "config.json").is_file() and not any(map(header_problem, weights))
+
+
+def _size(spec: str, body: Any, converter: Any, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """The image size to build at: the one asked for, if the preset can have it; else its own."""
+    _, height, width, _ = body.inputs[0].shape
+    own = (height, width) if height and width else None
+    if asked and own and asked != own:
+        raise TlkitError(
+            f"{spec} takes images of {own[0]} by {own[1]} alone, not {asked[0]} by {asked[1]}.",
+            f"give --image-size {own[0]}, or none." if own[0] == own[1] else "give no --image-size.",
+        )
+    return asked or own or converter.image_size or (DEFAULT_SIDE, DEFAULT_SIDE)
+
+
+def _scaled(spec: str, converter: Any, images: Any) -> Any:
+    """The converter's scaling as one plain layer, held against the converter itself.
+
+    Resizing is not in it: like every image, those for a preset are resized by tlkit (`--fit`).
+    """
+    scale = 1.0 if converter.scale is None else converter.scale
+    offset = 0.0 if converter.offset is None else converter.offset
+    layer = keras.layers.Rescaling(_plain(scale), _plain(offset), dtype="float32", name="preprocess_scale")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3)).astype("float32")
+    converter.image_size = None
+    theirs = np.asarray(keras.ops.convert_to_numpy(converter(pixels)))
+    ours = keras.ops.convert_to_numpy(layer(pixels))
+    if theirs.shape != ours.shape or not np.allclose(theirs, ours, rtol=0, atol=TOLERANCE):
+        raise TlkitError(
+            f"the image converter of {spec} ({type(converter).__name__}) does more than scale and shift colours.",
+            "tlkit cannot put that inside the network; choose another preset.",
+        )
+    return layer(images)
+
+
+def _plain(value: Any) -> Any:
+    """A number, or one for each channel as a list."""
+    return float(value) if np.ndim(value) == 0 else [float(one) for one in np.ravel(value)]
+
+
+def _grid(spec: str, body: Any, output: Any, size: tuple[int, int]) -> Any:
+    """The output as a grid (B, h, w, C): as it is, the patch tokens of (B, N, C) in their places, or (B, C) as a cell."""
+    if len(output.shape) == 4:
+        return output
+    if len(output.shape) == 2:
+        return keras.layers.Reshape((1, 1, output.shape[1]), name="grid")(output)
+    patch = getattr(body, "patch_size", None) or 0
+    rows, columns = (patch, patch) if isinstance(patch, int) else patch
+    if len(output.shape) != 3 or not rows or size[0] // rows * (size[1] // columns) > output.shape[1]:
+        raise TlkitError(
+            f"{spec} gives {tuple(output.shape)}, which is neither a grid nor tokens of patches.",
+            "choose a preset of a convolutional network or a vision transformer.",
+        )
+    height, width = size[0] // rows, size[1] // columns
+    first = output.shape[1] - height * width
+    if first:
+        output = keras.layers.Cropping1D((first, 0), name="patch_tokens")(output)
+    return keras.layers.Reshape((height, width, output.shape[2]), name="grid")(output)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
