@@ -24,4 +24,5 @@ def test_a_run_says_what_it_promised_and_what_it_took(options, tmp_path, monkeyp
     record["state"] = "running"
     (out / "run.json").write_text(json.dumps(record))
     run(FinetuneConfig(resume=str(out)), story)
+    assert "minutes: 5 again, from here on" in story.lines
     assert "minutes: 5 promised" in story.lines[-1]

@@ -84,6 +84,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     known = run_record.read_images(run_dir)
     if known:
         run_record.refuse_changed_images(known[0])
+        planning.tell_again(budget, story)
     manifest, splits = known or _scanned(config, story)
     network = _network(config, manifest, story)
     plan = run_record.read_plan(run_dir) or planning.planned(config, network, manifest, splits, budget)

@@ -123,6 +123,12 @@ def set_aside(budget: Budget, plan: Plan, splits: Splits) -> None:
     budget.set_aside(step=step, forward=forward, val=val, total=total, pace=slowness())
 
 
+def tell_again(budget: Budget | None, story: Story) -> None:
+    """Say of a run that is gone on with how long it may take."""
+    if budget:
+        story.say(f"minutes: {budget.minutes:g} again, from here on")
+
+
 def tell(budget: Budget, run_dir: RunDir, story: Story) -> None:
     """Say, and record, what was promised and what it took."""
     story.say(budget.told())

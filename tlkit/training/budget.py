@@ -12,6 +12,7 @@ from statistics import median
 
 EPOCHS_MOST = 60
 EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
+WORTH_MORE = 1.1  # times as many epochs; fewer more are noise
 SLACK = 0.02  # of the promise, that an epoch may end late
 COMPILING = 4.0  # seconds of a machine like this one: the training step, for the first epoch
 TRACING = 1.5  # seconds likewise: a network that is read, for the first batch
@@ -98,7 +99,8 @@ class Budget:
         self._marks.append(self.clock())
         took = [end - start for start, end in zip(self._marks, self._marks[1:], strict=False)]
         if len(took) > 1:
-            return min(EPOCHS_MOST, done + self._fitting(self.left, median(took[1:])))
+            fits = min(EPOCHS_MOST, done + self._fitting(self.left, median(took[1:])))
+            return planned if planned < fits <= WORTH_MORE * planned else fits
         hardly = self._fitting(self.left, took[0])
         return min(planned, done + hardly) if hardly <= 2 else planned
 
