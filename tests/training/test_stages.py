@@ -14,8 +14,8 @@ from tlkit.core.splits import Splits
 from tlkit.data.augment import Augmentation
 from tlkit.heads.build import build_head
 from tlkit.inference import build_engine
-from tlkit.training.anatomy import planned_blocks
 from tlkit.training.compile import unfreeze_and_compile
+from tlkit.training.depth import planned_blocks
 from tlkit.training.plan import Stage
 from tlkit.training.stages import Material, frozen_model, stage_model
 
@@ -48,7 +48,7 @@ def material(name, side):
 
 
 def top(material):
-    blocks = planned_blocks(material.backbone.blocks, material.backbone)
+    blocks = planned_blocks(material.backbone)
     return Stage(
         name="top",
         method="gradient",

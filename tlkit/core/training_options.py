@@ -19,7 +19,7 @@ class TrainingOptions(Options):
     )
     blocks: int | None = option(
         None,
-        "How many last blocks learn in the top stage; about the last third of the network's parameters unless given.",
+        "How many last blocks learn in the top stage; planned unless given: the fewest that hold 95 % of the parameters, or a third of them where that would take long.",
         low=1,
         group="Training",
     )
@@ -135,7 +135,13 @@ class TrainingOptions(Options):
         group="Training",
     )
     flip: bool = option(True, "Allow horizontal flips in augmentation; wrong for digits and text.", group="Training")
-    patience: int = option(3, "Epochs without improvement on validation before a stage stops.", low=1, group="Training")
+    patience: int | None = option(
+        None,
+        "Epochs without improvement on validation before a stage stops; it goes on to the end of its schedule unless given, "
+        "for the last epochs, with the smallest rates, are where most is gained.",
+        low=1,
+        group="Training",
+    )
 
     def check(self) -> None:
         """Stages in order, each once; per-stage lists as long as the stages."""

@@ -1,29 +1,19 @@
 """What each stage of a plan trains: which blocks, after which cut, which layers; and what a stored row takes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import keras
 import numpy as np
 
-from tlkit.backbones.blocks import Block
 from tlkit.backbones.build import Backbone
 from tlkit.classifier import Classifier
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
-from tlkit.training.cost import parameters
+from tlkit.training.depth import planned_blocks
 
-TOP_SHARE = 1 / 3  # of the backbone's parameters that learn in the top stage, at least
 THIRDS = ("first", "middle", "last")
 NUMBER_BYTES = {"float32": 4, "float16": 2}
-
-
-def planned_blocks(blocks: Sequence[Block], backbone: Backbone) -> int:
-    """The fewest last blocks that hold a third of the parameters."""
-    sizes = [parameters(backbone.model.get_layer(name) for name in block.layers) for block in blocks]
-    held = np.cumsum(sizes[::-1])
-    return int(np.searchsorted(held, TOP_SHARE * held[-1])) + 1
 
 
 def span(third: str, count: int, name: str) -> tuple[int, int]:
@@ -77,7 +67,7 @@ class Anatomy:
         if self.options.unfreeze != "last":
             start, end = span(self.options.unfreeze, len(blocks), self.backbone.name)
             return end - start
-        count = self.options.blocks or planned_blocks(blocks, self.backbone)
+        count = self.options.blocks or planned_blocks(self.backbone)
         if count >= len(blocks):
             raise TlkitError(
                 f"--blocks {count}: {self.backbone.name} has {len(blocks)} blocks, and the first stays frozen in the top stage.",

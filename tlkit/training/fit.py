@@ -67,7 +67,7 @@ def fit(
     *,
     stage: str,
     epochs: int,
-    patience: int,
+    patience: int | None,
     checkpoint: Checkpoint,
     story: Story,
     budget: Budget | None = None,
@@ -84,7 +84,7 @@ def fit(
         validation: what decides which epoch is best; without images the last one is.
         stage: name, for the history.
         epochs: at most.
-        patience: epochs without improvement before stopping.
+        patience: epochs without improvement before stopping; None for never.
         checkpoint: of this stage.
         story: told about every epoch.
         budget: the time there is, begun with this stage; `epochs` then is how many more fit by expectation, and is
@@ -103,7 +103,7 @@ def fit(
     if budget:
         model.optimizer.end_after(epochs * examples.updates)
         epochs += state.epoch
-    while not exploded and (not state.latest or (state.epoch < epochs and state.waited < patience)):
+    while not exploded and (not state.latest or (state.epoch < epochs and state.waited < (patience or epochs))):
         try:
             following = run.epoch(state, examples, epoch) if state.latest else run.start(examples)
             exploded, state = following is None, following or state
@@ -230,7 +230,7 @@ def _reset_dropout(model: keras.Model, epoch: int) -> None:
             generator.state.assign(np.array([number, epoch], generator.state.dtype))
 
 
-def _outcome(state: State, epochs: int, patience: int, exploded: bool) -> str:
+def _outcome(state: State, epochs: int, patience: int | None, exploded: bool) -> str:
     """One sentence on how the stage ended."""
     if exploded:
         kept = f"epoch {state.best_epoch}" if state.best_epoch else "the start"

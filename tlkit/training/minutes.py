@@ -15,7 +15,7 @@ from tlkit.training.budget import EPOCHS_MOST, PASSES_BACK, Budget, slowness
 from tlkit.training.cost import TRAINING_PASSES, Pace, operations
 from tlkit.training.plan import duration
 from tlkit.training.planner import measured_step
-from tlkit.training.ways import EPOCHS, Ways, planned_views
+from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
 
 EPOCHS_LEAST = 6  # of a stage that is worth its while
 EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
@@ -111,7 +111,7 @@ class _Anatomies:
 
     def of(self, blocks: int | None, views: int | None = None, epochs: int = EPOCHS_LEAST) -> Anatomy:
         """With so many last blocks that learn, views and epochs; None leaves them as asked for."""
-        counts = tuple(EPOCHS["head"] if stage == "head" else epochs for stage in self.options.stages)
+        counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.stages)
         views = self.options.views if views is None else views
         chosen = replace(self.options, blocks=blocks, views=views, epochs=counts, minutes=None)
         return Anatomy(chosen, *self._parts)

@@ -17,17 +17,17 @@ from tlkit.training.anatomy import Anatomy
 from tlkit.training.augmentation import settle
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.cost import TRAINING_PASSES, Pace, operations, parameters
+from tlkit.training.depth import settle_depth
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
 from tlkit.training.memory import estimate, parts_that_fit, room
 from tlkit.training.plan import Plan, Stage
-from tlkit.training.ways import Way, Ways, is_convex, nth, planned_epochs
+from tlkit.training.ways import Way, Ways, is_convex, nth, stage_epochs
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
 RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
 WORTH_MEASURING = 60.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
 SHARES = {
-    "last": "the fewest that hold a third of the parameters",
     "middle": "the middle third",
     "first": "the first third",
     "all": "all of them",
@@ -64,6 +64,7 @@ def build_plan(
         TlkitError: more blocks asked for than there are.
     """
     options, notes = settle(options, train, classifier.facts.classes)
+    options, why = settle_depth(options, backbone, train)
     anatomy = Anatomy(options, backbone, classifier, head_reads)
     ways = Ways(anatomy, train, total, *disk)
     pace = pace or _estimated(anatomy)
@@ -76,7 +77,7 @@ def build_plan(
     ):
         pace = _measured(anatomy)
         ranked = ways.ranked(pace)
-    planner = _Planner(options, anatomy, ways, ranked[0], pace, why_blocks)
+    planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks)
     return Plan(
         stages=tuple(planner.stage(number, name) for number, name in enumerate(options.stages)),
         extraction_seconds=ways.extraction_seconds(ranked[0], pace),
@@ -146,7 +147,7 @@ class _Planner:
 
     def stage(self, number: int, name: str) -> Stage:
         """Plan stage `name`, the `number`-th."""
-        epochs = planned_epochs(self.options, name)
+        epochs = stage_epochs(self.options, name, self.ways.train)
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
         return {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
 

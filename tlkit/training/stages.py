@@ -18,7 +18,7 @@ from tlkit.data.augment import Augmentation
 from tlkit.heads.build import Head, pool
 from tlkit.inference import build_engine, infer, settle_engine
 from tlkit.training.balance import image_weights, log_prior, solve
-from tlkit.training.budget import EPOCHS_MOST, Budget
+from tlkit.training.budget import Budget
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import (
@@ -100,7 +100,7 @@ def run_stage(
     if budget and stage.name != "head":
         epochs = budget.begin(stage.seconds / stage.epochs)
         story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
-        patience = EPOCHS_MOST + 1  # a schedule that ends with the time is not broken off
+        patience = None  # a schedule that ends with the time is not broken off
     else:
         budget = None
     adjusts = material.config.balance == "logit-adjust"

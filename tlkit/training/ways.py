@@ -13,12 +13,13 @@ from tlkit.core.config import FinetuneConfig
 from tlkit.core.memory import available_memory
 from tlkit.training.anatomy import Anatomy
 from tlkit.training.cost import Pace
+from tlkit.training.depth import planned_epochs
 from tlkit.training.plan import duration
 
-EPOCHS = {"head": 30, "top": 8, "all": 8}
+HEAD_EPOCHS = 30  # of a head that is not solved
 WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored
 VIEWS_MOST = 8
-VIEWED_IMAGES = 4000  # views are added until about this many images go through the network
+VIEWED_IMAGES = 12_000  # views are added until about this many images go through the network
 
 
 def planned_views(options: FinetuneConfig, train: int) -> int:
@@ -35,11 +36,12 @@ def is_convex(options: FinetuneConfig) -> bool:
     return options.head == "linear" and options.loss == "crossentropy" and not options.dropout
 
 
-def planned_epochs(options: FinetuneConfig, stage: str) -> int:
-    """Epochs of a stage at most; 0 where it is not among those asked for."""
+def stage_epochs(options: FinetuneConfig, stage: str, train: int) -> int:
+    """Epochs of a stage at most, over so many training images; 0 where it is not among those asked for."""
     if stage not in options.stages:
         return 0
-    return int(nth(options.epochs, options.stages.index(stage), EPOCHS[stage]))
+    planned = HEAD_EPOCHS if stage == "head" else planned_epochs(train, options.batch_size * options.accumulate)
+    return int(nth(options.epochs, options.stages.index(stage), planned))
 
 
 def nth(values: Sequence[float] | None, number: int, planned: float) -> float:
@@ -134,11 +136,11 @@ class Ways:
         """Seconds of extraction, and of what the head and top stages compute and read."""
         options = self.anatomy.options
         seconds = self.extraction_seconds(way, pace) + way.bytes * pace.disk
-        seconds += planned_epochs(options, "top") * pace.step * self.train
-        head = 0 if is_convex(options) and way.views else planned_epochs(options, "head")
+        seconds += stage_epochs(options, "top", self.train) * pace.step * self.train
+        head = 0 if is_convex(options) and way.views else stage_epochs(options, "head", self.train)
         for name, forward, epochs in (
             ("features", pace.forward, head),
-            ("cut", pace.prefix, planned_epochs(options, "top")),
+            ("cut", pace.prefix, stage_epochs(options, "top", self.train)),
         ):
             if name not in way.stored:
                 seconds += epochs * forward * self.total
