@@ -16,6 +16,7 @@ def options(colours, tiny_backbone):
         "views": 2,
         "val": 0.25,
         "test": 0.25,
+        "validate": "split",
     }
 
 

@@ -26,6 +26,7 @@ from tlkit.core.rank_config import RankConfig as RankConfig  # every config is f
 from tlkit.core.sample_config import SampleConfig as SampleConfig  # every config is found here
 from tlkit.core.serve_config import ServeConfig as ServeConfig  # every config is found here
 from tlkit.core.tta_options import TtaOptions
+from tlkit.core.validation_options import ValidationOptions
 from tlkit.core.weights_config import WeightsConfig as WeightsConfig  # every config is found here
 
 
@@ -60,6 +61,7 @@ class FinetuneConfig(
     EngineOptions,
     HeadOptions,
     TrainingOptions,
+    ValidationOptions,
     JudgementOptions,
     LogOptions,
 ):

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from tlkit.core.atomic import read_json, write_json
 from tlkit.core.choice import Choice
+from tlkit.core.errors import TlkitError
 from tlkit.core.manifest import Manifest
 from tlkit.core.results import Metric
 from tlkit.core.run_dir import RunDir
@@ -26,29 +28,94 @@ ALPHAS = (0.25, 0.5, 0.75)  # of the way from the probe to the fine-tuned weight
 PROBE = "the probe"
 
 
-def choose(run_dir: RunDir, plan: Plan, material: Material, states: Sequence[State], story: Story) -> Choice | None:
+class Offer(NamedTuple):
+    """A candidate: its name and kind (see `tlkit.core.choice`), and what puts it into the layers."""
+
+    name: str
+    kind: str
+    put: Callable[[], None]
+
+
+def offers(trained: Trained) -> list[Offer]:
+    """What the stages left and what lies between, the simplest first: the probe, the best epoch of each stage, ..."""
+    best: dict[str, tuple[Stage, str, str]] = {}
+    for stage, kept in trained.kept():
+        best.setdefault(stage.name, (stage, kept.file, f"{stage.name} after epoch {kept.epoch}"))
+    found = [Offer(PROBE, "probe", trained.put_probe)]
+    for stage, file, name in best.values():
+        found.append(Offer(name, "fine-tuned", partial(trained.put, stage, file)))
+    if best:
+        tuned = found[-1]
+        for alpha in ALPHAS:
+            name = f"{alpha:g} of the way from the probe to {tuned.name}"
+            found.append(Offer(name, "interpolated", partial(_put_between, trained, tuned, alpha)))
+    return found
+
+
+def _put_between(trained: Trained, tuned: Offer, alpha: float) -> None:
+    trained.put_probe()
+    probe = trained.read()
+    tuned.put()
+    trained.write(interpolate(probe, trained.read(), alpha))
+
+
+def entries(found: Sequence[Offer], said: Callable[[], np.ndarray]) -> list[Entry]:
+    """What each candidate says of the images held out; `said` gives it for what the layers hold."""
+    given = []
+    for offer in found:
+        offer.put()
+        given.append(Entry(offer.name, offer.kind, said()))
+    return given
+
+
+def choose(
+    run_dir: RunDir,
+    plan: Plan,
+    material: Material,
+    states: Sequence[State],
+    story: Story,
+    crossed: Choice | None = None,
+) -> Choice | None:
     """Choose what ships, put it into the layers, and record it; a choice that was made before is taken as it is.
 
+    Args:
+        run_dir: where it is recorded.
+        plan: its stages.
+        material: the images and the network.
+        states: what became of each stage.
+        story: hears about it.
+        crossed: what cross-validation chose in the place of validation images.
+
     Returns:
-        None where there is nothing to choose from, or no validation image to choose by.
+        None where there is nothing to choose from, or no image to choose by.
     """
     if not gradient_stages(plan):
-        return None
+        return crossed
     trained = Trained(plan, states, material, run_dir.checkpoints)
-    if run_dir.choice.is_file():
+    if run_dir.choice.is_file() and trained.is_kept():
         trained.put_chosen()
         made = Choice.from_json(read_json(run_dir.choice))
         story.say(f"choice: {made.chosen} (chosen before)")
         trained.forget_others()
         return made
+    if crossed is not None:
+        _put_by_name(crossed.chosen, offers(trained))
+        trained.keep()
+        trained.forget_others()
+        return crossed
     if not len(material.rows("val")):
         story.say("choice: the last stage's weights are kept; without validation images nothing has checked them")
         return None
-    offers = _Offers(trained, material)
-    entries = offers.entries()
-    made = decide(entries, offers.labels, groups=offers.groups, balanced=offers.balanced)
-    made = replace(made, held_out=f"{len(offers.labels)} validation images")
-    offers.put[made.chosen]()
+    labels, groups = material.labels("val"), groups_of(material.manifest, material.rows("val"))
+    balanced, said, found = is_balanced(material), trained.held_out(), offers(trained)
+    given = entries(found, said)
+    soup, count = _soup(trained, lambda: judge(Entry("", "soup", said()), labels, balanced).rank)
+    if count > 1:
+        found.append(Offer(f"the mean of {count} epochs", "soup", partial(trained.write, soup)))
+        given += entries(found[-1:], said)
+    made = decide(given, labels, groups=groups, balanced=balanced)
+    made = replace(made, held_out=f"{len(labels)} validation images")
+    _put_by_name(made.chosen, found)
     trained.keep()
     write_json(run_dir.choice, made.as_json())
     story.say(told(made))
@@ -56,63 +123,40 @@ def choose(run_dir: RunDir, plan: Plan, material: Material, states: Sequence[Sta
     return made
 
 
-class _Offers:
-    """The candidates: what each says of the validation images, and how to put it into the layers."""
+def _put_by_name(name: str, found: Sequence[Offer]) -> None:
+    """Put a candidate into the layers.
 
-    def __init__(self, trained: Trained, material: Material) -> None:
-        self.trained = trained
-        self.labels = material.labels("val")
-        self.groups = _groups(material.manifest, material.rows("val"))
-        self.balanced = material.config.balance != "none"
-        self.put: dict[str, Callable[[], None]] = {}
-        self._logits = trained.held_out()
+    Raises:
+        TlkitError: training on all images ended in another epoch than in the folds, because the loss was no number.
+    """
+    offer = next((offer for offer in found if offer.name == name), None)
+    if offer is None:
+        raise TlkitError(
+            f"{name} was chosen by cross-validation, and training on all images does not get there.",
+            "lower --learning-rate, or ship the probe: --stages head.",
+        )
+    offer.put()
 
-    def entries(self) -> list[Entry]:
-        """All candidates, the simplest first."""
-        trained, best = self.trained, self._best_epochs()
-        entries = [self._offer(PROBE, "probe", trained.put_probe)]
-        probe = trained.read()
-        for stage, file, name in best:
-            entries.append(self._offer(name, "fine-tuned", partial(trained.put, stage, file)))
-        if not best:
-            return entries
-        tuned = trained.read()  # of the last stage, the one that was put there last
-        for alpha in ALPHAS:
-            name = f"{alpha:g} of the way from the probe to {best[-1][2]}"
-            entries.append(self._offer(name, "interpolated", partial(self._put_between, probe, tuned, alpha)))
-        soup, count = self._soup()
-        if count > 1:
-            entries.append(self._offer(f"the mean of {count} epochs", "soup", partial(trained.write, soup)))
-        return entries
 
-    def _put_between(self, probe: Weights, tuned: Weights, alpha: float) -> None:
-        self.trained.write(interpolate(probe, tuned, alpha))
+def _soup(trained: Trained, rank: Callable[[], Rank]) -> tuple[Weights, int]:
+    """The greedy mean of the epochs kept, and how many are in it; `rank` is of what the layers hold."""
+    kept = sorted(trained.kept(), key=lambda one: one[1].score or (), reverse=True)
 
-    def _offer(self, name: str, kind: str, put: Callable[[], None]) -> Entry:
-        put()
-        self.put[name] = put
-        return Entry(name, kind, self._logits())
+    def ingredients() -> Iterator[Weights]:
+        for stage, epoch in kept:
+            trained.put(stage, epoch.file)
+            yield trained.read()
 
-    def _best_epochs(self) -> list[tuple[Stage, str, str]]:
-        """Of each stage the best epoch that was trained: stage, file, name."""
-        best: dict[str, tuple[Stage, str, str]] = {}
-        for stage, kept in self.trained.kept():
-            best.setdefault(stage.name, (stage, kept.file, f"{stage.name} after epoch {kept.epoch}"))
-        return list(best.values())
+    def measure(weights: Weights) -> Rank:
+        trained.write(weights)
+        return rank()
 
-    def _soup(self) -> tuple[Weights, int]:
-        """The greedy mean of the epochs kept, and how many are in it."""
+    return greedy_soup(ingredients(), measure) if len(kept) > 1 else ([], 0)
 
-        def ingredients() -> Iterator[Weights]:
-            for stage, kept in sorted(self.trained.kept(), key=lambda one: one[1].score or (), reverse=True):
-                self.trained.put(stage, kept.file)
-                yield self.trained.read()
 
-        def measure(weights: Weights) -> Rank:
-            self.trained.write(weights)
-            return judge(Entry("", "soup", self._logits()), self.labels, self.balanced).rank
-
-        return greedy_soup(ingredients(), measure)
+def is_balanced(material: Material) -> bool:
+    """Whether every class is to weigh the same."""
+    return material.config.balance != "none" and not material.manifest.multi
 
 
 def ships_from(plan: Plan, made: Choice | None) -> Stage:
@@ -144,13 +188,14 @@ def _by_split(manifest: Manifest, splits: Splits, before: np.ndarray, after: np.
     found = {}
     for name in ("val", "test"):
         rows = splits.indices(name)
-        rows = rows[manifest.labels[rows] >= 0]
+        rows = rows[manifest.labelled[rows]]
         if len(rows):
-            found[name] = gain(before[rows], after[rows], manifest.labels[rows], _groups(manifest, rows))
+            found[name] = gain(before[rows], after[rows], manifest.truth[rows], groups_of(manifest, rows))
     return found
 
 
-def _groups(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
+def groups_of(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
+    """Int (n,) of these rows, None where every image stands for itself."""
     return group_codes(None if manifest.groups is None else [manifest.groups[i] for i in rows])
 
 

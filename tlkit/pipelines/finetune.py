@@ -32,7 +32,7 @@ from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.extraction.extract import Extraction, Network
 from tlkit.heads.build import Head, build_head, pool
-from tlkit.pipelines import audit, balancing, choosing, outcome, planning, run_record, searching, tracking
+from tlkit.pipelines import audit, balancing, choosing, crossing, outcome, planning, run_record, searching, tracking
 from tlkit.pipelines.features import extracted, told
 from tlkit.pipelines.finish import finish
 from tlkit.pipelines.judgement import refuse_hopeless
@@ -108,6 +108,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if config.audit and not run_dir.audit.exists():
         evidence = audit.quick(config, material, network.contract, run_dir.audit, story)
 
+    plan, crossed = crossing.cross_validated(plan, run_dir, material, story)
     if budget:
         planning.set_aside(budget, plan, splits)
     states = []
@@ -120,11 +121,11 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         states.append(run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
         _write_history(run_dir, states)
-    made = choosing.choose(run_dir, plan, material, states, story)
+    made = choosing.choose(run_dir, plan, material, states, story, crossed.choice if crossed else None)
     scores = logits(choosing.ships_from(plan, made), material, story)
     if made is not None:
         choosing.with_gain(made, run_dir, plan, material, scores, story)
-    metrics = finish(config, run_dir, material, states, scores, evidence, story)
+    metrics = finish(config, run_dir, material, states, scores, evidence, story, crossed)
     story.say(outcome.told(metrics))
     seconds = run_record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
@@ -150,7 +151,8 @@ def _scanned(config: FinetuneConfig, story: Story) -> tuple[Manifest, Splits]:
 
 
 def _split(config: FinetuneConfig, manifest: Manifest) -> Splits:
-    return split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    return crossing.join_few(config, manifest, splits)
 
 
 def _described(manifest: Manifest) -> str:

@@ -16,6 +16,7 @@ from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.extraction.store import StoredFeatures
 from tlkit.pipelines import kinship, outcome, run_page, run_record
+from tlkit.pipelines.crossing import Crossed
 from tlkit.pipelines.judgement import find_threshold, learn_familiarity
 from tlkit.training.checkpoint import State
 from tlkit.training.stages import Material
@@ -29,6 +30,7 @@ def finish(
     scores: np.ndarray,
     evidence: Evidence | None,
     story: Story,
+    crossed: Crossed | None = None,
 ) -> dict[str, Any]:
     """Calibrate, choose when to abstain, save the classifier, evaluate, report.
 
@@ -40,14 +42,16 @@ def finish(
         scores: float32 (N, K), logits of every image.
         evidence: of the audit before training; None where there was none, then the files are looked at now.
         story: hears what was chosen.
+        crossed: what cross-validation found, where it took the place of validation images.
 
     Returns:
         The content of metrics.json.
     """
     manifest, splits = material.manifest, material.splits
     held, trained = splits.indices("val"), splits.codes == 0
+    judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], manifest.truth[held])
     classifier = material.classifier.with_facts(
-        temperature=float(fit_temperature(scores[held], manifest.labels[held])) if len(held) else 1.0,
+        temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
         trained_on=tuple(sorted(row.tobytes().hex() for row in manifest.sha256[trained])),
         target_precision=config.target_precision,
         flip=config.flip,
@@ -62,10 +66,10 @@ def finish(
         unfamiliarity=None if reference is None else unfamiliarity,
         in_training=kinship.in_training(evidence.pictures, manifest.sha256, trained),
     )
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
         threshold, told = find_threshold(predictions, config.target_precision)
-        notes = (told,)
+        notes = (*notes, told)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
     save(classifier.knowing(reference), run_dir.model)

@@ -71,6 +71,10 @@ class Trained:
         """Write what the layers hold, for a resumed run."""
         self._own.save_weights(self._whole, "chosen")
 
+    def is_kept(self) -> bool:
+        """Whether `keep` has written."""
+        return (self._own.folder / "chosen.weights.h5").is_file()
+
     def put_chosen(self) -> None:
         """The layers as `keep` found them."""
         self._own.load_weights(self._whole, "chosen.weights.h5")

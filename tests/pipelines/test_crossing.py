@@ -1,0 +1,163 @@
+"""Few images: every one trains, and what validation would decide is cross-validated."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tlkit.classifier import load
+from tlkit.core.config import FinetuneConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.manifest import Manifest
+from tlkit.core.run_dir import RunDir
+from tlkit.core.splits import UNASSIGNED, Splits
+from tlkit.core.story import Silence
+from tlkit.pipelines import crossing
+from tlkit.pipelines.crossing import join_few
+from tlkit.pipelines.finetune import run
+
+STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False}
+
+
+class Listener(Silence):
+    def __init__(self):
+        self.text = ""
+
+    def say(self, text):
+        self.text += text + "\n"
+
+
+@pytest.fixture
+def few(colours, tmp_path):
+    """A folder with so many images of each class."""
+
+    def make(*counts):
+        for name, count in zip(("blue", "green", "red"), counts, strict=True):
+            (tmp_path / "images" / name).mkdir(parents=True)
+            for number in range(count):
+                shutil.copy(colours / name / f"{number:02d}.png", tmp_path / "images" / name)
+        return str(tmp_path / "images")
+
+    return make
+
+
+def splits_of(out):
+    with (out / "splits.csv").open(newline="") as file:
+        return [row["split"] for row in csv.DictReader(file)]
+
+
+def test_every_image_is_held_out_once_by_networks_that_have_not_seen_it(few, tiny_backbone, tmp_path, monkeypatch):
+    seen, stage = [], crossing.run_stage
+
+    def watched(given, material, *others):
+        seen.append((given.name, set(material.rows("train").tolist())))
+        assert not len(material.rows("val"))
+        return stage(given, material, *others)
+
+    monkeypatch.setattr(crossing, "run_stage", watched)
+    story, out = Listener(), tmp_path / "run"
+    result = run(FinetuneConfig(images=few(5, 5, 5), backbone=str(tiny_backbone), out=str(out), **STAGES), story)
+    assert set(splits_of(out)) == {"train", "test"}
+    trained = {row for row, name in enumerate(splits_of(out)) if name == "train"}
+    folds = [rows for name, rows in seen if name == "head"]
+    held = [trained - rows for rows in folds]
+    assert len(folds) == 4 and sum(map(len, held)) == len(set().union(*held)) == len(trained) == 12
+    assert [rows for name, rows in seen if name == "top"] == folds
+
+    made = json.loads((out / "choice.json").read_text())
+    assert made["held_out"] == "12 training images, each held out of one of 4 folds"
+    kinds = [one["kind"] for one in made["candidates"]]
+    assert kinds == ["probe", "fine-tuned", "interpolated", "interpolated", "interpolated"]
+    assert "cross-validated" in json.loads((out / "run.json").read_text())["split_rule"]
+    assert "Cross-validated accuracy" in (out / "report.md").read_text() and "cross-validation in 4 folds" in story.text
+    assert result["metrics"]["test"]["accuracy"]["n"] == 3
+    assert not [path for path in (out / "checkpoints" / "folds").iterdir() if path.is_dir()]
+
+
+def test_killed_between_folds_it_goes_on_where_it_was(few, tiny_backbone, tmp_path, monkeypatch):
+    images, fold, done = few(5, 5, 5), crossing._fold, []
+    options = {"images": images, "backbone": str(tiny_backbone), **STAGES}
+    whole = run(FinetuneConfig(**options, out=str(tmp_path / "whole")))
+
+    def dying(*given):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(given[-1].name)
+        return fold(*given)
+
+    monkeypatch.setattr(crossing, "_fold", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(FinetuneConfig(**options, out=str(tmp_path / "run")))
+    monkeypatch.setattr(crossing, "_fold", lambda *given: (done.append(given[-1].name), fold(*given))[1])
+    resumed = run(FinetuneConfig(resume=str(tmp_path / "run")))
+    assert done == ["1", "2", "3", "4"]
+    assert resumed["metrics"] == whole["metrics"]
+    read = [json.loads((tmp_path / name / "choice.json").read_text()) for name in ("whole", "run")]
+    assert read[0] == read[1]
+    assert (
+        load(tmp_path / "run" / "model.keras").facts.temperature
+        == load(tmp_path / "whole" / "model.keras").facts.temperature
+    )
+
+
+def test_what_wins_is_trained_anew_on_every_image(few, tiny_backbone, tmp_path, monkeypatch):
+    decide = crossing.decide
+
+    def tuned(entries, labels, **how):
+        made = decide(entries, labels, **how)
+        return crossing.replace(made, chosen=entries[-2].name)  # half of the way
+
+    monkeypatch.setattr(crossing, "decide", tuned)
+    out = tmp_path / "run"
+    result = run(FinetuneConfig(images=few(4, 4, 4), backbone=str(tiny_backbone), out=str(out), **STAGES))
+    made = json.loads((out / "choice.json").read_text())
+    assert made["chosen"].startswith("0.5 of the way") and "test" in made["gained"]
+    state = json.loads((out / "checkpoints" / "top" / "state.json").read_text())
+    assert state["done"] and state["epoch"] == 2 and state["best_score"] is None
+    assert (out / "checkpoints" / "choice" / "chosen.weights.h5").is_file()
+    assert result["metrics"]["train"]["accuracy"]["n"] == splits_of(out).count("train")
+
+
+@pytest.mark.parametrize(("counts", "folds"), [((2, 2, 2), 2), ((1, 3, 3), 0)])
+def test_so_few_that_nothing_can_be_spared(few, tiny_backbone, tmp_path, counts, folds):
+    story, out = Listener(), tmp_path / "run"
+    config = FinetuneConfig(images=few(*counts), backbone=str(tiny_backbone), out=str(out), **STAGES)
+    run(config, story)
+    assert RunDir(out).model.is_file() and "val" not in splits_of(out)
+    assert (f"cross-validation in {folds} folds" in story.text) == bool(folds)
+    assert ("Fine-tuning is left out" in story.text) == (not folds)
+    assert (out / "choice.json").is_file() == bool(folds)
+
+
+def manifest(count, given=None):
+    hashes = np.random.default_rng(0).integers(0, 256, (count, 32), dtype=np.uint8)
+    made = Manifest.__new__(Manifest)
+    codes = np.full(count, UNASSIGNED, np.int8) if given is None else given
+    for name, value in (("given", codes), ("targets", None), ("sha256", hashes)):
+        object.__setattr__(made, name, value)
+    return made
+
+
+def test_when_the_validation_images_train():
+    codes = np.array([0] * 70 + [1] * 29 + [2] * 20, np.int8)
+    drawn, enough = Splits(codes, "Drawn."), Splits(np.where(codes == 2, 1, codes).astype(np.int8), "Drawn.")
+
+    def joined(splits, given=None, **options):
+        found = join_few(FinetuneConfig(images="images", **options), manifest(119, given), splits)
+        assert found is splits or not len(found.indices("val"))
+        assert (found.codes == 2).sum() == (splits.codes == 2).sum()
+        return found is not splits
+
+    assert (
+        joined(drawn)
+        and "29 validation images would be too few"
+        in join_few(FinetuneConfig(images="images"), manifest(119), drawn).rule
+    )
+    assert not joined(enough) and joined(enough, validate="folds")
+    assert not joined(drawn, given=codes) and joined(drawn, given=codes, validate="folds")
+    assert not joined(drawn, validate="split") and not joined(drawn, val=0.0)
+    assert not joined(drawn, minutes=3.0) and not joined(drawn, search=2) and not joined(drawn, target_precision=0.5)
+    with pytest.raises(TlkitError, match="--target-precision needs validation images"):
+        FinetuneConfig(images="images", validate="folds", target_precision=0.9).check()
