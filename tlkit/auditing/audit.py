@@ -31,11 +31,12 @@ def _nothing(evidence: Evidence) -> str:
 
 
 def _labels(evidence: Evidence) -> str:
-    return "" if len(evidence.labelled) else "needs labels"
+    return "" if evidence.manifest.labelled.any() else "needs labels"
 
 
 def _mirror(evidence: Evidence) -> str:
-    return "mirror images were not computed" if evidence.mirrored is None else unlearnable(evidence)
+    learnable = evidence.mirrored is not None or evidence.manifest.multi
+    return unlearnable(evidence) if learnable else "mirror images were not computed"
 
 
 CHECKS = (

@@ -26,7 +26,13 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             remedy="Collect more images of them, or merge or remove them: nothing can be learned or measured on so few.",
             facts={"tiny": {name: sizes[name] for name in tiny}},
         )
-    least, most = int(counts.min()), int(counts.max())
+    if not manifest.multi:
+        yield from _unequal(evidence, counts, sizes)
+    yield from _lacking(evidence)
+
+
+def _unequal(evidence: Evidence, counts: np.ndarray, sizes: dict[str, int]) -> Iterator[Finding]:
+    manifest, least, most = evidence.manifest, int(counts.min()), int(counts.max())
     if most >= UNEQUAL * max(least, 1):
         small, large = manifest.classes[int(counts.argmin())], manifest.classes[int(counts.argmax())]
         yield Finding(
@@ -40,15 +46,14 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             command=f"tlkit finetune {evidence.images} --balance auto",
             facts={"counts": sizes},
         )
-    yield from _lacking(evidence)
 
 
 def _lacking(evidence: Evidence) -> Iterator[Finding]:
     manifest = evidence.manifest
     for code, split in enumerate(SPLITS):
-        rows = manifest.labels[(evidence.codes == code) & (manifest.labels >= 0)]
-        lacking = [name for label, name in enumerate(manifest.classes) if label not in set(np.unique(rows).tolist())]
-        if len(rows) and lacking:
+        rows = (evidence.codes == code) & manifest.labelled
+        lacking = [manifest.classes[label] for label in np.flatnonzero(manifest.class_counts(rows) == 0)]
+        if rows.any() and lacking:
             yield Finding(
                 check="classes",
                 severity="warning",

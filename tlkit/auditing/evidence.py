@@ -138,6 +138,8 @@ class Evidence:
 
 def unlearnable(evidence: Evidence) -> str:
     """Why nothing can be learned from these labels, "" where something can."""
+    if evidence.manifest.multi:
+        return "needs one class an image, and these may have several labels"
     labels = evidence.manifest.labels[evidence.labelled]
     if len(np.unique(labels)) < 2:
         return "needs two classes"

@@ -108,7 +108,7 @@ ENGINES = ("auto", "tensorflow-frozen", "keras")
 PRECISIONS = ("float32", "bfloat16", "auto")
 STORED_AS = ("float32", "float16")
 FEATURE_POOLS = ("avg", "max", "none")
-MADE_SAMPLES = ("digits", "shapes")  # written with no network
+MADE_SAMPLES = ("digits", "shapes", "sheets")  # written with no network
 FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
     "caltech101",
     "cats_and_dogs",

@@ -74,6 +74,11 @@ class Manifest:
         return self.targets is not None
 
     @property
+    def task(self) -> str:
+        """`single`, one class an image, or `multi`, any number of them."""
+        return "multi" if self.multi else "single"
+
+    @property
     def labelled(self) -> np.ndarray:
         """Bool (N,), whether the truth is known."""
         return self.labels >= 0 if self.targets is None else np.all(self.targets >= 0, axis=1)

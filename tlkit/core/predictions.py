@@ -122,6 +122,10 @@ class Predictions:
         """Bool (N,), whether the truth is known."""
         return self.labels >= 0 if self.targets is None else np.all(self.targets >= 0, axis=1)
 
+    def of_class(self, label: int) -> np.ndarray:
+        """Bool (N,), the images of a class."""
+        return self.labels == label if self.targets is None else self.targets[:, label] == 1
+
     @property
     def truth(self) -> np.ndarray:
         """`labels` (N,), or `targets` (N, K) where an image may have several."""

@@ -23,12 +23,12 @@ class SampleConfig(Options):
     out: str = argument("Folder to write.")
     count: int | None = option(
         None,
-        "Images to write, evenly over the classes; all 1,797 digits and 400 shapes unless given.",
+        "Images to write, evenly over the classes; all 1,797 digits, 400 shapes or sheets unless given.",
         low=10,
         high=1_000_000,
         group="Sample",
     )
-    seed: int = option(0, "Seed of shapes.", low=0, high=2**31 - 1, group="Sample")
+    seed: int = option(0, "Seed of shapes and sheets.", low=0, high=2**31 - 1, group="Sample")
     overwrite: bool = option(False, "Replace what is there.", group="Sample")
     corrupt: float = _fault("Fraction of files that no decoder can read: empty, cut short or text.")
     duplicate: float = _fault("Fraction of files that are byte for byte another one.")
@@ -61,7 +61,7 @@ class SampleConfig(Options):
         if self.count is not None and self.name not in catalog.MADE_SAMPLES:
             raise TlkitError(
                 f"--count {self.count} has no effect on the sample {self.name!r}: a download comes whole.",
-                f"drop --count; it is for {' and '.join(catalog.MADE_SAMPLES)}.",
+                f"drop --count; it is for {', '.join(catalog.MADE_SAMPLES)}.",
             )
         if sum(self.faults.values()) > 0.9:
             raise TlkitError(

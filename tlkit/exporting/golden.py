@@ -7,6 +7,7 @@ import numpy as np
 
 from tlkit.core.atomic import replacing
 from tlkit.core.errors import OutOfDate
+from tlkit.core.predictions import decide
 
 IMAGES = 12
 TOLERANCE = 1e-4  # of logits up to 1, and of their size where they are larger
@@ -89,8 +90,10 @@ def excess(logits: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANC
     return difference(logits / allowed, expected / allowed)
 
 
-def agreement(logits: np.ndarray, expected: np.ndarray) -> float:
-    """Fraction of images (n, K) whose most probable class is the same, 0..1."""
+def agreement(logits: np.ndarray, expected: np.ndarray, *, multi: bool = False) -> float:
+    """Fraction of images (n, K) whose most probable class is the same, 0..1; of several labels, all of them."""
+    if multi:
+        return float((decide(logits) == decide(expected)).all(axis=1).mean())
     return float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean())
 
 

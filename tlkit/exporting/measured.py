@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.core.errors import TlkitError
+from tlkit.core.predictions import image_scores
 from tlkit.data.sniff import HEADER_BYTES, sniff
 from tlkit.exporting.artifact import model_bytes
 from tlkit.exporting.formats import FORMATS
@@ -26,9 +27,10 @@ def decisions(subject: Subject, golden: np.ndarray, checked: np.ndarray | None) 
         checked: logits (n, K) of the check images in the runtime; None where there are none.
     """
     if subject.check is None or checked is None:
-        same, of, count = agreement(golden, subject.expected["logits"]), "golden", len(golden)
+        same, of, count = agreement(golden, subject.expected["logits"], multi=subject.multi), "golden", len(golden)
     else:
-        same, of, count = agreement(checked, subject.check.logits), subject.check.split, len(checked)
+        same, of = agreement(checked, subject.check.logits, multi=subject.multi), subject.check.split
+        count = len(checked)
     return {"agreement": same, "images": count, "of": of}
 
 
@@ -44,9 +46,9 @@ def quantised_cost(check: Check, checked: np.ndarray, calibration: int) -> dict[
         "calibration_images": calibration,
         "images": len(checked),
         "split": check.split,
-        "agreement": agreement(checked, check.logits),
-        "accuracy": float((check.logits.argmax(axis=1) == check.labels).mean()),
-        "accuracy_quantised": float((checked.argmax(axis=1) == check.labels).mean()),
+        "agreement": agreement(checked, check.logits, multi=check.labels.ndim == 2),
+        "accuracy": float(image_scores(check.logits, check.labels).mean()),
+        "accuracy_quantised": float(image_scores(checked, check.labels).mean()),
     }
 
 
@@ -77,7 +79,7 @@ def encoded_difference(model: Path, subject: Subject) -> dict[str, Any]:
         "of": of,
         "median_difference": float(np.median(apart)),
         "max_difference": float(apart.max()),
-        "agreement": agreement(logits, expected),
+        "agreement": agreement(logits, expected, multi=subject.multi),
     }
 
 

@@ -20,7 +20,12 @@ def readme(contract: dict[str, Any], table: str) -> str:
         f"# A classifier of {len(classes)} classes, for {row.title}",
         f"Exported by tlkit {contract['versions']['tlkit']} from a {contract['backbone']}. Classes: {named}.",
         f"In: photographs, RGB, {given['height']} x {given['width']} pixels, float32 in 0..255; the network's own "
-        f"preprocessing is inside it. Fit: {given['fit']}. Out: a logit for each class.",
+        f"preprocessing is inside it. Fit: {given['fit']}. Out: a logit for each class"
+        + (
+            "; an image may have several, each as probable as `1 / (1 + exp(-logit / temperature))`."
+            if contract.get("task") == "multi"
+            else "."
+        ),
         "## Run it",
         f"```bash\npip install {row.package} pillow numpy\npython classify.py photo.jpg\n```",
         "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json` and the model are:",

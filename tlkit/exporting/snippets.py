@@ -1,4 +1,4 @@
-"""Programs that run an artifact without tlkit: pixels as its contract says, the runtime, softmax with temperature."""
+"""Programs that run an artifact without tlkit: pixels as its contract says, the runtime, softmax or sigmoids with temperature."""
 
 from typing import Any
 
@@ -131,6 +131,17 @@ def softmax(logits):
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 """
+SIGMOID = """
+
+def logits_of(images):
+    return outputs_of(images)["logits"]
+
+
+def sigmoid(logits):
+    scaled = logits.astype(np.float64) / CONTRACT["temperature"]
+    small = np.exp(-np.abs(scaled))
+    return np.where(scaled >= 0, 1.0, small) / (1 + small)
+"""
 UNFAMILIAR = '''
 
 def unfamiliarity(features):
@@ -152,6 +163,16 @@ if __name__ == "__main__":
         probabilities = softmax(outputs["logits"][0])
         best = int(probabilities.argmax())
         words = [path, CONTRACT["classes"][best], f"{probabilities[best]:.4f}"]
+"""
+MAIN_OF_SEVERAL = """
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        outputs = outputs_of(pixels(path))
+        probabilities = sigmoid(outputs["logits"][0])
+        given = [k for k in np.argsort(-probabilities, kind="stable") if probabilities[k] >= 0.5]
+        words = [path, "|".join(CONTRACT["classes"][k] for k in given) or "|"]
+        words += [f"{CONTRACT['classes'][k]} {probabilities[k]:.4f}" for k in given]
 """
 ABSTAIN = """\
         if not probabilities[best] >= CONTRACT["threshold"]:
@@ -180,9 +201,9 @@ def program(contract: dict[str, Any]) -> str:
     parts = [
         head,
         RUN_KERAS_WITH_FEATURES if kind == "keras" and features else RUN[kind],
-        LOGITS,
+        SIGMOID if contract.get("task") == "multi" else LOGITS,
         UNFAMILIAR if features else "",
-        MAIN,
+        MAIN_OF_SEVERAL if contract.get("task") == "multi" else MAIN,
         ABSTAIN if contract["threshold"] is not None else "",
         UNFAMILIAR_WORD if features else "",
         '        print("\\t".join(words))\n',

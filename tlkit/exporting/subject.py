@@ -19,7 +19,7 @@ class Check:
         split: where they are from.
         files: n image files.
         images: uint8 (n, H, W, 3), RGB 0..255.
-        labels: int32 (n,), indices of classes.
+        labels: int32 (n,), indices of classes; or int8 (n, K), 1 where the image has the class, where it may have several.
         logits: float32 (n, K), of the classifier in Keras.
     """
 
@@ -49,6 +49,11 @@ class Subject:
     expected: Outputs
     check: Check | None = None
     calibration: np.ndarray | None = None
+
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.classifier.facts.multi
 
 
 def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:

@@ -91,8 +91,8 @@ def match(runs: Mapping[str, Predictions], split: str, story: Story) -> dict[str
         )
     matched = {name: runs[name].select(np.array([places[name][key] for key in common])) for name in runs}
     matched = _same_classes(matched)
-    labels = np.stack([rows.labels for rows in matched.values()])
-    agreed = np.flatnonzero((labels == labels[0]).all(axis=0))
+    truths = np.stack([rows.truth.reshape(len(rows), -1) for rows in matched.values()])
+    agreed = np.flatnonzero((truths == truths[0]).all(axis=(0, 2)))
     if len(agreed) < len(common):
         story.say(f"{len(common) - len(agreed)} images are labelled differently in the runs and are left out")
     for name, found in places.items():
@@ -106,7 +106,7 @@ def match(runs: Mapping[str, Predictions], split: str, story: Story) -> dict[str
 
 def _places(rows: Predictions, split: str) -> dict[str, int]:
     """sha256 -> row of the first labelled image of the split with these bytes, not trained on."""
-    inside = (rows.splits == CODES[split]) & (rows.labels >= 0)
+    inside = (rows.splits == CODES[split]) & rows.labelled
     if rows.in_training is not None:
         inside &= rows.in_training != IN_TRAINING.index("exact")
     found: dict[str, int] = {}
@@ -121,14 +121,21 @@ def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
     made = {}
     for name, rows in runs.items():
         order = [rows.classes.index(known) for known in classes]
-        labels = np.argsort(order)[rows.labels].astype(np.int32)
-        made[name] = replace(rows, classes=classes, logits=rows.logits[:, order], labels=labels)
+        labels = rows.labels if rows.multi else np.argsort(order)[rows.labels].astype(np.int32)
+        targets = None if rows.targets is None else rows.targets[:, order]
+        made[name] = replace(rows, classes=classes, logits=rows.logits[:, order], labels=labels, targets=targets)
     return made
 
 
 def _refuse_other_classes(runs: Mapping[str, Predictions]) -> None:
     first, *others = runs
     for other in others:
+        if runs[first].multi != runs[other].multi:
+            several, one = (first, other) if runs[first].multi else (other, first)
+            raise TlkitError(
+                f"{several!r} gives an image any number of labels, {one!r} gives it one.",
+                "compare runs that were trained on the same kind of labels.",
+            )
         for have, lack in ((first, other), (other, first)):
             lacking = sorted(set(runs[have].classes) - set(runs[lack].classes))
             if lacking:
@@ -142,7 +149,7 @@ def _refuse_other_classes(runs: Mapping[str, Predictions]) -> None:
 def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
     """The first kind of images that every run has."""
     for split in ORDER:
-        if all(((rows.splits == CODES[split]) & (rows.labels >= 0)).any() for rows in runs.values()):
+        if all(((rows.splits == CODES[split]) & rows.labelled).any() for rows in runs.values()):
             caveat = "; training chose its best epochs on them" if split == "val" else ""
             story.say(f"on the images of {split!r}: the first of {', '.join(ORDER)} that all runs have{caveat}")
             return split
@@ -173,6 +180,10 @@ def _name(path: str, paths: tuple[str, ...]) -> str:
 def told(found: Comparison) -> str:
     """A comparison for a reader."""
     lines = [found.sentence]
+    if "samples_f1" in found.differences:
+        lines.append(
+            "  an image may have several labels: right means every one of them, and accuracy counts those images"
+        )
     for name, accuracy in zip((found.first, found.second), found.accuracy, strict=True):
         lines.append(f"  {name}: accuracy {accuracy.value:.4f} [{accuracy.low:.3f}, {accuracy.high:.3f}]")
     for name, paths in ((found.first, found.only_first), (found.second, found.only_second)):

@@ -15,11 +15,12 @@ import numpy as np
 from tlkit import runtime
 from tlkit.auditing.look import Looks, look
 from tlkit.classifier import Facts, load, read_facts, read_familiarity, with_features, write_facts
+from tlkit.core import labels as several
 from tlkit.core.config import EvaluateConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.familiarity import Familiarity
 from tlkit.core.fingerprint import sha256_file
-from tlkit.core.manifest import Manifest
+from tlkit.core.manifest import UNLABELLED, Manifest
 from tlkit.core.predictions import IN_TRAINING, Predictions
 from tlkit.core.run_dir import RunDir, refuse_occupied
 from tlkit.core.splits import SPLITS, UNASSIGNED, Splits
@@ -33,7 +34,7 @@ from tlkit.extraction.extract import Network, extract
 from tlkit.extraction.store import StoredFeatures
 from tlkit.pipelines import kinship, outcome, run_page, run_record, tracking, tta
 from tlkit.pipelines.features import told
-from tlkit.pipelines.judgement import find_threshold, refuse_hopeless
+from tlkit.pipelines.judgement import find_threshold, refuse_hopeless, refuse_target
 
 FEATURES = "features:avg"
 CHUNK = 4096  # images whose features are in memory at a time
@@ -57,6 +58,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     tracking.refuse_missing(config.log)
     run_dir.read_record()  # says what is wrong with it
     facts = read_facts(run_dir.model)
+    refuse_target(config.target_precision, multi=facts.multi)
     views = tta.views_of(config.tta, facts)
     out = _out(config, run_dir)
     manifest, splits = _images(config, run_dir, facts, story)
@@ -147,8 +149,20 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
             f"{config.images} has classes that the classifier does not know: {', '.join(map(repr, strangers))}.",
             f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove the folders.",
         )
+    if manifest.multi and not facts.multi:
+        raise TlkitError(
+            f"{config.images} has images of several labels, and the classifier gives one class to each.",
+            "train one on such a table, or give images of one label each.",
+        )
     codes = np.array([classes.index(name) for name in manifest.classes], np.int32)
     relabelled = replace(manifest, classes=classes, labels=codes[manifest.labels])
+    if facts.multi:  # a table in which no image has several labels, or a folder, tells them all the same
+        one = manifest.labels[:, None] == np.arange(len(manifest.classes))
+        own = one if manifest.targets is None else manifest.targets
+        targets = several.reordered(own, manifest.classes, classes)
+        relabelled = replace(
+            manifest, classes=classes, labels=np.full(len(manifest), UNLABELLED, np.int32), targets=targets
+        )
     return relabelled, Splits(np.full(len(manifest), UNASSIGNED, np.int8), "all images are evaluated together")
 
 

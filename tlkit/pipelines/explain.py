@@ -23,7 +23,9 @@ from tlkit.core.atomic import replacing, write_json
 from tlkit.core.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.core.explain_config import ExplainConfig
 from tlkit.core.manifest import Problem
-from tlkit.core.predictions import softmax
+from tlkit.core.labels import decode
+from tlkit.core.predictions import decide
+from tlkit.core.predictions import probabilities as chances_of
 from tlkit.core.run_dir import RunDir, refuse_occupied
 from tlkit.core.story import Silence, Story
 from tlkit.data.images import Batch, batches, thumbnail
@@ -86,8 +88,9 @@ class _Work:
     def explain(self, batch: Batch, files: list[Path], folder: Path) -> list[dict[str, Any]]:
         """Draw a picture of every image of a batch, and say what is in it."""
         grids = self.witness.grids(batch.images)
-        probabilities = softmax(self.witness.logits(grids), self.facts.temperature)
-        predicted = probabilities.argmax(axis=1)
+        logits = self.witness.logits(grids)
+        probabilities = chances_of(logits, self.facts.temperature, multi=self.facts.multi)
+        predicted = logits.argmax(axis=1)
         chosen = self.config.class_name
         codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
         found = {name: self.witness.evidence(name, batch.images, grids, codes) for name in self.config.method}
@@ -99,7 +102,7 @@ class _Work:
                 "path": str(files[index]),
                 "class": self.facts.classes[codes[i]],
                 "probability": round(float(probabilities[i, codes[i]]), 6),
-                "predicted": self.facts.classes[predicted[i]],
+                "predicted": self._called(logits[i]),
                 "picture": "",
                 "agreement": agreed[i],
                 "against": [name for name, evidence in found.items() if not evidence.heat[i].any()],
@@ -111,6 +114,10 @@ class _Work:
                 picture.save(temporary, "PNG")
             rows.append(row)
         return rows
+
+    def _called(self, logits: np.ndarray) -> str:
+        """What logits (K,) say: a class, or several as `cat|dog` where an image may have them."""
+        return decode(decide(logits), self.facts.classes) if self.facts.multi else self.facts.classes[logits.argmax()]
 
     def _alike(self, features: np.ndarray) -> list[list[dict[str, Any]]]:
         """For each image its nearest training images."""

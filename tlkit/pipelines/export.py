@@ -116,7 +116,7 @@ def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
             pixels = _decoded(manifest, splits.indices(split), config.check_images, contract, split, story)
             logits = in_keras(classifier, pixels.images)["logits"]
             files = [pixels.records.file(i) for i in range(len(pixels.records))]
-            check = Check(split, files, pixels.images, pixels.records.labels, logits)
+            check = Check(split, files, pixels.images, pixels.records.truth, logits)
         if quantised:
             count = config.calibration_images
             calibration = _decoded(manifest, splits.indices("train"), count, contract, "train", story).images

@@ -163,6 +163,9 @@ def _described(manifest: Manifest) -> str:
         else f"{manifest.class_counts().min()} to {manifest.class_counts().max()} each"
     )
     bad = f"; {len(manifest.set_aside)} files set aside" if manifest.set_aside else ""
+    if manifest.multi:
+        mean = manifest.class_counts().sum() / max(1, manifest.labelled.sum())
+        return f"{len(manifest)} images with any of {len(manifest.classes)} labels ({shown}), {mean:.1f} an image{bad}"
     return f"{len(manifest)} images in {len(manifest.classes)} classes ({shown}){bad}"
 
 
@@ -192,7 +195,7 @@ def _network(config: FinetuneConfig, manifest: Manifest, story: Story) -> _Parts
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
     head = build_head(config, backbone.grid_shape, len(manifest.classes), seed=config.seed)
-    return _Parts(backbone, head, compose(backbone, head, manifest.classes, contract), contract)
+    return _Parts(backbone, head, compose(backbone, head, manifest.classes, contract, manifest.task), contract)
 
 
 def _stored(plan: Plan, parts: _Parts) -> dict[str, str]:

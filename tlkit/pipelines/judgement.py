@@ -41,6 +41,20 @@ def refuse_hopeless(target: float | None, splits: Splits) -> None:
         )
 
 
+def refuse_target(target: float | None, *, multi: bool) -> None:
+    """Raise where a precision is asked for and an image may have several labels: there is no one answer to hold back.
+
+    Raises:
+        TlkitError: saying what to look at instead.
+    """
+    if multi and target is not None:
+        raise TlkitError(
+            f"--target-precision {target:g} is for images of one label each, and these may have several.",
+            "drop it; the probability of each label is in predictions.csv and is calibrated: answer from the one that "
+            "suits you on.",
+        )
+
+
 def _shown_at_most(images: int) -> float:
     """The precision that so many images show if there is no error among them, rounded down."""
     from tlkit.evaluation.abstain import lowest_precision

@@ -42,6 +42,7 @@ def build_predictions(
         paths=list(manifest.paths),
         sha256=[row.tobytes().hex() for row in manifest.sha256],
         labels=manifest.labels,
+        targets=manifest.targets,
         splits=splits.codes,
         logits=logits,
         classes=facts.classes,
@@ -100,20 +101,26 @@ def refuse_unknown_columns(manifest: Manifest, slice_by: Sequence[str] | None) -
 
 def data_section(manifest: Manifest, splits: Splits, notes: tuple[str, ...] = ()) -> Data:
     """The report's section on the images."""
-    labels = manifest.labels
     counts = {
-        name: np.bincount(labels[(splits.codes == code) & (labels >= 0)], minlength=len(manifest.classes)).tolist()
+        name: manifest.class_counts(splits.codes == code).tolist()
         for code, name in enumerate(SPLITS)
         if (splits.codes == code).any()
     }
     return Data(
         classes=manifest.classes,
         counts=counts or {"images": manifest.class_counts().tolist()},
+        images=_images_by_split(manifest, splits) if manifest.multi else None,
         rule=splits.rule,
         set_aside=manifest.set_aside,
         ignored=manifest.ignored,
         notes=notes,
     )
+
+
+def _images_by_split(manifest: Manifest, splits: Splits) -> dict[str, int]:
+    """How many images of each split have labels, where their sum over classes would count some of them twice."""
+    found = {name: int((manifest.labelled & (splits.codes == code)).sum()) for code, name in enumerate(SPLITS)}
+    return {name: count for name, count in found.items() if count} or {"images": int(manifest.labelled.sum())}
 
 
 def thumbnails(root: Path) -> Callable[[str], bytes | None]:
@@ -177,10 +184,29 @@ def _class_row(split: str, row: ClassResult) -> list[Any]:
     return [split, *plain, *ends]
 
 
+def _told_of_several(split: str, found: Mapping[str, Mapping[str, float | None]]) -> str:
+    """A line: the mean over labels of average precision, F1, and how many images have every label right."""
+
+    def shown(name: str) -> str:
+        value, low, high = (found[name][key] for key in ("value", "low", "high"))
+        interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+        return "not defined" if value is None else f"{value:.4f}{interval}"
+
+    exact = found["subset_accuracy"]
+    groups = f" in {exact['groups']} groups" if "groups" in exact else ""
+    return (
+        f"  {split:<6} mean average precision {shown('mean_average_precision')}, micro F1 {shown('micro_f1')}, "
+        f"every label right {exact['value']:.1%}, n = {exact['n']}{groups}"
+    )
+
+
 def told(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
-    """Accuracy and macro F1 of each split, in lines."""
+    """Accuracy and macro F1 of each split, in lines; of several labels mean average precision and F1."""
     lines = []
     for split, found in metrics.items():
+        if "subset_accuracy" in found:
+            lines.append(_told_of_several(split, found))
+            continue
         accuracy, f1 = found["accuracy"], found.get("macro_f1", {"value": None})
         interval = f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" if accuracy["low"] is not None else ""
         value = f"{accuracy['value']:.4f}" if accuracy["value"] is not None else "not defined"

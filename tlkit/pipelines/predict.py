@@ -19,8 +19,10 @@ from tlkit.classifier import Facts, load
 from tlkit.core.atomic import replacing
 from tlkit.core.config import PredictConfig
 from tlkit.core.errors import TlkitError
+from tlkit.core.labels import written
 from tlkit.core.manifest import Problem
-from tlkit.core.predictions import softmax
+from tlkit.core.predictions import decide
+from tlkit.core.predictions import probabilities as chances_of
 from tlkit.core.run_dir import RunDir, refuse_occupied
 from tlkit.core.story import Silence, Story
 from tlkit.data.scan import scan
@@ -38,7 +40,9 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     Returns:
         `images`, `set_aside`, `out` (None for stdout) and `predictions`: for each image `path`,
         `class`, `probability`, `abstain` where the classifier has a threshold, `unfamiliar` and `unfamiliarity`
-        where it knows what it was trained on, and `top`, the most probable classes with their probabilities.
+        where it knows what it was trained on, and `top`, the most probable classes with their probabilities. Where an
+        image may have several labels, `labels` are those it is given, most probable first, and `class` is the most
+        probable one all the same.
 
     Raises:
         TlkitError: nothing found, unreadable files with `on_bad=fail`, unknown output format.
@@ -123,17 +127,19 @@ def predictions(paths: list[str], outputs: np.ndarray, facts: Facts, top: int) -
     """
     if not len(paths):
         return []
-    probabilities = softmax(outputs[:, :-1], facts.temperature)
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, len(facts.classes))]
+    probabilities = chances_of(outputs[:, :-1], facts.temperature, multi=facts.multi)
+    given = decide(outputs[:, :-1]).sum(axis=1).tolist()
+    order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
     rows = []
-    for path, row, far, best in zip(paths, probabilities, outputs[:, -1].tolist(), order, strict=True):
-        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best]
+    for path, row, far, best, count in zip(paths, probabilities, outputs[:, -1].tolist(), order, given, strict=True):
+        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
+        said = {"labels": [facts.classes[k] for k in best[:count]]} if facts.multi else {}
         judged: dict[str, Any] = {}
         if facts.threshold is not None:
             judged["abstain"] = not row[best[0]] >= facts.threshold
         if not np.isnan(far):
             judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-        rows.append({"path": path, **ranked[0], **judged, "top": ranked})
+        rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
     return rows
 
 
@@ -149,20 +155,22 @@ def _warnings(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
-    """Write rows as CSV (path, class, probability, JUDGED if known, class_2, ...) or as a JSON list."""
+    """Write rows as CSV (path, labels if there may be several, class, probability, JUDGED if known, class_2, ...) or JSON."""
     if form == "json":
         json.dump(rows, file, indent=2, ensure_ascii=False)
         file.write("\n")
         return
     depth = max((len(row["top"]) for row in rows), default=1)
     judged = [name for name in JUDGED if any(name in row for row in rows)]
-    header = ["path", "class", "probability", *judged]
+    several = any("labels" in row for row in rows)
+    header = ["path", *["labels"] * several, "class", "probability", *judged]
     header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
         ranked = [value for entry in row["top"] for value in (entry["class"], entry["probability"])]
-        writer.writerow([row["path"], *ranked[:2], *(_as_text(row.get(name)) for name in judged), *ranked[2:]])
+        first = [row["path"], *[written(row.get("labels", ()))] * several]
+        writer.writerow([*first, *ranked[:2], *(_as_text(row.get(name)) for name in judged), *ranked[2:]])
 
 
 def _as_text(value: Any) -> Any:

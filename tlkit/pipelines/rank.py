@@ -55,6 +55,12 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
     manifest = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    if manifest.multi:
+        raise TlkitError(
+            f"{config.images} has images of several labels, and candidates are ranked by one class an image.",
+            "train with each backbone and hold the runs against each other: tlkit finetune ... --backbone B --stages head, "
+            "then tlkit compare RUN RUN.",
+        )
     whole = manifest
     rows, available = _rows(config, manifest)
     manifest = manifest.select(rows)

@@ -133,6 +133,7 @@ def write_images(
         run_dir,
         root=str(manifest.root.resolve()),
         classes=list(manifest.classes),
+        task=manifest.task,
         set_aside=[problem.as_json() for problem in manifest.set_aside],
         ignored=manifest.ignored,
         split_rule=splits.rule,
@@ -149,7 +150,10 @@ def read_images(run_dir: RunDir) -> tuple[Manifest, Splits] | None:
     if "plan" not in record:
         return None
     problems = [Problem(**problem) for problem in record["set_aside"]]
-    manifest = Manifest.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems)
+    multi = record.get("task") == "multi"
+    manifest = Manifest.read_csv(
+        run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi
+    )
     manifest = replace(manifest, ignored=record["ignored"])
     with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]

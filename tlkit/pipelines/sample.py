@@ -6,7 +6,7 @@ from typing import Any
 from tlkit.core import catalog
 from tlkit.core.sample_config import SampleConfig
 from tlkit.core.story import Silence, Story
-from tlkit.samples import digits, shapes
+from tlkit.samples import digits, shapes, sheets
 from tlkit.samples.fetch import fetch
 from tlkit.samples.folder import count_images, downloads_of, new_folder, refuse_foreign
 from tlkit.samples.recipes import read_recipe
@@ -38,11 +38,13 @@ def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
 
 def _make(config: SampleConfig, out: Path, story: Story) -> dict[str, Any]:
     """Write one of the samples that need no network; returns its card."""
-    maker = {"digits": digits, "shapes": shapes}[config.name]
+    maker = {"digits": digits, "shapes": shapes, "sheets": sheets}[config.name]
     card = {"name": config.name, **maker.CARD, "options": config.as_dict() | {"out": out.name}}
     with new_folder(out, card) as folder:
         if config.name == "digits":
             digits.write_digits(folder, count=config.count, story=story)
+        elif config.name == "sheets":
+            sheets.write_sheets(folder, config, story)
         else:
             shapes.write_shapes(folder, config, story)
     return card

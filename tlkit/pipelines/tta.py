@@ -71,7 +71,7 @@ def average(
         story=story,
     ).features
     more = [found[network.outputs[0], number][good] for number in numbers]
-    return average_logits(np.stack([first, *more]), facts.temperature)
+    return average_logits(np.stack([first, *more]), facts.temperature, multi=facts.multi)
 
 
 def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str, ...]] | None:
@@ -87,10 +87,10 @@ def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str,
     from tlkit.pipelines.judgement import find_threshold
 
     held = predictions.of_split("val")
-    held = held.select(np.flatnonzero(held.labels >= 0))
+    held = held.select(np.flatnonzero(held.labelled))
     if not len(held):
         return None
-    facts = replace(facts, temperature=float(fit_temperature(held.logits, held.labels)))
+    facts = replace(facts, temperature=float(fit_temperature(held.logits, held.truth)))
     if facts.target_precision is None:
         return facts, ()
     judged = replace(predictions, temperature=facts.temperature)

@@ -44,7 +44,7 @@ def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
         "images": len(golden.images),
         "max_difference": difference(logits, golden.logits),
         "tolerance": tolerance,
-        "agreement": agreement(logits, golden.reference),
+        "agreement": agreement(logits, golden.reference, multi=found.contract.get("task") == "multi"),
         "latency_ms": round(runtime.latency(golden.images[0]), 3),
     }
     return {**result, "text": _text(result)}

@@ -32,7 +32,7 @@ def watching(
         views: of every image, whose probabilities are averaged; unfamiliarity is that of the image itself.
         count: how many of them.
     """
-    reference = classifier.familiarity
+    reference, facts = classifier.familiarity, classifier.facts
     engine = settle_engine(
         classifier.model if reference is None else with_features(classifier),
         files,
@@ -46,7 +46,7 @@ def watching(
         logits, *features = engine.run(images)
         if views is not None and count > 1:
             more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
-            logits = average_logits(np.stack([logits, *more]), classifier.facts.temperature)
+            logits = average_logits(np.stack([logits, *more]), facts.temperature, multi=facts.multi)
         far = reference.unfamiliarity(features[0]) if reference else np.full(len(logits), np.nan, np.float32)
         return (np.column_stack([logits, far]),)
 

@@ -12,7 +12,7 @@ from tlkit.report import charts
 from tlkit.report.card import model_card
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album, Galleries, galleries
-from tlkit.report.headline import headline, main_split
+from tlkit.report.headline import headline, main_split, several
 from tlkit.report.markdown import render_markdown
 from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
 from tlkit.report.templates import render_page
@@ -26,6 +26,7 @@ SET_ASIDE = 200
 ROWS = 1000  # of any table
 OPTIONS = 20_000  # characters of the options that are shown
 TILES = ("balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+TILES_OF_SEVERAL = ("micro_f1", "macro_f1", "subset_accuracy", "roc_auc")
 TONES = {"bad": "Take care", "warn": "Mind", "good": "Looked at, and well"}
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # in the table beside the curve
 
@@ -98,6 +99,8 @@ def facts(page: Page) -> Facts:
         "page": page,
         "main": result,
         "headline": headline(result) if result else None,
+        "several": several(result) if result else None,
+        "multi": bool(result and result.multi),
         "remarks": said,
         "tones": TONES,
         "tiles": _tiles(result),
@@ -134,7 +137,8 @@ def facts(page: Page) -> Facts:
 def _tiles(result: SplitResult | None) -> list[tuple[str, Metric]]:
     """A few metrics besides accuracy for the head of the page."""
     found = result.metrics if result else {}
-    return [(name, found[name]) for name in TILES if name in found and found[name].value is not None]
+    wanted = TILES_OF_SEVERAL if result and result.multi else TILES
+    return [(name, found[name]) for name in wanted if name in found and found[name].value is not None]
 
 
 def _metric_rows(page: Page) -> list[tuple[str, list[Metric | None]]]:
@@ -146,7 +150,7 @@ def _metric_rows(page: Page) -> list[tuple[str, list[Metric | None]]]:
 
 def _matrix(result: SplitResult | None, shown: Galleries) -> list[list[dict[str, Any]]] | None:
     """Rows of cells: count, share of the row (0..1), whether on the diagonal, whether its images are below."""
-    if result is None or not 2 <= len(result.classes) <= LARGEST_MATRIX:
+    if result is None or result.multi or not 2 <= len(result.classes) <= LARGEST_MATRIX:
         return None
     opened = {(cell.row, cell.column) for cell in shown.cells}
     support = result.confusion.sum(axis=1)
@@ -185,7 +189,7 @@ def _data_rows(data: Data | None) -> dict[str, Any] | None:
         {"name": name, "counts": counts, "total": sum(counts)}
         for name, *counts in zip(data.classes, *(data.counts[split] for split in splits), strict=True)
     ]
-    totals = [int(sum(data.counts[split])) for split in splits]
+    totals = [int(data.images[split] if data.images else sum(data.counts[split])) for split in splits]
     largest = max((row["total"] for row in rows), default=0)
     return {"splits": splits, "rows": rows, "totals": totals, "images": sum(totals), "largest": largest}
 

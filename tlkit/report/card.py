@@ -21,9 +21,10 @@ def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]
     """The parts that have something to say; none without a model."""
     if page.model is None:
         return ()
+    multi = bool(result and result.multi)
     parts = (
-        Part("What it is", _what(page.model)),
-        Part("What it is for", _purpose(page, page.model)),
+        Part("What it is", _what(page.model, multi=multi)),
+        Part("What it is for", _purpose(page, page.model, multi=multi)),
         Part("What it learned from", _learned(page)),
         Part("How well it does", _measured(result)),
         Part("Where it ends", _limits(page, found)),
@@ -32,7 +33,7 @@ def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]
     return tuple(part for part in parts if part.sentences)
 
 
-def _what(model: Model) -> tuple[str, ...]:
+def _what(model: Model, *, multi: bool) -> tuple[str, ...]:
     size = f" of {model.parameters:,} numbers" if model.parameters else ""
     height, width = model.image_size
     return (
@@ -41,15 +42,21 @@ def _what(model: Model) -> tuple[str, ...]:
         "each class; its preprocessing is inside the file.",
         f"Its probabilities are calibrated: logits are divided by a temperature of {model.temperature:.3f}."
         if model.temperature != 1
-        else "Its probabilities are the softmax of its logits, not calibrated further.",
+        else f"Its probabilities are the {'sigmoids' if multi else 'softmax'} of its logits, not calibrated further.",
     )
 
 
-def _purpose(page: Page, model: Model) -> tuple[str, ...]:
+def _purpose(page: Page, model: Model, *, multi: bool) -> tuple[str, ...]:
     classes = page.data.classes if page.data else ()
     if not classes:
         return ()
     names = ", ".join(classes[:NAMED]) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
+    if multi:
+        return (
+            f"Saying which of {len(classes)} labels an image has, any number of them, in images like those it learned "
+            f"from: {names}.",
+            "It gives every label whose probability is 50 % or more, and so may give none.",
+        )
     unsure = (
         f"Below a confidence of {model.threshold:.2f} it abstains."
         if model.threshold is not None
@@ -69,6 +76,8 @@ def _learned(page: Page) -> tuple[str, ...]:
 
 
 def _measured(result: SplitResult | None) -> tuple[str, ...]:
+    if result is not None and result.multi:
+        return _measured_several(result)
     accuracy = result.metrics.get("accuracy") if result else None
     if result is None or accuracy is None or accuracy.value is None:
         return ()
@@ -86,6 +95,29 @@ def _measured(result: SplitResult | None) -> tuple[str, ...]:
         sentences.append(
             f"Share found by class: from {100 * (low.recall or 0):.0f} % ({low.name}) to {100 * (high.recall or 0):.0f} % ({high.name})."
         )
+    return tuple(sentences)
+
+
+def _measured_several(result: SplitResult) -> tuple[str, ...]:
+    precision, exact = result.metrics["mean_average_precision"], result.metrics["subset_accuracy"]
+    if precision.value is None or exact.value is None:
+        return ()
+    interval = (
+        ""
+        if precision.low is None or precision.high is None
+        else f" (95 % interval {precision.low:.3f} to {precision.high:.3f})"
+    )
+    where = WHERE.get(result.split, "images")
+    sentences = [
+        f"Mean average precision {precision.value:.3f}{interval} on {result.n:,} {where}; "
+        f"every label right on {100 * exact.value:.1f} % of them."
+    ]
+    rows = [row for row in result.classes if row.average_precision is not None]
+    low, high = (pick(rows, key=lambda row: row.average_precision or 0.0) for pick in (min, max))
+    sentences.append(
+        f"Average precision by label: from {low.average_precision:.2f} ({low.name}) to {high.average_precision:.2f} "
+        f"({high.name})."
+    )
     return tuple(sentences)
 
 

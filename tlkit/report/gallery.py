@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tlkit.core.predictions import Predictions
+from tlkit.core.labels import SEPARATOR
+from tlkit.core.predictions import Predictions, decide
 from tlkit.core.results import SplitResult
 from tlkit.core.splits import SPLITS
 from tlkit.report.page import Neighbours, Overlays, Page, Thumbnail
@@ -84,8 +85,9 @@ class Card:
         path: as in the predictions.
         truth: name of its class, "" where it has none.
         predicted: name of the class it was given.
-        probability: of the predicted class.
-        of_truth: probability of the true class.
+        probability: of the predicted class; of several labels that of the surest wrong answer, or where all are right of
+            the least sure one.
+        of_truth: probability of the true class, or answer.
         image: data URI, or None.
         unfamiliarity: above 1 is unlike anything in training; None where nobody measured.
         overlay: data URI of where the classifier looked, or None.
@@ -147,10 +149,10 @@ def galleries(page: Page, result: SplitResult | None, album: Album) -> Galleries
     if result is None:
         return Galleries(looks=looks)
     code = SPLITS.index(result.split) if result.split in SPLITS else -1
-    rows = page.predictions.select(np.flatnonzero((page.predictions.splits == code) & (page.predictions.labels >= 0)))
+    rows = page.predictions.select(np.flatnonzero((page.predictions.splits == code) & page.predictions.labelled))
     if not len(rows) or not np.isfinite(rows.logits).all():
         return Galleries(looks=looks)
-    dealer = _Dealer(rows, album)
+    dealer = (_SeveralDealer if rows.multi else _Dealer)(rows, album)
     worst = dealer.cards(dealer.errors[:WORST])
     return Galleries(
         worst=_explained(worst, album, page.overlays, page.neighbours),
@@ -170,11 +172,12 @@ def _looks(predictions: Predictions, album: Album) -> dict[str, list[str]]:
     if len(predictions.classes) > CLASSES:
         return {}
     code = SPLITS.index("train")
-    inside = predictions.splits == code if (predictions.splits == code).any() else predictions.labels >= 0
+    inside = predictions.splits == code if (predictions.splits == code).any() else predictions.labelled
     order = sorted(np.flatnonzero(inside).tolist(), key=lambda i: (predictions.sha256[i], predictions.paths[i]))
     looks = {}
     for label, name in enumerate(predictions.classes):
-        chosen = [i for i in order if predictions.labels[i] == label][:PER_CLASS]
+        own = predictions.of_class(label)
+        chosen = [i for i in order if own[i]][:PER_CLASS]
         looks[name] = [uri for i in chosen if (uri := album.uri(predictions.paths[i]))]
     return looks if any(looks.values()) else {}
 
@@ -231,12 +234,18 @@ class _Dealer:
     def cards(self, indices: Iterable[int]) -> tuple[Card, ...]:
         return tuple(map(self._card, indices))
 
+    def truth_name(self, i: int) -> str:
+        return self.rows.label_name(i)
+
+    def predicted_name(self, i: int) -> str:
+        return self.rows.predicted_name(i)
+
     def _card(self, i: int) -> Card:
         far = self.rows.unfamiliarity
         return Card(
             path=self.rows.paths[i],
-            truth=self.rows.classes[self.rows.labels[i]],
-            predicted=self.rows.classes[self.predicted[i]],
+            truth=self.truth_name(i),
+            predicted=self.predicted_name(i),
             probability=float(self.best[i]),
             of_truth=float(self.of_truth[i]),
             image=self.album.uri(self.rows.paths[i]),
@@ -252,3 +261,28 @@ class _Dealer:
         for (row, column), members in fullest[:CELLS]:
             names = self.rows.classes[row], self.rows.classes[column]
             yield Cell(row, column, *names, len(members), self.cards(members[:PER_CELL]))
+
+
+class _SeveralDealer(_Dealer):
+    """The same where an image may have several labels: every class is a question whose answer may be wrong."""
+
+    def __init__(self, rows: Predictions, album: Album) -> None:
+        self.rows, self.album = rows, album
+        given, truth, chances = decide(rows.logits), rows.truth == 1, rows.probabilities
+        sure, wrong = np.where(given, chances, 1 - chances), given != truth
+        surest, least, mistaken = np.where(wrong, sure, -1.0).max(axis=1), sure.min(axis=1), wrong.any(axis=1)
+        self.best = np.where(mistaken, surest, least)
+        self.of_truth = np.where(mistaken, 1 - surest, least)
+        errors = np.flatnonzero(mistaken)
+        self.errors = errors[np.argsort(-surest[errors], kind="stable")]
+        self.by_margin = np.argsort(least, kind="stable")
+
+    def truth_name(self, i: int) -> str:
+        return super().truth_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
+
+    def predicted_name(self, i: int) -> str:
+        return super().predicted_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
+
+    def cells(self) -> Iterable[Cell]:
+        """There is no confusion between classes."""
+        return ()

@@ -39,6 +39,21 @@ ENTRIES = {
     "macro_recall": Entry(
         "Macro recall", True, "Mean over classes of: of the images of this class, how many were found."
     ),
+    "micro_f1": Entry(
+        "Micro F1",
+        True,
+        "F1 of all labels of all images together: common labels weigh more. Precision and recall likewise.",
+    ),
+    "micro_precision": Entry("Micro precision", True, "Of all labels given, how many are true."),
+    "micro_recall": Entry("Micro recall", True, "Of all labels that images have, how many were given."),
+    "samples_f1": Entry(
+        "F1 of images",
+        True,
+        "F1 of the labels of each image, averaged over images; what training ranks its epochs by. Of one label each it is "
+        "accuracy.",
+    ),
+    "subset_accuracy": Entry("Every label right", True, "Share of images whose labels are all right, none missing."),
+    "hamming_loss": Entry("Wrong labels", True, "Share of wrong answers among all yes-or-no answers (Hamming loss)."),
     "cohen_kappa": Entry(
         "Cohen’s kappa",
         False,

@@ -42,6 +42,60 @@ class Headline:
     caveat: str
 
 
+@dataclass(frozen=True)
+class Several:
+    """What is said first where an image may have several labels.
+
+    Args:
+        split: name of the main split.
+        where: "test images".
+        precision: mean average precision, with its interval.
+        baseline: what guessing has: the mean share of images that have a label, 0..1.
+        exact: share of images with every label right.
+        right: how many these are.
+        verdict: `better`, `unclear` or `worse` than the baseline.
+        caveat: a sentence, or "".
+    """
+
+    split: str
+    where: str
+    precision: Metric
+    baseline: float
+    exact: Metric
+    right: int
+    verdict: str
+    caveat: str
+
+
+def several(result: SplitResult) -> Several | None:
+    """What to say first about a split of several labels; None for others, and where it is not known."""
+    precision = result.metrics.get("mean_average_precision")
+    if not result.multi or precision is None or precision.value is None:
+        return None
+    shares = [row.support / result.n for row in result.classes if row.average_precision is not None]
+    baseline = sum(shares) / len(shares)
+    exact = result.metrics["subset_accuracy"]
+    return Several(
+        split=result.split,
+        where=WHERE.get(result.split, f"images of {result.split}"),
+        precision=precision,
+        baseline=baseline,
+        exact=exact,
+        right=round((exact.value or 0.0) * result.n),
+        verdict=_against(precision, baseline),
+        caveat=CAVEATS.get(result.split, ""),
+    )
+
+
+def _against(metric: Metric, baseline: float) -> str:
+    """`better`, `worse` or `unclear`."""
+    low = metric.value if metric.low is None else metric.low
+    high = metric.value if metric.high is None else metric.high
+    if low is None or high is None:
+        return "unclear"
+    return "better" if low > baseline else "worse" if high < baseline else "unclear"
+
+
 def main_split(evaluation: EvaluationResult | None) -> SplitResult | None:
     """The split that speaks for the classifier, or None where nothing was measured."""
     found = evaluation.splits if evaluation else {}
@@ -55,8 +109,6 @@ def headline(result: SplitResult) -> Headline | None:
         return None
     largest = max(result.classes, key=lambda row: row.support)
     baseline = largest.support / result.n
-    low = accuracy.value if accuracy.low is None else accuracy.low
-    high = accuracy.value if accuracy.high is None else accuracy.high
     return Headline(
         split=result.split,
         where=WHERE.get(result.split, f"images of {result.split}"),
@@ -64,6 +116,6 @@ def headline(result: SplitResult) -> Headline | None:
         correct=round(accuracy.value * result.n),
         baseline=baseline,
         majority=largest.name,
-        verdict="better" if low > baseline else "worse" if high < baseline else "unclear",
+        verdict=_against(accuracy, baseline),
         caveat=CAVEATS.get(result.split, ""),
     )

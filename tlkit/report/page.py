@@ -69,6 +69,7 @@ class Data:
         set_aside: files that could not be used, with the reason.
         ignored: how many files were no images at all.
         notes: plain sentences worth knowing.
+        images: split -> images, where one may have several labels and the counts add up to more.
     """
 
     classes: tuple[str, ...]
@@ -77,6 +78,7 @@ class Data:
     set_aside: Sequence[Problem] = ()
     ignored: int = 0
     notes: Sequence[str] = ()
+    images: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,13 +75,14 @@ def _leaked(evaluation: EvaluationResult, result: SplitResult) -> Iterator[Remar
     known = f"{_count(leak.exact + leak.near, 'image')} of these {leak.n} {_are(leak.exact + leak.near)} in the training set"
     known += f" or {_are(leak.near)} close to an image of it" if leak.near else ""
     unseen = evaluation.splits.get("unseen" if result.split == "images" else f"{result.split}_unseen")
-    accuracy = unseen.metrics.get("accuracy") if unseen else None
+    name, told = ("subset_accuracy", "every label is right on") if result.multi else ("accuracy", "accuracy is")
+    accuracy = unseen.metrics.get(name) if unseen else None
     if unseen is None or accuracy is None or accuracy.value is None:
         yield Remark("bad", f"{known}: the numbers are flattered.", "numbers")
         return
-    whole = result.metrics["accuracy"].value or 0.0
+    whole = result.metrics[name].value or 0.0
     tone = "bad" if whole - accuracy.value >= 0.01 else "warn"
-    yield Remark(tone, f"{known}. On the other {unseen.n}, accuracy is {_shown(accuracy)}.", "numbers")
+    yield Remark(tone, f"{known}. On the other {unseen.n}, {told} {_shown(accuracy)}.", "numbers")
 
 
 def _size(result: SplitResult) -> Iterator[Remark]:
@@ -112,7 +113,8 @@ def _calibrated(result: SplitResult) -> Iterator[Remark]:
     filled = bins.count > 0
     lean = float(((bins.confidence - bins.accuracy)[filled] * bins.count[filled]).sum() / bins.count.sum())
     if gap <= expected + CHANCE * deviation:
-        text = f"Its confidence can be believed as far as {bins.count.sum()} images tell: it is off by {100 * gap:.1f} points on average, and chance alone would show about {100 * expected:.1f}."
+        on = f"{bins.count.sum()} answers about {result.n} images" if result.multi else f"{bins.count.sum()} images"
+        text = f"Its confidence can be believed as far as {on} tell: it is off by {100 * gap:.1f} points on average, and chance alone would show about {100 * expected:.1f}."
         yield Remark("good", text + _fitted_here(result), "reliability")
         return
     way = "too sure of itself" if lean > 0 else "too modest"

@@ -1,6 +1,7 @@
 """A sample folder appears whole or not at all, and says inside what it is."""
 
 import contextlib
+import csv
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from typing import Any
 
 from tlkit.core.atomic import write_json
 from tlkit.core.errors import TlkitError
+from tlkit.core.labels import read_labels
 
-CARD = "sample.json"
+CARD, TABLE = "sample.json", "images.csv"
 PARTIAL = ".tmp-"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -82,6 +84,10 @@ def _replace_contents(out: Path, new: Path) -> None:
 
 
 def count_images(folder: Path) -> dict[str, Any]:
-    """`{"images": n, "classes": [name, ...]}` of a folder with images in class folders, in splits or not."""
+    """`{"images": n, "classes": [name, ...]}` of a folder with images in class folders, in splits or not, or in a table."""
     files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if (folder / TABLE).is_file():
+        with (folder / TABLE).open(encoding="utf-8", newline="") as file:
+            labels = [read_labels(row["label"], TABLE) for row in csv.DictReader(file)]
+        return {"images": len(files), "classes": sorted({name for names in labels for name in names})}
     return {"images": len(files), "classes": sorted({path.parent.name for path in files})}
