@@ -50,7 +50,6 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         facts={
             "backbone": facts.backbone,
             "task": facts.task,
-            "task": facts.task,
             "threshold": facts.threshold,
             "target_precision": facts.target_precision,
             "temperature": facts.temperature,
@@ -79,8 +78,8 @@ def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
         return _judged_several(rows, facts, top)
     return [
         {
-            "predicted": row.get("labels", [row["class"]]),
-            "probability": None if facts.multi else row["probability"],
+            "predicted": [row["class"]],
+            "probability": row["probability"],
             "abstained": row.get("abstain", False),
             "classes": [{"name": entry["class"], "probability": entry["probability"]} for entry in row["top"]],
             **{name: row[name] for name in ("unfamiliar", "unfamiliarity") if name in row},

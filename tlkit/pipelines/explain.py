@@ -22,8 +22,8 @@ from tlkit.classifier import Classifier, load
 from tlkit.core.atomic import replacing, write_json
 from tlkit.core.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.core.explain_config import ExplainConfig
-from tlkit.core.manifest import Problem
 from tlkit.core.labels import decode
+from tlkit.core.manifest import Problem
 from tlkit.core.predictions import decide
 from tlkit.core.predictions import probabilities as chances_of
 from tlkit.core.run_dir import RunDir, refuse_occupied
