@@ -6,6 +6,8 @@ from tlkit.core import catalog
 from tlkit.core.errors import TlkitError
 from tlkit.core.options import Options, option
 
+SMOOTHING = 0.1  # of labels, unless given (Szegedy et al. 2016)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(Options):
@@ -95,9 +97,9 @@ class TrainingOptions(Options):
     momentum: float = option(0.9, "Momentum of sgd and rmsprop.", low=0, high=0.999, group="Training")
     weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
     loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")
-    label_smoothing: float = option(
-        0.0,
-        "Label smoothing of crossentropy, in stages trained by gradient descent.",
+    label_smoothing: float | None = option(
+        None,
+        "Label smoothing of crossentropy, in stages trained by gradient descent; 0.1 for one label an image, 0 for several, unless given.",
         low=0,
         high=0.9,
         group="Training",
@@ -170,6 +172,12 @@ class TrainingOptions(Options):
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
                 "drop it, or use --loss crossentropy.",
             )
+
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing for one label an image."""
+        planned = SMOOTHING if self.loss == "crossentropy" else 0.0
+        return planned if self.label_smoothing is None else self.label_smoothing
 
     def _check_minutes(self) -> None:
         """Minutes plan the epochs of one stage after the head."""

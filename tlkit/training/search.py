@@ -49,10 +49,15 @@ def space(config: FinetuneConfig, plan: Plan, blocks: int) -> Space:
         blocks: of the backbone.
     """
     stage = plan.stages[-1]
-    ranges = {name: limits for name, limits in RANGES.items() if limits[0] <= getattr(config, name) <= limits[1]}
+    planned = {
+        "layer_decay": config.layer_decay,
+        "weight_decay": config.weight_decay,
+        "label_smoothing": config.smoothing,
+    }
+    ranges = {name: limits for name, limits in RANGES.items() if limits[0] <= planned[name] <= limits[1]}
     if config.loss != "crossentropy":
         ranges.pop("label_smoothing", None)
-    defaults = {name: getattr(config, name) for name in ranges}
+    defaults: dict[str, Any] = {name: planned[name] for name in ranges}
     if config.learning_rate is None:
         ranges["learning_rate"] = stage.learning_rate / RATE_REACH, stage.learning_rate * RATE_REACH, True
         defaults["learning_rate"] = stage.learning_rate
