@@ -140,7 +140,8 @@ def main() -> None:
         return found | {"cpu": spent[0], "cpu of clients": spent[1]}
 
     try:
-        measure(clients=16, seconds=2)
+        for number in (16, 4, 1):  # until what explains is ready too, and every size of batch was seen
+            measure(clients=number, seconds=4)
         if options.flat:
             flat(options.flat, measure, server.pid)
         else:
