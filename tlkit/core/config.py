@@ -9,6 +9,7 @@ from tlkit.core.errors import TlkitError
 from tlkit.core.explain_config import ExplainConfig as ExplainConfig  # every config is found here
 from tlkit.core.export_config import ExportConfig as ExportConfig  # every config is found here
 from tlkit.core.export_config import VerifyConfig as VerifyConfig  # every config is found here
+from tlkit.core.lora_options import LoraOptions
 from tlkit.core.option_groups import (
     BackboneOptions,
     EngineOptions,
@@ -19,7 +20,6 @@ from tlkit.core.option_groups import (
     LogOptions,
     SplitOptions,
     StoreOptions,
-    TrainingOptions,
 )
 from tlkit.core.options import Options, argument, option
 from tlkit.core.rank_config import RankConfig as RankConfig  # every config is found here
@@ -60,7 +60,7 @@ class FinetuneConfig(
     StoreOptions,
     EngineOptions,
     HeadOptions,
-    TrainingOptions,
+    LoraOptions,
     ValidationOptions,
     JudgementOptions,
     LogOptions,

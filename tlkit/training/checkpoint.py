@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from tlkit.core.atomic import read_json, replacing, write_json
+from tlkit.training import lora
 
 KEPT = 3  # best epochs of a stage whose weights are kept until it is chosen what ships ...
 KEPT_BYTES = 2**30  # ... as long as those besides the best take no more of the disk than this
@@ -98,12 +99,12 @@ class Checkpoint:
         """Write weights (and the optimizer's state if compiled) under `name`; returns the file name."""
         file = f"{name}.weights.h5"
         with replacing(self.folder / file) as temporary:
-            model.save_weights(temporary)
+            lora.save_weights(model, temporary)
         return file
 
     def load_weights(self, model: keras.Model, file: str) -> None:
         """Read weights that `save_weights` wrote."""
-        model.load_weights(self.folder / file)
+        lora.load_weights(model, self.folder / file)
 
     def finish(self, state: State, note: str) -> State:
         """Record that the stage is over; nobody will go on from its latest weights."""

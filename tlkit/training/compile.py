@@ -9,6 +9,7 @@ import numpy as np
 from tlkit.backbones.blocks import Block, set_trainable
 from tlkit.core.option_groups import TrainingOptions
 from tlkit.runtime import jit
+from tlkit.training import lora
 from tlkit.training.optimizer import build_optimizer, rate_factors
 
 
@@ -40,6 +41,7 @@ def unfreeze_and_compile(
         multi: whether an image may have several labels.
     """
     set_trainable(model, learn, options.batchnorm, blocks=blocks, skipped=skipped)
+    lora.hold(model, blocks)
     optimizer = build_optimizer(
         options,
         learning_rate,

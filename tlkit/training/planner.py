@@ -12,7 +12,7 @@ from tlkit.backbones.build import Backbone
 from tlkit.classifier import Classifier
 from tlkit.core.cache_budget import bytes_text
 from tlkit.core.config import FinetuneConfig
-from tlkit.training import cost
+from tlkit.training import cost, lora
 from tlkit.training.anatomy import Anatomy
 from tlkit.training.augmentation import settle
 from tlkit.training.compile import unfreeze_and_compile
@@ -238,6 +238,7 @@ class _Planner:
 
     def _with_memory(self, stage: Stage, layers: list[keras.layers.Layer], *, pixels: bool) -> Stage:
         """What the stage needs; its updates in as many parts as bring that below what there is."""
+        stage = lora.planned(stage, self.anatomy.backbone, self.anatomy.head, self.options.lora)
         held = min(pixel_bytes(self.ways.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
         model, options, averaged = self.anatomy.classifier.model, self.options, self.options.ema > 0
         memory = estimate(model, layers, stage.parameters, options.optimizer, held, averaged=averaged)

@@ -17,6 +17,7 @@ from tlkit.core.story import Story
 from tlkit.data.augment import Augmentation
 from tlkit.heads.build import Head, pool
 from tlkit.inference import build_engine, infer, settle_engine
+from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.budget import Budget
 from tlkit.training.checkpoint import Checkpoint, State
@@ -96,21 +97,22 @@ def run_stage(
     if stage.method == "lbfgs":
         return _solve(stage, material, checkpoint, story)
     examples = _examples(stage, material)
-    epochs, patience = stage.epochs, material.config.patience
+    config = material.config
+    epochs, patience = stage.epochs, config.patience
     if budget and stage.name != "head":
         epochs = budget.begin(stage.seconds / stage.epochs)
         story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
         patience = None  # a schedule that ends with the time is not broken off
     else:
         budget = None
-    adjusts = material.config.balance == "logit-adjust"
+    adjusts = config.balance == "logit-adjust"
     added = log_prior(examples.labels, examples.classes) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
 
     def compile_for(parts: int) -> None:
         unfreeze_and_compile(
             model,
-            material.config,
+            config,
             blocks=material.backbone.blocks,
             learn=learn,
             skipped=stage.skipped,
@@ -121,19 +123,23 @@ def run_stage(
             multi=examples.multi,
         )
 
-    return fit(
-        model,
-        compile_for,
-        examples,
-        Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
-        stage=stage.name,
-        epochs=epochs,
-        patience=patience,
-        checkpoint=checkpoint,
-        story=story,
-        budget=budget,
-        stop=stop,
-    )
+    with lora.adapted(stage, material.backbone, config.lora, config.seed):
+        state = fit(
+            model,
+            compile_for,
+            examples,
+            Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
+            stage=stage.name,
+            epochs=epochs,
+            patience=patience,
+            checkpoint=checkpoint,
+            story=story,
+            budget=budget,
+            stop=stop,
+        )
+    if config.lora:
+        checkpoint.load_weights(model, state.best)  # as written, as they are for a run that reads them later
+    return state
 
 
 def _examples(stage: Stage, material: Material) -> Examples:
