@@ -1,9 +1,11 @@
 """`--minutes`: what fits into them is planned before anything is computed; how many epochs, when the time comes.
 
-Time buys depth first: the more blocks learn, the more there is to gain, as long as a few epochs of them fit. Then views,
-then epochs. The network itself is the user's choice and stays.
+Time buys depth first, up to what is planned without a limit: a stage cut short by half loses the probe, one of few
+blocks gains little on it, so the deepest that has its epochs is taken (docs/log.md). Then views, then more epochs. The
+network itself is the user's choice and stays.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 
 from tlkit.backbones.build import Backbone
@@ -13,11 +15,12 @@ from tlkit.training import cost
 from tlkit.training.anatomy import Anatomy
 from tlkit.training.budget import EPOCHS_MOST, PASSES_BACK, Budget, slowness
 from tlkit.training.cost import TRAINING_PASSES, Pace, operations
+from tlkit.training.depth import DEEP, planned_blocks, planned_epochs
 from tlkit.training.plan import duration
 from tlkit.training.planner import measured_step
 from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
 
-EPOCHS_LEAST = 6  # of a stage that is worth its while
+ENOUGH = (1.0, 0.6)  # of the epochs planned without a limit, tried in this order
 EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
 WORTH_MEASURING = 2.0  # minutes from which on a training step is timed, too
 STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
@@ -107,9 +110,9 @@ class _Anatomies:
         self.options = options
         self._parts = backbone, classifier, head_reads
         free = options.blocks is None and options.unfreeze == "last" and "top" in options.stages
-        self.depths = range(len(backbone.blocks) - 1, 0, -1) if free else [options.blocks]
+        self.depths = range(planned_blocks(backbone, DEEP), 0, -1) if free else [options.blocks]
 
-    def of(self, blocks: int | None, views: int | None = None, epochs: int = EPOCHS_LEAST) -> Anatomy:
+    def of(self, blocks: int | None, views: int | None = None, epochs: int = 1) -> Anatomy:
         """With so many last blocks that learn, views and epochs; None leaves them as asked for."""
         counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.stages)
         views = self.options.views if views is None else views
@@ -155,17 +158,18 @@ class _Choices:
         self.told = f"minutes  {budget.minutes:g}: {1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
-        """As many blocks as have time for a few epochs, then views, then epochs; None where not one block has."""
+        """As many blocks as have time for enough epochs, then views, then epochs; None where not one block has."""
         asked = self.options.views
         views = range(planned_views(self.options, self.train), 0, -1) if asked is None else [asked]
-        for blocks in self.anatomies.depths:
-            for number in views:
-                if fitted := self._fitted(blocks, number):
-                    return fitted
+        epochs = planned_epochs(self.train, self.options.batch_size * self.options.accumulate)
+        for share, blocks, number in itertools.product(ENOUGH, self.anatomies.depths, views):
+            if fitted := self._fitted(blocks, number, round(share * epochs)):
+                return fitted
         return None
 
-    def _fitted(self, blocks: int | None, views: int) -> Fitted | None:
-        least = EPOCHS_LEAST if "all" in self.options.stages else max(EPOCHS_LEAST, EPOCHS_A_VIEW * views)
+    def _fitted(self, blocks: int | None, views: int, least: int) -> Fitted | None:
+        if "all" not in self.options.stages:
+            least = max(least, EPOCHS_A_VIEW * views)
         anatomy = self.anatomies.of(blocks, views, least)
         step = self.speed.step * _work(anatomy)
         self._set_aside(step)
@@ -190,7 +194,7 @@ class _Choices:
         left = self.budget.left - self.before - forward * self.total
         more = int(max(left, 0.0) / (forward * self.train))
         views = min(planned_views(options, self.train), 1 + more) if options.views is None else options.views
-        why = f": there is no time for {EPOCHS_LEAST} epochs of a block" if len(options.stages) > 1 else ""
+        why = ": there is no time to train blocks for long enough" if len(options.stages) > 1 else ""
         needed = duration(60 * self.budget.minutes - left)
         few = f"; WARNING: too little even for that, which takes about {needed}" if left < 0 else ""
         chosen = replace(options, stages=("head",), unfreeze="last", blocks=None, views=views, minutes=None)
