@@ -80,7 +80,7 @@ def test_what_the_server_does_wrong_is_one_error_with_the_ways_out(manner, reaso
     with pytest.raises(TlkitError, match=reason) as refused:
         get(manner)
     assert RESNET in refused.value.message
-    for way in ("HTTPS_PROXY", server.url(manner, RESNET), "tlkit weights import", "--weights none"):
+    for way in ("HTTPS_PROXY", f"keras-applications/resnet/{RESNET}", "tlkit weights import", "--weights none"):
         assert way in refused.value.hint
     assert not (home / RESNET).exists()
 

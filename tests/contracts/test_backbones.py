@@ -150,4 +150,4 @@ def test_the_weight_file_is_the_one_keras_looks_for(name, side, variants, monkey
         applications.constructor(row)(include_top=False, weights="imagenet", input_shape=(side, side, 3), **variants)
     keras.utils.clear_session()
     file = weight_file(row, variants, (side, side))
-    assert (file.name, file.remote.urls[0], next(iter(file.sums.values()), None)) == looked_for.value.args
+    assert (file.name, file.url, next(iter(file.sums.values()), None)) == looked_for.value.args

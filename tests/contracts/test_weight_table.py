@@ -28,7 +28,7 @@ def source(row):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.spec)
 def test_address_and_sum_are_those_in_keras(file):
     text = source(file.row)
-    folder = file.remote.urls[0].rpartition("/")[0] + "/"
+    folder = file.url.rpartition("/")[0] + "/"
     assert folder.startswith(PUBLISHER) and folder in text
     assert all(wanted in text for wanted in file.sums.values())
     assert bool(file.sums) != (file.row.name in NO_SUMS)

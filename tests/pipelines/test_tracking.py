@@ -164,3 +164,25 @@ def test_mlflow_itself_keeps_all_of_it(finished, tmp_path, monkeypatch):
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_accuracy")
     assert [(point.step, point.value) for point in history] == [(0, 0.8), (1, 0.85)]
     assert {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)} >= {"report.html"}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "refused"),
+    [
+        ("wandb", "WANDB_MODE", None, True),
+        ("wandb", "WANDB_MODE", "offline", False),
+        ("mlflow", "MLFLOW_TRACKING_URI", "https://mlflow.example", True),
+        ("mlflow", "MLFLOW_TRACKING_URI", "/tmp/mlruns", False),
+    ],
+)
+def test_offline_a_tracker_elsewhere_is_refused_before_anything_is_computed(name, setting, value, refused, monkeypatch):
+    monkeypatch.setenv("TLKIT_OFFLINE", "1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: object())
+    monkeypatch.delenv(setting, raising=False)
+    if value:
+        monkeypatch.setenv(setting, value)
+    if not refused:
+        tracking.refuse_missing([name])
+        return
+    with pytest.raises(TlkitError, match="would go over the network, and tlkit is offline"):
+        tracking.refuse_missing([name])

@@ -54,7 +54,7 @@ def fetch(file: WeightFile, story: Story, patience: Patience | None = None) -> P
         story,
         patience,
         check=lambda path: wrong_with(file, path),
-        remedy=f"get {url} in another way and run `tlkit weights import FILE`; {OTHERWISE}",
+        remedy=f"get {file.url} in another way and run `tlkit weights import FILE`; {OTHERWISE}",
     )
     if not file.sums:
         story.say(

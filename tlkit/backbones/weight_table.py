@@ -114,13 +114,26 @@ class WeightFile(NamedTuple):
         return 4 * self.parameters
 
     @property
+    def url(self) -> str:
+        """Where Keras publishes it."""
+        for pattern, folder in FOLDERS:
+            if found := re.fullmatch(pattern, self.name):
+                return f"{PUBLISHER}{folder.format(*found.groups())}/{CALLED_THERE.get(self.name, self.name)}"
+        raise TlkitError(f"no address of {self.name} is known.", "this is a mistake in tlkit; please report it.")
+
+    @property
     def remote(self) -> RemoteFile:
         """Where it is: at a mirror if the setting names one, else at the publisher's.
 
         Raises:
             TlkitError: the setting is no address of a folder.
         """
-        return RemoteFile(urls=(_address(self.name),), bytes=0, stated_by="keras.applications", **self.sums)
+        return RemoteFile(
+            urls=(f"{base}/{self.name}" if (base := mirror()) else self.url,),
+            bytes=0,
+            stated_by="keras.applications",
+            **self.sums,
+        )
 
 
 def weight_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> WeightFile:
@@ -206,12 +219,3 @@ def mirror() -> str:
             "write https://HOST/FOLDER; for a folder on a disk use `tlkit weights import FOLDER`.",
         )
     return address
-
-
-def _address(name: str) -> str:
-    if base := mirror():
-        return f"{base}/{name}"
-    for pattern, folder in FOLDERS:
-        if found := re.fullmatch(pattern, name):
-            return f"{PUBLISHER}{folder.format(*found.groups())}/{CALLED_THERE.get(name, name)}"
-    raise TlkitError(f"no address of {name} is known.", "this is a mistake in tlkit; please report it.")

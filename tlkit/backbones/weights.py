@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def weights_sha256(model: keras.Model) -> str:
     for layer in model.layers:
         for weight in layer.weights:
             value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
-            digest.update(f"{layer.name}/{weight.name} {value.shape} {value.dtype}\n".encode())
+            name = "variable" if re.fullmatch(r"variable_\d+", weight.name) else weight.name  # one that Keras made up
+            digest.update(f"{layer.name}/{name} {value.shape} {value.dtype}\n".encode())
             digest.update(value.tobytes())
     return digest.hexdigest()

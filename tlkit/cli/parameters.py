@@ -18,7 +18,11 @@ COMMON: dict[str, tuple[Any, Any, Any]] = {
         typer.Option("--config", metavar="FILE.toml", help="Read options from a TOML file; flags override it."),
     ),
     "as_json": (bool, False, typer.Option("--json", help="Print one JSON object on stdout; the story goes to stderr.")),
-    "offline": (bool, False, typer.Option("--offline", help="Never touch the network; the same as TLKIT_OFFLINE=1.")),
+    "offline": (
+        bool,
+        False,
+        typer.Option("--offline", help="Bring nothing over the network; the same as TLKIT_OFFLINE=1."),
+    ),
     "quiet": (bool, False, typer.Option("--quiet", "-q", help="Say nothing but errors.")),
     "verbose": (bool, False, typer.Option("--verbose", "-v", help="Say more.")),
 }

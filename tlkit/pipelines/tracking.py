@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tlkit.core.atomic import read_json
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
+from tlkit.core.offline import is_offline
 from tlkit.core.options import resolve
 from tlkit.core.run_dir import RunDir
 from tlkit.core.story import Story
@@ -55,18 +56,31 @@ class Tracker(NamedTuple):
 
 
 def refuse_missing(names: Sequence[str] | None) -> None:
-    """Raise before anything is computed where a tracker is not installed.
+    """Raise before anything is computed where a tracker is not installed, or is out of reach because tlkit is offline.
 
     Raises:
-        TlkitError: naming the package and how to get it.
+        TlkitError: naming the package and how to get it, or the setting that keeps the tracker on this machine.
     """
     for name in names or ():
         tracker = TRACKERS[name]
+        if is_offline() and not _stays_here(name):
+            raise TlkitError(
+                f"--log {name} would go over the network, and tlkit is offline.",
+                "WANDB_MODE=offline, or an MLFLOW_TRACKING_URI that is a folder, keeps it on this machine; or leave --log "
+                f"out and tell it later: tlkit evaluate RUN --log {name}",
+            )
         if importlib.util.find_spec(tracker.package) is None:
             raise TlkitError(
                 f"--log {name} needs the package {tracker.package!r}, which is not installed.",
                 f"{tracker.remedy}, or leave --log out and tell it later: tlkit evaluate RUN --log {name}",
             )
+
+
+def _stays_here(name: str) -> bool:
+    """Whether a tracker's own settings keep what it is told on this machine."""
+    if name == "wandb":
+        return os.environ.get("WANDB_MODE") in ("offline", "disabled")
+    return not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http", "databricks"))
 
 
 def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) -> None:
