@@ -53,7 +53,7 @@ def test_the_run_says_what_it_is_and_how_good(several, stripes):
     assert record["task"] == facts.task == "multi" and facts.classes == tuple(sorted(CLASSES))
     metrics = result["metrics"]["test"]
     assert 16 <= metrics["subset_accuracy"]["n"] <= 20 and metrics["subset_accuracy"]["groups"] <= 10
-    assert metrics["mean_average_precision"]["value"] > 0.9 and "accuracy" not in metrics
+    assert metrics["mean_average_precision"]["value"] > 0.75 and "accuracy" not in metrics
     rows = table(out / "predictions.csv")
     wanted = {row["path"]: row["label"] for row in table(stripes)}
     assert {row["path"]: row["label"] for row in rows} == wanted and "probability" not in rows[0]
@@ -86,7 +86,7 @@ def test_measured_again_and_on_other_images(several, colours, tmp_path, capsys):
     assert folder["metrics"]["images"]["subset_accuracy"]["n"] == 36  # one class each is a label each
     assert "mean average precision" in capsys.readouterr().err
     twice = evaluate.run(configs.EvaluateConfig(run=str(out), tta=2, out=str(tmp_path / "tta")))
-    assert twice["metrics"]["test"]["mean_average_precision"]["value"] > 0.8
+    assert twice["metrics"]["test"]["mean_average_precision"]["value"] > 0.75
 
 
 def test_predictions_name_every_label(several, stripes, tmp_path):
@@ -154,7 +154,7 @@ def test_tables_keep_their_labels(several, stripes, tiny_backbone, tmp_path):
     [
         ({"target_precision": 0.9}, "--target-precision 0.9 is for images of one label"),
         ({"balance": "weights"}, "--balance weights is for images of one label"),
-        ({"unfreeze": "auto"}, "--unfreeze auto measures with images of one label"),
+        ({"unfreeze": "auto", "blocks": None}, "--unfreeze auto measures with images of one label"),
         ({"keras_split": 0.2}, "--keras-split needs one folder for each class"),
     ],
 )

@@ -145,8 +145,8 @@ def _scanned(config: FinetuneConfig, story: Story) -> tuple[Manifest, Splits]:
     )
     splits = _split(config, manifest)
     outcome.refuse_unknown_columns(manifest, config.slice_by)
-    refuse_hopeless(config.target_precision, splits)
     planning.refuse_several_labels(config, manifest)
+    refuse_hopeless(config.target_precision, splits)
     return manifest, splits
 
 
