@@ -37,6 +37,11 @@ class Validation:
     read: Reader
     labels: np.ndarray
 
+    @property
+    def name(self) -> str:
+        """What the first number of a score is."""
+        return "accuracy" if self.labels.ndim == 1 else "F1"
+
     def measure(self, model: keras.Model, batch_size: int = EVALUATION_BATCH) -> Score | None:
         """(accuracy, log loss) of the model's logits, None without images; of several labels the F1 of each image."""
         if not len(self.labels):
@@ -177,7 +182,9 @@ class _Run:
         state = State(parts=examples.parts, latest=file, best=file, start=file, best_score=best, history=(row,))
         self.checkpoint.write(state)
         if score:
-            self.story.say(f"  {self.stage} start: validation accuracy {score[0]:.4f}, loss {score[1]:.4f}")
+            self.story.say(
+                f"  {self.stage} start: validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}"
+            )
         return state
 
     def epoch(self, state: State, examples: Examples, run: Epoch) -> State | None:
@@ -208,7 +215,7 @@ class _Run:
             **(changed if better else {"waited": state.waited + 1}),
         )
         self.checkpoint.write(state)
-        held_out = f", validation accuracy {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
+        held_out = f", validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
         self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){' best' if better else ''}")
         return state
 

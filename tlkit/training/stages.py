@@ -249,5 +249,5 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
         seconds=seconds,
     )
     if score:
-        story.say(f"  {stage.name}: validation accuracy {score[0]:.4f}, loss {score[1]:.4f} ({seconds:.1f} s)")
+        story.say(f"  {stage.name}: validation {held.name} {score[0]:.4f}, loss {score[1]:.4f} ({seconds:.1f} s)")
     return checkpoint.finish(state, f"solved; {probe.rule}")
