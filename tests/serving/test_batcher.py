@@ -39,6 +39,36 @@ def test_what_waits_is_computed_together_and_comes_back_in_order():
     assert sizes == [1, 4, 2] and batcher.under_way == 0
 
 
+def test_batches_are_of_few_sizes():
+    assert _sizes_of(7, room=8) == [1, 4, 2, 1]
+    assert _sizes_of(13, room=6) == [1, 6, 6, 1]
+
+
+def _sizes_of(count, room):
+    """The batches of 1 image and then `count` that came meanwhile, with room for `room`."""
+    go, first, sizes = threading.Event(), threading.Event(), []
+
+    def infer(images):
+        first.set()
+        assert go.wait(10)
+        return images[:, 0, 0]
+
+    async def story():
+        batcher = Batcher(decode, infer, batch_size=room, wait=0, seen=sizes.append)
+        alone = asyncio.create_task(batcher.run([b"1"]))
+        await asyncio.to_thread(first.wait, 10)
+        rest = asyncio.create_task(batcher.run([b"2"] * count))
+        while batcher._ready.qsize() < count:
+            await asyncio.sleep(0.01)
+        go.set()
+        await alone
+        await rest
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(story())
+    return sizes
+
+
 def test_an_image_alone_waits_for_nobody():
     async def story():
         batcher = Batcher(decode, lambda images: images[:, 0, 0], batch_size=8, wait=60, seen=lambda size: None)

@@ -63,6 +63,7 @@ class Batcher:
         self.under_way = 0  # images between `run` and its answer; changed by the event loop alone
         self._loop = asyncio.get_running_loop()
         self._ready: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._over: list[Work] = []  # taken from the queue, but for the next batch
         self._decoders = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tlkit-decode")
         self._thread = threading.Thread(target=self._work, name="tlkit-batch")
         self._thread.start()
@@ -108,9 +109,13 @@ class Batcher:
             self._tell(batch)
 
     def _batch(self) -> list[Work]:
-        """The next images to compute; none when the batcher is closed."""
-        first = self._ready.get()
-        batch = [] if first is None else [first]
+        """The next images to compute, a power of two of them or `batch_size`; none when the batcher is closed.
+
+        Engines prepare every layer for each size they meet, and keep what they prepared for so many: of few sizes all.
+        """
+        batch, self._over = self._over, []
+        if not batch and (first := self._ready.get()) is not None:
+            batch.append(first)
         until = time.monotonic() + self.wait
         while batch and len(batch) < self.batch_size:
             try:
@@ -127,6 +132,8 @@ class Batcher:
                 self._ready.put(None)
                 break
             batch.append(more)
+        size = len(batch) if len(batch) == self.batch_size else 1 << len(batch).bit_length() >> 1
+        batch, self._over = batch[:size], batch[size:]
         return batch
 
     def _tell(self, works: list[Work]) -> None:
