@@ -41,7 +41,8 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
     classifier = classifier.with_facts(classes=tuple(map(readable, classifier.facts.classes)))
     facts, contract = classifier.facts, classifier.facts.contract
     engine = watching(classifier, (), config, story)
-    for size in sorted({config.batch_size, *(2**power for power in range(config.batch_size.bit_length()))}):
+    sizes = {config.batch_size, *(2**power for power in range(config.batch_size.bit_length()))}  # see `Batcher`
+    for size in sorted(sizes, reverse=True):  # a backend's own compiler then compiles the largest alone
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(classifier, config, story)
