@@ -68,7 +68,7 @@ def _facts(file: WeightFile, *, verify: bool) -> dict[str, Any]:
         "problem": problem,
         **{kind: file.sums.get(kind) for kind in ("md5", "sha256")},
         "licence": file.row.licence,
-        "url": file.remote.urls[0],
+        "url": file.url,
     }
 
 
