@@ -18,6 +18,15 @@ def test_doctor_names_versions_and_places(empty_cache):
     assert found["cache"] == {"folder": str(empty_cache), "reason": "TLKIT_CACHE", "writable": True}
 
 
+@pytest.mark.parametrize("proxy", ["http://me:secret@proxy:3128", "me:secret@proxy:3128"])
+def test_doctor_keeps_passwords_to_itself(monkeypatch, proxy):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("KERAS_HOME", "/home/me@work/keras")
+    settings = doctor.run(DoctorConfig())["settings"]
+    assert settings["HTTPS_PROXY"].endswith("***@proxy:3128") and "secret" not in settings["HTTPS_PROXY"]
+    assert settings["KERAS_HOME"] == "/home/me@work/keras"
+
+
 def test_every_backbone_is_listed():
     found = backbones.run(BackbonesConfig())
     assert {"resnet50", "vgg16", "inceptionv3", "mobilenetv2", "nano"} <= {row["name"] for row in found["backbones"]}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,14 @@ def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:
         "extras": {module: importlib.util.find_spec(module) is not None for module in EXTRAS},
         "cache": {"folder": str(cache), "reason": why, "writable": _writable(cache)},
         "weights": str(models_folder()),
-        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "settings": {name: _public(os.environ[name]) for name in SETTINGS if name in os.environ},
     }
     return {**found, "text": _text(found)}
+
+
+def _public(setting: str) -> str:
+    """A setting as it may be pasted into a bug report: an address without its user and password."""
+    return re.sub(r"(^|://)[^/@]*@", r"\1***@", setting)
 
 
 def _writable(folder: Path) -> bool:
