@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.core.atomic import replacing, write_json
-from tlkit.core.choice import Choice
+from tlkit.core.choice import KINDS, Choice
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.manifest import Manifest
@@ -79,7 +79,9 @@ def join_few(config: FinetuneConfig, manifest: Manifest, splits: Splits) -> Spli
     why = f"{len(held)} validation images would be too few to choose by (fewer than {FEWEST}): they train"
     why = "Nothing is held out for validation, as asked" if config.validate == "folds" else why
     why = why if len(held) else "No image can be spared for validation"
-    return Splits(codes, f"{splits.rule} {why}, and what validation would decide is cross-validated.")
+    counts = ", ".join(f"{name} {(codes == code).sum()}" for code, name in enumerate(SPLITS) if (codes == code).any())
+    origin = splits.rule.partition(": ")[2]
+    return Splits(codes, f"{counts}: {origin} {why}, and what validation would decide is cross-validated.")
 
 
 def _allowed(config: FinetuneConfig, manifest: Manifest) -> bool:
@@ -142,7 +144,8 @@ def _given(
             given = _fold(plan, material, held, folder)
             _write(folder.with_suffix(".npz"), given)
             labels = material.labels("train")[held]
-            shares = ", ".join(f"{one.name} {(one.logits.argmax(axis=1) == labels).mean():.3f}" for one in given)
+            ends = [one for one in given if one.kind in KINDS[:2]]
+            shares = ", ".join(f"{one.name} {(one.logits.argmax(axis=1) == labels).mean():.3f}" for one in ends)
             story.say(f"  fold {number}, {held.sum()} held out: {shares} ({time.monotonic() - began:.1f} s)")
         found.append(_read(folder.with_suffix(".npz")))
         shutil.rmtree(folder, ignore_errors=True)
