@@ -1,6 +1,10 @@
 import csv
+import shutil
+
+import pytest
 
 from tlkit.core.config import SplitConfig
+from tlkit.core.errors import TlkitError
 from tlkit.data.scan import scan
 from tlkit.pipelines.split import run
 
@@ -15,3 +19,10 @@ def test_the_written_manifest_is_read_back_with_its_split(colours, tmp_path):
     again = scan(out)
     assert len(again) == 36 and all(again.file(i).is_file() for i in range(36))
     assert (again.given >= 0).all()
+
+
+def test_a_class_whose_name_a_table_would_take_for_two_is_refused(colours, tmp_path):
+    images = shutil.copytree(colours, tmp_path / "images")
+    (images / "red").rename(images / "red|dark")
+    with pytest.raises(TlkitError, match="which joins several labels"):
+        run(SplitConfig(images=str(images), out=str(tmp_path / "splits.csv")))

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.core.config import SplitConfig
+from tlkit.core.errors import TlkitError
+from tlkit.core.labels import SEPARATOR
+from tlkit.core.manifest import Manifest
 from tlkit.core.run_dir import refuse_occupied
 from tlkit.core.splits import SPLITS
 from tlkit.core.story import Silence, Story
@@ -24,11 +27,12 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
         `out`, `images`, `set_aside`, `splits` (name -> count), `rule`.
 
     Raises:
-        TlkitError: no usable image, occupied `out`.
+        TlkitError: no usable image, occupied `out`, a class name that the table would read as several.
     """
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
     manifest = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    _refuse_separators(manifest)
     manifest = set_aside(manifest, check(manifest, story=story), config.on_bad)
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     absolute = [str((manifest.root / path).resolve()) for path in manifest.paths]
@@ -41,3 +45,13 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
         "splits": {name: len(splits.indices(name)) for name in SPLITS},
         "rule": splits.rule,
     }
+
+
+def _refuse_separators(manifest: Manifest) -> None:
+    """A folder may be called `a|b`; in a table that is two labels."""
+    name = next((name for name in manifest.classes if SEPARATOR in name), None)
+    if name is not None:
+        raise TlkitError(
+            f"the class {name!r} holds {SEPARATOR!r}, which joins several labels of an image in a table.",
+            "rename the folder.",
+        )
