@@ -4,7 +4,7 @@
     search.csv              the same as a table
 
 Whatever is frozen is computed once for each depth and each strength of augmentation, and stored: a trial trains, and
-nothing else. Bad trials are stopped at the first epoch in which they are behind the median of the others.
+nothing else. After a quarter of its epochs a trial is stopped at the first one in which it is behind the median of the others.
 """
 
 import csv
@@ -29,6 +29,7 @@ from tlkit.training.stages import Material, run_stage
 
 # Options -> the plan and what its stages read, extracted where it is not stored yet.
 Prepare = Callable[[FinetuneConfig], tuple[Plan, Material]]
+UNJUDGED = 0.25  # of the epochs: while the rate warms up and is high, a trial says little of its end
 STARTUP = 3  # finished trials before others are stopped early
 COLUMNS = ("trial", "state", "val_accuracy", "val_loss", "epochs", "seconds")
 
@@ -107,7 +108,7 @@ class _Trials:
             self.space = search.with_augment(self.space, config.augment)
         self.start = material.classifier.model.get_weights()
         self.images = len(material.rows("val"))
-        self.study = _study(self.folder, config.seed)
+        self.study = _study(self.folder, config.seed, plan.stages[-1].epochs)
         self._prepared: dict[tuple[Any, ...], _Trial] = {}
         self.note = ""
 
@@ -173,7 +174,9 @@ class _Trials:
         state = run_stage(
             trial.stage, trial.material, Checkpoint(self._place(ask.number)), _Aside(self.story), stop=behind
         )
-        accuracy, minus_loss = state.best_score or (0.0, 0.0)
+        # Of what was trained: the start, the same for every trial, would hide how they differ.
+        trained = state.kept[0].score if state.kept else state.best_score
+        accuracy, minus_loss = trained or (0.0, 0.0)
         facts = {"val_accuracy": accuracy, "val_loss": -minus_loss, "epochs": state.epoch}
         for name, value in (facts | {"seconds": round(time.monotonic() - started, 1)}).items():
             ask.set_user_attr(name, value)
@@ -219,7 +222,7 @@ class _Trials:
                 writer.writerow([trial.number, trial.state.name.lower(), *facts, *values])
 
 
-def _study(folder: Any, seed: int) -> Any:
+def _study(folder: Any, seed: int, epochs: int) -> Any:
     """Optuna's study in the run folder, made or gone on with; it says nothing itself."""
     import optuna
     from optuna.storages import JournalStorage
@@ -231,7 +234,9 @@ def _study(folder: Any, seed: int) -> Any:
     study = optuna.create_study(storage=storage, study_name="tlkit", direction="maximize", load_if_exists=True)
     # Drawn anew for what is left: a sampler's place in its random numbers is not stored.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
-    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1)
+    study.pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=STARTUP, n_warmup_steps=max(2, round(UNJUDGED * epochs))
+    )
     return study
 
 
