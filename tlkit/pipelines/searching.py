@@ -133,7 +133,7 @@ class _Trials:
         pruned = sum(trial.state == TrialState.PRUNED for trial in finished)
         first = next(trial for trial in finished if trial.params == self._planned_params(trial))
         self.note = (
-            f"search: trial {best.number} of {len(finished)} is the best on validation, accuracy "
+            f"search: trial {best.number + 1} of {len(finished)} is the best on validation, accuracy "
             f"{best.user_attrs['val_accuracy']:.4f} against {first.user_attrs['val_accuracy']:.4f} as planned "
             f"({_in_words(best.params)}); {pruned} were stopped early. The {self.images} validation images were looked at "
             "once for each trial and flatter the best one: what counts is the test split"
@@ -219,7 +219,7 @@ class _Trials:
             for trial in self._finished():
                 facts = [trial.user_attrs[name] for name in COLUMNS[2:]]
                 values = [trial.params[name] for name in names]
-                writer.writerow([trial.number, trial.state.name.lower(), *facts, *values])
+                writer.writerow([trial.number + 1, trial.state.name.lower(), *facts, *values])
 
 
 def _study(folder: Any, seed: int, epochs: int) -> Any:
