@@ -1,7 +1,6 @@
 """`--search`: trials are counted, kept over a kill, and the best on validation ships."""
 
 import csv
-import importlib.util
 import json
 
 import pytest
