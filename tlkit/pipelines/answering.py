@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from tlkit.classifier import Classifier, Facts, load
 from tlkit.core.errors import UnreadableImage
@@ -37,6 +38,9 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
     Raises:
         TlkitError: not a classifier of tlkit, or an engine that cannot compute it.
     """
+    threadpool_limits(
+        1, "blas"
+    )  # its threads spin while they wait, and take the cores from the engine and the decoders
     classifier = load(model)
     classifier = classifier.with_facts(classes=tuple(map(readable, classifier.facts.classes)))
     facts, contract = classifier.facts, classifier.facts.contract
