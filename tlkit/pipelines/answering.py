@@ -38,9 +38,8 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
     Raises:
         TlkitError: not a classifier of tlkit, or an engine that cannot compute it.
     """
-    threadpool_limits(
-        1, "blas"
-    )  # its threads spin while they wait, and take the cores from the engine and the decoders
+    # Its threads spin while they wait, and take the cores from the engine and the decoders
+    threadpool_limits(1, "blas")
     classifier = load(model)
     classifier = classifier.with_facts(classes=tuple(map(readable, classifier.facts.classes)))
     facts, contract = classifier.facts, classifier.facts.contract
