@@ -15,14 +15,18 @@ RUN python -m venv --without-pip /opt/tlkit \
  && pip --python /opt/tlkit/bin/python install --require-hashes --only-binary :all: -r "docker/${DEVICE}.lock" \
  && pip install --require-hashes --only-binary :all: -r docker/build.lock
 
-# Left out: C++ headers, tests of others, libclang, which TensorFlow lists but never loads, and TensorFlow's symbol
-# tables, which only a debugger reads (a fifth of a gigabyte).
-# hadolint ignore=DL3008
+# Left out, for tlkit never loads it: C++ headers; tests of others; libclang and grpc, which TensorFlow lists, and its
+# quantisation of StableHLO and operations of tf2xla; Arrow's Flight, S3 and second copies for linkers. And symbol tables,
+# which only a debugger reads (a quarter of a gigabyte). docker/check.sh runs every command without them.
+# hadolint ignore=DL3003,DL3008
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils \
- && packages="$(/opt/tlkit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
- && rm -rf "${packages}/tensorflow/include" "${packages}/pyarrow/include" "${packages}/clang" \
- && find "${packages}" -type d \( -name tests -o -name test_data \) -prune -exec rm -rf {} + \
- && strip --strip-unneeded "${packages}"/tensorflow/libtensorflow_*.so.2
+ && cd "$(/opt/tlkit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+ && rm -rf tensorflow/include pyarrow/include clang grpc \
+        tensorflow/compiler/mlir/stablehlo/stablehlo_extension.so tensorflow/compiler/tf2xla/ops/_xla_ops.so \
+        pyarrow/libarrow_flight.so* pyarrow/libarrow_python_flight.so* pyarrow/_flight.*.so \
+        pyarrow/libarrow_s3.so* pyarrow/_s3fs.*.so pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.* \
+ && find . -type d \( -name tests -o -name test_data \) -prune -exec rm -rf {} + \
+ && find tensorflow pyarrow kiwisolver -type f -name '*.so*' -exec strip --strip-unneeded {} +
 
 COPY pyproject.toml README.md LICENSE ./
 COPY datasets/recipes datasets/recipes

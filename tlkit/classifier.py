@@ -54,7 +54,6 @@ class Facts:
     task: str = "single"
     flip: bool | None = None
 
-
     @property
     def multi(self) -> bool:
         """Whether an image may have several labels."""

@@ -170,9 +170,7 @@ def test_unequal_and_tiny_classes():
     labels = np.repeat([0, 1, 2], [100, 20, 4])
     found = {finding.severity: finding for finding in classes.check(evidence(labels, np.zeros((124, 2))))}
     assert found["warning"].facts.get("tiny") == {"c": 4} or found["warning"].facts.get("counts")
-    assert any(
-        "--balance auto" in finding.command for finding in classes.check(evidence(labels, np.zeros((124, 2))))
-    )
+    assert any("--balance auto" in finding.command for finding in classes.check(evidence(labels, np.zeros((124, 2)))))
 
 
 def test_a_split_without_a_class_is_named():

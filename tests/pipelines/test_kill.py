@@ -28,7 +28,20 @@ def test_a_run_killed_again_and_again_finishes(options, tmp_path):
     environment = os.environ | {"TLKIT_CACHE": str(cache)}
     start = [
         *(sys.executable, "-m", "tlkit", "finetune", options["images"], "--backbone", options["backbone"]),
-        *("--stages", "head,top,all", "--blocks", "1", "--epochs", "6", "--patience", "9", "--validate", "split", "--out", str(run)),
+        *(
+            "--stages",
+            "head,top,all",
+            "--blocks",
+            "1",
+            "--epochs",
+            "6",
+            "--patience",
+            "9",
+            "--validate",
+            "split",
+            "--out",
+            str(run),
+        ),
         *("--ema", "0.9", "--layer-decay", "0.5"),
     ]
     resume = [sys.executable, "-m", "tlkit", "finetune", "--resume", str(run)]

@@ -175,7 +175,9 @@ def test_passing_gradients_through_frozen_blocks_costs_what_it_costs(backbone, m
     of_the_middle = operations([backbone.model.get_layer(name) for name in backbone.blocks[1].layers])
     assert convolutions > of_the_last + of_the_middle
     expected = (2 * (of_the_last + of_the_middle) + of_the_middle) / (3 * of_the_last)
-    assert middle.seconds / last.seconds == pytest.approx(expected, rel=0.5)  # the machine's pace is timed anew for each plan
+    assert middle.seconds / last.seconds == pytest.approx(
+        expected, rel=0.5
+    )  # the machine's pace is timed anew for each plan
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def of_run(
     record, config = run_dir.read_record(), _config(run_dir)
     history = read_history(run_dir.history)
     page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
+    data = outcome.data_section(manifest, splits)
     return replace(
         page,
         title=f"{Path(record['images']).name}: {record['backbone']['name']}",
@@ -63,7 +64,7 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
-        data=replace(page.data, notes=(*page.data.notes, *balancing.notes(record), *searching.notes(record))),
+        data=replace(data, notes=(*data.notes, *balancing.notes(record), *searching.notes(record))),
         plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),
@@ -85,6 +86,7 @@ def of_others(
     """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
     record = run_dir.read_record()
     page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
+    data = outcome.data_section(manifest, splits)
     return replace(
         page,
         title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
