@@ -145,4 +145,7 @@ def _merge(layer: keras.layers.Layer) -> None:
     layer.lora_kernel_a = layer.lora_kernel_b = None
     layer.lora_enabled, layer.lora_rank, layer.lora_alpha = False, None, None
     layer._kernel.assign(merged)
-    layer.trainable = layer.trainable  # kernel and bias, which were frozen one by one, follow their layer again
+    for (
+        variable
+    ) in layer.variables:  # they were frozen one by one; TensorFlow's layers pass on no value they have already
+        variable.trainable = layer.trainable
