@@ -85,9 +85,9 @@ image_file=$(cd "$work/data" && find "$class" -type f | sort | head -1)
 tlkit predict /out/run "/data/$class" --out /out/predictions.csv
 count=$(find "$work/data/$class" -type f | wc -l)
 [ "$(rows "$work/out/predictions.csv")" = "$count" ] || fail "$(rows "$work/out/predictions.csv") rows in predictions.csv, expected $count"
-predicted=$(awk -F, -v path="$image_file" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
-    index($at["path"], path) { print $at["predicted"] }' "$work/out/predictions.csv")
-[ -n "$predicted" ] || fail "no prediction for $image_file"
+answer=$(awk -F, -v path="$image_file" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
+    $at["path"] == "/data/" path { print $at["class"], $at["probability"] }' "$work/out/predictions.csv")
+[ -n "$answer" ] || fail "no prediction for $image_file"
 
 step "every other command"
 tlkit doctor
@@ -96,7 +96,7 @@ tlkit weights list >/dev/null
 tlkit split /data --out /out/splits.csv
 tlkit audit /data --out /out/audit
 tlkit rank /data --backbones nano --out /out/rank
-tlkit finetune /data --backbone nano --stages head --seed 1 --out /out/other
+tlkit finetune /data --backbone nano --stages head --out /out/other
 tlkit evaluate /out/run /data --out /out/evaluation
 tlkit compare /out/run /out/other
 tlkit explain /out/run "/data/$image_file" --out /out/explained
@@ -120,7 +120,7 @@ for _ in $(seq 180); do
 done
 printf 'health: %s\n' "$health"
 [ "$health" = healthy ] || { "${docker[@]}" logs "$name"; fail "the server is $health"; }
-"${docker[@]}" exec -i "$name" python - "$token" "/data/$image_file" "$predicted" <docker/ask.py || fail "the server did not answer as it should"
+"${docker[@]}" exec -i "$name" python - "$token" "/data/$image_file" "$answer" <docker/ask.py || fail "the server did not answer as it should"
 "${docker[@]}" stop --time 60 "$name" >/dev/null
 "${docker[@]}" logs "$name" 2>&1
 [ "$(inspect '{{.State.ExitCode}}')" = 0 ] || fail "exit code $(inspect '{{.State.ExitCode}}') after SIGTERM, expected 0"
