@@ -58,7 +58,7 @@ def test_evaluated_and_predicted_are_the_mean_of_the_views(own, colours, capsys)
 def test_other_images_keep_the_temperature_of_one_view_and_say_so(own, colours, capsys):
     result = evaluate.run(EvaluateConfig(run=str(own), images=str(colours), tta=2), PlainStory())
     assert result["out"] == str(own / "evaluate-colours-tta-2")
-    assert "temperature are those of single views" in capsys.readouterr().err
+    assert "the temperature is that of single views" in capsys.readouterr().err
     with (own / "evaluate-colours-tta-2" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 36

@@ -110,6 +110,6 @@ def told(asked: int, facts: Facts, *, calibrated: bool = False) -> tuple[str, ..
     if calibrated:
         sentences.append("the temperature was fitted to these means on the validation images of the run.")
     else:
-        threshold = " and threshold" if facts.threshold is not None else ""
-        sentences.append(f"temperature{threshold} are those of single views: the means may be less sure than right.")
+        kept = "the temperature is that" if facts.threshold is None else "temperature and threshold are those"
+        sentences.append(f"{kept} of single views: the means may be less sure than right.")
     return (*sentences, "the classifier's file, its exports and `tlkit serve` judge one view.")
