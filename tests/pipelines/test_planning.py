@@ -5,7 +5,7 @@ from tlkit.core.errors import TlkitError
 from tlkit.pipelines.finetune import run
 
 
-@pytest.mark.parametrize("given", [{"balance": "weights"}, {"balance": "auto"}, {"unfreeze": "auto"}])
+@pytest.mark.parametrize("given", [{"balance": "weights"}, {"unfreeze": "auto"}])
 def test_what_knows_one_label_alone_is_refused_for_several(colours, tiny_backbone, tmp_path, given):
     table = tmp_path / "images.csv"
     rows = [f"{path},{path.parent.name}|{path.parent.name}ish" for path in sorted(colours.glob("*/*.png"))]
