@@ -61,7 +61,7 @@ def test_an_epoch_is_keras_s_own_steps_on_the_real_rows(steps, monkeypatch):
     given = examples()
     found, scores, _ = trained(given, epochs=2)
     network = model()
-    unfreeze_and_compile(network, TrainingOptions(label_smoothing=0.0), blocks=(), learn=0, learning_rate=0.05, updates=2 * given.updates)
+    unfreeze_and_compile(network, TrainingOptions(), blocks=(), learn=0, learning_rate=0.05, updates=2 * given.updates)
     losses = []
     for number in range(2):
         for rows in np.array_split(np.random.default_rng((1, number)).permutation(50), given.updates):
@@ -83,7 +83,7 @@ def test_an_update_in_parts_is_the_update_of_the_whole_batch(optimizer, count, p
 
 def test_loss_and_accuracy_by_hand():
     given = examples(count=7, batch_size=4)
-    _, [(loss, accuracy)], _ = trained(given, epochs=1, optimizer="sgd", momentum=0.0)
+    _, [(loss, accuracy)], _ = trained(given, epochs=1, optimizer="sgd", momentum=0.0, label_smoothing=0.0)
     network = model()
     logits = keras.ops.convert_to_numpy(network(INPUTS[:7]))
     # The first rate of the warm-up is zero, so that two updates see the weights of the start.

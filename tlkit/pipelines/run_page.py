@@ -86,7 +86,6 @@ def of_others(
     """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
     record = run_dir.read_record()
     page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
-    data = outcome.data_section(manifest, splits)
     return replace(
         page,
         title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
