@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 
 from tlkit.classifier import Classifier, Facts, load
 from tlkit.core.errors import UnreadableImage
-from tlkit.core.predictions import decide, probabilities
 from tlkit.core.serve_config import ServeConfig
 from tlkit.core.story import Story
 from tlkit.data.images import thumbnail
@@ -78,37 +77,21 @@ def readable(name: str) -> str:
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
     """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
-    if facts.multi:
-        return _judged_several(rows, facts, top)
-    return [
-        {
-            "predicted": [row["class"]],
-            "probability": row["probability"],
-            "abstained": row.get("abstain", False),
-            "classes": [{"name": entry["class"], "probability": entry["probability"]} for entry in row["top"]],
-            **{name: row[name] for name in ("unfamiliar", "unfamiliarity") if name in row},
-        }
-        for row in predictions([""] * len(rows), rows, facts, top)
-    ]
+    listed = len(facts.classes) if facts.multi else top  # of several labels all that are given, however many
+    return [_answer(row, top) for row in predictions([""] * len(rows), rows, facts, listed)]
 
 
-def _judged_several(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
-    """The same where an image may have several labels: each has a probability of its own, and there is no common one."""
-    logits, answers = rows[:, :-1], []
-    chances, decided = probabilities(logits, facts.temperature, multi=True), decide(logits)
-    for row, labels, far in zip(chances, decided, rows[:, -1].tolist(), strict=True):
-        order = np.argsort(-row, kind="stable")
-        ranked = [(facts.classes[k], round(float(row[k]), 6)) for k in order]
-        given = [facts.classes[k] for k in order if labels[k]]
-        answer = {
-            "predicted": given,
-            "probability": None,
-            "abstained": False,
-            "classes": [{"name": name, "probability": chance} for name, chance in ranked[: max(top, len(given))]],
-        }
-        known = {} if np.isnan(far) else {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-        answers.append(answer | known)
-    return answers
+def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
+    """A row of `predictions` as the API has it; of several labels each has a probability of its own, and all have none."""
+    several = row.get("labels")
+    ranked = row["top"][: max(top, len(several or ()))]
+    return {
+        "predicted": [row["class"]] if several is None else several,
+        "probability": row["probability"] if several is None else None,
+        "abstained": row.get("abstain", False),
+        "classes": [{"name": entry["class"], "probability": entry["probability"]} for entry in ranked],
+        **{name: row[name] for name in ("unfamiliar", "unfamiliarity") if name in row},
+    }
 
 
 class Explainer:

@@ -17,7 +17,7 @@ from tlkit.serving.gate import PREDICT, Gate
 from tlkit.serving.limits import EXPLAINED
 from tlkit.serving.metrics import MEDIA_TYPE
 from tlkit.serving.pages import Page, docs_page, try_page
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import Problem, mistake
 from tlkit.serving.service import Service
 
 ASKED = frozenset(("top", "explain", "method"))
@@ -169,5 +169,5 @@ def _refusals(app: FastAPI) -> None:
         return told(Problem("bad-request", "The body was not sent to its end."))
 
     @app.exception_handler(Exception)
-    async def mistake(_: Request, error: Exception) -> Response:
-        return told(Problem("internal", "Something unforeseen happened."))
+    async def unforeseen(_: Request, error: Exception) -> Response:
+        return told(mistake(error))

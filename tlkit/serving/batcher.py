@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkit.core.cores import usable_cores
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import Problem, mistake
 
 
 @dataclass(eq=False)
@@ -93,7 +93,7 @@ class Batcher:
         except Problem as problem:
             work.problem = problem
         except BaseException as error:  # noqa: BLE001 - told to whoever asked
-            work.problem = _mistake(error)
+            work.problem = mistake(error)
         self._tell([work])
 
     def _work(self) -> None:
@@ -104,7 +104,7 @@ class Batcher:
                     work.row = row
             except BaseException as error:  # noqa: BLE001 - told to whoever asked
                 for work in batch:
-                    work.problem = _mistake(error)
+                    work.problem = mistake(error)
             self.seen(len(batch))
             self._tell(batch)
 
@@ -145,10 +145,3 @@ class Batcher:
             work.waiting[0] -= 1
             if not work.waiting[0] and not work.done.done():
                 work.done.set_result(None)
-
-
-def _mistake(error: BaseException) -> Problem:
-    """A mistake of ours; the details go to the log, not to whoever asked."""
-    problem = Problem("internal", "Something unforeseen happened.")
-    problem.__cause__ = error
-    return problem

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tlkit.serving.metrics import Metrics
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import Problem, mistake
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -67,7 +67,7 @@ class Gate:
             await answer.refuse(problem)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the server
             self.fault(error)
-            await answer.refuse(Problem("internal", "Something unforeseen happened."))
+            await answer.refuse(mistake(error))
         finally:
             self.metrics.requests.labels(path, str(answer.status)).inc()
             self.metrics.seconds.labels(path).observe(time.perf_counter() - started)

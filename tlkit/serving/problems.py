@@ -85,3 +85,10 @@ class Problem(Exception):
     def body(self) -> bytes:
         """As it is sent."""
         return json.dumps(self.as_json()).encode()
+
+
+def mistake(error: BaseException) -> Problem:
+    """A mistake of ours; the details go to the log, not to whoever asked."""
+    problem = Problem("internal", "Something unforeseen happened.")
+    problem.__cause__ = error
+    return problem
