@@ -39,6 +39,10 @@ class Backbone:
     blocks: tuple[Block, ...]
     foreign: tuple[str, ...] = ()
 
+    def layers_of(self, start: int, end: int) -> list[keras.layers.Layer]:
+        """Layers of the blocks from `start` on, `end` not included."""
+        return [self.model.get_layer(name) for block in self.blocks[start:end] for name in block.layers]
+
     @property
     def grid_shape(self) -> tuple[int, int, int]:
         """(h, w, C) of the output."""

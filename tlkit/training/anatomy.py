@@ -96,16 +96,12 @@ class Anatomy:
     @cached_property
     def learning(self) -> list[keras.layers.Layer]:
         """Layers of the blocks that learn in the top stage."""
-        return self._layers(self._start, self._start + self.blocks)
+        return self.backbone.layers_of(self._start, self._start + self.blocks)
 
     @cached_property
     def suffix(self) -> list[keras.layers.Layer]:
         """Layers of the backbone that the top stage runs and goes back through: those that learn and what follows."""
-        return self._layers(self._start, len(self.backbone.blocks))
-
-    def _layers(self, start: int, end: int) -> list[keras.layers.Layer]:
-        blocks = self.backbone.blocks[start:end]
-        return [self.backbone.model.get_layer(name) for block in blocks for name in block.layers]
+        return self.backbone.layers_of(self._start, len(self.backbone.blocks))
 
     @cached_property
     def head(self) -> list[keras.layers.Layer]:

@@ -1,8 +1,7 @@
 """How deep and how long to train where that is left to tlkit; docs/log.md has what both were measured against.
 
-Deep is worth it where it can be paid for: with the first tenth of a network frozen, 95 % of the parameters, training on
-the stored output at the cut gave as much as training everything, for a third of the operations; a third of the
-parameters gave little more than the head.
+Deep is worth it where it can be paid for: the last blocks that hold 95 % of the parameters of MobileNetV2-0.35, 38 % of its
+operations, did at least as well on the stored output at the cut as three blocks more, in half the time.
 """
 
 from dataclasses import replace
@@ -24,7 +23,7 @@ EPOCHS = (10, 40)  # fewest and most that so many updates may become
 
 def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
     """The fewest last blocks that hold a share of the parameters; the first block is never among them."""
-    sizes = [parameters(backbone.model.get_layer(name) for name in block.layers) for block in backbone.blocks]
+    sizes = [parameters(backbone.layers_of(number, number + 1)) for number in range(len(backbone.blocks))]
     held = np.cumsum(sizes[::-1])
     return min(int(np.searchsorted(held, share * held[-1])) + 1, max(1, len(sizes) - 1))
 
@@ -49,16 +48,11 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
     if options.blocks or options.unfreeze != "last" or "top" not in options.stages:
         return options, ""
     deep, shallow = planned_blocks(backbone, DEEP), planned_blocks(backbone)
-    if deep == shallow:
-        return replace(options, blocks=deep), f"the fewest that hold {DEEP:.0%} of the parameters"
-    layers = [
-        backbone.model.get_layer(name)
-        for block in backbone.blocks[len(backbone.blocks) - deep :]
-        for name in block.layers
-    ]
+    count = len(backbone.blocks)
     epochs = planned_epochs(train, options.batch_size * options.accumulate)
-    seconds = TRAINING_PASSES * operations(layers) * seconds_per_operation() * train * epochs
-    if seconds <= LONG:
+    seconds = TRAINING_PASSES * operations(backbone.layers_of(count - deep, count)) * seconds_per_operation()
+    seconds *= train * epochs
+    if deep == shallow or seconds <= LONG:
         return replace(options, blocks=deep), f"the fewest that hold {DEEP:.0%} of the parameters"
     why = f"the fewest that hold a third of the parameters; {deep} blocks, {DEEP:.0%} of them, would train for about"
     return replace(options, blocks=shallow), f"{why} {seconds / 60:.0f} min here: --blocks {deep} does"

@@ -35,9 +35,7 @@ def adaptable(layers: Iterable[keras.layers.Layer]) -> list[keras.layers.Layer]:
 def learning_layers(stage: Stage, backbone: Backbone) -> list[keras.layers.Layer]:
     """Layers of the blocks that learn in a stage."""
     end = len(backbone.blocks) - stage.skipped
-    return [
-        backbone.model.get_layer(name) for block in backbone.blocks[end - stage.blocks : end] for name in block.layers
-    ]
+    return backbone.layers_of(end - stage.blocks, end)
 
 
 def planned(stage: Stage, backbone: Backbone, head: Iterable[keras.layers.Layer], rank: int | None) -> Stage:
@@ -145,7 +143,6 @@ def _merge(layer: keras.layers.Layer) -> None:
     layer.lora_kernel_a = layer.lora_kernel_b = None
     layer.lora_enabled, layer.lora_rank, layer.lora_alpha = False, None, None
     layer._kernel.assign(merged)
-    for (
-        variable
-    ) in layer.variables:  # they were frozen one by one; TensorFlow's layers pass on no value they have already
+    # They were frozen one by one, and TensorFlow's layers pass on no value they have already
+    for variable in layer.variables:
         variable.trainable = layer.trainable
