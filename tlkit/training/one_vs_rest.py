@@ -20,6 +20,7 @@ from tlkit.training.probe import (
     WORTH_THREADS,
     CrossValidation,
     Probe,
+    on_raw_features,
     standardised,
 )
 
@@ -54,14 +55,7 @@ def fit_one_vs_rest(
             rule = f"best of {len(found.scores)} in {len(folds)}-fold cross-validation" if found else "too few images"
             strength = found.best if found else FALLBACK
         weights = solve(standard, np.tile(targets, (len(views), 1)), strength / len(views))
-    return Probe(
-        kernel=(weights[:-1] / deviation[:, None]).astype(np.float32),
-        bias=(weights[-1] - (mean / deviation) @ weights[:-1]).astype(np.float32),
-        strength=strength,
-        scores=found.scores if found else {},
-        rule=f"inverse penalty {strength:g}, {rule}",
-        held_out=found.logits if found else None,
-    )
+    return on_raw_features(weights[:-1], weights[-1], mean, deviation, strength=strength, found=found, rule=rule)
 
 
 def solve(features: np.ndarray, targets: np.ndarray, strength: float, start: np.ndarray | None = None) -> np.ndarray:

@@ -81,10 +81,33 @@ def fit_probe(
         strength = strength or (found.best if found else FALLBACK)
         count = len(views)
         solved = _solver(strength / count).fit(standard, np.tile(labels, count), sample_weight=np.tile(weights, count))
-    coefficients, intercept = _columns(solved)
+    return on_raw_features(*_columns(solved), mean, deviation, strength=strength, found=found, rule=rule)
+
+
+def on_raw_features(
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    *,
+    strength: float,
+    found: "CrossValidation | None",
+    rule: str,
+) -> Probe:
+    """A head solved on `standardised` features as one on raw ones.
+
+    Args:
+        kernel: float (C, K).
+        bias: float (K,).
+        mean: (C,), from `standardised`.
+        deviation: (C,), the divisor from there.
+        strength: the inverse penalty.
+        found: what it was chosen by, None where it was not.
+        rule: how it was chosen, in words.
+    """
     return Probe(
-        kernel=(coefficients / deviation[:, None]).astype(np.float32),
-        bias=(intercept - (mean / deviation) @ coefficients).astype(np.float32),
+        kernel=(kernel / deviation[:, None]).astype(np.float32),
+        bias=(bias - (mean / deviation) @ kernel).astype(np.float32),
         strength=strength,
         scores=found.scores if found else {},
         rule=f"inverse penalty {strength:g}, {rule}",
