@@ -11,7 +11,7 @@ import numpy as np
 from tlkit.backbones.graph import calls, functional, replay
 from tlkit.backbones.weight_content import header_problem
 from tlkit.core.catalog import HUB
-from tlkit.core.errors import TlkitError, unknown_name
+from tlkit.core.errors import TlkitError, first_line, unknown_name
 from tlkit.core.offline import is_offline
 from tlkit.core.seeds import seeded
 from tlkit.core.story import Story
@@ -51,7 +51,7 @@ def build_from_hub(
         converter = hub.layers.ImageConverter.from_preset(str(folder))
     except Exception as error:  # KerasHub, Keras and h5py each raise their own
         raise TlkitError(
-            f"{spec} cannot be loaded as a network of images from {folder}: {_first_line(error)}",
+            f"{spec} cannot be loaded as a network of images from {folder}: {first_line(error)}",
             "a preset needs config.json, image_converter.json and model.weights.h5, and to be of images.",
         ) from error
     body = functional(getattr(whole, "vision_encoder", whole))
@@ -96,7 +96,7 @@ def find_preset(spec: str, story: Story) -> Path:
         return Path(kagglehub.model_download(handle))
     except Exception as error:  # requests, kagglehub and the operating system each raise their own
         raise TlkitError(
-            f"{spec} cannot be downloaded from kaggle.com: {_first_line(error)}",
+            f"{spec} cannot be downloaded from kaggle.com: {first_line(error)}",
             f"check the network (HTTPS_PROXY and REQUESTS_CA_BUNDLE are honoured); {ways}",
         ) from error
 
@@ -186,7 +186,3 @@ def _grid(spec: str, body: Any, output: Any, size: tuple[int, int]) -> Any:
     if first:
         output = keras.layers.Cropping1D((first, 0), name="patch_tokens")(output)
     return keras.layers.Reshape((height, width, output.shape[2]), name="grid")(output)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tlkit.backbones.graph import Call, calls, cuts, replay
-from tlkit.core.errors import TlkitError
+from tlkit.core.errors import TlkitError, first_line
 from tlkit.core.seeds import seeded
 
 DEFAULT_SIDE = 224  # of models that take any size
@@ -36,7 +36,7 @@ def read_model(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zipfile, h5py, JSON and Keras each raise their own
         raise TlkitError(
-            f"{str(path)!r} cannot be loaded: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
+            f"{str(path)!r} cannot be loaded: {first_line(error)}",
             "models with Lambda layers or custom code are refused; rebuild it from layers of Keras alone.",
         ) from error
     if len(model.inputs) != 1:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tlkit.backbones.weight_content import wrong_with
+from tlkit.backbones.weight_content import header_problem, wrong_with
 from tlkit.backbones.weight_files import at_hand, folders
 from tlkit.backbones.weight_table import MIRROR, WeightFile, mirror
 from tlkit.core.cache_budget import bytes_text
@@ -53,7 +53,7 @@ def fetch(file: WeightFile, story: Story, patience: Patience | None = None) -> P
         target,
         story,
         patience,
-        check=lambda path: wrong_with(file, path),
+        check=header_problem,  # the sums are the download's own to check
         remedy=f"get {file.url} in another way and run `tlkit weights import FILE`; {OTHERWISE}",
     )
     if not file.sums:

@@ -16,7 +16,7 @@ from tlkit.backbones.weight_fetch import fetch
 from tlkit.backbones.weight_files import at_hand
 from tlkit.backbones.weight_table import weight_file
 from tlkit.core.catalog import BackboneRow
-from tlkit.core.errors import TlkitError
+from tlkit.core.errors import TlkitError, first_line
 from tlkit.core.story import PlainStory, Story
 
 
@@ -78,7 +78,7 @@ def load_file(network: keras.Model, path: Path) -> None:
         raise
     except Exception as error:  # h5py, zipfile and Keras each raise their own
         raise TlkitError(
-            f"{str(path)!r} does not fit {network.name}: {_first_line(error)}",
+            f"{str(path)!r} does not fit {network.name}: {first_line(error)}",
             "the weights must be of the same network and variant, without its classifier (include_top=False).",
         ) from error
 
@@ -110,10 +110,6 @@ def _weighted_layers(model: keras.Model) -> list[Any]:
 
 def _shapes(layer: Any) -> list[tuple[int, ...]]:
     return [tuple(weight.shape) for weight in layer.weights]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def weights_sha256(model: keras.Model) -> str:

@@ -57,3 +57,8 @@ def unknown_name(kind: str, value: str, names: Iterable[str], hint: str = "") ->
         f"{value!r} is not {kind}.",
         f"did you mean {guess!r}? {listing}" if guess else listing,
     )
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another package says, as far as it fits into one of ours; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
