@@ -9,43 +9,27 @@ from tlkit.core.findings import AuditResult
 from tlkit.report.build import OPTIONS
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album
-from tlkit.report.page import Thumbnail
+from tlkit.report.page import Origin, Thumbnail
 from tlkit.report.templates import render_page
 
 TIMES = 3  # as many cases of a finding as the report of a run shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditPage:
+class AuditPage(Origin):
     """What the page shows.
 
     Args:
-        title: heading, and the name in the browser's tab.
         result: what was found.
-        command: the command line that reproduces it.
-        created: when, as text.
         rule: one sentence saying how the split came about.
         counts: split -> images of each class, in class order.
         thumbnail: path as in the findings -> JPEG bytes of at most 160 pixels a side, or None.
-        versions: package -> version.
-        fingerprints: what -> hex digest.
-        seeds: what -> seed.
-        hardware: part -> description.
-        config: the resolved options as TOML text.
     """
 
-    title: str
     result: AuditResult
-    command: str = ""
-    created: str = ""
     rule: str = ""
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     thumbnail: Thumbnail | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    seeds: Mapping[str, int] = field(default_factory=dict)
-    hardware: Mapping[str, str] = field(default_factory=dict)
-    config: str = ""
 
 
 def write_audit_page(path: Path, page: AuditPage) -> None:

@@ -119,8 +119,8 @@ class EpochRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
-    """One report. What is None or empty simply does not appear.
+class Origin:
+    """Where a page comes from: what its last section shows, and what reproduces it.
 
     Args:
         title: heading, and the name in the browser's tab.
@@ -128,6 +128,26 @@ class Page:
         created: when, as text.
         versions: package -> version.
         hardware: part -> description.
+        fingerprints: what -> hex digest.
+        seeds: what -> seed.
+        config: the resolved options as TOML text.
+    """
+
+    title: str
+    command: str = ""
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    config: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Origin):
+    """One report. What is None or empty simply does not appear.
+
+    Args:
         data: the images.
         plan: the stages.
         history: the epochs of all stages, in order.
@@ -139,16 +159,8 @@ class Page:
         thumbnail: path as in `predictions` -> JPEG bytes of at most 160 pixels a side, or None.
         overlays: paths -> JPEG or PNG bytes of those that have a picture of where the classifier looked.
         neighbours: paths -> the training images most like each, the most alike first.
-        fingerprints: what -> hex digest.
-        seeds: what -> seed.
-        config: the resolved options as TOML text.
     """
 
-    title: str
-    command: str = ""
-    created: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    hardware: Mapping[str, str] = field(default_factory=dict)
     data: Data | None = None
     plan: Sequence[PlanRow] = ()
     history: Sequence[EpochRow] = ()
@@ -160,6 +172,3 @@ class Page:
     thumbnail: Thumbnail | None = None
     overlays: Overlays | None = None
     neighbours: Neighbours | None = None
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    seeds: Mapping[str, int] = field(default_factory=dict)
-    config: str = ""

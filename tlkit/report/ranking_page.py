@@ -1,8 +1,8 @@
 """A ranking to one HTML file: which backbone suits these images, and what more images would bring."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,35 +12,20 @@ from tlkit.core.atomic import write_text
 from tlkit.core.ranking import Candidate, LearningCurve, Ranking
 from tlkit.core.results import Metric
 from tlkit.report.build import OPTIONS
+from tlkit.report.page import Origin
 from tlkit.report.svg import Axis, Plot, percent, picture, steps
 from tlkit.report.templates import render_page
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankingPage:
+class RankingPage(Origin):
     """What the page shows.
 
     Args:
-        title: heading, and the name in the browser's tab.
         ranking: what was found.
-        command: the command line that reproduces it.
-        created: when, as text.
-        versions: package -> version.
-        fingerprints: what -> hex digest.
-        seeds: what -> seed.
-        hardware: part -> description.
-        config: the resolved options as TOML text.
     """
 
-    title: str
     ranking: Ranking
-    command: str = ""
-    created: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    seeds: Mapping[str, int] = field(default_factory=dict)
-    hardware: Mapping[str, str] = field(default_factory=dict)
-    config: str = ""
 
 
 def write_ranking_page(path: Path, page: RankingPage) -> None:
