@@ -164,24 +164,23 @@ def ships_from(plan: Plan, made: Choice | None) -> Stage:
     return plan.stages[0] if made is not None and made.taken.kind == "probe" else plan.stages[-1]
 
 
-def with_gain(
+def record_gain(
     made: Choice, run_dir: RunDir, plan: Plan, material: Material, scores: np.ndarray, story: Story
-) -> Choice:
-    """The choice with what it gains over the probe on every split, recorded; scores float32 (N, K) of every image.
+) -> None:
+    """Record what the choice gains over the probe on every split; scores float32 (N, K) of every image.
 
     Only where the head's input is stored, which makes the probe's logits a matter of a second.
     """
     head = plan.stages[0]
     if made.taken.kind == "probe" or head.source != "features":
-        return made
+        return
     model, checkpoint = stage_model(head, material), Checkpoint(run_dir.checkpoints / head.name)
     shipped = model.get_weights()
     checkpoint.load_weights(model, checkpoint.read().best)
     before = logits(head, material, story)
     model.set_weights(shipped)
-    made = replace(made, gained=_by_split(material.manifest, material.splits, before, scores))
-    write_json(run_dir.choice, made.as_json())
-    return made
+    gained = _by_split(material.manifest, material.splits, before, scores)
+    write_json(run_dir.choice, replace(made, gained=gained).as_json())
 
 
 def _by_split(manifest: Manifest, splits: Splits, before: np.ndarray, after: np.ndarray) -> dict[str, Metric]:

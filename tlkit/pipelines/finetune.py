@@ -36,9 +36,10 @@ from tlkit.pipelines import audit, balancing, choosing, crossing, outcome, plann
 from tlkit.pipelines.features import extracted, told
 from tlkit.pipelines.finish import finish
 from tlkit.pipelines.judgement import refuse_hopeless
+from tlkit.training.budget import Budget
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.history import write_event_files, write_history
-from tlkit.training.plan import Plan
+from tlkit.training.plan import Plan, Stage
 from tlkit.training.stages import Material, logits, run_stage
 
 
@@ -111,20 +112,17 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     plan, crossed = crossing.cross_validated(plan, run_dir, material, story)
     if budget:
         planning.set_aside(budget, plan, splits)
-    states = []
+    states: list[State] = []
     for number in range(len(plan.stages)):
         if config.search and number == len(plan.stages) - 1:
             prepare = partial(_prepared, network=network, manifest=manifest, splits=splits, story=story)
             plan, material = searching.searched(plan, material, run_dir, prepare, story)
-        stage = plan.stages[number]
-        story.say(f"stage {stage.name}: {stage.learns}")
-        states.append(run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story, budget))
-        story.say(f"  {states[-1].note}")
+        states.append(_stage(plan.stages[number], material, run_dir, budget, story))
         _write_history(run_dir, states)
     made = choosing.choose(run_dir, plan, material, states, story, crossed.choice if crossed else None)
     scores = logits(choosing.ships_from(plan, made), material, story)
     if made is not None:
-        choosing.with_gain(made, run_dir, plan, material, scores, story)
+        choosing.record_gain(made, run_dir, plan, material, scores, story)
     metrics = finish(config, run_dir, material, states, scores, evidence, story, crossed)
     story.say(outcome.told(metrics))
     seconds = run_record.finish(run_dir, time.monotonic() - started)
@@ -133,6 +131,14 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         planning.tell(budget, run_dir, story)
     tracking.tell(config.log, run_dir, run_dir.path, story)
     return run_record.result(run_dir, manifest, metrics, seconds)
+
+
+def _stage(stage: Stage, material: Material, run_dir: RunDir, budget: Budget | None, story: Story) -> State:
+    """Run a stage, and say what came of it."""
+    story.say(f"stage {stage.name}: {stage.learns}")
+    state = run_stage(stage, material, Checkpoint(run_dir.checkpoints / stage.name), story, budget)
+    story.say(f"  {state.note}")
+    return state
 
 
 # -- images ------------------------------------------------------------------------------------
