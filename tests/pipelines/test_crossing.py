@@ -7,26 +7,18 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.pipelines.test_choosing import Listener
 from tlkit.classifier import load
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
 from tlkit.core.manifest import Manifest
 from tlkit.core.run_dir import RunDir
 from tlkit.core.splits import UNASSIGNED, Splits
-from tlkit.core.story import Silence
 from tlkit.pipelines import crossing
 from tlkit.pipelines.crossing import join_few
 from tlkit.pipelines.finetune import run
 
 STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False}
-
-
-class Listener(Silence):
-    def __init__(self):
-        self.text = ""
-
-    def say(self, text):
-        self.text += text + "\n"
 
 
 @pytest.fixture

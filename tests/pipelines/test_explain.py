@@ -5,22 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.listener import Listener
 from tlkit.core.config import ExplainConfig
 from tlkit.core.errors import TlkitError
 from tlkit.pipelines.explain import run
-
-
-class Listener:
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    detail = say
-
-    def track(self, items, description, total=None):
-        yield from items
 
 
 @pytest.fixture(scope="module")

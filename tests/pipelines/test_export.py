@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.listener import Listener
 from tlkit.classifier import load, save
 from tlkit.core.config import ExportConfig, PredictConfig, VerifyConfig
 from tlkit.core.errors import OutOfDate, TlkitError
@@ -19,19 +20,6 @@ from tlkit.pipelines.export import run
 
 pytest.importorskip("tensorflow", reason="every format but Keras's own is made by TensorFlow")
 ALWAYS = ("keras", "savedmodel", "litert", "litert-int8")  # TensorFlow alone makes and runs them
-
-
-class Listener:
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    detail = say
-
-    def track(self, items, description, total=None):
-        yield from items
 
 
 @pytest.fixture(scope="module")

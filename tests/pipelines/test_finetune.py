@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.listener import Listener
 from tlkit.classifier import load
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import OutOfDate, TlkitError
@@ -39,21 +40,6 @@ FILES = {
 def rows(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-class Listener:
-    """Keeps what a pipeline says."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
-
-    detail = say
-
-    def track(self, items, description, total=None):
-        yield from items
 
 
 def test_the_run_folder_holds_what_the_format_promises(finished):
@@ -135,7 +121,7 @@ def test_a_cut_too_large_to_store_trains_from_pixels(options, tmp_path, monkeypa
     monkeypatch.setenv("TLKIT_CACHE_BYTES", "20000")
     story = Listener()
     result = run(FinetuneConfig(**options, out=str(tmp_path / "run"), blocks=1), story)
-    assert any("from pixels: the output of" in line for line in story.lines)
+    assert any("from pixels: the output of" in line for line in story.said)
     assert result["metrics"]["val"]["accuracy"]["n"] == 9
 
 
@@ -153,7 +139,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(options, tmp_path):
     result = run(FinetuneConfig(**options, out=str(tmp_path / "run"), dry_run=True), story)
     assert not (tmp_path / "run").exists()
     assert [stage["name"] for stage in result["plan"]["stages"]] == ["head", "top"]
-    assert any("plan:" in line for line in story.lines)
+    assert any("plan:" in line for line in story.said)
 
 
 def test_bad_files_are_set_aside_listed_and_never_stop_a_run(options, colours, tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.pipelines.test_finetune import Listener
+from tests.listener import Listener
 from tlkit.core.config import FinetuneConfig
 from tlkit.pipelines.finetune import run
 from tlkit.training import budget
@@ -16,7 +16,7 @@ def test_a_run_says_what_it_promised_and_what_it_took(options, tmp_path, monkeyp
     run(FinetuneConfig(**given, minutes=5, audit=False, out=str(out)), story)
     record = json.loads((out / "run.json").read_text())
     assert record["minutes"]["promised"] == 5 and record["minutes"]["taken"] > 0
-    assert "minutes: 5 promised" in story.lines[-1]
+    assert "minutes: 5 promised" in story.said[-1]
     top = [row for row in read_history(out / "history.csv") if row["stage"] == "top" and row["epoch"]]
     assert len(top) == 4 and top[-1]["learning_rate"] < 1e-3 * top[0]["learning_rate"]  # the schedule has ended
     assert any(note.startswith("minutes  5:") for note in record["plan"]["notes"])
@@ -24,5 +24,5 @@ def test_a_run_says_what_it_promised_and_what_it_took(options, tmp_path, monkeyp
     record["state"] = "running"
     (out / "run.json").write_text(json.dumps(record))
     run(FinetuneConfig(resume=str(out)), story)
-    assert "minutes: 5 again, from here on" in story.lines
-    assert "minutes: 5 promised" in story.lines[-1]
+    assert "minutes: 5 again, from here on" in story.said
+    assert "minutes: 5 promised" in story.said[-1]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.pipelines.test_finetune import Listener
+from tests.listener import Listener
 from tlkit.core.config import FinetuneConfig
 from tlkit.core.errors import TlkitError
 from tlkit.pipelines import searching
@@ -36,7 +36,7 @@ def test_a_search_that_was_killed_goes_on_and_its_best_trial_ships(options, tmp_
     story = Listener()
     run(FinetuneConfig(resume=str(out)), story)
     assert len(begun) == 4  # one done, one cut off and done again, one more
-    assert sum(line.startswith("  trial ") for line in story.lines) == 2
+    assert sum(line.startswith("  trial ") for line in story.said) == 2
 
     with (out / "search.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
