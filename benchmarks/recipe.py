@@ -63,6 +63,7 @@ RECIPES = {
 ABLATIONS = {
     "no layer decay": ["--layer-decay", "1"],
     "no averaging of weights": ["--ema", "0"],
+    "no gradient centralization": ["--no-centralize"],
     "no label smoothing": ["--label-smoothing", "0"],
     "no augmentation": ["--augment", "none"],
     "no flip": ["--no-flip"],

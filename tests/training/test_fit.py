@@ -49,7 +49,7 @@ def train(
     folder,
     epochs=4,
     rate=0.05,
-    patience=10,
+    patience=None,
     stop_after=None,
     start=None,
     labels=LABELS,
@@ -82,28 +82,41 @@ def train(
     )
 
 
-def test_the_best_epoch_is_kept_and_everything_is_in_the_history(tmp_path):
+def ranks(state):
+    return [(row["val_accuracy"], -row["val_loss"]) for row in state.history]
+
+
+def test_the_end_of_the_schedule_is_kept_and_everything_is_in_the_history(tmp_path):
     network, state = train(tmp_path)
     assert state.done and state.epoch == 4
     assert [row["epoch"] for row in state.history] == [0, 1, 2, 3, 4]
-    best = max((row["val_accuracy"], -row["val_loss"]) for row in state.history)
-    assert state.best_score == best
+    assert state.best_epoch == 4 and "schedule ends" in state.note
+    assert state.best_score == ranks(state)[-1] > ranks(state)[0]
     accuracy, loss = Validation(read=read, labels=LABELS).measure(network)
-    assert (accuracy, -loss) == pytest.approx(best)
-    assert state.best in (state.start, state.kept[0].file) and len(state.kept) == 3
-    scores = sorted(((row["val_accuracy"], -row["val_loss"]) for row in state.history[1:]), reverse=True)
-    assert [one.score for one in state.kept] == scores[:3]
+    assert (accuracy, -loss) == pytest.approx(state.best_score)
+    assert state.kept[0].epoch == 4 and state.kept[0].file == state.best and len(state.kept) == 3
+    others = sorted(ranks(state)[1:-1], reverse=True)
+    assert [one.score for one in state.kept[1:]] == others[:2]
     assert {path.name for path in tmp_path.glob("*.h5")} == {state.start, *(one.file for one in state.kept)}
     assert Checkpoint(tmp_path).read() == state
     Checkpoint(tmp_path).forget_others()
     assert [path.name for path in tmp_path.glob("*.h5")] == [state.best]
 
 
-def test_weights_that_take_much_of_the_disk_are_not_kept_for_later(tmp_path, monkeypatch):
+def test_with_a_patience_the_best_epoch_is_kept(tmp_path):
+    network, state = train(tmp_path, epochs=6, rate=5.0, patience=6)
+    best = max(ranks(state))
+    assert state.best_score == best and ranks(state)[state.best_epoch] == best != ranks(state)[-1]
+    assert state.kept[0].file == state.best and [one.score for one in state.kept] == sorted(ranks(state)[1:])[:-4:-1]
+    accuracy, loss = Validation(read=read, labels=LABELS).measure(network)
+    assert (accuracy, -loss) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("patience", [None, 9])
+def test_weights_that_take_much_of_the_disk_are_not_kept_for_later(tmp_path, monkeypatch, patience):
     monkeypatch.setattr("tlkit.training.checkpoint.KEPT_BYTES", 1)
-    _, state = train(tmp_path)
-    best = max((row["val_accuracy"], -row["val_loss"]) for row in state.history[1:])
-    assert [one.score for one in state.kept] == [best]
+    _, state = train(tmp_path, patience=patience)
+    assert [one.score for one in state.kept] == [max(ranks(state)[1:]) if patience else ranks(state)[-1]]
 
 
 def test_no_stage_ends_worse_than_it_began(tmp_path):

@@ -174,3 +174,31 @@ def test_what_is_carried_over_into_other_parts_has_the_averages_too():
     for (_, one), (_, other) in zip(old.averages(), new.averages(), strict=True):
         np.testing.assert_array_equal(now(one), now(other))
         assert (now(one) != [3.0, 4.0]).any()
+
+
+@pytest.mark.parametrize("centralize", [True, False])
+def test_filters_of_convolutions_keep_their_mean(centralize):
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.DepthwiseConv2D(3, name="depthwise"),
+            layers.Conv2D(4, 3, name="convolution"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, name="logits"),
+        ]
+    )
+    options = TrainingOptions(optimizer="sgd", weight_decay=0.0, centralize=centralize)
+    unfreeze_and_compile(model, options, blocks=(), learn="all", learning_rate=0.01, updates=20)
+    before = {layer.name: now(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
+    for _ in range(5):
+        model.train_on_batch(RANDOM.normal(1, 1, (8, 6, 6, 3)), np.eye(3)[RANDOM.integers(0, 3, 8)])
+
+    def moved(layer, axes):
+        change = now(model.get_layer(layer).kernel) - before[layer]
+        assert np.abs(change).max() > 1e-3
+        return np.abs(change.mean(axis=axes)).max()
+
+    assert (moved("convolution", (0, 1, 2)) < 1e-7) == centralize
+    assert moved("depthwise", (0, 1)) > 1e-4 and moved("logits", 0) > 1e-4

@@ -96,6 +96,9 @@ class TrainingOptions(Options):
     )
     momentum: float = option(0.9, "Momentum of sgd and rmsprop.", low=0, high=0.999, group="Training")
     weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
+    centralize: bool = option(
+        True, "Take the mean out of the gradient of each filter of a convolution.", group="Training"
+    )
     loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")
     label_smoothing: float | None = option(
         None,
@@ -139,8 +142,8 @@ class TrainingOptions(Options):
     flip: bool = option(True, "Allow horizontal flips in augmentation; wrong for digits and text.", group="Training")
     patience: int | None = option(
         None,
-        "Epochs without improvement on validation before a stage stops; it goes on to the end of its schedule unless given, "
-        "for the last epochs, with the smallest rates, are where most is gained.",
+        "Epochs without improvement on validation before a stage stops and its best epoch is kept; unless given it goes on to "
+        "the end of its schedule, where the rate is smallest and most is gained, and the end is kept.",
         low=1,
         group="Training",
     )

@@ -37,7 +37,7 @@ class Offer(NamedTuple):
 
 
 def offers(trained: Trained) -> list[Offer]:
-    """What the stages left and what lies between, the simplest first: the probe, the best epoch of each stage, ..."""
+    """What the stages left and what lies between, the simplest first: the probe, what each stage ended with, ..."""
     best: dict[str, tuple[Stage, str, str]] = {}
     for stage, kept in trained.kept():
         best.setdefault(stage.name, (stage, kept.file, f"{stage.name} after epoch {kept.epoch}"))

@@ -150,7 +150,7 @@ def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
     """The first kind of images that every run has."""
     for split in ORDER:
         if all(((rows.splits == CODES[split]) & rows.labelled).any() for rows in runs.values()):
-            caveat = "; training chose its best epochs on them" if split == "val" else ""
+            caveat = "; training chose what ships by them" if split == "val" else ""
             story.say(f"on the images of {split!r}: the first of {', '.join(ORDER)} that all runs have{caveat}")
             return split
     raise TlkitError(

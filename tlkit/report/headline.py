@@ -12,7 +12,7 @@ WHERE = {
     "images": "images",
 }
 CAVEATS = {
-    "val": "There is no test split. Training chose its best epoch on these images, so expect a little less on new ones.",
+    "val": "There is no test split. Training chose what ships by these images, so expect a little less on new ones.",
     "train": "The classifier learned from these very images. The number says nothing about new ones.",
 }
 

@@ -2,7 +2,7 @@
 
     checkpoints/STAGE/state.json                which epoch is done, the best one, the history so far
                      /epoch-0003.weights.h5     weights and optimizer after it
-                     /epoch-0002.weights.h5     those of the best epochs, where these are others
+                     /epoch-0002.weights.h5     those of the best epochs besides, for their mean
                      /epoch-0000.weights.h5     those the stage began with
 
 Weights are written first and `state.json` names them, so it never speaks of a file that is not whole.
@@ -17,8 +17,8 @@ import keras
 from tlkit.core.atomic import read_json, replacing, write_json
 from tlkit.training import lora
 
-KEPT = 3  # best epochs of a stage whose weights are kept until it is chosen what ships ...
-KEPT_BYTES = 2**30  # ... as long as those besides the best take no more of the disk than this
+KEPT = 3  # epochs of a stage whose weights are kept until it is chosen what ships ...
+KEPT_BYTES = 2**30  # ... as long as those besides the first take no more of the disk than this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Kept:
     Args:
         file: name of the file.
         epoch: after which they were written.
-        score: as of `State.best_score`; None without validation images.
+        score: (validation accuracy, minus validation loss); None without validation images.
     """
 
     file: str
@@ -44,11 +44,11 @@ class State:
         epoch: epochs done.
         parts: that every update is taken in; the optimizer's state depends on it.
         latest: file name of the weights after it, "" before the stage has begun.
-        best: file name of the best weights, "" before any.
+        best: file name of the weights that the stage keeps as matters stand, "" before any.
         best_epoch: the epoch they are from; 0 is the start of the stage.
-        best_score: (validation accuracy, minus validation loss) of the best, None before any.
+        best_score: their (validation accuracy, minus validation loss), None before any.
         start: file name of the weights that the stage began with.
-        kept: the best trained epochs, best first, the start not among them.
+        kept: trained epochs, the start not among them: first the one that speaks for the stage, then the best others.
         waited: epochs since the best.
         history: one row per epoch.
         done: whether the stage is over.
@@ -112,18 +112,28 @@ class Checkpoint:
         self.write(finished)
         return finished
 
-    def best_of(self, kept: tuple[Kept, ...], epoch: Kept) -> tuple[Kept, ...]:
-        """The epochs to keep, best first, when one more has been written; without validation images that one alone."""
-        if epoch.score is None:
-            return (epoch,)
-        best = sorted((*kept, epoch), key=lambda one: one.score or (), reverse=True)[:KEPT]
+    def best_of(self, kept: tuple[Kept, ...], newest: Kept, *, best_first: bool) -> tuple[Kept, ...]:
+        """The epochs to keep when one more has been written; without validation images that one alone.
+
+        Args:
+            kept: those kept until now.
+            newest: the one written.
+            best_first: whether the best or the newest speaks for the stage.
+        """
+        if newest.score is None:
+            return (newest,)
+        best = sorted((*kept, newest), key=lambda one: one.score or (), reverse=True)
+        if not best_first:
+            best.remove(newest)
+            best.insert(0, newest)
+        best = best[:KEPT]
         sizes = [(self.folder / one.file).stat().st_size for one in best]
         while sum(sizes[1:]) > KEPT_BYTES:
             best, sizes = best[:-1], sizes[:-1]
         return tuple(best)
 
     def forget_others(self) -> None:
-        """Keep the best weights alone: it has been chosen what ships."""
+        """Keep the weights of `best` alone: it has been chosen what ships."""
         self.write(replace(self.read(), start="", kept=()))
 
 

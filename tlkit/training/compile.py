@@ -10,7 +10,7 @@ from tlkit.backbones.blocks import Block, set_trainable
 from tlkit.core.option_groups import TrainingOptions
 from tlkit.runtime import jit
 from tlkit.training import lora
-from tlkit.training.optimizer import build_optimizer, rate_factors
+from tlkit.training.optimizer import build_optimizer, filters, rate_factors
 
 
 def unfreeze_and_compile(
@@ -49,6 +49,7 @@ def unfreeze_and_compile(
         parts,
         variables=model.trainable_variables,
         factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
+        centralized=filters(model) if options.centralize else (),
     )
     model.compile(optimizer=optimizer, loss=build_loss(options, added, multi=multi), jit_compile=jit())
 

@@ -1,7 +1,8 @@
-"""One stage by gradient descent: measured every epoch, checkpointed, stopped early, the best weights kept.
+"""One stage by gradient descent: measured every epoch, checkpointed, its end kept, or its best epoch if asked for.
 
-The start of the stage is a candidate like every epoch, so that no stage ends worse on validation
-than it began.
+The schedule ends with a rate of zero, and what it ends with is what the stage has made: the best of forty epochs on 37
+validation images would be the luckiest. With a patience, which may break the schedule off, the best epoch is kept.
+Either way the start is kept where it is better, so that no stage ends worse on validation than it began.
 """
 
 import time
@@ -78,7 +79,7 @@ def fit(
     budget: Budget | None = None,
     stop: Callable[[State], bool] | None = None,
 ) -> State:
-    """Train a model from where its checkpoint stands, and leave it with the best weights.
+    """Train a model from where its checkpoint stands, and leave it with the weights that the stage keeps.
 
     When memory runs out, the epoch is begun again with its updates taken in twice as many parts.
 
@@ -86,10 +87,11 @@ def fit(
         model: its weights are those the stage starts from.
         compile_for: compiles it for updates in so many parts.
         examples: with the parts to begin with.
-        validation: what decides which epoch is best; without images the last one is.
+        validation: what the epochs are measured on; without images the last one is kept unseen.
         stage: name, for the history.
         epochs: at most.
-        patience: epochs without improvement before stopping; None for never.
+        patience: epochs without improvement before stopping, and then the best epoch is kept; None for never: the
+            last one is, if it is better than the start.
         checkpoint: of this stage.
         story: told about every epoch.
         budget: the time there is, begun with this stage; `epochs` then is how many more fit by expectation, and is
@@ -102,7 +104,7 @@ def fit(
     if state.latest:
         _take_up(model, checkpoint, state)
         story.say(f"  {stage}: going on after epoch {state.epoch}")
-    run = _Run(model, validation, stage, checkpoint, story)
+    run = _Run(model, validation, stage, checkpoint, story, picks=patience is not None)
     epoch = _epoch_of(model, examples)
     exploded = False
     if budget:
@@ -127,8 +129,18 @@ def fit(
             )
             _begin_again(model, compile_for, examples.parts, checkpoint, state)
             epoch = _epoch_of(model, examples)
+    state = _or_the_start(state)
     checkpoint.load_weights(model, state.best)
     return checkpoint.finish(state, _outcome(state, epochs, patience, exploded))
+
+
+def _or_the_start(state: State) -> State:
+    """Keep the start where it is better than what would be kept."""
+    held_out = state.history[0]["val_accuracy"]
+    if held_out is None or state.best_score is None:
+        return state
+    start = rank((held_out, state.history[0]["val_loss"]))
+    return state if state.best_score > start else replace(state, best=state.start, best_epoch=0, best_score=start)
 
 
 def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: Story) -> int:
@@ -165,13 +177,14 @@ def _take_up(model: keras.Model, checkpoint: Checkpoint, state: State) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same over the epochs of a stage."""
+    """What stays the same over the epochs of a stage; `picks` says whether its best epoch is kept or its last."""
 
     model: keras.Model
     validation: Validation
     stage: str
     checkpoint: Checkpoint
     story: Story
+    picks: bool
 
     def start(self, examples: Examples) -> State:
         """Measure and keep the weights that the stage starts from."""
@@ -199,10 +212,11 @@ class _Run:
         rate, seconds = float(self.model.optimizer.learning_rate), round(time.monotonic() - began, 3)
         train = accuracy, loss
         row = history_row(self.stage, done, train=train, held_out=score, learning_rate=rate, seconds=seconds)
-        better = score is None or state.best_score is None or rank(score) > state.best_score
+        better = not self.picks or score is None or state.best_score is None or rank(score) > state.best_score
         file = self.checkpoint.save_weights(self.model, f"epoch-{done:04d}")
         exchange_averages(self.model.optimizer)
-        kept = self.checkpoint.best_of(state.kept, Kept(file=file, epoch=done, score=score and rank(score)))
+        newest = Kept(file=file, epoch=done, score=score and rank(score))
+        kept = self.checkpoint.best_of(state.kept, newest, best_first=self.picks)
         changed = {"best": file, "best_epoch": done, "best_score": score and rank(score), "waited": 0}
         state = replace(
             state,
@@ -216,7 +230,8 @@ class _Run:
         )
         self.checkpoint.write(state)
         held_out = f", validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
-        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){' best' if better else ''}")
+        best = " best" if better and self.picks else ""
+        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){best}")
         return state
 
 
@@ -252,5 +267,8 @@ def _outcome(state: State, epochs: int, patience: int | None, exploded: bool) ->
         else f"{state.epoch} epochs"
     )
     if state.best_epoch == 0:
-        return f"{stopped}; none was better on validation than the start, which is kept"
+        worse = "none was" if patience else "the last was not"
+        return f"{stopped}; {worse} better on validation than the start, which is kept"
+    if patience is None:
+        return f"{stopped}; the last is kept, where the schedule ends"
     return f"{stopped}; epoch {state.best_epoch} was best on validation and is kept"

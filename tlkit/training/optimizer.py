@@ -6,7 +6,7 @@ since lately. One optimizer that scales its rate does the same in a few lines. I
 are saved uncompiled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,6 +25,8 @@ class Layerwise(keras.optimizers.Optimizer):
 
     Args:
         factors: what the rate is multiplied by for each variable, in the order in which `build` gets them.
+        centralized: whether the gradient of each variable is centralized: its mean is taken out over all axes but the last,
+            the outputs.
         horizon: updates that the schedule of the rate is made for.
         options: of the Keras optimizer. With `use_ema`, the average of the weights lies in its state; the momentum is
             that of Keras, but no more than (1 + t) / (10 + t) after t updates, so that in a short run the average is
@@ -33,9 +35,9 @@ class Layerwise(keras.optimizers.Optimizer):
 
     weight_decay: float | None
 
-    def __init__(self, *, factors: Sequence[float], horizon: int, **options: Any) -> None:
+    def __init__(self, *, factors: Sequence[float], centralized: Sequence[bool], horizon: int, **options: Any) -> None:
         super().__init__(**options)
-        self.factors = tuple(factors)
+        self.factors, self.centralized = tuple(factors), tuple(centralized)
         self.horizon = horizon
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -51,6 +53,9 @@ class Layerwise(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable at its own rate."""
+        if self.centralized[self._get_variable_index(variable)]:
+            axes = tuple(range(len(gradient.shape) - 1))
+            gradient = gradient - keras.ops.mean(gradient, axis=axes, keepdims=True)
         super().update_step(gradient, variable, learning_rate * self._factor(variable))
 
     def end_after(self, updates: int) -> None:
@@ -114,6 +119,7 @@ def build_optimizer(
     *,
     variables: Sequence[keras.Variable],
     factors: Mapping[int, float] | None = None,
+    centralized: Container[int] = (),
 ) -> Layerwise:
     """The optimizer with warm-up, cosine, clipping, averages, and decay off biases and norms.
 
@@ -124,6 +130,7 @@ def build_optimizer(
         parts: batches an update.
         variables: that learn.
         factors: of the rate, by id of the variable; 1 where none is given.
+        centralized: ids of the variables whose gradient is centralized.
     """
     warm_up = max(1, int(WARM_UP * updates))
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -134,6 +141,7 @@ def build_optimizer(
         own["weight_decay"] = options.weight_decay
     optimizer = OPTIMIZERS[options.optimizer](
         factors=[(factors or {}).get(id(variable), 1.0) for variable in variables],
+        centralized=[id(variable) in centralized for variable in variables],
         horizon=updates,
         learning_rate=schedule,
         global_clipnorm=CLIP_NORM,
@@ -172,6 +180,15 @@ def rate_factors(model: keras.Model, blocks: Sequence[Block], decay: float) -> d
         if name in layers
         for variable in layers[name].variables
     }
+
+
+def filters(model: keras.Model) -> set[int]:
+    """Ids of the kernels of convolutions whose gradients are centralized (Yong et al. 2020).
+
+    With BatchNorm frozen nothing takes back a shift of a filter's mean, which steps of about the same size in every
+    weight, as Adam's are, add up to. The filters of depthwise convolutions have a single input and are left alone.
+    """
+    return {id(layer.kernel) for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
 
 
 def carry_over(old: Layerwise, new: Layerwise) -> None:
