@@ -29,6 +29,8 @@ def test_what_was_asked_for_is_not_searched():
     assert "blocks" not in space(FinetuneConfig(images="i", stages=("head", "all")), plan("all"), 17).defaults
     assert "blocks" not in space(FinetuneConfig(images="i", unfreeze="middle"), plan(), 17).defaults
     assert "label_smoothing" not in space(FinetuneConfig(images="i", loss="focal"), plan(), 17).defaults
+    planned = [space(FinetuneConfig(images="i"), plan(), 17, multi).defaults for multi in (False, True)]
+    assert [values["label_smoothing"] for values in planned] == [0.1, 0.0]
 
 
 def test_depth_stays_within_the_network():

@@ -176,10 +176,9 @@ class TrainingOptions(Options):
                 "drop it, or use --loss crossentropy.",
             )
 
-    @property
-    def smoothing(self) -> float:
-        """Label smoothing for one label an image."""
-        planned = SMOOTHING if self.loss == "crossentropy" else 0.0
+    def smoothing(self, multi: bool = False) -> float:
+        """Label smoothing, of images with one label each or, `multi`, several."""
+        planned = SMOOTHING if self.loss == "crossentropy" and not multi else 0.0
         return planned if self.label_smoothing is None else self.label_smoothing
 
     def _check_minutes(self) -> None:

@@ -65,7 +65,7 @@ def build_loss(options: TrainingOptions, added: np.ndarray | None = None, *, mul
 
 def _plain_loss(options: TrainingOptions) -> Callable:
     if options.loss == "crossentropy":
-        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.smoothing)
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.smoothing())
     if options.loss == "focal":
         return keras.losses.CategoricalFocalCrossentropy(from_logits=True)  # Lin et al. 2017
     return squared_error
@@ -74,7 +74,7 @@ def _plain_loss(options: TrainingOptions) -> Callable:
 def _loss_of_several(options: TrainingOptions) -> Callable:
     """The same losses of K yes-or-no questions, the mean over them."""
     if options.loss == "crossentropy":
-        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=options.label_smoothing or 0.0)
+        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=options.smoothing(multi=True))
     if options.loss == "focal":
         return keras.losses.BinaryFocalCrossentropy(from_logits=True)
     return squared_errors

@@ -40,19 +40,20 @@ class Space:
         return found | {name: trial.suggest_categorical(name, values) for name, values in self.choices.items()}
 
 
-def space(config: FinetuneConfig, plan: Plan, blocks: int) -> Space:
+def space(config: FinetuneConfig, plan: Plan, blocks: int, multi: bool = False) -> Space:
     """What may be tried around a plan.
 
     Args:
         config: the options; `augment` and `unfreeze` settled.
         plan: its last stage is the one that is searched.
         blocks: of the backbone.
+        multi: whether an image may have several labels.
     """
     stage = plan.stages[-1]
     planned = {
         "layer_decay": config.layer_decay,
         "weight_decay": config.weight_decay,
-        "label_smoothing": config.smoothing,
+        "label_smoothing": config.smoothing(multi),
     }
     ranges = {name: limits for name, limits in RANGES.items() if limits[0] <= planned[name] <= limits[1]}
     if config.loss != "crossentropy":
