@@ -63,7 +63,8 @@ RECIPES = {
 ABLATIONS = {
     "no layer decay": ["--layer-decay", "1"],
     "no averaging of weights": ["--ema", "0"],
-    "no gradient centralization": ["--no-centralize"],
+    "gradient centralization": ["--centralize", "on"],
+    "no gradient centralization": ["--centralize", "off"],
     "no label smoothing": ["--label-smoothing", "0"],
     "no augmentation": ["--augment", "none"],
     "no flip": ["--no-flip"],

@@ -189,8 +189,8 @@ def test_filters_of_convolutions_keep_their_mean(centralize):
             layers.Dense(3, name="logits"),
         ]
     )
-    options = TrainingOptions(optimizer="sgd", weight_decay=0.0, centralize=centralize)
-    unfreeze_and_compile(model, options, blocks=(), learn="all", learning_rate=0.01, updates=20)
+    options = TrainingOptions(optimizer="sgd", weight_decay=0.0)
+    unfreeze_and_compile(model, options, blocks=(), learn="all", learning_rate=0.01, updates=20, centralize=centralize)
     before = {layer.name: now(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
     for _ in range(5):
         model.train_on_batch(RANDOM.normal(1, 1, (8, 6, 6, 3)), np.eye(3)[RANDOM.integers(0, 3, 8)])

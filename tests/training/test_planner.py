@@ -117,6 +117,14 @@ def test_views_are_as_asked_and_none_without_augmentation():
     assert planned_views(FinetuneConfig(images="i", augment="none"), 10) == 1
 
 
+def test_stages_by_gradient_descent_centralize_on_few_images_and_the_plan_says_so(backbone):
+    few, many = (planned(backbone, train=train, total=train) for train in (200, 3000))
+    assert [stage.centralize for stage in few.stages] == [False, True]  # the head is solved
+    assert not any(stage.centralize for stage in many.stages)
+    assert any("centralize  on" in note for note in few.notes) and any("centralize  off" in note for note in many.notes)
+    assert not any("centralize" in note for note in planned(backbone, stages=("head",)).notes)
+
+
 def test_what_was_left_open_about_augmentation_is_settled_and_said(backbone):
     few = planned(backbone, train=30, head="mlp")
     assert few.augment == "medium" and [stage.mix for stage in few.stages] == ["mixup", "mixup"]

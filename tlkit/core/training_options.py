@@ -96,8 +96,11 @@ class TrainingOptions(Options):
     )
     momentum: float = option(0.9, "Momentum of sgd and rmsprop.", low=0, high=0.999, group="Training")
     weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
-    centralize: bool = option(
-        True, "Take the mean out of the gradient of each filter of a convolution.", group="Training"
+    centralize: str = option(
+        "auto",
+        "Take the mean out of the gradient of each filter of a convolution; auto goes by how many images train.",
+        choices=catalog.CENTRALIZE,
+        group="Training",
     )
     loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")
     label_smoothing: float | None = option(

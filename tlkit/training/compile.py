@@ -10,7 +10,8 @@ from tlkit.backbones.blocks import Block, set_trainable
 from tlkit.core.option_groups import TrainingOptions
 from tlkit.runtime import jit
 from tlkit.training import lora
-from tlkit.training.optimizer import build_optimizer, filters, rate_factors
+from tlkit.training.centralization import filters
+from tlkit.training.optimizer import build_optimizer, rate_factors
 
 
 def unfreeze_and_compile(
@@ -23,6 +24,7 @@ def unfreeze_and_compile(
     learning_rate: float,
     updates: int,
     parts: int = 1,
+    centralize: bool = False,
     added: np.ndarray | None = None,
     multi: bool = False,
 ) -> None:
@@ -37,6 +39,7 @@ def unfreeze_and_compile(
         learning_rate: peak, of the head; those of the blocks decay from it (`optimizer.rate_factors`).
         updates: of the whole stage, for the schedule.
         parts: batches whose gradients are averaged into one update.
+        centralize: whether the gradients of filters are centralized.
         added: float32 (K,) that the loss adds to the logits, see `balance.log_prior`.
         multi: whether an image may have several labels.
     """
@@ -49,7 +52,7 @@ def unfreeze_and_compile(
         parts,
         variables=model.trainable_variables,
         factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
-        centralized=filters(model) if options.centralize else (),
+        centralized=filters(model) if centralize else (),
     )
     model.compile(optimizer=optimizer, loss=build_loss(options, added, multi=multi), jit_compile=jit())
 

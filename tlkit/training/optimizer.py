@@ -182,15 +182,6 @@ def rate_factors(model: keras.Model, blocks: Sequence[Block], decay: float) -> d
     }
 
 
-def filters(model: keras.Model) -> set[int]:
-    """Ids of the kernels of convolutions whose gradients are centralized (Yong et al. 2020).
-
-    With BatchNorm frozen nothing takes back a shift of a filter's mean, which steps of about the same size in every
-    weight, as Adam's are, add up to. The filters of depthwise convolutions have a single input and are left alone.
-    """
-    return {id(layer.kernel) for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
-
-
 def carry_over(old: Layerwise, new: Layerwise) -> None:
     """Give an optimizer the state of another one that takes its updates in another number of parts.
 

@@ -30,6 +30,7 @@ class Stage:
         parts: batches that an update is taken in.
         memory_bytes: expected to be needed while it trains, 0 where it does not.
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
+        centralize: whether the gradients of filters are centralized.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -50,6 +51,7 @@ class Stage:
     memory_bytes: int = 0
     skipped: int = 0
     mix: str = "none"
+    centralize: bool = False
 
     @property
     def learns(self) -> str:

@@ -15,6 +15,7 @@ from tlkit.core.config import FinetuneConfig
 from tlkit.training import cost, lora
 from tlkit.training.anatomy import Anatomy
 from tlkit.training.augmentation import settle
+from tlkit.training.centralization import is_centralized
 from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.cost import TRAINING_PASSES, Pace, operations, parameters
 from tlkit.training.depth import settle_depth
@@ -78,10 +79,12 @@ def build_plan(
         pace = _measured(anatomy)
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks)
+    stages = tuple(planner.stage(number, name) for number, name in enumerate(options.stages))
+    descends = any(stage.method == "gradient" for stage in stages)
     return Plan(
-        stages=tuple(planner.stage(number, name) for number, name in enumerate(options.stages)),
+        stages=stages,
         extraction_seconds=ways.extraction_seconds(ranked[0], pace),
-        notes=(*ways.told(ranked, pace), *notes),
+        notes=(*ways.told(ranked, pace), *notes, *[is_centralized(options, train)[1]] * descends),
         augment=options.augment,
     )
 
@@ -257,7 +260,8 @@ class _Planner:
             )
         if most is not None and needed > most:
             reason += f"; WARNING: {whose} has no more than {bytes_text(most)} of memory to give"
-        return replace(stage, parts=parts, memory_bytes=needed, reason=reason, mix=mix)
+        centralize, _ = is_centralized(options, self.ways.train)
+        return replace(stage, parts=parts, memory_bytes=needed, reason=reason, mix=mix, centralize=centralize)
 
     def _mix(self, stage: Stage) -> str:
         """How the rows of a stage are mixed: pieces cannot be cut out of pooled features."""

@@ -119,6 +119,7 @@ def run_stage(
             learning_rate=stage.learning_rate,
             updates=examples.updates * stage.epochs,
             parts=parts,
+            centralize=stage.centralize,
             added=added,
             multi=examples.multi,
         )
