@@ -18,7 +18,7 @@ from tlkit.pipelines import crossing
 from tlkit.pipelines.crossing import join_few
 from tlkit.pipelines.finetune import run
 
-STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False}
+STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False, "validate": "folds"}
 
 
 @pytest.fixture
@@ -121,6 +121,15 @@ def test_so_few_that_nothing_can_be_spared(few, tiny_backbone, tmp_path, counts,
     assert (f"cross-validation in {folds} folds" in story.text) == bool(folds)
     assert ("Fine-tuning is left out" in story.text) == (not folds)
     assert (out / "choice.json").is_file() == bool(folds)
+
+
+def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp_path):
+    story, out = Listener(), tmp_path / "run"
+    options = STAGES | {"validate": "auto"}
+    run(FinetuneConfig(images=few(3, 3, 3), backbone=str(tiny_backbone), out=str(out), **options), story)
+    assert "training images are too few to choose by (fewer than 30)" in story.text
+    assert "cross-validation in" in story.text and "Cross-validated accuracy" in (out / "report.md").read_text()
+    assert not (out / "checkpoints" / "top").exists() and not (out / "choice.json").exists()
 
 
 def manifest(count, given=None):

@@ -36,7 +36,7 @@ from tlkit.training.plan import Plan, duration
 from tlkit.training.probe import make_folds
 from tlkit.training.stages import Material, held_out, run_stage
 
-FEWEST = 30  # validation images in all; below, a standard error of accuracy is 5 points and more
+FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
 OVERHEAD = 10.0  # seconds that a stage takes to begin with, however few its images: steps are traced and compiled
 
@@ -111,6 +111,8 @@ def cross_validated(plan: Plan, run_dir: RunDir, material: Material, story: Stor
     why = ""
     if tuned and not folds:
         why = "a class has a single image (or group), so nothing can be held out"
+    elif tuned and len(rows) < FEWEST and config.validate == "auto":
+        why = f"{len(rows)} training images are too few to choose by (fewer than {FEWEST}); --validate folds does so all the same"
     elif tuned and seconds > SECONDS_MOST:
         why = f"{len(folds)} folds would take about {duration(seconds)}, more than {duration(SECONDS_MOST)}"
     if why:
