@@ -1,7 +1,8 @@
 import pytest
 
-from tlkit.training import budget as module
 from tlkit.training.budget import Budget
+
+MOST = 60  # epochs that the stage has use for
 
 
 class Clock:
@@ -18,7 +19,7 @@ def trained(minutes, expected, takes, after=5.0, compiling=3.0):
     """Train in pretended time, epoch `n` taking `takes(n)`; the clock at the end, and epochs as settled after each."""
     clock = Clock()
     budget = Budget(minutes, clock.now, clock, after=after, compiling=compiling)
-    epochs, done, settled = budget.begin(expected), 0, []
+    epochs, done, settled = budget.begin(expected, MOST), 0, []
     while done < epochs:
         clock.now += takes(done) + (compiling if not done else 0)
         done += 1
@@ -38,7 +39,12 @@ def test_a_wrong_expectation_costs_no_time(factor):
     spent, settled = trained(2, expected=4.0, takes=lambda epoch: 4.0 * factor)
     epoch = 4.0 * factor
     assert spent <= 120 * 1.1
-    assert spent >= 120 - epoch or len(settled) == module.EPOCHS_MOST
+    assert spent >= 120 - epoch or len(settled) == MOST
+
+
+def test_more_epochs_than_a_stage_has_use_for_are_not_trained():
+    spent, settled = trained(10, expected=1.0, takes=lambda epoch: 0.5)
+    assert settled[-1] == len(settled) == MOST and spent < 60
 
 
 def test_a_machine_that_slows_down_has_fewer_epochs():
@@ -54,9 +60,9 @@ def test_a_first_epoch_that_leaves_hardly_time_is_believed():
 def test_no_time_is_no_epoch():
     clock = Clock()
     budget = Budget(0.2, clock.now, clock, after=20.0)
-    assert budget.begin(0.5) == 0 and budget.left < 0
+    assert budget.begin(0.5, MOST) == 0 and budget.left < 0
     hardly = Budget(0.2, clock.now, clock)
-    assert hardly.begin(3.0) == 4 and hardly.begin(5.0) == 0  # two are no schedule
+    assert hardly.begin(3.0, MOST) == 4 and hardly.begin(5.0, MOST) == 0  # two are no schedule
 
 
 def test_what_follows_training_is_set_aside_by_hand(monkeypatch):

@@ -256,7 +256,7 @@ def test_a_schedule_ends_where_the_time_does(tmp_path):
     now = iter(range(0, 10_000))
     clock = lambda: 10 * next(now)  # noqa: E731 - each look at it is 10 seconds later
     budget = Budget(10, 0.0, clock)
-    epochs = budget.begin(100.0)
+    epochs = budget.begin(100.0, 60)
     _, state = train(tmp_path, epochs=epochs, patience=100, budget=budget)
     rates = [row["learning_rate"] for row in state.history[1:]]
     assert state.epoch != epochs and rates[-1] == pytest.approx(0, abs=1e-8)
@@ -265,12 +265,12 @@ def test_a_schedule_ends_where_the_time_does(tmp_path):
 
 def test_a_schedule_that_was_interrupted_ends_with_the_time_there_is_then(tmp_path):
     still = Budget(1, 0.0, lambda: 0.0)
-    still.begin(6.0)
+    still.begin(6.0, 60)
     with pytest.raises(RuntimeError, match="power cut"):
         train(tmp_path, epochs=10, patience=100, stop_after=4, budget=still)
     clock = iter(range(0, 1000))
     budget = Budget(1, 0.0, lambda: next(clock))
-    budget.begin(6.0)
+    budget.begin(6.0, 60)
     _, state = train(tmp_path, epochs=10, patience=100, budget=budget)  # the horizon is that of the plan, as it was
     rates = [row["learning_rate"] for row in state.history[1:]]
     assert state.epoch > 4 and rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] < 1e-3 * max(rates)

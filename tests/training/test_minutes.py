@@ -21,25 +21,36 @@ def fitted(tiny_backbone, monkeypatch):
     monkeypatch.setattr(module, "_measure", lambda *_: Throughput(0.0008, 0.0002, 0.002 / whole))
     monkeypatch.setattr(module, "slowness", lambda: 1.0)
 
-    def plan(minutes, **options):
+    def plan(minutes, train=TRAIN, **options):
         config = FinetuneConfig(images="images", minutes=minutes, **options)
         head = build_head(config, backbone.grid_shape, 3)
         classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
         budget = Budget(minutes, 0.0, lambda: 10.0)
-        sizes = {"train": TRAIN, "val": 200, "total": TOTAL, "decode": 0.0002, "disk": (2**30, "given")}
+        sizes = {"train": train, "val": 200, "total": train + 400, "decode": 0.0002, "disk": (2**30, "given")}
         return fit_into(budget, config, backbone, classifier, head.reads, **sizes)
 
     return plan
 
 
+def depth(plan):
+    return {"all": 3}.get(plan.unfreeze, plan.blocks) if "top" in plan.stages else 0
+
+
 def test_more_minutes_buy_blocks_then_views_and_epochs(fitted):
-    plans = [fitted(minutes).options for minutes in (1.5, 2, 3, 5, 8, 20)]
-    depths = [plan.blocks if "top" in plan.stages else 0 for plan in plans]
-    assert depths == sorted(depths) and depths[0] < depths[-1] == 2
-    assert plans[-1].epochs[1] >= plans[-2].epochs[1] > 19  # what 600 updates are
+    plans = [fitted(minutes).options for minutes in (0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 8, 20)]
+    depths = list(map(depth, plans))
+    assert depths == sorted(depths) and set(depths) == {0, 1, 2}
+    assert plans[-1].epochs[1] == 2 * 19 and plans[-2].epochs[1] >= 19  # what 600 updates are
     assert plans[-1].views >= plans[-2].views >= 1
     for plan in plans:
         assert plan.minutes is None
+
+
+def test_many_images_and_minutes_train_every_block(fitted):
+    depths = [depth(fitted(minutes, train=2000).options) for minutes in (1, 2, 3, 5, 8, 20)]
+    assert depths == sorted(depths) and depths[-2:] == [3, 3]
+    assert "time for every block" in fitted(20, train=2000).notes[0]
+    assert depth(fitted(20, train=1999).options) == 2
 
 
 def test_the_plan_takes_no_longer_than_there_is_time(fitted):
@@ -63,6 +74,8 @@ def test_what_was_asked_for_stays(fitted):
     assert fitted(20, stages=("head", "all")).options.stages == ("head", "all")
     assert fitted(8, unfreeze="middle").options.unfreeze == "middle"
     assert fitted(8, stages=("head",)).options.stages == ("head",)
+    for options in ({"views": 3}, {"augment": "none"}):  # not afresh
+        assert fitted(20, train=2000, **options).options.unfreeze == "last"
 
 
 @pytest.mark.parametrize("options", [{"epochs": (3,)}, {"stages": ("head", "top", "all")}])

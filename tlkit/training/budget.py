@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-EPOCHS_MOST = 60
 EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
 WORTH_MORE = 1.1  # times as many epochs; fewer more are noise
 SLACK = 0.02  # of the promise, that an epoch may end late
@@ -52,6 +51,7 @@ class Budget:
     after: float = 0.0
     compiling: float = 0.0
     _marks: list[float] = field(default_factory=list)
+    _most: int = 0
 
     @property
     def spent(self) -> float:
@@ -77,13 +77,14 @@ class Budget:
         passes = step / (1 + PASSES_BACK) * (CANDIDATES * val + total) + forward * total
         self.after = passes + pace * (FINISHING + FINISHING_IMAGE * total + 3 * TRACING)
 
-    def begin(self, epoch_seconds: float) -> int:
+    def begin(self, epoch_seconds: float, most: int) -> int:
         """Epochs of a stage that fit into what is left now, 0 where hardly any does.
 
         Args:
             epoch_seconds: expected of each.
+            most: epochs that the stage has use for.
         """
-        self._marks = [self.clock()]
+        self._marks, self._most = [self.clock()], most
         fitting = self._fitting(self.left - self.compiling, epoch_seconds)
         return fitting if fitting >= EPOCHS_FEWEST else 0
 
@@ -99,14 +100,14 @@ class Budget:
         self._marks.append(self.clock())
         took = [end - start for start, end in zip(self._marks, self._marks[1:], strict=False)]
         if len(took) > 1:
-            fits = min(EPOCHS_MOST, done + self._fitting(self.left, median(took[1:])))
+            fits = min(self._most, done + self._fitting(self.left, median(took[1:])))
             return planned if planned < fits <= WORTH_MORE * planned else fits
         hardly = self._fitting(self.left, took[0])
         return min(planned, done + hardly) if hardly <= 2 else planned
 
     def _fitting(self, seconds: float, epoch_seconds: float) -> int:
         late = SLACK * 60 * self.minutes if seconds > 0 else 0.0
-        return max(0, min(EPOCHS_MOST, int((seconds + late) / max(epoch_seconds, 1e-6))))
+        return max(0, min(self._most, int((seconds + late) / max(epoch_seconds, 1e-6))))
 
     def told(self) -> str:
         """What was promised and what it took, in a sentence."""

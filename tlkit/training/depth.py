@@ -19,6 +19,7 @@ LONG = 900.0  # seconds that training deep may take by estimate before it is lef
 # was lost, of 500 it was left behind. BiT takes 500 for small sets as well (Kolesnikov et al. 2020).
 UPDATES = 600
 EPOCHS = (10, 40)  # fewest and most that so many updates may become
+USEFUL = 2  # times as many epochs as planned are the most that a stage has use for
 
 
 def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
@@ -32,6 +33,11 @@ def planned_epochs(images: int, batch: int) -> int:
     """Epochs over so many images in updates of `batch` that make about `UPDATES` of them."""
     updates = -(-max(images, 1) // batch)
     return int(np.clip(-(-UPDATES // updates), *EPOCHS))
+
+
+def useful_epochs(images: int, batch: int) -> int:
+    """Epochs, like `planned_epochs`, beyond which a stage is not worth its time: with 25 for 10 flowers gained nothing."""
+    return USEFUL * planned_epochs(images, batch)
 
 
 def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tuple[FinetuneConfig, str]:

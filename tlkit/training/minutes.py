@@ -1,8 +1,10 @@
 """`--minutes`: what fits into them is planned before anything is computed; how many epochs, when the time comes.
 
-Time buys depth first, up to what is planned without a limit: a stage cut short by half loses the probe, one of few
-blocks gains little on it, so the deepest that has its epochs is taken (docs/log.md). Then views, then more epochs. The
-network itself is the user's choice and stays.
+Time buys depth first: a stage cut short by half loses the probe, one of few blocks gains little on it, so the deepest
+that has its epochs, or most of them, is taken (docs/log.md). Where many images train that is every block, on views made
+afresh, which a run without a limit does not do unless asked; then what such a run plans; then less. Then time buys views,
+then epochs. More of them than a stage can use are not trained: the run ends early. The network itself is the user's
+choice and stays.
 """
 
 import itertools
@@ -13,16 +15,21 @@ from tlkit.classifier import Classifier
 from tlkit.core.config import FinetuneConfig
 from tlkit.training import cost
 from tlkit.training.anatomy import Anatomy
-from tlkit.training.budget import EPOCHS_MOST, PASSES_BACK, Budget, slowness
+from tlkit.training.budget import PASSES_BACK, Budget, slowness
 from tlkit.training.cost import TRAINING_PASSES, Pace, operations
-from tlkit.training.depth import DEEP, planned_blocks, planned_epochs
+from tlkit.training.depth import DEEP, planned_blocks, planned_epochs, useful_epochs
 from tlkit.training.plan import duration
 from tlkit.training.planner import measured_step
 from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
 
+EVERY = 0  # stands for every block; they learn from pixels, for nothing before the first could be stored
+EVERY_FROM = 2000  # training images; of fewer they learnt nothing more than the last blocks did
 ENOUGH = (1.0, 0.6)  # of the epochs planned without a limit, tried in this order
+FRESH = (
+    2.0  # what a multiply-add takes more where every block learns: the first ones move more bytes, and views are made
+)
 EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
-WORTH_MEASURING = 2.0  # minutes from which on a training step is timed, too
+WORTH_MEASURING = 1.0  # minutes from which on a training step is timed, too
 STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
 SOLVING = 2.0  # seconds of a machine like budget.py's: the head and its cross-validation
 AUDITING = (2.0, 6e-3)  # seconds likewise, and for each image
@@ -91,7 +98,7 @@ def fit_into(
         disk: bytes that the store may hold, and why so many.
     """
     choices = _Choices(
-        _Anatomies(options, backbone, classifier, head_reads),
+        _Anatomies(options, backbone, classifier, head_reads, train),
         budget,
         slowness(),
         train=train,
@@ -106,17 +113,21 @@ def fit_into(
 class _Anatomies:
     """The network cut at every depth that the options allow."""
 
-    def __init__(self, options: FinetuneConfig, backbone: Backbone, classifier: Classifier, head_reads: str) -> None:
+    def __init__(
+        self, options: FinetuneConfig, backbone: Backbone, classifier: Classifier, head_reads: str, train: int
+    ) -> None:
         self.options = options
         self._parts = backbone, classifier, head_reads
         free = options.blocks is None and options.unfreeze == "last" and "top" in options.stages
-        self.depths = range(planned_blocks(backbone, DEEP), 0, -1) if free else [options.blocks]
+        fresh = [EVERY] * (options.views is None and options.augment != "none" and train >= EVERY_FROM)
+        self.depths = [*fresh, *range(planned_blocks(backbone, DEEP), 0, -1)] if free else [options.blocks]
 
     def of(self, blocks: int | None, views: int | None = None, epochs: int = 1) -> Anatomy:
-        """With so many last blocks that learn, views and epochs; None leaves them as asked for."""
+        """With so many last blocks that learn, or `EVERY` one, views and epochs; None leaves them as asked for."""
         counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.stages)
         views = self.options.views if views is None else views
-        chosen = replace(self.options, blocks=blocks, views=views, epochs=counts, minutes=None)
+        which = {"blocks": None, "unfreeze": "all"} if blocks == EVERY else {"blocks": blocks}
+        chosen = replace(self.options, **which, views=views, epochs=counts, minutes=None)
         return Anatomy(chosen, *self._parts)
 
 
@@ -124,7 +135,7 @@ def _measure(anatomy: Anatomy, minutes: float, decode: float) -> Throughput:
     """The network on a batch of noise; a training step too, where there is time for it."""
     forward = cost.measure_forward(anatomy.backbone.model)
     if minutes >= WORTH_MEASURING and "top" in anatomy.options.stages:
-        return Throughput(forward, decode, measured_step(anatomy) / _work(anatomy))
+        return Throughput(forward, decode, measured_step(anatomy, forward) / _work(anatomy))
     return Throughput(forward, decode, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
 
 
@@ -132,7 +143,8 @@ def _work(anatomy: Anatomy) -> float:
     """Multiply-adds of a training step for one image: forward and back through what runs, and for what learns."""
     if "all" in anatomy.options.stages:
         return max(TRAINING_PASSES * operations(anatomy.backbone.model.layers), 1.0)
-    return max(PASSES_BACK * operations(anatomy.suffix) + operations(anatomy.learning), 1.0)
+    fresh = 1.0 if anatomy.cut else FRESH
+    return fresh * max(PASSES_BACK * operations(anatomy.suffix) + operations(anatomy.learning), 1.0)
 
 
 class _Choices:
@@ -152,17 +164,24 @@ class _Choices:
     ) -> None:
         self.anatomies, self.options, self.budget, self.machine = anatomies, anatomies.options, budget, machine
         self.train, self.val, self.total, self.disk = train, val, total, disk
-        self.speed = _measure(anatomies.of(anatomies.depths[0]), budget.minutes, decode)
+        self.batch = self.options.batch_size * self.options.accumulate
+        deepest = next(blocks for blocks in anatomies.depths if blocks != EVERY)
+        self.speed = _measure(anatomies.of(deepest), budget.minutes, decode)
         looking = self.options.audit * (AUDITING[0] + AUDITING[1] * total)
         self.before = machine * (SOLVING + looking)  # seconds between extraction and the stage that follows the head
         self.told = f"minutes  {budget.minutes:g}: {1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
-        """As many blocks as have time for enough epochs, then views, then epochs; None where not one block has."""
+        """As many blocks as have time for enough epochs, then views, then epochs; None where not one block has.
+
+        Every block has to have all of its epochs and as many views as planned: otherwise fewer blocks are the better.
+        """
         asked = self.options.views
         views = range(planned_views(self.options, self.train), 0, -1) if asked is None else [asked]
-        epochs = planned_epochs(self.train, self.options.batch_size * self.options.accumulate)
-        for share, blocks, number in itertools.product(ENOUGH, self.anatomies.depths, views):
+        epochs = planned_epochs(self.train, self.batch)
+        for blocks, number, share in itertools.product(self.anatomies.depths, views, ENOUGH):
+            if blocks == EVERY and (number, share) != (views[0], ENOUGH[0]):
+                continue
             if fitted := self._fitted(blocks, number, round(share * epochs)):
                 return fitted
         return None
@@ -179,11 +198,12 @@ class _Choices:
         spare = self.budget.left - self.before - self.budget.compiling - seconds
         if spare < 0:
             return None
-        epochs = min(EPOCHS_MOST, least + int(spare / (step * self.train)))
+        epochs = min(max(least, useful_epochs(self.train, self.batch)), least + int(spare / (step * self.train)))
         how = "measured" if self.budget.minutes >= WORTH_MEASURING else "estimated"
         told = (
             f"{self.told}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
         )
+        told += "; there is time for every block" * (blocks == EVERY)
         told += f"; about {epochs} epochs, settled again after each"
         return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, (told,))
 

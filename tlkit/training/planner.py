@@ -109,7 +109,7 @@ def _measured(anatomy: Anatomy) -> Pace:
     forward = cost.measure_forward(model)
     prefix = step = 0.0
     if "top" in anatomy.options.stages:
-        step = measured_step(anatomy)
+        step = measured_step(anatomy, forward)
         prefix = (
             cost.measure_forward(keras.Model(model.input, model.get_layer(anatomy.cut).output)) if anatomy.cut else 0.0
         )
@@ -118,8 +118,13 @@ def _measured(anatomy: Anatomy) -> Pace:
     return Pace(forward=forward, prefix=prefix, step=step, operation=operation, disk=disk, measured=True)
 
 
-def measured_step(anatomy: Anatomy) -> float:
-    """Seconds for each image of a step of the top stage, timed on a batch of noise."""
+def measured_step(anatomy: Anatomy, forward: float) -> float:
+    """Seconds for each image of a step of the top stage, timed on a batch of noise.
+
+    Args:
+        anatomy: what learns.
+        forward: seconds for each image of a pass through the whole network.
+    """
     model, options = anatomy.backbone.model, anatomy.options
 
     def prepare(suffix: keras.Model) -> None:
@@ -134,7 +139,8 @@ def measured_step(anatomy: Anatomy) -> float:
         )
 
     start = model.get_layer(anatomy.cut).output if anatomy.cut else model.input
-    return cost.measure_step(keras.Model(start, anatomy.classifier.model.output), prepare)
+    suffix = keras.Model(start, anatomy.classifier.model.output)
+    return cost.measure_step(suffix, prepare, options.batch_size, forward)
 
 
 @dataclass(frozen=True)

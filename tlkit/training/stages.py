@@ -22,6 +22,7 @@ from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.budget import Budget
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.compile import unfreeze_and_compile
+from tlkit.training.depth import useful_epochs
 from tlkit.training.examples import (
     Examples,
     PixelReader,
@@ -100,7 +101,8 @@ def run_stage(
     config = material.config
     epochs, patience = stage.epochs, config.patience
     if budget and stage.name != "head":
-        epochs = budget.begin(stage.seconds / stage.epochs)
+        most = useful_epochs(len(examples.labels), config.batch_size * config.accumulate)
+        epochs = budget.begin(stage.seconds / stage.epochs, most)
         story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
         patience = None  # a schedule that ends with the time is not broken off
     else:
