@@ -5,12 +5,12 @@ import json
 from tests.listener import Listener
 from tlkit.core.config import FinetuneConfig
 from tlkit.pipelines.finetune import run
-from tlkit.training import budget
+from tlkit.training import depth
 from tlkit.training.history import read_history
 
 
 def test_a_run_says_what_it_promised_and_what_it_took(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "EPOCHS_MOST", 4)
+    monkeypatch.setattr(depth, "EPOCHS", (2, 2))  # planned; twice as many are useful
     given = {name: value for name, value in options.items() if name != "epochs"}
     story, out = Listener(), tmp_path / "run"
     run(FinetuneConfig(**given, minutes=5, audit=False, out=str(out)), story)
