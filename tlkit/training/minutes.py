@@ -25,9 +25,7 @@ from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
 EVERY = 0  # stands for every block; they learn from pixels, for nothing before the first could be stored
 EVERY_FROM = 2000  # training images; of fewer they learnt nothing more than the last blocks did
 ENOUGH = (1.0, 0.6)  # of the epochs planned without a limit, tried in this order
-FRESH = (
-    2.0  # what a multiply-add takes more where every block learns: the first ones move more bytes, and views are made
-)
+FRESH = 2.0  # times what a multiply-add takes where every block learns: early ones move more bytes, views are made
 EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
 WORTH_MEASURING = 1.0  # minutes from which on a training step is timed, too
 STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
