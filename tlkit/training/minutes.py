@@ -29,8 +29,8 @@ FRESH = 2.0  # times what a multiply-add takes where every block learns: early o
 EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
 WORTH_MEASURING = 1.0  # minutes from which on a training step is timed, too
 STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
-SOLVING = 2.0  # seconds of a machine like budget.py's: the head and its cross-validation
-AUDITING = (2.0, 6e-3)  # seconds likewise, and for each image
+SOLVING = (1.0, 2e-3)  # seconds of a machine like budget.py's, and for each training image: the head, cross-validated
+AUDITING = (2.0, 2e-3)  # seconds likewise, and for each image, which is decoded once more
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,9 @@ class _Choices:
         self.batch = self.options.batch_size * self.options.accumulate
         deepest = next(blocks for blocks in anatomies.depths if blocks != EVERY)
         self.speed = _measure(anatomies.of(deepest), budget.minutes, decode)
-        looking = self.options.audit * (AUDITING[0] + AUDITING[1] * total)
-        self.before = machine * (SOLVING + looking)  # seconds between extraction and the stage that follows the head
+        solving = machine * (SOLVING[0] + SOLVING[1] * train)
+        auditing = machine * (AUDITING[0] + AUDITING[1] * total) + decode * total
+        self.before = solving + self.options.audit * auditing  # from extraction to the stage that follows the head
         self.told = f"minutes  {budget.minutes:g}: {1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
