@@ -127,7 +127,7 @@ def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp
     story, out = Listener(), tmp_path / "run"
     options = STAGES | {"validate": "auto"}
     run(FinetuneConfig(images=few(3, 3, 3), backbone=str(tiny_backbone), out=str(out), **options), story)
-    assert "training images are too few to choose by (fewer than 30)" in story.text
+    assert "training images are too few to choose by (fewer than 50)" in story.text
     assert "cross-validation in" in story.text and "Cross-validated accuracy" in (out / "report.md").read_text()
     assert not (out / "checkpoints" / "top").exists() and not (out / "choice.json").exists()
 

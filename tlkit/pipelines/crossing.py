@@ -37,6 +37,7 @@ from tlkit.training.probe import make_folds
 from tlkit.training.stages import Material, held_out, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
+FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
 OVERHEAD = 10.0  # seconds that a stage takes to begin with, however few its images: steps are traced and compiled
 
@@ -111,8 +112,9 @@ def cross_validated(plan: Plan, run_dir: RunDir, material: Material, story: Stor
     why = ""
     if tuned and not folds:
         why = "a class has a single image (or group), so nothing can be held out"
-    elif tuned and len(rows) < FEWEST and config.validate == "auto":
-        why = f"{len(rows)} training images are too few to choose by (fewer than {FEWEST}); --validate folds does so all the same"
+    elif tuned and len(rows) < FEWEST_IN_ALL and config.validate == "auto":
+        few = f"{len(rows)} training images are too few to choose by (fewer than {FEWEST_IN_ALL})"
+        why = f"{few}; --validate folds does so all the same"
     elif tuned and seconds > SECONDS_MOST:
         why = f"{len(folds)} folds would take about {duration(seconds)}, more than {duration(SECONDS_MOST)}"
     if why:
