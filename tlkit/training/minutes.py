@@ -96,7 +96,7 @@ def fit_into(
         disk: bytes that the store may hold, and why so many.
     """
     choices = _Choices(
-        _Anatomies(options, backbone, classifier, head_reads, train),
+        _Anatomies(options, backbone, classifier, head_reads),
         budget,
         slowness(),
         train=train,
@@ -111,14 +111,11 @@ def fit_into(
 class _Anatomies:
     """The network cut at every depth that the options allow."""
 
-    def __init__(
-        self, options: FinetuneConfig, backbone: Backbone, classifier: Classifier, head_reads: str, train: int
-    ) -> None:
+    def __init__(self, options: FinetuneConfig, backbone: Backbone, classifier: Classifier, head_reads: str) -> None:
         self.options = options
         self._parts = backbone, classifier, head_reads
-        free = options.blocks is None and options.unfreeze == "last" and "top" in options.stages
-        fresh = [EVERY] * (options.views is None and options.augment != "none" and train >= EVERY_FROM)
-        self.depths = [*fresh, *range(planned_blocks(backbone, DEEP), 0, -1)] if free else [options.blocks]
+        self.free = options.blocks is None and options.unfreeze == "last" and "top" in options.stages
+        self.depths = range(planned_blocks(backbone, DEEP), 0, -1) if self.free else [options.blocks]
 
     def of(self, blocks: int | None, views: int | None = None, epochs: int = 1) -> Anatomy:
         """With so many last blocks that learn, or `EVERY` one, views and epochs; None leaves them as asked for."""
@@ -163,8 +160,7 @@ class _Choices:
         self.anatomies, self.options, self.budget, self.machine = anatomies, anatomies.options, budget, machine
         self.train, self.val, self.total, self.disk = train, val, total, disk
         self.batch = self.options.batch_size * self.options.accumulate
-        deepest = next(blocks for blocks in anatomies.depths if blocks != EVERY)
-        self.speed = _measure(anatomies.of(deepest), budget.minutes, decode)
+        self.speed = _measure(anatomies.of(anatomies.depths[0]), budget.minutes, decode)
         solving = machine * (SOLVING[0] + SOLVING[1] * train)
         auditing = machine * (AUDITING[0] + AUDITING[1] * total) + decode * total
         self.before = solving + self.options.audit * auditing  # from extraction to the stage that follows the head
@@ -175,12 +171,11 @@ class _Choices:
 
         Every block has to have all of its epochs and as many views as planned: otherwise fewer blocks are the better.
         """
-        asked = self.options.views
-        views = range(planned_views(self.options, self.train), 0, -1) if asked is None else [asked]
-        epochs = planned_epochs(self.train, self.batch)
-        for blocks, number, share in itertools.product(self.anatomies.depths, views, ENOUGH):
-            if blocks == EVERY and (number, share) != (views[0], ENOUGH[0]):
-                continue
+        options, epochs = self.options, planned_epochs(self.train, self.batch)
+        views = range(planned_views(options, self.train), 0, -1) if options.views is None else [options.views]
+        afresh = options.views is None and options.augment != "none" and self.train >= EVERY_FROM
+        every = [(EVERY, views[0], ENOUGH[0])] * (self.anatomies.free and afresh)
+        for blocks, number, share in (*every, *itertools.product(self.anatomies.depths, views, ENOUGH)):
             if fitted := self._fitted(blocks, number, round(share * epochs)):
                 return fitted
         return None
@@ -197,7 +192,7 @@ class _Choices:
         spare = self.budget.left - self.before - self.budget.compiling - seconds
         if spare < 0:
             return None
-        epochs = min(max(least, useful_epochs(self.train, self.batch)), least + int(spare / (step * self.train)))
+        epochs = min(useful_epochs(self.train, self.batch), least + int(spare / (step * self.train)))
         how = "measured" if self.budget.minutes >= WORTH_MEASURING else "estimated"
         told = (
             f"{self.told}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"

@@ -101,7 +101,7 @@ def run_stage(
     config = material.config
     epochs, patience = stage.epochs, config.patience
     if budget and stage.name != "head":
-        most = useful_epochs(len(examples.labels), config.batch_size * config.accumulate)
+        most = useful_epochs(len(examples.labels), examples.batch_size)
         epochs = budget.begin(stage.seconds / stage.epochs, most)
         story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
         patience = None  # a schedule that ends with the time is not broken off
