@@ -52,7 +52,7 @@ def compare(options: argparse.Namespace, folder: str) -> None:
         images = table(folder, Path(scratch) / f"{Path(folder).name}.csv")
         os.environ["TLKIT_CACHE"] = f"{scratch}/rank-cache"
         started = time.perf_counter()
-        found = rank.run(RankConfig(images=images, backbones=tuple(names), out=f"{scratch}/rank"))
+        found = rank.run(RankConfig(images=images, backbones=tuple(names), seed=options.seed, out=f"{scratch}/rank"))
         ranking = time.perf_counter() - started
         scores = {one["name"]: one for one in found["candidates"]}
         rows = []
@@ -65,6 +65,7 @@ def compare(options: argparse.Namespace, folder: str) -> None:
                     backbone=wanted.backbone,
                     weights=wanted.weights,
                     image_size=wanted.image_size,
+                    seed=options.seed,
                     out=f"{scratch}/run-{number}",
                 )
             )
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", help="image folders to rank on")
     parser.add_argument("--weights", required=True, help="ImageNet weights of MobileNetV2-0.35, 224 px, no top")
     parser.add_argument("--file", help="a .keras backbone as one more candidate")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the ranking and the fine-tuning")
     parser.add_argument("--curve", nargs="*", default=[], help="image folders for the learning curve")
     parser.add_argument("--seeds", type=int, default=5, help="halves for the learning curve")
     options = parser.parse_args()

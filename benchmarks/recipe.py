@@ -59,10 +59,8 @@ RECIPES = {
     "balance-logit-adjust": ["--balance", "logit-adjust"],
     "balance-auto": ["--balance", "auto"],
 }
-# The default with one part off, or another in its place.
+# The default with one part off, or with another in its place or on top.
 ABLATIONS = {
-    "no layer decay": ["--layer-decay", "1"],
-    "no averaging of weights": ["--ema", "0"],
     "gradient centralization": ["--centralize", "on"],
     "no gradient centralization": ["--centralize", "off"],
     "no label smoothing": ["--label-smoothing", "0"],
@@ -71,6 +69,10 @@ ABLATIONS = {
     "no weight decay": ["--weight-decay", "0"],
     "one view": ["--views", "1"],
     "all instead of top": ["--stages", "head,all"],
+    "BatchNorm learns": ["--batchnorm", "train"],
+    "rates decaying by block": ["--layer-decay", "0.85"],
+    "averaged weights": ["--ema", "0.99"],
+    "mixup": ["--mix", "mixup"],
 }
 STANDARD = ("tutorial", "guide")  # those of benchmarks/standard_recipes.py
 HOW_MANY = "how-many"
@@ -365,7 +367,8 @@ def paired(found: Found, sets: Sequence[str], recipes: Sequence[str], base: str,
 
 
 def ablation(found: Found, sets: Sequence[str], recipes: Sequence[str]) -> str:
-    return paired(found, sets, recipes, "default") + "\n\nA part pays where leaving it out is below zero."
+    told = "\n\nA part of the default pays where leaving it out is below zero, another would where adding it is above."
+    return paired(found, sets, recipes, "default") + told
 
 
 def few(found: Found, sets: Sequence[str], recipes: Sequence[str]) -> str:
