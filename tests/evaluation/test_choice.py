@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tlkit.core.choice import Choice
-from tlkit.evaluation.choice import Entry, choose, difference, gain, judge, why_better
+from tlkit.evaluation.choice import Entry, choose, difference, gain, judge, luck, why_better
 
 RANDOM = np.random.default_rng(3)
 
@@ -95,6 +95,33 @@ def test_the_best_of_a_kind_stands_for_it_and_has_to_beat_what_was_chosen_before
     assert choose([PROBE, early, tuned, half], LABELS).chosen == "tuned"
     best = Entry("soup", "soup", logits(LABELS, hits(40, []), np.where(hits(40, []), 3.0, 0)))
     assert choose([PROBE, early, tuned, half, best], LABELS).chosen == "soup"
+
+
+def test_the_luckiest_of_many_has_to_be_further_ahead():
+    # Four more right of 40 and none less: 2.08 standard errors, and as clearly by the losses.
+    soup = Entry("soup", "soup", logits(LABELS, hits(40, [])))
+    made = choose([PROBE, soup], LABELS)
+    assert made.chosen == "soup" and "more than the standard error of 4.8" in made.reason
+    assert choose([PROBE, soup._replace(tried=6)], LABELS).chosen == "soup"  # 1.9
+    made = choose([PROBE, soup._replace(tried=40)], LABELS)
+    assert made.chosen == "the probe" and "luck" in made.reason
+    made = choose([Entry("the probe", "probe", logits(LABELS, hits(40, range(12)))), soup._replace(tried=40)], LABELS)
+    assert made.chosen == "soup" and "2.6 standard errors, which the best of 40 may owe to luck, of 7.3" in made.reason
+
+
+def test_several_of_a_kind_are_as_many_tries():
+    sure = np.where(hits(40, [0, 1, 2, 3]), 3.0, 0.01)  # so that losses hardly differ
+    probe = Entry("the probe", "probe", logits(LABELS, hits(40, [0, 1, 2, 3]), sure))
+    almost = [Entry(name, "interpolated", logits(LABELS, hits(40, [0, 1]), sure)) for name in ("0.25", "0.5", "0.75")]
+    assert choose([probe, almost[0]], LABELS).chosen == "0.25"  # 1.43 standard errors
+    assert choose([probe, *almost], LABELS).chosen == "the probe"  # of 1.59
+
+
+def test_the_best_of_many_equals_is_as_seldom_lucky_as_one():
+    assert luck(1) == pytest.approx(1.0) and luck(3) == pytest.approx(1.59, abs=0.01)
+    for tried in (1, 3, 40, 300):
+        best = RANDOM.normal(size=(4000, tried)).max(axis=1)
+        assert (best > luck(tried)).mean() == pytest.approx(0.159, abs=0.03)
 
 
 def test_images_of_a_group_are_one_piece_of_evidence():

@@ -84,6 +84,9 @@ def test_what_was_chosen_is_in_the_model_and_is_chosen_once(options, tmp_path, m
     made, run_dir = read(out), RunDir(out)
     assert made.taken.kind == "interpolated" and made.gained["test"].n == 9
     assert result["metrics"]["test"]["accuracy_over_probe"] == made.gained["test"].as_json()
+    assert {(one.kind, one.tried) for one in entries} - {("soup", 4)} == {
+        (kind, 1) for kind in ("probe", "fine-tuned", "interpolated")
+    }  # two epochs of two stages were measured, of which only a soup is picked
     said = next(one.logits for one in entries if one.name == made.chosen)
     temperature, saved = load(run_dir.model).facts.temperature, weights(run_dir.model, "")
     with run_dir.predictions.open(newline="") as file:
@@ -99,6 +102,20 @@ def test_what_was_chosen_is_in_the_model_and_is_chosen_once(options, tmp_path, m
     assert run(FinetuneConfig(resume=str(out)))["metrics"] == result["metrics"]
     for name, weight in weights(run_dir.model, "").items():
         np.testing.assert_array_equal(weight, saved[name])
+
+
+def test_what_validation_picks_counts_as_often_as_it_had_to_pick_from(options, tmp_path, monkeypatch):
+    entries, decide = [], choosing.decide
+
+    def listening(given, labels, **how):
+        entries.extend(given)
+        return decide(given, labels, **how)
+
+    monkeypatch.setattr(choosing, "decide", listening)
+    settings = options | {"epochs": (3,), "stages": ("head", "top"), "blocks": 1, "patience": 9}
+    run(FinetuneConfig(**settings, out=str(tmp_path / "run")))
+    tried = {(one.kind, one.tried) for one in entries}
+    assert tried - {("soup", 3)} == {("probe", 1), ("fine-tuned", 3), ("interpolated", 3)}
 
 
 def test_a_head_alone_leaves_nothing_to_choose(options, tmp_path):

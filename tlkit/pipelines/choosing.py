@@ -29,11 +29,19 @@ PROBE = "the probe"
 
 
 class Offer(NamedTuple):
-    """A candidate: its name and kind (see `tlkit.core.choice`), and what puts it into the layers."""
+    """A candidate.
+
+    Args:
+        name: in words.
+        kind: see `tlkit.core.choice`.
+        put: puts it into the layers.
+        tried: of how many it is the best by the validation images, see `Entry`.
+    """
 
     name: str
     kind: str
     put: Callable[[], None]
+    tried: int = 1
 
 
 def offers(trained: Trained) -> list[Offer]:
@@ -43,12 +51,12 @@ def offers(trained: Trained) -> list[Offer]:
         best.setdefault(stage.name, (stage, kept.file, f"{stage.name} after epoch {kept.epoch}"))
     found = [Offer(PROBE, "probe", trained.put_probe)]
     for stage, file, name in best.values():
-        found.append(Offer(name, "fine-tuned", partial(trained.put, stage, file)))
+        found.append(Offer(name, "fine-tuned", partial(trained.put, stage, file), trained.tried(stage)))
     if best:
         tuned = found[-1]
         for alpha in ALPHAS:
             name = f"{alpha:g} of the way from the probe to {tuned.name}"
-            found.append(Offer(name, "interpolated", partial(_put_between, trained, tuned, alpha)))
+            found.append(Offer(name, "interpolated", partial(_put_between, trained, tuned, alpha), tuned.tried))
     return found
 
 
@@ -64,7 +72,7 @@ def entries(found: Sequence[Offer], said: Callable[[], np.ndarray]) -> list[Entr
     given = []
     for offer in found:
         offer.put()
-        given.append(Entry(offer.name, offer.kind, said()))
+        given.append(Entry(offer.name, offer.kind, said(), offer.tried))
     return given
 
 
@@ -111,7 +119,8 @@ def choose(
     given = entries(found, said)
     soup, count = _soup(trained, lambda: judge(Entry("", "soup", said()), labels, balanced).rank)
     if count > 1:
-        found.append(Offer(f"the mean of {count} epochs", "soup", partial(trained.write, soup)))
+        name, tried = f"the mean of {count} epochs", trained.measured()
+        found.append(Offer(name, "soup", partial(trained.write, soup), tried))
         given += entries(found[-1:], said)
     made = decide(given, labels, groups=groups, balanced=balanced)
     made = replace(made, held_out=f"{len(labels)} validation images")

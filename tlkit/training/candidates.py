@@ -44,6 +44,19 @@ class Trained:
         """The epochs that are still there, by stage and then the best first."""
         return [(stage, kept) for stage in self.stages for kept in self._states[stage.name].kept]
 
+    def tried(self, stage: Stage) -> int:
+        """Of how many the validation images picked what stands for a stage: epochs with a patience, trials of a search."""
+        epochs = 1 if self._material.config.patience is None else self._states[stage.name].epoch
+        return epochs * (self._trials if stage.name == self.stages[-1].name else 1)
+
+    def measured(self) -> int:
+        """Of how many epochs of all stages and trials the validation images picked the best."""
+        return self._trials * sum(self._states[stage.name].epoch for stage in self.stages)
+
+    @property
+    def _trials(self) -> int:
+        return self._material.config.search or 1
+
     def put_probe(self) -> None:
         """The layers as the first of these stages found them: the solved head on the pretrained backbone."""
         self.put(self.stages[0], self._states[self.stages[0].name].start)
