@@ -58,9 +58,8 @@ def test_where_accuracies_are_alike_the_log_loss_decides():
     knowing = Entry("tuned", "fine-tuned", logits(LABELS, wrong, np.where(wrong, 3.0, 0.2)))
     made = choose([PROBE, knowing], LABELS)
     assert made.chosen == "tuned" and "log loss" in made.reason
-    assert (
-        choose([Entry("the probe", "probe", knowing.logits), PROBE._replace(kind="soup")], LABELS).chosen == "the probe"
-    )
+    simple = Entry("the probe", "probe", knowing.logits)
+    assert choose([simple, PROBE._replace(kind="fine-tuned")], LABELS).chosen == "the probe"
 
 
 def test_a_better_log_loss_does_not_buy_a_clearly_worse_accuracy():
@@ -99,14 +98,23 @@ def test_the_best_of_a_kind_stands_for_it_and_has_to_beat_what_was_chosen_before
 
 def test_the_luckiest_of_many_has_to_be_further_ahead():
     # Four more right of 40 and none less: 2.08 standard errors, and as clearly by the losses.
-    soup = Entry("soup", "soup", logits(LABELS, hits(40, [])))
-    made = choose([PROBE, soup], LABELS)
-    assert made.chosen == "soup" and "more than the standard error of 4.8" in made.reason
-    assert choose([PROBE, soup._replace(tried=6)], LABELS).chosen == "soup"  # 1.9
-    made = choose([PROBE, soup._replace(tried=40)], LABELS)
+    tuned = Entry("tuned", "fine-tuned", logits(LABELS, hits(40, [])))
+    made = choose([PROBE, tuned], LABELS)
+    assert made.chosen == "tuned" and "more than the standard error of 4.8" in made.reason
+    assert choose([PROBE, tuned._replace(tried=6)], LABELS).chosen == "tuned"  # 1.9
+    made = choose([PROBE, tuned._replace(tried=40)], LABELS)
     assert made.chosen == "the probe" and "luck" in made.reason
-    made = choose([Entry("the probe", "probe", logits(LABELS, hits(40, range(12)))), soup._replace(tried=40)], LABELS)
-    assert made.chosen == "soup" and "2.6 standard errors, which the best of 40 may owe to luck, of 7.3" in made.reason
+    made = choose([Entry("the probe", "probe", logits(LABELS, hits(40, range(12)))), tuned._replace(tried=40)], LABELS)
+    assert made.chosen == "tuned" and "2.6 standard errors, which the best of 40 may owe to luck, of 7.3" in made.reason
+
+
+def test_a_soup_refines_fine_tuning_and_is_no_way_around_it():
+    probe = Entry("the probe", "probe", logits(LABELS, hits(40, range(12))))
+    soup = Entry("soup", "soup", logits(LABELS, hits(40, [])), 40)
+    worse = Entry("tuned", "fine-tuned", logits(LABELS, hits(40, range(14))))
+    better = Entry("tuned", "fine-tuned", logits(LABELS, hits(40, range(10))))
+    assert choose([probe, worse, soup], LABELS).chosen == "the probe"
+    assert choose([probe, better, soup], LABELS).chosen == "soup"
 
 
 def test_several_of_a_kind_are_as_many_tries():

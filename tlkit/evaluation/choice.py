@@ -8,7 +8,8 @@ temperature-scaled probabilities decides by the same rule, which hears every ima
 
 A single candidate that is no better is ahead by more than one standard error one time in six. The best of m would be so
 much more often, so it has to be further ahead, by as much as makes that one time in six again (Šidák 1967): 1.6 standard
-errors for the best of three, 2.6 for what these images picked among 40 epochs.
+errors for the best of three, 2.6 for what these images picked among 40 epochs. And a mean of epochs has a say only where
+something that these images did not pick is better than the simplest: of training that ends worse, the best epochs are lucky.
 """
 
 from collections.abc import Sequence
@@ -87,7 +88,7 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
     """Choose, by the rule above.
 
     Of candidates of one kind, only the best (accuracy, then log loss) stands for it. From simple to complex, each
-    has to beat the one chosen so far.
+    has to beat the one chosen so far; a soup is not held against the first.
 
     Args:
         entries: candidates; the first is the simplest.
@@ -100,7 +101,7 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
     told = ""
     for kind in KINDS:
         own = [verdict for verdict in verdicts[1:] if verdict.entry.kind == kind]
-        if own:
+        if own and (kind != "soup" or taken is not first):
             best = max(own, key=lambda verdict: verdict.rank)
             why = why_better(taken, best, groups, tried=sum(verdict.entry.tried for verdict in own))
             if why:
