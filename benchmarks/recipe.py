@@ -32,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,14 +315,24 @@ def quality(found: Found, sets: Sequence[str], recipes: Sequence[str]) -> str:
         for recipe in recipes:
             right = found.values(name, recipe, "accuracy")
             if right:
-                seconds = list(found.values(name, recipe, "seconds").values())
                 cells = [shown(right.values()), f"{min(right.values()):.4f} to {max(right.values()):.4f}"]
                 cells += [shown(found.values(name, recipe, "macro_f1").values())]
-                cells += [f"{mean(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})"]
+                for what in ("seconds", "processor_seconds"):
+                    seconds = list(found.values(name, recipe, what).values())
+                    cells.append(f"{mean(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})")
+                cells.append(ships(found.rows[name, recipe].values()))
                 lines.append((name, recipe, *cells, ", ".join(map(str, right))))
-    heads = ("set", "recipe", "test accuracy", "least to most", "macro-F1", "seconds", "seeds")
+    heads = ("set", "recipe", "test accuracy", "least to most", "macro-F1")
+    heads += ("seconds", "of all cores", "what ships", "seeds")
     held = list(claims(found, sets, recipes))
     return table(heads, lines) + ("\n\n" + table(("claim", "set", "found", "holds"), held) if held else "")
+
+
+def ships(rows: Iterable[Row]) -> str:
+    """How often which kind of weights ships, where there was a choice."""
+    made = [row["choice"] for row in rows if "choice" in row]
+    kinds = Counter(next(one["kind"] for one in each["candidates"] if one["name"] == each["chosen"]) for each in made)
+    return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
 
 
 def claims(found: Found, sets: Sequence[str], recipes: Sequence[str]) -> Iterable[Sequence[str]]:

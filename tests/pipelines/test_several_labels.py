@@ -165,9 +165,21 @@ def test_what_rests_on_one_label_is_refused_before_anything_is_computed(several,
     assert not (tmp_path / "run").exists()
 
 
+def test_backbones_are_ranked_by_f1_of_the_labels(several, stripes, tiny_backbone, tmp_path):
+    names = (str(tiny_backbone), f"{tiny_backbone}:weights=none")
+    options = {"images": str(stripes), "backbones": names, "group_by": "person", "how_many": True}
+    result = rank.run(configs.RankConfig(**options, out=str(tmp_path / "rank")))
+    assert result["measure"] == "F1 of each image's labels" and result["images"] > 50
+    first = result["candidates"][0]
+    assert first["accuracy"]["value"] > 0.6 and {one["name"] for one in result["candidates"]} == set(names)
+    curve = result["curve"]
+    assert [one["name"] for one in sorted(curve["classes"], key=lambda one: one["name"])] == sorted(CLASSES)
+    assert curve["points"][-1][1]["value"] > curve["points"][0][1]["value"]
+    page = (tmp_path / "rank" / "rank.html").read_text()
+    assert "F1 of each image&#39;s labels, and cost" in page and "Accuracy" not in page and "  F1  " in result["text"]
+
+
 def test_other_commands_that_rest_on_one_label_say_so(several, stripes, finished, tmp_path):
-    with pytest.raises(TlkitError, match="ranked by one class an image"):
-        rank.run(configs.RankConfig(images=str(stripes), out=str(tmp_path / "rank")))
     with pytest.raises(TlkitError, match="gives one class to each"):
         evaluate.run(configs.EvaluateConfig(run=str(finished[0]), images=str(stripes), out=str(tmp_path / "e")))
     with pytest.raises(TlkitError, match="--target-precision"):

@@ -63,11 +63,11 @@ def test_parts_grow_within_each_other_and_are_judged_on_images_left_out(monkeypa
     labels, units = np.repeat([0, 1], [80, 20]), np.arange(100) // 2
     seen = []
 
-    def judged(features, labels, classes, part, held):
+    def said(features, targets, part, held):
         seen.append((set(part.tolist()), set(held.tolist())))
-        return np.ones(len(held), bool)
+        return targets[held] - 0.5
 
-    monkeypatch.setattr(curve, "_judged", judged)
+    monkeypatch.setattr(curve, "_said", said)
     found = measure(np.zeros((100, 2)), labels, units, 2, seed=0)
     assert found.sizes == pytest.approx([10, 20, 40, 80], abs=2)
     for start in range(0, len(seen), 4):
@@ -83,6 +83,23 @@ def test_accuracy_rises_with_images_that_tell_the_classes_apart():
     features = random.normal(size=(300, 40)) + 0.35 * random.normal(size=(3, 40))[labels]
     found = measure(features, labels, np.arange(300), 3, seed=0)
     assert found.accuracy.mean(axis=0)[-1] > found.accuracy.mean(axis=0)[0] + 0.1 and why_not(found) == ""
+
+
+def test_with_several_labels_f1_rises_and_every_label_has_its_recall():
+    random = np.random.default_rng(5)
+    targets = (random.random((300, 3)) < (0.5, 0.3, 0.1)).astype(np.int8)
+    features = random.normal(size=(300, 40)) + 0.4 * targets @ random.normal(size=(3, 40))
+    found = measure(features, targets, np.arange(300), 3, seed=0)
+    assert found.accuracy.mean(axis=0)[-1] > found.accuracy.mean(axis=0)[0] + 0.1 and why_not(found) == ""
+    recall = np.nanmean(found.recall[:, -1], axis=0)
+    assert recall[0] > recall[2] > 0.1  # a rare label is missed more often
+
+
+def test_images_that_all_have_the_same_labels_are_answered_alike():
+    targets = np.array([[1, 0]] * 6 + [[1, 1]] * 2, np.int8)
+    scores = curve._said(np.zeros((8, 2)), targets.astype(float), np.arange(4), np.array([5, 7]))
+    assert (scores == [[0.5, -0.5]] * 2).all()
+    assert curve._recall(scores, targets[[5, 7]], targets[[5, 7]].astype(float)).tolist() == [1.0, 0.0]
 
 
 def test_first_comes_the_class_that_lacks_most_and_gains_most():

@@ -22,7 +22,7 @@ def test_leaving_out_a_fold_is_fitting_without_it(count, width, monkeypatch):
         held = folds == fold
         fitted = Ridge(alpha=found.penalties[0]).fit(found.standard[~held], np.eye(3)[labels[~held]])
         expected[held] = fitted.predict(found.standard[held]).argmax(axis=1)
-    assert np.array_equal(ridge.out_of_fold(found, labels, 3, folds), expected)
+    assert np.array_equal(ridge.out_of_fold(found, np.eye(3)[labels], folds).argmax(axis=1), expected)
 
 
 @pytest.mark.parametrize(("count", "width"), [(60, 8), (40, 90)])
@@ -41,14 +41,26 @@ def test_the_penalty_is_the_best_of_leave_one_out(count, width):
         errors.append(((np.concatenate(left_out) - targets) ** 2).sum())
     best = Ridge(alpha=found.penalties[int(np.argmin(errors))]).fit(found.standard, targets)
     expected = best.predict((others - found.mean) / found.deviation).argmax(axis=1)
-    assert np.array_equal(ridge.fit_predict(features, labels, 3, others), expected)
+    assert np.array_equal(ridge.fit_predict(features, targets, others).argmax(axis=1), expected)
 
 
 def test_columns_that_do_not_vary_are_nothing():
     features, labels = blobs(30, 5, 2, 2.0)
     features[:, 2] = 7.0
     folds = np.arange(30) // 2 % 5
-    with_it = ridge.out_of_fold(ridge.spectrum(features), labels, 2, folds)
-    assert np.array_equal(with_it, ridge.out_of_fold(ridge.spectrum(np.delete(features, 2, 1)), labels, 2, folds))
-    none = ridge.out_of_fold(ridge.spectrum(np.full((30, 4), 3.0)), labels, 2, folds)
-    assert none.shape == (30,)
+    targets = np.eye(2)[labels]
+    with_it = ridge.out_of_fold(ridge.spectrum(features), targets, folds)
+    np.testing.assert_allclose(with_it, ridge.out_of_fold(ridge.spectrum(np.delete(features, 2, 1)), targets, folds))
+    none = ridge.out_of_fold(ridge.spectrum(np.full((30, 4), 3.0)), targets, folds)
+    np.testing.assert_allclose(none, 0.0, atol=1e-9)  # half of the others each, in every fold
+
+
+def test_several_labels_are_as_many_questions(monkeypatch):
+    monkeypatch.setattr(ridge, "PENALTIES", np.array([0.3]))  # otherwise they have one penalty together
+    features, labels = blobs(60, 8, 4, 1.0)
+    targets, folds = np.stack([labels % 2, labels >= 2], axis=1).astype(float), np.arange(60) % 5
+    found = ridge.spectrum(features)
+    for question in range(2):
+        alone = ridge.out_of_fold(found, targets[:, [question]], folds)
+        np.testing.assert_allclose(ridge.out_of_fold(found, targets, folds)[:, [question]], alone)
+    assert ((ridge.out_of_fold(found, targets, folds) > 0) == targets).mean() > 0.75

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,30 @@ def test_what_cannot_be_judged_is_refused(labels, units, message):
 
 def test_a_class_with_one_image_is_named():
     assert sample.refuse_hopeless(("a", "b"), np.array([0, 0, 1]), np.arange(3)) == ["b"]
+
+
+def test_of_several_labels_the_rarest_counts_and_none_is_a_class_of_its_own():
+    targets = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 1, 0]], np.int8)
+    assert sample.strata(targets).tolist() == [1, 0, 3, 2, 1]
+    assert sample.strata(np.array([2, 0])).tolist() == [2, 0]
+    assert sample.refuse_hopeless(("a", "b", "c"), targets, np.arange(5)) == ["a", "c", "none of the classes"]
+    with pytest.raises(TlkitError, match="one class, 'none of the classes'"):
+        sample.refuse_hopeless(("a", "b", "c"), np.zeros((4, 3), np.int8), np.arange(4))
+
+
+def test_folds_share_out_images_without_a_label_too():
+    targets = np.array([[1, 0]] * 20 + [[1, 1]] * 10 + [[0, 0]] * 10, np.int8)
+    (folds,) = sample.make_folds(targets, np.arange(40), folds=5, repeats=1, seed=0)
+    for rows, each in ((slice(0, 20), 4), (slice(20, 30), 2), (slice(30, 40), 2)):
+        assert np.bincount(folds[rows]).tolist() == [each] * 5
+
+
+def test_a_limit_of_several_labels_keeps_the_rare_one():
+    images = manifest((200,))
+    targets = np.zeros((200, 2), np.int8)
+    targets[:150, 0], targets[:8, 1] = 1, 1
+    images = replace(images, classes=("a", "b"), labels=np.full(200, -1, np.int32), targets=targets)
+    chosen = sample.choose(images, np.arange(200), 60, seed=0)
+    assert (
+        targets[chosen][:, 1].sum() == 8 and 55 <= len(chosen) <= 60 and (targets[chosen].sum(axis=1) == 0).sum() >= 10
+    )

@@ -125,6 +125,7 @@ class Ranking:
         available: that could have been, the test split not among them.
         classes: their names.
         rule: which images, and how accuracy was measured.
+        measure: what `accuracy` is, here and in `curve`: "accuracy", or "F1 of each image's labels" where it may have several.
         candidates: looked at.
         skipped: and not.
         recommended, best: names of candidates: the cheapest within the noise of the best, and the best.
@@ -143,4 +144,5 @@ class Ranking:
     best: str
     reason: str
     command: str
+    measure: str = "accuracy"
     curve: LearningCurve | None = field(default=None)

@@ -55,12 +55,6 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
     manifest = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
-    if manifest.multi:
-        raise TlkitError(
-            f"{config.images} has images of several labels, and candidates are ranked by one class an image.",
-            "train with each backbone and hold the runs against each other: tlkit finetune ... --backbone B --stages head, "
-            "then tlkit compare RUN RUN.",
-        )
     whole = manifest
     rows, available = _rows(config, manifest)
     manifest = manifest.select(rows)
@@ -71,19 +65,20 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     kept = _readable(manifest, problems)
     manifest = set_aside(manifest, problems, config.on_bad)
     units = sample.units_of(manifest)
-    single = sample.refuse_hopeless(manifest.classes, manifest.labels, units)
+    single = sample.refuse_hopeless(manifest.classes, manifest.truth, units)
     if single:
         story.say(f"{len(single)} classes have a single image (or group, or copies) and count as wrong: {single[:5]}")
-    deals = sample.make_folds(manifest.labels, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
+    deals = sample.make_folds(manifest.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
     entries = [one.scored(manifest, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(manifest))
     chosen, reason = choose.recommend(ranked)
+    measure = "F1 of each image's labels" if manifest.multi else "accuracy"
     ranking = Ranking(
         images=len(manifest),
         available=available,
         classes=manifest.classes,
-        rule=f"{_rule(len(manifest), available, config)} Accuracy: ridge classification on pooled features, {REPEATS} times "
+        rule=f"{_rule(len(manifest), available, config)} {measure.capitalize()}: ridge classification on pooled features, {REPEATS} times "
         f"{folds} folds, groups and exact copies in one fold, the penalty chosen on other folds; 95 % intervals by the "
         "corrected resampled t-test (Nadeau and Bengio 2003).",
         candidates=tuple(ranked),
@@ -92,6 +87,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         best=ranked[0].name,
         reason=reason,
         command=f"tlkit finetune {shlex.quote(config.images)} {chosen.flags}",
+        measure=measure,
         curve=_curve(config, contestants, chosen, manifest, kept, available, story) if config.how_many else None,
     )
     text = told_ranking(ranking)
@@ -124,8 +120,8 @@ def _rows(config: RankConfig, manifest: Manifest) -> tuple[np.ndarray, int]:
     """The rows to look at, in an order that follows from their content, and how many there were to choose from."""
     splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     pool = np.sort(np.concatenate([splits.indices("train"), splits.indices("val")]))
-    labelled = pool[manifest.labels[pool] >= 0]
-    sample.refuse_hopeless(manifest.classes, manifest.labels[labelled], sample.units_of(manifest)[labelled])
+    labelled = pool[manifest.labelled[pool]]
+    sample.refuse_hopeless(manifest.classes, manifest.truth[labelled], sample.units_of(manifest)[labelled])
     return sample.choose(manifest, labelled, config.limit, config.seed), len(labelled)
 
 
@@ -180,7 +176,7 @@ class _Contestant:
         """What its features say about the labels."""
         started = time.monotonic()
         features = self.features(kept)
-        found = choose.score(features, manifest.labels, len(manifest.classes), deals)
+        found = choose.score(features, manifest.truth, len(manifest.classes), deals)
         return choose.Entry(
             name=self.wanted.name,
             flags=shlex.join(self.wanted.flags),
@@ -235,7 +231,7 @@ def _curve(
     """The learning curve of a linear head on the recommended candidate's features."""
     features = next(one for one in contestants if one.wanted.name == chosen.name).features(kept)
     units, classes = sample.units_of(manifest), len(manifest.classes)
-    measured = curve.measure(features, manifest.labels, units, classes, config.seed)
+    measured = curve.measure(features, manifest.truth, units, classes, config.seed)
     gains = curve.class_gains(measured, manifest.classes, manifest.class_counts())
     first, advice = curve.first_class(gains)
     trouble = curve.why_not(measured)

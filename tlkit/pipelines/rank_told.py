@@ -9,7 +9,8 @@ from tlkit.core.ranking import LearningCurve, Ranking
 def told_ranking(ranking: Ranking) -> str:
     """The ranking for a reader of a terminal."""
     width = max(len(one.name) for one in ranking.candidates)
-    lines = [f"{'':2}{'candidate':<{width}}  accuracy  95 % interval    LogME  ms/image   MB  on the frontier"]
+    measure = "accuracy" if ranking.measure == "accuracy" else "F1"
+    lines = [f"{'':2}{'candidate':<{width}}  {measure:>8}  95 % interval    LogME  ms/image   MB  on the frontier"]
     for one in ranking.candidates:
         found = one.accuracy
         mark = "* " if one.name == ranking.recommended else "  "

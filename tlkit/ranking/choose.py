@@ -7,6 +7,8 @@ from time import perf_counter
 
 import numpy as np
 
+from tlkit.core.labels import as_targets
+from tlkit.core.predictions import image_scores
 from tlkit.core.ranking import Candidate
 from tlkit.core.results import Metric
 from tlkit.ranking.logme import logme
@@ -22,7 +24,7 @@ class Score:
 
     Args:
         logme: log evidence for an image.
-        shares: float (k,), accuracy in each fold of each repeat.
+        shares: float (k,), accuracy in each fold of each repeat, or F1 of each image's labels.
     """
 
     logme: float
@@ -43,20 +45,21 @@ class Entry:
     seconds: float
 
 
-def score(features: np.ndarray, labels: np.ndarray, classes: int, deals: Sequence[np.ndarray]) -> Score:
+def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence[np.ndarray]) -> Score:
     """LogME, and the accuracy of ridge classification in every fold.
 
     Args:
         features: float32 (N, C).
-        labels: int (N,), 0..classes-1.
+        truth: int (N,), 0..classes-1, or (N, classes) of 0 and 1 where an image may have several labels.
         classes: K.
         deals: int (N,) folds, one for each repeat.
     """
+    targets = as_targets(truth, classes)
     found, shares = spectrum(features), []
     for folds in deals:
-        right = out_of_fold(found, labels, classes, folds) == labels
+        right = image_scores(out_of_fold(found, targets, folds), truth)
         shares += [float(right[folds == name].mean()) for name in np.unique(folds)]
-    return Score(logme(features, labels, classes), np.array(shares))
+    return Score(logme(features, targets), np.array(shares))
 
 
 def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, list[float]]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
+from tlkit.core.labels import as_targets
+from tlkit.core.predictions import decide, image_scores
 from tlkit.core.ranking import ClassGain
 from tlkit.core.results import Metric
 from tlkit.ranking.noise import LEVEL, Estimate, corrected, corrected_share, correction
 from tlkit.ranking.ridge import fit_predict
-from tlkit.ranking.sample import make_folds
+from tlkit.ranking.sample import make_folds, strata
 
 SHARES = (0.1, 0.2, 0.4, 0.8)  # of all images, to learn from
 FOLDS, REPEATS = 5, 2
@@ -24,7 +26,7 @@ class Measured:
 
     Args:
         sizes: float (J,), images learned from, ascending.
-        accuracy: (R, J), for each fold of each repeat.
+        accuracy: (R, J), for each fold of each repeat; of several labels F1 of each image's.
         recall: (R, J, K), NaN where a fold holds no image of the class.
         folds: in one repeat.
         images: N.
@@ -56,17 +58,18 @@ class Law:
         return 1.0 - min(1.0, self.floor + self.reducible * (images / self.reference) ** -self.rate)
 
 
-def measure(features: np.ndarray, labels: np.ndarray, units: np.ndarray, classes: int, seed: int) -> Measured:
+def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes: int, seed: int) -> Measured:
     """Learn from 10, 20, 40 and 80 % of the images, each part within the next, and test on the fifth that is left out.
 
     Args:
         features: float32 (N, C).
-        labels: int (N,), 0..classes-1.
+        truth: int (N,), 0..classes-1, or (N, classes) of 0 and 1 where an image may have several labels.
         units: int (N,), what stays on one side.
         classes: K.
         seed: of folds and parts.
     """
-    deals = make_folds(labels, units, folds=FOLDS, repeats=REPEATS, seed=seed)
+    targets, labels = as_targets(truth, classes), strata(truth)
+    deals = make_folds(truth, units, folds=FOLDS, repeats=REPEATS, seed=seed)
     accuracy, recall, sizes = [], [], []
     folds = int(max(deal.max() for deal in deals)) + 1
     for repeat, deal in enumerate(deals):
@@ -75,11 +78,11 @@ def measure(features: np.ndarray, labels: np.ndarray, units: np.ndarray, classes
             random = np.random.default_rng((seed, repeat, fold))
             depth = _depth(labels[kept], units[kept], random)
             parts = [kept[depth < share * folds / (folds - 1)] for share in SHARES]
-            right = [_judged(features, labels, classes, part, held) for part in parts]
-            accuracy.append([float(hits.mean()) for hits in right])
-            recall.append([_recall(hits, labels[held], classes) for hits in right])
+            said = [_said(features, targets, part, held) for part in parts]
+            accuracy.append([float(image_scores(scores, truth[held]).mean()) for scores in said])
+            recall.append([_recall(scores, truth[held], targets[held]) for scores in said])
             sizes.append([len(part) for part in parts])
-    return Measured(np.mean(sizes, axis=0), np.array(accuracy), np.array(recall), folds, len(labels))
+    return Measured(np.mean(sizes, axis=0), np.array(accuracy), np.array(recall), folds, len(truth))
 
 
 def _depth(labels: np.ndarray, units: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -96,17 +99,18 @@ def _depth(labels: np.ndarray, units: np.ndarray, random: np.random.Generator) -
     return least[codes]
 
 
-def _judged(features: np.ndarray, labels: np.ndarray, classes: int, part: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Bool (m,): which of the held-out images a head that learned from `part` gets right."""
-    if len(np.unique(labels[part])) < 2:
-        return labels[held] == labels[part[0]]
-    return fit_predict(features[part], labels[part], classes, features[held]) == labels[held]
+def _said(features: np.ndarray, targets: np.ndarray, part: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """float64 (m, K): what a head that learned from `part` says of the images left out, as `ridge.out_of_fold` does."""
+    if (targets[part] == targets[part[0]]).all():
+        return np.tile(targets[part[0]] - 0.5, (len(held), 1))
+    return fit_predict(features[part], targets[part], features[held])
 
 
-def _recall(hits: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def _recall(scores: np.ndarray, truth: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(K,), NaN for a class without an image here."""
-    counts = np.bincount(labels, minlength=classes).astype(float)
-    return np.bincount(labels, weights=hits, minlength=classes) / np.where(counts > 0, counts, np.nan)
+    given = decide(scores) if truth.ndim == 2 else as_targets(scores.argmax(axis=1), targets.shape[1]) > 0
+    counts = targets.sum(axis=0)
+    return (given * targets).sum(axis=0) / np.where(counts > 0, counts, np.nan)
 
 
 def why_not(measured: Measured) -> str:

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 GRID = np.linspace(-8.0, 8.0, 65)  # log10 of noise over signal, in units of the mean eigenvalue
 
 
-def logme(features: np.ndarray, labels: np.ndarray, classes: int) -> float:
+def logme(features: np.ndarray, targets: np.ndarray) -> float:
     """Maximum log evidence for each image, mean over the classes, each against the rest.
 
     You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021: y = F w + noise,
@@ -16,8 +16,8 @@ def logme(features: np.ndarray, labels: np.ndarray, classes: int) -> float:
 
     Args:
         features: float (N, C), as the backbone gives them.
-        labels: int (N,), 0..classes-1.
-        classes: K; those without an image count too, as in the paper.
+        targets: float64 (N, K), 1 where the image has the class, 0 where not; classes without an image count too, as in
+            the paper.
 
     Returns:
         Nats for an image; higher is better, only differences on the same images mean something.
@@ -34,10 +34,9 @@ def logme(features: np.ndarray, labels: np.ndarray, classes: int) -> float:
     left = left / np.linalg.norm(left, axis=0)
     scale = float(values.mean()) if len(values) else 1.0
     values = values / scale
-    targets = (labels[:, None] == np.arange(classes)).astype(np.float64)
     seen = (left.T @ targets) ** 2
     unseen = np.maximum((targets**2).sum(axis=0) - seen.sum(axis=0), 0.0)
-    return float(np.mean([_evidence(values, seen[:, k], unseen[k], count) for k in range(classes)]) / count)
+    return float(np.mean([_evidence(values, seen[:, k], unseen[k], count) for k in range(targets.shape[1])]) / count)
 
 
 def _evidence(values: np.ndarray, seen: np.ndarray, unseen: float, count: int) -> float:

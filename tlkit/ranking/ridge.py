@@ -1,4 +1,4 @@
-"""Ridge classification in closed form: one eigendecomposition gives every fold and every penalty."""
+"""Ridge classification, of one label an image or several, in closed form: one eigendecomposition gives every fold and every penalty."""
 
 from dataclasses import dataclass
 
@@ -46,24 +46,23 @@ def spectrum(features: np.ndarray) -> Spectrum:
     return Spectrum(standard, mean, deviation, left, values[keep])
 
 
-def out_of_fold(found: Spectrum, labels: np.ndarray, classes: int, folds: np.ndarray) -> np.ndarray:
-    """int64 (N,): the class that each image is given by a ridge classifier fitted without its fold.
+def out_of_fold(found: Spectrum, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """float64 (N, K): what a ridge model of the targets, fitted without an image's fold, says of it, less one half.
 
-    One-hot targets, intercept not penalised. Leaving out a fold needs no new fit: with the hat matrix H of the whole,
-    the residuals of the images left out are (I - H_ff)^-1 r_f, exactly. The penalty used for a fold is the one with the
-    least squared error on all others, so that no image chooses the penalty it is judged by.
+    The class of an image is the one with the most; of several labels those above 0 are given. Intercept not penalised.
+    Leaving out a fold needs no new fit: with the hat matrix H of the whole, the residuals of the images left out are
+    (I - H_ff)^-1 r_f, exactly. The penalty used for a fold is the one with the least squared error on all others, so that
+    no image chooses the penalty it is judged by.
 
     Args:
         found: of the features.
-        labels: int (N,), 0..classes-1.
-        classes: K.
+        targets: float64 (N, K), 1 where the image has the class, 0 where not.
         folds: int (N,), two different values at least.
     """
-    targets = np.eye(classes)[labels]
-    count, names = len(labels), np.unique(folds)
+    count, names = len(targets), np.unique(folds)
     centred = targets - targets.mean(axis=0)
     along = found.left.T @ centred
-    scores = np.empty((len(PENALTIES), count, classes))
+    scores = np.empty((len(PENALTIES), *targets.shape))
     for number, penalty in enumerate(found.penalties):
         shrink = found.values / (found.values + penalty)
         residual = centred - found.left @ (shrink[:, None] * along)
@@ -72,32 +71,30 @@ def out_of_fold(found: Spectrum, labels: np.ndarray, classes: int, folds: np.nda
             hat = (found.left[held] * shrink) @ found.left[held].T + 1 / count
             scores[number, held] = targets[held] - np.linalg.solve(np.eye(len(hat)) - hat, residual[held])
     errors = ((scores - targets) ** 2).sum(axis=2)
-    predicted = np.empty(count, np.int64)
+    said = np.empty_like(targets)
     for name in names:
         held = folds == name
-        best = int(errors[:, ~held].sum(axis=1).argmin())
-        predicted[held] = scores[best, held].argmax(axis=1)
-    return predicted
+        said[held] = scores[int(errors[:, ~held].sum(axis=1).argmin()), held]
+    return said - 0.5
 
 
-def fit_predict(features: np.ndarray, labels: np.ndarray, classes: int, others: np.ndarray) -> np.ndarray:
-    """int64 (M,): classes of `others` (M, C) by a ridge classifier whose penalty leave-one-out chose (Allen 1974).
+def fit_predict(features: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """float64 (M, K): what a ridge model whose penalty leave-one-out chose (Allen 1974) says of `others`, less one half.
 
     Args:
         features: float (N, C), N >= 2, not all alike.
-        labels: int (N,), 0..classes-1.
-        classes: K.
+        targets: float64 (N, K), as of `out_of_fold`.
         others: float (M, C).
     """
-    found, targets = spectrum(features), np.eye(classes)[labels]
+    found = spectrum(features)
     centre = targets.mean(axis=0)
     along = found.left.T @ (targets - centre)
     errors = []
     for penalty in found.penalties:
         shrink = found.values / (found.values + penalty)
         residual = targets - centre - found.left @ (shrink[:, None] * along)
-        leverage = (found.left**2) @ shrink + 1 / len(labels)
+        leverage = (found.left**2) @ shrink + 1 / len(targets)
         errors.append(float(((residual / (1 - leverage)[:, None]) ** 2).sum()))
     penalty = found.penalties[int(np.argmin(errors))]
     weights = found.standard.T @ (found.left @ (along / (found.values + penalty)[:, None]))
-    return (((others - found.mean) / found.deviation) @ weights + centre).argmax(axis=1)
+    return ((others - found.mean) / found.deviation) @ weights + centre - 0.5

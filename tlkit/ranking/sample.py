@@ -11,6 +11,20 @@ from tlkit.data.units import order_keys, unit_of_rows
 FEWEST = 10  # images of a rare class that are kept where there are as many
 
 
+def strata(truth: np.ndarray) -> np.ndarray:
+    """Int (N,), what an image is counted as where classes get their share: its class; of several labels the rarest.
+
+    Args:
+        truth: int (N,), 0..K-1, which are returned; or (N, K), 1 where the image has the class: images of none of them
+            are counted as K.
+    """
+    if truth.ndim == 1:
+        return truth
+    has = truth == 1
+    rarest = np.where(has, has.sum(axis=0), len(truth) + 1).argmin(axis=1)
+    return np.where(has.any(axis=1), rarest, truth.shape[1])
+
+
 def choose(manifest: Manifest, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """Up to `limit` of the rows, each class with its share, in the order of a hash of their content (or group).
 
@@ -20,7 +34,8 @@ def choose(manifest: Manifest, rows: np.ndarray, limit: int, seed: int) -> np.nd
     Raises:
         TlkitError: fewer than two images for each class within the limit.
     """
-    labels = manifest.labels[rows]
+    ordered = rows[np.argsort(order_keys(manifest, rows, seed), kind="stable")]
+    labels = strata(manifest.truth[ordered])
     counts = np.bincount(labels, minlength=len(manifest.classes))
     present = int((counts > 0).sum())
     if len(rows) > limit < 2 * present:
@@ -28,11 +43,9 @@ def choose(manifest: Manifest, rows: np.ndarray, limit: int, seed: int) -> np.nd
             f"--limit {limit} leaves less than two images for each of {present} classes.",
             f"give {2 * present} or more.",
         )
-    ordered = rows[np.argsort(order_keys(manifest, rows, seed), kind="stable")]
     if len(rows) <= limit:
         return ordered
     shares = _shares(counts, limit)
-    labels = manifest.labels[ordered]
     place = np.empty(len(ordered), np.int64)
     for label in np.flatnonzero(counts):
         own = np.flatnonzero(labels == label)
@@ -59,7 +72,7 @@ def deal_folds(labels: np.ndarray, units: np.ndarray, count: int, random: np.ran
     Units are dealt in random order, those of rare classes first, each to the fold that has least of its classes.
 
     Args:
-        labels: int (N,), 0..K-1.
+        labels: int (N,), 0..K-1, see `strata`.
         units: int (N,), 0..U-1.
         count: of folds, 2 to U.
         random: decides the order.
@@ -81,25 +94,26 @@ def deal_folds(labels: np.ndarray, units: np.ndarray, count: int, random: np.ran
     return fold[units]
 
 
-def make_folds(labels: np.ndarray, units: np.ndarray, *, folds: int, repeats: int, seed: int) -> list[np.ndarray]:
+def make_folds(truth: np.ndarray, units: np.ndarray, *, folds: int, repeats: int, seed: int) -> list[np.ndarray]:
     """Several deals; as many folds as there are units where those are fewer."""
-    count = min(folds, len(np.unique(units)))
+    count, labels = min(folds, len(np.unique(units))), strata(truth)
     return [deal_folds(labels, units, count, np.random.default_rng((seed, repeat))) for repeat in range(repeats)]
 
 
-def refuse_hopeless(classes: Sequence[str], labels: np.ndarray, units: np.ndarray) -> list[str]:
-    """Classes of a single unit, which cannot be learned and tested at once.
+def refuse_hopeless(classes: Sequence[str], truth: np.ndarray, units: np.ndarray) -> list[str]:
+    """Classes of a single unit, which cannot be learned and tested at once; of several labels those counted for images.
 
     Raises:
         TlkitError: fewer than two classes, or none with two units.
     """
+    labels, names = strata(truth), (*classes, "none of the classes")
     present = np.unique(labels)
     if len(present) < 2:
-        have = f"one class, {classes[present[0]]!r}" if len(present) else "no labelled image"
+        have = f"one class, {names[present[0]]!r}" if len(present) else "no labelled image"
         raise TlkitError(
             f"there is {have}; a ranking needs two classes or more.", "put the images into one folder for each class."
         )
-    single = [classes[label] for label in present if len(np.unique(units[labels == label])) < 2]
+    single = [names[label] for label in present if len(np.unique(units[labels == label])) < 2]
     if len(single) == len(present):
         raise TlkitError(
             "no class has two images that are not copies of each other or of one group.",

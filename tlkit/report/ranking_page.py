@@ -42,20 +42,20 @@ def render_ranking(page: RankingPage) -> str:
         ranking=ranking,
         best=ranking.candidates[0],
         chosen=next(one for one in ranking.candidates if one.name == ranking.recommended),
-        frontier=frontier(ranking.candidates),
-        curve=ranking.curve and learning_curve(ranking.curve),
+        frontier=frontier(ranking.candidates, ranking.measure),
+        curve=ranking.curve and learning_curve(ranking.curve, ranking.measure),
         limits={"options": OPTIONS},
     )
 
 
-def frontier(candidates: Sequence[Candidate]) -> Markup:
-    """Accuracy against milliseconds, on a scale of powers; candidates by their numbers, the frontier as a line."""
+def frontier(candidates: Sequence[Candidate], measure: str) -> Markup:
+    """What is measured against milliseconds, on a scale of powers; candidates by their numbers, the frontier as a line."""
     times = np.log10([max(one.milliseconds, 1e-4) for one in candidates])
     low, high = float(times.min()) - 0.15, float(times.max()) + 0.15
     tens = range(math.floor(low), math.ceil(high) + 1)
     ticks = [at for power in tens for at in (power, power + math.log10(2), power + math.log10(5)) if low <= at <= high]
     ends = [_ends(one.accuracy) for one in candidates]
-    plot = Plot(Axis(low, high, ticks, "milliseconds an image, here", _power), _shares(ends), height=330)
+    plot = Plot(Axis(low, high, ticks, "milliseconds an image, here", _power), _shares(ends, measure), height=330)
     for at, (least, most) in zip(times, ends, strict=True):
         plot.line((at, at), (least, most), "muted")
     best = sorted((at, one.accuracy.value or 0.0) for at, one in zip(times, candidates, strict=True) if one.frontier)
@@ -64,11 +64,13 @@ def frontier(candidates: Sequence[Candidate]) -> Markup:
         value = one.accuracy.value or 0.0
         plot.points([at], [value], "first" if one.frontier else "second hollow", radius=4.5)
         plot.words(plot.across(at) + 7, plot.up(value) - 6, str(number), "start")
-    return picture("Accuracy of each candidate against the time it takes for an image, with intervals", plot)
+    return picture(
+        f"{measure.capitalize()} of each candidate against the time it takes for an image, with intervals", plot
+    )
 
 
-def learning_curve(found: LearningCurve) -> Markup:
-    """Measured accuracy with intervals against images learned from, and where it is expected to go."""
+def learning_curve(found: LearningCurve, measure: str) -> Markup:
+    """What was measured, with intervals, against images learned from, and where it is expected to go."""
     measured = [(images, one) for images, one in found.points]
     expected = [(one.images, one.accuracy) for one in found.forecasts]
     places = np.log10([max(images, 1) for images, _ in measured + expected])
@@ -76,7 +78,7 @@ def learning_curve(found: LearningCurve) -> Markup:
     ends = [_ends(one) for _, one in measured + expected]
     ticks = sorted({round(float(place), 6) for place in places})
     apart = [place for i, place in enumerate(ticks) if i == 0 or place - ticks[i - 1] > 0.12 * (high - low)]
-    plot = Plot(Axis(low, high, apart, "images to learn from", _power), _shares(ends), height=330)
+    plot = Plot(Axis(low, high, apart, "images to learn from", _power), _shares(ends, measure), height=330)
     for at, (least, most) in zip(places, ends, strict=True):
         plot.line((at, at), (least, most), "muted")
     if found.rate is not None and found.reducible is not None and found.floor is not None:
@@ -86,7 +88,7 @@ def learning_curve(found: LearningCurve) -> Markup:
     for kind, points in (("first", measured), ("second hollow", expected)):
         at = [math.log10(max(images, 1)) for images, _ in points]
         plot.points(at, [one.value or 0.0 for _, one in points], kind, radius=4)
-    return picture("Accuracy against the number of images learned from, measured and expected", plot)
+    return picture(f"{measure.capitalize()} against the number of images learned from, measured and expected", plot)
 
 
 def _ends(metric: Metric) -> tuple[float, float]:
@@ -95,12 +97,12 @@ def _ends(metric: Metric) -> tuple[float, float]:
     return (value if metric.low is None else metric.low), (value if metric.high is None else metric.high)
 
 
-def _shares(ends: Sequence[tuple[float, float]]) -> Axis:
-    """An axis of accuracies that holds all of these."""
+def _shares(ends: Sequence[tuple[float, float]], measure: str) -> Axis:
+    """An axis of shares that holds all of these."""
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     air = max(0.02, 0.06 * (high - low))
     low, high = max(0.0, low - air), min(1.0, high + air)
-    return Axis(low, high, steps(low, high, 5), "accuracy", percent)
+    return Axis(low, high, steps(low, high, 5), measure, percent)
 
 
 def _power(exponent: float) -> str:
