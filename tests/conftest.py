@@ -1,12 +1,15 @@
 """What tests of several packages share: a cache of their own, a small backbone, a small easy dataset."""
 
+import atexit
 import os
+import shutil
 import tempfile
 import threading
 from pathlib import Path
 
 # Before anything imports tlkit: no test may read or fill the user's own cache.
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")
+atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
 
 import numpy as np
 import pytest
