@@ -9,11 +9,12 @@ from pathlib import Path
 
 # Before anything imports tlkit: no test may read or fill the user's own cache.
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")
-atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
 
 import numpy as np
 import pytest
 from PIL import Image
+
+atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
 
 CLASSES = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 

@@ -15,13 +15,16 @@ class Clock:
         return self.now
 
 
-def trained(minutes, expected, takes, after=5.0, compiling=3.0):
-    """Train in pretended time, epoch `n` taking `takes(n)`; the clock at the end, and epochs as settled after each."""
+def trained(minutes, expected, takes, after=5.0, compiling=3.0, compiled=None):
+    """Train in pretended time, epoch `n` taking `takes(n)`; the clock at the end, and epochs as settled after each.
+
+    Compiling takes as long as was set aside for it, or `compiled`.
+    """
     clock = Clock()
     budget = Budget(minutes, clock.now, clock, after=after, compiling=compiling)
     epochs, done, settled = budget.begin(expected, MOST), 0, []
     while done < epochs:
-        clock.now += takes(done) + (compiling if not done else 0)
+        clock.now += takes(done) + ((compiled or compiling) if not done else 0)
         done += 1
         epochs = max(done, budget.again(done, epochs))
         settled.append(epochs)
@@ -55,6 +58,20 @@ def test_a_machine_that_slows_down_has_fewer_epochs():
 def test_a_first_epoch_that_leaves_hardly_time_is_believed():
     spent, settled = trained(1, expected=2.0, takes=lambda epoch: 24.0)
     assert len(settled) == 2 and spent == pytest.approx(5 + 3 + 48)
+
+
+def test_compiling_slowly_is_not_taken_for_slow_epochs():
+    # 60 - 5 - 19 = 36 s are left: two epochs if they took 15, which is what 19 less 4 for compiling leave to believe.
+    spent, settled = trained(1, expected=5.0, takes=lambda epoch: 5.0, compiling=4.0, compiled=14.0)
+    assert settled[:2] == [3, 8] and len(settled) == 8 and spent == 5 + 14 + 40
+
+
+def test_a_schedule_that_has_ended_is_not_gone_on_with():
+    clock = Clock()
+    budget = Budget(10, clock.now, clock)
+    assert budget.begin(5.0, MOST) == MOST
+    clock.now += 5
+    assert budget.again(2, 2) == 2
 
 
 def test_no_time_is_no_epoch():

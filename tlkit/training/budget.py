@@ -52,6 +52,7 @@ class Budget:
     compiling: float = 0.0
     _marks: list[float] = field(default_factory=list)
     _most: int = 0
+    _expected: float = 0.0
 
     @property
     def spent(self) -> float:
@@ -84,14 +85,15 @@ class Budget:
             epoch_seconds: expected of each.
             most: epochs that the stage has use for.
         """
-        self._marks, self._most = [self.clock()], most
+        self._marks, self._most, self._expected = [self.clock()], most, epoch_seconds
         fitting = self._fitting(self.left - self.compiling, epoch_seconds)
         return fitting if fitting >= EPOCHS_FEWEST else 0
 
     def again(self, done: int, planned: int) -> int:
         """Epochs in all, by how long those since `begin` took; called after each.
 
-        The first one compiles, and says only whether there is hardly time for more.
+        The first one compiles, and says only whether there is hardly time for more. After the last one the rate is zero,
+        and further epochs would change nothing, whatever time has turned up.
 
         Args:
             done: epochs so far, those before an interruption included.
@@ -99,10 +101,12 @@ class Budget:
         """
         self._marks.append(self.clock())
         took = [end - start for start, end in zip(self._marks, self._marks[1:], strict=False)]
+        if done >= planned:
+            return planned
         if len(took) > 1:
             fits = min(self._most, done + self._fitting(self.left, median(took[1:])))
             return planned if planned < fits <= WORTH_MORE * planned else fits
-        hardly = self._fitting(self.left, took[0])
+        hardly = self._fitting(self.left, max(self._expected, took[0] - self.compiling))
         return min(planned, done + hardly) if hardly <= 2 else planned
 
     def _fitting(self, seconds: float, epoch_seconds: float) -> int:
