@@ -67,7 +67,8 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     units = sample.units_of(manifest)
     single = sample.refuse_hopeless(manifest.classes, manifest.truth, units)
     if single:
-        story.say(f"{len(single)} classes have a single image (or group, or copies) and count as wrong: {single[:5]}")
+        more = f" and {len(single) - 5} more" if len(single) > 5 else ""
+        story.say(f"of a single image (or group, or copies), so counted as wrong: {', '.join(single[:5])}{more}")
     deals = sample.make_folds(manifest.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
     entries = [one.scored(manifest, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
