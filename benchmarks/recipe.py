@@ -322,8 +322,8 @@ def quality(found: Found, sets: Sequence[str], recipes: Sequence[str]) -> str:
                     cells.append(f"{mean(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})")
                 cells.append(ships(found.rows[name, recipe].values()))
                 lines.append((name, recipe, *cells, ", ".join(map(str, right))))
-    heads = ("set", "recipe", "test accuracy", "least to most", "macro-F1")
-    heads += ("seconds", "of all cores", "what ships", "seeds")
+    figures = ("test accuracy", "least to most", "macro-F1", "seconds", "of all cores", "what ships")
+    heads = ("set", "recipe", *figures, "seeds")
     held = list(claims(found, sets, recipes))
     return table(heads, lines) + ("\n\n" + table(("claim", "set", "found", "holds"), held) if held else "")
 

@@ -58,6 +58,11 @@ def image_scores(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
 
 
+def score_name(*, multi: bool) -> str:
+    """What the mean of `image_scores` is called, where an image may have several labels (`multi`) or one."""
+    return "F1 of each image's labels" if multi else "accuracy"
+
+
 def image_losses(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """float64 (N,): -log p(truth) of each image; for several labels the mean of that over the K yes-or-no questions.
 

@@ -9,7 +9,7 @@ temperature-scaled probabilities decides by the same rule, which hears every ima
 A single candidate that is no better is ahead by more than one standard error one time in six. The best of m would be so
 much more often, so it has to be further ahead, by as much as makes that one time in six again (Šidák 1967): 1.6 standard
 errors for the best of three, 2.6 for what these images picked among 40 epochs. And a mean of epochs has a say only where
-something that these images did not pick is better than the simplest: of training that ends worse, the best epochs are lucky.
+fine-tuning, or what lies between, has beaten the simplest already: of training that ends worse, the best epochs are lucky.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.core.choice import KINDS, Candidate, Choice
-from tlkit.core.predictions import image_losses, image_scores
+from tlkit.core.predictions import image_losses, image_scores, score_name
 from tlkit.core.results import Metric
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.compare import paired_interval
@@ -106,8 +106,7 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
             why = why_better(taken, best, groups, tried=sum(verdict.entry.tried for verdict in own))
             if why:
                 told, taken = f"{best.entry.name} {why} {taken.entry.name}", best
-    measure = "balanced accuracy" if balanced else "accuracy"
-    measure = measure if labels.ndim == 1 else "F1 of each image's labels"
+    measure = "balanced accuracy" if balanced and labels.ndim == 1 else score_name(multi=labels.ndim == 2)
     reason = (
         told or f"nothing is better than {first.entry.name} by more than luck would have it, and it is the simplest"
     )

@@ -119,7 +119,7 @@ def choose(
     given = entries(found, said)
     soup, count = _soup(trained, lambda: judge(Entry("", "soup", said()), labels, balanced).rank)
     if count > 1:
-        name, tried = f"the mean of {count} epochs", trained.measured()
+        name, tried = f"the mean of {count} epochs", trained.tried_in_all()
         found.append(Offer(name, "soup", partial(trained.write, soup), tried))
         given += entries(found[-1:], said)
     made = decide(given, labels, groups=groups, balanced=balanced)

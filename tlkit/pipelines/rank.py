@@ -17,6 +17,7 @@ from tlkit.core.atomic import write_json, write_text
 from tlkit.core.errors import TlkitError
 from tlkit.core.input_contract import InputContract
 from tlkit.core.manifest import Manifest, Problem
+from tlkit.core.predictions import score_name
 from tlkit.core.rank_config import RankConfig, Wanted, read_candidates
 from tlkit.core.ranking import Candidate, Forecast, LearningCurve, Ranking
 from tlkit.core.results import plain
@@ -68,13 +69,15 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     single = sample.refuse_hopeless(manifest.classes, manifest.truth, units)
     if single:
         more = f" and {len(single) - 5} more" if len(single) > 5 else ""
-        story.say(f"of a single image (or group, or copies), so counted as wrong: {', '.join(single[:5])}{more}")
+        story.say(
+            f"classes of a single image (or group, or copies), which count as wrong: {', '.join(single[:5])}{more}"
+        )
     deals = sample.make_folds(manifest.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
     entries = [one.scored(manifest, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(manifest))
     chosen, reason = choose.recommend(ranked)
-    measure = "F1 of each image's labels" if manifest.multi else "accuracy"
+    measure = score_name(multi=manifest.multi)
     ranking = Ranking(
         images=len(manifest),
         available=available,

@@ -1,4 +1,4 @@
-"""Ridge classification, of one label an image or several, in closed form: one eigendecomposition gives every fold and every penalty."""
+"""Ridge classification in closed form: one eigendecomposition gives every fold and every penalty."""
 
 from dataclasses import dataclass
 

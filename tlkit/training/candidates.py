@@ -49,7 +49,7 @@ class Trained:
         epochs = 1 if self._material.config.patience is None else self._states[stage.name].epoch
         return epochs * (self._trials if stage.name == self.stages[-1].name else 1)
 
-    def measured(self) -> int:
+    def tried_in_all(self) -> int:
         """Of how many epochs of all stages and trials the validation images picked the best."""
         return self._trials * sum(self._states[stage.name].epoch for stage in self.stages)
 
