@@ -24,7 +24,7 @@ from measure import machine
 from PIL import Image, ImageEnhance, ImageOps
 
 import tlkit
-from tlkit.core.story import Silence
+from tlkit.base.story import Silence
 from tlkit.data.sniff import IMAGE_SUFFIXES, suffix
 
 SPLITS = ("train", "val", "test")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tlkit.core.predictions import Predictions
-from tlkit.evaluation.abstain import choose_threshold
+from tlkit.classifier.answers import Predictions
+from tlkit.evaluation.calibration import choose_threshold
 from tlkit.evaluation.compare import compare
 from tlkit.evaluation.evaluate import evaluate
 

@@ -19,10 +19,10 @@ from measure import in_turn, machine, table
 
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.core.option_groups import TrainingOptions
-from tlkit.inference import build_engine
-from tlkit.training.compile import unfreeze_and_compile
+from tlkit.extraction.engine import build_engine
+from tlkit.options.groups import TrainingOptions
 from tlkit.training.examples import Examples, stored_reader
+from tlkit.training.optimizer import unfreeze_and_compile
 from tlkit.training.steps import build_epoch
 
 LEARN = {"resnet50": 3, "vgg16": 1, "inceptionv3": 2, "mobilenetv2": 4}  # last blocks: conv5, block5, mixed9 and 10

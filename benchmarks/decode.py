@@ -18,9 +18,9 @@ import numpy as np
 from measure import in_turn, machine, table
 from PIL import Image, ImageOps
 
-from tlkit.core.cores import usable_cores
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import batches, native
+from tlkit.base.machine import usable_cores
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import batches, native
 from tlkit.data.scan import scan
 
 BATCH = 32

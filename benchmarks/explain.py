@@ -19,17 +19,16 @@ import numpy as np
 from measure import in_turn, machine, ratio
 
 from tests.explanation.drawn import CLASSES, energy, scenes
-from tlkit import runtime
+from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.classifier import Classifier, compose
-from tlkit.core import catalog
-from tlkit.core.input_contract import InputContract
-from tlkit.core.option_groups import HeadOptions
-from tlkit.explanation.agreement import agreement
-from tlkit.explanation.evidence import Evidence, Witness, overlays
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import Classifier, compose
+from tlkit.data.dataset import InputContract
+from tlkit.explanation.evidence import Evidence, Witness, agreement, overlays
 from tlkit.explanation.lattice import pixel_centres
-from tlkit.heads.build import build_head
-from tlkit.inference import build_engine
+from tlkit.extraction.engine import build_engine
+from tlkit.options import catalog
+from tlkit.options.groups import HeadOptions
 
 
 def gradcam_plus_plus(grids: np.ndarray, gradient: np.ndarray) -> np.ndarray:

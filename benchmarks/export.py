@@ -17,11 +17,11 @@ import measure
 import numpy as np
 
 import tlkit
-from tlkit.core.export_config import EXPORT_FORMATS
-from tlkit.core.story import PlainStory
+from tlkit.base.story import PlainStory
 from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.golden import draw
 from tlkit.exporting.runtimes import Runtime
+from tlkit.options.commands import EXPORT_FORMATS
 
 CALLS = 20  # of one image, in a repeat
 SIDE = 224  # pixels, of MobileNetV2

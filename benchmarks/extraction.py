@@ -24,12 +24,12 @@ import numpy as np
 from measure import in_turn, machine, ratio, table
 
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import batches
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import batches
 from tlkit.data.scan import scan
+from tlkit.extraction.engine import Engine, build_engine
 from tlkit.extraction.extract import Network, extract
-from tlkit.inference import Engine, build_engine
 
 PRECISIONS = ("float32", "bfloat16")
 PEERS = ("onnxruntime", "openvino", "torch")

@@ -65,8 +65,8 @@ def read(path: Path) -> tuple[list[str], np.ndarray]:
 
 def against_keras(images: Path, weights: str, paths: list[str], values: np.ndarray) -> float:
     from tlkit.backbones.build import build_backbone
-    from tlkit.core.input_contract import InputContract
-    from tlkit.data.images import decode
+    from tlkit.data.dataset import InputContract
+    from tlkit.data.decode import decode
 
     model = build_backbone(BACKBONE, weights=weights).model
     contract = InputContract(height=224, width=224)

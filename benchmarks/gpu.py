@@ -34,16 +34,16 @@ from measure import in_turn, machine, table
 from PIL import Image, ImageFilter
 
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.cores import usable_cores
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import batches
-from tlkit.inference import build_engine
-from tlkit.inference.half import in_bfloat16
-from tlkit.runtime import gpus
-from tlkit.training.compile import unfreeze_and_compile
-from tlkit.training.cost import operations
+from tlkit.backbones.runtime import gpus
+from tlkit.base.machine import usable_cores
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import batches
+from tlkit.extraction.engine import build_engine
+from tlkit.extraction.keras_jit import in_bfloat16
+from tlkit.options.commands import FinetuneConfig
 from tlkit.training.examples import Examples
+from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.plan import operations
 from tlkit.training.steps import build_epoch
 
 CLASSES = 10

@@ -30,7 +30,7 @@ def guide(options: argparse.Namespace, folder: Path, epochs: int) -> None:
 
 
 def config_of(options: argparse.Namespace, folder: Path, epochs: int, views: int, out: str = "run") -> object:
-    from tlkit.core.config import FinetuneConfig
+    from tlkit.options.commands import FinetuneConfig
 
     return FinetuneConfig(
         images=str(folder),
@@ -59,17 +59,17 @@ def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) ->
     import numpy as np
 
     from tlkit.backbones.build import build_backbone
-    from tlkit.core.input_contract import InputContract
-    from tlkit.core.story import Silence
-    from tlkit.data.augment import Augmentation
+    from tlkit.base.story import Silence
+    from tlkit.classifier.heads.build import build_head, pool
+    from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
     from tlkit.data.split import split
+    from tlkit.data.views import Augmentation
     from tlkit.extraction.extract import Network, extract
-    from tlkit.heads.build import build_head, pool
     from tlkit.training.checkpoint import Checkpoint
-    from tlkit.training.compile import unfreeze_and_compile
     from tlkit.training.examples import Examples, stored_reader
     from tlkit.training.fit import Validation, fit
+    from tlkit.training.optimizer import unfreeze_and_compile
 
     config, manifest = config_of(options, folder, epochs, views), scan(folder)
     splits = split(manifest, val=0.2, test=0.0, seed=options.seed)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from tlkit import runtime
-from tlkit.core.cores import usable_cores
+from tlkit.backbones import runtime
+from tlkit.base.machine import usable_cores
 
 
 def in_turn(rows: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, list[float]]:

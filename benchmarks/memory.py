@@ -46,12 +46,11 @@ def measured(name: str, stage: str, batch_size: int) -> tuple[float, float]:
     import numpy as np
 
     from tlkit.backbones.build import build_backbone
-    from tlkit.core.config import FinetuneConfig
-    from tlkit.training.anatomy import planned_blocks
-    from tlkit.training.compile import unfreeze_and_compile
-    from tlkit.training.cost import parameters
+    from tlkit.options.commands import FinetuneConfig
     from tlkit.training.examples import Examples
     from tlkit.training.memory import estimate
+    from tlkit.training.optimizer import unfreeze_and_compile
+    from tlkit.training.plan import parameters, planned_blocks
     from tlkit.training.steps import build_epoch
 
     config = FinetuneConfig(images="images")

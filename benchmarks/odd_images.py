@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tlkit.core.errors import UnreadableImage
-from tlkit.data.images import native
+from tlkit.base.errors import UnreadableImage
+from tlkit.data.decode import native
 from tlkit.data.opening import FORMATS
 from tlkit.data.scan import scan
 

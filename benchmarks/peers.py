@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tlkit.core.cores import usable_cores
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import batches
+from tlkit.base.machine import usable_cores
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import batches
 
 Work = Callable[[], object]
 

@@ -43,8 +43,8 @@ def table(folder: str, path: Path) -> str:
 
 
 def compare(options: argparse.Namespace, folder: str) -> None:
-    from tlkit.core.config import FinetuneConfig, RankConfig
-    from tlkit.core.rank_config import read_candidates
+    from tlkit.options.commands import FinetuneConfig, RankConfig
+    from tlkit.options.rank import read_candidates
     from tlkit.pipelines import finetune, rank
 
     names = candidates(options)
@@ -103,11 +103,12 @@ def short(wanted: object) -> str:
 
 def learning_curve(options: argparse.Namespace, folder: str) -> None:
     from tlkit.backbones.build import build_backbone
-    from tlkit.core.input_contract import InputContract
+    from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
     from tlkit.extraction.extract import extract
     from tlkit.pipelines.features import feature_network
-    from tlkit.ranking import curve, sample
+    from tlkit.ranking import curve
+    from tlkit.ranking import folds as sample
 
     manifest = scan(folder)
     print(f"| seed | backbone | half, images | at | expected, 95 % | measured on the whole | inside |\n{'|---' * 7}|")

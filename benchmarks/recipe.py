@@ -90,10 +90,9 @@ Row = dict[str, Any]
 
 def write_images(data: Path, name: str, seed: int, into: Path) -> int:
     """`into/images.csv`, and links in `into/train` and `into/val`, the held-out images. Returns how many are held out."""
-    from tlkit.core.splits import UNASSIGNED
+    from tlkit.data.dataset import UNASSIGNED
     from tlkit.data.scan import scan
-    from tlkit.data.split import split
-    from tlkit.data.units import order_keys
+    from tlkit.data.split import order_keys, split
 
     folder, _, few = name.partition("@")
     manifest = scan(data / folder, group_by=GROUPS.get(folder))
@@ -177,7 +176,7 @@ def how_many(options: argparse.Namespace, name: str, seed: int, scratch: Path) -
     The curve of the whole ends at 80 % of it. Half of it less a fifth, doubled, is as much.
     """
     from tlkit.data.scan import scan
-    from tlkit.ranking.sample import choose
+    from tlkit.ranking.folds import choose
 
     manifest = scan(options.data / name, group_by=GROUPS.get(name))
     half = choose(manifest, np.arange(len(manifest)), len(manifest) // 2, seed)

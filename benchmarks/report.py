@@ -16,14 +16,15 @@ from measure import in_turn, machine, ratio
 
 import tlkit
 from tlkit.backbones.build import build_backbone
-from tlkit.classifier import load
-from tlkit.core.predictions import Predictions
-from tlkit.core.run_dir import RunDir
+from tlkit.classifier.answers import Predictions
+from tlkit.classifier.model import load
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.extraction.extract import extract
-from tlkit.pipelines import run_page, run_record
 from tlkit.pipelines.features import feature_network
+from tlkit.report import run_page
 from tlkit.report.build import write_report
+from tlkit.runs import record as run_record
+from tlkit.runs.folder import RunDir
 
 
 class Bench:

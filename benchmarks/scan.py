@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tlkit.core.cores import usable_cores
-from tlkit.core.story import PlainStory
+from tlkit.base.machine import usable_cores
+from tlkit.base.story import PlainStory
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 

@@ -36,7 +36,7 @@ def main() -> None:
 def extraction(options: argparse.Namespace) -> None:
     """Extraction alone, in this process."""
     from tlkit.backbones.build import build_backbone
-    from tlkit.core.input_contract import InputContract
+    from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
     from tlkit.extraction.extract import extract
     from tlkit.pipelines.features import feature_network

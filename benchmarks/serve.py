@@ -82,12 +82,12 @@ def clients_process() -> None:
 
 def engine_rate(run: str, images: list[bytes]) -> object:
     """A function that measures images a second, and processor time an image, of the loop of `tlkit predict`."""
-    from tlkit.classifier import load
-    from tlkit.core.config import PredictConfig
-    from tlkit.core.run_dir import RunDir
-    from tlkit.core.story import Silence
-    from tlkit.inference import infer
-    from tlkit.pipelines.watching import watching
+    from tlkit.base.story import Silence
+    from tlkit.classifier.model import load
+    from tlkit.extraction.engine import infer
+    from tlkit.extraction.watch import watching
+    from tlkit.options.commands import PredictConfig
+    from tlkit.runs.folder import RunDir
 
     classifier = load(RunDir(Path(run)).model)
     engine = watching(classifier, (), PredictConfig(run=run, paths=()), Silence())

@@ -1,4 +1,4 @@
-"""How long the command line takes to be ready, and what leaving out saves (core/own_process.py).
+"""How long the command line takes to be ready, and what leaving out saves (base/process.py).
 
     python benchmarks/start_up.py [--command predict] [--repeat 5]
 

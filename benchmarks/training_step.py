@@ -16,9 +16,9 @@ import keras
 import numpy as np
 from measure import in_turn, machine, table
 
-from tlkit.core.option_groups import TrainingOptions
-from tlkit.training.compile import build_loss, unfreeze_and_compile
+from tlkit.options.groups import TrainingOptions
 from tlkit.training.examples import Chunk, Examples, stored_reader
+from tlkit.training.optimizer import build_loss, unfreeze_and_compile
 from tlkit.training.steps import build_epoch
 
 BATCH, EPOCHS = 32, 3

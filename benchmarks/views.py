@@ -21,7 +21,7 @@ VIEWS = {"1": 1, "4": 4, "8": 8, "fresh": 0}
 
 def one(images: Path, options: argparse.Namespace, views: int, seed: int) -> tuple[float, float, float]:
     """(accuracy, log loss, seconds) of one run."""
-    from tlkit.core.config import FinetuneConfig
+    from tlkit.options.commands import FinetuneConfig
     from tlkit.pipelines.finetune import run
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tlkit.core.download import Patience
-from tlkit.core.remote_file import RemoteFile
+from tlkit.base.download import Patience, RemoteFile
 
 HASTE = Patience(silence=0.4, tries=3, pause=0.01)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.classifier import compose, load, read_facts, save
-from tlkit.core.catalog import HEADS
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.heads.build import build_head
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import compose, load, read_facts, save
+from tlkit.data.dataset import InputContract
+from tlkit.options.catalog import HEADS
+from tlkit.options.commands import FinetuneConfig
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
 

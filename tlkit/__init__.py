@@ -14,7 +14,7 @@ its friends load when a function is first called.
 import os
 from typing import Any
 
-from tlkit.core.version import __version__ as __version__
+from tlkit.base.machine import __version__ as __version__
 
 __all__ = [
     "audit",

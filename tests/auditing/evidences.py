@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.look import Looks
-from tlkit.core.manifest import Manifest
+from tlkit.data.dataset import Manifest
 
 
 def looks(count, **columns):

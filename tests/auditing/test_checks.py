@@ -7,9 +7,9 @@ from tests.auditing.evidences import clouds, evidence, looks
 from tlkit.auditing import bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
 from tlkit.auditing.audit import CHECKS, audit
 from tlkit.auditing.evidence import Mirrored
+from tlkit.auditing.findings import AuditResult
 from tlkit.auditing.fixing import proposed_fixes
-from tlkit.core.findings import AuditResult
-from tlkit.core.manifest import Problem
+from tlkit.data.dataset import Problem
 
 
 def proposed(findings):

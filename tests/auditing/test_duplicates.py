@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from tlkit.auditing.duplicates import connected, exact_duplicates, near_duplicates, near_pairs
-from tlkit.auditing.neighbours import nearest, unit
+from tlkit.auditing.duplicates import connected, exact_duplicates, near_duplicates, near_pairs, nearest, unit
 
 
 def small(images):

@@ -4,8 +4,8 @@ import pytest
 
 from tlkit.backbones.applications import canonical_name, parse_variants
 from tlkit.backbones.build import build_backbone
-from tlkit.core.catalog import backbone_row
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.catalog import backbone_row
 
 
 def variants(spec):

@@ -4,7 +4,7 @@ import pytest
 
 from tlkit.backbones.blocks import find_blocks, set_trainable
 from tlkit.backbones.build import build_backbone
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 
 
 def names(spec, image_size):

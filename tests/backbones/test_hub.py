@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit import classifier
 from tlkit.backbones.build import build_backbone
-from tlkit.core.config import FeaturesConfig, HeadOptions
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.heads.build import build_head
+from tlkit.base.errors import TlkitError
+from tlkit.classifier import model as classifier
+from tlkit.classifier.heads.build import build_head
+from tlkit.data.dataset import InputContract
+from tlkit.options.commands import FeaturesConfig, HeadOptions
 
 SCALE, OFFSET = [1 / 58.4, 1 / 57.1, 1 / 57.4], [-2.1, -2.0, -1.8]
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (2, 32, 32, 3)).astype("float32")
 

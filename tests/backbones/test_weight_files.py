@@ -11,12 +11,11 @@ import pytest
 from tests.misbehaving import HASTE
 from tlkit.backbones import weight_files, weight_table
 from tlkit.backbones.weight_content import header_problem, plain_name, recognise
-from tlkit.backbones.weight_fetch import fetch
 from tlkit.backbones.weight_table import read_spec
-from tlkit.backbones.weight_transfer import export_files, import_files
-from tlkit.core.errors import TlkitError
-from tlkit.core.fingerprint import md5_file
-from tlkit.core.story import Silence
+from tlkit.backbones.weight_transfer import export_files, fetch, import_files
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import md5_file
+from tlkit.base.story import Silence
 
 RESNET = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 SMALL = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{}_no_top.h5"

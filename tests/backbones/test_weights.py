@@ -12,8 +12,8 @@ import pytest
 from tlkit.backbones import weight_files
 from tlkit.backbones.applications import build_network
 from tlkit.backbones.build import build_backbone
-from tlkit.core.catalog import backbone_row
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.catalog import backbone_row
 
 SMALL = "mobilenetv2:alpha=0.35"
 REAL = "models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"

@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 import tlkit
 from tlkit import pipelines
+from tlkit.base.story import Silence
 from tlkit.cli import main
 from tlkit.cli.commands import COMMANDS
 from tlkit.cli.main import app
-from tlkit.core.story import Silence
 
 cli = CliRunner()
 

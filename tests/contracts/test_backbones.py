@@ -14,7 +14,7 @@ from tlkit.backbones import applications
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.preprocess import preprocess
 from tlkit.backbones.weight_table import weight_file
-from tlkit.core.catalog import BACKBONES, backbone_row
+from tlkit.options.catalog import BACKBONES, backbone_row
 
 # One of each kind of graph: made-up names, nested models, bare operations, each preprocessing. The rest is slow.
 QUICK = {

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.core import catalog
-from tlkit.core.option_groups import HeadOptions
-from tlkit.heads.build import HEADS, build_head
+from tlkit.classifier.heads.build import HEADS, build_head
+from tlkit.options import catalog
+from tlkit.options.groups import HeadOptions
 
 GRID = (3, 4, 10)
 CASES = [(kind, pooling) for kind in catalog.HEADS for pooling in catalog.POOLINGS if pooling == "avg" or kind == "mlp"]

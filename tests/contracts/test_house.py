@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tlkit.core import config as configs
-from tlkit.core.options import Options
+from tlkit.options import commands as configs
+from tlkit.options.option import Options
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "tlkit").rglob("*.py"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tlkit.cli.commands import COMMANDS
-from tlkit.core.options import read_toml, resolve
+from tlkit.options.option import read_toml, resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

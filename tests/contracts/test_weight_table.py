@@ -9,7 +9,7 @@ import pytest
 
 from tlkit.backbones import applications
 from tlkit.backbones.weight_table import PARAMETERS, PUBLISHER, SUMS, every_file, read_spec
-from tlkit.core.catalog import backbone_row
+from tlkit.options.catalog import backbone_row
 
 FILES = list(every_file())
 NO_SUMS = ("mobilenet", "mobilenetv2")

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tlkit.core import backend
-from tlkit.core.errors import TlkitError
+from tlkit.base import process as backend
+from tlkit.base.errors import TlkitError
 
 
 @pytest.fixture

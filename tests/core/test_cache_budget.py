@@ -1,7 +1,7 @@
 import pytest
 
-from tlkit.core.cache_budget import budget, free_bytes, parse_bytes
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.base.machine import budget, free_bytes, parse_bytes
 
 
 @pytest.mark.parametrize(

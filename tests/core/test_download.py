@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.misbehaving import HASTE, remote
-from tlkit.core.download import download
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import Silence
+from tlkit.base.download import download
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

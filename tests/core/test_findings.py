@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from tlkit.core.findings import AuditResult, Finding, ImageGroup, by_severity
+from tlkit.auditing.findings import AuditResult, Finding, ImageGroup, by_severity
 
 
 def finding(check, severity, **more):

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import f1_score, log_loss
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.labels import are_several, decode, encode, read_labels, reordered, written
-from tlkit.core.predictions import Predictions, image_losses, image_scores, probabilities, sigmoid
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.answers import Predictions, image_losses, image_scores, probabilities, sigmoid
+from tlkit.data.labels import are_several, decode, encode, read_labels, reordered, written
 
 CLASSES = ("cat", "dog", "fish")
 NAMES = st.lists(st.sampled_from(CLASSES), unique=True)

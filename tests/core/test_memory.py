@@ -1,4 +1,4 @@
-from tlkit.core.memory import available_memory
+from tlkit.base.machine import available_memory
 
 
 def machine(tmp_path, available_kb=1000):

@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 from scipy.special import softmax as oracle
 
-from tlkit.core.atomic import read_json, replacing, write_json
-from tlkit.core.cache_dir import cache_dir
-from tlkit.core.errors import TlkitError, nearest, unknown_name
-from tlkit.core.fingerprint import sha256_file, sha256_json
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest, Problem
-from tlkit.core.predictions import Predictions, softmax
-from tlkit.core.run_dir import RunDir, refuse_occupied
-from tlkit.core.splits import Splits
-from tlkit.core.story import PlainStory
+from tlkit.base.errors import TlkitError, nearest, unknown_name
+from tlkit.base.files import read_json, replacing, sha256_file, sha256_json, write_json
+from tlkit.base.machine import cache_dir
+from tlkit.base.story import PlainStory
+from tlkit.classifier.answers import Predictions, softmax
+from tlkit.data.dataset import InputContract, Manifest, Problem, Splits
+from tlkit.runs.folder import RunDir, refuse_occupied
 
 NAMES = ["a/1.png", 'a/"2", x.png', "b/é\n.png", "b/\udcff.png"]
 
@@ -131,7 +128,7 @@ def test_the_cache_is_where_the_environment_says_or_somewhere_writable(tmp_path,
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "c"))
     assert cache_dir() == (tmp_path / "c", "TLKIT_CACHE")
     monkeypatch.delenv("TLKIT_CACHE")
-    monkeypatch.setattr("tlkit.core.cache_dir._writable", lambda folder: False)
+    monkeypatch.setattr("tlkit.base.machine._writable", lambda folder: False)
     folder, why = cache_dir()
     assert "tlkit-" in folder.name and "cannot be written" in why
 
@@ -140,7 +137,7 @@ def test_a_plain_story_is_quiet_when_asked_and_counts_by_length(capsys, monkeypa
     PlainStory(0).say("hidden")
     PlainStory(1).detail("hidden")
     moments = iter([0.0, 6.0, 12.0])
-    monkeypatch.setattr("tlkit.core.story.time.monotonic", lambda: next(moments))
+    monkeypatch.setattr("tlkit.base.story.time.monotonic", lambda: next(moments))
     assert list(PlainStory().track(["aa", "bbb"], "reading", 5)) == ["aa", "bbb"]
     assert capsys.readouterr().err == "  reading: 2 of 5 (0/s)\n  reading: 5 of 5 (0/s)\n"
 
@@ -157,7 +154,7 @@ def test_metrics_json_is_plain(tmp_path):
 def test_what_c_code_writes_is_kept_apart_and_python_is_heard(tmp_path):
     program = (
         "import os, sys, pathlib\n"
-        "from tlkit.core.native_stderr import native_stderr_apart, native_stderr_silenced\n"
+        "from tlkit.base.process import native_stderr_apart, native_stderr_silenced\n"
         f"log = pathlib.Path({str(tmp_path / 'native.log')!r})\n"
         "with native_stderr_apart(log):\n"
         "    os.write(2, b'libtiff grumbles\\n')\n"

@@ -2,11 +2,11 @@ from dataclasses import fields
 
 import pytest
 
-from tlkit.core import catalog
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.option_groups import HeadOptions, SplitOptions, TrainingOptions
-from tlkit.core.options import changed_options, resolve, write_toml
+from tlkit.base.errors import TlkitError
+from tlkit.options import catalog
+from tlkit.options.commands import FinetuneConfig
+from tlkit.options.groups import HeadOptions, SplitOptions, TrainingOptions
+from tlkit.options.option import changed_options, resolve, write_toml
 
 
 def finetune(**options):

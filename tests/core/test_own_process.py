@@ -49,8 +49,8 @@ def test_only_a_process_of_its_own_leaves_out_and_only_for_a_while(claimed):
 def test_predict_starts_without_what_only_others_use():
     program = (
         "import sys\n"
-        "from tlkit.core.own_process import LEFT_OUT, claim_process\n"
-        "from tlkit.core.story import Silence\n"
+        "from tlkit.base.process import LEFT_OUT, claim_process\n"
+        "from tlkit.base.story import Silence\n"
         "from tlkit import pipelines\n"
         "claim_process()\n"
         "pipelines.load('predict', Silence())\n"

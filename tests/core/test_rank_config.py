@@ -1,7 +1,7 @@
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.rank_config import RankConfig, Wanted, read_candidates
+from tlkit.base.errors import TlkitError
+from tlkit.options.rank import RankConfig, Wanted, read_candidates
 
 
 def read(text, size=None):

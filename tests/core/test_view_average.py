@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from tlkit.core.predictions import softmax
-from tlkit.core.view_average import average_logits
+from tlkit.classifier.answers import average_logits, softmax
 
 VIEWS = np.random.default_rng(0).normal(0, 3, (4, 7, 3))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.core.manifest import Manifest
+from tlkit.data.dataset import Manifest
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tlkit.data.augment import STRENGTHS, Augmentation, threads
+from tlkit.data.views import STRENGTHS, Augmentation, threads
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (6, 24, 32, 3), dtype=np.uint8)

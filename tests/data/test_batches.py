@@ -3,10 +3,9 @@ import threading
 import numpy as np
 import pytest
 
-from tlkit.core.cores import usable_cores
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import batches, decode
-from tlkit.data.threads import in_order
+from tlkit.base.machine import usable_cores
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import batches, decode, in_order
 
 CONTRACT = InputContract(height=12, width=10)
 

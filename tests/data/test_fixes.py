@@ -1,9 +1,9 @@
 import pytest
 
-from tlkit.core.config import EvaluateConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 from tlkit.data.fixes import Fix, read_fixes, write_fixes
 from tlkit.data.scan import scan
+from tlkit.options.commands import EvaluateConfig
 
 
 def fixes(tmp_path, *lines):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 from tlkit.data.scan import scan
 
 

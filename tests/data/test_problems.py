@@ -1,9 +1,9 @@
 import pytest
 
-from tlkit.core.atomic import read_json, write_json
-from tlkit.core.errors import TlkitError
-from tlkit.core.manifest import Problem
-from tlkit.data.problems import check, set_aside
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import read_json, write_json
+from tlkit.data.dataset import Problem
+from tlkit.data.decode import check, set_aside
 from tlkit.data.scan import scan
 
 

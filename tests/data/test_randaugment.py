@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.data.randaugment import OPERATIONS, randaugment
+from tlkit.data.views import OPERATIONS, randaugment
 
 IMAGE = np.random.default_rng(0).integers(30, 220, (24, 32, 3), dtype=np.uint8)
 STILL = {"identity", "autocontrast", "equalize"}  # have no magnitude

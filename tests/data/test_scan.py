@@ -4,8 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.splits import SPLITS
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import SPLITS
 from tlkit.data.scan import scan
 
 

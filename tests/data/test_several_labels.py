@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.manifest import Manifest, Problem
-from tlkit.data.problems import set_aside
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import Manifest, Problem
+from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
-from tlkit.data.units import unit_of_rows
+from tlkit.data.split import split, unit_of_rows
 
 LABELS = ("cat|dog", "dog", "|", "fish|cat", "dog | fish", "cat")
 

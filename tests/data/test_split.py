@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlkit.core.splits import SPLITS
+from tlkit.data.dataset import SPLITS
 from tlkit.data.scan import scan
-from tlkit.data.split import split
-from tlkit.data.units import unit_of_rows
+from tlkit.data.split import split, unit_of_rows
 
 TRAIN, VAL, TEST = range(3)
 
@@ -248,7 +247,7 @@ def test_the_split_of_image_dataset_from_directory(mixed_folder, fraction, seed,
 
 
 def test_keras_split_needs_class_folders(make_classes, make_manifest):
-    from tlkit.core.errors import TlkitError
+    from tlkit.base.errors import TlkitError
 
     for manifest in (scan(make_classes("train/a", "val/a")), make_manifest([1], [0], paths=["elsewhere/x.png"])):
         with pytest.raises(TlkitError, match="keras-split"):

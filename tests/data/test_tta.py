@@ -1,6 +1,6 @@
 import numpy as np
 
-from tlkit.data.tta import TtaViews
+from tlkit.data.views import TtaViews
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
 

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.data.walk import walk
+from tlkit.base.errors import TlkitError
+from tlkit.data.folders import walk
 
 
 def test_files_are_sorted_by_code_point_with_posix_paths(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tlkit.evaluation.abstain import abstention, choose_threshold, fewest_images, lowest_precision
+from tlkit.evaluation.calibration import abstention, choose_threshold, fewest_images, lowest_precision
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 5), (59, 59), (90, 100), (1, 300)])

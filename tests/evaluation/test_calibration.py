@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from tlkit.core.predictions import softmax
+from tlkit.classifier.answers import softmax
 from tlkit.evaluation.calibration import (
     TEMPERATURES,
     calibration_error_interval,

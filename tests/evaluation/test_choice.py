@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tlkit.core.choice import Choice
-from tlkit.evaluation.choice import Entry, choose, difference, gain, judge, luck, why_better
+from tlkit.evaluation.choice import Choice, Entry, choose, difference, gain, judge, luck, why_better
 
 RANDOM = np.random.default_rng(3)
 

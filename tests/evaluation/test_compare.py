@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tlkit.core.predictions import Predictions
+from tlkit.classifier.answers import Predictions
 from tlkit.evaluation.compare import compare, flipped, mcnemar, paired_interval
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tlkit.core.familiarity import Familiarity, unit
-from tlkit.evaluation.familiarity import FEWEST, fit_familiarity, references
+from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references, unit
 
 
 def kind(rng, n, centre, width=300):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from tlkit.core.predictions import Predictions
-from tlkit.core.splits import SPLITS
+from tlkit.classifier.answers import Predictions
+from tlkit.data.dataset import SPLITS
 from tlkit.evaluation.evaluate import evaluate
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from tlkit.core.predictions import Predictions, decide, sigmoid
+from tlkit.classifier.answers import Predictions, decide, sigmoid
 from tlkit.evaluation import choice
 from tlkit.evaluation.compare import compare
 from tlkit.evaluation.evaluate import evaluate

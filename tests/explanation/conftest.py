@@ -5,11 +5,11 @@ import pytest
 
 from tests.explanation import drawn
 from tlkit.backbones.build import build_backbone
-from tlkit.classifier import compose
-from tlkit.core.input_contract import InputContract
-from tlkit.core.option_groups import HeadOptions
-from tlkit.heads.build import build_head
-from tlkit.inference import build_engine
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import compose
+from tlkit.data.dataset import InputContract
+from tlkit.extraction.engine import build_engine
+from tlkit.options.groups import HeadOptions
 
 SIDE = 160
 

@@ -1,7 +1,6 @@
 import numpy as np
 
-from tlkit.explanation.agreement import agreement, in_words
-from tlkit.explanation.evidence import Evidence
+from tlkit.explanation.evidence import Evidence, agreement, in_words
 from tlkit.explanation.lattice import tiles
 
 LATTICE = tiles((40, 40), (4, 4))

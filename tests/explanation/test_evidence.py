@@ -10,11 +10,11 @@ import pytest
 
 from tests.explanation.conftest import SIDE
 from tests.explanation.drawn import energy
-from tlkit.classifier import save
-from tlkit.core import catalog
+from tlkit.classifier.model import save
 from tlkit.explanation.evidence import Evidence, Witness, overlays
 from tlkit.explanation.gradient import scores
 from tlkit.explanation.lattice import pixel_centres, tiles
+from tlkit.options import catalog
 
 
 def test_log_odds():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import decode, placement
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode, placement
 from tlkit.explanation.lattice import tiles
 from tlkit.explanation.pictures import LEAST, heat_on, overlay, panel, shaded, sheet
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tlkit.core.errors import OutOfDate, TlkitError
+from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.exporting.artifact import describe_files, model_bytes, read_artifact
 
 

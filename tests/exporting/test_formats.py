@@ -1,6 +1,6 @@
 import pytest
 
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 from tlkit.exporting import formats
 from tlkit.exporting.formats import FORMATS, refuse_missing
 

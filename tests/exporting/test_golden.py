@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tlkit.core.errors import OutOfDate
+from tlkit.base.errors import OutOfDate
 from tlkit.exporting.golden import Golden, agreement, difference, draw, excess, refuse_different
 
 

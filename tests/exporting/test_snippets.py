@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import decode
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
 from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.snippets import program
 

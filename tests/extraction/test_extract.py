@@ -6,11 +6,11 @@ import pytest
 
 from tlkit import inference
 from tlkit.backbones.build import build_backbone
-from tlkit.core.input_contract import InputContract
-from tlkit.core.story import PlainStory
-from tlkit.data.augment import Augmentation
-from tlkit.data.images import decode
+from tlkit.base.story import PlainStory
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
 from tlkit.data.scan import scan
+from tlkit.data.views import Augmentation
 from tlkit.extraction.extract import Network, describe, extract
 
 CONTRACT = InputContract(height=32, width=32)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from tlkit.core.errors import TlkitError
-from tlkit.extraction import reduce
-from tlkit.extraction.reduce import fit_components, parse_reduction
+from tlkit.base.errors import TlkitError
+from tlkit.extraction import transforms as reduce
+from tlkit.extraction.transforms import fit_components, parse_reduction
 
 
 def test_components_are_those_of_the_training_rows_alone():

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import PlainStory
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
 from tlkit.extraction import room
 from tlkit.extraction.room import list_spaces, make_room, remove_until
 from tlkit.extraction.store import Appender, open_space

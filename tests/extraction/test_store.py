@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.extraction.shards import MANY
-from tlkit.extraction.store import Appender, look_up, open_space
+from tlkit.base.errors import TlkitError
+from tlkit.extraction.store import MANY, Appender, look_up, open_space
 
 
 def keys(*numbers):

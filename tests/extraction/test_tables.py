@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.manifest import Manifest
-from tlkit.core.splits import Splits
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import Manifest, Splits
 from tlkit.extraction import tables
 from tlkit.extraction.tables import column_names, table_format, write_table
 

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.option_groups import HeadOptions
-from tlkit.heads.build import build_head, pool, pooled
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.heads.build import build_head, pool, pooled
+from tlkit.options.groups import HeadOptions
 
 
 def grid(dtype="float32"):

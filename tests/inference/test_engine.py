@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import decode
-from tlkit.inference import Engine, build_engine, infer, tensorflow_frozen
-from tlkit.inference.each_core import parts
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
+from tlkit.extraction import frozen as tensorflow_frozen
+from tlkit.extraction.engine import Engine, build_engine, infer
+from tlkit.extraction.frozen import parts
 
 
 @pytest.fixture(scope="module")

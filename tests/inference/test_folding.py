@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.inference.engine import build_engine
-from tlkit.inference.folding import folded
+from tlkit.extraction.engine import build_engine
+from tlkit.extraction.folding import folded
 
 
 def lively(model):

@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.core.story import PlainStory
-from tlkit.inference import precision as module
-from tlkit.inference.engine import Engine, build_engine
-from tlkit.inference.half import in_bfloat16
-from tlkit.inference.precision import _Probe, cosines, judge, settle_engine
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
+from tlkit.data.dataset import InputContract
+from tlkit.extraction import precision as module
+from tlkit.extraction.engine import Engine, build_engine
+from tlkit.extraction.keras_jit import in_bfloat16
+from tlkit.extraction.precision import _Probe, cosines, judge, settle_engine
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlkit.core.config import FinetuneConfig
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import tlkit
-from tlkit.core.errors import TlkitError
-from tlkit.core.findings import AuditResult, Finding
-from tlkit.core.story import Silence
+from tlkit.auditing.findings import AuditResult, Finding
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence
 from tlkit.pipelines.audit import lines
 
 

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from tlkit.core.config import FinetuneConfig
-from tlkit.pipelines import balancing
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
+from tlkit.training import balancing
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.classifier import load
-from tlkit.core.choice import Choice
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.predictions import softmax
-from tlkit.core.run_dir import RunDir
-from tlkit.core.story import Silence
-from tlkit.pipelines import choosing, run_record
+from tlkit.base.story import Silence
+from tlkit.classifier.answers import softmax
+from tlkit.classifier.model import load
+from tlkit.evaluation.choice import Choice
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
+from tlkit.runs import record as run_record
+from tlkit.runs.folder import RunDir
+from tlkit.training import choosing
 
 
 class Listener(Silence):

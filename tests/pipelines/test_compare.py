@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tlkit.core.config import CompareConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.predictions import Predictions
-from tlkit.core.story import PlainStory
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
+from tlkit.classifier.answers import Predictions
+from tlkit.options.commands import CompareConfig
 from tlkit.pipelines.compare import run
 
 

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from tests.pipelines.test_choosing import Listener
-from tlkit.classifier import load
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.manifest import Manifest
-from tlkit.core.run_dir import RunDir
-from tlkit.core.splits import UNASSIGNED, Splits
-from tlkit.pipelines import crossing
-from tlkit.pipelines.crossing import join_few
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.model import load
+from tlkit.data.dataset import UNASSIGNED, Manifest, Splits
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
+from tlkit.runs.folder import RunDir
+from tlkit.training import crossing
+from tlkit.training.crossing import join_few
 
 STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False, "validate": "folds"}
 

@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from tlkit.core.config import EvaluateConfig, FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import PlainStory
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
+from tlkit.options.commands import EvaluateConfig, FinetuneConfig
 from tlkit.pipelines import evaluate, finetune
 from tlkit.pipelines.evaluate import run
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from tests.listener import Listener
-from tlkit.core.config import ExplainConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.explain import run
 
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from tests.listener import Listener
-from tlkit.classifier import load, save
-from tlkit.core.config import ExportConfig, PredictConfig, VerifyConfig
-from tlkit.core.errors import OutOfDate, TlkitError
-from tlkit.core.familiarity import NEIGHBOURS, Familiarity
-from tlkit.evaluation.familiarity import fit_familiarity
+from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.classifier.familiarity import NEIGHBOURS, Familiarity, fit_familiarity
+from tlkit.classifier.model import load, save
 from tlkit.exporting import build
 from tlkit.exporting.artifact import sha256_of
 from tlkit.exporting.formats import FORMATS, installed
+from tlkit.options.commands import ExportConfig, PredictConfig, VerifyConfig
 from tlkit.pipelines import predict, verify
 from tlkit.pipelines.export import run
 

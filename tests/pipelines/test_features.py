@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.core.config import FeaturesConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import decode
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
+from tlkit.options.commands import FeaturesConfig
 from tlkit.pipelines.features import run
 
 

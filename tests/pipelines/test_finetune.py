@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.listener import Listener
-from tlkit.classifier import load
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import OutOfDate, TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import decode
+from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.classifier.model import load
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
 from tlkit.data.scan import scan
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 
 FILES = {

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.classifier import load, read_facts
-from tlkit.core.config import EvaluateConfig, FinetuneConfig, PredictConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import PlainStory
-from tlkit.evaluation.abstain import fewest_images
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
+from tlkit.classifier.model import load, read_facts
+from tlkit.evaluation.calibration import fewest_images
+from tlkit.options.commands import EvaluateConfig, FinetuneConfig, PredictConfig
 from tlkit.pipelines import evaluate, finetune, predict
 
 COLOURS = {"blue": (60, 80, 190), "red": (190, 80, 60)}

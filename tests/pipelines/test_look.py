@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from tlkit.core.config import BackbonesConfig, CacheConfig, DoctorConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 from tlkit.extraction.store import Appender, open_space
+from tlkit.options.commands import BackbonesConfig, CacheConfig, DoctorConfig
 from tlkit.pipelines import backbones, cache, doctor
 
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.classifier import load
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.story import Silence
+from tlkit.base.story import Silence
+from tlkit.classifier.model import load
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 
 

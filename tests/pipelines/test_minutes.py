@@ -3,10 +3,10 @@
 import json
 
 from tests.listener import Listener
-from tlkit.core.config import FinetuneConfig
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
-from tlkit.training import depth
-from tlkit.training.history import read_history
+from tlkit.runs.history import read_history
+from tlkit.training import plan as depth
 
 
 def test_a_run_says_what_it_promised_and_what_it_took(options, tmp_path, monkeypatch):

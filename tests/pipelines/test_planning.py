@@ -1,7 +1,7 @@
 import pytest
 
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tlkit.core.config import PredictConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.commands import PredictConfig
 from tlkit.pipelines.predict import as_csv, find, run
 
 

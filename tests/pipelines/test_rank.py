@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tlkit.base.errors import TlkitError
 from tlkit.cli.main import app
-from tlkit.core.config import FeaturesConfig, RankConfig
-from tlkit.core.errors import TlkitError
+from tlkit.options.commands import FeaturesConfig, RankConfig
 from tlkit.pipelines import features
 from tlkit.pipelines.rank import run
-from tlkit.ranking import candidates
+from tlkit.ranking import ranking as candidates
 
 cli = CliRunner()
 

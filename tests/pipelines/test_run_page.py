@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit import runtime
-from tlkit.classifier import load
-from tlkit.core.atomic import write_json
-from tlkit.core.config import EvaluateConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.findings import AuditResult, Finding
-from tlkit.core.predictions import Predictions
-from tlkit.core.results import EvaluationResult
-from tlkit.core.run_dir import RunDir
-from tlkit.pipelines import evaluate, run_page, run_record
+from tlkit.auditing.findings import AuditResult, Finding
+from tlkit.backbones import runtime
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_json
+from tlkit.classifier.answers import Predictions
+from tlkit.classifier.model import load
+from tlkit.evaluation.results import EvaluationResult
+from tlkit.options.commands import EvaluateConfig
+from tlkit.pipelines import evaluate
+from tlkit.report import run_page
+from tlkit.runs import record as run_record
+from tlkit.runs.folder import RunDir
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from tests.listener import Listener
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.pipelines import searching
+from tlkit.base.errors import TlkitError
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
+from tlkit.training import search as searching
 
 
 def test_without_optuna_there_is_one_clear_error_and_no_run_folder(options, tmp_path, monkeypatch):

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from tests.serving.conftest import Listener, form
-from tlkit.classifier import Facts
-from tlkit.core.config import PredictConfig, ServeConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.model import Facts
+from tlkit.data.dataset import InputContract
+from tlkit.options.commands import PredictConfig, ServeConfig
 from tlkit.pipelines import predict, serve
-from tlkit.pipelines.answering import judged, readable
 from tlkit.serving import schema
+from tlkit.serving.answering import judged, readable
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tests.conftest import CLASSES
-from tlkit.classifier import read_facts
-from tlkit.core import config as configs
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import PlainStory
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
+from tlkit.classifier.model import read_facts
+from tlkit.options import commands as configs
 from tlkit.pipelines import compare, evaluate, explain, export, features, finetune, predict, rank, split, verify
 
 

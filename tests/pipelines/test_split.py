@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
-from tlkit.core.config import SplitConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 from tlkit.data.scan import scan
+from tlkit.options.commands import SplitConfig
 from tlkit.pipelines.split import run
 
 

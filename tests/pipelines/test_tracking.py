@@ -6,14 +6,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tlkit.core.atomic import write_json, write_text
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.options import write_toml
-from tlkit.core.run_dir import RUN_FORMAT, RunDir
-from tlkit.core.story import Silence
-from tlkit.pipelines import tracking
-from tlkit.training.history import history_row, write_history
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_json, write_text
+from tlkit.base.story import Silence
+from tlkit.options.commands import FinetuneConfig
+from tlkit.options.option import write_toml
+from tlkit.runs import tracking
+from tlkit.runs.folder import RUN_FORMAT, RunDir
+from tlkit.runs.history import history_row, write_history
 
 METRICS = {
     "test": {

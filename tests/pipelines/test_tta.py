@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tlkit.classifier import load, read_facts, write_facts
-from tlkit.core.config import EvaluateConfig, PredictConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.predictions import Predictions, softmax
-from tlkit.core.story import PlainStory
-from tlkit.data.images import decode
-from tlkit.data.tta import TtaViews
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
+from tlkit.classifier.answers import Predictions, softmax
+from tlkit.classifier.model import load, read_facts, write_facts
+from tlkit.data.decode import decode
+from tlkit.data.views import TtaViews
 from tlkit.evaluation.calibration import fit_temperature
+from tlkit.options.commands import EvaluateConfig, PredictConfig
 from tlkit.pipelines import evaluate, predict
 
 COUNT = 3

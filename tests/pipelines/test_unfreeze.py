@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.classifier import load
-from tlkit.core.config import FinetuneConfig
+from tlkit.classifier.model import load
+from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 
 

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import tlkit
+from tlkit.base.story import Silence
 from tlkit.cli.main import app
-from tlkit.core.story import Silence
 
 REAL = "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
 cli = CliRunner()
@@ -76,7 +76,7 @@ def test_what_cannot_be_done_is_said(arguments, message, home, tmp_path, monkeyp
 
 def test_offline_is_a_flag_of_every_command_and_ends_with_it(home, monkeypatch):
     monkeypatch.delenv("TLKIT_OFFLINE")
-    with pytest.raises(tlkit.core.errors.TlkitError, match="tlkit is offline"):
+    with pytest.raises(tlkit.base.errors.TlkitError, match="tlkit is offline"):
         tlkit.weights("fetch", ["resnet50"], offline=True, story=Silence())
     assert "TLKIT_OFFLINE" not in os.environ
     monkeypatch.setenv("TLKIT_OFFLINE", "0")  # which the flag overrides, until this test is over

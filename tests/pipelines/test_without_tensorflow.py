@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tlkit.core.config import FeaturesConfig
+from tlkit.options.commands import FeaturesConfig
 from tlkit.pipelines import features
 
 PROGRAM = """

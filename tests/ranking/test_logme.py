@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from tlkit.core.labels import as_targets
+from tlkit.data.labels import as_targets
 from tlkit.ranking.logme import logme
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from tlkit.ranking.noise import corrected, corrected_share
+from tlkit.ranking.choose import corrected, corrected_share
 
 
 def test_the_formula_of_nadeau_and_bengio():

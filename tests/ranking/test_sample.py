@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.manifest import Manifest
-from tlkit.ranking import sample
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import Manifest
+from tlkit.ranking import folds as sample
 
 
 def manifest(counts, groups=None, seed=0):

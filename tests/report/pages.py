@@ -5,11 +5,11 @@ import io
 import numpy as np
 from PIL import Image
 
-from tlkit.core.choice import Candidate, Choice
-from tlkit.core.findings import AuditResult, Finding, ImageGroup
-from tlkit.core.manifest import Problem
-from tlkit.core.predictions import Predictions
-from tlkit.core.results import (
+from tlkit.auditing.findings import AuditResult, Finding, ImageGroup
+from tlkit.classifier.answers import Predictions
+from tlkit.data.dataset import SPLITS, Problem
+from tlkit.evaluation.choice import Candidate, Choice
+from tlkit.evaluation.results import (
     Abstention,
     ClassCurves,
     ClassResult,
@@ -23,7 +23,6 @@ from tlkit.core.results import (
     SliceResult,
     SplitResult,
 )
-from tlkit.core.splits import SPLITS
 from tlkit.report.build import Data, EpochRow, Model, Neighbour, Page, PlanRow
 
 HOSTILE = (

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from tests.report.chromium import PROGRAM, Chromium
-from tlkit.core.findings import AuditResult, Finding, ImageGroup
+from tlkit.auditing.findings import AuditResult, Finding, ImageGroup
 from tlkit.report.audit_page import AuditPage, render_audit, write_audit_page
 
 HOSTILE = "<script>alert(1)</script>"

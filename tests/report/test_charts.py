@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.report.pages import evaluation, predictions
-from tlkit.core.results import Abstention, Metric, Reliability, RiskCoverage
+from tlkit.evaluation.results import Abstention, Metric, Reliability, RiskCoverage
 from tlkit.report import charts
 from tlkit.report.charts import curves, reliability_diagram
 from tlkit.report.page import EpochRow

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.report.pages import evaluation, predictions
-from tlkit.core.results import ClassResult, EvaluationResult, Metric, SplitResult
+from tlkit.evaluation.results import ClassResult, EvaluationResult, Metric, SplitResult
 from tlkit.report.headline import headline, main_split
 
 

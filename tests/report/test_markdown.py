@@ -5,8 +5,7 @@ import re
 import pytest
 
 from tests.report.pages import HOSTILE, evaluation, full_page, predictions
-from tlkit.report.build import Page, facts, write_report
-from tlkit.report.markdown import render_markdown
+from tlkit.report.build import Page, facts, render_markdown, write_report
 
 
 def rendered(page):

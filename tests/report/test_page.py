@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.report.pages import HOSTILE, evaluation, full_page, predictions
-from tlkit.core.manifest import Problem
-from tlkit.core.results import EvaluationResult
+from tlkit.data.dataset import Problem
+from tlkit.evaluation.results import EvaluationResult
 from tlkit.report import build
 from tlkit.report.build import Data, EpochRow, Page, PlanRow, render, write_report
 

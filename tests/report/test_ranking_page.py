@@ -1,7 +1,7 @@
 import re
 
-from tlkit.core.ranking import Candidate, ClassGain, Forecast, LearningCurve, Ranking, Skipped
-from tlkit.core.results import Metric
+from tlkit.evaluation.results import Metric
+from tlkit.ranking.ranking import Candidate, ClassGain, Forecast, LearningCurve, Ranking, Skipped
 from tlkit.report.ranking_page import RankingPage, render_ranking
 
 HOSTILE = "<script>alert(1)</script>"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.report.pages import audit
-from tlkit.core.results import (
+from tlkit.evaluation.results import (
     Abstention,
     ClassResult,
     EvaluationResult,

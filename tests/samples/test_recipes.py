@@ -4,8 +4,8 @@ import tomllib
 
 import pytest
 
-from tlkit.core import catalog
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options import catalog
 from tlkit.samples.recipes import folder, read_recipe
 
 GOOD = """

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.misbehaving import png, remote, tar_of, tree, zip_of
-from tlkit.core.errors import TlkitError
-from tlkit.core.sample_config import SampleConfig
-from tlkit.core.story import Silence
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence
+from tlkit.options.obtain import SampleConfig
 from tlkit.pipelines import sample
 from tlkit.samples import fetch as fetching
 from tlkit.samples.recipes import Layout, Recipe

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tests.misbehaving import tree
-from tlkit.core.errors import TlkitError
-from tlkit.core.sample_config import SampleConfig
+from tlkit.base.errors import TlkitError
+from tlkit.options.obtain import SampleConfig
 from tlkit.pipelines import sample
-from tlkit.samples.shapes import draw
+from tlkit.samples.drawn import draw
 
 FAULTS = {"corrupt": 0.05, "duplicate": 0.05, "near_duplicate": 0.04, "mislabelled": 0.03, "rotated": 0.07}
 

@@ -3,13 +3,13 @@ import hashlib
 import numpy as np
 import pytest
 
-from tlkit.core.config import SampleConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import decode
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
 from tlkit.data.scan import scan
+from tlkit.options.commands import SampleConfig
 from tlkit.pipelines import sample
-from tlkit.samples.sheets import draw_sheet
+from tlkit.samples.drawn import draw_sheet
 
 
 def test_sheets_are_a_table_of_several_labels(tmp_path):

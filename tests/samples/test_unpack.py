@@ -7,9 +7,9 @@ import zipfile
 import pytest
 
 from tests.misbehaving import png, tar_of, tree, zip_of
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import Silence
-from tlkit.samples.unpack import unpack
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence
+from tlkit.samples.fetch import unpack
 
 
 @pytest.fixture

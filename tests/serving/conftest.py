@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.core.input_contract import InputContract
-from tlkit.serving.limits import Limits
+from tlkit.data.dataset import InputContract
+from tlkit.serving.pixels import Limits
 from tlkit.serving.problems import KINDS
 from tlkit.serving.server import bind, serve
-from tlkit.serving.subject import Subject
+from tlkit.serving.service import Subject
 
 CLASSES = ("bright", "dark")
 ROOT = str(Path(__file__).parents[2])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.serving.conftest import form
 from tlkit.serving.body import Budget, uploads
-from tlkit.serving.limits import Limits
+from tlkit.serving.pixels import Limits
 from tlkit.serving.problems import Problem
 
 LIMITS = Limits(image_bytes=1000, request_bytes=4000, images=5, pixels=1000, requests=1, seconds=1)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.serving.conftest import check_problem, form, infer, png, subject
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 from tlkit.serving import server as serving
-from tlkit.serving.limits import HEAD_BYTES
+from tlkit.serving.pixels import HEAD_BYTES
 
 
 @contextlib.contextmanager

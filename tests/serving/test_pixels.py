@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.serving.conftest import png
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import decode
-from tlkit.serving.limits import JPEG_SCANS, Limits
-from tlkit.serving.pixels import pillow_refuses, pixels
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
+from tlkit.serving.pixels import JPEG_SCANS, Limits, pillow_refuses, pixels
 from tlkit.serving.problems import Problem
 
 CONTRACT = InputContract(height=16, width=16)

@@ -1,7 +1,7 @@
 import pytest
 
-from tlkit.core.config import FinetuneConfig
-from tlkit.training.augmentation import STRENGTH_FROM, settle
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training.planner import STRENGTH_FROM, settle
 
 
 def settled(train=300, classes=("cat", "dog", "ant"), **options):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tlkit.training.average import greedy_soup, interpolate, mean
+from tlkit.training.choosing import greedy_soup, interpolate, mean
 
 RANDOM = np.random.default_rng(0)
 

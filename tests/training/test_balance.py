@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.predictions import softmax
+from tlkit.classifier.answers import softmax
+from tlkit.options.commands import FinetuneConfig
 from tlkit.training.balance import choose, drawn_equally, image_weights, log_prior, macro_f1, solve
-from tlkit.training.compile import build_loss
+from tlkit.training.optimizer import build_loss
 
 
 def unequal(seed=0, counts=(200, 20, 12), spread=1.0):

@@ -1,6 +1,6 @@
 import pytest
 
-from tlkit.training.budget import Budget
+from tlkit.training.minutes import Budget
 
 MOST = 60  # epochs that the stage has use for
 

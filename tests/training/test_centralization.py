@@ -1,7 +1,7 @@
 import pytest
 
-from tlkit.core.config import FinetuneConfig
-from tlkit.training.centralization import FREE_FROM, is_centralized
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training.optimizer import FREE_FROM, is_centralized
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.core.option_groups import TrainingOptions
-from tlkit.training.compile import build_loss, squared_error, unfreeze_and_compile
+from tlkit.options.groups import TrainingOptions
+from tlkit.training.optimizer import build_loss, squared_error, unfreeze_and_compile
 
 
 def test_squared_error_is_brier_by_hand():

@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.data.augment import Augmentation
-from tlkit.data.images import decode
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode
 from tlkit.data.scan import scan
-from tlkit.inference import Engine
+from tlkit.data.views import Augmentation
+from tlkit.extraction.engine import Engine
 from tlkit.training import examples as module
 from tlkit.training.examples import Examples, PixelReader, stored_reader
 

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.core.option_groups import TrainingOptions
-from tlkit.core.story import Silence
-from tlkit.training.budget import Budget
+from tlkit.base.story import Silence
+from tlkit.options.groups import TrainingOptions
+from tlkit.runs.history import COLUMNS, write_event_files, write_history
 from tlkit.training.checkpoint import Checkpoint
-from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import Examples
 from tlkit.training.fit import Validation, fit
-from tlkit.training.history import COLUMNS, write_event_files, write_history
+from tlkit.training.minutes import Budget
+from tlkit.training.optimizer import unfreeze_and_compile
 from tlkit.training.steps import build_epoch
 
 RANDOM = np.random.default_rng(0)

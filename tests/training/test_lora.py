@@ -4,13 +4,12 @@ import pytest
 
 from tlkit.backbones.blocks import Block
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.commands import FinetuneConfig
 from tlkit.training import lora
 from tlkit.training.checkpoint import Checkpoint
-from tlkit.training.compile import unfreeze_and_compile
-from tlkit.training.cost import parameters
-from tlkit.training.plan import Stage
+from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.plan import Stage, parameters
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
 STAGE = {"method": "gradient", "source": "pixels", "cut": "", "views": 0, "epochs": 1, "learning_rate": 1.0}

@@ -1,14 +1,13 @@
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.classifier import compose
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.heads.build import build_head
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import compose
+from tlkit.data.dataset import InputContract
+from tlkit.options.commands import FinetuneConfig
 from tlkit.training import minutes as module
-from tlkit.training.budget import Budget
-from tlkit.training.minutes import Throughput, fit_into
+from tlkit.training.minutes import Budget, Throughput, fit_into
 
 TRAIN, TOTAL = 1000, 1400
 

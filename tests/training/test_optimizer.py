@@ -4,10 +4,9 @@ import pytest
 
 from tlkit.backbones.blocks import Block
 from tlkit.backbones.build import build_backbone
-from tlkit.core.catalog import OPTIMIZERS
-from tlkit.core.option_groups import TrainingOptions
-from tlkit.training.compile import unfreeze_and_compile
-from tlkit.training.optimizer import build_optimizer, carry_over, exchange_averages, rate_factors
+from tlkit.options.catalog import OPTIMIZERS
+from tlkit.options.groups import TrainingOptions
+from tlkit.training.optimizer import build_optimizer, carry_over, exchange_averages, rate_factors, unfreeze_and_compile
 
 RANDOM = np.random.default_rng(0)
 

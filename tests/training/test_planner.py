@@ -2,15 +2,13 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.classifier import compose
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.heads.build import build_head
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import compose
+from tlkit.data.dataset import InputContract
+from tlkit.options.commands import FinetuneConfig
 from tlkit.training import planner as module
-from tlkit.training.cost import operations, parameters
-from tlkit.training.depth import planned_epochs
-from tlkit.training.plan import Plan, duration
+from tlkit.training.plan import Plan, duration, operations, parameters, planned_epochs
 from tlkit.training.planner import build_plan
 from tlkit.training.ways import is_convex, planned_views
 

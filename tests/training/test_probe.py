@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from tlkit.core.predictions import softmax
+from tlkit.classifier.answers import softmax
 from tlkit.training.probe import FALLBACK, STRENGTHS, fit_probe, make_folds
 
 

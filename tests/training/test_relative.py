@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from tlkit.backbones.build import build_backbone
-from tlkit.core.errors import TlkitError
-from tlkit.training.anatomy import THIRDS, span
+from tlkit.base.errors import TlkitError
+from tlkit.training.plan import THIRDS, span
 from tlkit.training.relative import relative_gradients, sample
 
 

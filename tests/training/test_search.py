@@ -1,7 +1,7 @@
 import pytest
 
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.commands import FinetuneConfig
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.search import of_the_plan, of_the_stage, space, with_augment, with_rate, worth
 

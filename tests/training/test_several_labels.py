@@ -6,11 +6,11 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import f1_score, log_loss
 
-from tlkit.core.option_groups import TrainingOptions
 from tlkit.evaluation.calibration import fit_temperature, negative_log_likelihood
-from tlkit.training.compile import build_loss, unfreeze_and_compile
+from tlkit.options.groups import TrainingOptions
 from tlkit.training.examples import Examples
 from tlkit.training.fit import Validation
+from tlkit.training.optimizer import build_loss, unfreeze_and_compile
 from tlkit.training.steps import build_epoch
 
 RANDOM = np.random.default_rng(5)

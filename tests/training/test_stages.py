@@ -6,17 +6,14 @@ import pytest
 
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
-from tlkit.classifier import compose
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest
-from tlkit.core.splits import Splits
-from tlkit.data.augment import Augmentation
-from tlkit.heads.build import build_head
-from tlkit.inference import build_engine
-from tlkit.training.compile import unfreeze_and_compile
-from tlkit.training.depth import planned_blocks
-from tlkit.training.plan import Stage
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import compose
+from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.views import Augmentation
+from tlkit.extraction.engine import build_engine
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.plan import Stage, planned_blocks
 from tlkit.training.stages import Material, frozen_model, stage_model
 
 NETWORKS = [

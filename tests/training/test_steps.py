@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.core.option_groups import TrainingOptions
+from tlkit.options.groups import TrainingOptions
 from tlkit.training import examples as module
-from tlkit.training.compile import unfreeze_and_compile
 from tlkit.training.examples import Examples
+from tlkit.training.optimizer import unfreeze_and_compile
 from tlkit.training.steps import build_epoch
 
 RANDOM = np.random.default_rng(3)

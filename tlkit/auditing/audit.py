@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from tlkit.auditing import bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
 from tlkit.auditing.evidence import Evidence, unlearnable
-from tlkit.core.findings import AuditResult, Finding, by_severity
-from tlkit.core.story import Silence, Story
+from tlkit.auditing.findings import AuditResult, Finding, by_severity
+from tlkit.base.story import Silence, Story
 
 
 class Check(NamedTuple):

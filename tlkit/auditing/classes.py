@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, named
-from tlkit.core.findings import Finding
-from tlkit.core.splits import SPLITS
+from tlkit.auditing.findings import Finding
+from tlkit.data.dataset import SPLITS
 
 TINY = 10  # images of a class: fewer can neither be learned nor measured
 UNEQUAL, VERY_UNEQUAL = 3.0, 10.0  # times as many images in the largest class as in the smallest

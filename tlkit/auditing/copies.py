@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, share
-from tlkit.core.findings import Finding, ImageGroup
-from tlkit.core.splits import SPLITS
+from tlkit.auditing.findings import Finding, ImageGroup
+from tlkit.data.dataset import SPLITS
 
 TRAIN = SPLITS.index("train")
 MANY_CONFLICTS = 0.01  # of the images

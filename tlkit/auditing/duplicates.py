@@ -9,12 +9,60 @@ thresholds were measured on copies of photographs, see docs/log.md and benchmark
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tlkit.auditing.hashing import SIDE, distance, perceptual_hash
-from tlkit.auditing.neighbours import Neighbours
+from tlkit.auditing.look import HASH_SIDE, distance, perceptual_hash
+
+COUNT = 10
+_BLOCK = 1 << 24  # similarities in memory at a time: 64 MB
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The k nearest of N images, nearest first; no image is its own neighbour.
+
+    Args:
+        indices: int32 (N, k).
+        cosines: float32 (N, k), -1..1, descending.
+    """
+
+    indices: np.ndarray
+    cosines: np.ndarray
+
+
+def nearest(features: np.ndarray, count: int = COUNT) -> Neighbours:
+    """Compare every image with every other one.
+
+    Args:
+        features: float32 (N, C), of length 1 each, see `unit`.
+        count: neighbours wanted; fewer where there are fewer images.
+    """
+    n = len(features)
+    count = min(count, n - 1)
+    indices, cosines = np.empty((n, count), np.int32), np.empty((n, count), np.float32)
+    step = max(1, _BLOCK // max(n, 1))
+    for start in range(0, n if count > 0 else 0, step):
+        rows = np.arange(start, min(start + step, n))
+        block = features[rows] @ features.T
+        block[np.arange(len(rows)), rows] = -np.inf
+        best = np.argpartition(block, n - count, axis=1)[:, n - count :]
+        values = np.take_along_axis(block, best, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        indices[rows] = np.take_along_axis(best, order, axis=1)
+        cosines[rows] = np.take_along_axis(values, order, axis=1)
+    return Neighbours(indices, cosines)
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """float32 (N, C), each row divided by its length; rows of zeros stay."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return (features / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+# -- Copies: images that are the same picture saved again, resized, brightened or cropped a little ---
 
 CANDIDATES = 5  # neighbours of each image that are looked at; copies of copies chain up
 MOST_BITS = 20  # of 64: crops of 5 % lie at 8 to 18, unrelated pictures at 32 ± 4
@@ -109,7 +157,7 @@ def common_directions(small: np.ndarray) -> np.ndarray:
     """
     count = min(_COMMON, len(small) // 50 - 1)
     if count < 0:
-        return np.empty((0, SIDE * SIDE), np.float32)
+        return np.empty((0, HASH_SIDE * HASH_SIDE), np.float32)
     sample = small[np.linspace(0, len(small) - 1, min(len(small), _SAMPLE)).astype(int)]
     vectors = _unit(sample.astype(np.float32))
     mean = vectors.mean(axis=0)
@@ -149,10 +197,12 @@ def attainable(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
 
 def _unit(pictures: np.ndarray) -> np.ndarray:
     """Pictures as vectors of mean 0 and length 1; plain ones as zeros."""
-    vectors = pictures.reshape(len(pictures), SIDE * SIDE)
+    vectors = pictures.reshape(len(pictures), HASH_SIDE * HASH_SIDE)
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > SIDE, length, np.inf)  # below one grey level a pixel there is nothing to compare
+    return vectors / np.where(
+        length > HASH_SIDE, length, np.inf
+    )  # below one grey level a pixel there is nothing to compare
 
 
 def _rest(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
@@ -172,9 +222,9 @@ def _crops() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _stretch(scale: float, shift: float) -> np.ndarray:
     """float32 (32, 32): linear interpolation at the pixels of a part that begins at `shift` of its slack."""
-    at = np.clip((np.arange(SIDE) + 0.5) * scale + shift * SIDE * (1 - scale) - 0.5, 0, SIDE - 1)
-    low = np.minimum(at.astype(int), SIDE - 2)
-    matrix = np.zeros((SIDE, SIDE), np.float32)
-    matrix[np.arange(SIDE), low] = 1 - (at - low)
-    matrix[np.arange(SIDE), low + 1] += at - low
+    at = np.clip((np.arange(HASH_SIDE) + 0.5) * scale + shift * HASH_SIDE * (1 - scale) - 0.5, 0, HASH_SIDE - 1)
+    low = np.minimum(at.astype(int), HASH_SIDE - 2)
+    matrix = np.zeros((HASH_SIDE, HASH_SIDE), np.float32)
+    matrix[np.arange(HASH_SIDE), low] = 1 - (at - low)
+    matrix[np.arange(HASH_SIDE), low + 1] += at - low
     return matrix

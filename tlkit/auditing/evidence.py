@@ -7,13 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from tlkit.auditing.duplicates import connected, exact_duplicates, near_pairs
+from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest, unit
+from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.look import Looks
-from tlkit.auditing.neighbours import Neighbours, nearest, unit
 from tlkit.auditing.probe import Probe, fit_probe
-from tlkit.core.findings import ImageGroup
-from tlkit.core.manifest import Manifest
-from tlkit.core.splits import SPLITS
+from tlkit.data.dataset import SPLITS, Manifest
 
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, named, share
-from tlkit.core.findings import Finding, ImageGroup
+from tlkit.auditing.findings import Finding, ImageGroup
 from tlkit.data.sniff import suffix
 
 SERIOUS_SHARE = 0.05  # of files that cannot be read: more than bad luck

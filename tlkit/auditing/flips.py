@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tlkit.auditing.evidence import LEAST_IMAGES, Evidence
-from tlkit.core.findings import Finding
-from tlkit.data.augment import Augmentation
+from tlkit.auditing.findings import Finding
+from tlkit.data.views import Augmentation
 
 MOST, PART, LEAST = 400, 0.1, 60  # images that are looked at in the mirror: a tenth, within these bounds
 DROP = 0.15  # of accuracy

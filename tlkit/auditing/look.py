@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkit.auditing.hashing import SIDE as SMALL
-from tlkit.core.cores import usable_cores
-from tlkit.core.errors import UnreadableImage
-from tlkit.core.input_contract import InputContract
-from tlkit.core.story import Silence, Story
-from tlkit.data.images import decode
+from tlkit.base.errors import UnreadableImage
+from tlkit.base.machine import usable_cores
+from tlkit.base.story import Silence, Story
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import decode, in_order
 from tlkit.data.opening import FORMATS
-from tlkit.data.threads import in_order
 
 # All pixel facts are of one small copy: 128 pixels are what small networks see, and comparable between images.
 SIDE = 128
@@ -181,10 +179,14 @@ def jpeg_quality(tables: dict[int, Sequence[int]]) -> float:
 
 def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
     """Facts of uint8 (n, SIDE, SIDE, 3). Pillow makes grey and small copies: NumPy would take ten times as long."""
-    n, edge = len(pixels), SMALL // 10
+    n, edge = len(pixels), HASH_SIDE // 10
     images = [Image.fromarray(picture) for picture in pixels]
     grey = np.stack([np.asarray(image.convert("L")) for image in images]) if n else np.empty((0, SIDE, SIDE), np.uint8)
-    coarse = np.stack([np.asarray(image.reduce(SIDE // SMALL)) for image in images]) if n else pixels[:, :SMALL, :SMALL]
+    coarse = (
+        np.stack([np.asarray(image.reduce(SIDE // HASH_SIDE)) for image in images])
+        if n
+        else pixels[:, :HASH_SIDE, :HASH_SIDE]
+    )
     signed = grey.astype(np.int16)
     laplacian = np.diff(signed, 2, axis=1)[:, :, 1:-1] + np.diff(signed, 2, axis=2)[:, 1:-1]
     rim = np.concatenate(
@@ -193,10 +195,10 @@ def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
     whole = coarse.sum(axis=(1, 2), dtype=np.float32)
     inner = coarse[:, edge:-edge, edge:-edge].sum(axis=(1, 2), dtype=np.float32)
     return {
-        "colour": whole / SMALL**2,
+        "colour": whole / HASH_SIDE**2,
         "contrast": _deviation(grey.reshape(n, SIDE * SIDE)),
         "sharpness": _deviation(laplacian.reshape(n, (SIDE - 2) ** 2)),
-        "border": (whole - inner) / (SMALL**2 - (SMALL - 2 * edge) ** 2),
+        "border": (whole - inner) / (HASH_SIDE**2 - (HASH_SIDE - 2 * edge) ** 2),
         "frame": _deviation(rim),
         "small": np.rint(coarse.astype(np.float32) @ _GREY).astype(np.uint8),
     }
@@ -208,3 +210,35 @@ def _deviation(values: np.ndarray) -> np.ndarray:
     mean = numbers.mean(axis=1)
     square = np.einsum("ij,ij->i", numbers, numbers) / numbers.shape[1]
     return np.sqrt(np.maximum(square - mean**2, 0))
+
+
+# -- Perceptual hashes: 64 bits that hardly change when an image is saved again, resized or brightened ---
+
+HASH_SIDE, LOW = 32, 8
+BITS = LOW * LOW
+_BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+
+
+def perceptual_hash(small: np.ndarray) -> np.ndarray:
+    """uint8 (N, 8): which of the 64 lowest frequencies of a small copy lie above their median.
+
+    The pHash of Zauner (2010): 32 x 32 grey, discrete cosine transform, its top left 8 x 8.
+
+    Args:
+        small: (N, 32, 32), grey.
+    """
+    waves = np.cos(np.pi / HASH_SIDE * np.outer(np.arange(LOW), np.arange(HASH_SIDE) + 0.5)).astype(np.float32)
+    spectrum = (waves @ small.astype(np.float32) @ waves.T).reshape(len(small), BITS)
+    spectrum[:, 0] = 0.0  # the mean brightness, which says nothing
+    return np.packbits(spectrum > np.median(spectrum[:, 1:], axis=1, keepdims=True), axis=1)
+
+
+def distance(hashes: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Bits 0..64 in which hashes[left] and hashes[right] differ; int64 (n,).
+
+    Args:
+        hashes: uint8 (N, 8).
+        left: int (n,), rows.
+        right: int (n,), rows.
+    """
+    return _BITS_SET[hashes[left] ^ hashes[right]].sum(axis=1, dtype=np.int64)

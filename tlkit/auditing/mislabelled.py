@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, share
-from tlkit.core.findings import Finding
+from tlkit.auditing.findings import Finding
 
 MANY = 0.1  # of the images: so many doubts say more about the probe than about the labels
 SURE = 0.5  # probability of another class from which a label is called doubtful

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence, named
+from tlkit.auditing.findings import Finding
 from tlkit.auditing.look import Looks
 from tlkit.auditing.probe import FOLDS, make_folds
-from tlkit.core.findings import Finding
 
 SAMPLE = 20_000
 LEAVES = 16

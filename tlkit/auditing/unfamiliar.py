@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted
-from tlkit.core.findings import Finding
+from tlkit.auditing.findings import Finding
 
 FAR = 3.0  # robust standard deviations of the log distance
 MOST = 0.02  # of all images: the farthest of them are shown

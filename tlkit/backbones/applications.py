@@ -10,9 +10,9 @@ import keras
 from tlkit.backbones.graph import is_flat, replay
 from tlkit.backbones.nano import build_nano
 from tlkit.backbones.preprocess import DEVIATION, preprocess
-from tlkit.core.catalog import BackboneRow
-from tlkit.core.errors import TlkitError, unknown_name
-from tlkit.core.seeds import seeded
+from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.process import seeded
+from tlkit.options.catalog import BackboneRow
 
 # Arguments of the constructors that are tlkit's to set, or that only concern the classifier left out.
 RESERVED = {

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import keras
 
 from tlkit.backbones.graph import calls, cuts, is_automatic
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from tlkit.backbones import weights as pretrained
 from tlkit.backbones.blocks import Block, find_blocks
 from tlkit.backbones.nano import NANO_WEIGHTS
 from tlkit.backbones.weight_files import weights_at_hand
-from tlkit.core.catalog import HUB, backbone_row
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import PlainStory, Story
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory, Story
+from tlkit.options.catalog import HUB, backbone_row
 
 
 @dataclass(frozen=True, eq=False)

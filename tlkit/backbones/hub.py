@@ -10,11 +10,11 @@ import numpy as np
 
 from tlkit.backbones.graph import calls, functional, replay
 from tlkit.backbones.weight_content import header_problem
-from tlkit.core.catalog import HUB
-from tlkit.core.errors import TlkitError, first_line, unknown_name
-from tlkit.core.offline import is_offline
-from tlkit.core.seeds import seeded
-from tlkit.core.story import Story
+from tlkit.base.download import is_offline
+from tlkit.base.errors import TlkitError, first_line, unknown_name
+from tlkit.base.process import seeded
+from tlkit.base.story import Story
+from tlkit.options.catalog import HUB
 
 KAGGLE = "kaggle://"
 DEFAULT_SIDE = 224  # of presets that take any size and whose converter names none

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from tlkit.backbones.graph import Call, calls, cuts, replay
-from tlkit.core.errors import TlkitError, first_line
-from tlkit.core.seeds import seeded
+from tlkit.base.errors import TlkitError, first_line
+from tlkit.base.process import seeded
 
 DEFAULT_SIDE = 224  # of models that take any size
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tlkit.backbones.weight_table import CALLED_THERE, WeightFile, every_file
-from tlkit.core.errors import TlkitError
-from tlkit.core.fingerprint import md5_file, sha256_file
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import md5_file, sha256_file
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Version of an HDF5 header -> where it says how wide addresses are, and where the file's end stands (HDF5 File Format

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlkit.core.catalog import BackboneRow
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.options.catalog import BackboneRow
 
 FALLBACK_FOLDER = Path("/tmp/.keras/models")  # where Keras puts downloads when its home is read-only
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tlkit.backbones.weight_files import ALPHAS, SIDES, imagenet_file, side_of_weights
-from tlkit.core.catalog import BACKBONES, BackboneRow, backbone_row
-from tlkit.core.errors import TlkitError, unknown_name
-from tlkit.core.remote_file import RemoteFile
+from tlkit.base.download import RemoteFile
+from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.options.catalog import BACKBONES, BackboneRow, backbone_row
 
 MIRROR = "TLKIT_WEIGHTS_URL"
 PUBLISHER = "https://storage.googleapis.com/"

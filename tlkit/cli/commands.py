@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tlkit.core.config import (
+from tlkit.options.commands import (
     AuditConfig,
     BackbonesConfig,
     CacheConfig,
@@ -21,8 +21,8 @@ from tlkit.core.config import (
     VerifyConfig,
     WeightsConfig,
 )
-from tlkit.core.options import Options
-from tlkit.core.sample_config import SampleConfig
+from tlkit.options.obtain import SampleConfig
+from tlkit.options.option import Options
 
 
 class Command(NamedTuple):

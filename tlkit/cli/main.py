@@ -7,23 +7,21 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from tlkit import pipelines
+from tlkit.base.download import OFFLINE
+from tlkit.base.errors import TlkitError
+from tlkit.base.machine import __version__, cache_dir
+from tlkit.base.process import claim_process, native_stderr_apart
+from tlkit.base.story import PlainStory, Story
 from tlkit.cli.commands import COMMANDS, Command
-from tlkit.cli.help import SectionedCommand
-from tlkit.cli.parameters import typer_function
-from tlkit.cli.story import listener
-from tlkit.core.cache_dir import cache_dir
-from tlkit.core.errors import TlkitError
-from tlkit.core.native_stderr import native_stderr_apart
-from tlkit.core.offline import OFFLINE
-from tlkit.core.options import refuse_missing, resolve
-from tlkit.core.own_process import claim_process
-from tlkit.core.version import __version__
+from tlkit.cli.parameters import SectionedCommand, typer_function
+from tlkit.options.option import refuse_missing, resolve
 
 app = typer.Typer(
     name="tlkit",
@@ -119,3 +117,35 @@ def main() -> None:
     """Entry point."""
     claim_process()
     app()
+
+
+# -- The story on a terminal: sentences on stderr and one progress bar -------------------------
+
+T = TypeVar("T")
+
+
+def listener(*, quiet: bool, verbose: bool) -> Story:
+    """A progress bar where stderr is a terminal, plain lines elsewhere."""
+    verbosity = 0 if quiet else 2 if verbose else 1
+    return TerminalStory(verbosity) if verbosity and sys.stderr.isatty() else PlainStory(verbosity)
+
+
+class TerminalStory(PlainStory):
+    """Plain sentences, and a progress bar that leaves nothing behind."""
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """Yield from `items` under a bar with rate and remaining time."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(description, total=total)
+            for item in items:
+                yield item
+                progress.advance(task, len(item) if hasattr(item, "__len__") else 1)

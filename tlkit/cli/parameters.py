@@ -6,9 +6,10 @@ from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from tlkit.cli.commands import Command
-from tlkit.core.options import Options, is_list, scalar_type
+from tlkit.options.option import Options, is_list, scalar_type
 
 # Flags that every command has: name -> (type, default, option).
 COMMON: dict[str, tuple[Any, Any, Any]] = {
@@ -110,3 +111,23 @@ def _default(spec: Field) -> str:
 
 def _parameter(name: str, kind: Any, default: Any, spec: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, spec])
+
+
+# -- Help as plain text in sections: rich would draw boxes, and take longer to import than all the rest ---
+
+
+class SectionedCommand(TyperCommand):
+    """A command whose flags are listed under the panel they belong to."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for the arguments and one for each panel, in the order of the flags."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                is_argument = parameter.param_type_name == "argument"
+                panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Common"
+                sections.setdefault(panel, []).append(record)
+        for panel, records in sections.items():
+            with formatter.section(panel):
+                formatter.write_dl(records)

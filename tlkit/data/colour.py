@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageCms
 
-from tlkit.core.errors import UnreadableImage
+from tlkit.base.errors import UnreadableImage
 
 _BITS_PER_SAMPLE = 258
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.core import labels as several
-from tlkit.core.atomic import replacing
-from tlkit.core.errors import TlkitError, nearest, unknown_name
-from tlkit.core.manifest import Manifest
-from tlkit.core.story import Story
+from tlkit.base.errors import TlkitError, nearest, unknown_name
+from tlkit.base.files import replacing
+from tlkit.base.story import Story
+from tlkit.data import labels as several
+from tlkit.data.dataset import Manifest
 
 COLUMNS = ("path", "action", "label", "reason")
 ACTIONS = ("relabel", "drop")

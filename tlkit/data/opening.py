@@ -29,7 +29,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tlkit.core.errors import UnreadableImage
+from tlkit.base.errors import UnreadableImage
 from tlkit.data.colour import to_rgb
 from tlkit.data.sniff import HEADER_BYTES, describe, sniff
 

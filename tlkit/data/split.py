@@ -1,12 +1,15 @@
 """Who trains, who validates, who tests: a function of content, so that it survives renaming and growth."""
 
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
-from tlkit.core.manifest import Manifest
-from tlkit.core.splits import SPLITS, UNASSIGNED, Splits
+from tlkit.base.errors import TlkitError, nearest
+from tlkit.data.dataset import SPLITS, UNASSIGNED, Manifest, Splits
 from tlkit.data.deal import Units, deal, deal_several
-from tlkit.data.keras_split import keras_codes
-from tlkit.data.units import order_keys, unit_of_rows
 
 TRAIN, VAL, TEST = range(3)
 
@@ -100,3 +103,146 @@ def _rule(codes: np.ndarray, origin: str, straddling: int) -> str:
         are = "group or set of exact duplicates has" if straddling == 1 else "groups or sets of exact duplicates have"
         warning = f"; warning: {straddling} {are} images on more than one side, which flatters the results"
     return f"{counts}: {origin}{warning}."
+
+
+# -- The split of `keras.utils.image_dataset_from_directory`, for people who migrate -----------
+
+# What Keras lists: by name, in any case, hidden and damaged files too.
+_KERAS_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+
+def keras_codes(manifest: Manifest, fraction: float, seed: int) -> tuple[np.ndarray, str]:
+    """int8 (N,) codes equal to `validation_split=fraction, subset="both", seed=seed`, and what to say about it.
+
+    Keras lists the files of each class by name, shuffles the whole list and takes the end of it.
+    Files that it lists and tlkit sets aside count, as they move the cut; images that it does not
+    list (WebP, TIFF, ...) go to train.
+
+    Raises:
+        TlkitError: the images are not in one folder for each class.
+    """
+    listed = list(_keras_files(manifest))
+    order = np.arange(len(listed))
+    np.random.RandomState(seed).shuffle(order)  # the legacy generator: it is what Keras uses
+    held_out = {listed[i] for i in order[len(order) - int(fraction * len(order)) :].tolist()}
+    codes = np.array([path in held_out for path in manifest.paths], dtype=np.int8) * SPLITS.index("val")
+    others = len(set(manifest.paths) - set(listed))
+    return codes, f", and {others} images that Keras does not list in train" if others else ""
+
+
+def _keras_files(manifest: Manifest) -> Iterator[str]:
+    """Relative paths in the order Keras lists them, before it shuffles."""
+    laid_out = all(path.startswith(f"{manifest.label_name(i)}/") for i, path in enumerate(manifest.paths))
+    if (manifest.given != UNASSIGNED).any() or not manifest.classes or not laid_out:
+        raise TlkitError(
+            "--keras-split needs one folder for each class and no split yet, as image_dataset_from_directory does.",
+            "leave out --keras-split, or give the folder that Keras was given.",
+        )
+    for name in manifest.classes:
+        walked = os.walk(manifest.root / name)  # links to folders are not followed, as in Keras
+        for folder, _, files in sorted(walked, key=lambda entry: entry[0]):
+            inside = folder[len(str(manifest.root)) + 1 :].replace(os.sep, "/")
+            yield from (f"{inside}/{file}" for file in sorted(files) if file.lower().endswith(_KERAS_SUFFIXES))
+
+
+# -- What a split may not tear apart: exact duplicates, groups, and whatever those join --------
+
+
+def unit_of_rows(manifest: Manifest) -> np.ndarray:
+    """int64 (N,): the first row of the unit that each row belongs to.
+
+    Rows of equal content or equal group are of one unit, and so is everything that this connects.
+    An empty group name is no group.
+    """
+    links = [_first_equal(np.ascontiguousarray(manifest.sha256).view("V32").ravel())]
+    if manifest.groups is not None:
+        names = np.unique(np.array(manifest.groups, dtype=object), return_inverse=True)[1]
+        alone = np.array([not name for name in manifest.groups])
+        links.append(_first_equal(np.where(alone, len(names) + np.arange(len(names)), names)))
+    return links[0] if len(links) == 1 else _connected(links)
+
+
+def _first_equal(values: np.ndarray) -> np.ndarray:
+    """int64 (N,): the first row that holds the same value."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return first[inverse.ravel()].astype(np.int64)
+
+
+def _connected(links: list[np.ndarray]) -> np.ndarray:
+    """int64 (N,): the least row of each connected component; a link joins a row to an earlier one.
+
+    Every round takes the least label along each link and then jumps to that label's own, which
+    halves the way to go.
+    """
+    labels = np.arange(len(links[0]))
+    while True:
+        before = labels
+        for link in links:
+            least = labels.copy()
+            np.minimum.at(least, link, labels)
+            labels = least[link]
+        labels = labels[labels]
+        if np.array_equal(labels, before):
+            return labels
+
+
+def order_keys(manifest: Manifest, rows: np.ndarray, seed: int) -> np.ndarray:
+    """uint64 (n,) of `rows`: 8 bytes of sha256 over the seed and the group, or the content where there is none."""
+    start = hashlib.sha256(f"{seed}:".encode())
+    digests = bytearray()
+    for row in rows.tolist():
+        name = manifest.groups[row] if manifest.groups is not None else ""
+        digest = start.copy()
+        digest.update(name.encode("utf-8", "surrogateescape") if name else manifest.sha256[row])
+        digests += digest.digest()[:8]
+    return np.frombuffer(digests, dtype="<u8")
+
+
+# -- What must not straddle splits: a column of the manifest file, or a pattern on the path ----
+
+DEFAULT_COLUMN = "group"
+
+
+def group_column(group_by: str | None, columns: Sequence[str]) -> str | None:
+    """The column that names groups: the one asked for, `group` where nothing is asked for, else None."""
+    if group_by is None:
+        return DEFAULT_COLUMN if DEFAULT_COLUMN in columns else None
+    return group_by if group_by in columns else None
+
+
+def group_pattern(group_by: str, columns: Sequence[str] = ()) -> re.Pattern[str]:
+    """The regular expression that names groups.
+
+    Raises:
+        TlkitError: it is none, or has no group in parentheses.
+    """
+    guess = nearest(group_by, columns)
+    hint = (f"did you mean the column {guess!r}? " if guess else "") + (
+        r"give a pattern whose first parentheses hold the group's name, such as '(S\d+)_'."
+    )
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise TlkitError(f"--group-by {group_by!r} is not a regular expression: {error}.", hint) from error
+    if not pattern.groups:
+        kind = "neither a column nor a pattern with parentheses" if columns else "a pattern without parentheses"
+        raise TlkitError(f"--group-by {group_by!r} is {kind}.", hint)
+    return pattern
+
+
+def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> list[str]:
+    """The group of every path.
+
+    Raises:
+        TlkitError: the pattern finds none in a path, which is named.
+    """
+    groups = []
+    for path in paths:
+        found = pattern.search(path)
+        if found is None or not found[1]:
+            raise TlkitError(
+                f"--group-by {pattern.pattern!r} finds no group in {path!r}.",
+                "write a pattern that matches every path (relative to the image folder), or list groups in a manifest file.",
+            )
+        groups.append(found[1])
+    return groups

@@ -1,31 +1,101 @@
-"""Which of several sets of weights to ship, by what they say about the same held-out images.
-
-The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees), paired: whatever is more
-complex has to be better than what is simpler by more than one standard error of the difference on the same images.
-Accuracy decides. Few images make it coarse, though: with 37 of them the standard error of a difference is three
-points, and gains of that size would be left lying. So where accuracies are within one standard error, the log loss of
-temperature-scaled probabilities decides by the same rule, which hears every image and not only those at the border.
-
-A single candidate that is no better is ahead by more than one standard error one time in six. The best of m would be so
-much more often, so it has to be further ahead, by as much as makes that one time in six again (Šidák 1967): 1.6 standard
-errors for the best of three, 2.6 for what these images picked among 40 epochs. And a mean of epochs has a say only where
-fine-tuning, or what lies between, has beaten the simplest already: of training that ends worse, the best epochs are lucky.
-"""
+"""Which weights a run ships: the candidates, how they fared on images held out, and why this one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkit.core.choice import KINDS, Candidate, Choice
-from tlkit.core.predictions import image_losses, image_scores, score_name
-from tlkit.core.results import Metric
+from tlkit.classifier.answers import image_losses, image_scores, score_name
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.compare import paired_interval
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval, spread
+from tlkit.evaluation.results import Metric
+
+CHOICE_FORMAT = 1
+KINDS = ("probe", "fine-tuned", "interpolated", "soup")
+"""From simple to complex: the head alone, an epoch of a stage, between the two, the mean of several epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One set of weights that might be shipped, as the images held out see it.
+
+    Args:
+        name: in words.
+        kind: one of `KINDS`.
+        accuracy: share right, 0..1; what counts as right is `Choice.measure`.
+        log_loss: of the probabilities, with the temperature that suits this candidate best.
+        gained: accuracy minus that of the simplest candidate, with its paired interval; None for that one itself.
+        lowered: log loss of the simplest candidate minus this one's, likewise: positive is better.
+    """
+
+    name: str
+    kind: str
+    accuracy: Metric
+    log_loss: Metric
+    gained: Metric | None = None
+    lowered: Metric | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was chosen, and why.
+
+    Args:
+        candidates: the simplest first.
+        chosen: name of the one that ships.
+        reason: one sentence.
+        held_out: what the images are that decided, in words: "37 validation images".
+        measure: what `accuracy` is: "accuracy", "balanced accuracy" or "F1 of each image's labels".
+        gained: split -> accuracy of what ships minus that of the simplest candidate, there; measured afterwards.
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: str
+    reason: str
+    held_out: str
+    measure: str = "accuracy"
+    gained: dict[str, Metric] | None = None
+
+    @property
+    def taken(self) -> Candidate:
+        """The one that ships."""
+        return next(one for one in self.candidates if one.name == self.chosen)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-able, the content of choice.json; `from_json` restores it."""
+        return {"format": CHOICE_FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Choice":
+        """Restore what `as_json` gave."""
+        own = {name: value for name, value in content.items() if name != "format"}
+        candidates = tuple(
+            Candidate(**row | {name: row[name] and Metric(**row[name]) for name in _METRICS})
+            for row in own["candidates"]
+        )
+        gained = own["gained"] and {split: Metric(**found) for split, found in own["gained"].items()}
+        return cls(**own | {"candidates": candidates, "gained": gained})
+
+
+_METRICS = ("accuracy", "log_loss", "gained", "lowered")
+
+
+# -- Which of several sets of weights to ship, by what they say about the same held-out images ---
+#
+# The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees), paired: whatever is more
+# complex has to be better than what is simpler by more than one standard error of the difference on the same images.
+# Accuracy decides. Few images make it coarse, though: with 37 of them the standard error of a difference is three
+# points, and gains of that size would be left lying. So where accuracies are within one standard error, the log loss of
+# temperature-scaled probabilities decides by the same rule, which hears every image and not only those at the border.
+#
+# A single candidate that is no better is ahead by more than one standard error one time in six. The best of m would be so
+# much more often, so it has to be further ahead, by as much as makes that one time in six again (Šidák 1967): 1.6 standard
+# errors for the best of three, 2.6 for what these images picked among 40 epochs. And a mean of epochs has a say only where
+# fine-tuning, or what lies between, has beaten the simplest already: of training that ends worse, the best epochs are lucky.
 
 TOLERANCE = 1 + 1e-9  # a difference of one standard error is none
 _MOST = -float(np.log(np.finfo(np.float64).eps))  # of a loss
@@ -36,7 +106,7 @@ class Entry(NamedTuple):
 
     Args:
         name: in words.
-        kind: one of `tlkit.core.choice.KINDS`.
+        kind: one of `tlkit.evaluation.choice.KINDS`.
         logits: float (n, K), of the same images in the same order for all candidates.
         tried: of how many it is the best by these images, or made of the best; 1 where they did not pick it.
     """

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import binomtest
 
-from tlkit.core.comparison import Comparison
-from tlkit.core.predictions import Predictions, image_losses, image_scores
-from tlkit.core.results import Metric
+from tlkit.classifier.answers import Predictions, image_losses, image_scores
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.evaluation.intervals import LEVEL, Groups, Interval, share_interval
+from tlkit.evaluation.results import Comparison, Metric
 from tlkit.evaluation.slices import SIGNIFICANT, holm
 
 RESAMPLES = 2000

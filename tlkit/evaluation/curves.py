@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from tlkit.core.results import ClassCurves, Curve, Metric, RiskCoverage
 from tlkit.evaluation.intervals import Groups, Interval, on_logit_scale, quantile, spread
+from tlkit.evaluation.results import ClassCurves, Curve, Metric, RiskCoverage
 
 CURVES = 30  # classes whose curves are kept
 POINTS = 200  # of a curve

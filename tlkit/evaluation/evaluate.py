@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tlkit.core.predictions import IN_TRAINING, Predictions
-from tlkit.core.results import EvaluationResult, Leak, SplitResult
-from tlkit.core.splits import SPLITS, UNASSIGNED
-from tlkit.evaluation.abstain import abstention
+from tlkit.classifier.answers import IN_TRAINING, Predictions
+from tlkit.data.dataset import SPLITS, UNASSIGNED
+from tlkit.evaluation.calibration import abstention
 from tlkit.evaluation.curves import class_curves, risk_coverage
 from tlkit.evaluation.measures import counted, from_confusion, from_probabilities, most_confused, per_class
+from tlkit.evaluation.results import EvaluationResult, Leak, SplitResult
 from tlkit.evaluation.several import measure_several
 from tlkit.evaluation.slices import Column, slices
 

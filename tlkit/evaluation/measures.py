@@ -4,11 +4,11 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
-from tlkit.core.predictions import softmax
-from tlkit.core.results import ClassResult, ConfusedPair, Metric, Reliability
+from tlkit.classifier.answers import softmax
 from tlkit.evaluation.calibration import calibration_error_interval, reliability
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, confusion_intervals, mean_interval, share_interval
+from tlkit.evaluation.results import ClassResult, ConfusedPair, Metric, Reliability
 
 MOST_CONFUSED = 50
 _SMALLEST = np.finfo(np.float64).eps  # where scikit-learn's log_loss clips too

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tlkit.core.predictions import Predictions, decide, image_losses, image_scores, sigmoid
-from tlkit.core.results import ClassResult, Leak, Metric, Reliability, SplitResult
+from tlkit.classifier.answers import Predictions, decide, image_losses, image_scores, sigmoid
 from tlkit.evaluation.calibration import calibration_error_interval, reliability
 from tlkit.evaluation.curves import area_metric, metric, one_versus_rest
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval
 from tlkit.evaluation.measures import interval_within
+from tlkit.evaluation.results import ClassResult, Leak, Metric, Reliability, SplitResult
 from tlkit.evaluation.slices import Column, slices
 
 Areas = dict[int, tuple[Metric, Metric]]

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.special import stdtr
 from scipy.stats import fisher_exact
 
-from tlkit.core.results import Metric, SliceResult
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, share_interval, spread
+from tlkit.evaluation.results import Metric, SliceResult
 
 FEWEST = 10  # images a slice must have, and as many beside it
 SIGNIFICANT = 0.05

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tlkit.core.input_contract import InputContract
-from tlkit.data.images import placement
+from tlkit.data.dataset import InputContract
+from tlkit.data.decode import placement
 from tlkit.explanation.lattice import Lattice, hot, pixel_centres
 
 COLOURS = "inferno"  # of matplotlib: even steps to the eye, also to colour-blind eyes and in grey

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tlkit.core.atomic import read_json
-from tlkit.core.errors import OutOfDate, TlkitError
+from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.base.files import read_json
 from tlkit.exporting.formats import FORMATS, Format
 
 CONTRACT, README, PROGRAM = "contract.json", "README.md", "classify.py"

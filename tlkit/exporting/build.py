@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.core.atomic import write_json, write_text
-from tlkit.core.errors import TlkitError
-from tlkit.core.versions import versions
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_json, write_text
+from tlkit.base.machine import versions
 from tlkit.exporting import artifact
 from tlkit.exporting.formats import Format, version_of
 from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
-from tlkit.exporting.readme import readme
 from tlkit.exporting.runtimes import Outputs, Runtime
-from tlkit.exporting.snippets import program
+from tlkit.exporting.snippets import program, readme
 from tlkit.exporting.subject import Subject
 from tlkit.exporting.writers import carries_features, write
 

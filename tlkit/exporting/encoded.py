@@ -7,7 +7,7 @@ decodes a large JPEG smaller.
 
 from typing import Any
 
-from tlkit.core.input_contract import InputContract
+from tlkit.data.dataset import InputContract
 
 
 def decoded(contract: InputContract, images_bytes: Any) -> Any:

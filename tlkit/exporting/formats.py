@@ -5,8 +5,8 @@ import importlib.util
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.export_config import EXPORT_FORMATS
+from tlkit.base.errors import TlkitError
+from tlkit.options.commands import EXPORT_FORMATS
 
 
 class Format(NamedTuple):

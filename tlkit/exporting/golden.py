@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.core.atomic import replacing
-from tlkit.core.errors import OutOfDate
-from tlkit.core.predictions import decide
+from tlkit.base.errors import OutOfDate
+from tlkit.base.files import replacing
+from tlkit.classifier.answers import decide
 
 IMAGES = 12
 TOLERANCE = 1e-4  # of logits up to 1, and of their size where they are larger

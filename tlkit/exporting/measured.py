@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.predictions import image_scores
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.answers import image_scores
 from tlkit.data.sniff import HEADER_BYTES, sniff
 from tlkit.exporting.artifact import model_bytes
 from tlkit.exporting.formats import FORMATS

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.core.backend import settle_backend
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.base.process import settle_backend
 from tlkit.exporting.formats import FORMATS, Format, runner, version_of
 
 Outputs = dict[str, np.ndarray]  # logits (n, K), and features (n, C) where the artifact gives them

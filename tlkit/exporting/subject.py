@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tlkit.classifier import Classifier, with_features
+from tlkit.classifier.model import Classifier, with_features
 from tlkit.exporting.runtimes import BATCH, Outputs
 
 

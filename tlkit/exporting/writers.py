@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.classifier import Classifier, save, with_features
-from tlkit.core.errors import TlkitError
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.model import Classifier, save, with_features
 from tlkit.exporting.encoded import decoded
 
 OPSET = 17  # ONNX; of 2022, everything that runs ONNX today reads it

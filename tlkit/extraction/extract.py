@@ -1,26 +1,105 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
 
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest, Problem
-from tlkit.core.story import Silence, Story
-from tlkit.data.augment import CENTRE, Augmentation
-from tlkit.extraction.compute import Computation, Key
+from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
+from tlkit.base.machine import cache_dir, versions
+from tlkit.base.story import Silence, Story
+from tlkit.data.dataset import InputContract, Manifest, Problem
+from tlkit.data.decode import Batch, batches
+from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.room import make_room
-from tlkit.extraction.store import Space, StoredFeatures, look_up, open_space
+from tlkit.extraction.store import SHARD_BYTES, Appender, Space, StoredFeatures, look_up, open_space
 
 if TYPE_CHECKING:
     import keras
 
-    from tlkit.inference import Engine
+    from tlkit.extraction.engine import Engine
+
+HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
+
+Key = tuple[str, int]  # output name, view number
+
+
+class Computation:
+    """Decode, make views, run, store: one pass over the images that lack something."""
+
+    def __init__(
+        self,
+        network: "Network",
+        manifest: Manifest,
+        rows: np.ndarray,
+        wanted: Mapping[int, np.ndarray],
+        lacking: Mapping[Key, np.ndarray],
+        augmentation: Augmentation,
+        spaces: Mapping[Key, Space],
+    ) -> None:
+        self.network, self.manifest, self.rows = network, manifest, rows
+        self.wanted, self.lacking, self.augmentation, self.spaces = wanted, lacking, augmentation, spaces
+        self.passes = 0
+
+    def run(self, contract: InputContract, batch_size: int) -> Iterator[Batch]:
+        """Go through the rows, yielding each batch when its features are with the store."""
+        files = (self.manifest.file(i) for i in self.rows)
+        with ExitStack() as stack:
+            most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
+            appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
+            pool = stack.enter_context(threads())
+            read: deque[Batch] = deque()
+            for part, values in self._computed(batches(files, contract, batch_size), read, pool):
+                while read[0] is not part.batch:
+                    yield read.popleft()  # stored, as parts come in order
+                self._store(part, values, appenders)
+            yield from read
+
+    def _computed(self, decoded: Iterator[Batch], read: deque[Batch], pool: Any) -> Iterator[tuple["Part", Any]]:
+        """The views of each batch with what the network makes of them; batches are noted in `read` as they come."""
+
+        def parts() -> Iterator[Part]:
+            for batch in decoded:
+                read.append(batch)
+                for view in self.wanted:
+                    here = np.flatnonzero(self.wanted[view][self.rows[batch.indices]])
+                    if len(here):
+                        yield Part(batch, view, here, self.rows[batch.indices[here]])
+
+        def pixels(part: Part) -> np.ndarray:
+            sha256 = self.manifest.sha256[part.positions]
+            return self.augmentation.view(part.batch.images[part.here], sha256, part.view, pool)
+
+        first = next(found := parts(), None)  # the engine is built when there is something to compute
+        return iter(()) if first is None else self.network.engine.ahead(chain((first,), found), pixels)
+
+    def _store(self, part: "Part", values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
+        sha256 = self.manifest.sha256[part.positions]
+        for output, rows in zip(self.network.outputs, values, strict=True):
+            lacks = self.lacking[output, part.view][part.positions]
+            appenders[output, part.view].append(sha256[lacks], rows[lacks])
+        self.passes += len(part.here)
+
+
+class Part(NamedTuple):
+    """One view of the images of a batch that lack it: places `here` in the batch, `positions` in the manifest."""
+
+    batch: Batch
+    view: int
+    here: np.ndarray
+    positions: np.ndarray
+
+
+# -- Images to frozen activations: whatever the store does not hold yet is computed once, and stored ---
 
 LOGITS = "logits"  # the output that decides by itself
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
@@ -55,7 +134,7 @@ class Network:
     @cached_property
     def engine(self) -> "Engine":
         """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
-        from tlkit.inference import build_engine  # loads Keras
+        from tlkit.extraction.engine import build_engine  # loads Keras
 
         return build_engine(self.built, engine=self.engine_name, precision=self.precision)
 
@@ -169,7 +248,7 @@ def settle(
     if held[most] >= HELD_ENOUGH:
         story.say(f"precision {most}: the store holds {held[most]:.0%} of the images in it")
         return replace(network, precision=most)
-    from tlkit.inference import settle_engine  # loads Keras
+    from tlkit.extraction.precision import settle_engine  # loads Keras
 
     files = [manifest.file(i) for i in range(len(manifest))]
     labels = None if network.outputs[0] == LOGITS else manifest.labels
@@ -248,3 +327,49 @@ def _with_duplicates(manifest: Manifest, problems: list[Problem]) -> list[Proble
         for path, digest in zip(manifest.paths, digests, strict=True)
         if digest in reasons
     ]
+
+
+# -- Networks met before: what features of theirs are called in the store, without building them again ---
+#
+#     CACHE/networks/KEY.json     what was asked for, the weight files with their sha256, and what came of it
+#
+# Building a network and reading its weights takes seconds, importing Keras first several more. When
+# everything asked of it is in the store, all that is needed is its name there. The name is looked up
+# under everything it follows from: the wish, the code that builds networks, the versions of what that
+# code stands on, and the content of the weight files.
+
+BUILDERS = Path(__file__).parents[1] / "backbones"  # the code that a network follows from
+
+
+def recall(wish: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What came of this wish the last time; None where it is new, or where code, versions or a weight file changed."""
+    path = _place(wish)
+    try:
+        found = read_json(path)
+        unchanged = all(sha256_file(Path(file)) == sha256 for file, sha256 in found["files"].items())
+    except (OSError, json.JSONDecodeError, KeyError):
+        return None
+    return found["facts"] if unchanged else None
+
+
+def remember(wish: Mapping[str, Any], facts: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Note what came of a wish.
+
+    Args:
+        wish: everything the user can ask of the network, JSON-able.
+        facts: what to give back, JSON-able.
+        files: that the weights were read from.
+    """
+    hashes = {str(file.absolute()): sha256_file(file) for file in files}
+    write_json(_place(wish), {"wish": dict(wish), "files": hashes, "facts": dict(facts)})
+
+
+def forget(wish: Mapping[str, Any]) -> None:
+    """Drop what was noted."""
+    _place(wish).unlink(missing_ok=True)
+
+
+def _place(wish: Mapping[str, Any]) -> Path:
+    code = {file.name: sha256_file(file) for file in sorted(BUILDERS.glob("*.py"))}
+    name = sha256_json({"wish": dict(wish), "code": code, "versions": versions()})
+    return cache_dir()[0] / "networks" / f"{name[:32]}.json"

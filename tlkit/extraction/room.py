@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlkit.core.atomic import read_json
-from tlkit.core.cache_budget import budget, bytes_text, free_bytes
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import Story
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import read_json
+from tlkit.base.machine import budget, bytes_text, free_bytes
+from tlkit.base.story import Story
 from tlkit.extraction.lease import in_use, last_used, remove, sweep
-from tlkit.extraction.shards import KEY_BYTES
-from tlkit.extraction.store import store_dir
+from tlkit.extraction.store import KEY_BYTES, store_dir
 
 DAY = 86_400.0  # seconds
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlkit.core import catalog
-from tlkit.core.atomic import replacing
-from tlkit.core.errors import TlkitError
-from tlkit.core.manifest import Manifest
-from tlkit.core.splits import Splits
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import replacing
+from tlkit.data.dataset import Manifest, Splits
+from tlkit.options import catalog
 
 if TYPE_CHECKING:
     import pyarrow

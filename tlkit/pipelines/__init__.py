@@ -7,10 +7,10 @@ from pathlib import PurePath
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from tlkit.core.backend import settle_backend
-from tlkit.core.offline import offline_if
-from tlkit.core.options import Options, resolve
-from tlkit.core.story import PlainStory, Story
+from tlkit.base.download import offline_if
+from tlkit.base.process import settle_backend
+from tlkit.base.story import PlainStory, Story
+from tlkit.options.option import Options, resolve
 
 # Commands that load no Keras by themselves,
 COLD = ("cache", "backbones", "compare", "sample", "split", "verify", "weights")
@@ -23,7 +23,7 @@ def load(name: str, story: Story) -> ModuleType:
         if told := settle_backend():
             story.say(told)
         if name not in LATE:
-            importlib.import_module("tlkit.runtime")
+            importlib.import_module("tlkit.backbones.runtime")
     return importlib.import_module(f"tlkit.pipelines.{name}")
 
 

@@ -11,35 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from tlkit import runtime
 from tlkit.auditing.audit import audit
 from tlkit.auditing.evidence import Evidence, Mirrored
-from tlkit.auditing.fixing import proposed_fixes
+from tlkit.auditing.findings import SEVERITIES, AuditResult
+from tlkit.auditing.fixing import proposed_fixes, write_grouped, write_images
 from tlkit.auditing.flips import Mirror, sample
+from tlkit.auditing.kinship import pooled
 from tlkit.auditing.look import look
-from tlkit.auditing.table import write_grouped, write_images
+from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.core.atomic import write_json
-from tlkit.core.audit_config import AuditConfig
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.findings import SEVERITIES, AuditResult
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest
-from tlkit.core.run_dir import refuse_occupied
-from tlkit.core.splits import UNASSIGNED, Splits
-from tlkit.core.story import Silence, Story
-from tlkit.data.augment import CENTRE
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_json
+from tlkit.base.story import Silence, Story
+from tlkit.data.dataset import UNASSIGNED, InputContract, Manifest, Splits
+from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
-from tlkit.data.problems import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
+from tlkit.data.views import CENTRE
 from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures
-from tlkit.pipelines import outcome, run_record
+from tlkit.options.commands import AuditConfig, FinetuneConfig
 from tlkit.pipelines.features import extracted, feature_network, told
-from tlkit.pipelines.kinship import pooled
+from tlkit.report import outcome
 from tlkit.report.audit_page import AuditPage, write_audit_page
+from tlkit.runs import record
+from tlkit.runs.folder import refuse_occupied
 from tlkit.training.stages import Material
 
 OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
@@ -197,7 +194,7 @@ def _write(
     page = AuditPage(
         title=Path(config.images).resolve().name,
         command=runtime.command_line(),
-        created=run_record.now(),
+        created=record.now(),
         result=result,
         rule=splits.rule,
         counts=outcome.data_section(manifest, splits).counts,

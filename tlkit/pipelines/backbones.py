@@ -3,9 +3,9 @@
 from typing import Any
 
 from tlkit.backbones.weight_files import imagenet_file, models_folder, weights_at_hand
-from tlkit.core.catalog import BACKBONES, BackboneRow
-from tlkit.core.config import BackbonesConfig
-from tlkit.core.story import Story
+from tlkit.base.story import Story
+from tlkit.options.catalog import BACKBONES, BackboneRow
+from tlkit.options.commands import BackbonesConfig
 
 
 def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tlkit.core.cache_budget import budget, bytes_text, parse_bytes
-from tlkit.core.config import CacheConfig
-from tlkit.core.story import Story
+from tlkit.base.machine import budget, bytes_text, parse_bytes
+from tlkit.base.story import Story
 from tlkit.extraction.room import DAY, Held, list_spaces, older_than, remove_until
 from tlkit.extraction.store import store_dir
+from tlkit.options.commands import CacheConfig
 
 
 def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:

@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.core.atomic import write_json, write_text
-from tlkit.core.compare_config import CompareConfig
-from tlkit.core.comparison import Comparison
-from tlkit.core.errors import TlkitError
-from tlkit.core.predictions import IN_TRAINING, Predictions
-from tlkit.core.results import plain
-from tlkit.core.run_dir import RunDir, refuse_occupied
-from tlkit.core.splits import SPLITS, UNASSIGNED
-from tlkit.core.story import Silence, Story
-from tlkit.core.versions import versions
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_json, write_text
+from tlkit.base.machine import versions
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.answers import IN_TRAINING, Predictions
+from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.evaluation.compare import compare
+from tlkit.evaluation.results import Comparison, plain
+from tlkit.options.commands import CompareConfig
 from tlkit.report.comparison import render
+from tlkit.runs.folder import RunDir, refuse_occupied
 
 ORDER = ("test", "images", "val")  # which images speak for a classifier, best first
 CODES = {name: code for code, name in enumerate(SPLITS)} | {"images": UNASSIGNED}

@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from tlkit import runtime
+from tlkit.backbones import runtime
 from tlkit.backbones.weight_files import models_folder
-from tlkit.core.cache_dir import cache_dir
-from tlkit.core.config import DoctorConfig
-from tlkit.core.story import Story
+from tlkit.base.machine import cache_dir
+from tlkit.base.story import Story
+from tlkit.options.commands import DoctorConfig
 
 # module -> (what it is for, how to get it)
 EXTRAS = {

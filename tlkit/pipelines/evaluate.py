@@ -12,29 +12,30 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit import runtime
+from tlkit.auditing import kinship
 from tlkit.auditing.look import Looks, look
-from tlkit.classifier import Facts, load, read_facts, read_familiarity, with_features, write_facts
-from tlkit.core import labels as several
-from tlkit.core.config import EvaluateConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.familiarity import Familiarity
-from tlkit.core.fingerprint import sha256_file
-from tlkit.core.manifest import UNLABELLED, Manifest
-from tlkit.core.predictions import IN_TRAINING, Predictions
-from tlkit.core.run_dir import RunDir, refuse_occupied
-from tlkit.core.splits import SPLITS, UNASSIGNED, Splits
-from tlkit.core.story import Silence, Story
-from tlkit.data.augment import CENTRE
-from tlkit.data.contents import read_contents
-from tlkit.data.problems import set_aside
-from tlkit.data.scan import scan
+from tlkit.backbones import runtime
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import sha256_file
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.answers import IN_TRAINING, Predictions
+from tlkit.classifier.familiarity import Familiarity
+from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, with_features, write_facts
+from tlkit.data import labels as several
+from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Manifest, Splits
+from tlkit.data.decode import set_aside
+from tlkit.data.scan import read_contents, scan
+from tlkit.data.views import CENTRE
+from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate
+from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
 from tlkit.extraction.extract import Network, extract
 from tlkit.extraction.store import StoredFeatures
-from tlkit.pipelines import kinship, outcome, run_page, run_record, tracking, tta
+from tlkit.options.commands import EvaluateConfig
 from tlkit.pipelines.features import told
-from tlkit.pipelines.judgement import find_threshold, refuse_hopeless, refuse_target
+from tlkit.report import outcome, run_page
+from tlkit.runs import record, tracking
+from tlkit.runs.folder import RunDir, refuse_occupied
 
 FEATURES = "features:avg"
 CHUNK = 4096  # images whose features are in memory at a time
@@ -137,7 +138,7 @@ def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
 def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story) -> tuple[Manifest, Splits]:
     """The images to predict, labelled in the order of the classifier's classes."""
     if config.images is None:
-        known = run_record.read_images(run_dir)
+        known = record.read_images(run_dir)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         return _as_they_are(*known, config.on_bad, story)
@@ -168,7 +169,7 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
 
 def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
     """Raise where the run's validation images are too few for the precision asked for."""
-    known = run_record.read_images(run_dir)
+    known = record.read_images(run_dir)
     if known and config.target_precision is not None:
         refuse_hopeless(config.target_precision, known[1])
 
@@ -223,7 +224,7 @@ def _kin(
     if remembered is not None:
         return remembered
     codes, own = np.zeros(len(manifest), np.int8), (manifest, splits)
-    images, split = own if config.images is None else run_record.read_images(run_dir) or own
+    images, split = own if config.images is None else record.read_images(run_dir) or own
     codes[held] = kinship.kin_of(manifest.select(held), looks, images.select(split.indices("train")), story)
     return codes
 

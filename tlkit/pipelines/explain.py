@@ -17,25 +17,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkit import runtime
-from tlkit.classifier import Classifier, load
-from tlkit.core.atomic import replacing, write_json
-from tlkit.core.errors import TlkitError, UnreadableImage, unknown_name
-from tlkit.core.explain_config import ExplainConfig
-from tlkit.core.labels import decode
-from tlkit.core.manifest import Problem
-from tlkit.core.predictions import decide
-from tlkit.core.predictions import probabilities as chances_of
-from tlkit.core.run_dir import RunDir, refuse_occupied
-from tlkit.core.story import Silence, Story
-from tlkit.data.images import Batch, batches, thumbnail
-from tlkit.explanation.agreement import DOUBT, agreement, in_words
-from tlkit.explanation.evidence import BATCH, Evidence, Witness
-from tlkit.explanation.neighbours import nearest
+from tlkit.backbones import runtime
+from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
+from tlkit.base.files import replacing, write_json
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.answers import decide
+from tlkit.classifier.answers import probabilities as chances_of
+from tlkit.classifier.heads.build import pooled
+from tlkit.classifier.model import Classifier, load
+from tlkit.data.dataset import Problem
+from tlkit.data.decode import Batch, batches, thumbnail
+from tlkit.data.labels import decode
+from tlkit.explanation.evidence import BATCH, DOUBT, Evidence, Witness, agreement, in_words
+from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
-from tlkit.heads.build import pooled
+from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find
-from tlkit.pipelines.training_images import TrainingImages, training_images
+from tlkit.runs.folder import RunDir, refuse_occupied
 
 FORMAT = 1
 THUMBNAIL = 120  # pixels of a neighbour's height

@@ -14,22 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.classifier import load
-from tlkit.core.config import ExportConfig
-from tlkit.core.errors import OutOfDate, TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest
-from tlkit.core.run_dir import RunDir
-from tlkit.core.splits import Splits
-from tlkit.core.story import Silence, Story
-from tlkit.data.images import batches
+from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.model import load
+from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
 from tlkit.exporting.build import export
 from tlkit.exporting.formats import FORMATS, refuse_missing
 from tlkit.exporting.golden import draw
 from tlkit.exporting.measured import table
 from tlkit.exporting.subject import Check, Subject, in_keras
-from tlkit.pipelines import run_record
+from tlkit.options.commands import ExportConfig
+from tlkit.runs import record
+from tlkit.runs.folder import RunDir
 
 CHECKED_ON = ("test", "val")  # the first of these splits that the run has
 
@@ -130,10 +128,10 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
     try:
         if Path(config.run).suffix == ".keras":
             raise OutOfDate("a model file does not say where its images are.", "give the run folder.")
-        manifest, splits = run_record.read_images(RunDir(Path(config.run))) or (None, None)
+        manifest, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
         if manifest is None or splits is None:
             raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
-        run_record.refuse_changed_images(manifest)
+        record.refuse_changed_images(manifest)
     except OutOfDate as error:
         if quantised:
             raise OutOfDate(

@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit.backbones.weight_files import models_folder
-from tlkit.core.atomic import write_json
-from tlkit.core.config import AuditConfig, FeaturesConfig, FinetuneConfig, RankConfig
-from tlkit.core.errors import TlkitError, unknown_name
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest
-from tlkit.core.run_dir import refuse_occupied
-from tlkit.core.story import Silence, Story
-from tlkit.core.versions import versions
-from tlkit.data.problems import set_aside
+from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.files import write_json
+from tlkit.base.machine import versions
+from tlkit.base.story import Silence, Story
+from tlkit.data.dataset import InputContract, Manifest
+from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.extraction.extract import Extraction, Network, extract
-from tlkit.extraction.recall import forget, recall, remember
-from tlkit.extraction.reduce import Components, fit_components, parse_reduction
+from tlkit.extraction.extract import Extraction, Network, extract, forget, recall, remember
 from tlkit.extraction.store import StoredFeatures
 from tlkit.extraction.tables import table_format, write_table
+from tlkit.extraction.transforms import Components, fit_components, parse_reduction
+from tlkit.options.commands import AuditConfig, FeaturesConfig, FinetuneConfig, RankConfig
+from tlkit.runs.folder import refuse_occupied
 
 if TYPE_CHECKING:
     import keras
@@ -136,7 +134,7 @@ def _placed(name: str) -> str:
 
 def _build(config: FeaturesConfig, wish: dict[str, Any], story: Story) -> tuple[Source, Network]:
     """Build the network, and remember it where its weights came from files."""
-    from tlkit import runtime
+    from tlkit.backbones import runtime
     from tlkit.backbones.build import build_backbone, files_of
 
     runtime.seed_everything(config.seed)
@@ -187,7 +185,7 @@ def feature_network(backbone: "Backbone", layer: str | None, pooling: str) -> Ne
     """
     import keras
 
-    from tlkit.heads.build import pool
+    from tlkit.classifier.heads.build import pool
 
     names = [found.name for found in backbone.model.layers]
     if layer is not None and layer not in names:

@@ -15,30 +15,30 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit import runtime
+from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.classifier import Classifier, compose
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest, Problem
-from tlkit.core.run_dir import RunDir
-from tlkit.core.splits import Splits
-from tlkit.core.story import Silence, Story
-from tlkit.data.augment import CENTRE, Augmentation
-from tlkit.data.images import batches
-from tlkit.data.problems import set_aside
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.heads.build import Head, build_head, pool
+from tlkit.classifier.model import Classifier, compose
+from tlkit.data.dataset import InputContract, Manifest, Problem, Splits
+from tlkit.data.decode import batches, set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
+from tlkit.data.views import CENTRE, Augmentation
+from tlkit.evaluation.judgement import refuse_hopeless
 from tlkit.extraction.extract import Extraction, Network
-from tlkit.heads.build import Head, build_head, pool
-from tlkit.pipelines import audit, balancing, choosing, crossing, outcome, planning, run_record, searching, tracking
+from tlkit.options.commands import FinetuneConfig
+from tlkit.pipelines import audit
 from tlkit.pipelines.features import extracted, told
-from tlkit.pipelines.finish import finish
-from tlkit.pipelines.judgement import refuse_hopeless
-from tlkit.training.budget import Budget
+from tlkit.report import outcome
+from tlkit.report.run_page import finish
+from tlkit.runs import record, tracking
+from tlkit.runs.folder import RunDir
+from tlkit.runs.history import write_event_files, write_history
+from tlkit.training import balancing, choosing, crossing, minutes, search
 from tlkit.training.checkpoint import Checkpoint, State
-from tlkit.training.history import write_event_files, write_history
+from tlkit.training.minutes import Budget
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.stages import Material, logits, run_stage
 
@@ -55,16 +55,16 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story = story or Silence()
     tracking.refuse_missing(config.log)
-    searching.refuse_missing(config)
+    search.refuse_missing(config)
     if config.resume:
-        return run_record.finished(config, story) or _walk(*run_record.reopen(config), story)
+        return record.finished(config, story) or _walk(*record.reopen(config), story)
     if config.dry_run:
         return _dry_run(config, story)
-    run_dir = run_record.begin(config)
+    run_dir = record.begin(config)
     try:
         return _walk(config, run_dir, story)
     except TlkitError:
-        run_record.discard_empty(run_dir)
+        record.discard_empty(run_dir)
         raise
 
 
@@ -73,22 +73,22 @@ def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
     runtime.seed_everything(config.seed)
     manifest, splits = _scanned(config, story)
     network = _network(config, manifest, story)
-    plan = planning.planned(config, network, manifest, splits, planning.budget(config))
+    plan = minutes.planned(config, network, manifest, splits, minutes.budget(config))
     story.say(_described(manifest) + "\n" + plan.text())
     return {"images": len(manifest), "classes": list(manifest.classes), "plan": plan.as_json()}
 
 
 def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
     """From the images to the report, past every step that is already done."""
-    started, budget = time.monotonic(), planning.budget(config)
+    started, budget = time.monotonic(), minutes.budget(config)
     runtime.seed_everything(config.seed)
-    known = run_record.read_images(run_dir)
+    known = record.read_images(run_dir)
     if known:
-        run_record.refuse_changed_images(known[0])
-        planning.tell_again(budget, story)
+        record.refuse_changed_images(known[0])
+        minutes.tell_again(budget, story)
     manifest, splits = known or _scanned(config, story)
     network = _network(config, manifest, story)
-    plan = run_record.read_plan(run_dir) or planning.planned(config, network, manifest, splits, budget)
+    plan = record.read_plan(run_dir) or minutes.planned(config, network, manifest, splits, budget)
     config = replace(config, augment=plan.augment or config.augment, unfreeze=plan.unfreeze or config.unfreeze)
     story.say(_described(manifest) + "\n" + plan.text())
 
@@ -98,7 +98,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         bad = extraction.problems
         manifest = set_aside(manifest, bad, config.on_bad)
         splits = _split(config, manifest)
-        run_record.write_images(run_dir, manifest, splits, plan, network.backbone, network.contract)
+        record.write_images(run_dir, manifest, splits, plan, network.backbone, network.contract)
         story.say(f"split {splits.rule}")
         if bad:  # what was set aside moves the split a little
             extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
@@ -111,12 +111,12 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
 
     plan, crossed = crossing.cross_validated(plan, run_dir, material, story)
     if budget:
-        planning.set_aside(budget, plan, splits)
+        minutes.set_aside(budget, plan, splits)
     states: list[State] = []
     for number in range(len(plan.stages)):
         if config.search and number == len(plan.stages) - 1:
             prepare = partial(_prepared, network=network, manifest=manifest, splits=splits, story=story)
-            plan, material = searching.searched(plan, material, run_dir, prepare, story)
+            plan, material = search.searched(plan, material, run_dir, prepare, story)
         states.append(_stage(plan.stages[number], material, run_dir, budget, story))
         _write_history(run_dir, states)
     made = choosing.choose(run_dir, plan, material, states, story, crossed.choice if crossed else None)
@@ -125,12 +125,12 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         choosing.record_gain(made, run_dir, plan, material, scores, story)
     metrics = finish(config, run_dir, material, states, scores, evidence, story, crossed)
     story.say(outcome.told(metrics))
-    seconds = run_record.finish(run_dir, time.monotonic() - started)
+    seconds = record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:
-        planning.tell(budget, run_dir, story)
+        minutes.tell(budget, run_dir, story)
     tracking.tell(config.log, run_dir, run_dir.path, story)
-    return run_record.result(run_dir, manifest, metrics, seconds)
+    return record.result(run_dir, manifest, metrics, seconds)
 
 
 def _stage(stage: Stage, material: Material, run_dir: RunDir, budget: Budget | None, story: Story) -> State:
@@ -151,7 +151,7 @@ def _scanned(config: FinetuneConfig, story: Story) -> tuple[Manifest, Splits]:
     )
     splits = _split(config, manifest)
     outcome.refuse_unknown_columns(manifest, config.slice_by)
-    planning.refuse_several_labels(config, manifest)
+    minutes.refuse_several_labels(config, manifest)
     refuse_hopeless(config.target_precision, splits)
     return manifest, splits
 
@@ -283,7 +283,7 @@ def _prepared(
     config: FinetuneConfig, *, network: _Parts, manifest: Manifest, splits: Splits, story: Story
 ) -> tuple[Plan, Material]:
     """The plan of other options, and what its stages read."""
-    plan = planning.planned(config, network, manifest, splits, None, why_blocks="as this trial has it")
+    plan = minutes.planned(config, network, manifest, splits, None, why_blocks="as this trial has it")
     extraction = _extract(config, network.contract, _frozen(plan, network), plan, manifest, splits, story)
     return plan, _material(config, network, _stored(plan, network), manifest, splits, extraction)
 

@@ -15,20 +15,20 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from tlkit.classifier import Facts, load
-from tlkit.core.atomic import replacing
-from tlkit.core.config import PredictConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.labels import written
-from tlkit.core.manifest import Problem
-from tlkit.core.predictions import decide
-from tlkit.core.predictions import probabilities as chances_of
-from tlkit.core.run_dir import RunDir, refuse_occupied
-from tlkit.core.story import Silence, Story
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import replacing
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.answers import decide
+from tlkit.classifier.answers import probabilities as chances_of
+from tlkit.classifier.model import Facts, load
+from tlkit.data.dataset import Problem
+from tlkit.data.labels import written
 from tlkit.data.scan import scan
-from tlkit.inference import infer
-from tlkit.pipelines import tta
-from tlkit.pipelines.watching import watching
+from tlkit.evaluation import tta
+from tlkit.extraction.engine import infer
+from tlkit.extraction.watch import watching
+from tlkit.options.commands import PredictConfig
+from tlkit.runs.folder import RunDir, refuse_occupied
 
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")

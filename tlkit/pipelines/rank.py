@@ -11,30 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from tlkit import runtime
+from tlkit.backbones import runtime
 from tlkit.backbones.build import build_backbone
-from tlkit.core.atomic import write_json, write_text
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest, Problem
-from tlkit.core.predictions import score_name
-from tlkit.core.rank_config import RankConfig, Wanted, read_candidates
-from tlkit.core.ranking import Candidate, Forecast, LearningCurve, Ranking
-from tlkit.core.results import plain
-from tlkit.core.run_dir import refuse_occupied
-from tlkit.core.story import Silence, Story
-from tlkit.core.versions import versions
-from tlkit.data.augment import CENTRE
-from tlkit.data.problems import set_aside
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_json, write_text
+from tlkit.base.machine import versions
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.answers import score_name
+from tlkit.data.dataset import InputContract, Manifest, Problem
+from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
+from tlkit.data.views import CENTRE
+from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures
-from tlkit.pipelines import run_record
+from tlkit.options.rank import RankConfig, Wanted, read_candidates
 from tlkit.pipelines.features import extracted, feature_network, told
-from tlkit.pipelines.rank_told import as_csv, told_ranking
-from tlkit.ranking import candidates, choose, curve, sample
-from tlkit.report.ranking_page import RankingPage, write_ranking_page
+from tlkit.ranking import choose, curve
+from tlkit.ranking import folds as sample
+from tlkit.ranking import ranking as candidates
+from tlkit.ranking.ranking import Candidate, Forecast, LearningCurve, Ranking
+from tlkit.report.ranking_page import RankingPage, as_csv, told_ranking, write_ranking_page
+from tlkit.runs import record
+from tlkit.runs.folder import refuse_occupied
 
 FORMAT = 1
 FOLDS, REPEATS = 5, 2
@@ -274,7 +274,7 @@ def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, An
         title=Path(config.images).resolve().name,
         ranking=ranking,
         command=runtime.command_line(),
-        created=run_record.now(),
+        created=record.now(),
         versions=runtime.versions(),
         fingerprints={"images and labels": manifest.fingerprint()},
         seeds={"everything": config.seed},

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from tlkit.core import catalog
-from tlkit.core.sample_config import SampleConfig
-from tlkit.core.story import Silence, Story
-from tlkit.samples import digits, shapes, sheets
+from tlkit.base.story import Silence, Story
+from tlkit.options import catalog
+from tlkit.options.obtain import SampleConfig
+from tlkit.samples import drawn
 from tlkit.samples.fetch import fetch
-from tlkit.samples.folder import count_images, downloads_of, new_folder, refuse_foreign
-from tlkit.samples.recipes import read_recipe
+from tlkit.samples.recipes import count_images, downloads_of, new_folder, read_recipe, refuse_foreign
 
 
 def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
@@ -38,15 +37,15 @@ def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
 
 def _make(config: SampleConfig, out: Path, story: Story) -> dict[str, Any]:
     """Write one of the samples that need no network; returns its card."""
-    maker = {"digits": digits, "shapes": shapes, "sheets": sheets}[config.name]
+    maker = {"digits": drawn, "shapes": drawn, "sheets": drawn}[config.name]
     card = {"name": config.name, **maker.CARD, "options": config.as_dict() | {"out": out.name}}
     with new_folder(out, card) as folder:
         if config.name == "digits":
-            digits.write_digits(folder, count=config.count, story=story)
+            drawn.write_digits(folder, count=config.count, story=story)
         elif config.name == "sheets":
-            sheets.write_sheets(folder, config, story)
+            drawn.write_sheets(folder, config, story)
         else:
-            shapes.write_shapes(folder, config, story)
+            drawn.write_shapes(folder, config, story)
     return card
 
 

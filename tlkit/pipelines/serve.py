@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.run_dir import RunDir
-from tlkit.core.serve_config import ServeConfig
-from tlkit.core.story import Silence, Story
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence, Story
+from tlkit.options.commands import ServeConfig
+from tlkit.runs.folder import RunDir
 
 if TYPE_CHECKING:
-    from tlkit.serving.subject import Subject
+    from tlkit.serving.service import Subject
 
 TOKEN = "TLKIT_SERVE_TOKEN"
 
@@ -92,7 +92,7 @@ def _token(config: ServeConfig, server: ModuleType) -> str | None:
 
 
 def _limits(config: ServeConfig) -> Any:
-    from tlkit.serving.limits import Limits
+    from tlkit.serving.pixels import Limits
 
     return Limits(
         image_bytes=int(config.max_image_mb * 1e6),
@@ -106,7 +106,7 @@ def _limits(config: ServeConfig) -> Any:
 
 def _load(config: ServeConfig, model: Path, story: Story) -> "Subject":
     """In a thread, while the server says that it is alive; here Keras is loaded."""
-    importlib.import_module("tlkit.runtime")  # first, so that the backend starts quietly
-    from tlkit.pipelines.answering import load_subject
+    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    from tlkit.serving.answering import load_subject
 
     return load_subject(config, model, story)

@@ -8,16 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tlkit.core.config import SplitConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.labels import SEPARATOR
-from tlkit.core.manifest import Manifest
-from tlkit.core.run_dir import refuse_occupied
-from tlkit.core.splits import SPLITS
-from tlkit.core.story import Silence, Story
-from tlkit.data.problems import check, set_aside
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence, Story
+from tlkit.data.dataset import SPLITS, Manifest
+from tlkit.data.decode import check, set_aside
+from tlkit.data.labels import SEPARATOR
 from tlkit.data.scan import scan
 from tlkit.data.split import split
+from tlkit.options.commands import SplitConfig
+from tlkit.runs.folder import refuse_occupied
 
 
 def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:

@@ -6,12 +6,12 @@ tlkit verify exported/onnx
 from pathlib import Path
 from typing import Any
 
-from tlkit.core.config import VerifyConfig
-from tlkit.core.story import Silence, Story
+from tlkit.base.story import Silence, Story
 from tlkit.exporting.artifact import GOLDEN, model_bytes, read_artifact
 from tlkit.exporting.formats import refuse_missing
 from tlkit.exporting.golden import Golden, agreement, difference, refuse_different
 from tlkit.exporting.runtimes import Runtime
+from tlkit.options.commands import VerifyConfig
 
 REMEDY = "do not use it here; try the version of the runtime in contract.json, or export again."
 

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.backbones.weight_content import header_problem, wrong_with
-from tlkit.backbones.weight_fetch import fetch
 from tlkit.backbones.weight_files import at_hand, folders
 from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror, read_spec
-from tlkit.backbones.weight_transfer import export_files, import_files
-from tlkit.core.cache_budget import bytes_text
-from tlkit.core.catalog import BACKBONES, HUB, backbone_row
-from tlkit.core.config import WeightsConfig
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import Silence, Story
+from tlkit.backbones.weight_transfer import export_files, fetch, import_files
+from tlkit.base.errors import TlkitError
+from tlkit.base.machine import bytes_text
+from tlkit.base.story import Silence, Story
+from tlkit.options.catalog import BACKBONES, HUB, backbone_row
+from tlkit.options.commands import WeightsConfig
 
 
 def run(config: WeightsConfig, story: Story | None = None) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from tlkit.core.labels import as_targets
-from tlkit.core.predictions import decide, image_scores
-from tlkit.core.ranking import ClassGain
-from tlkit.core.results import Metric
-from tlkit.ranking.noise import LEVEL, Estimate, corrected, corrected_share, correction
+from tlkit.classifier.answers import decide, image_scores
+from tlkit.data.labels import as_targets
+from tlkit.evaluation.results import Metric
+from tlkit.ranking.choose import LEVEL, Estimate, corrected, corrected_share, correction
+from tlkit.ranking.folds import make_folds, strata
+from tlkit.ranking.ranking import ClassGain
 from tlkit.ranking.ridge import fit_predict
-from tlkit.ranking.sample import make_folds, strata
 
 SHARES = (0.1, 0.2, 0.4, 0.8)  # of all images, to learn from
 FOLDS, REPEATS = 5, 2

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tlkit.core.atomic import write_text
-from tlkit.core.findings import AuditResult
-from tlkit.report.build import OPTIONS
+from tlkit.auditing.findings import AuditResult
+from tlkit.base.files import write_text
+from tlkit.report.build import OPTIONS, render_page
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album
 from tlkit.report.page import Origin, Thumbnail
-from tlkit.report.templates import render_page
 
 TIMES = 3  # as many cases of a finding as the report of a run shows
 

@@ -1,21 +1,25 @@
 """A Page to one HTML file and one of Markdown: offline, no script from elsewhere, hostile names never run."""
 
+import base64
+import hashlib
+import importlib.resources
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jinja2
 from markupsafe import Markup
 
-from tlkit.core.atomic import write_text
-from tlkit.core.results import Metric, RiskCoverage, SplitResult
-from tlkit.report import charts
+from tlkit.base.files import write_text
+from tlkit.evaluation.results import Metric, RiskCoverage, SplitResult
+from tlkit.report import charts, glossary
 from tlkit.report.card import model_card
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album, Galleries, galleries
-from tlkit.report.headline import headline, main_split, several
-from tlkit.report.markdown import render_markdown
+from tlkit.report.glossary import entry
+from tlkit.report.headline import WHERE, headline, main_split, several
 from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
-from tlkit.report.templates import render_page
 from tlkit.report.verdict import chance_gap, remarks
 
 __all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
@@ -218,3 +222,73 @@ def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
         "roc": charts.roc(lines, f"ROC curves; {below}") if lines else None,
         "precision_recall": charts.precision_recall(lines, f"Precision by recall; {below}") if lines else None,
     }
+
+
+# -- The report as Markdown: the same content in text, for machines, terminals and diffs -------
+
+# What Markdown would take for more than itself; `<` and `&` become entities, which every renderer shows as text.
+_SHOWN = str.maketrans(
+    {mark: f"\\{mark}" for mark in "\\`*_[]|~$#"}
+    | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "{": "&#123;", "}": "&#125;"}
+)
+
+
+def render_markdown(facts: dict[str, Any]) -> str:
+    """The page as Markdown.
+
+    Args:
+        facts: as `build.facts` gives them.
+    """
+    found = environment()
+    found.filters |= {"name": _name, "code": _code}
+    text = found.get_template("report.md").render(**facts)
+    return as_text(re.sub(r"\n{3,}", "\n\n", text))
+
+
+def _name(text: object) -> Markup:
+    """A name, or a sentence that holds one, on one line and without marks of its own."""
+    return Markup(glossary.plain(text).translate(_SHOWN))
+
+
+def _code(text: object, indent: int = 4) -> Markup:
+    """Indented lines, in which Markdown sees nothing; control characters made visible."""
+    lines = (glossary.plain(line) for line in str(text).split("\n"))
+    return Markup("\n".join(" " * indent + line for line in lines))
+
+
+# -- The templates of this package, and the style and script that every page carries -----------
+
+
+def environment() -> jinja2.Environment:
+    """Templates of this package, autoescaped, a misspelt name being an error."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("tlkit.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = ("name", "plain", "percent", "number", "duration", "split_name")
+    found.filters |= {name: getattr(glossary, name) for name in names}
+    found.globals |= {"entry": entry, "shown": glossary.shown, "where": WHERE}
+    return found
+
+
+def as_text(rendered: str) -> str:
+    r"""What a template gave, fit to be written: bytes in file names that are no text (lone surrogates) as \udcff."""
+    return rendered.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page that extends shell.html, as HTML; the same values give the same text."""
+    shared: dict[str, Any] = {"refused": 0, **_resources()}
+    return as_text(environment().get_template(template).render(shared | values))
+
+
+def _resources() -> dict[str, Any]:
+    """Style and script, and the hash under which the browser may run that script and no other."""
+    folder = importlib.resources.files("tlkit.report")
+    style = folder.joinpath("page.css").read_text(encoding="utf-8")
+    script = folder.joinpath("page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"style": Markup(style), "script": Markup(script), "script_hash": digest}

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tlkit.core.results import SplitResult
+from tlkit.evaluation.results import SplitResult
 from tlkit.report.headline import WHERE
 from tlkit.report.page import Model, Page
 from tlkit.report.verdict import Remark

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from tlkit.core.results import Abstention, ClassCurves, Curve, Reliability, RiskCoverage
+from tlkit.evaluation.results import Abstention, ClassCurves, Curve, Reliability, RiskCoverage
 from tlkit.report.page import EpochRow
 from tlkit.report.svg import Axis, Plot, percent, picture, shares, steps
 

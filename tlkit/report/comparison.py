@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import jinja2
 
-from tlkit.core.comparison import Comparison
-from tlkit.report.templates import as_text
+from tlkit.evaluation.results import Comparison
+from tlkit.report.build import as_text
 
 _PAGE = """<!doctype html>
 <html lang="en">

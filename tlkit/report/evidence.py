@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tlkit.core.findings import SEVERITIES, AuditResult, Finding, ImageGroup
+from tlkit.auditing.findings import SEVERITIES, AuditResult, Finding, ImageGroup
 from tlkit.report.gallery import Album
 
 GROUPS = {"serious": 6, "warning": 4, "note": 3}  # cases of a finding that are shown

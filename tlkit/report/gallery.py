@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tlkit.core.labels import SEPARATOR
-from tlkit.core.predictions import Predictions, decide
-from tlkit.core.results import SplitResult
-from tlkit.core.splits import SPLITS
+from tlkit.classifier.answers import Predictions, decide
+from tlkit.data.dataset import SPLITS
+from tlkit.data.labels import SEPARATOR
+from tlkit.evaluation.results import SplitResult
 from tlkit.report.page import Neighbours, Overlays, Page, Thumbnail
 
 WORST, OTHERS = 12, 12  # images in the gallery of errors, and in each of the others

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tlkit.core.results import EvaluationResult, Metric, SplitResult
+from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
 
 PREFERRED = ("test", "images", "val", "train")  # the first one present speaks for the classifier
 WHERE = {

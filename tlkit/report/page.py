@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tlkit.core.choice import Choice
-from tlkit.core.findings import AuditResult
-from tlkit.core.manifest import Problem
-from tlkit.core.predictions import Predictions
-from tlkit.core.results import EvaluationResult
+from tlkit.auditing.findings import AuditResult
+from tlkit.classifier.answers import Predictions
+from tlkit.data.dataset import Problem
+from tlkit.evaluation.choice import Choice
+from tlkit.evaluation.results import EvaluationResult
 
 Thumbnail = Callable[[str], bytes | None]
 Overlays = Callable[[Sequence[str]], Mapping[str, bytes]]

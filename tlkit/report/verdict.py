@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlkit.core.results import ClassResult, EvaluationResult, Metric, Reliability, SplitResult
+from tlkit.evaluation.results import ClassResult, EvaluationResult, Metric, Reliability, SplitResult
 from tlkit.report.headline import WHERE
 from tlkit.report.page import Page
 

@@ -10,13 +10,12 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from tlkit.core.version import __version__
+from tlkit.base.machine import __version__
 from tlkit.serving import schema
 from tlkit.serving.body import read_body, uploads
-from tlkit.serving.gate import PREDICT, Gate
-from tlkit.serving.limits import EXPLAINED
-from tlkit.serving.metrics import MEDIA_TYPE
+from tlkit.serving.gate import MEDIA_TYPE, PREDICT, Gate
 from tlkit.serving.pages import Page, docs_page, try_page
+from tlkit.serving.pixels import EXPLAINED
 from tlkit.serving.problems import Problem, mistake
 from tlkit.serving.service import Service
 

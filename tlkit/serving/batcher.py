@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlkit.core.cores import usable_cores
+from tlkit.base.machine import usable_cores
 from tlkit.serving.problems import Problem, mistake
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from tlkit.serving.limits import PART_HEADERS, Limits, megabytes
+from tlkit.serving.pixels import PART_HEADERS, Limits, megabytes
 from tlkit.serving.problems import Problem
 
 if TYPE_CHECKING:

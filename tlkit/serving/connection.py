@@ -6,7 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tlkit.serving.limits import HEAD_BYTES, LINGER_SECONDS
+from tlkit.serving.pixels import HEAD_BYTES, LINGER_SECONDS
 from tlkit.serving.problems import Problem
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from tlkit.core.version import __version__
+from tlkit.base.machine import __version__
 from tlkit.serving.problems import KINDS
 
 _POLICY = (

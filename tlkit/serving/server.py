@@ -13,14 +13,12 @@ from typing import Any
 
 import uvicorn
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.story import Story
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Story
 from tlkit.serving.app import build_app
 from tlkit.serving.connection import guarded
-from tlkit.serving.limits import KEEP_ALIVE_SECONDS, Limits
-from tlkit.serving.pixels import pillow_refuses
-from tlkit.serving.service import Service
-from tlkit.serving.subject import Subject
+from tlkit.serving.pixels import KEEP_ALIVE_SECONDS, Limits, pillow_refuses
+from tlkit.serving.service import Service, Subject
 
 SHORTEST_TOKEN = 16
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlkit.training.one_vs_rest import fit_one_vs_rest
-from tlkit.training.probe import Probe, fit_probe, validate_probe
+from tlkit.training.probe import Probe, fit_one_vs_rest, fit_probe, validate_probe
 
 TAU = 1.0  # of Menon et al.
 UNEQUAL = 1.5  # the largest class over the smallest; below that there is nothing to balance

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from tlkit.core.atomic import read_json, replacing, write_json
+from tlkit.base.files import read_json, replacing, write_json
 from tlkit.training import lora
 
 KEPT = 3  # epochs of a stage whose weights are kept until it is chosen what ships ...

@@ -9,13 +9,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tlkit.core.errors import TlkitError
-from tlkit.core.input_contract import InputContract
-from tlkit.core.manifest import Manifest
-from tlkit.data.augment import Augmentation, threads
-from tlkit.data.images import batches
-from tlkit.data.threads import in_order
-from tlkit.inference import Engine
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import InputContract, Manifest
+from tlkit.data.decode import batches, in_order
+from tlkit.data.views import Augmentation, threads
+from tlkit.extraction.engine import Engine
 from tlkit.training.balance import drawn_equally
 from tlkit.training.mixing import Mixing, mixed_targets
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-from tlkit.core.predictions import image_losses, image_scores
-from tlkit.core.story import Story
-from tlkit.runtime import jit
-from tlkit.training.budget import Budget
+from tlkit.backbones.runtime import jit
+from tlkit.base.story import Story
+from tlkit.classifier.answers import image_losses, image_scores
+from tlkit.runs.history import Score, history_row
 from tlkit.training.checkpoint import Checkpoint, Kept, State
 from tlkit.training.examples import Examples, Reader
-from tlkit.training.history import Score, history_row
 from tlkit.training.memory import ran_out
+from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import carry_over, exchange_averages
 from tlkit.training.steps import Epoch, build_epoch
 

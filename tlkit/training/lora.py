@@ -19,9 +19,8 @@ import numpy as np
 
 from tlkit.backbones.blocks import Block
 from tlkit.backbones.build import Backbone
-from tlkit.core.errors import TlkitError
-from tlkit.training.cost import parameters
-from tlkit.training.plan import Stage
+from tlkit.base.errors import TlkitError
+from tlkit.training.plan import Stage, parameters
 
 GROUP = "lora"  # in a checkpoint: a group for each layer, with its factors `a` and `b`
 

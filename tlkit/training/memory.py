@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import calls
-from tlkit.core.memory import available_memory
-from tlkit.runtime import gpus
+from tlkit.backbones.runtime import gpus
+from tlkit.base.machine import available_memory
 
 FLOAT = 4
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "lion": 1}  # numbers an optimizer keeps for each weight

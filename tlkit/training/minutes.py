@@ -8,19 +8,154 @@ choice and stays.
 """
 
 import itertools
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Protocol
+
+import numpy as np
 
 from tlkit.backbones.build import Backbone
-from tlkit.classifier import Classifier
-from tlkit.core.config import FinetuneConfig
-from tlkit.training import cost
-from tlkit.training.anatomy import Anatomy
-from tlkit.training.budget import PASSES_BACK, Budget, slowness
-from tlkit.training.cost import TRAINING_PASSES, Pace, operations
-from tlkit.training.depth import DEEP, planned_blocks, planned_epochs, useful_epochs
-from tlkit.training.plan import duration
-from tlkit.training.planner import measured_step
+from tlkit.base import process
+from tlkit.base.errors import TlkitError
+from tlkit.base.machine import budget as disk_budget
+from tlkit.base.story import Story
+from tlkit.classifier.heads.build import Head
+from tlkit.classifier.model import Classifier
+from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.decode import batches
+from tlkit.evaluation.judgement import refuse_target
+from tlkit.extraction.room import list_spaces
+from tlkit.extraction.store import store_dir
+from tlkit.options.commands import FinetuneConfig
+from tlkit.runs import record
+from tlkit.runs.folder import RunDir
+from tlkit.training import plan, relative
+from tlkit.training.plan import (
+    DEEP,
+    TRAINING_PASSES,
+    Anatomy,
+    Pace,
+    Plan,
+    duration,
+    operations,
+    planned_blocks,
+    planned_epochs,
+    useful_epochs,
+)
+from tlkit.training.planner import build_plan, measured_step
 from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
+
+EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
+WORTH_MORE = 1.1  # times as many epochs; fewer more are noise
+SLACK = 0.02  # of the promise, that an epoch may end late
+COMPILING = 4.0  # seconds of a machine like this one: the training step, for the first epoch
+TRACING = 1.5  # seconds likewise: a network that is read, for the first batch
+FINISHING = 4.0  # seconds likewise: calibration, evaluation, saving, the report
+FINISHING_IMAGE = 1e-3  # seconds likewise, for each image
+PASSES_BACK = 2.0  # what a training step takes more than the pass through the network in it
+CANDIDATES = 8  # passes over the validation images for the choice of what ships
+PLAIN_WORK = 0.055  # seconds that `slowness` takes on a machine like this one
+
+
+def slowness() -> float:
+    """Seconds of this machine, now, for each second of the one that this file's constants are from; 0.5 at least."""
+
+    def work() -> float:
+        started = time.perf_counter()
+        sum(number * number for number in range(1_000_000))
+        return time.perf_counter() - started
+
+    return max(0.5, median(work() for _ in range(3)) / PLAIN_WORK)
+
+
+@dataclass
+class Budget:
+    """How much of the promise is left.
+
+    Args:
+        minutes: promised.
+        began: when, by `clock`.
+        clock: seconds, going on evenly.
+        after: seconds to keep for what follows training.
+        compiling: seconds that the first epoch takes longer than the others.
+    """
+
+    minutes: float
+    began: float
+    clock: Callable[[], float] = time.monotonic
+    after: float = 0.0
+    compiling: float = 0.0
+    _marks: list[float] = field(default_factory=list)
+    _most: int = 0
+    _expected: float = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it began."""
+        return self.clock() - self.began
+
+    @property
+    def left(self) -> float:
+        """Seconds for training, from now on."""
+        return 60 * self.minutes - self.spent - self.after
+
+    def set_aside(self, *, step: float, forward: float, val: int, total: int, pace: float) -> None:
+        """Keep what the end of a run takes.
+
+        Args:
+            step: seconds of a training step, for each image.
+            forward: seconds of a pass through the whole network, for each image.
+            val: images that what ships is chosen by.
+            total: images.
+            pace: this machine's `slowness`.
+        """
+        self.compiling = COMPILING * pace
+        passes = step / (1 + PASSES_BACK) * (CANDIDATES * val + total) + forward * total
+        self.after = passes + pace * (FINISHING + FINISHING_IMAGE * total + 3 * TRACING)
+
+    def begin(self, epoch_seconds: float, most: int) -> int:
+        """Epochs of a stage that fit into what is left now, 0 where hardly any does.
+
+        Args:
+            epoch_seconds: expected of each.
+            most: epochs that the stage has use for.
+        """
+        self._marks, self._most, self._expected = [self.clock()], most, epoch_seconds
+        fitting = self._fitting(self.left - self.compiling, epoch_seconds)
+        return fitting if fitting >= EPOCHS_FEWEST else 0
+
+    def again(self, done: int, planned: int) -> int:
+        """Epochs in all, by how long those since `begin` took; called after each.
+
+        The first one compiles, and says only whether there is hardly time for more. After the last one the rate is zero,
+        and further epochs would change nothing, whatever time has turned up.
+
+        Args:
+            done: epochs so far, those before an interruption included.
+            planned: epochs in all, as last settled.
+        """
+        self._marks.append(self.clock())
+        took = [end - start for start, end in zip(self._marks, self._marks[1:], strict=False)]
+        if done >= planned:
+            return planned
+        if len(took) > 1:
+            fits = min(self._most, done + self._fitting(self.left, median(took[1:])))
+            return planned if planned < fits <= WORTH_MORE * planned else fits
+        hardly = self._fitting(self.left, max(self._expected, took[0] - self.compiling))
+        return min(planned, done + hardly) if hardly <= 2 else planned
+
+    def _fitting(self, seconds: float, epoch_seconds: float) -> int:
+        late = SLACK * 60 * self.minutes if seconds > 0 else 0.0
+        return max(0, min(self._most, int((seconds + late) / max(epoch_seconds, 1e-6))))
+
+    def told(self) -> str:
+        """What was promised and what it took, in a sentence."""
+        return f"minutes: {self.minutes:g} promised, {self.spent / 60:.2f} taken"
+
+
+# -- `--minutes`: what fits into them is planned before anything is computed; how many epochs, when the time comes ---
 
 EVERY = 0  # stands for every block; they learn from pixels, for nothing before the first could be stored
 EVERY_FROM = 2000  # training images; of fewer they learnt nothing more than the last blocks did
@@ -128,7 +263,7 @@ class _Anatomies:
 
 def _measure(anatomy: Anatomy, minutes: float, decode: float) -> Throughput:
     """The network on a batch of noise; a training step too, where there is time for it."""
-    forward = cost.measure_forward(anatomy.backbone.model)
+    forward = plan.measure_forward(anatomy.backbone.model)
     if minutes >= WORTH_MEASURING and "top" in anatomy.options.stages:
         return Throughput(forward, decode, measured_step(anatomy, forward) / _work(anatomy))
     return Throughput(forward, decode, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
@@ -225,4 +360,113 @@ def _pace(anatomy: Anatomy, speed: Throughput, step: float) -> Pace:
     whole = max(operations(anatomy.backbone.model.layers), 1.0)
     prefix = speed.forward * (1 - operations(anatomy.suffix) / whole)
     operation = speed.forward / whole
-    return Pace(forward=speed.extraction, prefix=prefix, step=step, operation=operation, disk=cost.DISK, measured=True)
+    return Pace(forward=speed.extraction, prefix=prefix, step=step, operation=operation, disk=plan.DISK, measured=True)
+
+
+# -- The plan of a run, from its options, its images and the time it may take ------------------
+
+TIMED = 32  # images
+
+
+class Parts(Protocol):
+    """The network and how images meet it."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """What computes features."""
+
+    @property
+    def head(self) -> Head:
+        """What reads them."""
+
+    @property
+    def classifier(self) -> Classifier:
+        """The two composed."""
+
+    @property
+    def contract(self) -> InputContract:
+        """What turns a file into pixels."""
+
+
+def refuse_several_labels(config: FinetuneConfig, manifest: Manifest) -> None:
+    """Raise for what knows images of one label alone.
+
+    Raises:
+        TlkitError: saying what to use instead.
+    """
+    if not manifest.multi:
+        return
+    refuse_target(config.target_precision, multi=True)
+    if config.balance not in ("none", "auto"):
+        raise TlkitError(
+            f"--balance {config.balance} is for images of one label each, and these may have several.",
+            "drop it: every class is a question of its own.",
+        )
+    if config.unfreeze == "auto":
+        raise TlkitError(
+            "--unfreeze auto measures with images of one label each, and these may have several.",
+            "say which third: first, middle, last or all.",
+        )
+
+
+def planned(
+    config: FinetuneConfig,
+    parts: Parts,
+    manifest: Manifest,
+    splits: Splits,
+    budget: Budget | None,
+    why_blocks: str = "asked for",
+) -> Plan:
+    """The plan: what was asked for is kept, what was left open is chosen, and every choice has its reason."""
+    config, notes = relative.settled(config, parts.backbone, parts.contract, manifest, splits)
+    network = parts.backbone, parts.classifier, parts.head.reads
+    train, val = (len(splits.indices(name)) for name in ("train", "val"))
+    disk, total = disk_budget(store_dir(), sum(space.bytes for space in list_spaces())), len(splits.codes)
+    pace = None
+    if budget:
+        decode = _decoding(manifest, parts.contract)
+        fitted = fit_into(budget, config, *network, train=train, val=val, total=total, decode=decode, disk=disk)
+        why_blocks = "asked for" if config.blocks else "as many as there is time for"
+        config, pace, notes = fitted.options, fitted.pace, (*notes, *fitted.notes)
+    plan = build_plan(config, *network, train=train, total=total, disk=disk, pace=pace, why_blocks=why_blocks)
+    return replace(plan, notes=(*notes, *plan.notes), unfreeze=config.unfreeze)
+
+
+def _decoding(manifest: Manifest, contract: InputContract) -> float:
+    """Seconds for each image, from the file to pixels, on some of them."""
+    rows = np.linspace(0, len(manifest) - 1, min(TIMED, len(manifest))).astype(int)
+    files = [manifest.file(row) for row in rows]
+    started = time.perf_counter()
+    for _ in batches(files, contract, 32):
+        pass
+    return (time.perf_counter() - started) / len(files)
+
+
+def budget(config: FinetuneConfig) -> Budget | None:
+    """The promise of `--minutes`, counted from the start of this process; None without one.
+
+    A run that is gone on with has all its minutes again.
+    """
+    return None if config.minutes is None else Budget(config.minutes, time.monotonic() - process.age())
+
+
+def set_aside(budget: Budget, plan: Plan, splits: Splits) -> None:
+    """Keep what follows training, as the plan expects it."""
+    train, val, total = len(splits.indices("train")), len(splits.indices("val")), len(splits.codes)
+    last = plan.stages[-1]
+    step = last.seconds / (last.epochs * max(train, 1)) if last.name != "head" else 0.0
+    viewed = total + train * (max(stage.views for stage in plan.stages) - 1)
+    forward = plan.extraction_seconds / viewed if plan.extraction_seconds else step / (1 + PASSES_BACK)
+    budget.set_aside(step=step, forward=forward, val=val, total=total, pace=slowness())
+
+
+def tell_again(budget: Budget | None, story: Story) -> None:
+    """Say of a run that is gone on with how long it may take."""
+    if budget:
+        story.say(f"minutes: {budget.minutes:g} again, from here on")
+
+
+def tell(budget: Budget, run_dir: RunDir, story: Story) -> None:
+    """Say, and record, what was promised and what it took."""
+    story.say(budget.told())
+    record.update(run_dir, minutes={"promised": budget.minutes, "taken": round(budget.spent / 60, 3)})

@@ -6,14 +6,41 @@ since lately. One optimizer that scales its rate does the same in a few lines. I
 are saved uncompiled.
 """
 
-from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from tlkit.backbones.blocks import Block
-from tlkit.core.option_groups import TrainingOptions
+from tlkit.backbones.blocks import Block, set_trainable
+from tlkit.backbones.runtime import jit
+from tlkit.options.commands import FinetuneConfig
+from tlkit.options.groups import TrainingOptions
+from tlkit.training import lora
+
+FREE_FROM = 2000  # training images
+
+
+def is_centralized(options: FinetuneConfig, train: int) -> tuple[bool, str]:
+    """Whether gradients are centralized, and a note for the plan.
+
+    Args:
+        options: what was asked for.
+        train: training images.
+    """
+    if options.centralize != "auto":
+        return options.centralize == "on", f"centralize  {options.centralize}, asked for"
+    few = train < FREE_FROM
+    bound = f"{'fewer than' if few else 'not fewer than'} {FREE_FROM:,}"
+    return few, f"centralize  {'on' if few else 'off'}, {train:,} training images, {bound}"
+
+
+def filters(model: keras.Model) -> set[int]:
+    """Ids of the kernels of its convolutions; those of depthwise ones have a single input and are left alone."""
+    return {id(layer.kernel) for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
+
+
+# -- The optimizer of a stage: one of Keras's own, with a rate for each layer and an average of the weights it makes ---
 
 WARM_UP = 0.1  # of the steps, from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017)
 CLIP_NORM = 1.0  # of all gradients together
@@ -207,3 +234,85 @@ def exchange_averages(optimizer: Layerwise) -> None:
 def _copied(variable: keras.Variable) -> np.ndarray:
     """The values in memory of their own: backends may share, and give away, what they are handed."""
     return np.array(keras.ops.convert_to_numpy(variable))
+
+
+# -- Unfreeze, then compile: the two in one place, because the first without the second silently does nothing ---
+
+
+def unfreeze_and_compile(
+    model: keras.Model,
+    options: TrainingOptions,
+    *,
+    blocks: tuple[Block, ...],
+    learn: int | Literal["all"],
+    skipped: int = 0,
+    learning_rate: float,
+    updates: int,
+    parts: int = 1,
+    centralize: bool = False,
+    added: np.ndarray | None = None,
+    multi: bool = False,
+) -> None:
+    """Choose what learns and compile for it.
+
+    Args:
+        model: a head, a suffix after a cut, or a whole classifier; gives logits (B, K).
+        options: optimizer, loss, decay, BatchNorm.
+        blocks: of the backbone; layers that belong to none (the head's) always learn.
+        learn: how many last blocks learn, or "all".
+        skipped: how many blocks after them stay frozen, so that those before these are the ones that learn.
+        learning_rate: peak, of the head; those of the blocks decay from it (`optimizer.rate_factors`).
+        updates: of the whole stage, for the schedule.
+        parts: batches whose gradients are averaged into one update.
+        centralize: whether the gradients of filters are centralized.
+        added: float32 (K,) that the loss adds to the logits, see `balance.log_prior`.
+        multi: whether an image may have several labels.
+    """
+    set_trainable(model, learn, options.batchnorm, blocks=blocks, skipped=skipped)
+    lora.hold(model, blocks)
+    optimizer = build_optimizer(
+        options,
+        learning_rate,
+        updates,
+        parts,
+        variables=model.trainable_variables,
+        factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
+        centralized=filters(model) if centralize else (),
+    )
+    model.compile(optimizer=optimizer, loss=build_loss(options, added, multi=multi), jit_compile=jit())
+
+
+def build_loss(options: TrainingOptions, added: np.ndarray | None = None, *, multi: bool = False) -> Callable:
+    """The loss on logits (B, K), with `added` (K,) to each, and one-hot labels (B, K), or several a row (`multi`)."""
+    loss = _loss_of_several(options) if multi else _plain_loss(options)
+    if added is None:
+        return loss
+    each = loss.call if isinstance(loss, keras.losses.Loss) else loss  # (B,), so that rows keep their weights
+    return lambda one_hot, logits: each(one_hot, logits + added)
+
+
+def _plain_loss(options: TrainingOptions) -> Callable:
+    if options.loss == "crossentropy":
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.smoothing())
+    if options.loss == "focal":
+        return keras.losses.CategoricalFocalCrossentropy(from_logits=True)  # Lin et al. 2017
+    return squared_error
+
+
+def _loss_of_several(options: TrainingOptions) -> Callable:
+    """The same losses of K yes-or-no questions, the mean over them."""
+    if options.loss == "crossentropy":
+        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=options.smoothing(multi=True))
+    if options.loss == "focal":
+        return keras.losses.BinaryFocalCrossentropy(from_logits=True)
+    return squared_errors
+
+
+def squared_errors(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+    """Squared distance of each probability from the truth, the mean over classes; (B,)."""
+    return keras.ops.mean(keras.ops.square(keras.ops.sigmoid(logits) - targets), axis=-1)
+
+
+def squared_error(one_hot: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+    """Squared distance of the probabilities from the truth, summed over classes (Brier 1950); (B,)."""
+    return keras.ops.sum(keras.ops.square(keras.ops.softmax(logits) - one_hot), axis=-1)

@@ -4,10 +4,202 @@ Made before anything is trained, printed, and kept with the run. Every choice th
 comes with its reason.
 """
 
-from dataclasses import asdict, dataclass
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from tlkit.core.cache_budget import bytes_text
+import keras
+import numpy as np
+
+from tlkit.backbones.build import Backbone
+from tlkit.backbones.runtime import jit
+from tlkit.base.errors import TlkitError
+from tlkit.base.machine import bytes_text, cache_dir
+from tlkit.classifier.model import Classifier
+from tlkit.extraction.engine import build_engine
+from tlkit.options.commands import FinetuneConfig
+
+# A training step computes the outputs once and two gradients of about the same cost each.
+TRAINING_PASSES = 3.0
+# Depthwise convolutions move more bytes than they multiply numbers; they run at about this fraction of the rate.
+DEPTHWISE_RATE = 0.15
+DISK = 1 / (200 * 2**20)  # seconds a byte, where it is not measured
+NOISE_IMAGES = 8
+STEP_PASSES = 0.5  # seconds of forward passes whose images make the batch of a timed step
+DISK_SAMPLE = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds for each image, or for what else is said.
+
+    Args:
+        forward: through the backbone.
+        prefix: through the backbone up to the cut, 0 without one.
+        step: a training step of what comes after the cut, 0 without one.
+        operation: each multiply-add of a forward pass.
+        disk: each byte written to or read from the store's disk.
+        measured: whether these were timed on this network, and not only estimated from its operations.
+    """
+
+    forward: float
+    prefix: float
+    step: float
+    operation: float
+    disk: float
+    measured: bool
+
+
+def operations(layers: Iterable[keras.layers.Layer]) -> float:
+    """Multiply-adds of one forward pass of one image, weighted by how fast their kind runs.
+
+    Counts layers with a kernel, which is where the time of a convolutional network goes.
+    """
+    total = 0.0
+    for layer in layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            kernel = getattr(layer, "depthwise_kernel", None)
+        if kernel is None:
+            continue
+        positions = np.prod(layer.output.shape[1:-1], dtype=float)
+        rate = DEPTHWISE_RATE if isinstance(layer, keras.layers.DepthwiseConv2D) else 1.0
+        total += positions * np.prod(kernel.shape, dtype=float) / rate
+    return float(total)
+
+
+def seconds_per_operation() -> float:
+    """Seconds per multiply-add of a convolution here, timed on a small one (a tenth of a second or so)."""
+    images = np.random.default_rng(0).random((8, 28, 28, 128), dtype=np.float32)
+    layer = keras.layers.Conv2D(128, 3, padding="same")
+    model = keras.Sequential([keras.Input(images.shape[1:]), layer])
+    model.compile(jit_compile=jit())
+    return fastest(lambda: model.predict_on_batch(images)) / (len(images) * operations([layer]))
+
+
+def fastest(work: Callable[[], object], repeats: int = 3) -> float:
+    """Seconds of the fastest of a few runs, after one that is not timed."""
+    work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def measure_forward(model: keras.Model) -> float:
+    """Seconds for each image through the engine that extraction would use, on a batch of noise."""
+    engine, noise = build_engine(model), _noise(model)
+    return fastest(lambda: engine.run(noise), repeats=2) / len(noise)
+
+
+def measure_step(model: keras.Model, prepare: Callable[[keras.Model], None], batch: int, forward: float) -> float:
+    """Seconds for each image of a training step, on a batch of noise and on copies of the layers.
+
+    An image of a small batch takes longer: twice as long in the last blocks of MobileNetV2-0.35 with 8 instead of 32.
+    Where the network is slow the difference is small, and so is the batch, for measuring must not take minutes.
+
+    Args:
+        model: that will train; left as it is.
+        prepare: compiles the copy as the stage will be compiled.
+        batch: images of an update, and of the batch of noise at most.
+        forward: seconds for each image of a pass through the whole network.
+    """
+    copy = keras.models.clone_model(model)
+    prepare(copy)
+    noise = _noise(copy, min(batch, max(NOISE_IMAGES, int(STEP_PASSES / forward))))
+    labels = np.eye(copy.output_shape[-1], dtype=np.float32)[np.zeros(len(noise), int)]
+    return fastest(lambda: copy.train_on_batch(noise, labels), repeats=2) / len(noise)
+
+
+def _noise(model: keras.Model, images: int = NOISE_IMAGES) -> np.ndarray:
+    return np.random.default_rng(0).random((images, *model.input_shape[1:]), dtype=np.float32)
+
+
+def measure_disk() -> float:
+    """Seconds for each byte that goes to the disk of the store, all the way (a second or less)."""
+    folder = cache_dir()[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    path, block = folder / f".speed-{secrets.token_hex(4)}", os.urandom(DISK_SAMPLE)
+    started = time.perf_counter()
+    try:
+        with path.open("wb") as file:
+            file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+    return (time.perf_counter() - started) / DISK_SAMPLE
+
+
+def parameters(layers: Iterable[keras.layers.Layer]) -> int:
+    """Weights of these layers, moving statistics included."""
+    return sum(int(np.prod(weight.shape)) for layer in layers for weight in layer.weights)
+
+
+# -- How deep and how long to train where that is left to tlkit; docs/log.md has what both were measured against ---
+#
+# Deep is worth it where it can be paid for: the last blocks that hold 95 % of the parameters of MobileNetV2-0.35, 38 % of its
+# operations, did at least as well on the stored output at the cut as three blocks more, in half the time.
+
+DEEP, SHALLOW = 0.95, 1 / 3  # shares of the backbone's parameters that learn in the top stage, at least
+LONG = 900.0  # seconds that training deep may take by estimate before it is left to those who ask for it
+
+# A stage needs some hundred updates to make good what its first ones break: of 168 updates at a rate of 3e-4 the probe
+# was lost, of 500 it was left behind. BiT takes 500 for small sets as well (Kolesnikov et al. 2020).
+UPDATES = 600
+EPOCHS = (10, 40)  # fewest and most that so many updates may become
+USEFUL = 2  # times as many epochs as planned are the most that a stage has use for
+
+
+def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
+    """The fewest last blocks that hold a share of the parameters; the first block is never among them."""
+    sizes = [parameters(backbone.layers_of(number, number + 1)) for number in range(len(backbone.blocks))]
+    held = np.cumsum(sizes[::-1])
+    return min(int(np.searchsorted(held, share * held[-1])) + 1, max(1, len(sizes) - 1))
+
+
+def planned_epochs(images: int, batch: int) -> int:
+    """Epochs over so many images in updates of `batch` that make about `UPDATES` of them."""
+    updates = -(-max(images, 1) // batch)
+    return int(np.clip(-(-UPDATES // updates), *EPOCHS))
+
+
+def useful_epochs(images: int, batch: int) -> int:
+    """Epochs, like `planned_epochs`, beyond which a stage is not worth its time: with 25 for 10 flowers gained nothing."""
+    return USEFUL * planned_epochs(images, batch)
+
+
+def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tuple[FinetuneConfig, str]:
+    """How many last blocks learn in the top stage, where that is left open, and why.
+
+    Args:
+        options: what was asked for.
+        backbone: the network.
+        train: training images.
+
+    Returns:
+        The options with `blocks`, and the reason in words; the options as they are and "" where nothing is open.
+    """
+    if options.blocks or options.unfreeze != "last" or "top" not in options.stages:
+        return options, ""
+    deep, shallow = planned_blocks(backbone, DEEP), planned_blocks(backbone)
+    count = len(backbone.blocks)
+    epochs = planned_epochs(train, options.batch_size * options.accumulate)
+    seconds = TRAINING_PASSES * operations(backbone.layers_of(count - deep, count)) * seconds_per_operation()
+    seconds *= train * epochs
+    if deep == shallow or seconds <= LONG:
+        return replace(options, blocks=deep), f"the fewest that hold {DEEP:.0%} of the parameters"
+    why = f"the fewest that hold a third of the parameters; {deep} blocks, {DEEP:.0%} of them, would train for about"
+    return replace(options, blocks=shallow), f"{why} {seconds / 60:.0f} min here: --blocks {deep} does"
+
+
+# -- The plan of a run: which stages, what learns in each, at which rate, for how long, and what it will cost ---
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +312,110 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+# -- What each stage of a plan trains: which blocks, after which cut, which layers; and what a stored row takes ---
+
+THIRDS = ("first", "middle", "last")
+NUMBER_BYTES = {"float32": 4, "float16": 2}
+
+
+def span(third: str, count: int, name: str) -> tuple[int, int]:
+    """From which block to which, the end not included, a third of a network reaches; `all` is every block.
+
+    Raises:
+        TlkitError: fewer than three blocks.
+    """
+    if third == "all":
+        return 0, count
+    if count < 3:
+        raise TlkitError(
+            f"--unfreeze {third}: {name} has {count} block{'s' * (count > 1)}, which has no thirds.",
+            "use --unfreeze last or all.",
+        )
+    place = THIRDS.index(third)
+    return round(place * count / 3), round((place + 1) * count / 3)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A classifier as its stages see it.
+
+    Args:
+        options: which stages and blocks were asked for, how rows are stored.
+        backbone: the network.
+        classifier: backbone and head composed.
+        head_reads: "pooled" or "grid".
+    """
+
+    options: FinetuneConfig
+    backbone: Backbone
+    classifier: Classifier
+    head_reads: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the head and top stages read that can be stored: `features`, and `cut` where something is frozen below it."""
+        return ("features", "cut") if "top" in self.options.stages and self.cut else ("features",)
+
+    @cached_property
+    def blocks(self) -> int:
+        """How many blocks learn in the top stage, the last but for those `skipped`; 0 without one.
+
+        Raises:
+            TlkitError: more asked for than there are, or thirds of fewer than three.
+        """
+        if "top" not in self.options.stages:
+            return 0
+        blocks = self.backbone.blocks
+        if self.options.unfreeze != "last":
+            start, end = span(self.options.unfreeze, len(blocks), self.backbone.name)
+            return end - start
+        count = self.options.blocks or planned_blocks(self.backbone)
+        if count >= len(blocks):
+            raise TlkitError(
+                f"--blocks {count}: {self.backbone.name} has {len(blocks)} blocks, and the first stays frozen in the top stage.",
+                f"give at most {len(blocks) - 1}, or use --stages head,all.",
+            )
+        return count
+
+    @property
+    def skipped(self) -> int:
+        """How many blocks after those that learn in the top stage stay frozen."""
+        if self.options.unfreeze == "last" or not self.blocks:
+            return 0
+        count = len(self.backbone.blocks)
+        return count - span(self.options.unfreeze, count, self.backbone.name)[1]
+
+    @property
+    def _start(self) -> int:
+        """The first block that learns in the top stage."""
+        return len(self.backbone.blocks) - self.skipped - self.blocks
+
+    @property
+    def cut(self) -> str:
+        """The layer whose output is the top stage's input; "" where it reads the images themselves."""
+        return self.backbone.blocks[self._start - 1].output if self._start else ""
+
+    @cached_property
+    def learning(self) -> list[keras.layers.Layer]:
+        """Layers of the blocks that learn in the top stage."""
+        return self.backbone.layers_of(self._start, self._start + self.blocks)
+
+    @cached_property
+    def suffix(self) -> list[keras.layers.Layer]:
+        """Layers of the backbone that the top stage runs and goes back through: those that learn and what follows."""
+        return self.backbone.layers_of(self._start, len(self.backbone.blocks))
+
+    @cached_property
+    def head(self) -> list[keras.layers.Layer]:
+        """Layers of the head."""
+        known = {layer.name for layer in self.backbone.model.layers}
+        return [layer for layer in self.classifier.model.layers if layer.name not in known]
+
+    def row_bytes(self, name: str) -> int:
+        """On disk, of one view of one image, of an entry of `inputs`."""
+        shape = self.backbone.model.get_layer(self.cut).output.shape[1:] if name == "cut" else self.backbone.grid_shape
+        if name == "features" and self.head_reads == "pooled":
+            shape = (shape[-1] * (2 if self.options.pooling == "concat" else 1),)
+        return int(np.prod(shape)) * NUMBER_BYTES[self.options.stored_as]

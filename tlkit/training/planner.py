@@ -9,19 +9,14 @@ from dataclasses import dataclass, replace
 import keras
 
 from tlkit.backbones.build import Backbone
-from tlkit.classifier import Classifier
-from tlkit.core.cache_budget import bytes_text
-from tlkit.core.config import FinetuneConfig
-from tlkit.training import cost, lora
-from tlkit.training.anatomy import Anatomy
-from tlkit.training.augmentation import settle
-from tlkit.training.centralization import is_centralized
-from tlkit.training.compile import unfreeze_and_compile
-from tlkit.training.cost import TRAINING_PASSES, Pace, operations, parameters
-from tlkit.training.depth import settle_depth
+from tlkit.base.machine import bytes_text
+from tlkit.classifier.model import Classifier
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training import lora, plan
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
 from tlkit.training.memory import estimate, parts_that_fit, room
-from tlkit.training.plan import Plan, Stage
+from tlkit.training.optimizer import is_centralized, unfreeze_and_compile
+from tlkit.training.plan import TRAINING_PASSES, Anatomy, Pace, Plan, Stage, operations, parameters, settle_depth
 from tlkit.training.ways import Way, Ways, is_convex, nth, stage_epochs
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
@@ -91,14 +86,14 @@ def build_plan(
 
 def _estimated(anatomy: Anatomy) -> Pace:
     """From operations."""
-    speed = cost.seconds_per_operation()
+    speed = plan.seconds_per_operation()
     forward, suffix = operations(anatomy.backbone.model.layers), operations(anatomy.suffix)
     return Pace(
         forward=forward * speed,
         prefix=(forward - suffix) * speed,
         step=((TRAINING_PASSES - 1) * suffix + operations(anatomy.learning)) * speed,
         operation=speed,
-        disk=cost.DISK,
+        disk=plan.DISK,
         measured=False,
     )
 
@@ -106,15 +101,15 @@ def _estimated(anatomy: Anatomy) -> Pace:
 def _measured(anatomy: Anatomy) -> Pace:
     """Timed on a batch of noise."""
     model = anatomy.backbone.model
-    forward = cost.measure_forward(model)
+    forward = plan.measure_forward(model)
     prefix = step = 0.0
     if "top" in anatomy.options.stages:
         step = measured_step(anatomy, forward)
         prefix = (
-            cost.measure_forward(keras.Model(model.input, model.get_layer(anatomy.cut).output)) if anatomy.cut else 0.0
+            plan.measure_forward(keras.Model(model.input, model.get_layer(anatomy.cut).output)) if anatomy.cut else 0.0
         )
     operation = forward / max(operations(model.layers), 1.0)
-    disk = cost.measure_disk()
+    disk = plan.measure_disk()
     return Pace(forward=forward, prefix=prefix, step=step, operation=operation, disk=disk, measured=True)
 
 
@@ -140,7 +135,7 @@ def measured_step(anatomy: Anatomy, forward: float) -> float:
 
     start = model.get_layer(anatomy.cut).output if anatomy.cut else model.input
     suffix = keras.Model(start, anatomy.classifier.model.output)
-    return cost.measure_step(suffix, prepare, options.batch_size, forward)
+    return plan.measure_step(suffix, prepare, options.batch_size, forward)
 
 
 @dataclass(frozen=True)
@@ -273,3 +268,42 @@ class _Planner:
         """How the rows of a stage are mixed: pieces cannot be cut out of pooled features."""
         pooled = stage.name == "head" and self.anatomy.head_reads == "pooled"
         return "none" if pooled and self.options.mix == "cutmix" else self.options.mix
+
+
+# -- How training images are varied where that is left to tlkit: by how many there are, with the reason ---
+
+# From so many training images a class on, on average; docs/training.md has the sources, docs/log.md what was measured.
+STRENGTH_FROM = ((20, "light"), (0, "medium"))
+MIXING = {"none": "none", "light": "none", "medium": "mixup", "strong": "mixup"}
+
+
+def settle(options: FinetuneConfig, train: int, classes: tuple[str, ...]) -> tuple[FinetuneConfig, tuple[str, ...]]:
+    """Replace `auto` in the options, and say why.
+
+    Args:
+        options: what was asked for.
+        train: training images.
+        classes: names.
+
+    Returns:
+        The options without `auto`, and notes for the plan.
+    """
+    images = train / max(len(classes), 1)
+    least, chosen = next(row for row in STRENGTH_FROM if images >= row[0])
+    strength = chosen if options.augment == "auto" else options.augment
+    mix = MIXING[strength] if options.mix == "auto" else options.mix
+    bounds = f"{least} or more" if least else f"fewer than {min(row[0] for row in STRENGTH_FROM if row[0])}"
+    why = f"{images:.1f} training images a class, {bounds}" if options.augment == "auto" else "asked for"
+    how = f"mixing {mix}, {'as with ' + strength if options.mix == 'auto' else 'asked for'}"
+    note = f"augment  {strength}, {why}; {how}"
+    return replace(options, augment=strength, mix=mix), (note, *_doubts(options.flip and strength != "none", classes))
+
+
+def _doubts(flips: bool, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A warning where views are mirrored and the classes look like digits or letters."""
+    if not flips or not all(len(name) == 1 for name in classes):
+        return ()
+    named = ", ".join(classes[:5]) + ", ..." * (len(classes) > 5)
+    return (
+        f"flip     WARNING: classes are single characters ({named}); if the images show them, views must not be mirrored: --no-flip",
+    )

@@ -6,14 +6,18 @@ norm which part that is.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import keras
 import numpy as np
 
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import Backbone
-from tlkit.runtime import jit
-from tlkit.training.anatomy import THIRDS, span
+from tlkit.backbones.runtime import jit
+from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.decode import batches
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training.plan import THIRDS, span
 from tlkit.training.probe import FALLBACK, fit_probe
 
 IMAGES = 256  # at most: half of them solve a head, the others make gradients
@@ -114,3 +118,24 @@ def _norms(
             totals[place] += np.linalg.norm(old - np.array(weight)) / (np.linalg.norm(old) + 1e-12)
         network.set_weights(start)
     return totals / count
+
+
+# -- `--unfreeze auto`: which third of the network learns, settled before the plan is made -----
+
+
+def settled(
+    config: FinetuneConfig, backbone: Backbone, contract: InputContract, manifest: Manifest, splits: Splits
+) -> tuple[FinetuneConfig, tuple[str, ...]]:
+    """The options with a third that the planner knows, and what to say about it."""
+    if config.unfreeze != "auto":
+        return config, ()
+    rows = splits.indices("train")
+    rows = rows[sample(manifest.labels[rows], np.random.default_rng((config.seed, 3)))]
+    images = np.zeros((len(rows), contract.height, contract.width, 3), np.uint8)
+    for batch in batches([manifest.file(row) for row in rows], contract, 32):
+        images[batch.indices] = batch.images  # what cannot be read is found, and told, by extraction
+    found = relative_gradients(backbone, images, manifest.labels[rows])
+    best = max(found, key=lambda third: found[third])
+    numbers = ", ".join(f"{third} {value:.2g}" for third, value in found.items())
+    note = f"unfreeze {best}: its gradients are the largest against its weights, on {len(rows)} images ({numbers})"
+    return replace(config, unfreeze=best), (note,)

@@ -9,32 +9,24 @@ import keras
 import numpy as np
 
 from tlkit.backbones.build import Backbone
-from tlkit.classifier import Classifier
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.manifest import Manifest
-from tlkit.core.splits import Splits
-from tlkit.core.story import Story
-from tlkit.data.augment import Augmentation
-from tlkit.heads.build import Head, pool
-from tlkit.inference import build_engine, infer, settle_engine
+from tlkit.base.story import Story
+from tlkit.classifier.heads.build import Head, pool
+from tlkit.classifier.model import Classifier
+from tlkit.data.dataset import Manifest, Splits
+from tlkit.data.views import Augmentation
+from tlkit.extraction.engine import build_engine, infer
+from tlkit.extraction.precision import settle_engine
+from tlkit.options.commands import FinetuneConfig
+from tlkit.runs.history import history_row
 from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
-from tlkit.training.budget import Budget
 from tlkit.training.checkpoint import Checkpoint, State
-from tlkit.training.compile import unfreeze_and_compile
-from tlkit.training.depth import useful_epochs
-from tlkit.training.examples import (
-    Examples,
-    PixelReader,
-    Reader,
-    Rows,
-    computed_reader,
-    stored_reader,
-)
+from tlkit.training.examples import Examples, PixelReader, Reader, Rows, computed_reader, stored_reader
 from tlkit.training.fit import Validation, fit, predict, rank
-from tlkit.training.history import history_row
+from tlkit.training.minutes import Budget
 from tlkit.training.mixing import Mixing
-from tlkit.training.plan import Stage
+from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.plan import Stage, useful_epochs
 
 
 @dataclass(frozen=True, kw_only=True)

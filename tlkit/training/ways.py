@@ -8,13 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tlkit.core.cache_budget import bytes_text
-from tlkit.core.config import FinetuneConfig
-from tlkit.core.memory import available_memory
-from tlkit.training.anatomy import Anatomy
-from tlkit.training.cost import Pace
-from tlkit.training.depth import planned_epochs
-from tlkit.training.plan import duration
+from tlkit.base.machine import available_memory, bytes_text
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training.plan import Anatomy, Pace, duration, planned_epochs
 
 HEAD_EPOCHS = 30  # of a head that is not solved
 WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored

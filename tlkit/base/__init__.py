@@ -1,0 +1,1 @@
+"""What everything stands on: files, downloads, errors, the machine, the process, the story. Cold."""

@@ -1,0 +1,1 @@
+"""Grid in, logits out: small Keras models, one file for each kind."""

@@ -1,1 +1,0 @@
-"""The nouns every layer shares. Cold: nothing here imports Keras, TensorFlow, pandas, scikit-learn or Pillow."""

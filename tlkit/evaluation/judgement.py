@@ -1,0 +1,121 @@
+"""What a classifier learns about itself once it is trained: how sure to be, when to abstain, what is unfamiliar."""
+
+import keras
+import numpy as np
+
+from tlkit.backbones.weights import weights_sha256
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Story
+from tlkit.classifier.answers import Predictions
+from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references
+from tlkit.classifier.heads.build import pool
+from tlkit.classifier.model import Classifier, seam
+from tlkit.data.dataset import Manifest, Splits
+from tlkit.data.views import CENTRE
+from tlkit.evaluation.calibration import choose_threshold, fewest_images
+from tlkit.evaluation.evaluate import group_codes
+from tlkit.extraction.extract import Network, extract
+
+_CHUNK = 4096  # images whose features are in memory at a time
+
+
+def refuse_hopeless(target: float | None, splits: Splits) -> None:
+    """Raise before anything is trained where the validation images are too few to show the precision asked for.
+
+    Raises:
+        TlkitError: with the number that is needed.
+    """
+    held = len(splits.indices("val"))
+    if target is not None and held < (needed := fewest_images(target)):
+        raise TlkitError(
+            f"--target-precision {target:g} cannot be shown on {held} validation images: even without an error "
+            f"it takes {needed}.",
+            "hold out more with --val, or ask for less: "
+            + (
+                f"{held} images can show at most {_shown_at_most(held):.3f}."
+                if held
+                else "there is no validation split."
+            ),
+        )
+
+
+def refuse_target(target: float | None, *, multi: bool) -> None:
+    """Raise where a precision is asked for and an image may have several labels: there is no one answer to hold back.
+
+    Raises:
+        TlkitError: saying what to look at instead.
+    """
+    if multi and target is not None:
+        raise TlkitError(
+            f"--target-precision {target:g} is for images of one label each, and these may have several.",
+            "drop it; the probability of each label is in predictions.csv and is calibrated: answer from the one that "
+            "suits you on.",
+        )
+
+
+def _shown_at_most(images: int) -> float:
+    """The precision that so many images show if there is no error among them, rounded down."""
+    from tlkit.evaluation.calibration import lowest_precision
+
+    bound = float(lowest_precision(np.array(images), np.array(images)))
+    return np.floor(bound * 1000) / 1000
+
+
+def find_threshold(predictions: Predictions, target: float) -> tuple[float | None, str]:
+    """The confidence from which on answers are precise enough, None where there is none; and how it was found.
+
+    Args:
+        predictions: the validation images among them.
+        target: precision, 0..1.
+    """
+    held = predictions.of_split("val")
+    held = held.select(np.flatnonzero(held.labels >= 0))
+    correct = held.predicted == held.labels
+    threshold = choose_threshold(held.confidence, correct, target, group_codes(held.groups))
+    if threshold is None:
+        return None, (
+            f"no threshold: on {len(held)} validation images no confidence is shown to give a precision of {target:g}, "
+            "so the classifier always answers; hold out more with --val, or ask for less."
+        )
+    answered = held.confidence >= threshold
+    return threshold, (
+        f"threshold {threshold:.4f} for a precision of {target:g}: above it lie {answered.sum()} of {len(held)} "
+        f"validation images, {int((~correct[answered]).sum())} of them wrong."
+    )
+
+
+def learn_familiarity(
+    classifier: Classifier, manifest: Manifest, splits: Splits, batch_size: int, story: Story
+) -> tuple[Familiarity | None, np.ndarray]:
+    """What the training images look like to the finished network, and how far the held-out ones are from them.
+
+    Returns:
+        The reference, None where there are too few validation images; and unfamiliarity float32 (N,), NaN for
+        training images.
+    """
+    train, held = splits.indices("train"), splits.indices("val")
+    unfamiliarity = np.full(len(manifest), np.nan, np.float32)
+    if len(held) < FEWEST:
+        story.say(f"what is unfamiliar is not learned: {len(held)} validation images, it takes {FEWEST}")
+        return None, unfamiliarity
+    known = train[references(manifest.labels[train])]
+    rows = np.sort(np.concatenate([known, held, splits.indices("test")]))
+    grid, layer = seam(classifier), classifier.facts.grid_layer
+    backbone = keras.Model(classifier.model.input, grid)
+    network = Network(
+        keras.Model(classifier.model.input, pool(grid, "avg")), (f"{layer}:avg",), weights_sha256(backbone)
+    )
+    contract = classifier.facts.contract
+    found = extract(network, manifest.select(rows), contract, batch_size=batch_size, story=story)
+    stored = found.features[network.outputs[0], CENTRE]
+
+    def features(wanted: np.ndarray) -> np.ndarray:
+        return stored[np.searchsorted(rows, wanted)]
+
+    reference = fit_familiarity(features(known), features(held))
+    if reference is not None:
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            unfamiliarity[part] = reference.unfamiliarity(features(part))
+        unfamiliarity[train] = np.nan
+    return reference, unfamiliarity

@@ -1,0 +1,140 @@
+"""The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch.
+
+Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has what each step gained.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.base.machine import usable_cores
+from tlkit.extraction.folding import folded
+
+SMALL_BATCH = 8  # images: enough for the matrix products, few enough for the cache
+
+Fetch = Callable[[], tuple[np.ndarray, ...]]
+
+
+def on_each_core(call: Callable[[np.ndarray], Sequence[np.ndarray]]) -> Callable[[np.ndarray], Fetch]:
+    """Batches of any size through a function of float32 batches that computes in the thread it is called in.
+
+    Args:
+        call: float32 (b, ...) -> one float32 (b, ...) for each output; called from several threads at once.
+
+    Returns:
+        uint8 or float32 (B, ...) -> a function that waits for one float32 (B, ...) for each output.
+    """
+    threads = usable_cores()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-infer")
+
+    def compute(part: np.ndarray) -> Sequence[np.ndarray]:
+        return call(part.astype(np.float32, copy=False))
+
+    def begin(inputs: np.ndarray) -> Fetch:
+        begun = [pool.submit(compute, part) for part in parts(inputs, threads)]
+
+        def fetch() -> tuple[np.ndarray, ...]:
+            done = [part.result() for part in begun]
+            return tuple(np.concatenate(outputs) for outputs in zip(*done, strict=True))
+
+        return fetch
+
+    return begin
+
+
+def parts(inputs: np.ndarray, threads: int) -> list[np.ndarray]:
+    """Batches of `SMALL_BATCH` at most, about equal, as many for each thread."""
+    rounds = -(-len(inputs) // (SMALL_BATCH * threads))
+    return np.array_split(inputs, max(1, min(len(inputs), rounds * threads)))
+
+
+# -- The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch ----
+
+MOST_BYTES = 2**31 - 2**27  # a TensorFlow graph holds less than 2 GiB, its constants included
+
+
+def why_not(model: keras.Model) -> str:
+    """What keeps a model from this engine, "" if nothing does."""
+    if keras.backend.backend() != "tensorflow":
+        return f"computing with {keras.backend.backend()}"
+    size = sum(int(np.prod(weight.shape)) * 4 for weight in model.weights)
+    return f"{size / 2**30:.1f} GiB of weights are more than one graph holds" if size > MOST_BYTES else ""
+
+
+def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
+    """The forward pass of a model with one input.
+
+    Args:
+        model: floating-point input of any shape -> one tensor or several.
+        precision: `float32` or `bfloat16` (convolutions and products in bfloat16, results in float32).
+
+    Raises:
+        TlkitError: when this processor cannot compute in bfloat16.
+    """
+    session, image, outputs = _session(model, precision)
+    if precision == "bfloat16":
+        _refuse_unless_used(session, image, outputs)
+    call = session.make_callable(outputs, [image])
+    return on_each_core(call)
+
+
+def _session(model: keras.Model, precision: str) -> tuple[Any, Any, list[Any]]:
+    """A session whose calls compute from beginning to end in the thread that makes them; its input and outputs."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    compute = folded(model)
+
+    def forward(inputs: Any) -> list[Any]:
+        return [tf.cast(output, tf.float32) for output in compute(inputs)]
+
+    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    frozen = convert_variables_to_constants_v2(tf.function(forward, autograph=False).get_concrete_function(signature))
+    graph = tf.Graph()
+    with graph.as_default():
+        names = [frozen.inputs[0].name, *(output.name for output in frozen.outputs)]
+        image, *outputs = tf.import_graph_def(frozen.graph.as_graph_def(), return_elements=names, name="")
+    # -1: no threads between operations, a call computes in its own; 1: none more within them
+    options = tf.compat.v1.ConfigProto(
+        inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1, device_count={"GPU": 0}
+    )
+    if precision == "bfloat16":
+        options.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+    with _own_threads():
+        return tf.compat.v1.Session(graph=graph, config=options), image, outputs
+
+
+def _refuse_unless_used(session: Any, image: Any, outputs: list[Any]) -> None:
+    """TensorFlow leaves a graph in float32, and says nothing, where the processor has no bfloat16."""
+    import tensorflow as tf
+
+    seen = tf.compat.v1.RunMetadata()
+    asked = tf.compat.v1.RunOptions(output_partition_graphs=True)
+    session.run(outputs, {image: np.zeros((1, *image.shape[1:]), np.float32)}, options=asked, run_metadata=seen)
+    kinds = {node.attr["T"].type for graph in seen.partition_graphs for node in graph.node}
+    if tf.bfloat16.as_datatype_enum not in kinds:
+        raise TlkitError(
+            "this processor, or this network, has nothing that TensorFlow computes in bfloat16.",
+            "use --precision float32.",
+        )
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Let a session have threads of its own; otherwise all of them share those of whoever came first."""
+    name = "TF_OVERRIDE_GLOBAL_THREADPOOL"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,82 @@
+"""The backend's own compiler: any backend, any device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.backbones.graph import copy_weights
+from tlkit.extraction.frozen import Fetch
+
+# Scaling to what the network was trained on, pooling of the result and the head: cheap, and what follows from them
+# is measured in small differences.
+_EXACT = (
+    keras.layers.InputLayer,
+    keras.layers.Rescaling,
+    keras.layers.Normalization,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+)
+
+
+def in_bfloat16(model: keras.Model) -> keras.Model:
+    """A copy of a flat functional model whose layers compute in bfloat16; its outputs are float32.
+
+    Layers in front that only scale pixels, and global pooling, stay in float32. The weights stay in float32 too and
+    are rounded as they are used.
+    """
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if not isinstance(layer, _EXACT) and not layer.name.startswith("preprocess_"):
+            config["dtype"] = "mixed_bfloat16"
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=copied)
+    copy_weights(model, copy)
+    return copy
+
+
+# -- The backend's own compiler: any backend, any device ---------------------------------------
+
+
+def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
+    """The forward pass of a model with one input, compiled by the backend.
+
+    Every batch has the shape of the largest one so far, filled up with zeros: a new shape would be compiled anew. With
+    JAX a batch is under way on the device when the call returns, and the next can follow before it is fetched.
+
+    Args:
+        model: floating-point input of any shape -> one tensor or several.
+        precision: `float32`, or `bfloat16` (mixed: convolutions and products in bfloat16, weights in float32).
+    """
+    model = in_bfloat16(model) if precision == "bfloat16" else model
+    compute = _jax(model) if keras.backend.backend() == "jax" else model.predict_on_batch
+    largest = 0
+
+    def begin(inputs: np.ndarray) -> Fetch:
+        nonlocal largest
+        count = len(inputs)
+        largest = max(largest, count)
+        if count < largest:
+            filling = np.zeros((largest - count, *inputs.shape[1:]), inputs.dtype)
+            inputs = np.concatenate([inputs, filling])
+        outputs = keras.tree.flatten(compute(inputs))
+        return lambda: tuple(np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs)
+
+    return begin
+
+
+def _jax(model: keras.Model) -> Callable[[np.ndarray], Any]:
+    """Pixels travel to the device as they are; its weights are there already."""
+    import jax
+
+    def forward(trained: Any, others: Any, inputs: Any) -> Any:
+        outputs, _ = model.stateless_call(trained, others, inputs.astype("float32"), training=False)
+        return [output.astype("float32") for output in keras.tree.flatten(outputs)]
+
+    compiled = jax.jit(forward)
+    trained = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    return lambda inputs: compiled(trained, others, inputs)

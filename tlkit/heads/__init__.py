@@ -1,1 +1,0 @@
-"""Grid in, logits out: small Keras models."""

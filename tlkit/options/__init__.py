@@ -1,0 +1,1 @@
+"""Every flag, name, range and help text. Cold."""

@@ -1,0 +1,135 @@
+"""Every name a user may type, as rows. Adding a backbone or a head starts with a row here."""
+
+from typing import NamedTuple
+
+from tlkit.base.errors import unknown_name
+
+
+class BackboneRow(NamedTuple):
+    """One pretrained network.
+
+    Args:
+        name: what users type, lower case.
+        attribute: the constructor in `keras.applications`, "" for tlkit's own.
+        preprocess: `identity` (inside the network), `tf` (to -1..1), `torch` (ImageNet mean and
+            deviation) or `caffe` (BGR minus the mean).
+        image_size: native side in pixels.
+        minimum: smallest side in pixels that the constructor takes without its top.
+        channels: C of its grid.
+        parameters: without the top, in millions.
+        licence: of the pretrained weights.
+    """
+
+    name: str
+    attribute: str
+    preprocess: str
+    image_size: int
+    minimum: int
+    channels: int
+    parameters: float
+    licence: str
+
+
+# name, constructor, preprocess, native and smallest side, channels, million parameters, licence of the weights
+_ROWS = """
+nano               -                  identity  112 32  512   1.2  Apache-2.0
+convnexttiny       ConvNeXtTiny       identity  224 32  768  27.8  MIT
+convnextsmall      ConvNeXtSmall      identity  224 32  768  49.5  MIT
+convnextbase       ConvNeXtBase       identity  224 32 1024  87.6  MIT
+convnextlarge      ConvNeXtLarge      identity  224 32 1536 196.2  MIT
+convnextxlarge     ConvNeXtXLarge     identity  224 32 2048 348.1  MIT
+densenet121        DenseNet121        torch     224 32 1024   7.0  BSD-3-Clause
+densenet169        DenseNet169        torch     224 32 1664  12.6  BSD-3-Clause
+densenet201        DenseNet201        torch     224 32 1920  18.3  BSD-3-Clause
+efficientnetb0     EfficientNetB0     identity  224 32 1280   4.0  Apache-2.0
+efficientnetb1     EfficientNetB1     identity  240 32 1280   6.6  Apache-2.0
+efficientnetb2     EfficientNetB2     identity  260 32 1408   7.8  Apache-2.0
+efficientnetb3     EfficientNetB3     identity  300 32 1536  10.8  Apache-2.0
+efficientnetb4     EfficientNetB4     identity  380 32 1792  17.7  Apache-2.0
+efficientnetb5     EfficientNetB5     identity  456 32 2048  28.5  Apache-2.0
+efficientnetb6     EfficientNetB6     identity  528 32 2304  41.0  Apache-2.0
+efficientnetb7     EfficientNetB7     identity  600 32 2560  64.1  Apache-2.0
+efficientnetv2b0   EfficientNetV2B0   identity  224 32 1280   5.9  Apache-2.0
+efficientnetv2b1   EfficientNetV2B1   identity  240 32 1280   6.9  Apache-2.0
+efficientnetv2b2   EfficientNetV2B2   identity  260 32 1408   8.8  Apache-2.0
+efficientnetv2b3   EfficientNetV2B3   identity  300 32 1536  12.9  Apache-2.0
+efficientnetv2s    EfficientNetV2S    identity  384 32 1280  20.3  Apache-2.0
+efficientnetv2m    EfficientNetV2M    identity  480 32 1280  53.2  Apache-2.0
+efficientnetv2l    EfficientNetV2L    identity  480 32 1280 117.7  Apache-2.0
+inceptionresnetv2  InceptionResNetV2  tf        299 75 1536  54.3  Apache-2.0
+inceptionv3        InceptionV3        tf        299 75 2048  21.8  MIT
+mobilenet          MobileNet          tf        224 32 1024   3.2  Apache-2.0
+mobilenetv2        MobileNetV2        tf        224 32 1280   2.3  Apache-2.0
+mobilenetv3large   MobileNetV3Large   identity  224 32  960   3.0  Apache-2.0
+mobilenetv3small   MobileNetV3Small   identity  224 32  576   0.9  Apache-2.0
+nasnetlarge        NASNetLarge        tf        331 32 4032  84.9  Apache-2.0
+nasnetmobile       NASNetMobile       tf        224 32 1056   4.3  Apache-2.0
+resnet50           ResNet50           caffe     224 32 2048  23.6  MIT
+resnet101          ResNet101          caffe     224 32 2048  42.7  MIT
+resnet152          ResNet152          caffe     224 32 2048  58.4  MIT
+resnet50v2         ResNet50V2         tf        224 32 2048  23.6  Apache-2.0
+resnet101v2        ResNet101V2        tf        224 32 2048  42.6  Apache-2.0
+resnet152v2        ResNet152V2        tf        224 32 2048  58.3  Apache-2.0
+vgg16              VGG16              caffe     224 32  512  14.7  CC-BY-4.0
+vgg19              VGG19              caffe     224 32  512  20.0  CC-BY-4.0
+xception           Xception           tf        299 71 2048  20.9  MIT
+"""
+
+
+def _read_row(line: str) -> BackboneRow:
+    name, attribute, preprocess, image_size, minimum, channels, parameters, licence = line.split()
+    return BackboneRow(
+        name, attribute.strip("-"), preprocess, int(image_size), int(minimum), int(channels), float(parameters), licence
+    )
+
+
+BACKBONES: dict[str, BackboneRow] = {row.name: row for row in map(_read_row, _ROWS.strip().splitlines())}
+
+HUB = "hub:"  # what stands before the name of a KerasHub preset
+
+HEADS = ("linear", "mlp", "conv", "attention", "transformer", "rnn", "lstm", "gru")
+POOLINGS = ("avg", "max", "concat")
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
+LOSSES = ("crossentropy", "focal", "squared")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "lion")
+SPLITS = ("train", "val", "test")
+STAGES = ("head", "top", "all")
+FITS = ("squash", "crop", "pad")
+ON_BAD = ("skip", "fail")
+UNFREEZE = ("last", "middle", "first", "all", "auto")
+CENTRALIZE = ("auto", "on", "off")
+BATCHNORM = ("frozen", "train")
+BALANCES = ("none", "weights", "sample", "logit-adjust", "auto")
+VALIDATIONS = ("auto", "split", "folds")
+AUGMENTATIONS = ("auto", "none", "light", "medium", "strong")
+MIXES = ("auto", "none", "mixup", "cutmix")
+TRACKERS = ("mlflow", "wandb")
+FEATURE_FORMATS = ("csv", "parquet", "npz")
+ENGINES = ("auto", "tensorflow-frozen", "keras")
+PRECISIONS = ("float32", "bfloat16", "auto")
+STORED_AS = ("float32", "float16")
+FEATURE_POOLS = ("avg", "max", "none")
+MADE_SAMPLES = ("digits", "shapes", "sheets")  # written with no network
+FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
+    "caltech101",
+    "cats_and_dogs",
+    "cats_vs_dogs",
+    "flower_photos",
+    "hymenoptera",
+    "imagenette",
+    "oxford_pets",
+)
+
+
+def backbone_row(name: str) -> BackboneRow:
+    """The row of a backbone name, whatever its case and with or without variants (`mobilenetv2:alpha=0.35`).
+
+    Raises:
+        TlkitError: with the nearest name.
+    """
+    plain = name.partition(":")[0].lower()
+    if plain not in BACKBONES:
+        raise unknown_name(
+            "a backbone", name, BACKBONES, "`tlkit backbones` lists all; a path to a .keras file also works."
+        )
+    return BACKBONES[plain]

@@ -1,0 +1,376 @@
+"""The options of every command: one frozen dataclass each, flat, its groups mixed in."""
+
+from dataclasses import dataclass
+
+from tlkit.base.errors import TlkitError
+from tlkit.options import catalog
+from tlkit.options.catalog import SPLITS
+from tlkit.options.groups import (
+    BackboneOptions,
+    EngineOptions,
+    FixOptions,
+    HeadOptions,
+    ImageOptions,
+    JudgementOptions,
+    LogOptions,
+    SplitOptions,
+    StoreOptions,
+    TtaOptions,
+    ValidationOptions,
+)
+from tlkit.options.obtain import SampleConfig as SampleConfig  # every config is found here
+from tlkit.options.obtain import WeightsConfig as WeightsConfig  # every config is found here
+from tlkit.options.option import Options, argument, option
+from tlkit.options.rank import RankConfig as RankConfig  # every config is found here
+from tlkit.options.training import LoraOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
+    """`tlkit features`: pixels to a feature table."""
+
+    images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
+    out: str = option(
+        "features.csv", "The table to write; its suffix (.csv, .parquet, .npz) chooses the format.", group="Output"
+    )
+    pool: str = option(
+        "avg",
+        "View of the grid: avg, max, or none (the flattened grid).",
+        choices=catalog.FEATURE_POOLS,
+        group="Features",
+    )
+    layer: str | None = option(None, "Features of this layer instead of the backbone's last grid.", group="Features")
+    reduce: str | None = option(
+        None, "Reduce the features: pca:N keeps N components, fitted on the training split.", group="Features"
+    )
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Features")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(
+    ImageOptions,
+    SplitOptions,
+    BackboneOptions,
+    StoreOptions,
+    EngineOptions,
+    HeadOptions,
+    LoraOptions,
+    ValidationOptions,
+    JudgementOptions,
+    LogOptions,
+):
+    """`tlkit finetune`: a folder of images to a run folder with a classifier and a report."""
+
+    images: str | None = argument(
+        "Folder of images (class per folder, or train/val/test with classes inside), or a CSV/Parquet manifest.",
+        default=None,
+        exists=True,
+    )
+    resume: str | None = option(
+        None, "Go on with the unfinished run in this folder; its options are its own.", group="Output"
+    )
+    audit: bool = option(
+        True, "Look for what is wrong with the images before training; see `tlkit audit`.", group="Data"
+    )
+    out: str = option("run", "The run folder to write.", group="Output")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    dry_run: bool = option(False, "Print the plan and stop.", group="Output")
+
+    def check(self) -> None:
+        """Either images or a run to resume."""
+        super().check()
+        if (self.images is None) == (self.resume is None):
+            raise TlkitError(
+                "give either IMAGES or --resume RUN.",
+                "`tlkit finetune images --out run` starts, `tlkit finetune --resume run` goes on.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, LogOptions):
+    """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
+
+    run: str = argument("Run folder.", exists=True)
+    images: str | None = argument(
+        "Labelled images to evaluate on; the run's own splits unless given.", default=None, exists=True
+    )
+    out: str | None = option(
+        None,
+        "Folder for metrics.json, predictions.csv and report.html; the run folder unless given, with other images or --tta "
+        "a folder in it.",
+        group="Output",
+    )
+    on_bad: str = option(
+        "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
+    )
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+    def check(self) -> None:
+        """Fixes are for other images: a run has its own labels."""
+        super().check()
+        if self.fixes and self.images is None:
+            raise TlkitError(
+                f"--fixes {self.fixes} has no effect on the images of the run itself.",
+                "train again with it, or give the images to evaluate on.",
+            )
+        if self.tta > 1 and self.target_precision is not None:
+            raise TlkitError(
+                "--target-precision chooses the threshold of one view, and --tta averages several.",
+                "leave one of them out; a threshold that the run has is chosen again for --tta.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(TtaOptions, EngineOptions):
+    """`tlkit predict`: class and probability of images."""
+
+    run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
+    paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
+    out: str | None = option(None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output")
+    top: int = option(1, "How many classes to list for each image.", low=1, group="Output")
+    on_bad: str = option(
+        "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
+    )
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig(ImageOptions, SplitOptions):
+    """`tlkit split`: write who trains, validates and tests."""
+
+    images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
+    out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig(Options):
+    """`tlkit doctor`: has no options of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackbonesConfig(Options):
+    """`tlkit backbones`: has no options of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig(Options):
+    """`tlkit cache`: look at the store of computed features, or clear it, all or in part."""
+
+    action: str = argument("What to do: show, or clear.", default="show", choices=("show", "clear"))
+    older_than: float | None = option(
+        None, "Clear only what nobody has used for this many days.", low=0, group="What to clear"
+    )
+    keep: str | None = option(
+        None, "Clear what was used least recently until the store holds this much: 20GB, 500MB.", group="What to clear"
+    )
+
+    def check(self) -> None:
+        """What to clear has a meaning only for `clear`."""
+        super().check()
+        for name in ("older_than", "keep"):
+            if self.action != "clear" and getattr(self, name) is not None:
+                flag = "--" + name.replace("_", "-")
+                raise TlkitError(f"{flag} says what to clear, and `tlkit cache show` clears nothing.", "say clear.")
+
+
+# -- The options of `tlkit audit` --------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
+    """`tlkit audit`: what is wrong with a set of images, before anything is trained on it."""
+
+    images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
+    backbone: str = option(
+        "nano",
+        "The network whose features images are compared by: nano is at hand everywhere and cheap; with the one you "
+        "train, its features are computed once for both, and ImageNet networks see labels better.",
+        group="Backbone",
+    )
+    out: str = option("audit", "The folder to write: audit.html, audit.json, images.csv, grouped.csv.", group="Output")
+    write_fixes: str | None = option(
+        None, "Write proposed fixes (path,action,label,reason) to this CSV, to be read and corrected.", group="Output"
+    )
+    strict: bool = option(False, "Exit with 1 when something serious is found.", group="Output")
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+
+# -- The options of `tlkit compare` ------------------------------------------------------------
+
+FORMS = (".json", ".html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(Options):
+    """`tlkit compare`: whether one classifier is better than another."""
+
+    runs: tuple[str, ...] = argument(
+        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; the others are held against the first."
+    )
+    split: str | None = option(
+        None,
+        "Images to compare on; unless given the first of test, images (of no split) and val that all have.",
+        choices=(*SPLITS, "images"),
+        group="Data",
+    )
+    out: str | None = option(None, "File to write besides (.json or .html).", group="Output")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+    def check(self) -> None:
+        """Two runs at least, and a file of a known kind."""
+        super().check()
+        if len(self.runs) < 2:
+            raise TlkitError("one run has nothing to be compared with.", "give two or more: tlkit compare RUN RUN.")
+        if self.out and not self.out.endswith(FORMS):
+            raise TlkitError(f"--out {self.out!r} is neither .json nor .html.", "end it in .json or .html.")
+
+
+# -- The options of `tlkit explain` ------------------------------------------------------------
+
+METHODS = ("integrated", "gradcam", "occlusion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig(Options):
+    """`tlkit explain`: where a classifier looks, and which training images it is reminded of."""
+
+    run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
+    paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
+    out: str = option("explained", "The folder of pictures and explain.json to write.", group="Output")
+    class_name: str | None = option(
+        None, "Explain this class in every image; the one predicted for each unless given.", group="Explanation"
+    )
+    method: tuple[str, ...] = option(
+        ("integrated", "occlusion"),
+        "Methods, comma-separated: integrated (gradients on the grid, from its mean), gradcam, "
+        "occlusion (covers patches; slower). With two, how far they agree is stated.",
+        choices=METHODS,
+        group="Explanation",
+    )
+    neighbours: int = option(
+        3,
+        "Training images to show that look most alike to the network; 0 for none.",
+        low=0,
+        high=20,
+        group="Explanation",
+    )
+    on_bad: str = option(
+        "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
+    )
+    overwrite: bool = option(False, "Replace the explanations that are there.", group="Output")
+
+    def check(self) -> None:
+        """At least one method, none twice."""
+        super().check()
+        if not self.method or len(set(self.method)) < len(self.method):
+            raise TlkitError(
+                f"--method {','.join(self.method)!r} names {'none' if not self.method else 'one twice'}.",
+                f"give one or more of {', '.join(METHODS)}, comma-separated.",
+            )
+
+
+# -- The options of `tlkit export` and `tlkit verify` ------------------------------------------
+
+EXPORT_FORMATS = ("keras", "savedmodel", "onnx", "litert", "litert-int8", "openvino")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Options):
+    """`tlkit export`: a classifier to folders that other runtimes run without tlkit."""
+
+    run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
+    format: tuple[str, ...] = option(
+        ("keras",),
+        "What to write, comma-separated; each gets a folder of its name in --out.",
+        choices=EXPORT_FORMATS,
+        group="Export",
+    )
+    out: str = option("exported", "The folder to write into.", group="Output")
+    check_images: int = option(
+        200,
+        "Images of the run's test (else validation) split on which decisions and accuracy are compared; 0 for none.",
+        low=0,
+        high=100_000,
+        group="Export",
+    )
+    calibration_images: int = option(
+        200, "Training images of the run that litert-int8 finds its ranges on.", low=10, high=10_000, group="Export"
+    )
+    min_agreement: float = option(
+        0.9,
+        "litert-int8 is refused when fewer of the check images than this fraction keep their class.",
+        low=0,
+        high=1,
+        group="Export",
+    )
+    overwrite: bool = option(False, "Replace artifacts that are there.", group="Output")
+
+    def check(self) -> None:
+        """At least one format, none twice; what is quantised is also measured."""
+        super().check()
+        if not self.format or len(set(self.format)) < len(self.format):
+            raise TlkitError(
+                f"--format {','.join(self.format)!r} names {'none' if not self.format else 'one twice'}.",
+                f"give one or more of {', '.join(EXPORT_FORMATS)}, comma-separated.",
+            )
+        if "litert-int8" in self.format and not self.check_images:
+            raise TlkitError(
+                "--check-images 0 leaves nothing to measure what quantisation costs.",
+                "give a number above 0, or export without litert-int8.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig(Options):
+    """`tlkit verify`: whether an artifact still gives what it gave when it was exported."""
+
+    artifact: str = argument("Folder that `tlkit export` wrote: the one with contract.json.", exists=True)
+
+
+# -- The options of `tlkit serve` --------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig(EngineOptions):
+    """`tlkit serve`: a page and an HTTP API for one classifier."""
+
+    run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
+    host: str = option(
+        "127.0.0.1", "Address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 everybody.", group="Server"
+    )
+    port: int = option(8000, "Port to listen on; 0 takes a free one and says which.", low=0, high=65535, group="Server")
+    token_file: str | None = option(
+        None,
+        "File with the token that requests must bear; TLKIT_SERVE_TOKEN holds it unless given.",
+        group="Server",
+    )
+    neighbours: int = option(
+        3, "Nearest training images shown with an explanation; 0 for none.", low=0, high=12, group="Server"
+    )
+    batch_size: int = option(32, "Most images in one inference step.", low=1, high=4096, group="Inference")
+    batch_wait: float = option(
+        2.0,
+        "Milliseconds that a step waits for images which are being decoded; with none it starts at once.",
+        low=0,
+        high=1000,
+        group="Inference",
+    )
+    max_image_mb: float = option(20.0, "Largest file of one image, in MB.", low=0.001, high=1000, group="Limits")
+    max_request_mb: float = option(64.0, "Largest body of one request, in MB.", low=0.001, high=4000, group="Limits")
+    max_images: int = option(32, "Most images in one request.", low=1, high=4096, group="Limits")
+    max_megapixels: float = option(
+        50.0,
+        "Most pixels of one image, in millions, whatever its file claims to be.",
+        low=0.01,
+        high=178,
+        group="Limits",
+    )
+    max_requests: int = option(64, "Most predictions asked for at the same time.", low=1, high=4096, group="Limits")
+    timeout: float = option(
+        30.0, "Seconds that a request may take, from its first byte to its answer.", low=0.1, high=3600, group="Limits"
+    )

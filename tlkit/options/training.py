@@ -1,0 +1,257 @@
+"""How a classifier learns: the options of every stage."""
+
+from dataclasses import dataclass
+
+from tlkit.base.errors import TlkitError
+from tlkit.options import catalog
+from tlkit.options.option import Options, option
+
+SMOOTHING = 0.1  # of labels, unless given (Szegedy et al. 2016)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """How it learns."""
+
+    stages: tuple[str, ...] = option(
+        ("head", "top"),
+        "Stages, comma-separated: head (backbone frozen), top (its last blocks learn too), all (everything learns).",
+        choices=catalog.STAGES,
+        group="Training",
+    )
+    blocks: int | None = option(
+        None,
+        "How many last blocks learn in the top stage; planned unless given: the fewest that hold 95 % of the parameters, or a third of them where that would take long.",
+        low=1,
+        group="Training",
+    )
+    unfreeze: str = option(
+        "last",
+        "Which third of the blocks learns in the top stage besides the head: last (see --blocks), middle, first, all of them, "
+        "or auto, the one whose gradients are largest against its weights.",
+        choices=catalog.UNFREEZE,
+        group="Training",
+    )
+    epochs: tuple[int, ...] | None = option(
+        None,
+        "Epochs at most: one number for every stage, or one for each, comma-separated; planned unless given.",
+        low=1,
+        group="Training",
+    )
+    minutes: float | None = option(
+        None,
+        "Minutes that the whole command may take, from its start to the report: plans blocks, views and epochs to fit, and keeps "
+        "to it while it trains.",
+        low=0.05,
+        high=100_000,
+        group="Training",
+    )
+    search: int | None = option(
+        None,
+        "Trials of rate, decay, smoothing, depth and augmentation of the stage after the head, the planned ones first; the best "
+        "on validation is kept. Needs the extra `search`.",
+        low=1,
+        high=100_000,
+        group="Training",
+    )
+    batch_size: int = option(
+        32,
+        "Images of a batch, at most; those of an epoch are shared out evenly.",
+        low=1,
+        high=4096,
+        group="Training",
+    )
+    accumulate: int = option(
+        1,
+        "Batches whose gradients make one update: a batch so many times as large, in the memory of one.",
+        low=1,
+        high=1024,
+        group="Training",
+    )
+    optimizer: str = option(
+        "adamw",
+        "The optimizer of every stage trained by gradient descent.",
+        choices=catalog.OPTIMIZERS,
+        group="Training",
+    )
+    learning_rate: tuple[float, ...] | None = option(
+        None,
+        "Peak learning rate: one for every stage, or one for each, comma-separated; planned unless given.",
+        low=0,
+        group="Training",
+    )
+    layer_decay: float = option(
+        1.0,
+        "Each block of the backbone learns at so many times the rate of the one after it, the last at so many times the head's; 1 gives all the same.",
+        low=0.05,
+        high=1,
+        group="Training",
+    )
+    ema: float = option(
+        0.0,
+        "Momentum of the moving average of the weights that is validated and kept, such as 0.99; 0 keeps the weights themselves.",
+        low=0,
+        high=0.9999,
+        group="Training",
+    )
+    momentum: float = option(0.9, "Momentum of sgd and rmsprop.", low=0, high=0.999, group="Training")
+    weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
+    centralize: str = option(
+        "auto",
+        "Take the mean out of the gradient of each filter of a convolution; auto goes by how many images train.",
+        choices=catalog.CENTRALIZE,
+        group="Training",
+    )
+    loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")
+    label_smoothing: float | None = option(
+        None,
+        "Label smoothing of crossentropy, in stages trained by gradient descent; 0.1 for one label an image, 0 for several, unless given.",
+        low=0,
+        high=0.9,
+        group="Training",
+    )
+    balance: str = option(
+        "none",
+        "Classes of unequal size: weights (images weigh inversely to the size of their class), sample (classes are drawn equally often), "
+        "logit-adjust (the log prior is part of the loss), auto (the best macro-F1 of a cross-validated linear head), or none.",
+        choices=catalog.BALANCES,
+        group="Training",
+    )
+    batchnorm: str = option(
+        "frozen",
+        "BatchNorm layers of the backbone: frozen keeps their statistics and scales, train lets both move in unfrozen blocks.",
+        choices=catalog.BATCHNORM,
+        group="Training",
+    )
+    views: int | None = option(
+        None,
+        "Stored views of each training image in the head and top stages: 1 is the image alone, 0 makes fresh ones every epoch; planned unless given.",
+        low=0,
+        high=64,
+        group="Training",
+    )
+    augment: str = option(
+        "auto",
+        "How far a view may go: light (crop, flip), medium (colour), strong (RandAugment, erasing); auto goes by how many images a class has.",
+        choices=catalog.AUGMENTATIONS,
+        group="Training",
+    )
+    mix: str = option(
+        "auto",
+        "Mix training rows, in stages trained by gradient descent: mixup, or cutmix where they have places; auto goes with --augment, from medium up.",
+        choices=catalog.MIXES,
+        group="Training",
+    )
+    flip: bool = option(True, "Allow horizontal flips in augmentation; wrong for digits and text.", group="Training")
+    patience: int | None = option(
+        None,
+        "Epochs without improvement on validation before a stage stops and its best epoch is kept; unless given it goes on to "
+        "the end of its schedule, where the rate is smallest and most is gained, and the end is kept.",
+        low=1,
+        group="Training",
+    )
+
+    def check(self) -> None:
+        """Stages in order, each once; per-stage lists as long as the stages."""
+        super().check()
+        order = [catalog.STAGES.index(stage) for stage in self.stages]
+        if not order or order[0] != 0 or order != sorted(set(order)):
+            raise TlkitError(
+                f"--stages {','.join(self.stages)} is not in order.",
+                "start with head, then top and all, each at most once: head | head,top | head,all | head,top,all.",
+            )
+        for name in ("epochs", "learning_rate"):
+            values = getattr(self, name)
+            if values is not None and len(values) not in (1, len(self.stages)):
+                raise TlkitError(
+                    f"--{name.replace('_', '-')} has {len(values)} values for {len(self.stages)} stages.",
+                    "give one value, or one for each stage.",
+                )
+        if self.minutes is not None:
+            self._check_minutes()
+        if self.search is not None:
+            self._check_search()
+        if self.unfreeze != "last":
+            self._check_unfreeze()
+        if self.label_smoothing and self.loss != "crossentropy":
+            raise TlkitError(
+                f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
+                "drop it, or use --loss crossentropy.",
+            )
+
+    def smoothing(self, multi: bool = False) -> float:
+        """Label smoothing, of images with one label each or, `multi`, several."""
+        planned = SMOOTHING if self.loss == "crossentropy" and not multi else 0.0
+        return planned if self.label_smoothing is None else self.label_smoothing
+
+    def _check_minutes(self) -> None:
+        """Minutes plan the epochs of one stage after the head."""
+        if self.epochs is not None:
+            raise TlkitError(
+                f"--minutes {self.minutes:g} and --epochs {','.join(map(str, self.epochs))} both say how long to train.",
+                "keep one of the two.",
+            )
+        if len(self.stages) > 2:
+            raise TlkitError(
+                f"--minutes {self.minutes:g} plans one stage after the head, and --stages {','.join(self.stages)} has two.",
+                "use --stages head,top or head,all.",
+            )
+
+    def _check_search(self) -> None:
+        """A search has a stage to search, and takes the time it takes."""
+        if len(self.stages) < 2:
+            raise TlkitError(
+                f"--search {self.search} has no effect with --stages {self.stages[0]}: the head is solved, or trained as it is.",
+                "use --stages head,top or head,all, or drop it.",
+            )
+        if self.minutes is not None:
+            raise TlkitError(
+                f"--search {self.search} and --minutes {self.minutes:g} both say how long to train.",
+                "keep one of the two.",
+            )
+
+    def _check_unfreeze(self) -> None:
+        """A third is one of the top stage, and takes the place of a number of last blocks."""
+        if "top" not in self.stages:
+            raise TlkitError(
+                f"--unfreeze {self.unfreeze} has no effect without a top stage: --stages {','.join(self.stages)}.",
+                "use --stages head,top, or drop it.",
+            )
+        if self.blocks is not None:
+            raise TlkitError(
+                f"--unfreeze {self.unfreeze} and --blocks {self.blocks} both say which blocks learn.",
+                "--blocks counts the last ones and goes with --unfreeze last; keep one of the two.",
+            )
+
+
+# -- The option of low-rank adaptation ---------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions(TrainingOptions):
+    """How it learns, perhaps by factors of low rank alone."""
+
+    lora: int | None = option(
+        None,
+        "Rank of low-rank adaptation: in the top and all stages dense layers and convolutions learn factors of this rank "
+        "instead of their kernels, and all else of the backbone stays frozen; the factors are merged before saving.",
+        low=1,
+        high=4096,
+        group="Training",
+    )
+
+    def check(self) -> None:
+        """Factors are for layers of the backbone that would learn."""
+        super().check()
+        if self.lora is None:
+            return
+        if self.stages == ("head",):
+            raise TlkitError(
+                f"--lora {self.lora} has no effect with --stages head: the backbone stays frozen.",
+                "drop it, or use --stages head,top.",
+            )
+        if self.batchnorm != "frozen":
+            raise TlkitError(
+                f"--lora {self.lora} keeps all but its factors frozen, and --batchnorm {self.batchnorm} does not.",
+                "drop one of them.",
+            )

@@ -1,0 +1,122 @@
+"""Which images are looked at, and how they are dealt into folds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import Manifest
+from tlkit.data.split import order_keys, unit_of_rows
+
+FEWEST = 10  # images of a rare class that are kept where there are as many
+
+
+def strata(truth: np.ndarray) -> np.ndarray:
+    """Int (N,), what an image is counted as where classes get their share: its class; of several labels the rarest.
+
+    Args:
+        truth: int (N,), 0..K-1, which are returned; or (N, K), 1 where the image has the class: images of none of them
+            are counted as K.
+    """
+    if truth.ndim == 1:
+        return truth
+    has = truth == 1
+    rarest = np.where(has, has.sum(axis=0), len(truth) + 1).argmin(axis=1)
+    return np.where(has.any(axis=1), rarest, truth.shape[1])
+
+
+def choose(manifest: Manifest, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Up to `limit` of the rows, each class with its share, in the order of a hash of their content (or group).
+
+    A choice that does not depend on names or places, and a smaller limit takes from what a larger one takes.
+    Rare classes keep up to ten images.
+
+    Raises:
+        TlkitError: fewer than two images for each class within the limit.
+    """
+    ordered = rows[np.argsort(order_keys(manifest, rows, seed), kind="stable")]
+    labels = strata(manifest.truth[ordered])
+    counts = np.bincount(labels, minlength=len(manifest.classes))
+    present = int((counts > 0).sum())
+    if len(rows) > limit < 2 * present:
+        raise TlkitError(
+            f"--limit {limit} leaves less than two images for each of {present} classes.",
+            f"give {2 * present} or more.",
+        )
+    if len(rows) <= limit:
+        return ordered
+    shares = _shares(counts, limit)
+    place = np.empty(len(ordered), np.int64)
+    for label in np.flatnonzero(counts):
+        own = np.flatnonzero(labels == label)
+        place[own] = np.arange(len(own))
+    return ordered[place < shares[labels]]
+
+
+def _shares(counts: np.ndarray, limit: int) -> np.ndarray:
+    """int64 (K,) images of each class, in all at most `limit`: a small class up to its floor, the others in proportion."""
+    floor = np.minimum(counts, min(FEWEST, limit // int((counts > 0).sum())))
+    spare = limit - int(floor.sum())
+    over = counts - floor
+    return floor + (over * min(1.0, spare / max(1, int(over.sum())))).astype(np.int64)
+
+
+def units_of(manifest: Manifest) -> np.ndarray:
+    """int64 (N,): images of one group, exact copies, and what those join, have one number."""
+    return np.unique(unit_of_rows(manifest), return_inverse=True)[1].ravel()
+
+
+def deal_folds(labels: np.ndarray, units: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """int64 (N,) fold of each image; a unit stays whole, and each fold gets its share of each class as far as that goes.
+
+    Units are dealt in random order, those of rare classes first, each to the fold that has least of its classes.
+
+    Args:
+        labels: int (N,), 0..K-1, see `strata`.
+        units: int (N,), 0..U-1.
+        count: of folds, 2 to U.
+        random: decides the order.
+    """
+    classes = int(labels.max()) + 1
+    table = np.zeros((int(units.max()) + 1, classes))
+    np.add.at(table, (units, labels), 1)
+    totals = table.sum(axis=0)
+    rarest = np.where(table > 0, totals, np.inf).min(axis=1)
+    shuffled = random.permutation(len(table))
+    order = shuffled[np.argsort(rarest[shuffled], kind="stable")]
+    held = np.zeros((count, classes))
+    fold = np.empty(len(table), np.int64)
+    weight = table / np.maximum(totals, 1)
+    for unit in order.tolist():
+        # The share of its classes that each fold has; among equals the one with fewest images.
+        fold[unit] = np.lexsort((held.sum(axis=1), np.round(held @ weight[unit], 9)))[0]
+        held[fold[unit]] += table[unit]
+    return fold[units]
+
+
+def make_folds(truth: np.ndarray, units: np.ndarray, *, folds: int, repeats: int, seed: int) -> list[np.ndarray]:
+    """Several deals; as many folds as there are units where those are fewer."""
+    count, labels = min(folds, len(np.unique(units))), strata(truth)
+    return [deal_folds(labels, units, count, np.random.default_rng((seed, repeat))) for repeat in range(repeats)]
+
+
+def refuse_hopeless(classes: Sequence[str], truth: np.ndarray, units: np.ndarray) -> list[str]:
+    """Classes of a single unit, which cannot be learned and tested at once; of several labels those counted for images.
+
+    Raises:
+        TlkitError: fewer than two classes, or none with two units.
+    """
+    labels, names = strata(truth), (*classes, "none of the classes")
+    present = np.unique(labels)
+    if len(present) < 2:
+        have = f"one class, {names[present[0]]!r}" if len(present) else "no labelled image"
+        raise TlkitError(
+            f"there is {have}; a ranking needs two classes or more.", "put the images into one folder for each class."
+        )
+    single = [names[label] for label in present if len(np.unique(units[labels == label])) < 2]
+    if len(single) == len(present):
+        raise TlkitError(
+            "no class has two images that are not copies of each other or of one group.",
+            "a class is learned from one image and tested on another: add images.",
+        )
+    return single

@@ -1,0 +1,220 @@
+"""What a ranking found: candidates with their accuracy and cost, and what more images would bring."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tlkit.backbones.applications import check_size, parse_variants
+from tlkit.backbones.user_model import is_path
+from tlkit.backbones.weight_files import ALPHAS, imagenet_file, models_folder, weights_at_hand
+from tlkit.backbones.weight_table import weight_file
+from tlkit.base.errors import TlkitError
+from tlkit.evaluation.results import Metric
+from tlkit.options.catalog import BACKBONES, BackboneRow, backbone_row
+from tlkit.options.rank import Wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A backbone on these images, before any training.
+
+    Args:
+        name: as typed: name, variants, size, weights.
+        flags: what `tlkit finetune` is given to train it, as one text.
+        image_size: (H, W).
+        parameters: without a classifier.
+        megabytes: of its weights in float32, 10^6 bytes.
+        features: C, how many numbers it gives of an image.
+        milliseconds: for an image through the network here, median; decoding is not in it.
+        milliseconds_spread: least and greatest of the repeats.
+        logme: log evidence for each image and class; higher is better, its zero means nothing.
+        accuracy: of a ridge classifier on its features, cross-validated, 0..1.
+        behind: the best one's accuracy minus its own on the same folds, with its interval; 0 for the best.
+        error: corrected standard error of `behind`.
+        within_noise: whether `behind` is within `error`.
+        frontier: whether nothing faster is as accurate.
+        computed: images that went through the network now; the rest were in the store.
+        seconds: of extraction and scoring.
+    """
+
+    name: str
+    flags: str
+    image_size: tuple[int, int]
+    parameters: int
+    megabytes: float
+    features: int
+    milliseconds: float
+    milliseconds_spread: tuple[float, float]
+    logme: float
+    accuracy: Metric
+    behind: Metric
+    error: float
+    within_noise: bool
+    frontier: bool
+    computed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A candidate that was not looked at."""
+
+    name: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Expected accuracy of the linear head with so many images to learn from.
+
+    Args:
+        times: as many images as there are now.
+        images: of them.
+        accuracy: 0..1, with its 95 % interval.
+    """
+
+    times: float
+    images: int
+    accuracy: Metric
+
+
+@dataclass(frozen=True)
+class ClassGain:
+    """What a class gains from more images.
+
+    Args:
+        name: of the class.
+        images: of it now.
+        recall: with the most images that the curve was measured with, 0..1.
+        gain: of recall for each doubling of the images.
+        error: corrected standard error of `gain`.
+    """
+
+    name: str
+    images: int
+    recall: float
+    gain: float
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """Accuracy of a linear head against the number of images it learns from.
+
+    Args:
+        candidate: whose features.
+        points: measured: images, and accuracy with its interval.
+        forecasts: of the fitted curve; none where there is `trouble`.
+        reducible, rate, floor: error(n) = floor + reducible * (n / n_last)^-rate, n_last of the last point; else None.
+        trouble: why there is no forecast, "" where there is one.
+        classes: what each gains, the one to photograph first on top.
+        first: that class, or None where the curves do not tell.
+        advice: in a sentence.
+    """
+
+    candidate: str
+    points: tuple[tuple[int, Metric], ...]
+    forecasts: tuple[Forecast, ...] = ()
+    reducible: float | None = None
+    rate: float | None = None
+    floor: float | None = None
+    trouble: str = ""
+    classes: tuple[ClassGain, ...] = ()
+    first: str | None = None
+    advice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Candidates, the most accurate first.
+
+    Args:
+        images: that were looked at.
+        available: that could have been, the test split not among them.
+        classes: their names.
+        rule: which images, and how accuracy was measured.
+        measure: what `accuracy` is, here and in `curve`: "accuracy", or "F1 of each image's labels" where it may have several.
+        candidates: looked at.
+        skipped: and not.
+        recommended, best: names of candidates: the cheapest within the noise of the best, and the best.
+        reason: why the one is recommended.
+        command: that trains it.
+        curve: what more images would bring, if that was asked.
+    """
+
+    images: int
+    available: int
+    classes: tuple[str, ...]
+    rule: str
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    recommended: str
+    best: str
+    reason: str
+    command: str
+    measure: str = "accuracy"
+    curve: LearningCurve | None = field(default=None)
+
+
+# -- Who takes part: candidates whose weights are at hand, and those who are skipped, with the remedy ---
+
+
+def at_hand(asked: Sequence[Wanted]) -> tuple[list[Wanted], list[Skipped]]:
+    """The candidates that can be built with no network, and the others.
+
+    Raises:
+        TlkitError: a variant that the network does not have, or that has no ImageNet weights anywhere; a size below its
+            smallest; a file that is not there.
+    """
+    for one in asked:
+        for file in (one.backbone if is_path(one.backbone) else "", one.weights):
+            if file not in ("", "imagenet", "none") and not Path(file).is_file():
+                raise TlkitError(f"{file!r} of candidate {one.name!r} does not exist.", "correct its path.")
+    missing = {one: _missing(one) for one in asked}
+    return [one for one in asked if missing[one] is None], [found for found in missing.values() if found]
+
+
+def everyone(image_size: int | None) -> tuple[list[Wanted], list[Skipped]]:
+    """`nano` and every width of every catalogue network whose weights are at hand; of the others, a row each.
+
+    Args:
+        image_size: side of all of them, or None for the native ones.
+    """
+    found: list[Wanted] = []
+    skipped: list[Skipped] = []
+    for row in BACKBONES.values():
+        if image_size is not None and image_size < row.minimum:
+            reason = f"it needs {row.minimum} pixels a side, and --image-size is {image_size}"
+            skipped.append(Skipped(row.name, reason, f"give --image-size {row.minimum} or more, or none."))
+            continue
+        widths = [Wanted(f"{row.name}:alpha={alpha}", image_size) for alpha in ALPHAS.get(row.name, ()) if alpha != 1.0]
+        present, lacking = at_hand([Wanted(row.name, image_size), *widths])
+        found += present
+        skipped += [] if present else lacking[:1]
+    return found, skipped
+
+
+def _missing(one: Wanted) -> Skipped | None:
+    """Why a candidate is skipped; None where its weights are at hand."""
+    if is_path(one.backbone):
+        return None
+    row = backbone_row(one.backbone)
+    check_size(row, _size(one, row))
+    variants: dict[str, Any] = parse_variants(row, one.backbone)
+    if one.weights != "imagenet" or not row.attribute or weights_at_hand(row, variants, _size(one, row)) is not None:
+        return None
+    file = imagenet_file(row, variants, _size(one, row))
+    return Skipped(
+        one.name,
+        f"its ImageNet weights ({file}) are not in {models_folder()}",
+        f"with a network: `tlkit weights fetch {shlex.quote(weight_file(row, variants, _size(one, row)).spec)}`; without: "
+        "`tlkit weights import FILE`; or give a weight file with weights=FILE.",
+    )
+
+
+def _size(one: Wanted, row: BackboneRow) -> tuple[int, int]:
+    side = one.image_size or row.image_size
+    return side, side

@@ -1,0 +1,221 @@
+"""From logits to what is written: predictions, metrics, the report. Shared by finetune and evaluate."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.auditing.look import Looks
+from tlkit.base.errors import TlkitError, UnreadableImage
+from tlkit.base.files import replacing, write_json
+from tlkit.classifier.answers import Predictions
+from tlkit.classifier.model import Facts
+from tlkit.data.dataset import SPLITS, Manifest, Splits
+from tlkit.data.decode import thumbnail
+from tlkit.evaluation.results import ClassResult, EvaluationResult
+from tlkit.report.build import Data, Page, write_report
+
+THUMBNAIL_SIDE = 160
+THUMBNAIL_QUALITY = 80
+PER_CLASS = (
+    *("split", "class", "support", "predicted", "precision", "recall", "f1", "roc_auc", "average_precision"),
+    *("precision_low", "precision_high", "recall_low", "recall_high"),
+)
+
+
+def build_predictions(
+    manifest: Manifest,
+    splits: Splits,
+    logits: np.ndarray,
+    facts: Facts,
+    *,
+    unfamiliarity: np.ndarray | None = None,
+    in_training: np.ndarray | None = None,
+) -> Predictions:
+    """Key the logits (N, K) of a manifest's images by path, with what else is known about each (see `Predictions`)."""
+    return Predictions(
+        paths=list(manifest.paths),
+        sha256=[row.tobytes().hex() for row in manifest.sha256],
+        labels=manifest.labels,
+        targets=manifest.targets,
+        splits=splits.codes,
+        logits=logits,
+        classes=facts.classes,
+        temperature=facts.temperature,
+        threshold=facts.threshold,
+        groups=manifest.groups,
+        unfamiliarity=unfamiliarity,
+        in_training=in_training,
+    )
+
+
+def judged_by(predictions: Predictions, facts: Facts) -> Predictions:
+    """The predictions with the temperature and the threshold of these facts."""
+    return replace(predictions, temperature=facts.temperature, threshold=facts.threshold)
+
+
+def slice_columns(
+    manifest: Manifest, slice_by: Sequence[str] | None, rows: np.ndarray, looks: Looks
+) -> dict[str, list[str] | np.ndarray]:
+    """What to slice by: the columns asked for, image size (side of a square of as many pixels), brightness (0..255).
+
+    Args:
+        manifest: N images.
+        slice_by: columns of the manifest.
+        rows: int (n,), the images that `looks` is about.
+        looks: facts of their files.
+
+    Raises:
+        TlkitError: for a column that the manifest does not have.
+    """
+    refuse_unknown_columns(manifest, slice_by)
+    columns: dict[str, list[str] | np.ndarray] = {name: manifest.extra[name] for name in slice_by or ()}
+    side = np.sqrt(looks.width.astype(np.float64) * looks.height)
+    for name, values in (("image size", side), ("brightness", looks.brightness.astype(np.float64))):
+        column = np.full(len(manifest), np.nan)
+        column[rows] = np.where(looks.width > 0, values, np.nan)
+        columns[name] = column
+    return columns
+
+
+def refuse_unknown_columns(manifest: Manifest, slice_by: Sequence[str] | None) -> None:
+    """Raise for a column to slice by that the manifest does not have.
+
+    Raises:
+        TlkitError: naming those it has.
+    """
+    for name in slice_by or ():
+        if name not in manifest.extra:
+            raise TlkitError(
+                f"--slice-by {name!r}: the images have no such column.",
+                f"columns: {', '.join(map(repr, manifest.extra))}."
+                if manifest.extra
+                else "give the images as a table (CSV or Parquet) with further columns, see docs/formats.md.",
+            )
+
+
+def data_section(manifest: Manifest, splits: Splits, notes: tuple[str, ...] = ()) -> Data:
+    """The report's section on the images."""
+    counts = {
+        name: manifest.class_counts(splits.codes == code).tolist()
+        for code, name in enumerate(SPLITS)
+        if (splits.codes == code).any()
+    }
+    return Data(
+        classes=manifest.classes,
+        counts=counts or {"images": manifest.class_counts().tolist()},
+        images=_images_by_split(manifest, splits) if manifest.multi else None,
+        rule=splits.rule,
+        set_aside=manifest.set_aside,
+        ignored=manifest.ignored,
+        notes=notes,
+    )
+
+
+def _images_by_split(manifest: Manifest, splits: Splits) -> dict[str, int]:
+    """How many images of each split have labels, where their sum over classes would count some of them twice."""
+    found = {name: int((manifest.labelled & (splits.codes == code)).sum()) for code, name in enumerate(SPLITS)}
+    return {name: count for name, count in found.items() if count} or {"images": int(manifest.labelled.sum())}
+
+
+def thumbnails(root: Path) -> Callable[[str], bytes | None]:
+    """Small JPEGs for the report, by path as in the manifest; None for a file that is gone."""
+
+    def make(path: str) -> bytes | None:
+        try:
+            image = thumbnail(root / path, THUMBNAIL_SIDE)
+        except UnreadableImage:
+            return None
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
+        return buffer.getvalue()
+
+    return make
+
+
+def write_outcome(folder: Path, predictions: Predictions, evaluation: EvaluationResult, page: Page) -> dict[str, Any]:
+    """Write predictions.csv, metrics.json, evaluation.json, per_class.csv and report.html, each whole or not at all.
+
+    Returns:
+        The content of metrics.json.
+    """
+    predictions.write_csv(folder / "predictions.csv")
+    metrics = evaluation.metrics_json()
+    for split, gained in ((page.choice and page.choice.gained) or {}).items():
+        if split in metrics:
+            metrics[split]["accuracy_over_probe"] = gained.as_json()
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "evaluation.json", {"format": 1, **evaluation.as_json()})
+    _write_per_class(folder / "per_class.csv", evaluation)
+    write_report(folder / "report.html", page)
+    return metrics
+
+
+def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
+    """One row for each class of each split; empty where something is not defined."""
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(PER_CLASS)
+        for split, result in evaluation.splits.items():
+            writer.writerows(_class_row(split, row) for row in result.classes)
+
+
+def _class_row(split: str, row: ClassResult) -> list[Any]:
+    """A row of per_class.csv, in the order of `PER_CLASS`."""
+    plain = [
+        row.name,
+        row.support,
+        row.predicted,
+        row.precision,
+        row.recall,
+        row.f1,
+        row.roc_auc,
+        row.average_precision,
+    ]
+    ends = [*(row.precision_interval or (None, None)), *(row.recall_interval or (None, None))]
+    return [split, *plain, *ends]
+
+
+def _told_of_several(split: str, found: Mapping[str, Mapping[str, float | None]]) -> str:
+    """A line: the mean over labels of average precision, F1, and how many images have every label right."""
+
+    def shown(name: str) -> str:
+        value, low, high = (found[name][key] for key in ("value", "low", "high"))
+        interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+        return "not defined" if value is None else f"{value:.4f}{interval}"
+
+    exact = found["subset_accuracy"]
+    groups = f" in {exact['groups']} groups" if "groups" in exact else ""
+    return (
+        f"  {split:<6} mean average precision {shown('mean_average_precision')}, micro F1 {shown('micro_f1')}, "
+        f"every label right {exact['value']:.1%}, n = {exact['n']}{groups}"
+    )
+
+
+def told(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
+    """Accuracy and macro F1 of each split, in lines; of several labels mean average precision and F1."""
+    lines = []
+    for split, found in metrics.items():
+        if "subset_accuracy" in found:
+            lines.append(_told_of_several(split, found))
+            continue
+        accuracy, f1 = found["accuracy"], found.get("macro_f1", {"value": None})
+        interval = f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" if accuracy["low"] is not None else ""
+        value = f"{accuracy['value']:.4f}" if accuracy["value"] is not None else "not defined"
+        macro = f", macro F1 {f1['value']:.4f}" if f1["value"] is not None else ""
+        held = found.get("selective_precision")
+        answered = (
+            f"; answers {found['coverage']['value']:.1%}, of them {held['value']:.1%} right"
+            if held and held["value"] is not None
+            else ""
+        )
+        groups = f" in {accuracy['groups']} groups" if "groups" in accuracy else ""
+        lines.append(f"  {split:<6} accuracy {value}{interval}{macro}, n = {accuracy['n']}{groups}{answered}")
+    return "\n".join(lines)

@@ -1,0 +1,316 @@
+"""The report of a run, from what lies in its folder: the same page whether it is written first or again."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tlkit.auditing import kinship
+from tlkit.auditing.evidence import Evidence
+from tlkit.auditing.findings import AUDIT_FORMAT, AuditResult
+from tlkit.auditing.look import look
+from tlkit.backbones import runtime
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import read_json, sha256_file, write_json, write_text
+from tlkit.base.story import Story
+from tlkit.classifier.answers import Predictions
+from tlkit.classifier.model import Classifier, read_facts, save
+from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.evaluation.calibration import fit_temperature
+from tlkit.evaluation.choice import Choice
+from tlkit.evaluation.evaluate import evaluate
+from tlkit.evaluation.judgement import find_threshold, learn_familiarity
+from tlkit.evaluation.results import EvaluationResult
+from tlkit.extraction.extract import Network
+from tlkit.extraction.store import StoredFeatures
+from tlkit.options.catalog import BACKBONES
+from tlkit.options.commands import FinetuneConfig
+from tlkit.options.option import resolve
+from tlkit.report import outcome, pictures
+from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.runs import record
+from tlkit.runs import record as run_record
+from tlkit.runs.folder import RunDir
+from tlkit.runs.history import read_history
+from tlkit.training import balancing, search
+from tlkit.training.checkpoint import State
+from tlkit.training.crossing import Crossed
+from tlkit.training.plan import Plan
+from tlkit.training.stages import Material
+
+POOLED = ("linear", "mlp")  # heads that read the pooled grid
+IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
+OF_NANO = "learned from a network that had learned on ImageNet"
+
+
+def of_run(
+    run_dir: RunDir,
+    manifest: Manifest,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+    classifier: Callable[[], Classifier],
+    command: str = "",
+) -> Page:
+    """The page of a run measured on its own images.
+
+    Args:
+        run_dir: with its record, options, history and model.
+        manifest: its images, as they are now.
+        splits: of them.
+        predictions: of them.
+        evaluation: of the predictions.
+        classifier: loads it, where pictures have to be computed.
+        command: what measured it again; "" where the run itself did.
+    """
+    record, config = run_dir.read_record(), _config(run_dir)
+    history = read_history(run_dir.history)
+    page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
+    data = outcome.data_section(manifest, splits)
+    return replace(
+        page,
+        title=f"{Path(record['images']).name}: {record['backbone']['name']}",
+        command="\n".join(filter(None, (record["command"], command))),
+        created=record["created"],
+        versions=record["versions"],
+        hardware=_shown(record["hardware"]),
+        data=replace(data, notes=(*data.notes, *balancing.notes(record), *search.notes(record))),
+        plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
+        history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
+        choice=read_choice(run_dir),
+        audit=read_audit(run_dir.path / "audit.json"),
+        seeds={"everything": config.seed},
+        config=run_dir.config.read_text(encoding="utf-8"),
+    )
+
+
+def of_others(
+    run_dir: RunDir,
+    images: str,
+    manifest: Manifest,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+    classifier: Callable[[], Classifier],
+) -> Page:
+    """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
+    record = run_dir.read_record()
+    page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
+    return replace(
+        page,
+        title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
+        command=runtime.command_line(),
+        created=run_record.now(),
+        versions=runtime.versions(),
+        hardware=_shown(runtime.hardware()),
+    )
+
+
+def _page(
+    run_dir: RunDir,
+    record: Mapping[str, Any],
+    manifest: Manifest,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+    classifier: Callable[[], Classifier],
+) -> Page:
+    """What both kinds of page show."""
+    facts, model_sha256 = read_facts(run_dir.model), sha256_file(run_dir.model)
+    contract: InputContract = facts.contract
+    known = run_record.read_images(run_dir)
+    config = _config(run_dir)
+    neighbours = None
+    if known is not None:
+        train = known[0].select(known[1].indices("train"))
+        output = f"{facts.grid_layer}:{config.pooling}" if config.head in POOLED else facts.grid_layer
+        kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
+        weights = record["backbone"]["sha256"]
+        networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
+        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, manifest)
+    return Page(
+        title="",
+        data=outcome.data_section(manifest, splits),
+        evaluation=evaluation,
+        predictions=predictions,
+        model=_model(record, config, predictions.temperature, predictions.threshold, contract),
+        thumbnail=outcome.thumbnails(manifest.root),
+        overlays=pictures.overlays(classifier, model_sha256, contract, manifest, predictions),
+        neighbours=neighbours,
+        fingerprints={
+            "images and labels": manifest.fingerprint(),
+            "backbone weights": record["backbone"]["sha256"],
+            "model.keras": model_sha256,
+        },
+    )
+
+
+def _unbuilt() -> NoReturn:
+    raise NotImplementedError("only what is stored under its name is read")
+
+
+def _config(run_dir: RunDir) -> FinetuneConfig:
+    return resolve(FinetuneConfig, {}, run_dir.config)
+
+
+def _shown(hardware: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in hardware.items() if value}
+
+
+def _model(
+    record: Mapping[str, Any],
+    config: FinetuneConfig,
+    temperature: float,
+    threshold: float | None,
+    contract: InputContract,
+) -> Model:
+    """The classifier, for its card."""
+    backbone = record["backbone"]
+    row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
+    pretrained = config.weights == "imagenet" and row is not None
+    words = IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
+    if config.weights == "imagenet" and row is None:
+        words = f"from {Path(config.backbone).name}"
+    return Model(
+        backbone=backbone["name"],
+        weights=OF_NANO if pretrained and row and row.name == "nano" else words,
+        licence=row.licence if pretrained and row else "",
+        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if config.head in POOLED else ""),
+        image_size=(contract.height, contract.width),
+        fit=contract.fit,
+        parameters=record.get("parameters"),
+        temperature=temperature,
+        threshold=threshold,
+    )
+
+
+def read_choice(run_dir: RunDir) -> Choice | None:
+    """Which weights the run ships; None where there was nothing to choose from."""
+    return Choice.from_json(read_json(run_dir.choice)) if run_dir.choice.is_file() else None
+
+
+def read_audit(path: Path) -> AuditResult | None:
+    """The audit of a run's images; None where there was none.
+
+    Raises:
+        TlkitError: for a file that is no audit of this version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = read_json(path)
+    except json.JSONDecodeError as error:
+        raise TlkitError(f"{path} is not JSON: {error}.", "delete it, or write it again with tlkit audit.") from error
+    if found.get("format") != AUDIT_FORMAT:
+        raise TlkitError(
+            f"{path} has format {found.get('format')!r}, this tlkit reads {AUDIT_FORMAT}.",
+            "delete it, or write it again with tlkit audit.",
+        )
+    return AuditResult.from_json(found)
+
+
+def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[PlanRow]:
+    """Each stage with what it took and what it gained on validation.
+
+    Args:
+        plan: the stages.
+        ended: `stages` of run.json: epochs, best_epoch and note of each.
+        history: rows of all stages.
+    """
+    rows: list[PlanRow] = []
+    before: float | None = None
+    for stage, end in zip(plan.stages, ended, strict=False):
+        own = [row for row in history if row["stage"] == stage.name]
+        best = next((row["val_accuracy"] for row in own if row["epoch"] == end["best_epoch"]), None)
+        rows.append(
+            PlanRow(
+                stage=stage.name,
+                learns=stage.learns,
+                epochs=end["epochs"],
+                learning_rate=stage.learning_rate if stage.method == "gradient" else None,
+                seconds=sum(row["seconds"] or 0.0 for row in own) if own else None,
+                reason=f"{stage.reason}; {end['note']}",
+                val_accuracy=best,
+                gained=best - before if best is not None and before is not None else None,
+            )
+        )
+        before = best
+    return rows
+
+
+# -- The end of a training run: what the classifier learns about itself, its file, its measures, its report ---
+
+
+def finish(
+    config: FinetuneConfig,
+    run_dir: RunDir,
+    material: Material,
+    states: list[State],
+    scores: np.ndarray,
+    evidence: Evidence | None,
+    story: Story,
+    crossed: Crossed | None = None,
+) -> dict[str, Any]:
+    """Calibrate, choose when to abstain, save the classifier, evaluate, report.
+
+    Args:
+        config: of the run.
+        run_dir: where everything goes.
+        material: the images and the trained network.
+        states: what became of each stage.
+        scores: float32 (N, K), logits of every image.
+        evidence: of the audit before training; None where there was none, then the files are looked at now.
+        story: hears what was chosen.
+        crossed: what cross-validation found, where it took the place of validation images.
+
+    Returns:
+        The content of metrics.json.
+    """
+    manifest, splits = material.manifest, material.splits
+    held, trained = splits.indices("val"), splits.codes == 0
+    judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], manifest.truth[held])
+    classifier = material.classifier.with_facts(
+        temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
+        trained_on=tuple(sorted(row.tobytes().hex() for row in manifest.sha256[trained])),
+        target_precision=config.target_precision,
+        flip=config.flip,
+    )
+    reference, unfamiliarity = learn_familiarity(classifier, manifest, splits, config.batch_size, story)
+    evidence = evidence or _looked_at(material, story)
+    predictions = outcome.build_predictions(
+        manifest,
+        splits,
+        scores,
+        classifier.facts,
+        unfamiliarity=None if reference is None else unfamiliarity,
+        in_training=kinship.in_training(evidence.pictures, manifest.sha256, trained),
+    )
+    notes: tuple[str, ...] = (crossed.note,) if crossed else ()
+    if config.target_precision is not None:
+        threshold, told = find_threshold(predictions, config.target_precision)
+        notes = (*notes, told)
+        classifier = classifier.with_facts(threshold=threshold)
+        predictions = outcome.judged_by(predictions, classifier.facts)
+    save(classifier.knowing(reference), run_dir.model)
+    write_json(run_dir.class_indices, {name: index for index, name in enumerate(manifest.classes)})
+    write_text(run_dir.labels, "".join(f"{name}\n" for name in manifest.classes))
+    columns = outcome.slice_columns(manifest, config.slice_by, np.arange(len(manifest)), evidence.looks)
+    evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
+    evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
+    for note in evaluation.notes:
+        story.say(note)
+    record.write_stages(run_dir, states, classifier.model.count_params())
+    page = of_run(run_dir, manifest, splits, predictions, evaluation, lambda: classifier)
+    return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
+
+
+def _looked_at(material: Material, story: Story) -> Evidence:
+    """What the audit would have gathered."""
+    manifest = material.manifest
+    looks = look([manifest.file(i) for i in range(len(manifest))], story=story)
+    stored = material.stored.get("features")
+    features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else kinship.pooled(stored)
+    return Evidence(manifest=manifest, codes=material.splits.codes, features=features, looks=looks, images="")

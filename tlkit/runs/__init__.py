@@ -1,0 +1,1 @@
+"""The run folder, its record, its history, and who is told of it."""

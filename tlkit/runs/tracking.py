@@ -1,0 +1,172 @@
+"""A finished run told to an experiment tracker: MLflow (Zaharia et al. 2018) or Weights & Biases.
+
+Everything told is read from the run folder, so a run can be told later: `tlkit evaluate RUN --log mlflow`.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tlkit.base.download import is_offline
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import read_json
+from tlkit.base.story import Story
+from tlkit.options.commands import FinetuneConfig
+from tlkit.options.option import resolve
+from tlkit.runs.folder import RunDir
+from tlkit.runs.history import read_history
+
+FILES = ("report.html", "report.md", "metrics.json", "per_class.csv", "config.toml", "run.json")
+STEPS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+LONGEST = 500  # characters of an option; MLflow takes no more in some versions
+PROJECT = "tlkit"  # where the tracker's own settings name none
+
+
+@dataclass(frozen=True)
+class Told:
+    """What trackers are told.
+
+    Args:
+        name: of the run.
+        params: option -> value as text; what the run was.
+        steps: measures of each epoch, in order over all stages.
+        metrics: `test/accuracy`, `test/accuracy_low` and so on -> value.
+        files: to keep with it.
+    """
+
+    name: str
+    params: Mapping[str, str]
+    steps: Sequence[Mapping[str, float]]
+    metrics: Mapping[str, float]
+    files: Sequence[Path]
+
+
+class Tracker(NamedTuple):
+    """One tracker: its package, how to get it, what tells it, and what it raises when it cannot be told."""
+
+    package: str
+    remedy: str
+    tell: Callable[[Any, Told], str]
+    error: str
+
+
+def refuse_missing(names: Sequence[str] | None) -> None:
+    """Raise before anything is computed where a tracker is not installed, or is out of reach because tlkit is offline.
+
+    Raises:
+        TlkitError: naming the package and how to get it, or the setting that keeps the tracker on this machine.
+    """
+    for name in names or ():
+        tracker = TRACKERS[name]
+        if is_offline() and not _stays_here(name):
+            raise TlkitError(
+                f"--log {name} would go over the network, and tlkit is offline.",
+                "WANDB_MODE=offline, or an MLFLOW_TRACKING_URI that is a folder, keeps it on this machine; or leave --log "
+                f"out and tell it later: tlkit evaluate RUN --log {name}",
+            )
+        if importlib.util.find_spec(tracker.package) is None:
+            raise TlkitError(
+                f"--log {name} needs the package {tracker.package!r}, which is not installed.",
+                f"{tracker.remedy}, or leave --log out and tell it later: tlkit evaluate RUN --log {name}",
+            )
+
+
+def _stays_here(name: str) -> bool:
+    """Whether a tracker's own settings keep what it is told on this machine."""
+    if name == "wandb":
+        return os.environ.get("WANDB_MODE") in ("offline", "disabled")
+    return not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http", "databricks"))
+
+
+def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) -> None:
+    """Tell each tracker of what lies in `out`, the run folder or one of an evaluation on other images.
+
+    Raises:
+        TlkitError: when a tracker cannot be reached; the run itself is complete by then.
+    """
+    for name in names or ():
+        tracker = TRACKERS[name]
+        module = importlib.import_module(tracker.package)
+        place, _, kind = tracker.error.rpartition(".")
+        failed = getattr(importlib.import_module(place), kind)
+        try:
+            where = tracker.tell(module, _gathered(run_dir, out))
+        except (failed, OSError) as error:
+            raise TlkitError(
+                f"{name} could not be told: {error}.",
+                f"nothing is lost: {out} is complete. Tell it again: tlkit evaluate {run_dir.path} --log {name}",
+            ) from error
+        story.say(f"told {name}: {where}")
+
+
+def _gathered(run_dir: RunDir, out: Path) -> Told:
+    """Everything to tell, from the files."""
+    config = resolve(FinetuneConfig, {}, run_dir.config).as_dict()
+    record = run_dir.read_record()
+    facts = {"images_sha256": record.get("data_sha256"), "weights_sha256": record.get("backbone", {}).get("sha256")}
+    facts |= {f"version.{name}": version for name, version in record["versions"].items()}
+    params = {name: value for name, value in (config | facts).items() if value is not None}
+    steps = [{name: row[name] for name in STEPS if row[name] is not None} for row in read_history(run_dir.history)]
+    return Told(
+        name=out.resolve().name,
+        params={name: _text(value) for name, value in params.items()},
+        steps=steps,
+        metrics=_flat(read_json(out / "metrics.json")),
+        files=[file for file in (out / name for name in FILES) if file.is_file()],
+    )
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _flat(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, float]:
+    """metrics.json as `split/metric` and, for its interval, `split/metric_low` and `_high`."""
+    flat = {}
+    for split, found in metrics.items():
+        for name, metric in found.items():
+            for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+                if metric[key] is not None:
+                    flat[f"{split}/{name}{end}"] = float(metric[key])
+    return flat
+
+
+def _mlflow(mlflow: Any, told: Told) -> str:
+    """Into the experiment that MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names."""
+    if not (os.environ.get("MLFLOW_EXPERIMENT_NAME") or os.environ.get("MLFLOW_EXPERIMENT_ID")):
+        mlflow.set_experiment(PROJECT)
+    with mlflow.start_run(run_name=told.name) as run:
+        mlflow.log_params(told.params)
+        for step, measures in enumerate(told.steps):
+            mlflow.log_metrics(measures, step=step)
+        mlflow.log_metrics(told.metrics)
+        for file in told.files:
+            mlflow.log_artifact(str(file))
+    return f"run {run.info.run_id} at {mlflow.get_tracking_uri()}"
+
+
+def _wandb(wandb: Any, told: Told) -> str:
+    """Into the project that WANDB_PROJECT names."""
+    project = os.environ.get("WANDB_PROJECT", PROJECT)
+    with wandb.init(project=project, name=told.name, config=dict(told.params)) as run:
+        for step, measures in enumerate(told.steps):
+            run.log(dict(measures), step=step)
+        run.summary.update(dict(told.metrics))
+        kept = wandb.Artifact(f"report-{run.id}", type="report")
+        for file in told.files:
+            kept.add_file(str(file))
+        run.log_artifact(kept)
+    return f"run {run.id} of project {project}"
+
+
+TRACKERS = {
+    "mlflow": Tracker("mlflow", "pip install 'tlkit[mlflow]'", _mlflow, "mlflow.exceptions.MlflowException"),
+    "wandb": Tracker("wandb", "pip install 'tlkit[wandb]'", _wandb, "wandb.errors.Error"),
+}

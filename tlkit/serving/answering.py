@@ -1,0 +1,223 @@
+"""A classifier as the server asks for it: rows, answers, and why. On its own, for it loads Keras."""
+
+import base64
+import io
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from tlkit.base.errors import UnreadableImage
+from tlkit.base.story import Story
+from tlkit.classifier.heads.build import pooled
+from tlkit.classifier.model import Classifier, Facts, load
+from tlkit.data.decode import thumbnail
+from tlkit.explanation.evidence import Witness
+from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
+from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
+from tlkit.extraction.watch import watching
+from tlkit.options.commands import ServeConfig
+from tlkit.pipelines.predict import predictions
+from tlkit.serving.service import Subject
+
+T = TypeVar("T")
+THUMBNAIL = 240  # pixels of a neighbour's long side
+COMPUTING = "The training images are still being looked at; ask again in a while."
+
+
+def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
+    """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
+
+    Raises:
+        TlkitError: not a classifier of tlkit, or an engine that cannot compute it.
+    """
+    # Its threads spin while they wait, and take the cores from the engine and the decoders
+    threadpool_limits(1, "blas")
+    classifier = load(model)
+    classifier = classifier.with_facts(classes=tuple(map(readable, classifier.facts.classes)))
+    facts, contract = classifier.facts, classifier.facts.contract
+    engine = watching(classifier, (), config, story)
+    sizes = {config.batch_size, *(2**power for power in range(config.batch_size.bit_length()))}  # see `Batcher`
+    for size in sorted(sizes, reverse=True):  # a backend's own compiler then compiles the largest alone
+        engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
+    story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
+    explainer = Explainer(classifier, config, story)
+    return Subject(
+        name=readable(Path(config.run).resolve().name),
+        facts={
+            "backbone": facts.backbone,
+            "task": facts.task,
+            "threshold": facts.threshold,
+            "target_precision": facts.target_precision,
+            "temperature": facts.temperature,
+            "knows_the_unfamiliar": classifier.familiarity is not None,
+            "engine": engine.name,
+            "precision": engine.precision,
+        },
+        classes=facts.classes,
+        contract=contract,
+        batch_size=config.batch_size,
+        infer=lambda images: engine.run(images)[0],
+        judge=lambda rows, top: judged(rows, facts, top),
+        explain=explainer.explain,
+        close=explainer.close,
+    )
+
+
+def readable(name: str) -> str:
+    r"""A name as JSON and Prometheus can carry it: bytes of folder names that are no text (lone surrogates) as \udcff."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
+    """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
+    listed = len(facts.classes) if facts.multi else top  # of several labels all that are given, however many
+    return [_answer(row, top) for row in predictions([""] * len(rows), rows, facts, listed)]
+
+
+def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
+    """A row of `predictions` as the API has it; of several labels each has a probability of its own, and all have none."""
+    several = row.get("labels")
+    ranked = row["top"][: max(top, len(several or ()))]
+    return {
+        "predicted": [row["class"]] if several is None else several,
+        "probability": row["probability"] if several is None else None,
+        "abstained": row.get("abstain", False),
+        "classes": [{"name": entry["class"], "probability": entry["probability"]} for entry in ranked],
+        **{name: row[name] for name in ("unfamiliar", "unfamiliarity") if name in row},
+    }
+
+
+class Explainer:
+    """Where the classifier looked and which training images are alike; ready some time after it is made.
+
+    Args:
+        classifier: to explain.
+        config: says how many neighbours, and of which run.
+        story: told about the training images.
+    """
+
+    def __init__(self, classifier: Classifier, config: ServeConfig, story: Story) -> None:
+        self.classifier, self.config = classifier, config
+        self._story = _Stoppable(story)
+        self._witness: Future[Witness] = Future()
+        self._known: Future[TrainingImages | None] = Future()
+        self._thread = threading.Thread(target=self._prepare, name="tlkit-explain-prepare")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give up what is not ready."""
+        self._story.stopped.set()
+        self._thread.join()
+
+    def _prepare(self) -> None:
+        """First what every explanation needs, then the training images, which may take a while."""
+        steps: list[tuple[Future, Any]] = [
+            (self._witness, lambda: Witness(self.classifier)),
+            (self._known, self._look_at_training),
+        ]
+        for future, work in steps:
+            try:
+                future.set_result(work())
+            except _Stopped:
+                future.cancel()
+            except Exception as error:  # noqa: BLE001 - told to whoever asks for an explanation
+                future.set_exception(error)
+                self._story.say(f"explanations go without something: {error}")
+
+    def _look_at_training(self) -> TrainingImages | None:
+        if not self.config.neighbours:
+            return None
+        return training_images(self.config.run, self.classifier, self._story)
+
+    def explain(self, content: bytes, pixels: np.ndarray, row: np.ndarray, method: str) -> dict[str, Any]:
+        """`method`, `label`, `overlay`, `blank`, `neighbours` and `note`: the schema of the API.
+
+        Args:
+            content: the image's file.
+            pixels: uint8 (H, W, 3), what the network saw of it.
+            row: float32 (K + 1,), its logits and its unfamiliarity.
+            method: `integrated` or `gradcam`.
+        """
+        witness, contract, images = self._witness.result(), self.classifier.facts.contract, pixels[None]
+        code = int(row[:-1].argmax())
+        grids = witness.grids(images)
+        evidence = witness.evidence(method, images, grids, np.array([code]))
+        photograph = panel(thumbnail(content, MOST))
+        heat = heat_on(photograph.size, evidence.heat[0], evidence.lattice, contract)
+        alike, note = self._alike(pooled(grids, "avg"))
+        return {
+            "method": method,
+            "label": self.classifier.facts.classes[code],
+            "overlay": _data_url(overlay(shaded(photograph, contract), heat)),
+            "blank": not evidence.heat[0].any(),
+            "neighbours": alike,
+            "note": note,
+        }
+
+    def _alike(self, features: np.ndarray) -> tuple[list[dict[str, Any]], str]:
+        """The nearest training images of one image, or why there are none."""
+        if not self._known.done():
+            return [], COMPUTING
+        if self._known.cancelled() or self._known.exception() is not None:
+            return [], "The training images could not be looked at."
+        known = self._known.result()
+        if known is None:
+            return [], "There are no training images to compare with."
+        indices, cosines = nearest(features, known.features, self.config.neighbours)
+        return [
+            {
+                "label": readable(known.manifest.label_name(index)),
+                "cosine": round(float(cosine), 4),
+                "thumbnail": _thumbnail(known, index),
+            }
+            for index, cosine in zip(indices[0].tolist(), cosines[0], strict=True)
+        ], ""
+
+
+def _thumbnail(known: TrainingImages, index: int) -> str | None:
+    """A training image in small; None where its file is gone or is another one now."""
+    file = known.manifest.file(index)
+    try:
+        if file.stat().st_size != known.manifest.sizes[index]:
+            return None
+        return _data_url(thumbnail(file, THUMBNAIL))
+    except (OSError, UnreadableImage):
+        return None
+
+
+def _data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+class _Stopped(Exception):
+    """The server stops; nobody waits for this any more."""
+
+
+class _Stoppable:
+    """A story that ends work in the middle when the server stops."""
+
+    def __init__(self, story: Story) -> None:
+        self._story, self.stopped = story, threading.Event()
+
+    def say(self, text: str) -> None:
+        """To the story."""
+        self._story.say(text)
+
+    def detail(self, text: str) -> None:
+        """To the story."""
+        self._story.detail(text)
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """The items, without progress: others are talking too."""
+        for item in items:
+            if self.stopped.is_set():
+                raise _Stopped
+            yield item

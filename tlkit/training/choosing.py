@@ -1,0 +1,355 @@
+"""After the last stage: ship the probe, the fine-tuned network, something between them or a mean of good epochs."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import read_json, write_json
+from tlkit.base.story import Story
+from tlkit.data.dataset import Manifest, Splits
+from tlkit.evaluation.choice import Choice, Entry, gain, judge
+from tlkit.evaluation.choice import choose as decide
+from tlkit.evaluation.evaluate import group_codes
+from tlkit.evaluation.results import Metric
+from tlkit.runs.folder import RunDir
+from tlkit.training.checkpoint import Checkpoint, Kept, State
+from tlkit.training.plan import Plan, Stage
+from tlkit.training.stages import Material, held_out, logits, stage_model
+
+Weights = list[np.ndarray]
+Rank = tuple[float, float]
+
+
+def interpolate(first: Weights, second: Weights, alpha: float) -> Weights:
+    """`first` at alpha 0, `second` at 1; exactly what both have where they agree."""
+    return [_moved(one, alpha * (other - one)) for one, other in zip(first, second, strict=True)]
+
+
+def mean(ingredients: Sequence[Weights]) -> Weights:
+    """The mean of each weight; exactly what all have where they agree."""
+    return [
+        _moved(same[0], np.mean([one - same[0] for one in same], axis=0)) for same in zip(*ingredients, strict=True)
+    ]
+
+
+def _moved(weight: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """A weight that was moved; whole numbers (counters, seeds) have nothing between them and stay."""
+    if not np.issubdtype(weight.dtype, np.floating):
+        return weight
+    return (weight + by).astype(weight.dtype)
+
+
+def greedy_soup(ingredients: Iterable[Weights], measure: Callable[[Weights], Rank]) -> tuple[Weights, int]:
+    """The mean of as many ingredients as do it good.
+
+    Args:
+        ingredients: the best first; at least one. Taken one by one, so that they need not all be in memory at once.
+        measure: ranks weights on held-out images, higher is better.
+
+    Returns:
+        The mean and how many are in it: each joined because the mean did not get worse by it.
+    """
+    chosen: list[Weights] = []
+    best: Rank | None = None
+    for weights in ingredients:
+        rank = measure(mean([*chosen, weights]))
+        if best is None or rank >= best:
+            chosen, best = [*chosen, weights], rank
+    return mean(chosen), len(chosen)
+
+
+# -- The weights that the gradient stages of a run left behind, put into the layers of its classifier by name ---
+
+
+def gradient_stages(plan: Plan) -> list[Stage]:
+    """The stages in which the backbone learns."""
+    return [stage for stage in plan.stages if stage.name != "head"]
+
+
+class Trained:
+    """What the stages after the first one left.
+
+    Args:
+        plan: with at least one of them.
+        states: of all its stages, every one over.
+        material: the classifier, whose layers every method reads or writes.
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, plan: Plan, states: Sequence[State], material: Material, folder: Path) -> None:
+        self.stages = gradient_stages(plan)
+        self._states = {stage.name: state for stage, state in zip(plan.stages, states, strict=True)}
+        self._checkpoints = {stage.name: Checkpoint(folder / stage.name) for stage in self.stages}
+        self._models = {stage.name: stage_model(stage, material) for stage in self.stages}
+        self._own = Checkpoint(folder / "choice")
+        self._material = material
+
+    @property
+    def _whole(self) -> keras.Model:
+        """Of everything that any stage moved: the last stage's, since each moves what the one before it did."""
+        return self._models[self.stages[-1].name]
+
+    def kept(self) -> list[tuple[Stage, Kept]]:
+        """The epochs that are still there, by stage and then the best first."""
+        return [(stage, kept) for stage in self.stages for kept in self._states[stage.name].kept]
+
+    def tried(self, stage: Stage) -> int:
+        """Of how many the validation images picked what stands for a stage: epochs with a patience, trials of a search."""
+        epochs = 1 if self._material.config.patience is None else self._states[stage.name].epoch
+        return epochs * (self._trials if stage.name == self.stages[-1].name else 1)
+
+    def tried_in_all(self) -> int:
+        """Of how many epochs of all stages and trials the validation images picked the best."""
+        return self._trials * sum(self._states[stage.name].epoch for stage in self.stages)
+
+    @property
+    def _trials(self) -> int:
+        return self._material.config.search or 1
+
+    def put_probe(self) -> None:
+        """The layers as the first of these stages found them: the solved head on the pretrained backbone."""
+        self.put(self.stages[0], self._states[self.stages[0].name].start)
+
+    def put(self, stage: Stage, file: str) -> None:
+        """The layers as a file of a stage has them; what later stages moved besides is as that stage left it alone."""
+        last = self.stages[-1]
+        if stage.name != last.name:
+            self._checkpoints[last.name].load_weights(self._whole, self._states[last.name].start)
+        self._checkpoints[stage.name].load_weights(self._models[stage.name], file)
+
+    def read(self) -> Weights:
+        """The weights that the layers hold."""
+        return [np.array(weight) for weight in self._whole.get_weights()]
+
+    def write(self, weights: Weights) -> None:
+        """Put weights that `read` gave, or what was made of them, into the layers."""
+        self._whole.set_weights(weights)
+
+    def held_out(self) -> Callable[[], np.ndarray]:
+        """Gives the logits float32 (n, K) of the validation images by what the layers hold when it is called."""
+        return held_out(self.stages[-1], self._material)
+
+    def keep(self) -> None:
+        """Write what the layers hold, for a resumed run."""
+        self._own.save_weights(self._whole, "chosen")
+
+    def is_kept(self) -> bool:
+        """Whether `keep` has written."""
+        return (self._own.folder / "chosen.weights.h5").is_file()
+
+    def put_chosen(self) -> None:
+        """The layers as `keep` found them."""
+        self._own.load_weights(self._whole, "chosen.weights.h5")
+
+    def forget_others(self) -> None:
+        """Remove the weights of all epochs but the best of each stage."""
+        for checkpoint in self._checkpoints.values():
+            checkpoint.forget_others()
+
+
+# -- After the last stage: ship the probe, the fine-tuned network, something between them or a mean of good epochs ---
+
+ALPHAS = (0.25, 0.5, 0.75)  # of the way from the probe to the fine-tuned weights
+PROBE = "the probe"
+
+
+class Offer(NamedTuple):
+    """A candidate.
+
+    Args:
+        name: in words.
+        kind: see `tlkit.evaluation.choice`.
+        put: puts it into the layers.
+        tried: of how many it is the best by the validation images, see `Entry`.
+    """
+
+    name: str
+    kind: str
+    put: Callable[[], None]
+    tried: int = 1
+
+
+def offers(trained: Trained) -> list[Offer]:
+    """What the stages left and what lies between, the simplest first: the probe, what each stage ended with, ..."""
+    best: dict[str, tuple[Stage, str, str]] = {}
+    for stage, kept in trained.kept():
+        best.setdefault(stage.name, (stage, kept.file, f"{stage.name} after epoch {kept.epoch}"))
+    found = [Offer(PROBE, "probe", trained.put_probe)]
+    for stage, file, name in best.values():
+        found.append(Offer(name, "fine-tuned", partial(trained.put, stage, file), trained.tried(stage)))
+    if best:
+        tuned = found[-1]
+        for alpha in ALPHAS:
+            name = f"{alpha:g} of the way from the probe to {tuned.name}"
+            found.append(Offer(name, "interpolated", partial(_put_between, trained, tuned, alpha), tuned.tried))
+    return found
+
+
+def _put_between(trained: Trained, tuned: Offer, alpha: float) -> None:
+    trained.put_probe()
+    probe = trained.read()
+    tuned.put()
+    trained.write(interpolate(probe, trained.read(), alpha))
+
+
+def entries(found: Sequence[Offer], said: Callable[[], np.ndarray]) -> list[Entry]:
+    """What each candidate says of the images held out; `said` gives it for what the layers hold."""
+    given = []
+    for offer in found:
+        offer.put()
+        given.append(Entry(offer.name, offer.kind, said(), offer.tried))
+    return given
+
+
+def choose(
+    run_dir: RunDir,
+    plan: Plan,
+    material: Material,
+    states: Sequence[State],
+    story: Story,
+    crossed: Choice | None = None,
+) -> Choice | None:
+    """Choose what ships, put it into the layers, and record it; a choice that was made before is taken as it is.
+
+    Args:
+        run_dir: where it is recorded.
+        plan: its stages.
+        material: the images and the network.
+        states: what became of each stage.
+        story: hears about it.
+        crossed: what cross-validation chose in the place of validation images.
+
+    Returns:
+        None where there is nothing to choose from, or no image to choose by.
+    """
+    if not gradient_stages(plan):
+        return crossed
+    trained = Trained(plan, states, material, run_dir.checkpoints)
+    if run_dir.choice.is_file() and trained.is_kept():
+        trained.put_chosen()
+        made = Choice.from_json(read_json(run_dir.choice))
+        story.say(f"choice: {made.chosen} (chosen before)")
+        trained.forget_others()
+        return made
+    if crossed is not None:
+        _put_by_name(crossed.chosen, offers(trained))
+        trained.keep()
+        trained.forget_others()
+        return crossed
+    if not len(material.rows("val")):
+        story.say("choice: the last stage's weights are kept; without validation images nothing has checked them")
+        return None
+    labels, groups = material.labels("val"), groups_of(material.manifest, material.rows("val"))
+    balanced, said, found = is_balanced(material), trained.held_out(), offers(trained)
+    given = entries(found, said)
+    soup, count = _soup(trained, lambda: judge(Entry("", "soup", said()), labels, balanced).rank)
+    if count > 1:
+        name, tried = f"the mean of {count} epochs", trained.tried_in_all()
+        found.append(Offer(name, "soup", partial(trained.write, soup), tried))
+        given += entries(found[-1:], said)
+    made = decide(given, labels, groups=groups, balanced=balanced)
+    made = replace(made, held_out=f"{len(labels)} validation images")
+    _put_by_name(made.chosen, found)
+    trained.keep()
+    write_json(run_dir.choice, made.as_json())
+    story.say(told(made))
+    trained.forget_others()
+    return made
+
+
+def _put_by_name(name: str, found: Sequence[Offer]) -> None:
+    """Put a candidate into the layers.
+
+    Raises:
+        TlkitError: training on all images ended in another epoch than in the folds, because the loss was no number.
+    """
+    offer = next((offer for offer in found if offer.name == name), None)
+    if offer is None:
+        raise TlkitError(
+            f"{name} was chosen by cross-validation, and training on all images does not get there.",
+            "lower --learning-rate, or ship the probe: --stages head.",
+        )
+    offer.put()
+
+
+def _soup(trained: Trained, rank: Callable[[], Rank]) -> tuple[Weights, int]:
+    """The greedy mean of the epochs kept, and how many are in it; `rank` is of what the layers hold."""
+    kept = sorted(trained.kept(), key=lambda one: one[1].score or (), reverse=True)
+
+    def ingredients() -> Iterator[Weights]:
+        for stage, epoch in kept:
+            trained.put(stage, epoch.file)
+            yield trained.read()
+
+    def measure(weights: Weights) -> Rank:
+        trained.write(weights)
+        return rank()
+
+    return greedy_soup(ingredients(), measure) if len(kept) > 1 else ([], 0)
+
+
+def is_balanced(material: Material) -> bool:
+    """Whether every class is to weigh the same."""
+    return material.config.balance != "none" and not material.manifest.multi
+
+
+def ships_from(plan: Plan, made: Choice | None) -> Stage:
+    """The stage from whose stored input everything that ships can be computed."""
+    return plan.stages[0] if made is not None and made.taken.kind == "probe" else plan.stages[-1]
+
+
+def record_gain(
+    made: Choice, run_dir: RunDir, plan: Plan, material: Material, scores: np.ndarray, story: Story
+) -> None:
+    """Record what the choice gains over the probe on every split; scores float32 (N, K) of every image.
+
+    Only where the head's input is stored, which makes the probe's logits a matter of a second.
+    """
+    head = plan.stages[0]
+    if made.taken.kind == "probe" or head.source != "features":
+        return
+    model, checkpoint = stage_model(head, material), Checkpoint(run_dir.checkpoints / head.name)
+    shipped = model.get_weights()
+    checkpoint.load_weights(model, checkpoint.read().best)
+    before = logits(head, material, story)
+    model.set_weights(shipped)
+    gained = _by_split(material.manifest, material.splits, before, scores)
+    write_json(run_dir.choice, replace(made, gained=gained).as_json())
+
+
+def _by_split(manifest: Manifest, splits: Splits, before: np.ndarray, after: np.ndarray) -> dict[str, Metric]:
+    found = {}
+    for name in ("val", "test"):
+        rows = splits.indices(name)
+        rows = rows[manifest.labelled[rows]]
+        if len(rows):
+            found[name] = gain(before[rows], after[rows], manifest.truth[rows], groups_of(manifest, rows))
+    return found
+
+
+def groups_of(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
+    """Int (n,) of these rows, None where every image stands for itself."""
+    return group_codes(None if manifest.groups is None else [manifest.groups[i] for i in rows])
+
+
+def told(made: Choice) -> str:
+    """The candidates and the choice, in lines."""
+    lines = [f"choice, by {made.held_out}:"]
+    for one in made.candidates:
+        change = ""
+        if one.gained is not None and one.gained.value is not None:
+            low, high = (f"{100 * (end or 0):+.1f}" for end in (one.gained.low, one.gained.high))
+            change = f", {100 * one.gained.value:+.1f} points [{low}, {high}] against the probe"
+        lines.append(
+            f"  {made.measure} {one.accuracy.value:.4f}, log loss {one.log_loss.value:.4f}  {one.name}{change}"
+        )
+    lines.append(f"  {made.chosen} ships: {made.reason}")
+    if made.taken.kind == "probe":
+        lines.append("  fine-tuning did not help here; the backbone is as it was pretrained")
+    return "\n".join(lines)
