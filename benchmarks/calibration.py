@@ -59,12 +59,12 @@ def row(images: Path, seed: int, options: argparse.Namespace) -> str:
 
 def write_table(images: Path, table: Path) -> None:
     """The images of a folder as a table without splits, so that tlkit makes its own."""
-    manifest = scan(images)
+    dataset = scan(images)
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label"])
-        for index in range(len(manifest)):
-            writer.writerow([str(manifest.file(index)), manifest.label_name(index)])
+        for index in range(len(dataset)):
+            writer.writerow([str(dataset.file(index)), dataset.label_name(index)])
 
 
 def cells(test: dict) -> list[str]:

@@ -78,8 +78,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24, help="how many to make")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    manifest = scan(options.images, labelled=False)
-    found = [manifest.file(i) for i in range(len(manifest))]
+    dataset = scan(options.images, labelled=False)
+    found = [dataset.file(i) for i in range(len(dataset))]
     jpegs = [file for file in found if file.suffix.lower() in (".jpg", ".jpeg")]
     contract, threads = InputContract(height=options.size, width=options.size), usable_cores()
     with tempfile.TemporaryDirectory() as folder:

@@ -41,11 +41,11 @@ def some_of(images: Path, into: Path, count: int) -> Path:
     """Links to `count` images, evenly over the classes."""
     from tlkit.data.scan import scan
 
-    manifest = scan(images)
-    for index in np.linspace(0, len(manifest) - 1, count).astype(int):
-        link = into / manifest.label_name(index) / f"{index}{manifest.file(index).suffix}"
+    dataset = scan(images)
+    for index in np.linspace(0, len(dataset) - 1, count).astype(int):
+        link = into / dataset.label_name(index) / f"{index}{dataset.file(index).suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(manifest.file(index).resolve())
+        link.symlink_to(dataset.file(index).resolve())
     return into
 
 

@@ -71,28 +71,28 @@ def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) ->
     from tlkit.training.fit import Validation, fit
     from tlkit.training.optimizer import unfreeze_and_compile
 
-    config, manifest = config_of(options, folder, epochs, views), scan(folder)
-    splits = split(manifest, val=0.2, test=0.0, seed=options.seed)
+    config, dataset = config_of(options, folder, epochs, views), scan(folder)
+    splits = split(dataset, val=0.2, test=0.0, seed=options.seed)
     train, val = splits.indices("train"), splits.indices("val")
     backbone = build_backbone(config.backbone, weights=config.weights)
-    head = build_head(config, backbone.grid_shape, len(manifest.classes))
+    head = build_head(config, backbone.grid_shape, len(dataset.classes))
     model = keras.Model(backbone.model.input, pool(backbone.model.output, head.pooling))
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TLKIT_CACHE"] = f"{scratch}/cache"
         found = extract(
             Network(model, ("pooled",), backbone.weights_sha256),
-            manifest,
+            dataset,
             InputContract(height=SIZE, width=SIZE),
             views=range(views),
             viewed=train,
             augmentation=Augmentation(seed=options.seed),
         ).features
-        held, labels = found["pooled", 0], manifest.labels
+        held, labels = found["pooled", 0], dataset.labels
         examples = Examples(
             read=stored_reader([found["pooled", view].select(train) for view in range(views)], options.seed),
             labels=labels[train],
             weights=np.ones(len(train), np.float32),
-            classes=len(manifest.classes),
+            classes=len(dataset.classes),
             batch_size=config.batch_size,
             seed=options.seed,
         )

@@ -35,16 +35,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     folder = parser.parse_args().images
-    manifest = scan(folder, labelled=False)
-    outcomes = {name: outcome(folder / name) for name in manifest.paths}
-    outcomes |= {problem.path: (False, f"set aside: {problem.reason}") for problem in manifest.set_aside}
+    dataset = scan(folder, labelled=False)
+    outcomes = {name: outcome(folder / name) for name in dataset.paths}
+    outcomes |= {problem.path: (False, f"set aside: {problem.reason}") for problem in dataset.set_aside}
     print("| file | what became of it |\n|---|---|")
     for name, (_, words) in sorted(outcomes.items()):
         print(f"| `{name}` | {words.replace('|', '/')} |")
     good = sum(readable for readable, _ in outcomes.values())
     print(
         f"{len(outcomes)} files: {good} became images, {len(outcomes) - good} are set aside with a reason; "
-        f"{manifest.ignored} hidden or no image by name and content.",
+        f"{dataset.ignored} hidden or no image by name and content.",
         file=sys.stderr,
     )
 

@@ -34,11 +34,11 @@ def table(folder: str, path: Path) -> str:
     """The images of a folder as a table without a split."""
     from tlkit.data.scan import scan
 
-    manifest = scan(folder)
+    dataset = scan(folder)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label"))
-        writer.writerows((manifest.file(i), manifest.label_name(i)) for i in range(len(manifest)))
+        writer.writerows((dataset.file(i), dataset.label_name(i)) for i in range(len(dataset)))
     return str(path)
 
 
@@ -110,19 +110,19 @@ def learning_curve(options: argparse.Namespace, folder: str) -> None:
     from tlkit.ranking import curve
     from tlkit.ranking import folds as sample
 
-    manifest = scan(folder)
+    dataset = scan(folder)
     print(f"| seed | backbone | half, images | at | expected, 95 % | measured on the whole | inside |\n{'|---' * 7}|")
     for name, weights in (("nano", "imagenet"), ("mobilenetv2:alpha=0.35", options.weights)):
         backbone = build_backbone(name, weights=weights)
         height, width = backbone.image_size
         network = feature_network(backbone, None, "avg")
-        stored = extract(network, manifest, InputContract(height=height, width=width, fit="squash")).features
-        features, labels = stored[network.outputs[0], 0][np.arange(len(manifest))], manifest.labels
-        units, classes = sample.units_of(manifest), len(manifest.classes)
+        stored = extract(network, dataset, InputContract(height=height, width=width, fit="squash")).features
+        features, labels = stored[network.outputs[0], 0][np.arange(len(dataset))], dataset.labels
+        units, classes = sample.units_of(dataset), len(dataset.classes)
         whole = curve.measure(features, labels, units, classes, seed=0)
         target, truth = float(whole.sizes[-1]), float(whole.accuracy[:, -1].mean())
         for seed in range(options.seeds):
-            half = sample.choose(manifest, np.arange(len(manifest)), len(manifest) // 2, seed)
+            half = sample.choose(dataset, np.arange(len(dataset)), len(dataset) // 2, seed)
             measured = curve.measure(features[half], labels[half], units[half], classes, seed)
             trouble = curve.why_not(measured)
             if trouble:

@@ -95,32 +95,32 @@ def write_images(data: Path, name: str, seed: int, into: Path) -> int:
     from tlkit.data.split import order_keys, split
 
     folder, _, few = name.partition("@")
-    manifest = scan(data / folder, group_by=GROUPS.get(folder))
-    own = (manifest.given != UNASSIGNED).any()
-    held = (manifest.given if own else split(manifest, val=HELD_OUT, test=0.0, seed=seed).codes) > 0
-    rows = np.argsort(order_keys(manifest, np.arange(len(manifest)), seed), kind="stable")
+    dataset = scan(data / folder, group_by=GROUPS.get(folder))
+    own = (dataset.given != UNASSIGNED).any()
+    held = (dataset.given if own else split(dataset, val=HELD_OUT, test=0.0, seed=seed).codes) > 0
+    rows = np.argsort(order_keys(dataset, np.arange(len(dataset)), seed), kind="stable")
     taken = [rows[held[rows]]]
-    for label in range(len(manifest.classes)):
-        learnt = rows[~held[rows] & (manifest.labels[rows] == label)]
+    for label in range(len(dataset.classes)):
+        learnt = rows[~held[rows] & (dataset.labels[rows] == label)]
         taken.append(learnt[: int(few)] if few else learnt)
     chosen = np.sort(np.concatenate(taken)).tolist()
-    write_table(manifest, chosen, into / "images.csv", ["test" if held[i] else "train" for i in chosen])
+    write_table(dataset, chosen, into / "images.csv", ["test" if held[i] else "train" for i in chosen])
     for index in chosen:
-        file = manifest.file(index)
-        link = into / ("val" if held[index] else "train") / manifest.label_name(index) / f"{index:06d}{file.suffix}"
+        file = dataset.file(index)
+        link = into / ("val" if held[index] else "train") / dataset.label_name(index) / f"{index:06d}{file.suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file.resolve())
     return int(held.sum())
 
 
-def write_table(manifest: Any, rows: Sequence[int], path: Path, splits: Sequence[str]) -> None:
+def write_table(dataset: Any, rows: Sequence[int], path: Path, splits: Sequence[str]) -> None:
     """A table as `tlkit finetune` reads it."""
-    groups = manifest.groups or [""] * len(manifest)
+    groups = dataset.groups or [""] * len(dataset)
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label", "split", "group"))
         for index, split in zip(rows, splits, strict=True):
-            writer.writerow((manifest.file(index).resolve(), manifest.label_name(index), split, groups[index]))
+            writer.writerow((dataset.file(index).resolve(), dataset.label_name(index), split, groups[index]))
 
 
 # -- a row -------------------------------------------------------------------------------------
@@ -178,15 +178,15 @@ def how_many(options: argparse.Namespace, name: str, seed: int, scratch: Path) -
     from tlkit.data.scan import scan
     from tlkit.ranking.folds import choose
 
-    manifest = scan(options.data / name, group_by=GROUPS.get(name))
-    half = choose(manifest, np.arange(len(manifest)), len(manifest) // 2, seed)
+    dataset = scan(options.data / name, group_by=GROUPS.get(name))
+    half = choose(dataset, np.arange(len(dataset)), len(dataset) // 2, seed)
     candidate = options.backbone
     if options.weights != "imagenet":
         candidate += ("," if ":" in candidate else ":") + f"weights={options.weights}"
     curves, seconds = [], 0.0
-    for part, rows, test in (("whole", range(len(manifest)), "0"), ("half", np.sort(half).tolist(), "0.2")):
+    for part, rows, test in (("whole", range(len(dataset)), "0"), ("half", np.sort(half).tolist(), "0.2")):
         table = scratch / f"{part}.csv"
-        write_table(manifest, rows, table, [""] * len(rows))
+        write_table(dataset, rows, table, [""] * len(rows))
         program = [sys.executable, "-m", "tlkit", "rank", str(table), "--backbones", candidate, "--how-many", "--json"]
         program += ["--val", "0", "--test", test, "--limit", "1000000", "--seed", str(seed)]
         output, seconds = called([*program, "--out", str(scratch / part)], {"TLKIT_CACHE": str(scratch / "cache")})

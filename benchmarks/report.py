@@ -32,19 +32,19 @@ class Bench:
 
     def __init__(self, run: Path, backbone: str, weights: str, scratch: Path) -> None:
         self.run_dir, self.scratch, self.stores = RunDir(run), scratch, 0
-        self.manifest, self.splits = run_record.read_images(self.run_dir)
+        self.dataset, self.splits = run_record.read_images(self.run_dir)
         self.classifier = load(self.run_dir.model)
         built = build_backbone(backbone, weights=weights)
         self.network = feature_network(built, None, "avg")
         self.network.engine  # noqa: B018  # built once, outside of what is timed
         predictions = Predictions.read_csv(self.run_dir.predictions)
-        self.measured = (self.manifest, self.splits, predictions, evaluate(predictions))
+        self.measured = (self.dataset, self.splits, predictions, evaluate(predictions))
 
     def extraction(self) -> None:
         """The features of every image, into an empty store."""
         self.stores += 1
         os.environ["TLKIT_CACHE"] = str(self.scratch / f"store-{self.stores}")
-        extract(self.network, self.manifest, self.classifier.facts.contract)
+        extract(self.network, self.dataset, self.classifier.facts.contract)
 
     def report(self) -> None:
         """The page and its text, from that store."""
@@ -69,7 +69,7 @@ def main() -> None:
         rows = {"extraction": bench.extraction, "report": bench.report, "report again": bench.report}
         seconds = in_turn(rows, options.repeats)
         size = (Path(scratch) / "report.html").stat().st_size
-        images = len(bench.manifest)
+        images = len(bench.dataset)
     print(f"{images:,} images; a page of {size / 1e6:.2f} MB\n\n| | seconds, median | least to most | of extraction |")
     print("|---|---|---|---|")
     for name, times in seconds.items():

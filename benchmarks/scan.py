@@ -48,19 +48,19 @@ def main() -> None:
         root = Path(folder)
         write_images(root, options.images, options.classes)
         before, started = peak_mib(), time.monotonic()
-        manifest = scan(root, story=PlainStory())
+        dataset = scan(root, story=PlainStory())
         scanned, after_scan = time.monotonic() - started, peak_mib()
         started = time.monotonic()
-        rule = split(manifest, val=0.15, test=0.15, seed=0).rule
+        rule = split(dataset, val=0.15, test=0.15, seed=0).rule
         divided, after_split = time.monotonic() - started, peak_mib()
         print(
             f"{platform.machine()}, {usable_cores()} cores, Python {platform.python_version()}, numpy {np.__version__}"
         )
-        print(f"{len(manifest)} images in {options.classes} classes; {rule}", file=sys.stderr)
+        print(f"{len(dataset)} images in {options.classes} classes; {rule}", file=sys.stderr)
         print("| step | seconds | images/s | peak memory above start, MiB |")
         print("|---|---|---|---|")
-        print(f"| scan | {scanned:.1f} | {len(manifest) / scanned:,.0f} | {after_scan - before:.0f} |")
-        print(f"| split | {divided:.1f} | {len(manifest) / divided:,.0f} | {after_split - before:.0f} |")
+        print(f"| scan | {scanned:.1f} | {len(dataset) / scanned:,.0f} | {after_scan - before:.0f} |")
+        print(f"| split | {divided:.1f} | {len(dataset) / divided:,.0f} | {after_split - before:.0f} |")
 
 
 if __name__ == "__main__":

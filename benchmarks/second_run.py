@@ -41,13 +41,13 @@ def extraction(options: argparse.Namespace) -> None:
     from tlkit.extraction.extract import extract
     from tlkit.pipelines.features import feature_network
 
-    manifest = scan(options.images, labelled=None)
+    dataset = scan(options.images, labelled=None)
     backbone = build_backbone(options.backbone, weights=options.weights)
     network = feature_network(backbone, None, "avg")
     contract = InputContract(height=backbone.image_size[0], width=backbone.image_size[1])
     stride = round(1 / options.new)
-    known = manifest.select([i for i in range(len(manifest)) if i % stride])
-    new = len(manifest) - len(known)
+    known = dataset.select([i for i in range(len(dataset)) if i % stride])
+    new = len(dataset) - len(known)
     stored = known.select(range(new))  # as many again, for the warm-up
     seconds: dict[str, list[float]] = {"empty store": [], "full store": [], "new images": []}
     excess = []
@@ -55,7 +55,7 @@ def extraction(options: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as cache:
             os.environ["TLKIT_CACHE"] = cache
             rows = ((stored, "new images"),) if repeat < 0 else ()
-            rows += ((known, "empty store"), (known, "full store"), (manifest, "new images"))
+            rows += ((known, "empty store"), (known, "full store"), (dataset, "new images"))
             for images, name in rows:
                 started = time.perf_counter()
                 extract(network, images, contract)

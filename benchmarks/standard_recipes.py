@@ -58,12 +58,12 @@ def folders(images: Path, into: Path, seed: int) -> Path:
     from tlkit.data.scan import scan
     from tlkit.data.split import split
 
-    manifest = scan(images)
-    splits = split(manifest, val=0.2, test=0.0, seed=seed)
+    dataset = scan(images)
+    splits = split(dataset, val=0.2, test=0.0, seed=seed)
     for index, name in enumerate(splits.names()):
-        link = into / name / manifest.label_name(index) / f"{index:06d}{manifest.file(index).suffix.lower()}"
+        link = into / name / dataset.label_name(index) / f"{index:06d}{dataset.file(index).suffix.lower()}"
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(manifest.file(index).resolve())
+        link.symlink_to(dataset.file(index).resolve())
     return into
 
 

@@ -16,8 +16,8 @@ from measure import in_turn, machine, ratio
 
 PROGRAM = """
 from tlkit import pipelines
-from tlkit.core.own_process import claim_process
-from tlkit.core.story import Silence
+from tlkit.base.process import claim_process
+from tlkit.base.story import Silence
 
 if {claimed}:
     claim_process()

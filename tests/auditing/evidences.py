@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.look import Looks
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 
 
 def looks(count, **columns):
@@ -37,7 +37,7 @@ def evidence(labels, features, *, codes=None, paths=None, facts=None, sha256=Non
     labels = np.asarray(labels, np.int32)
     count, random = len(labels), np.random.default_rng(9)
     names = tuple("abcdefghijklmnopqrstuvwxyz"[: labels.max() + 1]) if count else ()
-    manifest = Manifest(
+    dataset = Dataset(
         root=Path(),
         classes=names,
         paths=paths or [f"{names[label]}/{row:04d}.jpg" for row, label in enumerate(labels.tolist())],
@@ -49,7 +49,7 @@ def evidence(labels, features, *, codes=None, paths=None, facts=None, sha256=Non
         set_aside=more.pop("set_aside", ()),
     )
     return Evidence(
-        manifest=manifest,
+        dataset=dataset,
         codes=np.zeros(count, np.int8) if codes is None else np.asarray(codes, np.int8),
         features=np.asarray(features, np.float32),
         looks=looks(count) if facts is None else facts,

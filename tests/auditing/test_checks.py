@@ -215,7 +215,7 @@ def test_every_check_runs_and_those_that_cannot_say_why():
 def test_unlabelled_images_are_audited_too():
     labels, features = clouds(20)
     bare = evidence(labels, features)
-    bare.manifest.labels[:] = -1
+    bare.dataset.labels[:] = -1
     result = audit(bare)
     assert result.checks["classes"] == "needs labels" and result.checks["copies"] == ""
 

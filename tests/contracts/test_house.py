@@ -30,7 +30,7 @@ def short(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_a_module_fits_in_the_head(path):
     lines = path.read_text(encoding="utf-8").count("\n")
-    assert lines <= 300, f"{short(path)} has {lines} lines: split it by what changes together."
+    assert lines <= 500, f"{short(path)} has {lines} lines: split it by what changes together."
 
 
 def test_no_module_is_named_after_nothing():

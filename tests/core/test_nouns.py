@@ -13,16 +13,16 @@ from tlkit.base.files import read_json, replacing, sha256_file, sha256_json, wri
 from tlkit.base.machine import cache_dir
 from tlkit.base.story import PlainStory
 from tlkit.classifier.answers import Predictions, softmax
-from tlkit.data.dataset import InputContract, Manifest, Problem, Splits
+from tlkit.data.dataset import Dataset, InputContract, Problem, Splits
 from tlkit.runs.folder import RunDir, refuse_occupied
 
 NAMES = ["a/1.png", 'a/"2", x.png', "b/é\n.png", "b/\udcff.png"]
 
 
 @pytest.fixture
-def manifest():
+def dataset():
     random = np.random.default_rng(0)
-    return Manifest(
+    return Dataset(
         root=Path("/images"),
         classes=("a", "b"),
         paths=NAMES,
@@ -35,28 +35,28 @@ def manifest():
     )
 
 
-def test_a_manifest_survives_its_file(manifest, tmp_path):
-    manifest.write_csv(tmp_path / "manifest.csv")
-    again = Manifest.read_csv(tmp_path / "manifest.csv", manifest.root, manifest.classes)
-    assert again.paths == manifest.paths and again.groups == manifest.groups and again.extra == manifest.extra
+def test_a_manifest_survives_its_file(dataset, tmp_path):
+    dataset.write_csv(tmp_path / "manifest.csv")
+    again = Dataset.read_csv(tmp_path / "manifest.csv", dataset.root, dataset.classes)
+    assert again.paths == dataset.paths and again.groups == dataset.groups and again.extra == dataset.extra
     for name in ("labels", "sha256", "sizes", "given"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(manifest, name))
-    assert again.fingerprint() == manifest.fingerprint()
+        np.testing.assert_array_equal(getattr(again, name), getattr(dataset, name))
+    assert again.fingerprint() == dataset.fingerprint()
 
 
-def test_selecting_keeps_columns_together(manifest):
-    part = manifest.select([2, 0])
+def test_selecting_keeps_columns_together(dataset):
+    part = dataset.select([2, 0])
     assert part.paths == [NAMES[2], NAMES[0]] and part.groups == ["h", "g"] and part.extra["camera"] == ["y", "x"]
-    assert part.label_name(0) == "b" and manifest.label_name(3) == "" and part.class_counts().tolist() == [1, 1]
-    rest = manifest.without([Problem(NAMES[0], "broken")])
+    assert part.label_name(0) == "b" and dataset.label_name(3) == "" and part.class_counts().tolist() == [1, 1]
+    rest = dataset.without([Problem(NAMES[0], "broken")])
     assert rest.paths == NAMES[1:] and rest.set_aside == (Problem(NAMES[0], "broken"),)
 
 
-def test_a_fingerprint_is_about_content_and_labels_only(manifest):
-    shuffled = manifest.select([3, 1, 0, 2])
-    assert shuffled.fingerprint() == manifest.fingerprint()
-    manifest.labels[0] = 1
-    assert shuffled.fingerprint() != manifest.fingerprint()
+def test_a_fingerprint_is_about_content_and_labels_only(dataset):
+    shuffled = dataset.select([3, 1, 0, 2])
+    assert shuffled.fingerprint() == dataset.fingerprint()
+    dataset.labels[0] = 1
+    assert shuffled.fingerprint() != dataset.fingerprint()
 
 
 def test_predictions_survive_their_file(tmp_path):

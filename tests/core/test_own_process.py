@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import gc, sys
-from tlkit.core.own_process import claim_process, lean_imports
+from tlkit.base.process import claim_process, lean_imports
 
 if {claimed}:
     claim_process()
@@ -26,7 +26,7 @@ import sklearn.dummy
 AGE = """
 import time
 began = time.time()
-from tlkit.core.own_process import age, claim_process
+from tlkit.base.process import age, claim_process
 
 time.sleep(0.2)
 assert age() == 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def make_manifest():
         n = len(contents)
         sha256 = np.zeros((n, 32), dtype=np.uint8)
         sha256[:, :8] = np.asarray(contents, dtype=">u8").view(np.uint8).reshape(n, 8)
-        return Manifest(
+        return Dataset(
             root=Path("/nowhere"),
             classes=classes or tuple(f"c{k}" for k in range(max(labels, default=-1) + 1)),
             paths=paths or [f"c{label}/{i}.png" for i, label in enumerate(labels)],

@@ -26,18 +26,18 @@ def refusal(*args, **kwargs):
 
 
 def test_all_columns(listing):
-    manifest = scan(
+    dataset = scan(
         listing(
             "path,label,split,group,camera\n"
             "pixels/b.png,dog,train,g1,x\n./pixels/a.png,cat,Validation,g2,y\npixels/c.png,cat,,g1,\n"
         )
     )
-    assert manifest.paths == ["pixels/b.png", "pixels/a.png", "pixels/c.png"]
-    assert manifest.classes == ("cat", "dog")
-    assert manifest.labels.tolist() == [1, 0, 0]
-    assert manifest.given.tolist() == [0, 1, -1]
-    assert manifest.groups == ["g1", "g2", "g1"]
-    assert manifest.extra == {"camera": ["x", "y", ""]}
+    assert dataset.paths == ["pixels/b.png", "pixels/a.png", "pixels/c.png"]
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.labels.tolist() == [1, 0, 0]
+    assert dataset.given.tolist() == [0, 1, -1]
+    assert dataset.groups == ["g1", "g2", "g1"]
+    assert dataset.extra == {"camera": ["x", "y", ""]}
 
 
 def test_a_byte_order_mark_blank_lines_and_carriage_returns(listing):
@@ -46,9 +46,9 @@ def test_a_byte_order_mark_blank_lines_and_carriage_returns(listing):
 
 def test_absolute_paths(listing, tmp_path, write_image):
     outside = write_image(tmp_path.parent / f"{tmp_path.name}-outside.png", seed=77)
-    manifest = scan(listing(f"path,label\n{tmp_path}/pixels/a.png,x\n{outside},y\n"))
-    assert manifest.paths == ["pixels/a.png", str(outside)]
-    assert manifest.file(1).read_bytes() == outside.read_bytes()
+    dataset = scan(listing(f"path,label\n{tmp_path}/pixels/a.png,x\n{outside},y\n"))
+    assert dataset.paths == ["pixels/a.png", str(outside)]
+    assert dataset.file(1).read_bytes() == outside.read_bytes()
 
 
 def test_parquet_gives_the_same_as_csv(listing, tmp_path):
@@ -66,18 +66,18 @@ def test_parquet_gives_the_same_as_csv(listing, tmp_path):
 
 
 def test_what_a_manifest_writes_it_reads(make_classes, tmp_path):
-    manifest = scan(make_classes("a", "b"))
-    manifest.write_csv(manifest.root / "list.csv")
-    again = scan(manifest.root / "list.csv")
-    assert again.fingerprint() == manifest.fingerprint()
+    dataset = scan(make_classes("a", "b"))
+    dataset.write_csv(dataset.root / "list.csv")
+    again = scan(dataset.root / "list.csv")
+    assert again.fingerprint() == dataset.fingerprint()
     assert again.extra == {}
 
 
 def test_listed_files_that_are_no_images_are_all_set_aside(listing, tmp_path):
     (tmp_path / "pixels" / "notes.txt").write_text("hello")
-    manifest = scan(listing("path,label\npixels/a.png,x\npixels/notes.txt,x\npixels/gone.png,x\n"))
-    assert [problem.path for problem in manifest.set_aside] == ["pixels/notes.txt", "pixels/gone.png"]
-    assert manifest.ignored == 0
+    dataset = scan(listing("path,label\npixels/a.png,x\npixels/notes.txt,x\npixels/gone.png,x\n"))
+    assert [problem.path for problem in dataset.set_aside] == ["pixels/notes.txt", "pixels/gone.png"]
+    assert dataset.ignored == 0
 
 
 def test_groups_by_column_and_by_pattern(listing):

@@ -8,20 +8,20 @@ from tlkit.data.scan import scan
 
 
 @pytest.fixture
-def manifest(make_classes):
+def dataset(make_classes):
     root = make_classes("a", "b", count=3)
     whole = (root / "a" / "1.png").read_bytes()
     (root / "a" / "1.png").write_bytes(whole[: len(whole) // 2])
     return scan(root)
 
 
-def test_check_finds_what_scanning_cannot(manifest):
-    found = check(manifest)
+def test_check_finds_what_scanning_cannot(dataset):
+    found = check(dataset)
     assert [problem.path for problem in found] == ["a/1.png"]
     assert "cut short" in found[0].reason
 
 
-def test_check_shows_one_step_for_each_image(manifest):
+def test_check_shows_one_step_for_each_image(dataset):
     class Counting:
         steps = 0
 
@@ -32,17 +32,17 @@ def test_check_shows_one_step_for_each_image(manifest):
                 yield item
 
     story = Counting()
-    check(manifest, story=story)
+    check(dataset, story=story)
     assert story.steps == 6
 
 
-def test_skip_sets_aside_and_fail_refuses(manifest):
-    problems = check(manifest)
-    kept = set_aside(manifest, problems, "skip")
+def test_skip_sets_aside_and_fail_refuses(dataset):
+    problems = check(dataset)
+    kept = set_aside(dataset, problems, "skip")
     assert len(kept) == 5
     assert kept.set_aside == tuple(problems)
     with pytest.raises(TlkitError, match=r"1 file cannot be used: 'a/1\.png' is cut short"):
-        set_aside(manifest, problems, "fail")
+        set_aside(dataset, problems, "fail")
 
 
 def test_fail_counts_what_the_scan_set_aside(make_classes):
@@ -52,22 +52,22 @@ def test_fail_counts_what_the_scan_set_aside(make_classes):
         set_aside(scan(root), [], "fail")
 
 
-def test_nothing_wrong_changes_nothing(manifest):
-    assert set_aside(manifest, [], "fail") is manifest
+def test_nothing_wrong_changes_nothing(dataset):
+    assert set_aside(dataset, [], "fail") is dataset
 
 
-def test_a_class_without_a_readable_image_is_refused(manifest):
+def test_a_class_without_a_readable_image_is_refused(dataset):
     problems = [Problem(f"b/{n}.png", "is damaged") for n in range(3)]
     with pytest.raises(TlkitError, match="none of the 3 images of class 'b' can be decoded"):
-        set_aside(manifest, problems, "skip")
+        set_aside(dataset, problems, "skip")
 
 
 def test_a_class_without_a_readable_training_image_is_refused(make_classes):
-    manifest = scan(make_classes("train/a", "train/b", "val/a", "val/b"))
+    dataset = scan(make_classes("train/a", "train/b", "val/a", "val/b"))
     problems = [Problem(f"train/b/{n}.png", "is damaged") for n in range(2)]
     with pytest.raises(TlkitError, match="none of the 2 training images of class 'b' can be decoded"):
-        set_aside(manifest, problems, "skip")
-    assert len(set_aside(manifest, [Problem(f"val/b/{n}.png", "is damaged") for n in range(2)], "skip")) == 6
+        set_aside(dataset, problems, "skip")
+    assert len(set_aside(dataset, [Problem(f"val/b/{n}.png", "is damaged") for n in range(2)], "skip")) == 6
 
 
 def test_a_file_whose_name_is_no_utf8_can_be_listed_in_json(tmp_path):

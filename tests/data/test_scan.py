@@ -38,16 +38,16 @@ def refusal(*args, **kwargs):
 
 def test_a_class_per_folder(make_classes):
     root = make_classes("dog", "cat")
-    manifest = scan(root)
-    assert manifest.classes == ("cat", "dog")
-    assert manifest.paths == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
-    assert manifest.labels.tolist() == [0, 0, 1, 1]
-    assert manifest.given.tolist() == [-1] * 4
-    content = manifest.file(2).read_bytes()
-    assert manifest.sha256[2].tobytes() == hashlib.sha256(content).digest()
-    assert manifest.sizes[2] == len(content)
-    assert (manifest.labels.dtype, manifest.sizes.dtype, manifest.given.dtype) == (np.int32, np.int64, np.int8)
-    assert manifest.root == root
+    dataset = scan(root)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.paths == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
+    assert dataset.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.given.tolist() == [-1] * 4
+    content = dataset.file(2).read_bytes()
+    assert dataset.sha256[2].tobytes() == hashlib.sha256(content).digest()
+    assert dataset.sizes[2] == len(content)
+    assert (dataset.labels.dtype, dataset.sizes.dtype, dataset.given.dtype) == (np.int32, np.int64, np.int8)
+    assert dataset.root == root
 
 
 def test_classes_are_sorted_by_code_point_as_keras_does(make_classes):
@@ -57,9 +57,9 @@ def test_classes_are_sorted_by_code_point_as_keras_does(make_classes):
 def test_nested_folders_belong_to_the_class_at_the_top(make_classes, write_image):
     root = make_classes("a", "b")
     write_image(root / "a" / "deep" / "er" / "x.png", seed=7)
-    manifest = scan(root)
-    assert manifest.paths[2] == "a/deep/er/x.png"
-    assert manifest.labels[2] == 0
+    dataset = scan(root)
+    assert dataset.paths[2] == "a/deep/er/x.png"
+    assert dataset.labels[2] == 0
 
 
 def test_content_decides_and_the_name_does_not(make_classes, write_image):
@@ -71,13 +71,13 @@ def test_content_decides_and_the_name_does_not(make_classes, write_image):
     (root / "a" / "page.jpg").write_text("<html>404</html>")
     (root / "a" / "empty.png").touch()
     (root / "a" / "empty").touch()
-    manifest = scan(root)
-    assert {"a/UPPER.JPG", "a/noextension", "a/wrong.txt"} <= set(manifest.paths)
-    assert {p.path: p.reason for p in manifest.set_aside} == {
+    dataset = scan(root)
+    assert {"a/UPPER.JPG", "a/noextension", "a/wrong.txt"} <= set(dataset.paths)
+    assert {p.path: p.reason for p in dataset.set_aside} == {
         "a/page.jpg": "holds an HTML page, not an image",
         "a/empty.png": "is empty (0 bytes)",
     }
-    assert manifest.ignored == 2
+    assert dataset.ignored == 2
 
 
 def test_names_with_spaces_other_alphabets_and_broken_bytes(tmp_path, write_image):
@@ -87,29 +87,29 @@ def test_names_with_spaces_other_alphabets_and_broken_bytes(tmp_path, write_imag
         folder = tmp_path / "images" / "größe 1"
         folder.mkdir(parents=True, exist_ok=True)
         source.rename(folder / os.fsdecode(name))
-    manifest = scan(tmp_path / "images")
-    assert manifest.classes == ("größe 1",)
-    assert sorted(os.fsencode(path.partition("/")[2]) for path in manifest.paths) == sorted(names)
-    assert all(manifest.file(i).read_bytes() for i in range(4))
-    manifest.write_csv(tmp_path / "manifest.csv")
-    again = type(manifest).read_csv(tmp_path / "manifest.csv", manifest.root, manifest.classes)
-    assert again.paths == manifest.paths
+    dataset = scan(tmp_path / "images")
+    assert dataset.classes == ("größe 1",)
+    assert sorted(os.fsencode(path.partition("/")[2]) for path in dataset.paths) == sorted(names)
+    assert all(dataset.file(i).read_bytes() for i in range(4))
+    dataset.write_csv(tmp_path / "manifest.csv")
+    again = type(dataset).read_csv(tmp_path / "manifest.csv", dataset.root, dataset.classes)
+    assert again.paths == dataset.paths
 
 
 def test_broken_links_and_unreadable_files_are_set_aside(make_classes):
     root = make_classes("a", "b")
     (root / "a" / "gone.jpg").symlink_to(root / "nowhere")
-    manifest = scan(root)
-    assert manifest.set_aside[0].path == "a/gone.jpg"
-    assert "No such file" in manifest.set_aside[0].reason
+    dataset = scan(root)
+    assert dataset.set_aside[0].path == "a/gone.jpg"
+    assert "No such file" in dataset.set_aside[0].reason
 
 
 def test_a_link_loop_is_set_aside(make_classes):
     root = make_classes("a", "b")
     (root / "a" / "loop").symlink_to(root / "a")
-    manifest = scan(root)
-    assert len(manifest) == 4
-    assert manifest.set_aside[0].path == "a/loop"
+    dataset = scan(root)
+    assert len(dataset) == 4
+    assert dataset.set_aside[0].path == "a/loop"
 
 
 def test_an_empty_class_folder_is_named(make_classes):
@@ -125,11 +125,11 @@ def test_images_beside_the_class_folders_are_set_aside_and_said(make_classes, wr
     write_image(root / "montage.png", seed=9)
     (root / "README.md").write_text("hello")
     story = Listener()
-    manifest = scan(root, story=story)
-    assert manifest.paths == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
-    assert [(p.path, p.reason) for p in manifest.set_aside] == [("montage.png", "lies in no class folder")]
+    dataset = scan(root, story=story)
+    assert dataset.paths == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    assert [(p.path, p.reason) for p in dataset.set_aside] == [("montage.png", "lies in no class folder")]
     assert "montage.png" in story.said[0]
-    assert manifest.ignored == 1
+    assert dataset.ignored == 1
 
 
 def test_a_flat_folder_has_no_classes(tmp_path, write_image):
@@ -162,9 +162,9 @@ def test_progress_counts_every_file(make_classes):
 
 
 def test_classes_override_the_order(make_classes):
-    manifest = scan(make_classes("a", "b", "c"), classes=("c", "a", "b"))
-    assert manifest.classes == ("c", "a", "b")
-    assert manifest.labels.tolist() == [1, 1, 2, 2, 0, 0]
+    dataset = scan(make_classes("a", "b", "c"), classes=("c", "a", "b"))
+    assert dataset.classes == ("c", "a", "b")
+    assert dataset.labels.tolist() == [1, 1, 2, 2, 0, 0]
 
 
 def test_classes_that_do_not_exist_or_are_left_out_are_refused(make_classes):
@@ -181,9 +181,9 @@ def test_classes_that_do_not_exist_or_are_left_out_are_refused(make_classes):
 def test_split_folders(make_classes, val_name):
     root = make_classes("Train/a", "Train/b", f"{val_name}/a", f"{val_name}/b", "test/a")
     story = Listener()
-    manifest = scan(root, story=story)
-    assert manifest.classes == ("a", "b")
-    found = {path.partition("/")[0]: SPLITS[code] for path, code in zip(manifest.paths, manifest.given, strict=True)}
+    dataset = scan(root, story=story)
+    assert dataset.classes == ("a", "b")
+    found = {path.partition("/")[0]: SPLITS[code] for path, code in zip(dataset.paths, dataset.given, strict=True)}
     assert found == {"Train": "train", val_name: "val", "test": "test"}
     assert "test has no image of 1 classes: b" in story.said[0]
 
@@ -200,8 +200,8 @@ def test_classes_called_train_and_bus_stay_classes(make_classes):
 
 
 def test_a_test_folder_alone_is_a_split(make_classes):
-    manifest = scan(make_classes("test/a", "test/b"))
-    assert (manifest.classes, set(manifest.given.tolist())) == (("a", "b"), {2})
+    dataset = scan(make_classes("test/a", "test/b"))
+    assert (dataset.classes, set(dataset.given.tolist())) == (("a", "b"), {2})
 
 
 def test_two_folders_for_one_split_are_refused(make_classes):
@@ -228,9 +228,9 @@ def test_other_folders_beside_the_splits_are_left_out_and_said(make_classes, wri
 def test_unlabelled_takes_everything_below(make_classes, write_image):
     root = make_classes("a", "b/c")
     write_image(root / "x.png", seed=5)
-    manifest = scan(root, labelled=False)
-    assert len(manifest) == 5
-    assert (manifest.classes, set(manifest.labels.tolist())) == ((), {-1})
+    dataset = scan(root, labelled=False)
+    assert len(dataset) == 5
+    assert (dataset.classes, set(dataset.labels.tolist())) == ((), {-1})
 
 
 def test_labels_if_there_are_class_folders(make_classes, tmp_path, write_image):
@@ -264,13 +264,13 @@ def test_patterns_that_cannot_name_groups(make_classes, pattern, words):
 
 
 def test_real_folders(shared_data):
-    manifest = scan(shared_data("hymenoptera"))
-    assert manifest.classes == ("ants", "bees")
-    assert np.bincount(manifest.given).tolist() == [245, 153]
+    dataset = scan(shared_data("hymenoptera"))
+    assert dataset.classes == ("ants", "bees")
+    assert np.bincount(dataset.given).tolist() == [245, 153]
 
 
 def test_every_odd_file_is_an_image_or_listed(shared_data):
     folder = shared_data("odd-images")
-    manifest = scan(folder, labelled=None)
+    dataset = scan(folder, labelled=None)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    assert len(manifest) + len(manifest.set_aside) + manifest.ignored - 1 == len(visible) == 216
+    assert len(dataset) + len(dataset.set_aside) + dataset.ignored - 1 == len(visible) == 216

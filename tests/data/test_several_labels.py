@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.dataset import Manifest, Problem
+from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split, unit_of_rows
@@ -32,17 +32,17 @@ def table(tmp_path, write_image):
 
 
 def test_a_bar_makes_a_table_one_of_several_labels(table, tmp_path):
-    manifest = scan(table(*LABELS))
-    assert manifest.multi and manifest.classes == ("cat", "dog", "fish")
-    assert manifest.targets.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1], [1, 0, 0]]
-    assert (manifest.labels == -1).all() and manifest.labelled.all()
-    assert [manifest.label_name(i) for i in range(6)] == ["cat|dog", "dog", "|", "cat|fish", "dog|fish", "cat"]
-    assert manifest.class_counts().tolist() == [3, 3, 2]
-    assert manifest.class_counts(np.arange(6) < 2).tolist() == [1, 2, 0]
-    manifest.write_csv(tmp_path / "m.csv")
-    back = Manifest.read_csv(tmp_path / "m.csv", manifest.root, manifest.classes, multi=True)
-    assert np.array_equal(back.targets, manifest.targets) and back.fingerprint() == manifest.fingerprint()
-    assert manifest.fingerprint() != replace(manifest, targets=1 - manifest.targets).fingerprint()
+    dataset = scan(table(*LABELS))
+    assert dataset.multi and dataset.classes == ("cat", "dog", "fish")
+    assert dataset.targets.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1], [1, 0, 0]]
+    assert (dataset.labels == -1).all() and dataset.labelled.all()
+    assert [dataset.label_name(i) for i in range(6)] == ["cat|dog", "dog", "|", "cat|fish", "dog|fish", "cat"]
+    assert dataset.class_counts().tolist() == [3, 3, 2]
+    assert dataset.class_counts(np.arange(6) < 2).tolist() == [1, 2, 0]
+    dataset.write_csv(tmp_path / "m.csv")
+    back = Dataset.read_csv(tmp_path / "m.csv", dataset.root, dataset.classes, multi=True)
+    assert np.array_equal(back.targets, dataset.targets) and back.fingerprint() == dataset.fingerprint()
+    assert dataset.fingerprint() != replace(dataset, targets=1 - dataset.targets).fingerprint()
     assert not scan(table("cat", "dog")).multi
 
 
@@ -63,23 +63,23 @@ def test_what_is_wrong_with_labels_is_said_with_its_row(table, labels, options, 
 
 
 def test_where_labels_are_not_needed_an_empty_one_is_not_known(table):
-    manifest = scan(table("cat|dog", "", "|"), labelled=None)
-    assert manifest.labelled.tolist() == [True, False, True] and manifest.label_name(1) == ""
-    assert manifest.class_counts().tolist() == [1, 1]
+    dataset = scan(table("cat|dog", "", "|"), labelled=None)
+    assert dataset.labelled.tolist() == [True, False, True] and dataset.label_name(1) == ""
+    assert dataset.class_counts().tolist() == [1, 1]
 
 
 def test_an_unreadable_file_may_not_take_the_last_image_of_a_label(table):
-    manifest = scan(table("cat|dog", "cat", "cat"))
-    assert len(set_aside(manifest, [Problem("1.png", "is broken")], "skip")) == 2
+    dataset = scan(table("cat|dog", "cat", "cat"))
+    assert len(set_aside(dataset, [Problem("1.png", "is broken")], "skip")) == 2
     with pytest.raises(TlkitError, match=r"class 'dog' can be decoded: '0\.png' is broken"):
-        set_aside(manifest, [Problem("0.png", "is broken")], "skip")
+        set_aside(dataset, [Problem("0.png", "is broken")], "skip")
 
 
 def test_fixes_change_sets_of_labels(table, tmp_path):
     file = tmp_path / "fixes.csv"
     file.write_text("path,action,label\n1.png,relabel,fish|cat\n2.png,relabel,dog\n0.png,relabel,|\n")
-    manifest = scan(table(*LABELS), fixes=str(file))
-    assert [manifest.label_name(i) for i in range(3)] == ["|", "cat|fish", "dog"]
+    dataset = scan(table(*LABELS), fixes=str(file))
+    assert [dataset.label_name(i) for i in range(3)] == ["|", "cat|fish", "dog"]
     file.write_text("path,action,label\n1.png,relabel,fish|cow\n")
     with pytest.raises(TlkitError, match="'cow' is not a class here"):
         scan(table(*LABELS), fixes=str(file))
@@ -88,7 +88,7 @@ def test_fixes_change_sets_of_labels(table, tmp_path):
 def drawn(random, images, rates, groups=None):
     """A manifest whose images have each label at its rate."""
     targets = (random.random((images, len(rates))) < rates).astype(np.int8)
-    return Manifest(
+    return Dataset(
         root="/nowhere",
         classes=tuple(f"c{k}" for k in range(len(rates))),
         paths=[f"{i}.png" for i in range(images)],
@@ -106,14 +106,14 @@ def drawn(random, images, rates, groups=None):
 def test_every_class_has_its_share_of_every_side(seed, images, classes, grouped):
     random = np.random.default_rng(seed)
     groups = [f"g{random.integers(images // 2)}" for _ in range(images)] if grouped else None
-    manifest = drawn(random, images, random.uniform(0.02, 0.7, classes), groups)
-    splits = split(manifest, val=0.2, test=0.2, seed=seed)
-    units = unit_of_rows(manifest)
+    dataset = drawn(random, images, random.uniform(0.02, 0.7, classes), groups)
+    splits = split(dataset, val=0.2, test=0.2, seed=seed)
+    units = unit_of_rows(dataset)
     for unit in np.unique(units):
         assert len(set(splits.codes[units == unit].tolist())) == 1
     most = int(np.bincount(units).max())  # images of a unit, which cannot be shared out
     for label in range(classes):
-        own = manifest.of_class(label)
+        own = dataset.of_class(label)
         for code in (1, 2):
             have = int((own & (splits.codes == code)).sum())
             assert abs(have - 0.2 * own.sum()) <= 3 + 2 * most
@@ -125,8 +125,8 @@ def test_every_class_has_its_share_of_every_side(seed, images, classes, grouped)
 
 
 def test_the_split_follows_content_not_names_or_order():
-    manifest = drawn(np.random.default_rng(1), 200, np.array([0.1, 0.5, 0.3]))
-    codes = split(manifest, val=0.15, test=0.15, seed=0).codes
+    dataset = drawn(np.random.default_rng(1), 200, np.array([0.1, 0.5, 0.3]))
+    codes = split(dataset, val=0.15, test=0.15, seed=0).codes
     order = np.random.default_rng(2).permutation(200)
-    assert np.array_equal(split(manifest.select(order), val=0.15, test=0.15, seed=0).codes, codes[order])
-    assert not np.array_equal(split(manifest, val=0.15, test=0.15, seed=1).codes, codes)
+    assert np.array_equal(split(dataset.select(order), val=0.15, test=0.15, seed=0).codes, codes[order])
+    assert not np.array_equal(split(dataset, val=0.15, test=0.15, seed=1).codes, codes)

@@ -78,8 +78,8 @@ def test_copies_under_two_labels_stay_together(make_manifest):
 
 
 def test_groups_joined_by_a_copy_are_one_unit(make_manifest):
-    manifest = make_manifest([1, 2, 2, 3, 4], [0] * 5, groups=["a", "a", "b", "b", ""])
-    assert unit_of_rows(manifest).tolist() == [0, 0, 0, 0, 4]
+    dataset = make_manifest([1, 2, 2, 3, 4], [0] * 5, groups=["a", "a", "b", "b", ""])
+    assert unit_of_rows(dataset).tolist() == [0, 0, 0, 0, 4]
 
 
 def test_a_long_chain_of_groups_is_one_unit(make_manifest):
@@ -87,8 +87,8 @@ def test_a_long_chain_of_groups_is_one_unit(make_manifest):
     contents = [i // 2 for i in range(n)]
     groups = [f"g{(i + 1) // 2}" for i in range(n)]
     order = np.random.default_rng(0).permutation(n)
-    manifest = make_manifest([contents[i] for i in order], [0] * n, groups=[groups[i] for i in order])
-    assert len(np.unique(unit_of_rows(manifest))) == 1
+    dataset = make_manifest([contents[i] for i in order], [0] * n, groups=[groups[i] for i in order])
+    assert len(np.unique(unit_of_rows(dataset))) == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,8 +102,8 @@ def test_a_long_chain_of_groups_is_one_unit(make_manifest):
 )
 def test_whatever_the_data_units_are_whole_and_every_class_trains(make_manifest, rows, val, test, seed):
     contents, labels, groups = map(list, zip(*rows, strict=True))
-    manifest = make_manifest(contents, labels, groups=groups, classes=("c0", "c1", "c2", "c3"))
-    codes = split(manifest, val=val, test=test, seed=seed).codes
+    dataset = make_manifest(contents, labels, groups=groups, classes=("c0", "c1", "c2", "c3"))
+    codes = split(dataset, val=val, test=test, seed=seed).codes
     assert codes.dtype == np.int8
     assert set(codes.tolist()) <= {TRAIN} | ({VAL} if val else set()) | ({TEST} if test else set())
     for key in (contents, groups):
@@ -150,16 +150,16 @@ def test_a_class_of_one_group_trains(make_manifest):
 
 
 def test_subjects_of_real_clips_do_not_straddle(shared_data):
-    manifest = scan(shared_data("ckplus48"), group_by=r"(S\d+)_")
-    splits = split(manifest, val=0.15, test=0.15, seed=0)
+    dataset = scan(shared_data("ckplus48"), group_by=r"(S\d+)_")
+    splits = split(dataset, val=0.15, test=0.15, seed=0)
     sides = {}
-    for group, code in zip(manifest.groups, splits.codes.tolist(), strict=True):
+    for group, code in zip(dataset.groups, splits.codes.tolist(), strict=True):
         sides.setdefault(group, set()).add(code)
     assert all(len(side) == 1 for side in sides.values())
-    found = counts(splits, manifest.labels)
-    wanted = manifest.class_counts() * 0.15
+    found = counts(splits, dataset.labels)
+    wanted = dataset.class_counts() * 0.15
     assert (np.abs(found[VAL] - wanted) <= 9).all()  # three clips, each of three frames
-    assert np.abs(found.sum(axis=1) / len(manifest) - [0.7, 0.15, 0.15]).max() < 0.03
+    assert np.abs(found.sum(axis=1) / len(dataset) - [0.7, 0.15, 0.15]).max() < 0.03
     assert "keeping 118 groups whole" in splits.rule
 
 
@@ -202,9 +202,9 @@ def test_unlabelled_images_split_too(make_manifest):
 
 def test_two_hundred_thousand_rows_take_seconds(make_manifest):
     n = 200_000
-    manifest = make_manifest(range(n), [i % 100 for i in range(n)], paths=["x"] * n)
+    dataset = make_manifest(range(n), [i % 100 for i in range(n)], paths=["x"] * n)
     started = time.process_time()
-    split(manifest, val=0.15, test=0.15, seed=0)
+    split(dataset, val=0.15, test=0.15, seed=0)
     assert time.process_time() - started < 10
 
 
@@ -233,9 +233,9 @@ def test_the_split_of_image_dataset_from_directory(mixed_folder, fraction, seed,
     train, val = keras.utils.image_dataset_from_directory(
         mixed_folder, validation_split=fraction, subset="both", seed=seed, class_names=classes, verbose=False
     )
-    manifest = scan(mixed_folder, classes=classes)
-    splits = split(manifest, val=0.1, test=0.1, seed=seed, keras_split=fraction)
-    at = {str(manifest.file(i)): SPLITS[code] for i, code in enumerate(splits.codes.tolist())}
+    dataset = scan(mixed_folder, classes=classes)
+    splits = split(dataset, val=0.1, test=0.1, seed=seed, keras_split=fraction)
+    at = {str(dataset.file(i)): SPLITS[code] for i, code in enumerate(splits.codes.tolist())}
     assert {path for path in val.file_paths if path in at} == {path for path, side in at.items() if side == "val"}
     listed = set(train.file_paths) | set(val.file_paths)
     assert {path for path in at if path not in listed} == {
@@ -243,12 +243,12 @@ def test_the_split_of_image_dataset_from_directory(mixed_folder, fraction, seed,
         *(str(mixed_folder / p) for p in ("a/noext", "b/folder/er/y.png")),
     }
     assert "3 images that Keras does not list in train" in splits.rule
-    assert tuple(train.class_names) == manifest.classes
+    assert tuple(train.class_names) == dataset.classes
 
 
 def test_keras_split_needs_class_folders(make_classes, make_manifest):
     from tlkit.base.errors import TlkitError
 
-    for manifest in (scan(make_classes("train/a", "val/a")), make_manifest([1], [0], paths=["elsewhere/x.png"])):
+    for dataset in (scan(make_classes("train/a", "val/a")), make_manifest([1], [0], paths=["elsewhere/x.png"])):
         with pytest.raises(TlkitError, match="keras-split"):
-            split(manifest, val=0.1, test=0, seed=0, keras_split=0.2)
+            split(dataset, val=0.1, test=0, seed=0, keras_split=0.2)

@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit import inference
 from tlkit.backbones.build import build_backbone
 from tlkit.base.story import PlainStory
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
 from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation
+from tlkit.extraction import engine as inference
 from tlkit.extraction.extract import Network, describe, extract
 
 CONTRACT = InputContract(height=32, width=32)
@@ -34,11 +34,11 @@ def images(colours, tmp_path):
 
 
 def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone, images, empty_cache):
-    manifest = scan(images)
-    found = extract(network, manifest, CONTRACT, batch_size=7)
-    pixels = np.stack([decode(manifest.file(i), CONTRACT) for i in range(len(manifest))])
+    dataset = scan(images)
+    found = extract(network, dataset, CONTRACT, batch_size=7)
+    pixels = np.stack([decode(dataset.file(i), CONTRACT) for i in range(len(dataset))])
     grid = backbone.model.predict(pixels, verbose=0)
-    everything = np.arange(len(manifest))
+    everything = np.arange(len(dataset))
     np.testing.assert_allclose(found.features["grid", 0][everything], grid, atol=1e-4)
     np.testing.assert_allclose(found.features["pooled", 0][everything], grid.mean(axis=(1, 2)), atol=1e-4)
     assert found.passes == 36
@@ -61,14 +61,14 @@ def test_only_new_and_changed_images_are_computed(network, images, empty_cache):
 
 def test_further_views_are_made_of_the_asked_images_alone_and_of_their_copies(network, images, empty_cache):
     shutil.copy(images / "red" / "00.png", images / "blue" / "00-copy.png")  # comes before the one that is asked for
-    manifest, augmentation = scan(images), Augmentation(seed=3)
-    asked = [manifest.paths.index(f"red/{number:02d}.png") for number in range(10)]
-    found = extract(network, manifest, CONTRACT, views=(0, 1), viewed=np.array(asked), augmentation=augmentation)
+    dataset, augmentation = scan(images), Augmentation(seed=3)
+    asked = [dataset.paths.index(f"red/{number:02d}.png") for number in range(10)]
+    found = extract(network, dataset, CONTRACT, views=(0, 1), viewed=np.array(asked), augmentation=augmentation)
     assert found.passes == 36 + 10 and found.engine.startswith(network.engine.name)
     assert not found.features["grid", 0].lacking.any()
     there = np.flatnonzero(~found.features["grid", 1].lacking)
-    assert there.tolist() == sorted([*asked, manifest.paths.index("blue/00-copy.png")])
-    again = extract(network, manifest, CONTRACT, views=(0, 1), augmentation=augmentation)
+    assert there.tolist() == sorted([*asked, dataset.paths.index("blue/00-copy.png")])
+    again = extract(network, dataset, CONTRACT, views=(0, 1), augmentation=augmentation)
     assert (again.passes, again.stored) == (36 - 10, 37 + 11)
 
 
@@ -104,8 +104,8 @@ def test_unreadable_files_are_listed_with_every_copy_and_lack_a_row(network, ima
     whole = (images / "red" / "00.png").read_bytes()
     for name in ("cut.png", "cut-again.png"):
         (images / "red" / name).write_bytes(whole[: len(whole) // 2])
-    manifest = scan(images)
-    found = extract(network, manifest, CONTRACT)
+    dataset = scan(images)
+    found = extract(network, dataset, CONTRACT)
     assert sorted(problem.path for problem in found.problems) == ["red/cut-again.png", "red/cut.png"]
     assert found.features["grid", 0].lacking.sum() == 2
     assert len(found.features["grid", 0].present()) == 36
@@ -180,7 +180,7 @@ def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, m
 def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
     network, images, empty_cache, monkeypatch
 ):
-    story, manifest = PlainStory(), scan(images)
+    story, dataset = PlainStory(), scan(images)
 
     def half(model, **options):
         assert options == {"engine": "keras", "precision": "bfloat16"}
@@ -191,10 +191,10 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
 
     monkeypatch.setattr(inference, "build_engine", half)
     afresh = Network(network.model, network.outputs, network.weights_sha256)
-    first = extract(afresh, manifest, CONTRACT, engine="keras", precision="bfloat16")
+    first = extract(afresh, dataset, CONTRACT, engine="keras", precision="bfloat16")
     monkeypatch.undo()
     monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))
-    again = extract(network, manifest, CONTRACT, precision="auto", story=story)
+    again = extract(network, dataset, CONTRACT, precision="auto", story=story)
     assert (first.passes, again.passes) == (36, 0) and again.features["grid", 0][np.arange(36)].min() == 1
-    assert extract(network, manifest, CONTRACT).passes == 36
+    assert extract(network, dataset, CONTRACT).passes == 36
     assert describe(network, "grid", CONTRACT, {}, "float32")["precision"] == "float32"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.dataset import Manifest, Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.extraction import tables
 from tlkit.extraction.tables import column_names, table_format, write_table
 
@@ -13,8 +13,8 @@ PATHS = ["a/é 1.png", 'a/"quoted", with comma.png', "b/\udcff.png"]
 
 
 @pytest.fixture
-def manifest():
-    return Manifest(
+def dataset():
+    return Dataset(
         root=Path("/nowhere"),
         classes=("a", "b"),
         paths=PATHS,
@@ -30,10 +30,10 @@ SPLITS = Splits(np.array([0, 1, -1], np.int8), "")
 
 
 @pytest.fixture(params=["csv", "parquet", "npz"])
-def table(request, manifest, tmp_path, monkeypatch):
+def table(request, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "CHUNK_BYTES", 1)  # one row a chunk
     out = tmp_path / f"table.{request.param}"
-    write_table(out, manifest, SPLITS, lambda rows: VALUES[rows], 3)
+    write_table(out, dataset, SPLITS, lambda rows: VALUES[rows], 3)
     return out
 
 

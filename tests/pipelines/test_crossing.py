@@ -10,7 +10,7 @@ import pytest
 from tests.pipelines.test_choosing import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.model import load
-from tlkit.data.dataset import UNASSIGNED, Manifest, Splits
+from tlkit.data.dataset import UNASSIGNED, Dataset, Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 from tlkit.runs.folder import RunDir
@@ -131,9 +131,9 @@ def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp
     assert not (out / "checkpoints" / "top").exists() and not (out / "choice.json").exists()
 
 
-def manifest(count, given=None):
+def dataset(count, given=None):
     hashes = np.random.default_rng(0).integers(0, 256, (count, 32), dtype=np.uint8)
-    made = Manifest.__new__(Manifest)
+    made = Dataset.__new__(Dataset)
     codes = np.full(count, UNASSIGNED, np.int8) if given is None else given
     for name, value in (("given", codes), ("targets", None), ("sha256", hashes)):
         object.__setattr__(made, name, value)
@@ -146,13 +146,13 @@ def test_when_the_validation_images_train():
     enough = Splits(np.where(codes == 2, 1, codes).astype(np.int8), "train 70, val 49: drawn by content.")
 
     def joined(splits, given=None, **options):
-        found = join_few(FinetuneConfig(images="images", **options), manifest(119, given), splits)
+        found = join_few(FinetuneConfig(images="images", **options), dataset(119, given), splits)
         assert found is splits or not len(found.indices("val"))
         assert (found.codes == 2).sum() == (splits.codes == 2).sum()
         return found is not splits
 
     assert joined(drawn)
-    rule = join_few(FinetuneConfig(images="images"), manifest(119), drawn).rule
+    rule = join_few(FinetuneConfig(images="images"), dataset(119), drawn).rule
     assert rule.startswith("train 99, test 20: drawn by content. 29 validation images would be too few")
     assert not joined(enough) and joined(enough, validate="folds")
     assert not joined(drawn, given=codes) and joined(drawn, given=codes, validate="folds")

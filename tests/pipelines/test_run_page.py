@@ -35,10 +35,10 @@ def sections(run_dir):
 
 def pieces(run_dir):
     """Arguments of `of_run`, every image being an error."""
-    manifest, splits = run_record.read_images(run_dir)
+    dataset, splits = run_record.read_images(run_dir)
     predictions = Predictions.read_csv(run_dir.predictions)
     wrong = replace(predictions, labels=(predictions.predicted + 1).astype(np.int32) % len(predictions.classes))
-    return manifest, splits, wrong, EvaluationResult({})
+    return dataset, splits, wrong, EvaluationResult({})
 
 
 def test_written_again_it_shows_what_it_showed(own):
@@ -79,21 +79,21 @@ def test_errors_show_where_it_looked_drawn_once_and_then_remembered(own):
 
 
 def test_errors_show_the_training_images_they_are_like(own):
-    manifest, splits, *rest = pieces(own)
-    page = run_page.of_run(own, manifest, splits, *rest, lambda: pytest.fail("no forward pass is needed"))
-    asked = [manifest.paths[i] for i in (splits.indices("train")[0], splits.indices("test")[0])]
+    dataset, splits, *rest = pieces(own)
+    page = run_page.of_run(own, dataset, splits, *rest, lambda: pytest.fail("no forward pass is needed"))
+    asked = [dataset.paths[i] for i in (splits.indices("train")[0], splits.indices("test")[0])]
     found = page.neighbours(asked)
     assert list(found) == asked
-    training = {str(manifest.file(i)) for i in splits.indices("train")}
+    training = {str(dataset.file(i)) for i in splits.indices("train")}
     for path, near in found.items():
-        assert len(near) == 4 and {one.path for one in near} <= training - {str(manifest.root / path)}
+        assert len(near) == 4 and {one.path for one in near} <= training - {str(dataset.root / path)}
         assert [one.similarity for one in near] == sorted((one.similarity for one in near), reverse=True)
 
 
 def test_files_that_are_gone_are_left_out(own, tmp_path):
-    manifest, *rest = pieces(own)
-    page = run_page.of_run(own, replace(manifest, root=tmp_path / "nowhere"), *rest, lambda: load(own.model))
-    assert page.overlays(list(manifest.paths[:2])) == {}
+    dataset, *rest = pieces(own)
+    page = run_page.of_run(own, replace(dataset, root=tmp_path / "nowhere"), *rest, lambda: load(own.model))
+    assert page.overlays(list(dataset.paths[:2])) == {}
 
 
 def test_an_audit_of_its_images_is_shown_first(own):

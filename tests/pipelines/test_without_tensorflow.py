@@ -36,7 +36,7 @@ else:
     raise AssertionError("TensorFlow is still there")
 
 import tlkit
-from tlkit.core.story import Silence
+from tlkit.base.story import Silence
 
 options, out = ast.literal_eval(sys.argv[1]), Path(sys.argv[2])
 
@@ -61,7 +61,7 @@ tlkit.predict(out / "run", [options["images"]], out=out / "predictions.csv", sto
 tlkit.doctor()
 
 import keras
-from tlkit.inference.half import in_bfloat16
+from tlkit.extraction.keras_jit import in_bfloat16
 
 assert keras.backend.backend() == "jax"
 model = keras.saving.load_model(out / "run" / "model.keras", compile=False)

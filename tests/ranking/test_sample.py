@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 from tlkit.ranking import folds as sample
 
 
-def manifest(counts, groups=None, seed=0):
+def dataset(counts, groups=None, seed=0):
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     count = len(labels)
-    return Manifest(
+    return Dataset(
         root=Path(),
         classes=tuple(f"class{i}" for i in range(len(counts))),
         paths=[f"{i}.png" for i in range(count)],
@@ -29,7 +29,7 @@ def contents(images, rows):
 
 
 def test_the_choice_follows_from_content_alone():
-    images = manifest((60, 30, 10))
+    images = dataset((60, 30, 10))
     shuffled = images.select(np.random.default_rng(1).permutation(100))
     chosen = [contents(one, sample.choose(one, np.arange(100), 40, seed=0)) for one in (images, shuffled)]
     assert chosen[0] == chosen[1] and len(chosen[0]) <= 40
@@ -37,21 +37,21 @@ def test_the_choice_follows_from_content_alone():
 
 
 def test_each_class_has_its_share_and_rare_ones_stay():
-    images = manifest((900, 90, 6))
+    images = dataset((900, 90, 6))
     chosen = images.labels[sample.choose(images, np.arange(996), 100, seed=0)]
     counts = np.bincount(chosen)
     assert counts[2] == 6 and counts[1] >= 10 and 95 <= len(chosen) <= 100
 
 
 def test_a_smaller_limit_takes_from_a_larger_one():
-    images = manifest((80, 40))
+    images = dataset((80, 40))
     small, large = (set(sample.choose(images, np.arange(120), limit, seed=0).tolist()) for limit in (30, 60))
     assert small < large
 
 
 def test_a_limit_below_two_for_each_class_is_refused():
     with pytest.raises(TlkitError, match="less than two images for each of 5 classes"):
-        sample.choose(manifest((4,) * 5), np.arange(20), 9, seed=0)
+        sample.choose(dataset((4,) * 5), np.arange(20), 9, seed=0)
 
 
 def test_folds_keep_units_whole_and_share_out_classes():
@@ -102,7 +102,7 @@ def test_folds_share_out_images_without_a_label_too():
 
 
 def test_a_limit_of_several_labels_keeps_the_rare_one():
-    images = manifest((200,))
+    images = dataset((200,))
     targets = np.zeros((200, 2), np.int8)
     targets[:150, 0], targets[:8, 1] = 1, 1
     images = replace(images, classes=("a", "b"), labels=np.full(200, -1, np.int32), targets=targets)

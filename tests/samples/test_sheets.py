@@ -15,12 +15,12 @@ from tlkit.samples.drawn import draw_sheet
 def test_sheets_are_a_table_of_several_labels(tmp_path):
     result = sample.run(SampleConfig(name="sheets", out=str(tmp_path / "s"), count=60, seed=2))
     assert result["images"] == 60 and result["classes"] == ["circle", "square", "star", "triangle"]
-    manifest = scan(tmp_path / "s" / "images.csv")
-    counts = manifest.targets.sum(axis=1)
-    assert manifest.multi and set(counts.tolist()) >= {0, 1, 2} and (manifest.class_counts() > 10).all()
+    dataset = scan(tmp_path / "s" / "images.csv")
+    counts = dataset.targets.sum(axis=1)
+    assert dataset.multi and set(counts.tolist()) >= {0, 1, 2} and (dataset.class_counts() > 10).all()
     for number in (0, 7):
-        assert manifest.label_name(number) == ("|".join(draw_sheet(2, number)[1]) or "|")
-    assert decode(manifest.file(0), InputContract(height=192, width=192)).shape == (192, 192, 3)
+        assert dataset.label_name(number) == ("|".join(draw_sheet(2, number)[1]) or "|")
+    assert decode(dataset.file(0), InputContract(height=192, width=192)).shape == (192, 192, 3)
 
 
 def test_the_same_seed_draws_the_same_and_an_empty_place_holds_no_shape():

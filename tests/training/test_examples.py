@@ -90,10 +90,10 @@ def test_stored_views_mix_by_epoch_and_each_image_shows_one_of_its_own():
 @pytest.mark.parametrize("memory", [0, module.MEMORY_BYTES])
 def test_pixels_are_the_decoded_images_and_fresh_views_of_them(colours, monkeypatch, memory):
     monkeypatch.setattr(module, "MEMORY_BYTES", memory)
-    manifest, contract = scan(colours), InputContract(height=16, width=16)
-    read = PixelReader(manifest, contract, Augmentation(seed=0))
+    dataset, contract = scan(colours), InputContract(height=16, width=16)
+    read = PixelReader(dataset, contract, Augmentation(seed=0))
     plain = read(np.array([3, 30]), -1)
-    np.testing.assert_array_equal(plain[1], decode(manifest.file(30), contract))
+    np.testing.assert_array_equal(plain[1], decode(dataset.file(30), contract))
     assert (read(np.array([3]), 0) == read(np.array([3]), 0)).all()
     assert (read(np.array([3]), 0) != read(np.array([3]), 1)).any()
 
@@ -102,10 +102,10 @@ def test_a_file_that_vanished_is_named(colours, tmp_path):
     import shutil
 
     images = shutil.copytree(colours, tmp_path / "images")
-    manifest = scan(images)
+    dataset = scan(images)
     (images / "red" / "00.png").unlink()
     with pytest.raises(TlkitError, match=r"00\.png"):
-        PixelReader(manifest, InputContract(height=16, width=16), Augmentation(strength="none"))
+        PixelReader(dataset, InputContract(height=16, width=16), Augmentation(strength="none"))
 
 
 def test_classes_drawn_equally_come_equally_often_in_every_batch():

@@ -8,7 +8,7 @@ from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose
-from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.views import Augmentation
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
@@ -35,7 +35,7 @@ def material(name, side):
         backbone=backbone,
         head=head,
         classifier=compose(backbone, head, ("a", "b", "c"), InputContract(height=side, width=side)),
-        manifest=Manifest.__new__(Manifest),
+        dataset=Dataset.__new__(Dataset),
         splits=Splits(np.empty(0, np.int8), ""),
         stored={},
         augmentation=Augmentation(),

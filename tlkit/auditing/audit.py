@@ -31,11 +31,11 @@ def _nothing(evidence: Evidence) -> str:
 
 
 def _labels(evidence: Evidence) -> str:
-    return "" if evidence.manifest.labelled.any() else "needs labels"
+    return "" if evidence.dataset.labelled.any() else "needs labels"
 
 
 def _mirror(evidence: Evidence) -> str:
-    learnable = evidence.mirrored is not None or evidence.manifest.multi
+    learnable = evidence.mirrored is not None or evidence.dataset.multi
     return unlearnable(evidence) if learnable else "mirror images were not computed"
 
 
@@ -66,7 +66,7 @@ def audit(evidence: Evidence, *, checks: Sequence[Check] = CHECKS, story: Story 
         story.detail(f"  {check.name}: {reasons[check.name] or f'{seconds[check.name]:.1f} s'}")
     return AuditResult(
         images=len(evidence),
-        classes=evidence.manifest.classes,
+        classes=evidence.dataset.classes,
         findings=by_severity(findings),
         checks=reasons,
         seconds=seconds,

@@ -47,7 +47,7 @@ class Grouping:
 
 def check(evidence: Evidence) -> Iterator[Finding]:
     """A grouping by name that neighbours confirm; images taken within seconds of each other."""
-    if evidence.manifest.groups is None:
+    if evidence.dataset.groups is None:
         found = suggested_grouping(evidence)
         if found is not None:
             yield _by_name(evidence, *found)
@@ -59,7 +59,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 
 def suggested_grouping(evidence: Evidence) -> tuple[Grouping, float] | None:
     """The coarsest grouping by name whose members are alike, and how many times as often as by chance."""
-    candidates = groupings(evidence.manifest.paths)
+    candidates = groupings(evidence.dataset.paths)
     for place, grouping in enumerate(candidates):
         finer = candidates[place + 1] if place + 1 < len(candidates) else None
         times = lift(evidence, grouping.numbers, None if finer is None else finer.numbers)
@@ -126,7 +126,7 @@ def lift(evidence: Evidence, groups: np.ndarray, finer: np.ndarray | None) -> fl
     """
     near = evidence.neighbours.indices
     left, right = np.repeat(np.arange(len(near)), near.shape[1]), near.ravel()
-    labels = evidence.manifest.labels - evidence.manifest.labels.min()
+    labels = evidence.dataset.labels - evidence.dataset.labels.min()
     chance = _chance(labels, groups, finer)[labels[left], labels[right]]
     same = groups[left] == groups[right]
     if finer is not None:
@@ -154,7 +154,7 @@ def _chance(labels: np.ndarray, groups: np.ndarray, finer: np.ndarray | None) ->
 
 def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
     pattern = group_pattern(grouping.pattern)
-    names = match_groups(pattern, evidence.manifest.paths)  # the very function that --group-by uses
+    names = match_groups(pattern, evidence.dataset.paths)  # the very function that --group-by uses
     numbers = np.unique(np.array(names), return_inverse=True)[1].ravel()
     straddling = _straddling(evidence.codes, numbers)
     scores = _accuracies(evidence, numbers)
@@ -209,7 +209,7 @@ def _accuracies(evidence: Evidence, numbers: np.ndarray) -> dict[str, float]:
     if unlearnable(evidence):
         return {}
     rows = evidence.labelled
-    labels = evidence.manifest.labels[rows]
+    labels = evidence.dataset.labels[rows]
     found = {}
     for name, units in {"random": np.arange(len(rows)), "grouped": numbers[rows]}.items():
         probe = fit_probe(evidence.features[rows], labels, units, evidence.seed)

@@ -14,9 +14,9 @@ UNEQUAL, VERY_UNEQUAL = 3.0, 10.0  # times as many images in the largest class a
 
 def check(evidence: Evidence) -> Iterator[Finding]:
     """Tiny classes, classes of unequal size, classes that a split lacks."""
-    manifest = evidence.manifest
-    counts = manifest.class_counts()
-    sizes = dict(zip(manifest.classes, counts.tolist(), strict=True))
+    dataset = evidence.dataset
+    counts = dataset.class_counts()
+    sizes = dict(zip(dataset.classes, counts.tolist(), strict=True))
     tiny = [name for name, count in sizes.items() if count < TINY]
     if tiny:
         yield Finding(
@@ -26,15 +26,15 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             remedy="Collect more images of them, or merge or remove them: nothing can be learned or measured on so few.",
             facts={"tiny": {name: sizes[name] for name in tiny}},
         )
-    if not manifest.multi:
+    if not dataset.multi:
         yield from _unequal(evidence, counts, sizes)
     yield from _lacking(evidence)
 
 
 def _unequal(evidence: Evidence, counts: np.ndarray, sizes: dict[str, int]) -> Iterator[Finding]:
-    manifest, least, most = evidence.manifest, int(counts.min()), int(counts.max())
+    dataset, least, most = evidence.dataset, int(counts.min()), int(counts.max())
     if most >= UNEQUAL * max(least, 1):
-        small, large = manifest.classes[int(counts.argmin())], manifest.classes[int(counts.argmax())]
+        small, large = dataset.classes[int(counts.argmin())], dataset.classes[int(counts.argmax())]
         yield Finding(
             check="classes",
             severity="warning" if most >= VERY_UNEQUAL * max(least, 1) else "note",
@@ -49,10 +49,10 @@ def _unequal(evidence: Evidence, counts: np.ndarray, sizes: dict[str, int]) -> I
 
 
 def _lacking(evidence: Evidence) -> Iterator[Finding]:
-    manifest = evidence.manifest
+    dataset = evidence.dataset
     for code, split in enumerate(SPLITS):
-        rows = (evidence.codes == code) & manifest.labelled
-        lacking = [manifest.classes[label] for label in np.flatnonzero(manifest.class_counts(rows) == 0)]
+        rows = (evidence.codes == code) & dataset.labelled
+        lacking = [dataset.classes[label] for label in np.flatnonzero(dataset.class_counts(rows) == 0)]
         if rows.any() and lacking:
             yield Finding(
                 check="classes",

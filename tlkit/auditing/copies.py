@@ -18,7 +18,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     """One finding for copies across splits, one for copies across classes, one for the rest."""
     groups = _groups(evidence.pictures)
     across_splits = [rows for rows in groups if len(set(evidence.codes[rows].tolist()) - {-1}) > 1]
-    across_classes = [rows for rows in groups if len({evidence.manifest.label_name(row) for row in rows} - {""}) > 1]
+    across_classes = [rows for rows in groups if len({evidence.dataset.label_name(row) for row in rows} - {""}) > 1]
     told = {int(rows[0]) for rows in (*across_splits, *across_classes)}
     yield from _leaks(evidence, across_splits)
     yield from _conflicts(evidence, across_classes)
@@ -81,7 +81,7 @@ def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding
         return
     identical = [rows for rows in groups if _contradicts_itself(evidence, rows)]
     near = [rows for rows in groups if not _contradicts_itself(evidence, rows)]
-    where = "there with different labels" if evidence.manifest.multi else "in more than one class"
+    where = "there with different labels" if evidence.dataset.multi else "in more than one class"
     many = sum(map(len, identical)) > MANY_CONFLICTS * len(evidence)
     yield Finding(
         check="copies",
@@ -99,7 +99,7 @@ def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding
 
 def _contradicts_itself(evidence: Evidence, rows: np.ndarray) -> bool:
     """Whether the same file has two labels."""
-    named = {(int(evidence.first_copy[row]), evidence.manifest.label_name(row)) for row in rows}
+    named = {(int(evidence.first_copy[row]), evidence.dataset.label_name(row)) for row in rows}
     return len({first for first, _ in named}) < len(named)
 
 

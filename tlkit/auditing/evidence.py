@@ -11,7 +11,7 @@ from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, n
 from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.look import Looks
 from tlkit.auditing.probe import Probe, fit_probe
-from tlkit.data.dataset import SPLITS, Manifest
+from tlkit.data.dataset import SPLITS, Dataset
 
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
 
@@ -34,7 +34,7 @@ class Evidence:
     """One audit's material; what is derived is computed when first asked for.
 
     Args:
-        manifest: N images that can be decoded; those that cannot are in `set_aside`.
+        dataset: N images that can be decoded; those that cannot are in `set_aside`.
         codes: int8 (N,), index into `SPLITS`, -1 for none.
         features: float32 (N, C), pooled output of a backbone.
         looks: facts of the N files.
@@ -46,7 +46,7 @@ class Evidence:
         seed: of everything random.
     """
 
-    manifest: Manifest
+    dataset: Dataset
     codes: np.ndarray
     features: np.ndarray
     looks: Looks
@@ -75,7 +75,7 @@ class Evidence:
     @cached_property
     def first_copy(self) -> np.ndarray:
         """int64 (N,), the first row with the same bytes as each row."""
-        return exact_duplicates(self.manifest.sha256)
+        return exact_duplicates(self.dataset.sha256)
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,9 +92,9 @@ class Evidence:
     @cached_property
     def units(self) -> np.ndarray:
         """int64 (N,), equal for images that must not be in two folds: copies, and members of a group."""
-        if self.manifest.groups is None:
+        if self.dataset.groups is None:
             return self.pictures
-        groups = np.unique(np.array(self.manifest.groups), return_inverse=True)[1].ravel()
+        groups = np.unique(np.array(self.dataset.groups), return_inverse=True)[1].ravel()
         firsts = [np.unique(numbers, return_index=True, return_inverse=True) for numbers in (groups, self.pictures)]
         ends = [first[inverse.ravel()] for _, first, inverse in firsts]
         rows = np.arange(len(self))
@@ -103,13 +103,13 @@ class Evidence:
     @cached_property
     def labelled(self) -> np.ndarray:
         """int64 (n,), rows with a label."""
-        return np.flatnonzero(self.manifest.labels >= 0)
+        return np.flatnonzero(self.dataset.labels >= 0)
 
     @cached_property
     def probe(self) -> Probe:
         """A linear classifier of the features, asked only about images that it was not fitted on."""
         rows = self.labelled
-        return fit_probe(self.features[rows], self.manifest.labels[rows], self.units[rows], self.seed)
+        return fit_probe(self.features[rows], self.dataset.labels[rows], self.units[rows], self.seed)
 
     @property
     def grouped_command(self) -> str:
@@ -117,7 +117,7 @@ class Evidence:
         return f"tlkit finetune {shlex.quote(self.grouped_file)}" if self.grouped_file else ""
 
     def __len__(self) -> int:
-        return len(self.manifest)
+        return len(self.dataset)
 
     def group(
         self, rows: Iterable[int], caption: str = "", suggested: str = "", score: float | None = None
@@ -125,8 +125,8 @@ class Evidence:
         """Some images as part of a finding."""
         rows = [int(row) for row in rows]
         return ImageGroup(
-            paths=tuple(self.manifest.paths[row] for row in rows),
-            labels=tuple(self.manifest.label_name(row) for row in rows),
+            paths=tuple(self.dataset.paths[row] for row in rows),
+            labels=tuple(self.dataset.label_name(row) for row in rows),
             splits=tuple(self._splits[self.codes[row]] for row in rows),
             caption=caption,
             suggested=suggested,
@@ -136,9 +136,9 @@ class Evidence:
 
 def unlearnable(evidence: Evidence) -> str:
     """Why nothing can be learned from these labels, "" where something can."""
-    if evidence.manifest.multi:
+    if evidence.dataset.multi:
         return "needs one class an image, and these may have several labels"
-    labels = evidence.manifest.labels[evidence.labelled]
+    labels = evidence.dataset.labels[evidence.labelled]
     if len(np.unique(labels)) < 2:
         return "needs two classes"
     if len(labels) < LEAST_IMAGES:

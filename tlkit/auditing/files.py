@@ -54,7 +54,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _unreadable(evidence: Evidence) -> Iterator[Finding]:
-    problems = evidence.manifest.set_aside
+    problems = evidence.dataset.set_aside
     if not problems:
         return
     total = len(evidence) + len(problems)
@@ -75,7 +75,7 @@ def _misnamed(evidence: Evidence) -> Iterator[Finding]:
     looks = evidence.looks
     rows = [
         row
-        for row, (path, found) in enumerate(zip(evidence.manifest.paths, looks.format.tolist(), strict=True))
+        for row, (path, found) in enumerate(zip(evidence.dataset.paths, looks.format.tolist(), strict=True))
         if found in _SUFFIXES and suffix(path) not in _SUFFIXES[found]
     ]
     if rows:

@@ -76,7 +76,7 @@ def write_images(file: Path, evidence: Evidence) -> None:
     if not unlearnable(evidence):
         quality[evidence.labelled] = label_quality(evidence)
         for row, label in zip(evidence.labelled, evidence.probe.predicted, strict=True):
-            suggested[row] = evidence.manifest.classes[label]
+            suggested[row] = evidence.dataset.classes[label]
     looks = evidence.looks
     shown = evidence.group(range(len(evidence)))
     columns = (
@@ -95,10 +95,10 @@ def write_images(file: Path, evidence: Evidence) -> None:
 
 def write_grouped(file: Path, evidence: Evidence) -> None:
     """Write the images as a table whose column `group` keeps copies, bursts and groups that were named together."""
-    manifest = evidence.manifest
-    absolute = [str((manifest.root / path).resolve()) for path in manifest.paths]
+    dataset = evidence.dataset
+    absolute = [str((dataset.root / path).resolve()) for path in dataset.paths]
     named = [f"picture-{number}" for number in together(evidence.units, bursts(evidence.looks)).tolist()]
-    replace(manifest, paths=absolute, groups=named).write_csv(file)
+    replace(dataset, paths=absolute, groups=named).write_csv(file)
 
 
 def _written(values: np.ndarray, digits: int) -> list[str]:

@@ -47,7 +47,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     mirrored = evidence.mirrored
     if mirrored is None:
         return
-    probe, labels = evidence.probe, evidence.manifest.labels
+    probe, labels = evidence.probe, evidence.dataset.labels
     positions = np.searchsorted(evidence.labelled, mirrored.rows)
     truth = labels[mirrored.rows]
     upright = probe.predicted[positions]
@@ -67,7 +67,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         remedy="Do not flip in training if a mirror image of your classes is not of the same class (text, digits, left and right).",
         command=f"tlkit finetune {evidence.images} --no-flip",
         groups=tuple(
-            evidence.group([int(row)], f"in the mirror taken for {evidence.manifest.classes[label]!r}")
+            evidence.group([int(row)], f"in the mirror taken for {evidence.dataset.classes[label]!r}")
             for row, label in zip(mirrored.rows, seen, strict=True)
             if label != labels[row]
         )[:12],
@@ -79,7 +79,7 @@ def _taken_for_another(
     evidence: Evidence, truth: np.ndarray, upright: np.ndarray, seen: np.ndarray
 ) -> list[tuple[str, str, float]]:
     """Classes of which at least half the well-known images become one other class in the mirror."""
-    names, found = evidence.manifest.classes, []
+    names, found = evidence.dataset.classes, []
     for label in np.unique(truth):
         known = (truth == label) & (upright == label)
         counts = np.bincount(seen[known], minlength=len(names))

@@ -6,7 +6,7 @@ from tlkit.auditing.duplicates import near_duplicates, nearest, unit
 from tlkit.auditing.look import Looks, look
 from tlkit.base.story import Story
 from tlkit.classifier.answers import IN_TRAINING
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 from tlkit.extraction.store import StoredFeatures
 
 _CHUNK = 1024  # grids in memory while they are pooled
@@ -27,13 +27,13 @@ def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -
     return codes
 
 
-def kin_of(manifest: Manifest, looks: Looks, training: Manifest, story: Story) -> np.ndarray:
+def kin_of(dataset: Dataset, looks: Looks, training: Dataset, story: Story) -> np.ndarray:
     """The same for images that were in no run: int8 (N,), their kin among the images of a training set.
 
     Training images that cannot be read any more are left out, and said; the very bytes are known all the same.
 
     Args:
-        manifest: N images.
+        dataset: N images.
         looks: of their files.
         training: the images that were trained on.
         story: hears what is lacking.
@@ -44,11 +44,11 @@ def kin_of(manifest: Manifest, looks: Looks, training: Manifest, story: Story) -
         story.say(f"{gone} of {len(training)} training images cannot be read: no near-duplicates of them are found")
     there = np.flatnonzero(theirs.width > 0)
     small = np.concatenate([looks.small, theirs.small[there]])
-    sha256 = np.concatenate([manifest.sha256, training.sha256[there]])
+    sha256 = np.concatenate([dataset.sha256, training.sha256[there]])
     pictures = near_duplicates(nearest(unit(flat(small))), small, sha256)
-    codes = in_training(pictures, sha256, np.arange(len(small)) >= len(manifest))[: len(manifest)]
+    codes = in_training(pictures, sha256, np.arange(len(small)) >= len(dataset))[: len(dataset)]
     known = {row.tobytes() for row in training.sha256}
-    codes[[row.tobytes() in known for row in manifest.sha256]] = IN_TRAINING.index("exact")
+    codes[[row.tobytes() in known for row in dataset.sha256]] = IN_TRAINING.index("exact")
     return codes
 
 

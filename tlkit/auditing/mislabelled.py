@@ -20,8 +20,8 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     doubtful = _doubtful(evidence, quality)
     if not len(doubtful):
         return
-    names = evidence.manifest.classes
-    accuracy = float((probe.predicted == evidence.manifest.labels[rows]).mean())
+    names = evidence.dataset.classes
+    accuracy = float((probe.predicted == evidence.dataset.labels[rows]).mean())
     best = probe.probabilities.max(axis=1)
     shown = doubtful[: max(1, int(MANY * len(rows)))]
     more = f", the {len(shown):,} most doubtful of {len(doubtful):,}" if len(shown) < len(doubtful) else ""
@@ -55,7 +55,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 def label_quality(evidence: Evidence) -> np.ndarray:
     """float64 (n,), 0..1: out-of-fold probability of the given label of each labelled image; low is doubtful."""
     probe = evidence.probe
-    targets = np.searchsorted(probe.classes, evidence.manifest.labels[evidence.labelled])
+    targets = np.searchsorted(probe.classes, evidence.dataset.labels[evidence.labelled])
     return probe.probabilities[np.arange(len(targets)), targets]
 
 
@@ -64,7 +64,7 @@ def _doubtful(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
     from cleanlab.filter import find_label_issues
 
     probe = evidence.probe
-    targets = np.searchsorted(probe.classes, evidence.manifest.labels[evidence.labelled])
+    targets = np.searchsorted(probe.classes, evidence.dataset.labels[evidence.labelled])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cleanlab reports rounding of probabilities and tiny classes
         issues = find_label_issues(targets, probe.probabilities, filter_by="low_self_confidence", n_jobs=1)

@@ -110,5 +110,5 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 
 def _of_one_class(evidence: Evidence, rows: np.ndarray) -> str:
     """Says so when all of several are of one class."""
-    names = {evidence.manifest.label_name(int(row)) for row in rows}
+    names = {evidence.dataset.label_name(int(row)) for row in rows}
     return f", all of class {names.pop()!r}" if len(rows) > 1 and len(names) == 1 and "" not in names else ""

@@ -82,10 +82,10 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     rows = evidence.labelled
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(evidence.seed).choice(rows, SAMPLE, replace=False))
-    looks, sizes = evidence.looks.select(rows), evidence.manifest.sizes[rows]
-    classes, labels = np.unique(evidence.manifest.labels[rows], return_inverse=True)
+    looks, sizes = evidence.looks.select(rows), evidence.dataset.sizes[rows]
+    classes, labels = np.unique(evidence.dataset.labels[rows], return_inverse=True)
     fold = make_folds(labels, evidence.units[rows], evidence.seed)
-    names = [evidence.manifest.classes[label] for label in classes]
+    names = [evidence.dataset.classes[label] for label in classes]
     for kind in KINDS:
         columns = {name: values(looks, sizes) for name, values in kind.columns.items()}
         told = Told.by(columns, labels, fold)

@@ -61,7 +61,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Dataset:
     """Images, columns of equal length N; about 200 bytes a row, so that a million rows fit anywhere.
 
     Args:
@@ -127,7 +127,7 @@ class Manifest:
         label = self.labels[index]
         return "" if label == UNLABELLED else self.classes[label]
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> "Manifest":
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """The rows at `indices`, in that order; what was set aside stays known."""
         rows = np.asarray(indices, dtype=np.int64)
         pick = rows.tolist()
@@ -143,7 +143,7 @@ class Manifest:
             extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
         )
 
-    def without(self, problems: Sequence[Problem]) -> "Manifest":
+    def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""
         bad = {problem.path for problem in problems}
         kept = self.select([i for i, path in enumerate(self.paths) if path not in bad])
@@ -201,7 +201,7 @@ class Manifest:
         set_aside: Sequence[Problem] = (),
         *,
         multi: bool = False,
-    ) -> "Manifest":
+    ) -> "Dataset":
         """Read what `write_csv` wrote. The root, the class order and `multi` live in the run's JSON."""
         codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
         label_codes = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}

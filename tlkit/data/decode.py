@@ -18,7 +18,7 @@ from PIL import Image
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import SPLITS, UNASSIGNED, InputContract, Manifest, Problem
+from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, InputContract, Problem
 from tlkit.data.opening import open_upright
 
 # An image is averaged in whole pixels, or decoded smaller where JPEG can, to no less than this many
@@ -241,12 +241,12 @@ _SILENCE = Silence()
 _CHEAP = InputContract(height=8, width=8)
 
 
-def check(manifest: Manifest, *, story: Story = _SILENCE, threads: int | None = None) -> list[Problem]:
+def check(dataset: Dataset, *, story: Story = _SILENCE, threads: int | None = None) -> list[Problem]:
     """Decode every image in full and return those that cannot be, in manifest order."""
     threads = threads or usable_cores()
-    reasons = in_order(partial(_reason, manifest), range(len(manifest)), threads=threads, ahead=32 * threads)
-    tracked = story.track(reasons, "decoding", len(manifest))
-    return [Problem(manifest.paths[i], reason.words) for i, reason in enumerate(tracked) if reason.words]
+    reasons = in_order(partial(_reason, dataset), range(len(dataset)), threads=threads, ahead=32 * threads)
+    tracked = story.track(reasons, "decoding", len(dataset))
+    return [Problem(dataset.paths[i], reason.words) for i, reason in enumerate(tracked) if reason.words]
 
 
 class _Reason:
@@ -258,51 +258,51 @@ class _Reason:
         self.words = words
 
 
-def _reason(manifest: Manifest, index: int) -> _Reason:
+def _reason(dataset: Dataset, index: int) -> _Reason:
     try:
-        decode(manifest.file(index), _CHEAP)
+        decode(dataset.file(index), _CHEAP)
     except UnreadableImage as error:
         return _Reason(error.message)
     return _Reason("")
 
 
-def set_aside(manifest: Manifest, problems: Sequence[Problem], on_bad: str) -> Manifest:
+def set_aside(dataset: Dataset, problems: Sequence[Problem], on_bad: str) -> Dataset:
     """The manifest without the unreadable files, each listed with its reason in `set_aside`.
 
     Args:
-        manifest: as scanned; what the scan has set aside counts too.
+        dataset: as scanned; what the scan has set aside counts too.
         problems: found since.
         on_bad: `skip`, or `fail` to refuse any.
 
     Raises:
         TlkitError: `fail` and there are some; or a class has no image left to train on.
     """
-    found = [*manifest.set_aside, *problems]
+    found = [*dataset.set_aside, *problems]
     if on_bad == "fail" and found:
         raise TlkitError(
             f"{len(found)} {'file' if len(found) == 1 else 'files'} cannot be used: {_named(found)}.",
             "repair or remove them, or use --on-bad skip to set them aside.",
         )
     if not problems:
-        return manifest
-    kept = manifest.without(problems)
-    _refuse_emptied(manifest, kept, problems)
+        return dataset
+    kept = dataset.without(problems)
+    _refuse_emptied(dataset, kept, problems)
     if not len(kept):
-        raise TlkitError(f"none of the {len(manifest)} images can be decoded: {_named(found)}.", "check the folder.")
+        raise TlkitError(f"none of the {len(dataset)} images can be decoded: {_named(found)}.", "check the folder.")
     return kept
 
 
-def _refuse_emptied(manifest: Manifest, kept: Manifest, problems: Sequence[Problem]) -> None:
+def _refuse_emptied(dataset: Dataset, kept: Dataset, problems: Sequence[Problem]) -> None:
     """Every class that could train must still be able to: by images of train where a split is given, else by any."""
     train = SPLITS.index("train")
-    splits = (train, UNASSIGNED) if (manifest.given == train).any() else (*range(len(SPLITS)), UNASSIGNED)
-    before = manifest.select(np.flatnonzero(np.isin(manifest.given, splits)))
+    splits = (train, UNASSIGNED) if (dataset.given == train).any() else (*range(len(SPLITS)), UNASSIGNED)
+    before = dataset.select(np.flatnonzero(np.isin(dataset.given, splits)))
     after = kept.select(np.flatnonzero(np.isin(kept.given, splits)))
     for label in np.flatnonzero((before.class_counts() > 0) & (after.class_counts() == 0)).tolist():
         bad = {before.paths[i] for i in np.flatnonzero(before.of_class(label)).tolist()}
         of = "training images" if len(splits) == 2 else "images"
         raise TlkitError(
-            f"none of the {len(bad)} {of} of class {manifest.classes[label]!r} can be decoded: "
+            f"none of the {len(bad)} {of} of class {dataset.classes[label]!r} can be decoded: "
             f"{_named([problem for problem in problems if problem.path in bad])}.",
             "replace them, or remove the class.",
         )

@@ -11,7 +11,7 @@ from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
 from tlkit.data import labels as several
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 
 COLUMNS = ("path", "action", "label", "reason")
 ACTIONS = ("relabel", "drop")
@@ -78,18 +78,18 @@ def read_fixes(file: Path) -> list[Fix]:
     return fixes
 
 
-def apply_fixes(manifest: Manifest, file: str | None, story: Story) -> Manifest:
+def apply_fixes(dataset: Dataset, file: str | None, story: Story) -> Dataset:
     """The manifest with the fixes of a file applied; as it is where there is none.
 
     Raises:
         TlkitError: a path that is not among the images, a class that there is not, a class left empty.
     """
     if file is None:
-        return manifest
+        return dataset
     fixes = read_fixes(Path(file))
-    places = {path: row for row, path in enumerate(manifest.paths)}
-    aside = {problem.path for problem in manifest.set_aside}
-    changed, dropped = manifest.select(np.arange(len(manifest))), np.zeros(len(manifest), bool)
+    places = {path: row for row, path in enumerate(dataset.paths)}
+    aside = {problem.path for problem in dataset.set_aside}
+    changed, dropped = dataset.select(np.arange(len(dataset))), np.zeros(len(dataset), bool)
     for line, fix in enumerate(fixes, start=2):
         if fix.path not in places:
             if fix.path in aside:
@@ -101,23 +101,23 @@ def apply_fixes(manifest: Manifest, file: str | None, story: Story) -> Manifest:
         else:
             _relabel(changed, row, fix.label, f"line {line} of {file!r}")
     fixed = changed.select(np.flatnonzero(~dropped))
-    _refuse_emptied(manifest, fixed, file)
-    relabelled = sum(changed.label_name(row) != manifest.label_name(row) for row in np.flatnonzero(~dropped).tolist())
+    _refuse_emptied(dataset, fixed, file)
+    relabelled = sum(changed.label_name(row) != dataset.label_name(row) for row in np.flatnonzero(~dropped).tolist())
     story.say(f"fixes of {file}: {relabelled} labels changed, {int(dropped.sum())} images dropped")
     return fixed
 
 
-def _relabel(manifest: Manifest, row: int, label: str, place: str) -> None:
+def _relabel(dataset: Dataset, row: int, label: str, place: str) -> None:
     """Give a row of a manifest, in place, another label, or others where an image may have several."""
-    names = several.read_labels(label, place) if manifest.multi else (label,)
+    names = several.read_labels(label, place) if dataset.multi else (label,)
     for name in names:
-        if name not in manifest.classes:
-            raise unknown_name(f"a class here ({place})", name, manifest.classes)
-    codes = [manifest.classes.index(name) for name in names]
-    if manifest.targets is None:
-        manifest.labels[row] = codes[0]
+        if name not in dataset.classes:
+            raise unknown_name(f"a class here ({place})", name, dataset.classes)
+    codes = [dataset.classes.index(name) for name in names]
+    if dataset.targets is None:
+        dataset.labels[row] = codes[0]
     else:
-        manifest.targets[row] = np.isin(np.arange(len(manifest.classes)), codes)
+        dataset.targets[row] = np.isin(np.arange(len(dataset.classes)), codes)
 
 
 def _no_such_image(file: str, line: int, path: str, known: dict[str, int]) -> TlkitError:
@@ -130,7 +130,7 @@ def _no_such_image(file: str, line: int, path: str, known: dict[str, int]) -> Tl
     )
 
 
-def _refuse_emptied(before: Manifest, after: Manifest, file: str) -> None:
+def _refuse_emptied(before: Dataset, after: Dataset, file: str) -> None:
     emptied = np.flatnonzero((before.class_counts() > 0) & (after.class_counts() == 0))
     if len(emptied):
         raise TlkitError(

@@ -13,7 +13,7 @@ from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
 from tlkit.data import labels as several
-from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Manifest, Problem
+from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.fixes import apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
@@ -132,7 +132,7 @@ def scan(
     labelled: bool | None = True,
     fixes: str | None = None,
     story: Story = _SILENCE,
-) -> Manifest:
+) -> Dataset:
     """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
 
     Rows are sorted by path in a folder and keep the order of a manifest file. Content decides what
@@ -153,18 +153,18 @@ def scan(
     """
     source = Path(images).expanduser().absolute()
     if source.is_dir():
-        manifest = _scan_folder(source, classes, group_by, labelled, story)
+        dataset = _scan_folder(source, classes, group_by, labelled, story)
     elif source.suffix.lower() in SUFFIXES and source.is_file():
-        manifest = _scan_file(source, classes, group_by, labelled, story)
+        dataset = _scan_file(source, classes, group_by, labelled, story)
     else:
         raise _no_source(source)
-    _tell(manifest, story)
-    return apply_fixes(manifest, fixes, story)
+    _tell(dataset, story)
+    return apply_fixes(dataset, fixes, story)
 
 
 def _scan_folder(
     root: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, story: Story
-) -> Manifest:
+) -> Dataset:
     pattern = group_pattern(group_by) if group_by else None
     tree = walk(root)
     flat = labelled is False or (labelled is None and not tree.folders)
@@ -178,7 +178,7 @@ def _scan_folder(
     if layout.beside:
         story.say(f"Left out, beside the folders of splits: {', '.join(layout.beside)}.")
     loose = [Problem(paths[i], "lies in no class folder") for i in np.flatnonzero(labels == LOOSE).tolist()]
-    manifest = Manifest(
+    dataset = Dataset(
         root=root,
         classes=names,
         paths=paths,
@@ -189,13 +189,13 @@ def _scan_folder(
         set_aside=(*tree.loops, *contents.problems),
         ignored=tree.ignored + contents.ignored,
     )
-    manifest = manifest.without(loose) if loose else manifest
-    return manifest if pattern is None else replace(manifest, groups=match_groups(pattern, manifest.paths))
+    dataset = dataset.without(loose) if loose else dataset
+    return dataset if pattern is None else replace(dataset, groups=match_groups(pattern, dataset.paths))
 
 
 def _scan_file(
     file: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, story: Story
-) -> Manifest:
+) -> Dataset:
     listing = read_listing(file, labelled=bool(labelled))
     names: tuple[str, ...] = ()
     labels = np.full(len(listing.paths), UNLABELLED, dtype=np.int32)
@@ -214,7 +214,7 @@ def _scan_file(
     contents = read_contents(file.parent, listing.paths, story, all_meant=True)
     kept = contents.images.tolist()
     _refuse_none(str(file), kept, contents)
-    manifest = Manifest(
+    dataset = Dataset(
         root=file.parent,
         classes=names,
         paths=[listing.paths[i] for i in kept],
@@ -227,10 +227,10 @@ def _scan_file(
         extra={name: [column[i] for i in kept] for name, column in listing.columns.items()},
         set_aside=contents.problems,
     )
-    for name, count in zip(names, manifest.class_counts().tolist(), strict=True):
+    for name, count in zip(names, dataset.class_counts().tolist(), strict=True):
         if not count:
             raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", _first(contents.problems))
-    return manifest
+    return dataset
 
 
 def _listed_groups(listing: Listing, group_by: str | None) -> list[str] | None:
@@ -311,19 +311,19 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
         )
 
 
-def _tell(manifest: Manifest, story: Story) -> None:
+def _tell(dataset: Dataset, story: Story) -> None:
     """Say what a user would not expect."""
     for code, split in enumerate(SPLITS):
-        rows = manifest.given == code
-        lacking = np.flatnonzero(manifest.class_counts(rows) == 0).tolist() if rows.any() else []
+        rows = dataset.given == code
+        lacking = np.flatnonzero(dataset.class_counts(rows) == 0).tolist() if rows.any() else []
         if lacking:
-            names = ", ".join(manifest.classes[label] for label in lacking[:5])
+            names = ", ".join(dataset.classes[label] for label in lacking[:5])
             story.say(f"{split} has no image of {len(lacking)} classes: {names}{' ...' if len(lacking) > 5 else ''}.")
-    if manifest.set_aside:
-        first = manifest.set_aside[0]
-        story.say(f"Set aside {len(manifest.set_aside)} files, first {first.path!r}, which {first.reason}.")
-    if manifest.ignored:
-        story.detail(f"Left out {manifest.ignored} files that are no images.")
+    if dataset.set_aside:
+        first = dataset.set_aside[0]
+        story.say(f"Set aside {len(dataset.set_aside)} files, first {first.path!r}, which {first.reason}.")
+    if dataset.ignored:
+        story.detail(f"Left out {dataset.ignored} files that are no images.")
 
 
 def _first(problems: Sequence[Problem]) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
-from tlkit.data.dataset import SPLITS, UNASSIGNED, Manifest, Splits
+from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.deal import Units, deal, deal_several
 
 TRAIN, VAL, TEST = range(3)
 
 
-def split(manifest: Manifest, *, val: float, test: float, seed: int, keras_split: float | None = None) -> Splits:
+def split(dataset: Dataset, *, val: float, test: float, seed: int, keras_split: float | None = None) -> Splits:
     """Split by content, as given, or as Keras would.
 
     Within each class, images are ordered by a hash of seed and content (or group) and cut: val from
@@ -26,7 +26,7 @@ def split(manifest: Manifest, *, val: float, test: float, seed: int, keras_split
     then carved out of train.
 
     Args:
-        manifest: the images; those without a label count as one class. One of several labels counts for each.
+        dataset: the images; those without a label count as one class. One of several labels counts for each.
         val: fraction 0..1 of each class.
         test: fraction 0..1 of each class.
         seed: another seed gives another split.
@@ -36,45 +36,45 @@ def split(manifest: Manifest, *, val: float, test: float, seed: int, keras_split
     Raises:
         TlkitError: `keras_split` where Keras could not read the layout.
     """
-    units = unit_of_rows(manifest)
+    units = unit_of_rows(dataset)
     if keras_split is not None:
-        codes, note = keras_codes(manifest, keras_split, seed)
+        codes, note = keras_codes(dataset, keras_split, seed)
         origin = f"as image_dataset_from_directory(validation_split={keras_split}, seed={seed}) does{note}"
         return Splits(codes, _rule(codes, origin, _straddling(codes, units)))
-    if (manifest.given != UNASSIGNED).any():
-        codes, origin = _as_given(manifest, units, val, seed)
+    if (dataset.given != UNASSIGNED).any():
+        codes, origin = _as_given(dataset, units, val, seed)
         return Splits(codes, _rule(codes, origin, _straddling(codes, units)))
-    codes = _dealt(manifest, units, np.arange(len(manifest)), val, test, seed)
-    origin = f"drawn within each class by content (seed {seed}, val {val:g}, test {test:g}){_kept(manifest, units)}"
+    codes = _dealt(dataset, units, np.arange(len(dataset)), val, test, seed)
+    origin = f"drawn within each class by content (seed {seed}, val {val:g}, test {test:g}){_kept(dataset, units)}"
     return Splits(codes, _rule(codes, origin, 0))
 
 
-def _as_given(manifest: Manifest, units: np.ndarray, val: float, seed: int) -> tuple[np.ndarray, str]:
+def _as_given(dataset: Dataset, units: np.ndarray, val: float, seed: int) -> tuple[np.ndarray, str]:
     """The given split; rows that name none train; a missing val comes out of train."""
-    codes = np.where(manifest.given == UNASSIGNED, TRAIN, manifest.given).astype(np.int8)
-    blank = int((manifest.given == UNASSIGNED).sum())
+    codes = np.where(dataset.given == UNASSIGNED, TRAIN, dataset.given).astype(np.int8)
+    blank = int((dataset.given == UNASSIGNED).sum())
     origin = "as given" + (f", the {blank} images without a split in train" if blank else "")
     pool = np.flatnonzero(codes == TRAIN)
     if (codes == VAL).any() or not val or not len(pool):
         return codes, origin
-    codes[pool] = _dealt(manifest, units, pool, val, 0.0, seed)
+    codes[pool] = _dealt(dataset, units, pool, val, 0.0, seed)
     return codes, f"{origin}, but val, which was missing, drawn from train by content (seed {seed}, val {val:g})"
 
 
-def _dealt(manifest: Manifest, units: np.ndarray, rows: np.ndarray, val: float, test: float, seed: int) -> np.ndarray:
+def _dealt(dataset: Dataset, units: np.ndarray, rows: np.ndarray, val: float, test: float, seed: int) -> np.ndarray:
     """int8 codes of `rows`, split among themselves."""
     if not len(rows):
         return np.empty(0, dtype=np.int8)
-    keys = order_keys(manifest, rows, seed)
-    found = Units.of_rows(units[rows], _classes_of(manifest, rows), keys, classes=len(manifest.classes) + 1)
-    return (deal_several if manifest.multi else deal)(found, val=val, test=test)
+    keys = order_keys(dataset, rows, seed)
+    found = Units.of_rows(units[rows], _classes_of(dataset, rows), keys, classes=len(dataset.classes) + 1)
+    return (deal_several if dataset.multi else deal)(found, val=val, test=test)
 
 
-def _classes_of(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+def _classes_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """Class 0..K of each row, 0 for none: int (n,), or bool (n, K + 1) where an image may have several."""
-    if manifest.targets is None:
-        return manifest.labels[rows] + 1
-    has = manifest.targets[rows] == 1
+    if dataset.targets is None:
+        return dataset.labels[rows] + 1
+    has = dataset.targets[rows] == 1
     return np.column_stack([~has.any(axis=1), has])
 
 
@@ -87,9 +87,9 @@ def _straddling(codes: np.ndarray, units: np.ndarray) -> int:
     return int((highest > lowest).sum())
 
 
-def _kept(manifest: Manifest, units: np.ndarray) -> str:
+def _kept(dataset: Dataset, units: np.ndarray) -> str:
     """What was kept together, for the rule."""
-    if manifest.groups is not None:
+    if dataset.groups is not None:
         return f", keeping {len(np.unique(units))} groups whole"
     copies = len(units) - len(np.unique(units))
     return f", keeping {copies} exact {'copy' if copies == 1 else 'copies'} with the original" if copies else ""
@@ -111,7 +111,7 @@ def _rule(codes: np.ndarray, origin: str, straddling: int) -> str:
 _KERAS_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
-def keras_codes(manifest: Manifest, fraction: float, seed: int) -> tuple[np.ndarray, str]:
+def keras_codes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarray, str]:
     """int8 (N,) codes equal to `validation_split=fraction, subset="both", seed=seed`, and what to say about it.
 
     Keras lists the files of each class by name, shuffles the whole list and takes the end of it.
@@ -121,43 +121,43 @@ def keras_codes(manifest: Manifest, fraction: float, seed: int) -> tuple[np.ndar
     Raises:
         TlkitError: the images are not in one folder for each class.
     """
-    listed = list(_keras_files(manifest))
+    listed = list(_keras_files(dataset))
     order = np.arange(len(listed))
     np.random.RandomState(seed).shuffle(order)  # the legacy generator: it is what Keras uses
     held_out = {listed[i] for i in order[len(order) - int(fraction * len(order)) :].tolist()}
-    codes = np.array([path in held_out for path in manifest.paths], dtype=np.int8) * SPLITS.index("val")
-    others = len(set(manifest.paths) - set(listed))
+    codes = np.array([path in held_out for path in dataset.paths], dtype=np.int8) * SPLITS.index("val")
+    others = len(set(dataset.paths) - set(listed))
     return codes, f", and {others} images that Keras does not list in train" if others else ""
 
 
-def _keras_files(manifest: Manifest) -> Iterator[str]:
+def _keras_files(dataset: Dataset) -> Iterator[str]:
     """Relative paths in the order Keras lists them, before it shuffles."""
-    laid_out = all(path.startswith(f"{manifest.label_name(i)}/") for i, path in enumerate(manifest.paths))
-    if (manifest.given != UNASSIGNED).any() or not manifest.classes or not laid_out:
+    laid_out = all(path.startswith(f"{dataset.label_name(i)}/") for i, path in enumerate(dataset.paths))
+    if (dataset.given != UNASSIGNED).any() or not dataset.classes or not laid_out:
         raise TlkitError(
             "--keras-split needs one folder for each class and no split yet, as image_dataset_from_directory does.",
             "leave out --keras-split, or give the folder that Keras was given.",
         )
-    for name in manifest.classes:
-        walked = os.walk(manifest.root / name)  # links to folders are not followed, as in Keras
+    for name in dataset.classes:
+        walked = os.walk(dataset.root / name)  # links to folders are not followed, as in Keras
         for folder, _, files in sorted(walked, key=lambda entry: entry[0]):
-            inside = folder[len(str(manifest.root)) + 1 :].replace(os.sep, "/")
+            inside = folder[len(str(dataset.root)) + 1 :].replace(os.sep, "/")
             yield from (f"{inside}/{file}" for file in sorted(files) if file.lower().endswith(_KERAS_SUFFIXES))
 
 
 # -- What a split may not tear apart: exact duplicates, groups, and whatever those join --------
 
 
-def unit_of_rows(manifest: Manifest) -> np.ndarray:
+def unit_of_rows(dataset: Dataset) -> np.ndarray:
     """int64 (N,): the first row of the unit that each row belongs to.
 
     Rows of equal content or equal group are of one unit, and so is everything that this connects.
     An empty group name is no group.
     """
-    links = [_first_equal(np.ascontiguousarray(manifest.sha256).view("V32").ravel())]
-    if manifest.groups is not None:
-        names = np.unique(np.array(manifest.groups, dtype=object), return_inverse=True)[1]
-        alone = np.array([not name for name in manifest.groups])
+    links = [_first_equal(np.ascontiguousarray(dataset.sha256).view("V32").ravel())]
+    if dataset.groups is not None:
+        names = np.unique(np.array(dataset.groups, dtype=object), return_inverse=True)[1]
+        alone = np.array([not name for name in dataset.groups])
         links.append(_first_equal(np.where(alone, len(names) + np.arange(len(names)), names)))
     return links[0] if len(links) == 1 else _connected(links)
 
@@ -186,14 +186,14 @@ def _connected(links: list[np.ndarray]) -> np.ndarray:
             return labels
 
 
-def order_keys(manifest: Manifest, rows: np.ndarray, seed: int) -> np.ndarray:
+def order_keys(dataset: Dataset, rows: np.ndarray, seed: int) -> np.ndarray:
     """uint64 (n,) of `rows`: 8 bytes of sha256 over the seed and the group, or the content where there is none."""
     start = hashlib.sha256(f"{seed}:".encode())
     digests = bytearray()
     for row in rows.tolist():
-        name = manifest.groups[row] if manifest.groups is not None else ""
+        name = dataset.groups[row] if dataset.groups is not None else ""
         digest = start.copy()
-        digest.update(name.encode("utf-8", "surrogateescape") if name else manifest.sha256[row])
+        digest.update(name.encode("utf-8", "surrogateescape") if name else dataset.sha256[row])
         digests += digest.digest()[:8]
     return np.frombuffer(digests, dtype="<u8")
 

@@ -10,7 +10,7 @@ from tlkit.classifier.answers import Predictions
 from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references
 from tlkit.classifier.heads.build import pool
 from tlkit.classifier.model import Classifier, seam
-from tlkit.data.dataset import Manifest, Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.views import CENTRE
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
@@ -85,7 +85,7 @@ def find_threshold(predictions: Predictions, target: float) -> tuple[float | Non
 
 
 def learn_familiarity(
-    classifier: Classifier, manifest: Manifest, splits: Splits, batch_size: int, story: Story
+    classifier: Classifier, dataset: Dataset, splits: Splits, batch_size: int, story: Story
 ) -> tuple[Familiarity | None, np.ndarray]:
     """What the training images look like to the finished network, and how far the held-out ones are from them.
 
@@ -94,11 +94,11 @@ def learn_familiarity(
         training images.
     """
     train, held = splits.indices("train"), splits.indices("val")
-    unfamiliarity = np.full(len(manifest), np.nan, np.float32)
+    unfamiliarity = np.full(len(dataset), np.nan, np.float32)
     if len(held) < FEWEST:
         story.say(f"what is unfamiliar is not learned: {len(held)} validation images, it takes {FEWEST}")
         return None, unfamiliarity
-    known = train[references(manifest.labels[train])]
+    known = train[references(dataset.labels[train])]
     rows = np.sort(np.concatenate([known, held, splits.indices("test")]))
     grid, layer = seam(classifier), classifier.facts.grid_layer
     backbone = keras.Model(classifier.model.input, grid)
@@ -106,7 +106,7 @@ def learn_familiarity(
         keras.Model(classifier.model.input, pool(grid, "avg")), (f"{layer}:avg",), weights_sha256(backbone)
     )
     contract = classifier.facts.contract
-    found = extract(network, manifest.select(rows), contract, batch_size=batch_size, story=story)
+    found = extract(network, dataset.select(rows), contract, batch_size=batch_size, story=story)
     stored = found.features[network.outputs[0], CENTRE]
 
     def features(wanted: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions, average_logits
 from tlkit.classifier.model import Facts
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction.extract import Network, extract
 from tlkit.options.commands import EvaluateConfig
@@ -37,7 +37,7 @@ def views_of(asked: int, facts: Facts) -> TtaViews:
 def average(
     config: EvaluateConfig,
     network: Network,
-    manifest: Manifest,
+    dataset: Dataset,
     facts: Facts,
     views: TtaViews,
     first: np.ndarray,
@@ -49,7 +49,7 @@ def average(
     Args:
         config: how many views, and what computes them.
         network: with the logits as its one output.
-        manifest: N images.
+        dataset: N images.
         facts: of the classifier.
         views: the family.
         first: float32 (n, K), logits of view 0.
@@ -59,7 +59,7 @@ def average(
     numbers = range(CENTRE + 1, config.tta)
     found = extract(
         network,
-        manifest,
+        dataset,
         facts.contract,
         views=numbers,
         augmentation=views,

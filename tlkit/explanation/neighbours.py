@@ -11,7 +11,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.heads.build import pool
 from tlkit.classifier.model import Classifier
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 from tlkit.extraction.extract import Network, extract
 from tlkit.pipelines.features import told
 from tlkit.runs import record
@@ -58,7 +58,7 @@ _ROWS = 256
 class TrainingImages:
     """Features float32 (N, C) of training images, in the order of the manifest."""
 
-    manifest: Manifest
+    dataset: Dataset
     features: np.ndarray
 
 
@@ -74,8 +74,8 @@ def training_images(run: str, classifier: Classifier, story: Story) -> TrainingI
     images = record.read_images(RunDir(Path(run)))
     if images is None:
         raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
-    manifest, splits = images
-    train = manifest.select(splits.indices("train"))
+    dataset, splits = images
+    train = dataset.select(splits.indices("train"))
     model, layer = classifier.model, classifier.facts.grid_layer
     seam = model.get_layer(layer).output
     weights = weights_sha256(keras.Model(model.input, seam))

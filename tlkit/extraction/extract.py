@@ -17,7 +17,7 @@ import numpy as np
 from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
 from tlkit.base.machine import cache_dir, versions
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import InputContract, Manifest, Problem
+from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import Batch, batches
 from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.room import make_room
@@ -39,20 +39,20 @@ class Computation:
     def __init__(
         self,
         network: "Network",
-        manifest: Manifest,
+        dataset: Dataset,
         rows: np.ndarray,
         wanted: Mapping[int, np.ndarray],
         lacking: Mapping[Key, np.ndarray],
         augmentation: Augmentation,
         spaces: Mapping[Key, Space],
     ) -> None:
-        self.network, self.manifest, self.rows = network, manifest, rows
+        self.network, self.dataset, self.rows = network, dataset, rows
         self.wanted, self.lacking, self.augmentation, self.spaces = wanted, lacking, augmentation, spaces
         self.passes = 0
 
     def run(self, contract: InputContract, batch_size: int) -> Iterator[Batch]:
         """Go through the rows, yielding each batch when its features are with the store."""
-        files = (self.manifest.file(i) for i in self.rows)
+        files = (self.dataset.file(i) for i in self.rows)
         with ExitStack() as stack:
             most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
             appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
@@ -76,14 +76,14 @@ class Computation:
                         yield Part(batch, view, here, self.rows[batch.indices[here]])
 
         def pixels(part: Part) -> np.ndarray:
-            sha256 = self.manifest.sha256[part.positions]
+            sha256 = self.dataset.sha256[part.positions]
             return self.augmentation.view(part.batch.images[part.here], sha256, part.view, pool)
 
         first = next(found := parts(), None)  # the engine is built when there is something to compute
         return iter(()) if first is None else self.network.engine.ahead(chain((first,), found), pixels)
 
     def _store(self, part: "Part", values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
-        sha256 = self.manifest.sha256[part.positions]
+        sha256 = self.dataset.sha256[part.positions]
         for output, rows in zip(self.network.outputs, values, strict=True):
             lacks = self.lacking[output, part.view][part.positions]
             appenders[output, part.view].append(sha256[lacks], rows[lacks])
@@ -167,7 +167,7 @@ class Extraction:
 
 def extract(
     network: Network,
-    manifest: Manifest,
+    dataset: Dataset,
     contract: InputContract,
     *,
     views: Sequence[int] = (CENTRE,),
@@ -186,7 +186,7 @@ def extract(
 
     Args:
         network: what to compute.
-        manifest: the images.
+        dataset: the images.
         contract: what pixels to make of them.
         views: numbers of the views; 0 is the image itself.
         viewed: rows of the images that have views other than 0; all of them unless given.
@@ -203,7 +203,7 @@ def extract(
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
     if (engine, precision) != (network.engine_name, network.precision):
-        network = settle(replace(network, engine_name=engine), precision, manifest, contract, stored_as, story)
+        network = settle(replace(network, engine_name=engine), precision, dataset, contract, stored_as, story)
     spaces = {
         (output, view): open_space(
             describe(network, output, contract, augmentation.describe(view), stored_as), {"network": network.name}
@@ -211,8 +211,8 @@ def extract(
         for output in network.outputs
         for view in views
     }
-    lacking = {key: look_up(space, manifest.sha256).lacking for key, space in spaces.items()}
-    first, copy_of = _copies(manifest)
+    lacking = {key: look_up(space, dataset.sha256).lacking for key, space in spaces.items()}
+    first, copy_of = _copies(dataset)
     asked = {view: _asked(view, viewed, copy_of) for view in views}
     wanted = {
         view: asked[view] & np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0)
@@ -222,19 +222,19 @@ def extract(
     rows = _in_order(first, wanted)
     if len(rows):
         make_room(_needed(network, spaces, wanted, lacking, rows), story)
-        work = Computation(network, manifest, rows, wanted, lacking, augmentation, spaces)
+        work = Computation(network, dataset, rows, wanted, lacking, augmentation, spaces)
         for batch in story.track(work.run(contract, _batch(len(rows), batch_size)), "extracting", len(rows)):
-            result.problems += [Problem(manifest.paths[rows[i]], reason) for i, reason in batch.problems]
+            result.problems += [Problem(dataset.paths[rows[i]], reason) for i, reason in batch.problems]
         result.passes = work.passes
         result.engine = f"{network.engine.name} ({network.engine.reason})" if work.passes else ""
-    result.problems = _with_duplicates(manifest, result.problems)
-    result.features = {key: look_up(space, manifest.sha256) for key, space in spaces.items()}
+    result.problems = _with_duplicates(dataset, result.problems)
+    result.features = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     result.seconds = time.monotonic() - started
     return result
 
 
 def settle(
-    network: Network, precision: str, manifest: Manifest, contract: InputContract, stored_as: str, story: Story
+    network: Network, precision: str, dataset: Dataset, contract: InputContract, stored_as: str, story: Story
 ) -> Network:
     """The network in one precision: where either will do, the one that the store holds most of, else by trial."""
     if precision != "auto":
@@ -243,15 +243,15 @@ def settle(
     for one in ("float32", "bfloat16"):
         plain = Augmentation(strength="none").describe(CENTRE)
         space = open_space(describe(replace(network, precision=one), network.outputs[0], contract, plain, stored_as))
-        held[one] = 1 - float(look_up(space, manifest.sha256).lacking.mean())
+        held[one] = 1 - float(look_up(space, dataset.sha256).lacking.mean())
     most = max(held, key=lambda one: held[one])
     if held[most] >= HELD_ENOUGH:
         story.say(f"precision {most}: the store holds {held[most]:.0%} of the images in it")
         return replace(network, precision=most)
     from tlkit.extraction.precision import settle_engine  # loads Keras
 
-    files = [manifest.file(i) for i in range(len(manifest))]
-    labels = None if network.outputs[0] == LOGITS else manifest.labels
+    files = [dataset.file(i) for i in range(len(dataset))]
+    labels = None if network.outputs[0] == LOGITS else dataset.labels
     found = settle_engine(
         network.built, files, contract, engine=network.engine_name, precision="auto", labels=labels, story=story
     )
@@ -279,9 +279,9 @@ def _batch(images: int, most: int) -> int:
     return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
 
 
-def _copies(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+def _copies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The first row of each set of byte-identical images, and for every row its place among those."""
-    names = np.ascontiguousarray(manifest.sha256).view("V32").ravel()
+    names = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
     _, first, copy_of = np.unique(names, return_index=True, return_inverse=True)
     return first, copy_of
 
@@ -315,17 +315,15 @@ def _needed(
     )
 
 
-def _with_duplicates(manifest: Manifest, problems: list[Problem]) -> list[Problem]:
+def _with_duplicates(dataset: Dataset, problems: list[Problem]) -> list[Problem]:
     """A problem of one file is a problem of every copy of it."""
     if not problems:
         return problems
-    position = {path: i for i, path in enumerate(manifest.paths)}
-    reasons = {manifest.sha256[position[problem.path]].tobytes(): problem.reason for problem in problems}
-    digests = (row.tobytes() for row in manifest.sha256)
+    position = {path: i for i, path in enumerate(dataset.paths)}
+    reasons = {dataset.sha256[position[problem.path]].tobytes(): problem.reason for problem in problems}
+    digests = (row.tobytes() for row in dataset.sha256)
     return [
-        Problem(path, reasons[digest])
-        for path, digest in zip(manifest.paths, digests, strict=True)
-        if digest in reasons
+        Problem(path, reasons[digest]) for path, digest in zip(dataset.paths, digests, strict=True) if digest in reasons
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
-from tlkit.data.dataset import Manifest, Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.options import catalog
 
 if TYPE_CHECKING:
@@ -39,20 +39,20 @@ def column_names(width: int) -> list[str]:
 
 
 def write_table(
-    out: Path, manifest: Manifest, splits: Splits, read: Callable[[np.ndarray], np.ndarray], width: int
+    out: Path, dataset: Dataset, splits: Splits, read: Callable[[np.ndarray], np.ndarray], width: int
 ) -> None:
     """Columns path, label, split, then one float32 for each feature; whole or not at all.
 
     Args:
         out: where; the suffix chooses the format.
-        manifest: the rows, in order.
+        dataset: the rows, in order.
         splits: of the rows.
         read: indices (n,) -> float32 (n, width).
         width: number of features.
     """
     writers = {"csv": _write_csv, "parquet": _write_parquet, "npz": _write_npz}
     with replacing(out) as temporary:
-        writers[table_format(out)](temporary, manifest, splits, read, width)
+        writers[table_format(out)](temporary, dataset, splits, read, width)
 
 
 def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
@@ -61,13 +61,13 @@ def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + rows, count))
 
 
-def _batch(manifest: Manifest, splits: list[str], rows: np.ndarray, values: np.ndarray) -> "pyarrow.RecordBatch":
+def _batch(dataset: Dataset, splits: list[str], rows: np.ndarray, values: np.ndarray) -> "pyarrow.RecordBatch":
     import pyarrow
 
     # Names that are not valid Unicode (a Linux file name may hold any bytes) are escaped as \xNN.
     text = {
-        "path": [_readable(manifest.paths[i]) for i in rows],
-        "label": [_readable(manifest.label_name(i)) for i in rows],
+        "path": [_readable(dataset.paths[i]) for i in rows],
+        "label": [_readable(dataset.label_name(i)) for i in rows],
         "split": [splits[i] for i in rows],
     }
     columns = [pyarrow.array(column, pyarrow.string()) for column in text.values()]
@@ -86,43 +86,43 @@ def _schema(width: int) -> "pyarrow.Schema":
     return pyarrow.schema(text + [(name, pyarrow.float32()) for name in column_names(width)])
 
 
-def _write_csv(path: Path, manifest: Manifest, splits: Splits, read: Callable, width: int) -> None:
+def _write_csv(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
     """Floats are written in the fewest digits that give the same float32 back."""
     import pyarrow.csv
 
     names = splits.names()
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
     with path.open("wb") as file, pyarrow.csv.CSVWriter(file, _schema(width), write_options=options) as writer:
-        for rows in _chunks(len(manifest), width):
-            writer.write(_batch(manifest, names, rows, read(rows)))
+        for rows in _chunks(len(dataset), width):
+            writer.write(_batch(dataset, names, rows, read(rows)))
 
 
-def _write_parquet(path: Path, manifest: Manifest, splits: Splits, read: Callable, width: int) -> None:
+def _write_parquet(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
     import pyarrow.parquet
 
     names = splits.names()
     with pyarrow.parquet.ParquetWriter(path, _schema(width)) as writer:
-        for rows in _chunks(len(manifest), width):
-            writer.write(_batch(manifest, names, rows, read(rows)))
+        for rows in _chunks(len(dataset), width):
+            writer.write(_batch(dataset, names, rows, read(rows)))
 
 
-def _write_npz(path: Path, manifest: Manifest, splits: Splits, read: Callable, width: int) -> None:
+def _write_npz(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
     """Arrays `features` (N, width), `path`, `label`, `split`, `classes`; loads with allow_pickle=False."""
     import zipfile
 
     from numpy.lib import format as npy
 
     text = {
-        "path": [_readable(path) for path in manifest.paths],
-        "label": [_readable(manifest.label_name(i)) for i in range(len(manifest))],
+        "path": [_readable(path) for path in dataset.paths],
+        "label": [_readable(dataset.label_name(i)) for i in range(len(dataset))],
         "split": splits.names(),
-        "classes": [_readable(name) for name in manifest.classes],
+        "classes": [_readable(name) for name in dataset.classes],
     }
     with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
         with archive.open("features.npy", "w", force_zip64=True) as member:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (len(manifest), width)}
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(dataset), width)}
             npy.write_array_header_1_0(member, header)
-            for rows in _chunks(len(manifest), width):
+            for rows in _chunks(len(dataset), width):
                 member.write(np.ascontiguousarray(read(rows), "<f4").tobytes())
         for name, column in text.items():
             with archive.open(f"{name}.npy", "w") as member:

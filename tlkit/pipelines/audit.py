@@ -23,7 +23,7 @@ from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import UNASSIGNED, InputContract, Manifest, Splits
+from tlkit.data.dataset import UNASSIGNED, Dataset, InputContract, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
 from tlkit.data.scan import scan
@@ -56,7 +56,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     for path in (out, *([Path(config.write_fixes)] if config.write_fixes else [])):
         refuse_occupied(path, overwrite=config.overwrite)
     runtime.seed_everything(config.seed)
-    manifest = scan(
+    dataset = scan(
         config.images,
         classes=config.classes,
         group_by=config.group_by,
@@ -69,16 +69,16 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     )
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
-    story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {_chosen(backbone)} at {height}x{width}")
+    story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {_chosen(backbone)} at {height}x{width}")
     network = feature_network(backbone, None, "avg")
-    extraction = extracted(config, network, manifest, contract, story)
+    extraction = extracted(config, network, dataset, contract, story)
     story.say(told(extraction))
-    manifest = set_aside(manifest, extraction.problems, config.on_bad)
-    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    dataset = set_aside(dataset, extraction.problems, config.on_bad)
+    splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
     started = time.monotonic()
     stored = extraction.features[network.outputs[0], CENTRE].present()
-    evidence = gather(config, manifest, splits, pooled(stored), network, contract, story)
+    evidence = gather(config, dataset, splits, pooled(stored), network, contract, story)
     evidence.grouped_file = "" if evidence.given else str(out / "grouped.csv")
     result = audit(evidence, story=story)
     seconds = round(time.monotonic() - started, 3)
@@ -90,8 +90,8 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{summary(result)}. {worst[0].sentence}", f"see {out / 'audit.html'}. {worst[0].remedy}")
     return {
         "out": str(out),
-        "images": len(manifest),
-        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "images": len(dataset),
+        "set_aside": [problem.as_json() for problem in dataset.set_aside],
         "counts": result.counts,
         "findings": [{**found, "groups": len(found["groups"])} for found in result.as_json()["findings"]],
         "report": str(out / "audit.html"),
@@ -119,8 +119,8 @@ def quick(config: FinetuneConfig, material: Material, contract: InputContract, p
     network = feature_network(material.backbone, None, pooling)
     stored = material.stored.get("features")
     if not isinstance(stored, StoredFeatures):  # a run that makes every view anew keeps none
-        stored = extracted(config, network, material.manifest, contract, story).features[network.outputs[0], CENTRE]
-    evidence = gather(config, material.manifest, material.splits, pooled(stored), network, contract, story)
+        stored = extracted(config, network, material.dataset, contract, story).features[network.outputs[0], CENTRE]
+    evidence = gather(config, material.dataset, material.splits, pooled(stored), network, contract, story)
     result = audit(evidence, story=story)
     write_json(path, result.as_json())
     story.say(lines(result, full=False))
@@ -130,7 +130,7 @@ def quick(config: FinetuneConfig, material: Material, contract: InputContract, p
 
 def gather(
     config: AuditConfig | FinetuneConfig,
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     features: np.ndarray,
     network: Network,
@@ -139,18 +139,18 @@ def gather(
 ) -> Evidence:
     """Everything that checks look at: the files themselves, and some images in the mirror."""
     flips = isinstance(config, AuditConfig) or (config.flip and config.augment != "none")
-    rows = sample(manifest.labels, config.seed)
+    rows = sample(dataset.labels, config.seed)
     mirrored = None
     if len(rows) and flips:
-        seen = extracted(config, network, manifest.select(rows), contract, views=(1,), augmentation=Mirror())
+        seen = extracted(config, network, dataset.select(rows), contract, views=(1,), augmentation=Mirror())
         mirrored = Mirrored(rows, pooled(seen.features[network.outputs[0], 1]))
     return Evidence(
-        manifest=manifest,
+        dataset=dataset,
         codes=splits.codes,
         features=features,
-        looks=look([manifest.file(row) for row in range(len(manifest))], story=story),
+        looks=look([dataset.file(row) for row in range(len(dataset))], story=story),
         images=shlex.quote(config.images or ""),
-        given=bool((manifest.given != UNASSIGNED).any()),
+        given=bool((dataset.given != UNASSIGNED).any()),
         mirrored=mirrored,
         seed=config.seed,
     )
@@ -183,7 +183,7 @@ def _write(
     config: AuditConfig, out: Path, evidence: Evidence, result: AuditResult, backbone: Backbone, splits: Splits
 ) -> int:
     """Everything on disk; returns how many fixes are proposed."""
-    manifest = evidence.manifest
+    dataset = evidence.dataset
     write_json(out / "audit.json", result.as_json())
     write_images(out / "images.csv", evidence)
     if evidence.grouped_file and any(found.command == evidence.grouped_command for found in result.findings):
@@ -197,10 +197,10 @@ def _write(
         created=record.now(),
         result=result,
         rule=splits.rule,
-        counts=outcome.data_section(manifest, splits).counts,
-        thumbnail=outcome.thumbnails(manifest.root),
+        counts=outcome.data_section(dataset, splits).counts,
+        thumbnail=outcome.thumbnails(dataset.root),
         versions=runtime.versions(),
-        fingerprints={"images and labels": manifest.fingerprint(), "backbone weights": backbone.weights_sha256},
+        fingerprints={"images and labels": dataset.fingerprint(), "backbone weights": backbone.weights_sha256},
     )
     write_audit_page(out / "audit.html", page)
     return len(fixes) if config.write_fixes else 0

@@ -22,7 +22,7 @@ from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, with_features, write_facts
 from tlkit.data import labels as several
-from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Manifest, Splits
+from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import read_contents, scan
 from tlkit.data.views import CENTRE
@@ -62,8 +62,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_target(config.target_precision, multi=facts.multi)
     views = tta.views_of(config.tta, facts)
     out = _out(config, run_dir)
-    manifest, splits = _images(config, run_dir, facts, story)
-    outcome.refuse_unknown_columns(manifest, config.slice_by)
+    dataset, splits = _images(config, run_dir, facts, story)
+    outcome.refuse_unknown_columns(dataset, config.slice_by)
     _refuse_hopeless(config, run_dir)
 
     reference = read_familiarity(run_dir.model)
@@ -71,7 +71,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     network = Network(partial(_network, run_dir.model, outputs), outputs, sha256_file(run_dir.model), facts.backbone)
     extraction = extract(
         network,
-        manifest,
+        dataset,
         facts.contract,
         engine=config.engine,
         precision=config.precision,
@@ -85,27 +85,27 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     scores = logits[good]
     if config.tta > 1:
         alone = replace(network, model=partial(_network, run_dir.model, ("logits",)), outputs=("logits",))
-        scores = tta.average(config, alone, manifest, facts, views, scores, good, story)
-    manifest = set_aside(manifest, extraction.problems, config.on_bad)
+        scores = tta.average(config, alone, dataset, facts, views, scores, good, story)
+    dataset = set_aside(dataset, extraction.problems, config.on_bad)
 
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
-    looks = look([manifest.file(i) for i in held.tolist()], story=story)
+    looks = look([dataset.file(i) for i in held.tolist()], story=story)
     predictions = outcome.build_predictions(
-        manifest,
+        dataset,
         splits,
         scores,
         facts,
         unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good, held),
-        in_training=_kin(config, run_dir, manifest, splits, held, looks, story),
+        in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
     )
     facts, notes = _judged(config, run_dir, facts, predictions, story)
     predictions = outcome.judged_by(predictions, facts)
-    columns = outcome.slice_columns(manifest, config.slice_by, held, looks)
+    columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
-    measured = (manifest, splits, predictions, evaluation, partial(load, run_dir.model))
+    measured = (dataset, splits, predictions, evaluation, partial(load, run_dir.model))
     if config.images is None:
         page = run_page.of_run(run_dir, *measured, command=runtime.command_line())
     else:
@@ -116,8 +116,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     tracking.tell(config.log, run_dir, out, story)
     return {
         "out": str(out),
-        "images": len(manifest),
-        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "images": len(dataset),
+        "set_aside": [problem.as_json() for problem in dataset.set_aside],
         "trained_on": int((np.asarray(predictions.in_training) == IN_TRAINING.index("exact")).sum()),
         "metrics": metrics,
         "report": str(out / "report.html"),
@@ -135,36 +135,36 @@ def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
     return out
 
 
-def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story) -> tuple[Manifest, Splits]:
+def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story) -> tuple[Dataset, Splits]:
     """The images to predict, labelled in the order of the classifier's classes."""
     if config.images is None:
         known = record.read_images(run_dir)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         return _as_they_are(*known, config.on_bad, story)
-    manifest = scan(config.images, fixes=config.fixes, story=story)
+    dataset = scan(config.images, fixes=config.fixes, story=story)
     classes = facts.classes
-    strangers = sorted(set(manifest.classes) - set(classes))
+    strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:
         raise TlkitError(
             f"{config.images} has classes that the classifier does not know: {', '.join(map(repr, strangers))}.",
             f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove the folders.",
         )
-    if manifest.multi and not facts.multi:
+    if dataset.multi and not facts.multi:
         raise TlkitError(
             f"{config.images} has images of several labels, and the classifier gives one class to each.",
             "train one on such a table, or give images of one label each.",
         )
-    codes = np.array([classes.index(name) for name in manifest.classes], np.int32)
-    relabelled = replace(manifest, classes=classes, labels=codes[manifest.labels])
+    codes = np.array([classes.index(name) for name in dataset.classes], np.int32)
+    relabelled = replace(dataset, classes=classes, labels=codes[dataset.labels])
     if facts.multi:  # a table in which no image has several labels, or a folder, tells them all the same
-        one = manifest.labels[:, None] == np.arange(len(manifest.classes))
-        own = one if manifest.targets is None else manifest.targets
-        targets = several.reordered(own, manifest.classes, classes)
+        one = dataset.labels[:, None] == np.arange(len(dataset.classes))
+        own = one if dataset.targets is None else dataset.targets
+        targets = several.reordered(own, dataset.classes, classes)
         relabelled = replace(
-            manifest, classes=classes, labels=np.full(len(manifest), UNLABELLED, np.int32), targets=targets
+            dataset, classes=classes, labels=np.full(len(dataset), UNLABELLED, np.int32), targets=targets
         )
-    return relabelled, Splits(np.full(len(manifest), UNASSIGNED, np.int8), "all images are evaluated together")
+    return relabelled, Splits(np.full(len(dataset), UNASSIGNED, np.int8), "all images are evaluated together")
 
 
 def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
@@ -174,10 +174,10 @@ def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
         refuse_hopeless(config.target_precision, known[1])
 
 
-def _as_they_are(manifest: Manifest, splits: Splits, on_bad: str, story: Story) -> tuple[Manifest, Splits]:
+def _as_they_are(dataset: Dataset, splits: Splits, on_bad: str, story: Story) -> tuple[Dataset, Splits]:
     """The run's own images with the content that their files have now."""
-    contents = read_contents(manifest.root, manifest.paths, story, all_meant=True)
-    kept = set_aside(manifest, contents.problems, on_bad)
+    contents = read_contents(dataset.root, dataset.paths, story, all_meant=True)
+    kept = set_aside(dataset, contents.problems, on_bad)
     changed = (kept.sha256 != contents.sha256).any(axis=1).sum()
     if changed:
         story.say(f"{changed} images have changed since the run; they are measured as they are now")
@@ -213,23 +213,23 @@ def _unfamiliarity(
 def _kin(
     config: EvaluateConfig,
     run_dir: RunDir,
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     held: np.ndarray,
     looks: Looks,
     story: Story,
 ) -> np.ndarray:
     """int8 (N,), which held-out images are known from training; as the run found them, where it still holds them."""
-    remembered = _remembered(run_dir, manifest) if config.images is None else None
+    remembered = _remembered(run_dir, dataset) if config.images is None else None
     if remembered is not None:
         return remembered
-    codes, own = np.zeros(len(manifest), np.int8), (manifest, splits)
+    codes, own = np.zeros(len(dataset), np.int8), (dataset, splits)
     images, split = own if config.images is None else record.read_images(run_dir) or own
-    codes[held] = kinship.kin_of(manifest.select(held), looks, images.select(split.indices("train")), story)
+    codes[held] = kinship.kin_of(dataset.select(held), looks, images.select(split.indices("train")), story)
     return codes
 
 
-def _remembered(run_dir: RunDir, manifest: Manifest) -> np.ndarray | None:
+def _remembered(run_dir: RunDir, dataset: Dataset) -> np.ndarray | None:
     """What the run's predictions.csv says of these images; None where it lacks one, or its content has changed."""
     if not run_dir.predictions.is_file():
         return None
@@ -237,7 +237,7 @@ def _remembered(run_dir: RunDir, manifest: Manifest) -> np.ndarray | None:
     if rows.in_training is None:
         return None
     known = dict(zip(zip(rows.paths, rows.sha256, strict=True), rows.in_training.tolist(), strict=True))
-    wanted = zip(manifest.paths, (row.tobytes().hex() for row in manifest.sha256), strict=True)
+    wanted = zip(dataset.paths, (row.tobytes().hex() for row in dataset.sha256), strict=True)
     codes = [known.get(image) for image in wanted]
     return None if None in codes else np.array(codes, np.int8)
 

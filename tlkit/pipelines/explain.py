@@ -121,7 +121,7 @@ class _Work:
         """For each image its nearest training images."""
         if self.familiar is None:
             return [[] for _ in features]
-        known = self.familiar.manifest
+        known = self.familiar.dataset
         indices, cosines = nearest(features, self.familiar.features, self.config.neighbours)
         return [
             [

@@ -17,7 +17,7 @@ import numpy as np
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import load
-from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
 from tlkit.exporting.build import export
@@ -95,7 +95,7 @@ def _told(contract: dict[str, Any]) -> list[str]:
 class _Pixels:
     """Images of a split, decoded: records of the manifest that could be, and uint8 (n, H, W, 3)."""
 
-    records: Manifest
+    records: Dataset
     images: np.ndarray
 
 
@@ -108,30 +108,30 @@ def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
     check = calibration = None
     found = _images_of(config, quantised=quantised, story=story)
     if found is not None:
-        manifest, splits = found
+        dataset, splits = found
         split = next((name for name in CHECKED_ON if len(splits.indices(name))), None)
         if split is not None and config.check_images:
-            pixels = _decoded(manifest, splits.indices(split), config.check_images, contract, split, story)
+            pixels = _decoded(dataset, splits.indices(split), config.check_images, contract, split, story)
             logits = in_keras(classifier, pixels.images)["logits"]
             files = [pixels.records.file(i) for i in range(len(pixels.records))]
             check = Check(split, files, pixels.images, pixels.records.truth, logits)
         if quantised:
             count = config.calibration_images
-            calibration = _decoded(manifest, splits.indices("train"), count, contract, "train", story).images
+            calibration = _decoded(dataset, splits.indices("train"), count, contract, "train", story).images
     return Subject(classifier, sha256_of(path), golden, in_keras(classifier, golden), check, calibration)
 
 
-def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[Manifest, Splits] | None:
+def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[Dataset, Splits] | None:
     """The images and split of the run; None, and it says why, where decisions are compared on drawn images alone."""
     if not config.check_images and not quantised:
         return None
     try:
         if Path(config.run).suffix == ".keras":
             raise OutOfDate("a model file does not say where its images are.", "give the run folder.")
-        manifest, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
-        if manifest is None or splits is None:
+        dataset, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
+        if dataset is None or splits is None:
             raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
-        record.refuse_changed_images(manifest)
+        record.refuse_changed_images(dataset)
     except OutOfDate as error:
         if quantised:
             raise OutOfDate(
@@ -139,11 +139,11 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
             ) from error
         story.say(f"decisions are compared on the drawn golden images alone: {error.message}")
         return None
-    return manifest, splits
+    return dataset, splits
 
 
 def _decoded(
-    manifest: Manifest, indices: np.ndarray, count: int, contract: InputContract, split: str, story: Story
+    dataset: Dataset, indices: np.ndarray, count: int, contract: InputContract, split: str, story: Story
 ) -> _Pixels:
     """Up to `count` images of a split, evenly over it and so over its classes.
 
@@ -151,7 +151,7 @@ def _decoded(
         TlkitError: none of them can be decoded.
     """
     chosen = indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(np.int64)]
-    rows = manifest.select(chosen)
+    rows = dataset.select(chosen)
     files = [rows.file(i) for i in range(len(rows))]
     read = list(story.track(batches(files, contract, 32), f"reading {split} images", len(files)))
     good = np.concatenate([batch.indices for batch in read]) if read else np.empty(0, np.int64)

@@ -14,7 +14,7 @@ from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import InputContract, Manifest
+from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
@@ -47,7 +47,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     components = parse_reduction(config.reduce) if config.reduce else None
     refuse_occupied(out, overwrite=config.overwrite)
 
-    manifest = scan(
+    dataset = scan(
         config.images,
         classes=config.classes,
         group_by=config.group_by,
@@ -58,12 +58,12 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     source, network = _network(config, story)
     height, width = source.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
-    story.say(f"{len(manifest)} images, {len(manifest.classes)} classes; {source.backbone} at {height}x{width}")
+    story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {source.backbone} at {height}x{width}")
 
-    extraction = extracted(config, network, manifest, contract, story)
+    extraction = extracted(config, network, dataset, contract, story)
     story.say(told(extraction))
-    manifest = set_aside(manifest, extraction.problems, config.on_bad)
-    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    dataset = set_aside(dataset, extraction.problems, config.on_bad)
+    splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
     stored = extraction.features[network.outputs[0], 0].present()
     width_before = int(np.prod(stored.shape[1:]))
@@ -72,13 +72,13 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         reduction = fit_components(lambda rows: flat(stored, rows), splits.indices("train"), components, config.seed)
         story.say(f"{width_before} features reduced to {components}, {reduction.explained:.1%} of their variance")
     features = components or width_before
-    write_table(out, manifest, splits, lambda rows: reduced(stored, rows, reduction), features)
+    write_table(out, dataset, splits, lambda rows: reduced(stored, rows, reduction), features)
     sidecar = out.with_name(out.name + ".json")
-    write_json(sidecar, describe(config, source, contract, manifest, features, reduction))
-    story.say(f"{out}: {len(manifest)} rows x {features} features; split {splits.rule}")
+    write_json(sidecar, describe(config, source, contract, dataset, features, reduction))
+    story.say(f"{out}: {len(dataset)} rows x {features} features; split {splits.rule}")
     return {
-        "images": len(manifest),
-        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "images": len(dataset),
+        "set_aside": [problem.as_json() for problem in dataset.set_aside],
         "out": str(out),
         "sidecar": str(sidecar),
         "features": features,
@@ -158,7 +158,7 @@ def _build(config: FeaturesConfig, wish: dict[str, Any], story: Story) -> tuple[
 def extracted(
     config: AuditConfig | FeaturesConfig | FinetuneConfig | RankConfig,
     network: Network,
-    manifest: Manifest,
+    dataset: Dataset,
     contract: InputContract,
     story: Story | None = None,
     **views: Any,
@@ -166,7 +166,7 @@ def extracted(
     """`extract` as a command's options ask; `views` are its arguments about views."""
     return extract(
         network,
-        manifest,
+        dataset,
         contract,
         stored_as=config.stored_as,
         engine=config.engine,
@@ -231,7 +231,7 @@ def describe(
     config: FeaturesConfig,
     source: Source,
     contract: InputContract,
-    manifest: Manifest,
+    dataset: Dataset,
     features: int,
     reduction: Components | None,
 ) -> dict[str, Any]:
@@ -247,10 +247,10 @@ def describe(
         "pool": config.pool,
         "features": features,
         "reduce": reduction and {"method": "pca", "explained": reduction.explained, "fitted_on": reduction.rows},
-        "images": len(manifest),
-        "classes": list(manifest.classes),
-        "data_sha256": manifest.fingerprint(),
-        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "images": len(dataset),
+        "classes": list(dataset.classes),
+        "data_sha256": dataset.fingerprint(),
+        "set_aside": [problem.as_json() for problem in dataset.set_aside],
         "seed": config.seed,
         "versions": versions(),
     }

@@ -21,7 +21,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.heads.build import Head, build_head, pool
 from tlkit.classifier.model import Classifier, compose
-from tlkit.data.dataset import InputContract, Manifest, Problem, Splits
+from tlkit.data.dataset import Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import batches, set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
@@ -71,11 +71,11 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
 def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
     """The plan, and nothing on disk."""
     runtime.seed_everything(config.seed)
-    manifest, splits = _scanned(config, story)
-    network = _network(config, manifest, story)
-    plan = minutes.planned(config, network, manifest, splits, minutes.budget(config))
-    story.say(_described(manifest) + "\n" + plan.text())
-    return {"images": len(manifest), "classes": list(manifest.classes), "plan": plan.as_json()}
+    dataset, splits = _scanned(config, story)
+    network = _network(config, dataset, story)
+    plan = minutes.planned(config, network, dataset, splits, minutes.budget(config))
+    story.say(_described(dataset) + "\n" + plan.text())
+    return {"images": len(dataset), "classes": list(dataset.classes), "plan": plan.as_json()}
 
 
 def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
@@ -86,23 +86,23 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if known:
         record.refuse_changed_images(known[0])
         minutes.tell_again(budget, story)
-    manifest, splits = known or _scanned(config, story)
-    network = _network(config, manifest, story)
-    plan = record.read_plan(run_dir) or minutes.planned(config, network, manifest, splits, budget)
+    dataset, splits = known or _scanned(config, story)
+    network = _network(config, dataset, story)
+    plan = record.read_plan(run_dir) or minutes.planned(config, network, dataset, splits, budget)
     config = replace(config, augment=plan.augment or config.augment, unfreeze=plan.unfreeze or config.unfreeze)
-    story.say(_described(manifest) + "\n" + plan.text())
+    story.say(_described(dataset) + "\n" + plan.text())
 
     frozen = _frozen(plan, network)
-    extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
+    extraction = _extract(config, network.contract, frozen, plan, dataset, splits, story)
     if not known:
         bad = extraction.problems
-        manifest = set_aside(manifest, bad, config.on_bad)
-        splits = _split(config, manifest)
-        record.write_images(run_dir, manifest, splits, plan, network.backbone, network.contract)
+        dataset = set_aside(dataset, bad, config.on_bad)
+        splits = _split(config, dataset)
+        record.write_images(run_dir, dataset, splits, plan, network.backbone, network.contract)
         story.say(f"split {splits.rule}")
         if bad:  # what was set aside moves the split a little
-            extraction = _extract(config, network.contract, frozen, plan, manifest, splits, story)
-    material = _material(config, network, _stored(plan, network), manifest, splits, extraction)
+            extraction = _extract(config, network.contract, frozen, plan, dataset, splits, story)
+    material = _material(config, network, _stored(plan, network), dataset, splits, extraction)
     del frozen  # its engine holds a second copy of the weights
     material = balancing.settled(material, run_dir, story)
     evidence = None
@@ -115,7 +115,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     states: list[State] = []
     for number in range(len(plan.stages)):
         if config.search and number == len(plan.stages) - 1:
-            prepare = partial(_prepared, network=network, manifest=manifest, splits=splits, story=story)
+            prepare = partial(_prepared, network=network, dataset=dataset, splits=splits, story=story)
             plan, material = search.searched(plan, material, run_dir, prepare, story)
         states.append(_stage(plan.stages[number], material, run_dir, budget, story))
         _write_history(run_dir, states)
@@ -130,7 +130,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if budget:
         minutes.tell(budget, run_dir, story)
     tracking.tell(config.log, run_dir, run_dir.path, story)
-    return record.result(run_dir, manifest, metrics, seconds)
+    return record.result(run_dir, dataset, metrics, seconds)
 
 
 def _stage(stage: Stage, material: Material, run_dir: RunDir, budget: Budget | None, story: Story) -> State:
@@ -144,35 +144,35 @@ def _stage(stage: Stage, material: Material, run_dir: RunDir, budget: Budget | N
 # -- images ------------------------------------------------------------------------------------
 
 
-def _scanned(config: FinetuneConfig, story: Story) -> tuple[Manifest, Splits]:
+def _scanned(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
     """The images and their split as far as file headers tell; extraction may set more aside."""
-    manifest = scan(
+    dataset = scan(
         config.images or "", classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story
     )
-    splits = _split(config, manifest)
-    outcome.refuse_unknown_columns(manifest, config.slice_by)
-    minutes.refuse_several_labels(config, manifest)
+    splits = _split(config, dataset)
+    outcome.refuse_unknown_columns(dataset, config.slice_by)
+    minutes.refuse_several_labels(config, dataset)
     refuse_hopeless(config.target_precision, splits)
-    return manifest, splits
+    return dataset, splits
 
 
-def _split(config: FinetuneConfig, manifest: Manifest) -> Splits:
-    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
-    return crossing.join_few(config, manifest, splits)
+def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
+    splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    return crossing.join_few(config, dataset, splits)
 
 
-def _described(manifest: Manifest) -> str:
-    counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.classes, manifest.class_counts(), strict=True))
+def _described(dataset: Dataset) -> str:
+    counts = ", ".join(f"{name} {count}" for name, count in zip(dataset.classes, dataset.class_counts(), strict=True))
     shown = (
         counts
-        if len(manifest.classes) <= 12
-        else f"{manifest.class_counts().min()} to {manifest.class_counts().max()} each"
+        if len(dataset.classes) <= 12
+        else f"{dataset.class_counts().min()} to {dataset.class_counts().max()} each"
     )
-    bad = f"; {len(manifest.set_aside)} files set aside" if manifest.set_aside else ""
-    if manifest.multi:
-        mean = manifest.class_counts().sum() / max(1, manifest.labelled.sum())
-        return f"{len(manifest)} images with any of {len(manifest.classes)} labels ({shown}), {mean:.1f} an image{bad}"
-    return f"{len(manifest)} images in {len(manifest.classes)} classes ({shown}){bad}"
+    bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
+    if dataset.multi:
+        mean = dataset.class_counts().sum() / max(1, dataset.labelled.sum())
+        return f"{len(dataset)} images with any of {len(dataset.classes)} labels ({shown}), {mean:.1f} an image{bad}"
+    return f"{len(dataset)} images in {len(dataset.classes)} classes ({shown}){bad}"
 
 
 # -- network -----------------------------------------------------------------------------------
@@ -194,14 +194,14 @@ class _Parts:
         return f"{grid}:{self.head.pooling}" if self.head.reads == "pooled" else grid
 
 
-def _network(config: FinetuneConfig, manifest: Manifest, story: Story) -> _Parts:
+def _network(config: FinetuneConfig, dataset: Dataset, story: Story) -> _Parts:
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
-    head = build_head(config, backbone.grid_shape, len(manifest.classes), seed=config.seed)
-    return _Parts(backbone, head, compose(backbone, head, manifest.classes, contract, manifest.task), contract)
+    head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed)
+    return _Parts(backbone, head, compose(backbone, head, dataset.classes, contract, dataset.task), contract)
 
 
 def _stored(plan: Plan, parts: _Parts) -> dict[str, str]:
@@ -230,47 +230,47 @@ def _extract(
     contract: InputContract,
     frozen: Network,
     plan: Plan,
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     story: Story,
 ) -> Extraction:
     """Everything the stages read that is frozen: of every image, and of as many views of training images as planned."""
     if not frozen.outputs:
-        return Extraction(problems=_unreadable(manifest, contract, story))
+        return Extraction(problems=_unreadable(dataset, contract, story))
     train, views = splits.indices("train"), range(max(1, *(stage.views for stage in plan.stages)))
     found = extracted(
-        config, frozen, manifest, contract, story, views=views, viewed=train, augmentation=_augmentation(config)
+        config, frozen, dataset, contract, story, views=views, viewed=train, augmentation=_augmentation(config)
     )
     more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
-    story.say(f"a view of each of {len(manifest)} images{more}: {told(found)}")
+    story.say(f"a view of each of {len(dataset)} images{more}: {told(found)}")
     return found
 
 
-def _unreadable(manifest: Manifest, contract: InputContract, story: Story) -> list[Problem]:
+def _unreadable(dataset: Dataset, contract: InputContract, story: Story) -> list[Problem]:
     """Files that cannot be decoded, where nothing is extracted that would have found them."""
-    files = [manifest.file(i) for i in range(len(manifest))]
+    files = [dataset.file(i) for i in range(len(dataset))]
     read = story.track(batches(files, contract, 32), "checking", len(files))
-    return [Problem(manifest.paths[i], reason) for batch in read for i, reason in batch.problems]
+    return [Problem(dataset.paths[i], reason) for batch in read for i, reason in batch.problems]
 
 
 def _material(
     config: FinetuneConfig,
     parts: _Parts,
     stored: dict[str, str],
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     extraction: Extraction,
 ) -> Material:
     """Everything the stages read."""
     train, features = splits.indices("train"), extraction.features
     numbers = sorted({number for _, number in features})
-    names = manifest.groups or [row.tobytes() for row in manifest.sha256]
+    names = dataset.groups or [row.tobytes() for row in dataset.sha256]
     return Material(
         config=config,
         backbone=parts.backbone,
         head=parts.head,
         classifier=parts.classifier,
-        manifest=manifest,
+        dataset=dataset,
         splits=splits,
         stored={name: features[output, CENTRE] for name, output in stored.items()},
         augmentation=_augmentation(config),
@@ -280,12 +280,12 @@ def _material(
 
 
 def _prepared(
-    config: FinetuneConfig, *, network: _Parts, manifest: Manifest, splits: Splits, story: Story
+    config: FinetuneConfig, *, network: _Parts, dataset: Dataset, splits: Splits, story: Story
 ) -> tuple[Plan, Material]:
     """The plan of other options, and what its stages read."""
-    plan = minutes.planned(config, network, manifest, splits, None, why_blocks="as this trial has it")
-    extraction = _extract(config, network.contract, _frozen(plan, network), plan, manifest, splits, story)
-    return plan, _material(config, network, _stored(plan, network), manifest, splits, extraction)
+    plan = minutes.planned(config, network, dataset, splits, None, why_blocks="as this trial has it")
+    extraction = _extract(config, network.contract, _frozen(plan, network), plan, dataset, splits, story)
+    return plan, _material(config, network, _stored(plan, network), dataset, splits, extraction)
 
 
 # -- results -----------------------------------------------------------------------------------

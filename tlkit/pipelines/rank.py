@@ -18,7 +18,7 @@ from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import score_name
-from tlkit.data.dataset import InputContract, Manifest, Problem
+from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
@@ -55,34 +55,34 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_occupied(out, overwrite=config.overwrite)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
-    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
-    whole = manifest
-    rows, available = _rows(config, manifest)
-    manifest = manifest.select(rows)
-    _say_images(config, whole, manifest, available, story)
+    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    whole = dataset
+    rows, available = _rows(config, dataset)
+    dataset = dataset.select(rows)
+    _say_images(config, whole, dataset, available, story)
 
-    contestants = [_look(config, one, manifest, story) for one in wanted]
+    contestants = [_look(config, one, dataset, story) for one in wanted]
     problems = list({problem.path: problem for one in contestants for problem in one.problems}.values())
-    kept = _readable(manifest, problems)
-    manifest = set_aside(manifest, problems, config.on_bad)
-    units = sample.units_of(manifest)
-    single = sample.refuse_hopeless(manifest.classes, manifest.truth, units)
+    kept = _readable(dataset, problems)
+    dataset = set_aside(dataset, problems, config.on_bad)
+    units = sample.units_of(dataset)
+    single = sample.refuse_hopeless(dataset.classes, dataset.truth, units)
     if single:
         more = f" and {len(single) - 5} more" if len(single) > 5 else ""
         story.say(
             f"classes of a single image (or group, or copies), which count as wrong: {', '.join(single[:5])}{more}"
         )
-    deals = sample.make_folds(manifest.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
+    deals = sample.make_folds(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
-    entries = [one.scored(manifest, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
-    ranked = choose.compare(entries, _milliseconds(contestants), folds, len(manifest))
+    entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
+    ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
     chosen, reason = choose.recommend(ranked)
-    measure = score_name(multi=manifest.multi)
+    measure = score_name(multi=dataset.multi)
     ranking = Ranking(
-        images=len(manifest),
+        images=len(dataset),
         available=available,
-        classes=manifest.classes,
-        rule=f"{_rule(len(manifest), available, config)} {measure.capitalize()}: ridge classification on pooled features, {REPEATS} times "
+        classes=dataset.classes,
+        rule=f"{_rule(len(dataset), available, config)} {measure.capitalize()}: ridge classification on pooled features, {REPEATS} times "
         f"{folds} folds, groups and exact copies in one fold, the penalty chosen on other folds; 95 % intervals by the "
         "corrected resampled t-test (Nadeau and Bengio 2003).",
         candidates=tuple(ranked),
@@ -92,13 +92,13 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         reason=reason,
         command=f"tlkit finetune {shlex.quote(config.images)} {chosen.flags}",
         measure=measure,
-        curve=_curve(config, contestants, chosen, manifest, kept, available, story) if config.how_many else None,
+        curve=_curve(config, contestants, chosen, dataset, kept, available, story) if config.how_many else None,
     )
     text = told_ranking(ranking)
     result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
-    _write(config, out, ranking, result, manifest)
-    story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(manifest)} images in {result['seconds']:.1f} s")
-    aside = [problem.as_json() for problem in manifest.set_aside]
+    _write(config, out, ranking, result, dataset)
+    story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(dataset)} images in {result['seconds']:.1f} s")
+    aside = [problem.as_json() for problem in dataset.set_aside]
     return result | {"out": str(out), "report": str(out / "rank.html"), "set_aside": aside, "text": text}
 
 
@@ -120,16 +120,16 @@ def _candidates(config: RankConfig, story: Story) -> tuple[list[Wanted], list[An
     return wanted, skipped
 
 
-def _rows(config: RankConfig, manifest: Manifest) -> tuple[np.ndarray, int]:
+def _rows(config: RankConfig, dataset: Dataset) -> tuple[np.ndarray, int]:
     """The rows to look at, in an order that follows from their content, and how many there were to choose from."""
-    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     pool = np.sort(np.concatenate([splits.indices("train"), splits.indices("val")]))
-    labelled = pool[manifest.labelled[pool]]
-    sample.refuse_hopeless(manifest.classes, manifest.truth[labelled], sample.units_of(manifest)[labelled])
-    return sample.choose(manifest, labelled, config.limit, config.seed), len(labelled)
+    labelled = pool[dataset.labelled[pool]]
+    sample.refuse_hopeless(dataset.classes, dataset.truth[labelled], sample.units_of(dataset)[labelled])
+    return sample.choose(dataset, labelled, config.limit, config.seed), len(labelled)
 
 
-def _say_images(config: RankConfig, whole: Manifest, chosen: Manifest, available: int, story: Story) -> None:
+def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: int, story: Story) -> None:
     left_out = len(whole) - available
     story.say(
         f"{len(whole)} images, {len(whole.classes)} classes; "
@@ -153,10 +153,10 @@ def _rule(images: int, available: int, config: RankConfig) -> str:
     )
 
 
-def _readable(manifest: Manifest, problems: list[Problem]) -> np.ndarray:
+def _readable(dataset: Dataset, problems: list[Problem]) -> np.ndarray:
     """Rows of the images that every candidate could read."""
     bad = {problem.path for problem in problems}
-    return np.array([i for i, path in enumerate(manifest.paths) if path not in bad], np.int64)
+    return np.array([i for i, path in enumerate(dataset.paths) if path not in bad], np.int64)
 
 
 # -- a candidate -------------------------------------------------------------------------------
@@ -176,11 +176,11 @@ class _Contestant:
         rows = self.stored[kept]
         return rows.reshape(len(rows), -1)
 
-    def scored(self, manifest: Manifest, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
+    def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
         """What its features say about the labels."""
         started = time.monotonic()
         features = self.features(kept)
-        found = choose.score(features, manifest.truth, len(manifest.classes), deals)
+        found = choose.score(features, dataset.truth, len(dataset.classes), deals)
         return choose.Entry(
             name=self.wanted.name,
             flags=shlex.join(self.wanted.flags),
@@ -198,7 +198,7 @@ class _Contestant:
         return lambda: self.network.engine.run(pixels)
 
 
-def _look(config: RankConfig, wanted: Wanted, manifest: Manifest, story: Story) -> _Contestant:
+def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, story: Story) -> _Contestant:
     """One forward pass of what the store does not hold yet."""
     backbone = build_backbone(
         wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed, story=story
@@ -207,7 +207,7 @@ def _look(config: RankConfig, wanted: Wanted, manifest: Manifest, story: Story) 
     contract = InputContract(height=height, width=width, fit=config.fit)
     network = feature_network(backbone, None, "avg")
     one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), network)
-    found = extracted(config, network, manifest, contract, story)
+    found = extracted(config, network, dataset, contract, story)
     story.say(f"{wanted.name} at {height}x{width}: {told(found)}")
     one.stored, one.problems = found.features[network.outputs[0], CENTRE], found.problems
     one.computed, one.seconds = found.passes, found.seconds
@@ -227,16 +227,16 @@ def _curve(
     config: RankConfig,
     contestants: list[_Contestant],
     chosen: Candidate,
-    manifest: Manifest,
+    dataset: Dataset,
     kept: np.ndarray,
     available: int,
     story: Story,
 ) -> LearningCurve:
     """The learning curve of a linear head on the recommended candidate's features."""
     features = next(one for one in contestants if one.wanted.name == chosen.name).features(kept)
-    units, classes = sample.units_of(manifest), len(manifest.classes)
-    measured = curve.measure(features, manifest.truth, units, classes, config.seed)
-    gains = curve.class_gains(measured, manifest.classes, manifest.class_counts())
+    units, classes = sample.units_of(dataset), len(dataset.classes)
+    measured = curve.measure(features, dataset.truth, units, classes, config.seed)
+    gains = curve.class_gains(measured, dataset.classes, dataset.class_counts())
     first, advice = curve.first_class(gains)
     trouble = curve.why_not(measured)
     found = LearningCurve(
@@ -265,9 +265,9 @@ def _curve(
 # -- results -----------------------------------------------------------------------------------
 
 
-def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, Any], manifest: Manifest) -> None:
+def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, Any], dataset: Dataset) -> None:
     """rank.json, rank.csv and rank.html."""
-    facts = {"data_sha256": manifest.fingerprint(), "seed": config.seed, "versions": versions()}
+    facts = {"data_sha256": dataset.fingerprint(), "seed": config.seed, "versions": versions()}
     write_json(out / "rank.json", result | facts | {"hardware": runtime.hardware()})
     write_text(out / "rank.csv", as_csv(ranking))
     page = RankingPage(
@@ -276,7 +276,7 @@ def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, An
         command=runtime.command_line(),
         created=record.now(),
         versions=runtime.versions(),
-        fingerprints={"images and labels": manifest.fingerprint()},
+        fingerprints={"images and labels": dataset.fingerprint()},
         seeds={"everything": config.seed},
         hardware={name: str(value) for name, value in runtime.hardware().items()},
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import SPLITS, Manifest
+from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
 from tlkit.data.labels import SEPARATOR
 from tlkit.data.scan import scan
@@ -30,25 +30,25 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
-    manifest = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
-    _refuse_separators(manifest)
-    manifest = set_aside(manifest, check(manifest, story=story), config.on_bad)
-    splits = split(manifest, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
-    absolute = [str((manifest.root / path).resolve()) for path in manifest.paths]
-    replace(manifest, paths=absolute, given=splits.codes).write_csv(out)
-    story.say(f"{out}: {len(manifest)} images; split {splits.rule}")
+    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    _refuse_separators(dataset)
+    dataset = set_aside(dataset, check(dataset, story=story), config.on_bad)
+    splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    absolute = [str((dataset.root / path).resolve()) for path in dataset.paths]
+    replace(dataset, paths=absolute, given=splits.codes).write_csv(out)
+    story.say(f"{out}: {len(dataset)} images; split {splits.rule}")
     return {
         "out": str(out),
-        "images": len(manifest),
-        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "images": len(dataset),
+        "set_aside": [problem.as_json() for problem in dataset.set_aside],
         "splits": {name: len(splits.indices(name)) for name in SPLITS},
         "rule": splits.rule,
     }
 
 
-def _refuse_separators(manifest: Manifest) -> None:
+def _refuse_separators(dataset: Dataset) -> None:
     """A folder may be called `a|b`; in a table that is two labels."""
-    name = next((name for name in manifest.classes if SEPARATOR in name), None)
+    name = next((name for name in dataset.classes if SEPARATOR in name), None)
     if name is not None:
         raise TlkitError(
             f"the class {name!r} holds {SEPARATOR!r}, which joins several labels of an image in a table.",

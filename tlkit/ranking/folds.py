@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.dataset import Manifest
+from tlkit.data.dataset import Dataset
 from tlkit.data.split import order_keys, unit_of_rows
 
 FEWEST = 10  # images of a rare class that are kept where there are as many
@@ -25,7 +25,7 @@ def strata(truth: np.ndarray) -> np.ndarray:
     return np.where(has.any(axis=1), rarest, truth.shape[1])
 
 
-def choose(manifest: Manifest, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+def choose(dataset: Dataset, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """Up to `limit` of the rows, each class with its share, in the order of a hash of their content (or group).
 
     A choice that does not depend on names or places, and a smaller limit takes from what a larger one takes.
@@ -34,9 +34,9 @@ def choose(manifest: Manifest, rows: np.ndarray, limit: int, seed: int) -> np.nd
     Raises:
         TlkitError: fewer than two images for each class within the limit.
     """
-    ordered = rows[np.argsort(order_keys(manifest, rows, seed), kind="stable")]
-    labels = strata(manifest.truth[ordered])
-    counts = np.bincount(labels, minlength=len(manifest.classes))
+    ordered = rows[np.argsort(order_keys(dataset, rows, seed), kind="stable")]
+    labels = strata(dataset.truth[ordered])
+    counts = np.bincount(labels, minlength=len(dataset.classes))
     present = int((counts > 0).sum())
     if len(rows) > limit < 2 * present:
         raise TlkitError(
@@ -61,9 +61,9 @@ def _shares(counts: np.ndarray, limit: int) -> np.ndarray:
     return floor + (over * min(1.0, spare / max(1, int(over.sum())))).astype(np.int64)
 
 
-def units_of(manifest: Manifest) -> np.ndarray:
+def units_of(dataset: Dataset) -> np.ndarray:
     """int64 (N,): images of one group, exact copies, and what those join, have one number."""
-    return np.unique(unit_of_rows(manifest), return_inverse=True)[1].ravel()
+    return np.unique(unit_of_rows(dataset), return_inverse=True)[1].ravel()
 
 
 def deal_folds(labels: np.ndarray, units: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:

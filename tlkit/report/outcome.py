@@ -14,7 +14,7 @@ from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import replacing, write_json
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import Facts
-from tlkit.data.dataset import SPLITS, Manifest, Splits
+from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.decode import thumbnail
 from tlkit.evaluation.results import ClassResult, EvaluationResult
 from tlkit.report.build import Data, Page, write_report
@@ -28,7 +28,7 @@ PER_CLASS = (
 
 
 def build_predictions(
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     logits: np.ndarray,
     facts: Facts,
@@ -38,16 +38,16 @@ def build_predictions(
 ) -> Predictions:
     """Key the logits (N, K) of a manifest's images by path, with what else is known about each (see `Predictions`)."""
     return Predictions(
-        paths=list(manifest.paths),
-        sha256=[row.tobytes().hex() for row in manifest.sha256],
-        labels=manifest.labels,
-        targets=manifest.targets,
+        paths=list(dataset.paths),
+        sha256=[row.tobytes().hex() for row in dataset.sha256],
+        labels=dataset.labels,
+        targets=dataset.targets,
         splits=splits.codes,
         logits=logits,
         classes=facts.classes,
         temperature=facts.temperature,
         threshold=facts.threshold,
-        groups=manifest.groups,
+        groups=dataset.groups,
         unfamiliarity=unfamiliarity,
         in_training=in_training,
     )
@@ -59,12 +59,12 @@ def judged_by(predictions: Predictions, facts: Facts) -> Predictions:
 
 
 def slice_columns(
-    manifest: Manifest, slice_by: Sequence[str] | None, rows: np.ndarray, looks: Looks
+    dataset: Dataset, slice_by: Sequence[str] | None, rows: np.ndarray, looks: Looks
 ) -> dict[str, list[str] | np.ndarray]:
     """What to slice by: the columns asked for, image size (side of a square of as many pixels), brightness (0..255).
 
     Args:
-        manifest: N images.
+        dataset: N images.
         slice_by: columns of the manifest.
         rows: int (n,), the images that `looks` is about.
         looks: facts of their files.
@@ -72,54 +72,54 @@ def slice_columns(
     Raises:
         TlkitError: for a column that the manifest does not have.
     """
-    refuse_unknown_columns(manifest, slice_by)
-    columns: dict[str, list[str] | np.ndarray] = {name: manifest.extra[name] for name in slice_by or ()}
+    refuse_unknown_columns(dataset, slice_by)
+    columns: dict[str, list[str] | np.ndarray] = {name: dataset.extra[name] for name in slice_by or ()}
     side = np.sqrt(looks.width.astype(np.float64) * looks.height)
     for name, values in (("image size", side), ("brightness", looks.brightness.astype(np.float64))):
-        column = np.full(len(manifest), np.nan)
+        column = np.full(len(dataset), np.nan)
         column[rows] = np.where(looks.width > 0, values, np.nan)
         columns[name] = column
     return columns
 
 
-def refuse_unknown_columns(manifest: Manifest, slice_by: Sequence[str] | None) -> None:
+def refuse_unknown_columns(dataset: Dataset, slice_by: Sequence[str] | None) -> None:
     """Raise for a column to slice by that the manifest does not have.
 
     Raises:
         TlkitError: naming those it has.
     """
     for name in slice_by or ():
-        if name not in manifest.extra:
+        if name not in dataset.extra:
             raise TlkitError(
                 f"--slice-by {name!r}: the images have no such column.",
-                f"columns: {', '.join(map(repr, manifest.extra))}."
-                if manifest.extra
+                f"columns: {', '.join(map(repr, dataset.extra))}."
+                if dataset.extra
                 else "give the images as a table (CSV or Parquet) with further columns, see docs/formats.md.",
             )
 
 
-def data_section(manifest: Manifest, splits: Splits, notes: tuple[str, ...] = ()) -> Data:
+def data_section(dataset: Dataset, splits: Splits, notes: tuple[str, ...] = ()) -> Data:
     """The report's section on the images."""
     counts = {
-        name: manifest.class_counts(splits.codes == code).tolist()
+        name: dataset.class_counts(splits.codes == code).tolist()
         for code, name in enumerate(SPLITS)
         if (splits.codes == code).any()
     }
     return Data(
-        classes=manifest.classes,
-        counts=counts or {"images": manifest.class_counts().tolist()},
-        images=_images_by_split(manifest, splits) if manifest.multi else None,
+        classes=dataset.classes,
+        counts=counts or {"images": dataset.class_counts().tolist()},
+        images=_images_by_split(dataset, splits) if dataset.multi else None,
         rule=splits.rule,
-        set_aside=manifest.set_aside,
-        ignored=manifest.ignored,
+        set_aside=dataset.set_aside,
+        ignored=dataset.ignored,
         notes=notes,
     )
 
 
-def _images_by_split(manifest: Manifest, splits: Splits) -> dict[str, int]:
+def _images_by_split(dataset: Dataset, splits: Splits) -> dict[str, int]:
     """How many images of each split have labels, where their sum over classes would count some of them twice."""
-    found = {name: int((manifest.labelled & (splits.codes == code)).sum()) for code, name in enumerate(SPLITS)}
-    return {name: count for name, count in found.items() if count} or {"images": int(manifest.labelled.sum())}
+    found = {name: int((dataset.labelled & (splits.codes == code)).sum()) for code, name in enumerate(SPLITS)}
+    return {name: count for name, count in found.items() if count} or {"images": int(dataset.labelled.sum())}
 
 
 def thumbnails(root: Path) -> Callable[[str], bytes | None]:

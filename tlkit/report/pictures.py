@@ -13,7 +13,7 @@ from PIL import Image
 
 from tlkit.base.errors import UnreadableImage
 from tlkit.classifier.answers import Predictions
-from tlkit.data.dataset import InputContract, Manifest
+from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import decode, thumbnail
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.explanation.neighbours import nearest
@@ -34,7 +34,7 @@ def overlays(
     classifier: "Callable[[], Classifier]",
     model_sha256: str,
     contract: InputContract,
-    manifest: Manifest,
+    dataset: Dataset,
     predictions: Predictions,
 ) -> Overlays:
     """Draw the evidence for the predicted class over images, by path as in the predictions.
@@ -43,10 +43,10 @@ def overlays(
         classifier: loads it; not called where the store holds every map.
         model_sha256: of its file.
         contract: how its images become pixels.
-        manifest: where the files are.
+        dataset: where the files are.
         predictions: of them.
     """
-    row_of = {path: row for row, path in enumerate(manifest.paths)}
+    row_of = {path: row for row, path in enumerate(dataset.paths)}
     codes = dict(zip(predictions.paths, predictions.predicted.tolist(), strict=True))
     space = open_space(
         {"weights": model_sha256, "output": f"evidence:{HEAT}", "contract": contract.as_json(), "precision": "float32"}
@@ -54,15 +54,15 @@ def overlays(
 
     def draw(paths: Sequence[str]) -> Mapping[str, bytes]:
         rows = np.array([row_of[path] for path in paths])
-        sha256 = manifest.sha256[rows]
+        sha256 = dataset.sha256[rows]
         lacking = np.flatnonzero(look_up(space, sha256).lacking).tolist()
         if lacking:
-            files = [manifest.file(i) for i in rows[lacking]]
+            files = [dataset.file(i) for i in rows[lacking]]
             wanted = np.array([codes[paths[i]] for i in lacking])
             _compute(space, classifier(), files, sha256[lacking], wanted, contract)
         heats = look_up(space, sha256)
         known = np.flatnonzero(~heats.lacking).tolist()
-        drawn = {paths[i]: _drawn(manifest.file(rows[i]), heats[np.array([i])][0], contract) for i in known}
+        drawn = {paths[i]: _drawn(dataset.file(rows[i]), heats[np.array([i])][0], contract) for i in known}
         return {path: picture for path, picture in drawn.items() if picture is not None}
 
     return draw
@@ -120,7 +120,7 @@ def _jpeg(image: Image.Image) -> bytes:
 
 
 def neighbours(
-    networks: Sequence[Network], contract: InputContract, stored_as: str, train: Manifest, manifest: Manifest
+    networks: Sequence[Network], contract: InputContract, stored_as: str, train: Dataset, dataset: Dataset
 ) -> Neighbours:
     """Find the training images most like an image, in the eyes of the backbone before training.
 
@@ -131,16 +131,16 @@ def neighbours(
         contract: how images became pixels.
         stored_as: float32 or float16.
         train: the training images.
-        manifest: the images that are asked about.
+        dataset: the images that are asked about.
     """
     view = Augmentation(strength="none").describe(CENTRE)
     descriptions = [describe(network, network.outputs[0], contract, view, stored_as) for network in networks]
-    row_of = {path: row for row, path in enumerate(manifest.paths)}
+    row_of = {path: row for row, path in enumerate(dataset.paths)}
 
     def find(paths: Sequence[str]) -> Mapping[str, Sequence[Neighbour]]:
         rows = np.array([row_of[path] for path in paths])
         for space in map(open_space, descriptions):
-            queries, references = look_up(space, manifest.sha256[rows]), look_up(space, train.sha256)
+            queries, references = look_up(space, dataset.sha256[rows]), look_up(space, train.sha256)
             asked, known = np.flatnonzero(~queries.lacking), np.flatnonzero(~references.lacking)
             if len(asked) and len(known):
                 break
@@ -153,7 +153,7 @@ def neighbours(
             found[paths[i]] = [
                 Neighbour(path=str(train.file(j)), label=train.label_name(j), similarity=cosine)
                 for j, cosine in others
-                if train.file(j) != manifest.file(rows[i])
+                if train.file(j) != dataset.file(rows[i])
             ][:NEIGHBOURS]
         return found
 

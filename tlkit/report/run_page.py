@@ -18,7 +18,7 @@ from tlkit.base.files import read_json, sha256_file, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import Classifier, read_facts, save
-from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
@@ -48,7 +48,7 @@ OF_NANO = "learned from a network that had learned on ImageNet"
 
 def of_run(
     run_dir: RunDir,
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     predictions: Predictions,
     evaluation: EvaluationResult,
@@ -59,7 +59,7 @@ def of_run(
 
     Args:
         run_dir: with its record, options, history and model.
-        manifest: its images, as they are now.
+        dataset: its images, as they are now.
         splits: of them.
         predictions: of them.
         evaluation: of the predictions.
@@ -68,8 +68,8 @@ def of_run(
     """
     record, config = run_dir.read_record(), _config(run_dir)
     history = read_history(run_dir.history)
-    page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
-    data = outcome.data_section(manifest, splits)
+    page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
+    data = outcome.data_section(dataset, splits)
     return replace(
         page,
         title=f"{Path(record['images']).name}: {record['backbone']['name']}",
@@ -90,7 +90,7 @@ def of_run(
 def of_others(
     run_dir: RunDir,
     images: str,
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     predictions: Predictions,
     evaluation: EvaluationResult,
@@ -98,7 +98,7 @@ def of_others(
 ) -> Page:
     """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
     record = run_dir.read_record()
-    page = _page(run_dir, record, manifest, splits, predictions, evaluation, classifier)
+    page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
     return replace(
         page,
         title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
@@ -112,7 +112,7 @@ def of_others(
 def _page(
     run_dir: RunDir,
     record: Mapping[str, Any],
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     predictions: Predictions,
     evaluation: EvaluationResult,
@@ -130,18 +130,18 @@ def _page(
         kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
         weights = record["backbone"]["sha256"]
         networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
-        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, manifest)
+        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, dataset)
     return Page(
         title="",
-        data=outcome.data_section(manifest, splits),
+        data=outcome.data_section(dataset, splits),
         evaluation=evaluation,
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
-        thumbnail=outcome.thumbnails(manifest.root),
-        overlays=pictures.overlays(classifier, model_sha256, contract, manifest, predictions),
+        thumbnail=outcome.thumbnails(dataset.root),
+        overlays=pictures.overlays(classifier, model_sha256, contract, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
-            "images and labels": manifest.fingerprint(),
+            "images and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],
             "model.keras": model_sha256,
         },
@@ -269,24 +269,24 @@ def finish(
     Returns:
         The content of metrics.json.
     """
-    manifest, splits = material.manifest, material.splits
+    dataset, splits = material.dataset, material.splits
     held, trained = splits.indices("val"), splits.codes == 0
-    judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], manifest.truth[held])
+    judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], dataset.truth[held])
     classifier = material.classifier.with_facts(
         temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
-        trained_on=tuple(sorted(row.tobytes().hex() for row in manifest.sha256[trained])),
+        trained_on=tuple(sorted(row.tobytes().hex() for row in dataset.sha256[trained])),
         target_precision=config.target_precision,
         flip=config.flip,
     )
-    reference, unfamiliarity = learn_familiarity(classifier, manifest, splits, config.batch_size, story)
+    reference, unfamiliarity = learn_familiarity(classifier, dataset, splits, config.batch_size, story)
     evidence = evidence or _looked_at(material, story)
     predictions = outcome.build_predictions(
-        manifest,
+        dataset,
         splits,
         scores,
         classifier.facts,
         unfamiliarity=None if reference is None else unfamiliarity,
-        in_training=kinship.in_training(evidence.pictures, manifest.sha256, trained),
+        in_training=kinship.in_training(evidence.pictures, dataset.sha256, trained),
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
@@ -295,22 +295,22 @@ def finish(
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
     save(classifier.knowing(reference), run_dir.model)
-    write_json(run_dir.class_indices, {name: index for index, name in enumerate(manifest.classes)})
-    write_text(run_dir.labels, "".join(f"{name}\n" for name in manifest.classes))
-    columns = outcome.slice_columns(manifest, config.slice_by, np.arange(len(manifest)), evidence.looks)
+    write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
+    write_text(run_dir.labels, "".join(f"{name}\n" for name in dataset.classes))
+    columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
     record.write_stages(run_dir, states, classifier.model.count_params())
-    page = of_run(run_dir, manifest, splits, predictions, evaluation, lambda: classifier)
+    page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
 
 
 def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
-    manifest = material.manifest
-    looks = look([manifest.file(i) for i in range(len(manifest))], story=story)
+    dataset = material.dataset
+    looks = look([dataset.file(i) for i in range(len(dataset))], story=story)
     stored = material.stored.get("features")
     features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else kinship.pooled(stored)
-    return Evidence(manifest=manifest, codes=material.splits.codes, features=features, looks=looks, images="")
+    return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

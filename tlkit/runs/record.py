@@ -14,7 +14,7 @@ from tlkit.backbones.build import Backbone
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import read_json, replacing, write_json, write_text
 from tlkit.base.story import Story
-from tlkit.data.dataset import SPLITS, InputContract, Manifest, Problem, Splits
+from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
@@ -104,8 +104,8 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
     if record["state"] != "finished":
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
-    manifest, _ = read_images(run_dir) or _missing(run_dir)
-    return result(run_dir, manifest, read_json(run_dir.metrics), record["seconds"])
+    dataset, _ = read_images(run_dir) or _missing(run_dir)
+    return result(run_dir, dataset, read_json(run_dir.metrics), record["seconds"])
 
 
 def _missing(run_dir: RunDir) -> Any:
@@ -116,64 +116,62 @@ def _missing(run_dir: RunDir) -> Any:
 
 
 def write_images(
-    run_dir: RunDir, manifest: Manifest, splits: Splits, plan: Plan, backbone: Backbone, contract: InputContract
+    run_dir: RunDir, dataset: Dataset, splits: Splits, plan: Plan, backbone: Backbone, contract: InputContract
 ) -> None:
     """Record which images are used and for what. The record is written last and speaks of the rest."""
-    manifest.write_csv(run_dir.manifest)
+    dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["path", "split"])
-        writer.writerows(zip(manifest.paths, splits.names(), strict=True))
+        writer.writerows(zip(dataset.paths, splits.names(), strict=True))
     update(
         run_dir,
-        root=str(manifest.root.resolve()),
-        classes=list(manifest.classes),
-        task=manifest.task,
-        set_aside=[problem.as_json() for problem in manifest.set_aside],
-        ignored=manifest.ignored,
+        root=str(dataset.root.resolve()),
+        classes=list(dataset.classes),
+        task=dataset.task,
+        set_aside=[problem.as_json() for problem in dataset.set_aside],
+        ignored=dataset.ignored,
         split_rule=splits.rule,
-        data_sha256=manifest.fingerprint(),
+        data_sha256=dataset.fingerprint(),
         backbone={"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
         contract=contract.as_json(),
         plan=plan.as_json(),
     )
 
 
-def read_images(run_dir: RunDir) -> tuple[Manifest, Splits] | None:
+def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     """The images and split of the run; None where it was killed before it knew them."""
     record = run_dir.read_record()
     if "plan" not in record:
         return None
     problems = [Problem(**problem) for problem in record["set_aside"]]
     multi = record.get("task") == "multi"
-    manifest = Manifest.read_csv(
-        run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi
-    )
-    manifest = replace(manifest, ignored=record["ignored"])
+    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi)
+    dataset = replace(dataset, ignored=record["ignored"])
     with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]
-    return manifest, Splits(np.array(codes, dtype=np.int8), record["split_rule"])
+    return dataset, Splits(np.array(codes, dtype=np.int8), record["split_rule"])
 
 
-def refuse_changed_images(manifest: Manifest) -> None:
+def refuse_changed_images(dataset: Dataset) -> None:
     """Raise when files of a run are gone or have another size than when it began.
 
     Raises:
         OutOfDate: naming the first ones.
     """
     changed = []
-    for index, size in enumerate(manifest.sizes):
-        file = manifest.file(index)
+    for index, size in enumerate(dataset.sizes):
+        file = dataset.file(index)
         if not file.is_file() or file.stat().st_size != size:
-            changed.append(manifest.paths[index])
+            changed.append(dataset.paths[index])
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise OutOfDate(
             f"images of this run have changed or are gone: {', '.join(map(repr, changed[:3]))}{more}.",
-            "restore them under " + str(manifest.root) + ", or start a new run.",
+            "restore them under " + str(dataset.root) + ", or start a new run.",
         )
 
 
@@ -203,13 +201,13 @@ def finish(run_dir: RunDir, seconds: float) -> float:
     return round(seconds, 3)
 
 
-def result(run_dir: RunDir, manifest: Manifest, metrics: dict[str, Any], seconds: float) -> dict[str, Any]:
+def result(run_dir: RunDir, dataset: Dataset, metrics: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What the command returns and `--json` prints."""
     return {
         "out": str(run_dir.path),
-        "images": len(manifest),
-        "classes": list(manifest.classes),
-        "set_aside": [problem.as_json() for problem in manifest.set_aside],
+        "images": len(dataset),
+        "classes": list(dataset.classes),
+        "set_aside": [problem.as_json() for problem in dataset.set_aside],
         "metrics": metrics,
         "model": str(run_dir.model),
         "report": str(run_dir.report),

@@ -172,7 +172,7 @@ class Explainer:
         indices, cosines = nearest(features, known.features, self.config.neighbours)
         return [
             {
-                "label": readable(known.manifest.label_name(index)),
+                "label": readable(known.dataset.label_name(index)),
                 "cosine": round(float(cosine), 4),
                 "thumbnail": _thumbnail(known, index),
             }
@@ -182,9 +182,9 @@ class Explainer:
 
 def _thumbnail(known: TrainingImages, index: int) -> str | None:
     """A training image in small; None where its file is gone or is another one now."""
-    file = known.manifest.file(index)
+    file = known.dataset.file(index)
     try:
-        if file.stat().st_size != known.manifest.sizes[index]:
+        if file.stat().st_size != known.dataset.sizes[index]:
             return None
         return _data_url(thumbnail(file, THUMBNAIL))
     except (OSError, UnreadableImage):

@@ -12,7 +12,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, write_json
 from tlkit.base.story import Story
-from tlkit.data.dataset import Manifest, Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.choice import Choice, Entry, gain, judge
 from tlkit.evaluation.choice import choose as decide
 from tlkit.evaluation.evaluate import group_codes
@@ -245,7 +245,7 @@ def choose(
     if not len(material.rows("val")):
         story.say("choice: the last stage's weights are kept; without validation images nothing has checked them")
         return None
-    labels, groups = material.labels("val"), groups_of(material.manifest, material.rows("val"))
+    labels, groups = material.labels("val"), groups_of(material.dataset, material.rows("val"))
     balanced, said, found = is_balanced(material), trained.held_out(), offers(trained)
     given = entries(found, said)
     soup, count = _soup(trained, lambda: judge(Entry("", "soup", said()), labels, balanced).rank)
@@ -296,7 +296,7 @@ def _soup(trained: Trained, rank: Callable[[], Rank]) -> tuple[Weights, int]:
 
 def is_balanced(material: Material) -> bool:
     """Whether every class is to weigh the same."""
-    return material.config.balance != "none" and not material.manifest.multi
+    return material.config.balance != "none" and not material.dataset.multi
 
 
 def ships_from(plan: Plan, made: Choice | None) -> Stage:
@@ -319,23 +319,23 @@ def record_gain(
     checkpoint.load_weights(model, checkpoint.read().best)
     before = logits(head, material, story)
     model.set_weights(shipped)
-    gained = _by_split(material.manifest, material.splits, before, scores)
+    gained = _by_split(material.dataset, material.splits, before, scores)
     write_json(run_dir.choice, replace(made, gained=gained).as_json())
 
 
-def _by_split(manifest: Manifest, splits: Splits, before: np.ndarray, after: np.ndarray) -> dict[str, Metric]:
+def _by_split(dataset: Dataset, splits: Splits, before: np.ndarray, after: np.ndarray) -> dict[str, Metric]:
     found = {}
     for name in ("val", "test"):
         rows = splits.indices(name)
-        rows = rows[manifest.labelled[rows]]
+        rows = rows[dataset.labelled[rows]]
         if len(rows):
-            found[name] = gain(before[rows], after[rows], manifest.truth[rows], groups_of(manifest, rows))
+            found[name] = gain(before[rows], after[rows], dataset.truth[rows], groups_of(dataset, rows))
     return found
 
 
-def groups_of(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
+def groups_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
     """Int (n,) of these rows, None where every image stands for itself."""
-    return group_codes(None if manifest.groups is None else [manifest.groups[i] for i in rows])
+    return group_codes(None if dataset.groups is None else [dataset.groups[i] for i in rows])
 
 
 def told(made: Choice) -> str:

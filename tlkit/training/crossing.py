@@ -20,7 +20,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing, write_json
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import SPLITS, UNASSIGNED, Manifest, Splits
+from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.evaluation.choice import KINDS, Choice, Entry
 from tlkit.evaluation.choice import choose as decide
 from tlkit.options.commands import FinetuneConfig
@@ -57,7 +57,7 @@ class Crossed:
     note: str
 
 
-def join_few(config: FinetuneConfig, manifest: Manifest, splits: Splits) -> Splits:
+def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits:
     """The split without validation images where they would be too few to choose by: then they train.
 
     They stay where the images came with them, where an option needs them, and with several labels an image.
@@ -65,12 +65,12 @@ def join_few(config: FinetuneConfig, manifest: Manifest, splits: Splits) -> Spli
     Raises:
         TlkitError: cross-validation was asked for, and an image may have several labels.
     """
-    held, given = splits.indices("val"), (manifest.given == SPLITS.index("val")).any()
-    if config.validate == "folds" and manifest.multi:
+    held, given = splits.indices("val"), (dataset.given == SPLITS.index("val")).any()
+    if config.validate == "folds" and dataset.multi:
         raise TlkitError(
             "--validate folds: images of several labels cannot be dealt into folds.", "use --validate split."
         )
-    if not _allowed(config, manifest) or (config.validate == "auto" and (given or len(held) >= FEWEST)):
+    if not _allowed(config, dataset) or (config.validate == "auto" and (given or len(held) >= FEWEST)):
         return splits
     codes = splits.codes.copy()
     codes[held] = SPLITS.index("train")
@@ -82,13 +82,13 @@ def join_few(config: FinetuneConfig, manifest: Manifest, splits: Splits) -> Spli
     return Splits(codes, f"{counts}: {origin} {why}, and what validation would decide is cross-validated.")
 
 
-def _allowed(config: FinetuneConfig, manifest: Manifest) -> bool:
+def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
     """Whether cross-validation may take the place of validation images."""
     needed = any(getattr(config, name) is not None for name in VALIDATION_IMAGES)
     return (
         config.validate != "split"
         and not needed
-        and not manifest.multi
+        and not dataset.multi
         and (config.val > 0 or config.validate == "folds")
     )
 
@@ -101,7 +101,7 @@ def cross_validated(plan: Plan, run_dir: RunDir, material: Material, story: Stor
         validation or none was wanted.
     """
     rows, config = material.rows("train"), material.config
-    if len(material.rows("val")) or not _allowed(config, material.manifest):
+    if len(material.rows("val")) or not _allowed(config, material.dataset):
         return plan, None
     folds = make_folds(material.labels("train"), material.groups[rows], config.seed)
     tuned = gradient_stages(plan)
@@ -202,7 +202,7 @@ def _read(path: Path) -> list[Entry]:
 def _chosen(given: Sequence[Sequence[Entry]], material: Material, folds: Sequence[np.ndarray]) -> Crossed:
     """The choice by all folds together, among the candidates that every fold has."""
     rows = np.concatenate([material.rows("train")[held] for held in folds])
-    labels = material.manifest.labels[rows]
+    labels = material.dataset.labels[rows]
     names = [one.name for one in given[0] if all(one.name in {other.name for other in fold} for fold in given)]
     together = [
         Entry(name, next(one.kind for one in given[0] if one.name == name), np.concatenate(said))
@@ -210,7 +210,7 @@ def _chosen(given: Sequence[Sequence[Entry]], material: Material, folds: Sequenc
         for said in [[one.logits for fold in given for one in fold if one.name == name]]
     ]
     where = f"{len(rows)} training images, each held out of one of {len(folds)} folds"
-    groups, balanced = groups_of(material.manifest, rows), is_balanced(material)
+    groups, balanced = groups_of(material.dataset, rows), is_balanced(material)
     made = replace(decide(together, labels, groups=groups, balanced=balanced), held_out=where)
     logits = next(one.logits for one in together if one.name == made.chosen)
     accuracy = made.taken.accuracy

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.dataset import InputContract, Manifest
+from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import batches, in_order
 from tlkit.data.views import Augmentation, threads
 from tlkit.extraction.engine import Engine
@@ -79,16 +79,16 @@ class PixelReader:
     Pixels stay in memory between epochs where they fit, and are decoded again where they do not.
 
     Args:
-        manifest: the images.
+        dataset: the images.
         contract: how they become pixels.
         augmentation: of the views; strength `none` gives the image itself in every epoch.
     """
 
-    def __init__(self, manifest: Manifest, contract: InputContract, augmentation: Augmentation) -> None:
-        self._manifest, self._contract, self._augmentation = manifest, contract, augmentation
+    def __init__(self, dataset: Dataset, contract: InputContract, augmentation: Augmentation) -> None:
+        self._manifest, self._contract, self._augmentation = dataset, contract, augmentation
         self._pool = threads()
-        held = pixel_bytes(len(manifest), contract.height, contract.width)
-        self._kept = self._decode(np.arange(len(manifest))) if held <= MEMORY_BYTES else None
+        held = pixel_bytes(len(dataset), contract.height, contract.width)
+        self._kept = self._decode(np.arange(len(dataset))) if held <= MEMORY_BYTES else None
 
     def __call__(self, positions: np.ndarray, epoch: int) -> np.ndarray:
         """uint8 (b, H, W, 3); epoch -1 gives the images themselves."""

@@ -23,7 +23,7 @@ from tlkit.base.machine import budget as disk_budget
 from tlkit.base.story import Story
 from tlkit.classifier.heads.build import Head
 from tlkit.classifier.model import Classifier
-from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.evaluation.judgement import refuse_target
 from tlkit.extraction.room import list_spaces
@@ -388,13 +388,13 @@ class Parts(Protocol):
         """What turns a file into pixels."""
 
 
-def refuse_several_labels(config: FinetuneConfig, manifest: Manifest) -> None:
+def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
     """Raise for what knows images of one label alone.
 
     Raises:
         TlkitError: saying what to use instead.
     """
-    if not manifest.multi:
+    if not dataset.multi:
         return
     refuse_target(config.target_precision, multi=True)
     if config.balance not in ("none", "auto"):
@@ -412,19 +412,19 @@ def refuse_several_labels(config: FinetuneConfig, manifest: Manifest) -> None:
 def planned(
     config: FinetuneConfig,
     parts: Parts,
-    manifest: Manifest,
+    dataset: Dataset,
     splits: Splits,
     budget: Budget | None,
     why_blocks: str = "asked for",
 ) -> Plan:
     """The plan: what was asked for is kept, what was left open is chosen, and every choice has its reason."""
-    config, notes = relative.settled(config, parts.backbone, parts.contract, manifest, splits)
+    config, notes = relative.settled(config, parts.backbone, parts.contract, dataset, splits)
     network = parts.backbone, parts.classifier, parts.head.reads
     train, val = (len(splits.indices(name)) for name in ("train", "val"))
     disk, total = disk_budget(store_dir(), sum(space.bytes for space in list_spaces())), len(splits.codes)
     pace = None
     if budget:
-        decode = _decoding(manifest, parts.contract)
+        decode = _decoding(dataset, parts.contract)
         fitted = fit_into(budget, config, *network, train=train, val=val, total=total, decode=decode, disk=disk)
         why_blocks = "asked for" if config.blocks else "as many as there is time for"
         config, pace, notes = fitted.options, fitted.pace, (*notes, *fitted.notes)
@@ -432,10 +432,10 @@ def planned(
     return replace(plan, notes=(*notes, *plan.notes), unfreeze=config.unfreeze)
 
 
-def _decoding(manifest: Manifest, contract: InputContract) -> float:
+def _decoding(dataset: Dataset, contract: InputContract) -> float:
     """Seconds for each image, from the file to pixels, on some of them."""
-    rows = np.linspace(0, len(manifest) - 1, min(TIMED, len(manifest))).astype(int)
-    files = [manifest.file(row) for row in rows]
+    rows = np.linspace(0, len(dataset) - 1, min(TIMED, len(dataset))).astype(int)
+    files = [dataset.file(row) for row in rows]
     started = time.perf_counter()
     for _ in batches(files, contract, 32):
         pass

@@ -14,7 +14,7 @@ import numpy as np
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import jit
-from tlkit.data.dataset import InputContract, Manifest, Splits
+from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training.plan import THIRDS, span
@@ -124,17 +124,17 @@ def _norms(
 
 
 def settled(
-    config: FinetuneConfig, backbone: Backbone, contract: InputContract, manifest: Manifest, splits: Splits
+    config: FinetuneConfig, backbone: Backbone, contract: InputContract, dataset: Dataset, splits: Splits
 ) -> tuple[FinetuneConfig, tuple[str, ...]]:
     """The options with a third that the planner knows, and what to say about it."""
     if config.unfreeze != "auto":
         return config, ()
     rows = splits.indices("train")
-    rows = rows[sample(manifest.labels[rows], np.random.default_rng((config.seed, 3)))]
+    rows = rows[sample(dataset.labels[rows], np.random.default_rng((config.seed, 3)))]
     images = np.zeros((len(rows), contract.height, contract.width, 3), np.uint8)
-    for batch in batches([manifest.file(row) for row in rows], contract, 32):
+    for batch in batches([dataset.file(row) for row in rows], contract, 32):
         images[batch.indices] = batch.images  # what cannot be read is found, and told, by extraction
-    found = relative_gradients(backbone, images, manifest.labels[rows])
+    found = relative_gradients(backbone, images, dataset.labels[rows])
     best = max(found, key=lambda third: found[third])
     numbers = ", ".join(f"{third} {value:.2g}" for third, value in found.items())
     note = f"unfreeze {best}: its gradients are the largest against its weights, on {len(rows)} images ({numbers})"

@@ -198,7 +198,7 @@ class _Trials:
         self.prepare, self.story = prepare, story
         self.config = config = material.config
         self.folder = run_dir.path / "search"
-        self.space = space(config, plan, len(material.backbone.blocks), material.manifest.multi)
+        self.space = space(config, plan, len(material.backbone.blocks), material.dataset.multi)
         if resolve(FinetuneConfig, {}, run_dir.config).augment == "auto":
             self.space = with_augment(self.space, config.augment)
         self.start = material.classifier.model.get_weights()

@@ -12,7 +12,7 @@ from tlkit.backbones.build import Backbone
 from tlkit.base.story import Story
 from tlkit.classifier.heads.build import Head, pool
 from tlkit.classifier.model import Classifier
-from tlkit.data.dataset import Manifest, Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.views import Augmentation
 from tlkit.extraction.engine import build_engine, infer
 from tlkit.extraction.precision import settle_engine
@@ -47,7 +47,7 @@ class Material:
     backbone: Backbone
     head: Head
     classifier: Classifier
-    manifest: Manifest
+    dataset: Dataset
     splits: Splits
     stored: Mapping[str, Rows]
     augmentation: Augmentation
@@ -57,7 +57,7 @@ class Material:
     @property
     def classes(self) -> int:
         """K."""
-        return len(self.manifest.classes)
+        return len(self.dataset.classes)
 
     def rows(self, split: str) -> np.ndarray:
         """Positions of the images of a split."""
@@ -65,7 +65,7 @@ class Material:
 
     def labels(self, split: str) -> np.ndarray:
         """Int (n,) of a split; or (n, K), 1 where an image has the class, where it may have several."""
-        return self.manifest.truth[self.rows(split)]
+        return self.dataset.truth[self.rows(split)]
 
 
 def run_stage(
@@ -172,7 +172,7 @@ def frozen_model(stage: Stage, material: Material) -> keras.Model:
 def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
     """Logits float32 (N, K) of every image, from as far up the network as is stored after this stage."""
     if stage.source == "pixels":
-        files = [material.manifest.file(i) for i in range(len(material.manifest))]
+        files = [material.dataset.file(i) for i in range(len(material.dataset))]
         config, contract = material.config, material.classifier.facts.contract
         model = material.classifier.model
         engine = settle_engine(model, files, contract, engine=config.engine, precision=config.precision, story=story)
@@ -180,8 +180,8 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
         return outputs
     return predict(
         stage_model(stage, material),
-        _plain_reader(stage, material, np.arange(len(material.manifest))),
-        len(material.manifest),
+        _plain_reader(stage, material, np.arange(len(material.dataset))),
+        len(material.dataset),
     )
 
 
@@ -209,7 +209,7 @@ def _plain_reader(stage: Stage, material: Material, rows: np.ndarray) -> Reader:
 
 def _pixel_reader(stage: Stage, material: Material, rows: np.ndarray, augmentation: Augmentation) -> Reader:
     """The images at these rows, decoded, and run through what the stage leaves frozen."""
-    pixels = PixelReader(material.manifest.select(rows), material.classifier.facts.contract, augmentation)
+    pixels = PixelReader(material.dataset.select(rows), material.classifier.facts.contract, augmentation)
     if stage.name != "head" and not stage.cut:
         return pixels
     return computed_reader(pixels, build_engine(frozen_model(stage, material)))
