@@ -3,12 +3,16 @@
 import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit.base.files import replacing
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED
+
+if TYPE_CHECKING:
+    from tlkit.classifier.model import Facts
 
 IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
 _FIRST = ("path", "sha256", "split", "label", "predicted", "probability")  # the last one not for several labels
@@ -291,3 +295,33 @@ def average_logits(views: np.ndarray, temperature: float = 1.0, *, multi: bool =
 def _mean(logarithms: np.ndarray) -> np.ndarray:
     """Logarithm of the mean over the first axis."""
     return np.logaddexp.reduce(logarithms, axis=0) - np.log(len(logarithms))
+
+
+# -- What is told of images that nobody knows the truth of ---------------------------------------
+
+
+def answer_rows(paths: list[str], outputs: np.ndarray, facts: "Facts", top: int) -> list[dict[str, Any]]:
+    """One row for each image, its `top` most probable classes first to last.
+
+    Args:
+        paths: n of them.
+        outputs: float32 (n, K + 1), logits and unfamiliarity, see `watching`.
+        facts: of the classifier.
+        top: classes to list.
+    """
+    if not len(paths):
+        return []
+    chances = probabilities(outputs[:, :-1], facts.temperature, multi=facts.multi)
+    given = decide(outputs[:, :-1]).sum(axis=1).tolist()
+    order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
+    rows = []
+    for path, row, far, best, count in zip(paths, chances, outputs[:, -1].tolist(), order, given, strict=True):
+        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
+        said = {"labels": [facts.classes[k] for k in best[:count]]} if facts.multi else {}
+        judged: dict[str, Any] = {}
+        if facts.threshold is not None:
+            judged["abstain"] = not row[best[0]] >= facts.threshold
+        if not np.isnan(far):
+            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
+        rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
+    return rows

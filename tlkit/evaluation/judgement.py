@@ -1,20 +1,18 @@
 """What a classifier learns about itself once it is trained: how sure to be, when to abstain, what is unfamiliar."""
 
-import keras
+from dataclasses import replace
+
 import numpy as np
 
-from tlkit.backbones.weights import weights_sha256
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references
-from tlkit.classifier.heads.build import pool
-from tlkit.classifier.model import Classifier, seam
+from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, Splits
-from tlkit.data.views import CENTRE
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
-from tlkit.extraction.extract import Network, extract
+from tlkit.extraction.source import FeatureSource
 
 _CHUNK = 4096  # images whose features are in memory at a time
 
@@ -100,14 +98,8 @@ def learn_familiarity(
         return None, unfamiliarity
     known = train[references(dataset.labels[train])]
     rows = np.sort(np.concatenate([known, held, splits.indices("test")]))
-    grid, layer = seam(classifier), classifier.facts.grid_layer
-    backbone = keras.Model(classifier.model.input, grid)
-    network = Network(
-        keras.Model(classifier.model.input, pool(grid, "avg")), (f"{layer}:avg",), weights_sha256(backbone)
-    )
-    contract = classifier.facts.contract
-    found = extract(network, dataset.select(rows), contract, batch_size=batch_size, story=story)
-    stored = found.features[network.outputs[0], CENTRE]
+    source = replace(FeatureSource.of_classifier(classifier), batch_size=batch_size)
+    stored = source.rows(dataset.select(rows), story=story)
 
     def features(wanted: np.ndarray) -> np.ndarray:
         return stored[np.searchsorted(rows, wanted)]

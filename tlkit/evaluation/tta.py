@@ -10,8 +10,7 @@ from tlkit.classifier.answers import Predictions, average_logits
 from tlkit.classifier.model import Facts
 from tlkit.data.dataset import Dataset
 from tlkit.data.views import CENTRE, TtaViews
-from tlkit.extraction.extract import Network, extract
-from tlkit.options.commands import EvaluateConfig
+from tlkit.extraction.source import FeatureSource
 
 UNMIRRORED = {
     None: "its file does not say whether mirrored images are alike",
@@ -35,8 +34,8 @@ def views_of(asked: int, facts: Facts) -> TtaViews:
 
 
 def average(
-    config: EvaluateConfig,
-    network: Network,
+    count: int,
+    source: FeatureSource,
     dataset: Dataset,
     facts: Facts,
     views: TtaViews,
@@ -47,8 +46,8 @@ def average(
     """Logits of the mean of all views, float32 (n, K); the views come from the store where it has them.
 
     Args:
-        config: how many views, and what computes them.
-        network: with the logits as its one output.
+        count: of views, the image itself among them.
+        source: with the logits as its one output.
         dataset: N images.
         facts: of the classifier.
         views: the family.
@@ -56,19 +55,8 @@ def average(
         good: int (n,), rows of the manifest that could be read.
         story: hears the progress.
     """
-    numbers = range(CENTRE + 1, config.tta)
-    found = extract(
-        network,
-        dataset,
-        facts.contract,
-        views=numbers,
-        augmentation=views,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-    ).features
-    more = [found[network.outputs[0], number][good] for number in numbers]
+    found = source.extract(dataset, views=range(CENTRE + 1, count), augmentation=views, story=story)
+    more = [rows[good] for rows in found.features.values()]
     return average_logits(np.stack([first, *more]), facts.temperature, multi=facts.multi)
 
 

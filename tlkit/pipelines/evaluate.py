@@ -9,35 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from tlkit.auditing import kinship
 from tlkit.auditing.look import Looks, look
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import sha256_file
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.classifier.familiarity import Familiarity
-from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, with_features, write_facts
+from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, write_facts
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import read_contents, scan
-from tlkit.data.views import CENTRE
 from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
-from tlkit.extraction.extract import Network, extract
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.rows import Rows
+from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
-from tlkit.pipelines.features import told
 from tlkit.report import outcome, run_page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
 
-FEATURES = "features:avg"
 CHUNK = 4096  # images whose features are in memory at a time
 
 
@@ -67,25 +62,16 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_hopeless(config, run_dir)
 
     reference = read_familiarity(run_dir.model)
-    outputs = ("logits",) if reference is None else ("logits", FEATURES)
-    network = Network(partial(_network, run_dir.model, outputs), outputs, sha256_file(run_dir.model), facts.backbone)
-    extraction = extract(
-        network,
-        dataset,
-        facts.contract,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-    )
-    story.say(told(extraction, "predictions"))
-    logits = extraction.features["logits", CENTRE]
+    outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
+    extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
+    story.say(extraction.sentence("predictions"))
+    logits, *features = extraction.features.values()
     good = np.flatnonzero(~logits.lacking)
     splits = splits.select(good)
     scores = logits[good]
     if config.tta > 1:
-        alone = replace(network, model=partial(_network, run_dir.model, ("logits",)), outputs=("logits",))
-        scores = tta.average(config, alone, dataset, facts, views, scores, good, story)
+        alone = FeatureSource.of_file(run_dir.model, LOGITS).asked(config)
+        scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
 
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
@@ -95,7 +81,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
         splits,
         scores,
         facts,
-        unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good, held),
+        unfamiliarity=_unfamiliarity(reference, *features, good=good, held=held),
         in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
     )
     facts, notes = _judged(config, run_dir, facts, predictions, story)
@@ -184,14 +170,8 @@ def _as_they_are(dataset: Dataset, splits: Splits, on_bad: str, story: Story) ->
     return replace(kept, sha256=contents.sha256, sizes=contents.sizes), splits.select(contents.images)
 
 
-def _network(path: Path, outputs: tuple[str, ...]) -> keras.Model:
-    """The classifier, with the features that its familiarity looks at where they are asked for."""
-    classifier = load(path)
-    return with_features(classifier) if FEATURES in outputs else classifier.model
-
-
 def _unfamiliarity(
-    reference: Familiarity | None, features: StoredFeatures | None, good: np.ndarray, held: np.ndarray
+    reference: Familiarity | None, features: Rows | None = None, *, good: np.ndarray, held: np.ndarray
 ) -> np.ndarray | None:
     """How unlike the training images they are, NaN for these themselves; None where the classifier cannot tell.
 

@@ -23,7 +23,6 @@ from tlkit.base.files import replacing, write_json
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import decide
 from tlkit.classifier.answers import probabilities as chances_of
-from tlkit.classifier.heads.build import pooled
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
@@ -31,6 +30,7 @@ from tlkit.data.labels import decode
 from tlkit.explanation.evidence import BATCH, DOUBT, Evidence, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
+from tlkit.extraction.rows import pooled
 from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find
 from tlkit.runs.folder import RunDir, refuse_occupied
@@ -93,7 +93,7 @@ class _Work:
         codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
         found = {name: self.witness.evidence(name, batch.images, grids, codes) for name in self.config.method}
         agreed = agreement(*list(found.values())[:2]).round(4).tolist() if len(found) > 1 else [None] * len(codes)
-        alike = self._alike(pooled(grids, "avg"))
+        alike = self._alike(pooled(grids))
         rows = []
         for i, index in enumerate(batch.indices.tolist()):
             row = {

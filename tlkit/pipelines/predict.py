@@ -13,14 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import decide
-from tlkit.classifier.answers import probabilities as chances_of
-from tlkit.classifier.model import Facts, load
+from tlkit.classifier.answers import answer_rows
+from tlkit.classifier.model import load
 from tlkit.data.dataset import Problem
 from tlkit.data.labels import written
 from tlkit.data.scan import scan
@@ -72,7 +69,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
-    rows = predictions([str(files[i]) for i in good], outputs, classifier.facts, config.top)
+    rows = answer_rows([str(files[i]) for i in good], outputs, classifier.facts, config.top)
     for sentence in _warnings(rows):
         story.say(sentence)
     if out:
@@ -114,33 +111,6 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]
     if not files and not problems:
         raise TlkitError("no images were given.", "give files, folders, patterns, or - for a list on stdin.")
     return files, problems
-
-
-def predictions(paths: list[str], outputs: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
-    """One row for each image, its `top` most probable classes first to last.
-
-    Args:
-        paths: n of them.
-        outputs: float32 (n, K + 1), logits and unfamiliarity, see `watching`.
-        facts: of the classifier.
-        top: classes to list.
-    """
-    if not len(paths):
-        return []
-    probabilities = chances_of(outputs[:, :-1], facts.temperature, multi=facts.multi)
-    given = decide(outputs[:, :-1]).sum(axis=1).tolist()
-    order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
-    rows = []
-    for path, row, far, best, count in zip(paths, probabilities, outputs[:, -1].tolist(), order, given, strict=True):
-        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
-        said = {"labels": [facts.classes[k] for k in best[:count]]} if facts.multi else {}
-        judged: dict[str, Any] = {}
-        if facts.threshold is not None:
-            judged["abstain"] = not row[best[0]] >= facts.threshold
-        if not np.isnan(far):
-            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-        rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
-    return rows
 
 
 def _warnings(rows: list[dict[str, Any]]) -> list[str]:

@@ -6,6 +6,7 @@ tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
 
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,10 @@ from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.data.views import CENTRE
 from tlkit.evaluation.results import plain
-from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.rows import Rows
+from tlkit.extraction.source import FeatureSource
 from tlkit.options.rank import RankConfig, Wanted, read_candidates
-from tlkit.pipelines.features import extracted, feature_network, told
 from tlkit.ranking import choose, curve
 from tlkit.ranking import folds as sample
 from tlkit.ranking import ranking as candidates
@@ -165,16 +164,15 @@ def _readable(dataset: Dataset, problems: list[Problem]) -> np.ndarray:
 class _Contestant:
     """A candidate that has looked at the images."""
 
-    def __init__(self, wanted: Wanted, size: tuple[int, int], parameters: int, network: Network) -> None:
-        self.wanted, self.size, self.parameters, self.network = wanted, size, parameters, network
+    def __init__(self, wanted: Wanted, size: tuple[int, int], parameters: int, source: FeatureSource) -> None:
+        self.wanted, self.size, self.parameters, self.source = wanted, size, parameters, source
         self.problems: list[Problem] = []
-        self.stored: StoredFeatures
+        self.rows: Rows
         self.computed, self.seconds = 0, 0.0
 
     def features(self, kept: np.ndarray) -> np.ndarray:
         """float32 (n, C) of the images that could be read."""
-        rows = self.stored[kept]
-        return rows.reshape(len(rows), -1)
+        return self.rows.flat(kept)
 
     def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
         """What its features say about the labels."""
@@ -193,9 +191,11 @@ class _Contestant:
         )
 
     def timed(self, random: np.random.Generator) -> Any:
-        """One pass of a batch of noise through the engine, to be timed."""
+        """One pass of a batch of noise through the engine that is fastest here in float32, to be timed."""
         pixels = random.integers(0, 256, (BATCH, *self.size, 3), dtype=np.uint8)
-        return lambda: self.network.engine.run(pixels)
+        plain = (self.source.engine_name, self.source.precision) == ("auto", "float32")
+        source = self.source if plain else replace(self.source, engine_name="auto", precision="float32")
+        return lambda: source.engine.run(pixels)
 
 
 def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, story: Story) -> _Contestant:
@@ -205,11 +205,11 @@ def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, story: Story) ->
     )
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
-    network = feature_network(backbone, None, "avg")
-    one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), network)
-    found = extracted(config, network, dataset, contract, story)
-    story.say(f"{wanted.name} at {height}x{width}: {told(found)}")
-    one.stored, one.problems = found.features[network.outputs[0], CENTRE], found.problems
+    source = FeatureSource.of_backbone(backbone, contract).asked(config)
+    one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), source)
+    found = source.extract(dataset, story=story)
+    story.say(f"{wanted.name} at {height}x{width}: {found.sentence()}")
+    one.rows, one.problems = found.rows, found.problems
     one.computed, one.seconds = found.passes, found.seconds
     return one
 

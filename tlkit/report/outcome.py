@@ -1,7 +1,6 @@
 """From logits to what is written: predictions, metrics, the report. Shared by finetune and evaluate."""
 
 import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from tlkit.base.files import replacing, write_json
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import Facts
 from tlkit.data.dataset import SPLITS, Dataset, Splits
-from tlkit.data.decode import thumbnail
+from tlkit.data.decode import jpeg, thumbnail
 from tlkit.evaluation.results import ClassResult, EvaluationResult
 from tlkit.report.build import Data, Page, write_report
 
@@ -130,9 +129,7 @@ def thumbnails(root: Path) -> Callable[[str], bytes | None]:
             image = thumbnail(root / path, THUMBNAIL_SIDE)
         except UnreadableImage:
             return None
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
-        return buffer.getvalue()
+        return jpeg(image, THUMBNAIL_QUALITY)
 
     return make
 

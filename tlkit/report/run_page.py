@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
+from tlkit.classifier.heads.build import HEADS
 from tlkit.classifier.model import Classifier, read_facts, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.evaluation.calibration import fit_temperature
@@ -24,8 +25,7 @@ from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
-from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
@@ -41,7 +41,6 @@ from tlkit.training.crossing import Crossed
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
 
-POOLED = ("linear", "mlp")  # heads that read the pooled grid
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
 OF_NANO = "learned from a network that had learned on ImageNet"
 
@@ -126,11 +125,9 @@ def _page(
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
-        output = f"{facts.grid_layer}:{config.pooling}" if config.head in POOLED else facts.grid_layer
-        kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
-        weights = record["backbone"]["sha256"]
-        networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
-        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, dataset)
+        tap = Tap.for_head(facts.grid_layer, HEADS[config.head][0], config.pooling)
+        source = FeatureSource.remembered(record["backbone"]["sha256"], contract, tap).asked(config)
+        neighbours = pictures.neighbours(source, train, dataset)
     return Page(
         title="",
         data=outcome.data_section(dataset, splits),
@@ -146,10 +143,6 @@ def _page(
             "model.keras": model_sha256,
         },
     )
-
-
-def _unbuilt() -> NoReturn:
-    raise NotImplementedError("only what is stored under its name is read")
 
 
 def _config(run_dir: RunDir) -> FinetuneConfig:
@@ -178,7 +171,7 @@ def _model(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if config.head in POOLED else ""),
+        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if HEADS[config.head][0] == "pooled" else ""),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
@@ -311,6 +304,6 @@ def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
     dataset = material.dataset
     looks = look([dataset.file(i) for i in range(len(dataset))], story=story)
-    stored = material.stored.get("features")
-    features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else kinship.pooled(stored)
+    rows = material.stored.get("features")
+    features = kinship.flat(looks.small) if rows is None else rows.pooled()
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

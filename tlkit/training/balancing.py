@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing import kinship
 from tlkit.base.story import Story
-from tlkit.extraction.store import StoredFeatures
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.training.balance import Choice, choose
@@ -41,9 +39,9 @@ def _measured(material: Material) -> Choice:
         return Choice("none", "an image may have several labels, and every class is a question of its own", {})
     rows, labels = material.rows("train"), material.labels("train")
     stored = next(iter(material.views.get("features", ())), None)  # view 0: the images themselves
-    if not isinstance(stored, StoredFeatures):
+    if stored is None:
         return Choice("none", "no features are stored to measure it on", {})
     if len(np.unique(labels)) < material.classes:
         return Choice("none", "a class has no training images", {})
     units = material.groups[rows]
-    return choose(kinship.pooled(stored), labels, classes=material.classes, units=units, seed=material.config.seed)
+    return choose(stored.pooled(), labels, classes=material.classes, units=units, seed=material.config.seed)

@@ -28,7 +28,6 @@ from tlkit.options.groups import VALIDATION_IMAGES
 from tlkit.runs.folder import RunDir
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.choosing import PROBE, Trained, entries, gradient_stages, groups_of, is_balanced, offers, told
-from tlkit.training.examples import Rows
 from tlkit.training.plan import Plan, duration
 from tlkit.training.probe import make_folds
 from tlkit.training.stages import Material, held_out, run_stage
@@ -159,7 +158,7 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
     codes = np.full(len(material.splits.codes), UNASSIGNED, np.int8)
     codes[material.rows("train")[~held]] = SPLITS.index("train")
     kept = np.flatnonzero(~held)
-    views = {name: [_Some(view, kept) for view in views] for name, views in material.views.items()}
+    views = {name: [view.select(kept) for view in views] for name, views in material.views.items()}
     training = replace(material, splits=Splits(codes, ""), views=views)
     codes = codes.copy()
     codes[material.rows("train")[held]] = SPLITS.index("val")
@@ -169,23 +168,6 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
         return [Entry(PROBE, "probe", held_out(plan.stages[0], judging)())]
     trained = Trained(plan, states, judging, folder)
     return entries(offers(trained), trained.held_out())
-
-
-@dataclass(frozen=True)
-class _Some:
-    """Some rows of others, int (n,)."""
-
-    rows: Rows
-    kept: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, ...)."""
-        return len(self.kept), *self.rows.shape[1:]
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """float32 of these positions."""
-        return self.rows[self.kept[positions]]
 
 
 def _write(path: Path, given: Sequence[Entry]) -> None:

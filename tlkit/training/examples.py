@@ -5,7 +5,7 @@ The order of epoch e depends on (seed, e) alone, so that a resumed stage sees wh
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import batches, in_order
 from tlkit.data.views import Augmentation, threads
 from tlkit.extraction.engine import Engine
+from tlkit.extraction.rows import Rows
 from tlkit.training.balance import drawn_equally
 from tlkit.training.mixing import Mixing, mixed_targets
 
@@ -22,17 +23,6 @@ Reader = Callable[[np.ndarray, int], np.ndarray]
 # (positions (n,), those that each is mixed with) -> inputs (n, ...), targets (n, K), weights (n,)
 Taken = tuple[np.ndarray, np.ndarray, np.ndarray]
 Taker = Callable[[np.ndarray, np.ndarray], Taken]
-
-
-class Rows(Protocol):
-    """Stored outputs of the frozen part, float32 (N, ...), read from disk as they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, ...)."""
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """float32 (n, ...) of these positions, in memory."""
 
 
 MEMORY_BYTES = 2 * 2**30  # decoded pixels kept in memory between epochs, at most
