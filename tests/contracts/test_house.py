@@ -89,3 +89,18 @@ def test_the_locks_agree():
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_a_module_says_what_it_is_for(path):
     assert re.match(r'r?"""\S', path.read_text(encoding="utf-8")), f"{short(path)} has no docstring."
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        (r"\bopen_space\(", {"source.py", "store.py"}),  # a place in the store, by its key
+        (r"\bweights_sha256\(", {"source.py"}),  # what a key says of a network that no backbone has fingerprinted
+        (r":avg\"|:\{\S*pooling\}", {"source.py"}),  # what it calls a layer and its pooling
+        (r"\bsha256_json\(", {"store.py", "recall.py"}),  # recall names what was asked of a network, no row
+    ],
+)
+def test_the_keys_of_stored_rows_are_made_in_one_file(written, where):
+    above = [path for path in MODULES if path.parent.name not in ("backbones", "base", "data")]
+    found = {short(path) for path in above if re.search(written, path.read_text(encoding="utf-8"))}
+    assert found == {f"tlkit/extraction/{name}" for name in where}
