@@ -14,8 +14,6 @@ from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.extraction.source import FeatureSource
 
-_CHUNK = 4096  # images whose features are in memory at a time
-
 
 def refuse_hopeless(target: float | None, splits: Splits) -> None:
     """Raise before anything is trained where the validation images are too few to show the precision asked for.
@@ -101,13 +99,8 @@ def learn_familiarity(
     source = replace(FeatureSource.of_classifier(classifier), batch_size=batch_size)
     stored = source.rows(dataset.select(rows), story=story)
 
-    def features(wanted: np.ndarray) -> np.ndarray:
-        return stored[np.searchsorted(rows, wanted)]
-
-    reference = fit_familiarity(features(known), features(held))
+    reference = fit_familiarity(*(stored[np.searchsorted(rows, wanted)] for wanted in (known, held)))
     if reference is not None:
-        for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK]
-            unfamiliarity[part] = reference.unfamiliarity(features(part))
+        unfamiliarity[rows] = reference.unfamiliarity(stored)
         unfamiliarity[train] = np.nan
     return reference, unfamiliarity

@@ -17,7 +17,6 @@ from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
-from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, write_facts
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
@@ -26,14 +25,11 @@ from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
-from tlkit.extraction.rows import Rows
 from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
 from tlkit.report import outcome, run_page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
-
-CHUNK = 4096  # images whose features are in memory at a time
 
 
 def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
@@ -75,13 +71,16 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
 
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
+    far = np.full(len(good), np.nan, np.float32)  # of training images too
+    if reference is not None:
+        far[held] = reference.unfamiliarity(features[0].select(good[held]))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     predictions = outcome.build_predictions(
         dataset,
         splits,
         scores,
         facts,
-        unfamiliarity=_unfamiliarity(reference, *features, good=good, held=held),
+        unfamiliarity=None if reference is None else far,
         in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
     )
     facts, notes = _judged(config, run_dir, facts, predictions, story)
@@ -168,26 +167,6 @@ def _as_they_are(dataset: Dataset, splits: Splits, on_bad: str, story: Story) ->
     if changed:
         story.say(f"{changed} images have changed since the run; they are measured as they are now")
     return replace(kept, sha256=contents.sha256, sizes=contents.sizes), splits.select(contents.images)
-
-
-def _unfamiliarity(
-    reference: Familiarity | None, features: Rows | None = None, *, good: np.ndarray, held: np.ndarray
-) -> np.ndarray | None:
-    """How unlike the training images they are, NaN for these themselves; None where the classifier cannot tell.
-
-    Args:
-        reference: of the classifier.
-        features: of all images, those that could not be read among them.
-        good: rows of `features` that could be read.
-        held: which of the good ones are no training images.
-    """
-    if reference is None or features is None:
-        return None
-    far = np.full(len(good), np.nan, np.float32)
-    for start in range(0, len(held), CHUNK):
-        part = held[start : start + CHUNK]
-        far[part] = reference.unfamiliarity(features[good[part]])
-    return far
 
 
 def _kin(

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -176,11 +177,9 @@ def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
 
 def _finished(run_dir: RunDir) -> RunDir:
     """The run, if it has a classifier."""
-    return run_dir if run_dir.read_record()["state"] == "finished" else _unfinished(str(run_dir.path))
-
-
-def _unfinished(run: str) -> Any:
-    raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
+    if run_dir.read_record()["state"] != "finished":
+        raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
+    return run_dir
 
 
 def _told(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
@@ -237,12 +236,10 @@ def _summary(rows: list[dict[str, Any]], out: Path) -> str:
     if agreed:
         doubtful = [row for row in rows if row["agreement"] is not None and row["agreement"] < DOUBT]
         lines.append(f"  agreement of the two methods: median {median(agreed):.2f}; below {DOUBT} in {len(doubtful)}")
-        lines += [f"    {row['agreement']:5.2f}  {row['path']}" for row in sorted(doubtful, key=_by_agreement)[:5]]
+        lines += [
+            f"    {row['agreement']:5.2f}  {row['path']}" for row in sorted(doubtful, key=itemgetter("agreement"))[:5]
+        ]
     blank = [row for row in rows if row["against"]]
     if blank:
         lines.append(f"  in {len(blank)} nothing speaks for the class, first {blank[0]['path']}")
     return "\n".join(lines)
-
-
-def _by_agreement(row: dict[str, Any]) -> float:
-    return row["agreement"]

@@ -6,7 +6,7 @@ tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
 
 import shlex
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.evaluation.results import plain
-from tlkit.extraction.rows import Rows
+from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.rank import RankConfig, Wanted, read_candidates
 from tlkit.ranking import choose, curve
@@ -61,7 +61,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     _say_images(config, whole, dataset, available, story)
 
     contestants = [_look(config, one, dataset, story) for one in wanted]
-    problems = list({problem.path: problem for one in contestants for problem in one.problems}.values())
+    problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)
     units = sample.units_of(dataset)
@@ -161,18 +161,19 @@ def _readable(dataset: Dataset, problems: list[Problem]) -> np.ndarray:
 # -- a candidate -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
 class _Contestant:
     """A candidate that has looked at the images."""
 
-    def __init__(self, wanted: Wanted, size: tuple[int, int], parameters: int, source: FeatureSource) -> None:
-        self.wanted, self.size, self.parameters, self.source = wanted, size, parameters, source
-        self.problems: list[Problem] = []
-        self.rows: Rows
-        self.computed, self.seconds = 0, 0.0
+    wanted: Wanted
+    size: tuple[int, int]
+    parameters: int
+    source: FeatureSource
+    found: Extraction
 
     def features(self, kept: np.ndarray) -> np.ndarray:
         """float32 (n, C) of the images that could be read."""
-        return self.rows.flat(kept)
+        return self.found.rows.flat(kept)
 
     def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
         """What its features say about the labels."""
@@ -186,8 +187,8 @@ class _Contestant:
             parameters=self.parameters,
             features=features.shape[1],
             score=found,
-            computed=self.computed,
-            seconds=self.seconds + time.monotonic() - started,
+            computed=self.found.passes,
+            seconds=self.found.seconds + time.monotonic() - started,
         )
 
     def timed(self, random: np.random.Generator) -> Any:
@@ -206,12 +207,9 @@ def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, story: Story) ->
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
     source = FeatureSource.of_backbone(backbone, contract).asked(config)
-    one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), source)
     found = source.extract(dataset, story=story)
     story.say(f"{wanted.name} at {height}x{width}: {found.sentence()}")
-    one.rows, one.problems = found.rows, found.problems
-    one.computed, one.seconds = found.passes, found.seconds
-    return one
+    return _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), source, found)
 
 
 def _milliseconds(contestants: list[_Contestant]) -> dict[str, list[float]]:

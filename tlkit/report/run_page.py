@@ -126,8 +126,9 @@ def _page(
     if known is not None:
         train = known[0].select(known[1].indices("train"))
         tap = Tap.for_head(facts.grid_layer, HEADS[config.head][0], config.pooling)
-        source = FeatureSource.remembered(record["backbone"]["sha256"], contract, tap).asked(config)
-        neighbours = pictures.neighbours(source, train, dataset)
+        weights = record["backbone"]["sha256"]
+        source = FeatureSource(model=None, outputs=(tap.name,), weights_sha256=weights, contract=contract)
+        neighbours = pictures.neighbours(source.asked(config), train, dataset)
     return Page(
         title="",
         data=outcome.data_section(dataset, splits),
