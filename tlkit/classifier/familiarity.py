@@ -79,7 +79,7 @@ class Familiarity:
 
 def unit(features: np.ndarray) -> np.ndarray:
     """float32 (n, C), each row divided by its length; rows of zeros stay."""
-    values = features.astype(np.float32)
+    values = np.asarray(features, np.float32)
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(length > 0, length, 1.0)
 
