@@ -34,7 +34,7 @@ from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sh
 from tlkit.extraction.rows import pooled
 from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find
-from tlkit.runs.folder import RunDir, refuse_occupied
+from tlkit.runs.folder import finished_model, refuse_occupied
 
 FORMAT = 1
 THUMBNAIL = 120  # pixels of a neighbour's height
@@ -50,9 +50,9 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     Raises:
         TlkitError: not a run, unknown class, nothing found, occupied `out`, unreadable files with `on_bad=fail`.
     """
-    story, out, path = story or Silence(), Path(config.out), Path(config.run)
+    story, out = story or Silence(), Path(config.out)
     _refuse_strangers(out, overwrite=config.overwrite)
-    classifier = load(path if path.suffix == ".keras" else _finished(RunDir(path)).model)
+    classifier = load(finished_model(config.run))
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:
         raise unknown_name(f"a class of {config.run}", config.class_name, classes)
@@ -173,13 +173,6 @@ def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
     words = (Path(row["path"]).stem, row["class"])
     stem, name = (re.sub(r"[^\w.-]+", "_", word).strip("._-")[:60] or "_" for word in words)
     return f"{number:0{digits}d}-{stem}-{name}-{100 * row['probability']:.0f}.png"
-
-
-def _finished(run_dir: RunDir) -> RunDir:
-    """The run, if it has a classifier."""
-    if run_dir.read_record()["state"] != "finished":
-        raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
-    return run_dir
 
 
 def _told(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:

@@ -27,7 +27,7 @@ from tlkit.exporting.measured import table
 from tlkit.exporting.subject import Check, Subject, in_keras
 from tlkit.options.commands import ExportConfig
 from tlkit.runs import record
-from tlkit.runs.folder import RunDir
+from tlkit.runs.folder import RunDir, finished_model
 
 CHECKED_ON = ("test", "val")  # the first of these splits that the run has
 
@@ -43,12 +43,10 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
         TlkitError: missing packages, occupied `out`, images that are gone where they are needed, or an artifact that
             does not give what the classifier gives in Keras.
     """
-    story, out, path = story or Silence(), Path(config.out), Path(config.run)
+    story, out = story or Silence(), Path(config.out)
     refuse_missing([FORMATS[name] for name in config.format], writing=True)
     _refuse_strangers(out, config)
-    if path.suffix != ".keras":
-        path = _finished(RunDir(path)).model
-    subject = _subject(config, path, story)
+    subject = _subject(config, finished_model(config.run), story)
     with _folders(out, config.format) as folders:
         contracts = []
         for name, folder in folders.items():
@@ -58,13 +56,6 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
         for sentence in _told(contract):
             story.say(sentence)
     return {"out": config.out, "artifacts": [_row(out, contract) for contract in contracts], "text": table(contracts)}
-
-
-def _finished(run_dir: RunDir) -> RunDir:
-    """The run, if it has a classifier."""
-    if run_dir.read_record()["state"] != "finished":
-        raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
-    return run_dir
 
 
 def _row(out: Path, contract: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.options.commands import ServeConfig
-from tlkit.runs.folder import RunDir
+from tlkit.runs.folder import finished_model
 
 if TYPE_CHECKING:
     from tlkit.serving.service import Subject
@@ -32,7 +32,7 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
     Raises:
         TlkitError: no finished run, an address that cannot be listened on, a bad token, the extra not installed.
     """
-    story, model = story or Silence(), _model(Path(config.run))
+    story, model = story or Silence(), finished_model(config.run)
     server = _server()
     token = _token(config, server)
     listening = server.bind(config.host, config.port)
@@ -55,16 +55,6 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
         )
     story.say(f"stopped after {counted['requests']} requests and {counted['images']} images")
     return {"url": url, **counted}
-
-
-def _model(run: Path) -> Path:
-    """The classifier's file, looked for before anything slow begins."""
-    if run.suffix == ".keras":
-        return run
-    run_dir = RunDir(run)
-    if run_dir.read_record()["state"] != "finished":
-        raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
-    return run_dir.model
 
 
 def _server() -> ModuleType:
