@@ -89,3 +89,29 @@ def test_the_locks_agree():
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_a_module_says_what_it_is_for(path):
     assert re.match(r'r?"""\S', path.read_text(encoding="utf-8")), f"{short(path)} has no docstring."
+
+
+ASKS_THE_TASK = re.compile(
+    r"\.multi\b|targets is None|targets is not None|[=!]= \"(multi|single)\"|\bis (not )?(MULTI|SINGLE)\b"
+)
+
+
+def test_what_a_target_means_is_asked_in_the_tasks_alone():
+    asked = {
+        f"{short(path)}:{number}"
+        for path in MODULES
+        if path.parent != ROOT / "tlkit" / "tasks"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if ASKS_THE_TASK.search(line)
+    }
+    assert asked == set(), "give `Task` a method or a row instead: a new kind of target is one file and its rows."
+
+
+def test_every_table_of_tasks_has_a_row_for_each():
+    from tlkit.evaluation.compare import SECOND
+    from tlkit.evaluation.evaluate import MEASURES
+    from tlkit.exporting.snippets import PROGRAMS
+    from tlkit.report.tasks import WORDS
+    from tlkit.tasks.registry import TASKS
+
+    assert [list(table) for table in (MEASURES, SECOND, PROGRAMS, WORDS)] == [list(TASKS)] * 4

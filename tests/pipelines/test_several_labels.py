@@ -50,7 +50,7 @@ def table(path):
 def test_the_run_says_what_it_is_and_how_good(several, stripes):
     out, result, _ = several
     record, facts = json.loads((out / "run.json").read_text()), read_facts(out / "model.keras")
-    assert record["task"] == facts.task == "multi" and facts.classes == tuple(sorted(CLASSES))
+    assert record["task"] == facts.task.name == "multi" and facts.classes == tuple(sorted(CLASSES))
     metrics = result["metrics"]["test"]
     assert 16 <= metrics["subset_accuracy"]["n"] <= 20 and metrics["subset_accuracy"]["groups"] <= 10
     assert metrics["mean_average_precision"]["value"] > 0.75 and "accuracy" not in metrics

@@ -35,8 +35,9 @@ def _labels(evidence: Evidence) -> str:
 
 
 def _mirror(evidence: Evidence) -> str:
-    learnable = evidence.mirrored is not None or evidence.dataset.multi
-    return unlearnable(evidence) if learnable else "mirror images were not computed"
+    if evidence.mirrored is None and evidence.dataset.task.can("audit"):
+        return "mirror images were not computed"
+    return unlearnable(evidence)
 
 
 CHECKS = (

@@ -26,7 +26,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             remedy="Collect more images of them, or merge or remove them: nothing can be learned or measured on so few.",
             facts={"tiny": {name: sizes[name] for name in tiny}},
         )
-    if not dataset.multi:
+    if dataset.task.can("balance"):
         yield from _unequal(evidence, counts, sizes)
     yield from _lacking(evidence)
 

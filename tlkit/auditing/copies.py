@@ -81,7 +81,7 @@ def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding
         return
     identical = [rows for rows in groups if _contradicts_itself(evidence, rows)]
     near = [rows for rows in groups if not _contradicts_itself(evidence, rows)]
-    where = "there with different labels" if evidence.dataset.multi else "in more than one class"
+    where = evidence.dataset.task.conflict
     many = sum(map(len, identical)) > MANY_CONFLICTS * len(evidence)
     yield Finding(
         check="copies",

@@ -136,8 +136,8 @@ class Evidence:
 
 def unlearnable(evidence: Evidence) -> str:
     """Why nothing can be learned from these labels, "" where something can."""
-    if evidence.dataset.multi:
-        return "needs one class an image, and these may have several labels"
+    if not evidence.dataset.task.can("audit"):
+        return evidence.dataset.task.lacks("audit")
     labels = evidence.dataset.labels[evidence.labelled]
     if len(np.unique(labels)) < 2:
         return "needs two classes"

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from scipy.stats import beta
 
 from tlkit.classifier.answers import image_losses, image_scores
@@ -115,10 +114,7 @@ def _bisect(beyond: Callable[[float], bool], low: float, high: float) -> float:
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
     """Mean of -log p(truth), from logits (n, K) and int labels (n,), or (n, K) of 0 and 1; finite for finite logits."""
-    if labels.ndim == 2:
-        return float(image_losses(logits, labels, temperature).mean())
-    scaled = logits.astype(np.float64) / temperature
-    return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
+    return float(image_losses(logits, labels, temperature).mean())
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkit.classifier.answers import image_losses, image_scores, score_name
+from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.compare import paired_interval
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval, spread
 from tlkit.evaluation.results import Metric
+from tlkit.tasks.registry import of_truth
 
 CHOICE_FORMAT = 1
 KINDS = ("probe", "fine-tuned", "interpolated", "soup")
@@ -176,7 +177,8 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
             why = why_better(taken, best, groups, tried=sum(verdict.entry.tried for verdict in own))
             if why:
                 told, taken = f"{best.entry.name} {why} {taken.entry.name}", best
-    measure = "balanced accuracy" if balanced and labels.ndim == 1 else score_name(multi=labels.ndim == 2)
+    task = of_truth(labels)
+    measure = "balanced accuracy" if balanced and task.can("balance") else task.score_name
     reason = (
         told or f"nothing is better than {first.entry.name} by more than luck would have it, and it is the simplest"
     )

@@ -11,6 +11,8 @@ from tlkit.evaluation.evaluate import group_codes
 from tlkit.evaluation.intervals import LEVEL, Groups, Interval, share_interval
 from tlkit.evaluation.results import Comparison, Metric
 from tlkit.evaluation.slices import SIGNIFICANT, holm
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 
 RESAMPLES = 2000
 FLIPS = 10_000
@@ -95,7 +97,7 @@ def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Met
     loss = _loss(second) - _loss(first)
     found = {
         "accuracy": metric(float(hits.mean()), n, paired_interval(hits, groups, step=1.0), groups),
-        **_second_opinion(first, second, hits, groups),
+        **SECOND[first.task.name](first, second, hits, groups),
         "log_loss": metric(float(loss.mean()), n, paired_interval(loss, groups), groups),
     }
     if groups is None:
@@ -103,22 +105,26 @@ def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Met
     return found, flipped(hits, groups), f"sign flips of {found['accuracy'].groups} groups"
 
 
-def _second_opinion(first: Predictions, second: Predictions, hits: np.ndarray, groups: Groups) -> dict[str, Metric]:
+def _samples_f1(first: Predictions, second: Predictions, hits: np.ndarray, groups: Groups) -> dict[str, Metric]:
+    f1 = image_scores(second.logits, second.truth) - image_scores(first.logits, first.truth)
+    return {"samples_f1": metric(float(f1.mean()), len(first), paired_interval(f1, groups, step=1.0), groups)}
+
+
+def _balanced(first: Predictions, second: Predictions, hits: np.ndarray, groups: Groups) -> dict[str, Metric]:
     n = len(first)
-    if first.multi:
-        f1 = image_scores(second.logits, second.truth) - image_scores(first.logits, first.truth)
-        return {"samples_f1": metric(float(f1.mean()), n, paired_interval(f1, groups, step=1.0), groups)}
     # Each image of a class with m of n images counts n / (K m): the mean is that of the classes' means.
     _, place, support = np.unique(first.labels, return_inverse=True, return_counts=True)
     balanced = hits * (n / (len(support) * support))[place]
     return {"balanced_accuracy": metric(float(balanced.mean()), n, paired_interval(balanced, groups, step=1.0), groups)}
 
 
+SECOND = {SINGLE.name: _balanced, MULTI.name: _samples_f1}
+"""What is compared besides accuracy and log loss; one row a task."""
+
+
 def _loss(rows: Predictions) -> np.ndarray:
-    """-log p(truth) of each image, float64 (n,)."""
-    if rows.multi:
-        return image_losses(rows.logits, rows.truth, rows.temperature)
-    return -np.log(np.maximum(rows.probabilities[np.arange(len(rows)), rows.labels], _SMALLEST))
+    """-log p(truth) of each image, float64 (n,), at most that of the least float above 0 (as scikit-learn clips)."""
+    return np.minimum(image_losses(rows.logits, rows.truth, rows.temperature), -np.log(_SMALLEST))
 
 
 def _comparison(

@@ -15,6 +15,7 @@ from tlkit.data.views import CENTRE
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.extraction.extract import Network, extract
+from tlkit.tasks.task import Task
 
 _CHUNK = 4096  # images whose features are in memory at a time
 
@@ -39,18 +40,14 @@ def refuse_hopeless(target: float | None, splits: Splits) -> None:
         )
 
 
-def refuse_target(target: float | None, *, multi: bool) -> None:
-    """Raise where a precision is asked for and an image may have several labels: there is no one answer to hold back.
+def refuse_target(target: float | None, task: Task) -> None:
+    """Raise where a precision is asked for and the task has no one answer to withhold.
 
     Raises:
         TlkitError: saying what to look at instead.
     """
-    if multi and target is not None:
-        raise TlkitError(
-            f"--target-precision {target:g} is for images of one label each, and these may have several.",
-            "drop it; the probability of each label is in predictions.csv and is calibrated: answer from the one that "
-            "suits you on.",
-        )
+    if target is not None:
+        task.refuse("threshold", f"--target-precision {target:g}")
 
 
 def _shown_at_most(images: int) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.classifier.answers import Predictions, average_logits
+from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import Facts
 from tlkit.data.dataset import Dataset
 from tlkit.data.views import CENTRE, TtaViews
@@ -69,7 +69,7 @@ def average(
         story=story,
     ).features
     more = [found[network.outputs[0], number][good] for number in numbers]
-    return average_logits(np.stack([first, *more]), facts.temperature, multi=facts.multi)
+    return facts.task.mean_logits(np.stack([first, *more]), facts.temperature)
 
 
 def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str, ...]] | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tlkit.classifier.model import Classifier, with_features
 from tlkit.exporting.runtimes import BATCH, Outputs
+from tlkit.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Subject:
     calibration: np.ndarray | None = None
 
     @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.classifier.facts.multi
+    def task(self) -> Task:
+        """What its logits mean."""
+        return self.classifier.facts.task
 
 
 def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:

@@ -179,9 +179,9 @@ class TrainingOptions(Options):
                 "drop it, or use --loss crossentropy.",
             )
 
-    def smoothing(self, multi: bool = False) -> float:
-        """Label smoothing, of images with one label each or, `multi`, several."""
-        planned = SMOOTHING if self.loss == "crossentropy" and not multi else 0.0
+    def smoothing(self, smooths: bool = True) -> float:
+        """Label smoothing: as asked for, else that of cross-entropy where the task `smooths`, else none."""
+        planned = SMOOTHING if self.loss == "crossentropy" and smooths else 0.0
         return planned if self.label_smoothing is None else self.label_smoothing
 
     def _check_minutes(self) -> None:

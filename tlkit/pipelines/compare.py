@@ -120,8 +120,7 @@ def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
     made = {}
     for name, rows in runs.items():
         order = [rows.classes.index(known) for known in classes]
-        labels = rows.labels if rows.multi else np.argsort(order)[rows.labels].astype(np.int32)
-        targets = None if rows.targets is None else rows.targets[:, order]
+        labels, targets = rows.task.renamed(rows.labels, rows.targets, rows.classes, classes)
         made[name] = replace(rows, classes=classes, logits=rows.logits[:, order], labels=labels, targets=targets)
     return made
 
@@ -129,10 +128,9 @@ def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
 def _refuse_other_classes(runs: Mapping[str, Predictions]) -> None:
     first, *others = runs
     for other in others:
-        if runs[first].multi != runs[other].multi:
-            several, one = (first, other) if runs[first].multi else (other, first)
+        if runs[first].task != runs[other].task:
             raise TlkitError(
-                f"{several!r} gives an image any number of labels, {one!r} gives it one.",
+                f"{first!r} {runs[first].task.gives}, {other!r} {runs[other].task.gives}.",
                 "compare runs that were trained on the same kind of labels.",
             )
         for have, lack in ((first, other), (other, first)):

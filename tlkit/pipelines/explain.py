@@ -21,13 +21,10 @@ from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, write_json
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import decide
-from tlkit.classifier.answers import probabilities as chances_of
 from tlkit.classifier.heads.build import pooled
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
-from tlkit.data.labels import decode
 from tlkit.explanation.evidence import BATCH, DOUBT, Evidence, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
@@ -87,7 +84,7 @@ class _Work:
         """Draw a picture of every image of a batch, and say what is in it."""
         grids = self.witness.grids(batch.images)
         logits = self.witness.logits(grids)
-        probabilities = chances_of(logits, self.facts.temperature, multi=self.facts.multi)
+        probabilities = self.facts.task.probabilities(logits, self.facts.temperature)
         predicted = logits.argmax(axis=1)
         chosen = self.config.class_name
         codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
@@ -115,7 +112,7 @@ class _Work:
 
     def _called(self, logits: np.ndarray) -> str:
         """What logits (K,) say: a class, or several as `cat|dog` where an image may have them."""
-        return decode(decide(logits), self.facts.classes) if self.facts.multi else self.facts.classes[logits.argmax()]
+        return self.facts.task.called(logits, self.facts.classes)
 
     def _alike(self, features: np.ndarray) -> list[list[dict[str, Any]]]:
         """For each image its nearest training images."""

@@ -169,10 +169,8 @@ def _described(dataset: Dataset) -> str:
         else f"{dataset.class_counts().min()} to {dataset.class_counts().max()} each"
     )
     bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
-    if dataset.multi:
-        mean = dataset.class_counts().sum() / max(1, dataset.labelled.sum())
-        return f"{len(dataset)} images with any of {len(dataset.classes)} labels ({shown}), {mean:.1f} an image{bad}"
-    return f"{len(dataset)} images in {len(dataset.classes)} classes ({shown}){bad}"
+    known = int(dataset.labelled.sum())
+    return dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
 
 
 # -- network -----------------------------------------------------------------------------------

@@ -18,17 +18,15 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import decide
-from tlkit.classifier.answers import probabilities as chances_of
 from tlkit.classifier.model import Facts, load
 from tlkit.data.dataset import Problem
-from tlkit.data.labels import written
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
 from tlkit.extraction.engine import infer
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import PredictConfig
 from tlkit.runs.folder import RunDir, refuse_occupied
+from tlkit.tasks.labels import written
 
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
@@ -127,13 +125,13 @@ def predictions(paths: list[str], outputs: np.ndarray, facts: Facts, top: int) -
     """
     if not len(paths):
         return []
-    probabilities = chances_of(outputs[:, :-1], facts.temperature, multi=facts.multi)
-    given = decide(outputs[:, :-1]).sum(axis=1).tolist()
+    probabilities = facts.task.probabilities(outputs[:, :-1], facts.temperature)
     order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
     rows = []
-    for path, row, far, best, count in zip(paths, probabilities, outputs[:, -1].tolist(), order, given, strict=True):
+    for path, row, output, best in zip(paths, probabilities, outputs, order, strict=True):
+        far = float(output[-1])
         ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
-        said = {"labels": [facts.classes[k] for k in best[:count]]} if facts.multi else {}
+        said = facts.task.further(output[:-1], facts.classes)
         judged: dict[str, Any] = {}
         if facts.threshold is not None:
             judged["abstain"] = not row[best[0]] >= facts.threshold

@@ -17,7 +17,6 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import score_name
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
@@ -77,7 +76,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
     chosen, reason = choose.recommend(ranked)
-    measure = score_name(multi=dataset.multi)
+    measure = dataset.task.score_name
     ranking = Ranking(
         images=len(dataset),
         available=available,

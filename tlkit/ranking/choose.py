@@ -10,11 +10,11 @@ from scipy.special import stdtrit
 from scipy.stats import binomtest
 
 from tlkit.classifier.answers import image_scores
-from tlkit.data.labels import as_targets
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.logme import logme
 from tlkit.ranking.ranking import Candidate
 from tlkit.ranking.ridge import out_of_fold, spectrum
+from tlkit.tasks.registry import of_truth
 
 ROUNDS = 5
 
@@ -55,7 +55,7 @@ def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence
         classes: K.
         deals: int (N,) folds, one for each repeat.
     """
-    targets = as_targets(truth, classes)
+    targets = of_truth(truth).as_targets(truth, classes)
     found, shares = spectrum(features), []
     for folds in deals:
         right = image_scores(out_of_fold(found, targets, folds), truth)

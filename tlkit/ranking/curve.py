@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from tlkit.classifier.answers import decide, image_scores
-from tlkit.data.labels import as_targets
+from tlkit.classifier.answers import image_scores
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.choose import LEVEL, Estimate, corrected, corrected_share, correction
 from tlkit.ranking.folds import make_folds, strata
 from tlkit.ranking.ranking import ClassGain
 from tlkit.ranking.ridge import fit_predict
+from tlkit.tasks.registry import of_truth
 
 SHARES = (0.1, 0.2, 0.4, 0.8)  # of all images, to learn from
 FOLDS, REPEATS = 5, 2
@@ -68,7 +68,7 @@ def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes:
         classes: K.
         seed: of folds and parts.
     """
-    targets, labels = as_targets(truth, classes), strata(truth)
+    targets, labels = of_truth(truth).as_targets(truth, classes), strata(truth)
     deals = make_folds(truth, units, folds=FOLDS, repeats=REPEATS, seed=seed)
     accuracy, recall, sizes = [], [], []
     folds = int(max(deal.max() for deal in deals)) + 1
@@ -108,7 +108,7 @@ def _said(features: np.ndarray, targets: np.ndarray, part: np.ndarray, held: np.
 
 def _recall(scores: np.ndarray, truth: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(K,), NaN for a class without an image here."""
-    given = decide(scores) if truth.ndim == 2 else as_targets(scores.argmax(axis=1), targets.shape[1]) > 0
+    given = of_truth(truth).decide(scores)
     counts = targets.sum(axis=0)
     return (given * targets).sum(axis=0) / np.where(counts > 0, counts, np.nan)
 

@@ -18,8 +18,9 @@ from tlkit.report.card import model_card
 from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album, Galleries, galleries
 from tlkit.report.glossary import entry
-from tlkit.report.headline import WHERE, headline, main_split, several
+from tlkit.report.headline import WHERE, Headline, Several, main_split
 from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
+from tlkit.report.tasks import words_of
 from tlkit.report.verdict import chance_gap, remarks
 
 __all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
@@ -29,8 +30,6 @@ PAIRS = 15
 SET_ASIDE = 200
 ROWS = 1000  # of any table
 OPTIONS = 20_000  # characters of the options that are shown
-TILES = ("balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
-TILES_OF_SEVERAL = ("micro_f1", "macro_f1", "subset_accuracy", "roc_auc")
 TONES = {"bad": "Take care", "warn": "Mind", "good": "Looked at, and well"}
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # in the table beside the curve
 
@@ -97,14 +96,16 @@ def facts(page: Page) -> Facts:
     """Everything the sections show, by name."""
     result, album = main_split(page.evaluation), Album(page.thumbnail)
     proof = evidence(page.audit, album)
-    shown = galleries(page, result, album)
+    words = words_of(result)
+    shown = galleries(page, result, album, words.dealer)
+    opening = words.opening(result) if result else None
     said = remarks(page, result)
     return {
         "page": page,
         "main": result,
-        "headline": headline(result) if result else None,
-        "several": several(result) if result else None,
-        "multi": bool(result and result.multi),
+        "headline": opening if isinstance(opening, Headline) else None,
+        "several": opening if isinstance(opening, Several) else None,
+        "words": words,
         "remarks": said,
         "tones": TONES,
         "tiles": _tiles(result),
@@ -141,8 +142,7 @@ def facts(page: Page) -> Facts:
 def _tiles(result: SplitResult | None) -> list[tuple[str, Metric]]:
     """A few metrics besides accuracy for the head of the page."""
     found = result.metrics if result else {}
-    wanted = TILES_OF_SEVERAL if result and result.multi else TILES
-    return [(name, found[name]) for name in wanted if name in found and found[name].value is not None]
+    return [(name, found[name]) for name in words_of(result).tiles if name in found and found[name].value is not None]
 
 
 def _metric_rows(page: Page) -> list[tuple[str, list[Metric | None]]]:
@@ -154,7 +154,7 @@ def _metric_rows(page: Page) -> list[tuple[str, list[Metric | None]]]:
 
 def _matrix(result: SplitResult | None, shown: Galleries) -> list[list[dict[str, Any]]] | None:
     """Rows of cells: count, share of the row (0..1), whether on the diagonal, whether its images are below."""
-    if result is None or result.multi or not 2 <= len(result.classes) <= LARGEST_MATRIX:
+    if result is None or not words_of(result).matrix or not 2 <= len(result.classes) <= LARGEST_MATRIX:
         return None
     opened = {(cell.row, cell.column) for cell in shown.cells}
     support = result.confusion.sum(axis=1)

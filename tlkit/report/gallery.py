@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tlkit.classifier.answers import Predictions, decide
+from tlkit.classifier.answers import Predictions
 from tlkit.data.dataset import SPLITS
-from tlkit.data.labels import SEPARATOR
 from tlkit.evaluation.results import SplitResult
 from tlkit.report.page import Neighbours, Overlays, Page, Thumbnail
+from tlkit.tasks.labels import SEPARATOR
 
 WORST, OTHERS = 12, 12  # images in the gallery of errors, and in each of the others
 CELLS, PER_CELL = 60, 8
@@ -141,7 +141,7 @@ class Galleries:
     looks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def galleries(page: Page, result: SplitResult | None, album: Album) -> Galleries:
+def galleries(page: Page, result: SplitResult | None, album: Album, dealer_of: type["Dealer"]) -> Galleries:
     """Choose the images of the split of `result`; empty galleries where there is nothing to choose from."""
     if page.predictions is None:
         return Galleries()
@@ -152,7 +152,7 @@ def galleries(page: Page, result: SplitResult | None, album: Album) -> Galleries
     rows = page.predictions.select(np.flatnonzero((page.predictions.splits == code) & page.predictions.labelled))
     if not len(rows) or not np.isfinite(rows.logits).all():
         return Galleries(looks=looks)
-    dealer = (_SeveralDealer if rows.multi else _Dealer)(rows, album)
+    dealer = dealer_of(rows, album)
     worst = dealer.cards(dealer.errors[:WORST])
     return Galleries(
         worst=_explained(worst, album, page.overlays, page.neighbours),
@@ -202,7 +202,7 @@ def _explained(
     )
 
 
-class _Dealer:
+class Dealer:
     """The images of one split, sorted in the ways galleries need."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
@@ -219,12 +219,14 @@ class _Dealer:
 
     @property
     def abstained(self) -> np.ndarray:
+        """Rows below the threshold, surest first."""
         held = self.rows.abstained
         below = np.flatnonzero(held) if held is not None else np.empty(0, np.int64)
         return below[np.argsort(-self.best[below], kind="stable")]
 
     @property
     def unfamiliar(self) -> np.ndarray:
+        """Rows unlike the training images, farthest first."""
         far = self.rows.unfamiliarity
         if far is None:
             return np.empty(0, np.int64)
@@ -232,12 +234,15 @@ class _Dealer:
         return beyond[np.argsort(-far[beyond], kind="stable")]
 
     def cards(self, indices: Iterable[int]) -> tuple[Card, ...]:
+        """These rows, as they are shown."""
         return tuple(map(self._card, indices))
 
     def truth_name(self, i: int) -> str:
+        """What a row is."""
         return self.rows.label_name(i)
 
     def predicted_name(self, i: int) -> str:
+        """What it was predicted to be."""
         return self.rows.predicted_name(i)
 
     def _card(self, i: int) -> Card:
@@ -263,12 +268,12 @@ class _Dealer:
             yield Cell(row, column, *names, len(members), self.cards(members[:PER_CELL]))
 
 
-class _SeveralDealer(_Dealer):
+class LabelDealer(Dealer):
     """The same where an image may have several labels: every class is a question whose answer may be wrong."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
         self.rows, self.album = rows, album
-        given, truth, chances = decide(rows.logits), rows.truth == 1, rows.probabilities
+        given, truth, chances = rows.task.decide(rows.logits), rows.truth == 1, rows.probabilities
         sure, wrong = np.where(given, chances, 1 - chances), given != truth
         surest, least, mistaken = np.where(wrong, sure, -1.0).max(axis=1), sure.min(axis=1), wrong.any(axis=1)
         self.best = np.where(mistaken, surest, least)
@@ -278,9 +283,11 @@ class _SeveralDealer(_Dealer):
         self.by_margin = np.argsort(least, kind="stable")
 
     def truth_name(self, i: int) -> str:
+        """Its labels, separated by commas."""
         return super().truth_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
 
     def predicted_name(self, i: int) -> str:
+        """The labels it was given."""
         return super().predicted_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
 
     def cells(self) -> Iterable[Cell]:

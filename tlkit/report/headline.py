@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
 
 PREFERRED = ("test", "images", "val", "train")  # the first one present speaks for the classifier
@@ -68,12 +70,11 @@ class Several:
 
 
 def several(result: SplitResult) -> Several | None:
-    """What to say first about a split of several labels; None for others, and where it is not known."""
+    """What to say first about a split of several labels; None where it is not known."""
     precision = result.metrics.get("mean_average_precision")
-    if not result.multi or precision is None or precision.value is None:
+    if precision is None or precision.value is None:
         return None
-    shares = [row.support / result.n for row in result.classes if row.average_precision is not None]
-    baseline = sum(shares) / len(shares)
+    baseline = result.task.baseline(_support(result), result.n)
     exact = result.metrics["subset_accuracy"]
     return Several(
         split=result.split,
@@ -85,6 +86,10 @@ def several(result: SplitResult) -> Several | None:
         verdict=_against(precision, baseline),
         caveat=CAVEATS.get(result.split, ""),
     )
+
+
+def _support(result: SplitResult) -> np.ndarray:
+    return np.array([row.support for row in result.classes])
 
 
 def _against(metric: Metric, baseline: float) -> str:
@@ -108,7 +113,7 @@ def headline(result: SplitResult) -> Headline | None:
     if accuracy is None or accuracy.value is None or not result.n:
         return None
     largest = max(result.classes, key=lambda row: row.support)
-    baseline = largest.support / result.n
+    baseline = result.task.baseline(_support(result), result.n)
     return Headline(
         split=result.split,
         where=WHERE.get(result.split, f"images of {result.split}"),

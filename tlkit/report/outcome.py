@@ -108,7 +108,7 @@ def data_section(dataset: Dataset, splits: Splits, notes: tuple[str, ...] = ()) 
     return Data(
         classes=dataset.classes,
         counts=counts or {"images": dataset.class_counts().tolist()},
-        images=_images_by_split(dataset, splits) if dataset.multi else None,
+        images=_images_by_split(dataset, splits),
         rule=splits.rule,
         set_aside=dataset.set_aside,
         ignored=dataset.ignored,

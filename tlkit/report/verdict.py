@@ -9,6 +9,7 @@ import numpy as np
 from tlkit.evaluation.results import ClassResult, EvaluationResult, Metric, Reliability, SplitResult
 from tlkit.report.headline import WHERE
 from tlkit.report.page import Page
+from tlkit.report.tasks import words_of
 
 TONES = ("bad", "warn", "good")
 """bad: do not trust the number; warn: mind this; good: this was looked at and is well."""
@@ -75,7 +76,7 @@ def _leaked(evaluation: EvaluationResult, result: SplitResult) -> Iterator[Remar
     known = f"{_count(leak.exact + leak.near, 'image')} of these {leak.n} {_are(leak.exact + leak.near)} in the training set"
     known += f" or {_are(leak.near)} close to an image of it" if leak.near else ""
     unseen = evaluation.splits.get("unseen" if result.split == "images" else f"{result.split}_unseen")
-    name, told = ("subset_accuracy", "every label is right on") if result.multi else ("accuracy", "accuracy is")
+    name, told = result.task.exact, words_of(result).exact
     accuracy = unseen.metrics.get(name) if unseen else None
     if unseen is None or accuracy is None or accuracy.value is None:
         yield Remark("bad", f"{known}: the numbers are flattered.", "numbers")
@@ -113,7 +114,7 @@ def _calibrated(result: SplitResult) -> Iterator[Remark]:
     filled = bins.count > 0
     lean = float(((bins.confidence - bins.accuracy)[filled] * bins.count[filled]).sum() / bins.count.sum())
     if gap <= expected + CHANCE * deviation:
-        on = f"{bins.count.sum()} answers about {result.n} images" if result.multi else f"{bins.count.sum()} images"
+        on = words_of(result).answers(int(bins.count.sum()), result.n)
         text = f"Its confidence can be believed as far as {on} tell: it is off by {100 * gap:.1f} points on average, and chance alone would show about {100 * expected:.1f}."
         yield Remark("good", text + _fitted_here(result), "reliability")
         return

@@ -16,8 +16,8 @@ from typing import Any
 from tlkit.base.download import RemoteFile
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import write_json
-from tlkit.data.labels import read_labels
 from tlkit.options import catalog
+from tlkit.tasks.labels import read_labels
 
 LAYOUTS = ("folders", "lists")
 

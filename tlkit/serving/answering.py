@@ -51,7 +51,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,
-            "task": facts.task,
+            "task": facts.task.name,
             "threshold": facts.threshold,
             "target_precision": facts.target_precision,
             "temperature": facts.temperature,
@@ -76,7 +76,7 @@ def readable(name: str) -> str:
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
     """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
-    listed = len(facts.classes) if facts.multi else top  # of several labels all that are given, however many
+    listed = facts.task.listed(len(facts.classes), top)
     return [_answer(row, top) for row in predictions([""] * len(rows), rows, facts, listed)]
 
 

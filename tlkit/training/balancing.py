@@ -37,7 +37,7 @@ def told(choice: Choice) -> str:
 
 
 def _measured(material: Material) -> Choice:
-    if material.dataset.multi:
+    if not material.dataset.task.can("balance"):
         return Choice("none", "an image may have several labels, and every class is a question of its own", {})
     rows, labels = material.rows("train"), material.labels("train")
     stored = next(iter(material.views.get("features", ())), None)  # view 0: the images themselves

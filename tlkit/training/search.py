@@ -19,6 +19,8 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.stages import Material, run_stage
@@ -52,20 +54,20 @@ class Space:
         return found | {name: trial.suggest_categorical(name, values) for name, values in self.choices.items()}
 
 
-def space(config: FinetuneConfig, plan: Plan, blocks: int, multi: bool = False) -> Space:
+def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) -> Space:
     """What may be tried around a plan.
 
     Args:
         config: the options; `augment` and `unfreeze` settled.
         plan: its last stage is the one that is searched.
         blocks: of the backbone.
-        multi: whether an image may have several labels.
+        task: what the images are labelled for.
     """
     stage = plan.stages[-1]
     planned = {
         "layer_decay": config.layer_decay,
         "weight_decay": config.weight_decay,
-        "label_smoothing": config.smoothing(multi),
+        "label_smoothing": config.smoothing(task.smooths),
     }
     ranges = {name: limits for name, limits in RANGES.items() if limits[0] <= planned[name] <= limits[1]}
     if config.loss != "crossentropy":
@@ -198,7 +200,7 @@ class _Trials:
         self.prepare, self.story = prepare, story
         self.config = config = material.config
         self.folder = run_dir.path / "search"
-        self.space = space(config, plan, len(material.backbone.blocks), material.dataset.multi)
+        self.space = space(config, plan, len(material.backbone.blocks), material.dataset.task)
         if resolve(FinetuneConfig, {}, run_dir.config).augment == "auto":
             self.space = with_augment(self.space, config.augment)
         self.start = material.classifier.model.get_weights()
