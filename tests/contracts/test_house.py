@@ -1,5 +1,6 @@
 """The rules of the house, so that no review has to repeat them. CONTRIBUTING.md says why."""
 
+import ast
 import dataclasses
 import re
 import subprocess
@@ -115,3 +116,12 @@ def test_every_table_of_tasks_has_a_row_for_each():
     from tlkit.tasks.registry import TASKS
 
     assert [list(table) for table in (MEASURES, SECOND, PROGRAMS, WORDS)] == [list(TASKS)] * 4
+
+
+def test_public_classes_have_names_of_their_own():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(short(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -119,7 +119,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedCandidate:
     """How a candidate did on each image.
 
     Args:
@@ -138,7 +138,7 @@ class Verdict:
         return float(self.right.mean()), -float(self.loss.mean())
 
 
-def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> Verdict:
+def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> JudgedCandidate:
     """Score a candidate on each image.
 
     Args:
@@ -152,7 +152,7 @@ def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> Verdict:
         _, place, support = np.unique(labels, return_inverse=True, return_counts=True)
         weights = (len(labels) / (len(support) * support))[place]
     loss = np.minimum(image_losses(entry.logits, labels, fit_temperature(entry.logits, labels)), _MOST)
-    return Verdict(entry, image_scores(entry.logits, labels) * weights, loss * weights)
+    return JudgedCandidate(entry, image_scores(entry.logits, labels) * weights, loss * weights)
 
 
 def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = None, balanced: bool = False) -> Choice:
@@ -191,7 +191,7 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
     )
 
 
-def why_better(simple: Verdict, other: Verdict, groups: Groups = None, tried: int = 1) -> str:
+def why_better(simple: JudgedCandidate, other: JudgedCandidate, groups: Groups = None, tried: int = 1) -> str:
     """Why the more complex of two, the best of so many, is to be taken, in words; "" where it is not."""
     least = luck(tried)
     bar = (
@@ -224,7 +224,7 @@ def difference(values: np.ndarray, groups: Groups = None) -> tuple[float, float]
     return mean, error * (float(np.sqrt(n / (n - 1))) if groups is None else 1.0)
 
 
-def _candidate(verdict: Verdict, first: Verdict, groups: Groups, balanced: bool) -> Candidate:
+def _candidate(verdict: JudgedCandidate, first: JudgedCandidate, groups: Groups, balanced: bool) -> Candidate:
     """With its intervals; differences are to the simplest."""
     n, gained, lowered = len(verdict.right), None, None
     if verdict is not first:

@@ -13,7 +13,7 @@ from tlkit.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckImages:
     """Images of the run that decisions are compared on.
 
     Args:
@@ -48,7 +48,7 @@ class Subject:
     sha256: str
     golden: np.ndarray
     expected: Outputs
-    check: Check | None = None
+    check: CheckImages | None = None
     calibration: np.ndarray | None = None
 
     @property

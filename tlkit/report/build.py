@@ -15,15 +15,15 @@ from tlkit.base.files import write_text
 from tlkit.evaluation.results import Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
 from tlkit.report.card import model_card
-from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album, Galleries, galleries
 from tlkit.report.glossary import entry
 from tlkit.report.headline import WHERE, Headline, Several, main_split
-from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
+from tlkit.report.page import Data, EpochRow, ModelSection, NearestImage, Page, PlanRow
+from tlkit.report.shown_findings import evidence
 from tlkit.report.tasks import words_of
 from tlkit.report.verdict import chance_gap, remarks
 
-__all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
+__all__ = ["Data", "EpochRow", "ModelSection", "NearestImage", "Page", "PlanRow", "render", "write_report"]
 
 LARGEST_MATRIX = 40  # classes; beyond that a table of cells is wallpaper, and the most confused pairs say more
 PAIRS = 15

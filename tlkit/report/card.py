@@ -3,35 +3,35 @@
 from typing import NamedTuple
 
 from tlkit.evaluation.results import SplitResult
-from tlkit.report.page import Model, Page
+from tlkit.report.page import ModelSection, Page
 from tlkit.report.tasks import words_of
 from tlkit.report.verdict import Remark
 
 
-class Part(NamedTuple):
+class CardPart(NamedTuple):
     """One part of the card: a heading and plain sentences; names of classes stand in them as they are."""
 
     heading: str
     sentences: tuple[str, ...]
 
 
-def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]) -> tuple[Part, ...]:
+def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]) -> tuple[CardPart, ...]:
     """The parts that have something to say; none without a model."""
     if page.model is None:
         return ()
     words, classes = words_of(result), page.data.classes if page.data else ()
     parts = (
-        Part("What it is", _what(page.model, words.activation)),
-        Part("What it is for", words.purpose(page.model, classes) if classes else ()),
-        Part("What it learned from", _learned(page)),
-        Part("How well it does", words.measured(result) if result else ()),
-        Part("Where it ends", _limits(page, found)),
-        Part("Licences", _licences(page.model)),
+        CardPart("What it is", _what(page.model, words.activation)),
+        CardPart("What it is for", words.purpose(page.model, classes) if classes else ()),
+        CardPart("What it learned from", _learned(page)),
+        CardPart("How well it does", words.measured(result) if result else ()),
+        CardPart("Where it ends", _limits(page, found)),
+        CardPart("Licences", _licences(page.model)),
     )
     return tuple(part for part in parts if part.sentences)
 
 
-def _what(model: Model, activation: str) -> tuple[str, ...]:
+def _what(model: ModelSection, activation: str) -> tuple[str, ...]:
     size = f" of {model.parameters:,} numbers" if model.parameters else ""
     height, width = model.image_size
     return (
@@ -62,7 +62,7 @@ def _limits(page: Page, found: tuple[Remark, ...]) -> tuple[str, ...]:
     )
 
 
-def _licences(model: Model) -> tuple[str, ...]:
+def _licences(model: ModelSection) -> tuple[str, ...]:
     if not model.licence:
         return ("The licence of the first weights is not known to tlkit.",)
     sentences = [f"First weights: {model.licence}."]

@@ -19,7 +19,7 @@ from tlkit.data.views import CENTRE, Augmentation
 from tlkit.explanation.neighbours import nearest
 from tlkit.extraction.extract import Network, describe
 from tlkit.extraction.store import Appender, Space, StoredFeatures, look_up, open_space
-from tlkit.report.page import Neighbour, Neighbours, Overlays
+from tlkit.report.page import NearestImage, Neighbours, Overlays
 
 if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
@@ -77,7 +77,7 @@ def _compute(
     contract: InputContract,
 ) -> None:
     """Evidence for the classes `codes`, sampled on `HEAT` x `HEAT` equal tiles of the input, to the store."""
-    from tlkit.explanation.evidence import Witness
+    from tlkit.explanation.heat_maps import Witness
     from tlkit.explanation.lattice import pixel_centres
 
     images, kept = [], []
@@ -137,7 +137,7 @@ def neighbours(
     descriptions = [describe(network, network.outputs[0], contract, view, stored_as) for network in networks]
     row_of = {path: row for row, path in enumerate(dataset.paths)}
 
-    def find(paths: Sequence[str]) -> Mapping[str, Sequence[Neighbour]]:
+    def find(paths: Sequence[str]) -> Mapping[str, Sequence[NearestImage]]:
         rows = np.array([row_of[path] for path in paths])
         for space in map(open_space, descriptions):
             queries, references = look_up(space, dataset.sha256[rows]), look_up(space, train.sha256)
@@ -151,7 +151,7 @@ def neighbours(
         for i, row, near in zip(asked.tolist(), indices, cosines, strict=True):
             others = [(known[j], float(cosine)) for j, cosine in zip(row, near, strict=True)]
             found[paths[i]] = [
-                Neighbour(path=str(train.file(j)), label=train.label_name(j), similarity=cosine)
+                NearestImage(path=str(train.file(j)), label=train.label_name(j), similarity=cosine)
                 for j, cosine in others
                 if train.file(j) != dataset.file(rows[i])
             ][:NEIGHBOURS]

@@ -14,7 +14,7 @@ Overlays = Callable[[Sequence[str]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbour:
+class NearestImage:
     """A training image like another image.
 
     Args:
@@ -28,11 +28,11 @@ class Neighbour:
     similarity: float
 
 
-Neighbours = Callable[[Sequence[str]], Mapping[str, Sequence[Neighbour]]]
+Neighbours = Callable[[Sequence[str]], Mapping[str, Sequence[NearestImage]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelSection:
     """The classifier, for its card.
 
     Args:
@@ -168,7 +168,7 @@ class Page(Origin):
     evaluation: EvaluationResult | None = None
     predictions: Predictions | None = None
     audit: AuditResult | None = None
-    model: Model | None = None
+    model: ModelSection | None = None
     thumbnail: Thumbnail | None = None
     overlays: Overlays | None = None
     neighbours: Neighbours | None = None

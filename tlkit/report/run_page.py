@@ -29,8 +29,8 @@ from tlkit.extraction.store import StoredFeatures
 from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
-from tlkit.report import outcome, pictures
-from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.report import outcome, overlays
+from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
 from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
@@ -130,7 +130,7 @@ def _page(
         kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
         weights = record["backbone"]["sha256"]
         networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
-        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, dataset)
+        neighbours = overlays.neighbours(networks, contract, config.stored_as, train, dataset)
     return Page(
         title="",
         data=outcome.data_section(dataset, splits),
@@ -138,7 +138,7 @@ def _page(
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset.root),
-        overlays=pictures.overlays(classifier, model_sha256, contract, dataset, predictions),
+        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
@@ -166,7 +166,7 @@ def _model(
     temperature: float,
     threshold: float | None,
     contract: InputContract,
-) -> Model:
+) -> ModelSection:
     """The classifier, for its card."""
     backbone = record["backbone"]
     row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
@@ -174,7 +174,7 @@ def _model(
     words = IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
     if config.weights == "imagenet" and row is None:
         words = f"from {Path(config.backbone).name}"
-    return Model(
+    return ModelSection(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",

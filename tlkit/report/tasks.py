@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tlkit.evaluation.results import SplitResult
 from tlkit.report.gallery import Dealer, LabelDealer
 from tlkit.report.headline import WHERE, Headline, Several, headline, several
-from tlkit.report.page import Model
+from tlkit.report.page import ModelSection
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.single import SINGLE
 
@@ -40,7 +40,7 @@ class TaskWords:
     tiles: tuple[str, ...]
     matrix: bool
     activation: str
-    purpose: Callable[[Model, tuple[str, ...]], tuple[str, ...]]
+    purpose: Callable[[ModelSection, tuple[str, ...]], tuple[str, ...]]
     measured: Callable[[SplitResult], tuple[str, ...]]
     exact: str
     answers: Callable[[int, int], str]
@@ -66,7 +66,7 @@ def _named(classes: tuple[str, ...]) -> str:
     return ", ".join(classes[:NAMED]) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
 
 
-def _purpose(model: Model, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _purpose(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
     unsure = (
         f"Below a confidence of {model.threshold:.2f} it abstains."
         if model.threshold is not None
@@ -76,7 +76,7 @@ def _purpose(model: Model, classes: tuple[str, ...]) -> tuple[str, ...]:
     return (f"Telling {len(classes)} classes apart, in images like those it learned from: {named}.", unsure)
 
 
-def _purpose_of_labels(model: Model, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _purpose_of_labels(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
     return (
         f"Saying which of {len(classes)} labels an image has, any number of them, in images like those it learned "
         f"from: {_named(classes)}.",

@@ -17,20 +17,20 @@ from tlkit.base.story import Story
 from tlkit.classifier.heads.build import pooled
 from tlkit.classifier.model import Classifier, Facts, load
 from tlkit.data.decode import thumbnail
-from tlkit.explanation.evidence import Witness
+from tlkit.explanation.heat_maps import Witness
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
 from tlkit.pipelines.predict import predictions
-from tlkit.serving.service import Subject
+from tlkit.serving.service import ServedClassifier
 
 T = TypeVar("T")
 THUMBNAIL = 240  # pixels of a neighbour's long side
 COMPUTING = "The training images are still being looked at; ask again in a while."
 
 
-def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
+def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassifier:
     """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
 
     Raises:
@@ -47,7 +47,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(classifier, config, story)
-    return Subject(
+    return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,

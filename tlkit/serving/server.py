@@ -18,7 +18,7 @@ from tlkit.base.story import Story
 from tlkit.serving.app import build_app
 from tlkit.serving.connection import guarded
 from tlkit.serving.pixels import KEEP_ALIVE_SECONDS, Limits, pillow_refuses
-from tlkit.serving.service import Service, Subject
+from tlkit.serving.service import ServedClassifier, Service
 
 SHORTEST_TOKEN = 16
 
@@ -81,7 +81,7 @@ def check_token(token: str, place: str) -> str:
 
 
 def serve(
-    load: Callable[[], Subject],
+    load: Callable[[], ServedClassifier],
     listening: socket.socket,
     *,
     limits: Limits,

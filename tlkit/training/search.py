@@ -35,7 +35,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {  # least, most, whether on a lo
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What may be tried.
 
     Args:
@@ -54,7 +54,7 @@ class Space:
         return found | {name: trial.suggest_categorical(name, values) for name, values in self.choices.items()}
 
 
-def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) -> Space:
+def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) -> SearchSpace:
     """What may be tried around a plan.
 
     Args:
@@ -80,10 +80,10 @@ def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) 
     if stage.name == "top" and config.blocks is None and config.unfreeze == "last":
         depths = {max(1, stage.blocks // 2), stage.blocks, min(blocks - 1, 2 * stage.blocks)}
         choices["blocks"], defaults["blocks"] = tuple(sorted(depths)), stage.blocks
-    return Space(defaults, ranges, choices)
+    return SearchSpace(defaults, ranges, choices)
 
 
-def with_augment(found: Space, planned: str) -> Space:
+def with_augment(found: SearchSpace, planned: str) -> SearchSpace:
     """With the strength of the augmentation, where it was left to the plan, among what is tried."""
     names = AUGMENTS if planned in AUGMENTS else (planned, *AUGMENTS)
     return replace(found, defaults=found.defaults | {"augment": planned}, choices=found.choices | {"augment": names})
