@@ -102,9 +102,12 @@ def test_the_luckiest_of_many_has_to_be_further_ahead():
     assert made.chosen == "tuned" and "more than the standard error of 4.8" in made.reason
     assert choose([PROBE, tuned._replace(tried=6)], LABELS).chosen == "tuned"  # 1.9
     made = choose([PROBE, tuned._replace(tried=40)], LABELS)
-    assert made.chosen == "the probe" and "luck" in made.reason
+    assert made.chosen == "the probe" and "more than chance" in made.reason
     made = choose([Entry("the probe", "probe", logits(LABELS, hits(40, range(12)))), tuned._replace(tried=40)], LABELS)
-    assert made.chosen == "tuned" and "2.6 standard errors, which the best of 40 may owe to luck, of 7.3" in made.reason
+    assert (
+        made.chosen == "tuned"
+        and "2.6 standard errors, which the best of 40 may reach by chance, of 7.3" in made.reason
+    )
 
 
 def test_a_soup_refines_fine_tuning_and_is_no_way_around_it():

@@ -1,4 +1,4 @@
-"""What checks look at: the images, their features and file facts, and what is worked out from them once."""
+"""What the checks read: images, features and file facts, and quantities computed from them once."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -107,7 +107,7 @@ class Evidence:
 
     @cached_property
     def probe(self) -> HeldOutProbe:
-        """A linear classifier of the features, asked only about images that it was not fitted on."""
+        """A linear classifier of the features, that predicts each image out of fold."""
         rows = self.labelled
         return fit_probe(self.features[rows], self.dataset.labels[rows], self.units[rows], self.seed)
 
@@ -135,7 +135,7 @@ class Evidence:
 
 
 def unlearnable(evidence: Evidence) -> str:
-    """Why nothing can be learned from these labels, "" where something can."""
+    """Why no classifier can be fitted to these labels, "" where one can."""
     if not evidence.dataset.task.can("audit"):
         return evidence.dataset.task.lacks("audit")
     labels = evidence.dataset.labels[evidence.labelled]

@@ -50,7 +50,7 @@ class Side:
 
 @dataclass(frozen=True)
 class HeldOutProbe:
-    """Classifiers fitted on four fifths of the images, five times.
+    """Classifiers cross-validated on five folds.
 
     Args:
         classes: int64 (K,), the labels it knows, ascending.
@@ -80,7 +80,7 @@ class HeldOutProbe:
 
 
 def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> HeldOutProbe:
-    """Fit and ask.
+    """Fit, and predict out of fold.
 
     Args:
         features: float32 (n, C).

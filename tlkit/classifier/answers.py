@@ -1,4 +1,4 @@
-"""What a classifier said about images: logits, and what the task makes of them."""
+"""Predictions: logits of images, and what the task makes of them."""
 
 import csv
 from dataclasses import dataclass, replace
@@ -137,7 +137,7 @@ class Predictions(Labelled):
                 writer.writerow([*known, *(column[i] for column in further.values()), *row])
 
     def predicted_name(self, index: int) -> str:
-        """What a row was called, written in the same way."""
+        """The predicted class of a row, or its labels, written in the same way."""
         return self.task.called(self.logits[index], self.classes)
 
     def _further(self) -> dict[str, list[str]]:

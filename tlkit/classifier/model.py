@@ -1,4 +1,4 @@
-"""A classifier: one flat Keras graph from images to logits, and what must never be separated from it.
+"""A classifier: one flat Keras graph from images to logits, and the facts kept with it.
 
 The file is an ordinary `.keras` archive that plain Keras loads without tlkit. Class names, input
 contract, temperature and the rest travel inside it as one more member, `tlkit.json`; a summary of
@@ -31,7 +31,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a classifier must know about itself.
+    """What a classifier carries beside its weights.
 
     Args:
         classes: class names, in the order of the logits.
@@ -60,7 +60,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network that knows what it answers.
+    """A network with the facts that its answers depend on.
 
     Args:
         model: images (B, H, W, 3), RGB 0..255, to logits (B, K).

@@ -61,7 +61,7 @@ class _Chunk:
 
 
 def read_contents(root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False) -> Contents:
-    """Sniff and hash files in threads; memory beyond the result does not grow with their number.
+    """Identify and hash files in threads; memory beyond the result does not grow with their number.
 
     Args:
         root: the folder that `paths` are relative to.
@@ -308,7 +308,7 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
 
 
 def _tell(dataset: Dataset, story: Story) -> None:
-    """Say what a user would not expect."""
+    """Report what a user may not expect."""
     for code, split in enumerate(SPLITS):
         rows = dataset.given == code
         lacking = np.flatnonzero(dataset.class_counts(rows) == 0).tolist() if rows.any() else []

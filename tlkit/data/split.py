@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: a function of content, so that it survives renaming and growth."""
+"""The split into training, validation and test images: a function of content, stable under renaming and growth."""
 
 import hashlib
 import os

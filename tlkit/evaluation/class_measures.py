@@ -144,7 +144,7 @@ def per_class(
     areas: dict[int, tuple[Metric, Metric]],
     groups: Groups,
 ) -> tuple[ClassResult, ...]:
-    """Precision, recall, F1 and areas of each class; None where nothing is below the line."""
+    """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
     scores = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(names)), zero_division=0)
     rows = []
     for code, (name, precision, recall, f1, support) in enumerate(zip(names, *scores, strict=True)):

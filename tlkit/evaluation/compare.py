@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: whether the difference is real or the luck of these images."""
+"""Paired comparison of two classifiers on the same images: the difference, its interval and its significance."""
 
 from collections.abc import Mapping
 
@@ -21,12 +21,12 @@ _SMALLEST = np.finfo(np.float64).eps
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value that each is as often alone in being right (McNemar 1947): exact, by the binomial."""
+    """McNemar's exact test (McNemar 1947): two-sided p-value of the discordant pairs, by the binomial."""
     return float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
 
 
 def flipped(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p-value that the sum of differences (n,) is 0, by turning the signs of whole groups at random.
+    """Two-sided p-value that the sum of differences (n,) is 0, by random sign flips of whole groups.
 
     The sign-flip test (Fisher 1935), the counterpart of McNemar's for images that are not independent.
     """
@@ -68,7 +68,7 @@ def paired_interval(differences: np.ndarray, groups: Groups = None, *, step: flo
 
 
 def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
-    """Hold every other run against the first.
+    """Compare every other run with the first.
 
     Args:
         runs: name -> predictions of the same n labelled images in the same order, classes in the same order.
@@ -139,7 +139,7 @@ def _comparison(
     right = [rows.correct for rows in runs]
     accuracy = [metric(float(hits.mean()), len(hits), share_interval(hits, groups), groups) for hits in right]
     significant = p_value < SIGNIFICANT and not gained.low <= 0 <= gained.high  # type: ignore[operator]
-    told = f"{test}, p = {p_value:.2g}" + (f" after Holm's correction for {pairs} pairs" if pairs > 1 else "")
+    tested = f"{test}, p = {p_value:.2g}" + (f" after Holm's correction for {pairs} pairs" if pairs > 1 else "")
     return Comparison(
         first=names[0],
         second=names[1],
@@ -151,18 +151,18 @@ def _comparison(
         p_value=p_value,
         test=test,
         significant=significant,
-        sentence=_sentence(names, gained, significant, told),
+        sentence=_sentence(names, gained, significant, tested),
     )
 
 
-def _sentence(names: tuple[str, str], gained: Metric, significant: bool, told: str) -> str:
+def _sentence(names: tuple[str, str], gained: Metric, significant: bool, tested: str) -> str:
     """`B is better by 1.4 points, 95 % interval -0.3 to 3.1, on 312 images: not significant (...)`."""
     low, value, high = (100 * (number or 0.0) for number in (gained.low, gained.value, gained.high))
     better, worse = (names[1], names[0]) if value >= 0 else (names[0], names[1])
     if value < 0:
         low, value, high = -high, -value, -low
     images = f"{gained.n} images" + (f" in {gained.groups} groups" if gained.groups else "")
-    verdict = f"{'significant' if significant else 'not significant'} ({told})"
+    verdict = f"{'significant' if significant else 'not significant'} ({tested})"
     if value == 0:
-        return f"{better} and {worse} are right equally often, 95 % interval {low:.1f} to {high:.1f} points, on {images}: {verdict}."
+        return f"{better} and {worse} have the same accuracy, 95 % interval {low:.1f} to {high:.1f} points, on {images}: {verdict}."
     return f"{better} is better than {worse} by {value:.1f} points, 95 % interval {low:.1f} to {high:.1f}, on {images}: {verdict}."

@@ -160,7 +160,7 @@ def _thinned(*columns: np.ndarray) -> list[np.ndarray]:
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray, groups: Groups = None) -> RiskCoverage:
-    """Answer the surest images first, one after the other, and count errors.
+    """The risk-coverage curve: error rate as images are answered in order of falling confidence.
 
     Images of the same confidence come in any order: each counts as the mean of its equals.
 

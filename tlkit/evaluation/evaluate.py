@@ -1,4 +1,4 @@
-"""Predictions and the truth, to numbers with intervals."""
+"""From predictions and truth to metrics with intervals."""
 
 from collections.abc import Mapping
 
@@ -133,11 +133,11 @@ def _notes(result: SplitResult, images: int, rows: Predictions) -> list[str]:
 
 
 def _leak_note(split: str, leak: Leak) -> str:
-    """How many images are known from training, and where to look instead."""
+    """How many images were trained on, and which results leave them out."""
     found = [f"{leak.exact} were in the training set"] * (leak.exact > 0)
     found += [f"{leak.near} look like an image in the training set"] * (leak.near > 0)
-    told = f"{split}: of {leak.n} images {' and '.join(found)}"
+    known = f"{split}: of {leak.n} images {' and '.join(found)}"
     if leak.exact + leak.near == leak.n:
-        return f"{told}: these results say nothing about new images."
+        return f"{known}: these results say nothing about new images."
     apart = "unseen" if split == WITHOUT_SPLIT else f"{split}_unseen"
-    return f"{told}: the results are flattered; those under '{apart}' leave these images out."
+    return f"{known}: the results are too optimistic; those under '{apart}' leave these images out."

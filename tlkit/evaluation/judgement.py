@@ -1,4 +1,4 @@
-"""What a classifier learns about itself once it is trained: how sure to be, when to abstain, what is unfamiliar."""
+"""What is fitted after training: the temperature, the threshold of abstention, the reference of familiarity."""
 
 import keras
 import numpy as np
@@ -51,7 +51,7 @@ def refuse_target(target: float | None, task: Task) -> None:
 
 
 def _shown_at_most(images: int) -> float:
-    """The precision that so many images show if there is no error among them, rounded down."""
+    """The highest precision that so many images can show, without an error among them, rounded down."""
     from tlkit.evaluation.calibration import lowest_precision
 
     bound = float(lowest_precision(np.array(images), np.array(images)))

@@ -69,7 +69,7 @@ def _in_order(means: dict[str, Metric]) -> dict[str, Metric]:
 
 
 def decided(truth: np.ndarray, given: np.ndarray, logits: np.ndarray, groups: Groups) -> dict[str, Metric]:
-    """What depends on the labels given alone.
+    """The measures of the predicted labels, without their probabilities.
 
     Args:
         truth: bool (n, K), labels the images have; n at least 1.
@@ -94,7 +94,7 @@ def decided(truth: np.ndarray, given: np.ndarray, logits: np.ndarray, groups: Gr
 
 
 def _ratio(above: np.ndarray, below: np.ndarray, groups: Groups) -> Metric:
-    """Sum over sum of what each image has above and below the line, (n,) both; None with nothing below."""
+    """Ratio of the sums of the numerators and denominators of each image, (n,) both; None where the denominator is 0."""
     total = below.sum()
     if not total:
         return metric(None, len(above), None, groups)
@@ -103,7 +103,7 @@ def _ratio(above: np.ndarray, below: np.ndarray, groups: Groups) -> Metric:
 
 
 def _mean_ratio(above: np.ndarray, below: np.ndarray, truth: np.ndarray, groups: Groups) -> Metric:
-    """The mean of such ratios (n, K) over the classes that have an image; nothing below the line counts as 0."""
+    """The mean of such ratios (n, K) over the classes that have an image; a denominator of 0 counts as 0."""
     present = truth.any(axis=0)
     if not present.any():
         return metric(None, len(truth), None, groups)
@@ -143,7 +143,7 @@ def _two_by_two(right: np.ndarray, called: np.ndarray) -> np.ndarray:
 def _per_class(
     names: tuple[str, ...], truth: np.ndarray, given: np.ndarray, areas: Areas, groups: Groups
 ) -> tuple[ClassResult, ...]:
-    """Precision, recall, F1 and areas of each class; None where nothing is below the line."""
+    """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
     rows = []
     for code, name in enumerate(names):
         right, called = truth[:, code], given[:, code]

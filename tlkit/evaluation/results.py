@@ -64,7 +64,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """`count` images of class `truth` were called `predicted`."""
+    """`count` images of class `truth` were predicted as `predicted`."""
 
     truth: str
     predicted: str
@@ -123,7 +123,7 @@ class ClassCurves:
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """What answering only the surest images does to the share of wrong answers (El-Yaniv and Wiener 2010).
+    """The risk-coverage curve: error rate of the images of highest confidence (El-Yaniv and Wiener 2010).
 
     Args:
         coverage: float64 (m,), share of images answered, rising to 1.
@@ -140,7 +140,7 @@ class RiskCoverage:
 
 @dataclass(frozen=True)
 class Abstention:
-    """What it means on this split to answer only where the confidence reaches the threshold.
+    """Coverage and precision on this split where only confidences from the threshold on are answered.
 
     Args:
         target_precision: the precision the threshold was chosen for, on validation images.
@@ -178,7 +178,7 @@ class SliceResult:
 
 @dataclass(frozen=True)
 class Leak:
-    """Images of this split that the classifier has seen in training, or nearly.
+    """Images of this split that were trained on, and near-duplicates of training images.
 
     Args:
         exact: images whose very bytes are among the training images.

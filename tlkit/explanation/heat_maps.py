@@ -25,7 +25,7 @@ class EvidenceMap:
     """Maps of B images by one method.
 
     Args:
-        values: float32 (B, h, w); above 0 what speaks for the class, below 0 what speaks against it.
+        values: float32 (B, h, w); above 0 evidence for the class, below 0 against it.
         lattice: where the cells lie in the network's input.
     """
 
@@ -34,12 +34,12 @@ class EvidenceMap:
 
     @property
     def heat(self) -> np.ndarray:
-        """float32 (B, h, w), 0..1: what speaks for the class, the strongest place 1; all 0 where nothing does."""
+        """float32 (B, h, w), 0..1: positive evidence for the class, the strongest 1; all 0 where there is none."""
         return hot(self.values)
 
 
 class Witness:
-    """A classifier cut at the seam between backbone and head, ready to say what it saw where.
+    """A classifier cut at the seam between backbone and head, ready to compute evidence maps.
 
     Args:
         classifier: as `tlkit.classifier.load` gives it.

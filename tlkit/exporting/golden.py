@@ -46,7 +46,7 @@ def draw(height: int, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Golden:
-    """Images and what the classifier says about them.
+    """Images and their logits.
 
     Args:
         images: uint8 (G, H, W, 3), RGB 0..255.

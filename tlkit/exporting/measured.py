@@ -1,4 +1,4 @@
-"""What an artifact costs in decisions, on images of the run; and the table of it."""
+"""How many decisions an artifact changes, on images of the run; and the table of it."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def decisions(subject: Subject, golden: np.ndarray, checked: np.ndarray | None) 
 
 
 def quantised_cost(check: CheckImages, checked: np.ndarray, calibration: int) -> dict[str, Any]:
-    """What 8 bits cost, on images of the run that were not trained on.
+    """The accuracy lost to quantisation in 8 bits, on images of the run that were not trained on.
 
     Args:
         check: the images, with the logits of float32.

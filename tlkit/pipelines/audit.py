@@ -1,4 +1,4 @@
-"""`tlkit audit`: what is wrong with a set of images, before anything is trained on it.
+"""`tlkit audit`: faults in a set of images, found before anything is trained on it.
 
 tlkit audit images
 tlkit audit images --write-fixes fixes.csv && tlkit finetune images --fixes fixes.csv

@@ -1,4 +1,4 @@
-"""`tlkit compare`: two runs or more in; whether the difference between them is real out.
+"""`tlkit compare`: two or more runs in; their paired differences, with intervals and tests, out.
 
 tlkit compare run-a run-b
 tlkit compare baseline b c --out comparison.html
@@ -47,7 +47,7 @@ def run(config: CompareConfig, story: Story | None = None) -> dict[str, Any]:
     split = config.split or _common_split(runs, story)
     matched = match(runs, split, story)
     comparisons = compare(matched)
-    text = "\n\n".join(told(comparison) for comparison in comparisons)
+    text = "\n\n".join(comparison_text(comparison) for comparison in comparisons)
     found = {
         "split": split,
         "images": comparisons[0].n,
@@ -174,16 +174,14 @@ def _name(path: str, paths: tuple[str, ...]) -> str:
     return Path(path).name if names.count(Path(path).name) == 1 and Path(path).name else path
 
 
-def told(found: Comparison) -> str:
+def comparison_text(found: Comparison) -> str:
     """A comparison for a reader."""
     lines = [found.sentence]
     if "samples_f1" in found.differences:
-        lines.append(
-            "  an image may have several labels: right means every one of them, and accuracy counts those images"
-        )
+        lines.append("  an image may have several labels: accuracy is the share of images with every label correct")
     for name, accuracy in zip((found.first, found.second), found.accuracy, strict=True):
         lines.append(f"  {name}: accuracy {accuracy.value:.4f} [{accuracy.low:.3f}, {accuracy.high:.3f}]")
     for name, paths in ((found.first, found.only_first), (found.second, found.only_second)):
         shown = ": " + ", ".join(paths[:LISTED]) + (" ..." if len(paths) > LISTED else "") if paths else ""
-        lines.append(f"  {name} alone is right on {len(paths)}{shown}")
+        lines.append(f"  {name} alone is correct on {len(paths)}{shown}")
     return "\n".join(lines)

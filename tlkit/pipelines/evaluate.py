@@ -110,7 +110,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     else:
         page = run_page.of_others(run_dir, config.images, *measured)
     metrics = outcome.write_outcome(out, predictions, evaluation, page)
-    story.say(outcome.told(metrics))
+    story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
     tracking.tell(config.log, run_dir, out, story)
     return {
@@ -242,7 +242,7 @@ def _judged(
         return _choose(config, run_dir, facts, predictions, story)
     own = tta.calibrate(predictions, facts) if config.images is None else None
     found, told = own or (facts, ())
-    return found, (*tta.told(config.tta, facts, calibrated=own is not None), *told)
+    return found, (*tta.describe_views(config.tta, facts, calibrated=own is not None), *told)
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""`tlkit explain`: images in; pictures of where the classifier looked, and the training images that it is reminded of.
+"""`tlkit explain`: images in; heat maps of the evidence for a class, and the nearest training images, out.
 
 tlkit explain run photo.jpg --out explained
 tlkit explain run holiday/ --class-name bees --method integrated

@@ -1,4 +1,4 @@
-"""`tlkit export`: a classifier to artifacts that other runtimes run without tlkit, each held against Keras first.
+"""`tlkit export`: a classifier to artifacts that other runtimes run without tlkit, each checked against Keras first.
 
 tlkit export run --format onnx
 tlkit export run --format keras,savedmodel,onnx,litert,litert-int8,openvino --out exported

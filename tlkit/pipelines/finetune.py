@@ -124,7 +124,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if made is not None:
         choosing.record_gain(made, run_dir, plan, material, scores, story)
     metrics = finish(config, run_dir, material, states, scores, evidence, story, crossed)
-    story.say(outcome.told(metrics))
+    story.say(outcome.describe_metrics(metrics))
     seconds = record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:

@@ -1,4 +1,4 @@
-"""`tlkit rank`: images in; which backbone suits them, and what more images would bring, out.
+"""`tlkit rank`: images in; a ranking of backbones and a learning curve out.
 
 tlkit rank images
 tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
@@ -31,7 +31,7 @@ from tlkit.ranking import choose, curve
 from tlkit.ranking import folds as sample
 from tlkit.ranking import ranking as candidates
 from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking
-from tlkit.report.ranking_page import RankingPage, as_csv, told_ranking, write_ranking_page
+from tlkit.report.ranking_page import RankingPage, as_csv, ranking_text, write_ranking_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
 
@@ -93,7 +93,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         measure=measure,
         curve=_curve(config, contestants, chosen, dataset, kept, available, story) if config.how_many else None,
     )
-    text = told_ranking(ranking)
+    text = ranking_text(ranking)
     result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
     _write(config, out, ranking, result, dataset)
     story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(dataset)} images in {result['seconds']:.1f} s")

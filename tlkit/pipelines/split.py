@@ -1,4 +1,4 @@
-r"""`tlkit split`: images in, a manifest that says who trains, validates and tests.
+r"""`tlkit split`: images in, a table with the split of each out.
 
 tlkit split images --group-by '(S\d+)_' --out splits.csv
 tlkit finetune splits.csv

@@ -1,4 +1,4 @@
-"""`tlkit verify`: whether an artifact, here and now, gives what it gave when it was exported.
+"""`tlkit verify`: whether an artifact still gives the logits that it gave when it was exported.
 
 tlkit verify exported/onnx
 """

@@ -21,7 +21,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Score:
-    """What features say about labels.
+    """How well features predict labels.
 
     Args:
         logme: log evidence for an image.

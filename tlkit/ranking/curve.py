@@ -1,4 +1,4 @@
-"""Accuracy against the number of images: measured on features, and carried on by a power law."""
+"""Learning curve: accuracy against the number of images, measured on features and extrapolated by a power law."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ LEAST_ERROR = 0.002  # standard error below which a point is not believed
 
 @dataclass(frozen=True)
 class Measured:
-    """Linear heads on growing parts of the images, each judged on images that none of them saw.
+    """Linear heads on growing parts of the images, each tested on held-out images.
 
     Args:
         sizes: float (J,), images learned from, ascending.
@@ -100,7 +100,7 @@ def _depth(labels: np.ndarray, units: np.ndarray, random: np.random.Generator) -
 
 
 def _said(features: np.ndarray, targets: np.ndarray, part: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """float64 (m, K): what a head that learned from `part` says of the images left out, as `ridge.out_of_fold` does."""
+    """float64 (m, K): scores of a head fitted to `part` for the images left out, as of `ridge.out_of_fold`."""
     if (targets[part] == targets[part[0]]).all():
         return np.tile(targets[part[0]] - 0.5, (len(held), 1))
     return fit_predict(features[part], targets[part], features[held])

@@ -1,4 +1,4 @@
-"""Which images are looked at, and how they are dealt into folds."""
+"""The sample of images that is ranked on, and its stratified folds."""
 
 from collections.abc import Sequence
 

@@ -52,10 +52,10 @@ def render_audit(page: AuditPage) -> str:
 
 
 def verdict(result: AuditResult) -> str:
-    """What the findings come to, in a sentence."""
+    """The findings summed up in a sentence."""
     counts = result.counts
     if counts["serious"]:
-        return "Deal with what is serious before training: until then no result on these images can be trusted."
+        return "Resolve the serious findings before training: until then no result on these images can be trusted."
     if counts["warning"]:
-        return "Nothing serious. Look at the warnings; they cost an hour now or a week later."
-    return "Nothing is wrong that these checks can see."
+        return "No serious finding. Review the warnings before training."
+    return "These checks found no problem."

@@ -1,4 +1,4 @@
-"""A Page to one HTML file and one of Markdown: offline, no script from elsewhere, hostile names never run."""
+"""Render a page as one HTML file and one Markdown file: self-contained, and safe with any class or file name."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ PAIRS = 15
 SET_ASIDE = 200
 ROWS = 1000  # of any table
 OPTIONS = 20_000  # characters of the options that are shown
-TONES = {"bad": "Take care", "warn": "Mind", "good": "Looked at, and well"}
+TONES = {"bad": "Problem", "warn": "Caution", "good": "No problem found"}
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # in the table beside the curve
 
 Facts = dict[str, Any]
@@ -59,8 +59,8 @@ SECTIONS = (
     Section("curves", "Curves", lambda facts: facts["charts"]["roc"]),
     Section("slices", "Slices", lambda facts: facts["main"] and facts["main"].slices),
     Section("errors", "Errors", lambda facts: facts["galleries"].worst),
-    Section("unsure", "Least sure", lambda facts: facts["galleries"].least_sure),
-    Section("abstained", "Held back", lambda facts: facts["galleries"].abstained),
+    Section("unsure", "Least confident", lambda facts: facts["galleries"].least_sure),
+    Section("abstained", "Abstentions", lambda facts: facts["galleries"].abstained),
     Section("unfamiliar", "Unfamiliar", lambda facts: facts["galleries"].unfamiliar),
     Section("set-aside", "Set aside", lambda facts: facts["page"].data and facts["page"].data.set_aside),
     Section("card", "Model card", lambda facts: facts["card"]),
@@ -93,7 +93,7 @@ def _render(found: Facts) -> str:
 
 
 def facts(page: Page) -> Facts:
-    """Everything the sections show, by name."""
+    """What the templates of the sections read, by name."""
     result, album = main_split(page.evaluation), Album(page.thumbnail)
     proof = evidence(page.audit, album)
     words = words_of(result)
@@ -140,7 +140,7 @@ def facts(page: Page) -> Facts:
 
 
 def _tiles(result: SplitResult | None) -> list[tuple[str, Metric]]:
-    """A few metrics besides accuracy for the head of the page."""
+    """The few metrics shown beside the headline."""
     found = result.metrics if result else {}
     return [(name, found[name]) for name in words_of(result).tiles if name in found and found[name].value is not None]
 
@@ -199,7 +199,7 @@ def _data_rows(data: Data | None) -> dict[str, Any] | None:
 
 
 def _coverage(found: RiskCoverage | None) -> list[tuple[float, float, float]]:
-    """A few points of the curve: share answered, share wrong among them, least confidence."""
+    """A few points of the curve: coverage, error rate, lowest confidence answered."""
     if found is None or not len(found.coverage):
         return []
     places = sorted({int(abs(found.coverage - wanted).argmin()) for wanted in COVERAGES})
@@ -207,16 +207,16 @@ def _coverage(found: RiskCoverage | None) -> list[tuple[float, float, float]]:
 
 
 def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
-    """The drawings, None where there is nothing to draw."""
+    """The figures; None where there is nothing to plot."""
     bins, risk, lines = (result.reliability, result.risk_coverage, result.curves) if result else (None, None, ())
     below, beside = "the numbers are in the table below.", "the numbers are in the table beside it."
     return {
         "loss": charts.curves(page.history, "loss", f"Loss by epoch; {below}"),
         "accuracy": charts.curves(page.history, "accuracy", f"Accuracy by epoch; {below}"),
-        "reliability": charts.reliability_diagram(bins, f"Share correct by confidence; {beside}", result.uncalibrated)
+        "reliability": charts.reliability_diagram(bins, f"Accuracy by confidence; {beside}", result.uncalibrated)
         if bins and result
         else None,
-        "risk": charts.risk_coverage(risk, f"Share of wrong answers by share answered; {beside}", result.abstention)
+        "risk": charts.risk_coverage(risk, f"Error rate by coverage; {beside}", result.abstention)
         if risk and result
         else None,
         "roc": charts.roc(lines, f"ROC curves; {below}") if lines else None,
@@ -251,7 +251,7 @@ def _name(text: object) -> Markup:
 
 
 def _code(text: object, indent: int = 4) -> Markup:
-    """Indented lines, in which Markdown sees nothing; control characters made visible."""
+    """Indented lines, which Markdown leaves as they are; control characters made visible."""
     lines = (glossary.plain(line) for line in str(text).split("\n"))
     return Markup("\n".join(" " * indent + line for line in lines))
 

@@ -72,7 +72,7 @@ def reliability_diagram(bins: Reliability, label: str, before: Reliability | Non
 
 
 def risk_coverage(found: RiskCoverage, label: str, abstention: Abstention | None = None) -> Markup:
-    """Share of wrong answers when only the surest images are answered, with the chosen threshold."""
+    """The risk-coverage curve: error rate against the share of images answered, with the chosen threshold."""
     high = min(1.0, 1.15 * float(found.risk.max()) or 0.05)
     plot = Plot(shares("share answered"), shares("wrong among them", high=high), height=290)
     plot.line(found.coverage, found.risk)

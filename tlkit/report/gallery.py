@@ -21,7 +21,7 @@ BYTES = 6_000_000  # of pictures, as base64, in one page
 
 @dataclass
 class Album:
-    """Pictures as data URIs: each made once, none once the budget of the page is spent.
+    """Images as data URIs: each encoded once, none after the budget of the page is spent.
 
     Args:
         thumbnail: path -> JPEG bytes.
@@ -185,7 +185,7 @@ def _looks(predictions: Predictions, album: Album) -> dict[str, list[str]]:
 def _explained(
     cards: tuple[Card, ...], album: Album, overlays: Overlays | None, neighbours: Neighbours | None
 ) -> tuple[Card, ...]:
-    """The cards with where the classifier looked and what it has seen of the kind."""
+    """The cards with the evidence for the predicted class and the nearest training images."""
     paths = [card.path for card in cards]
     looked = overlays(paths) if overlays and paths else {}
     known = neighbours(paths) if neighbours and paths else {}
@@ -219,14 +219,14 @@ class Dealer:
 
     @property
     def abstained(self) -> np.ndarray:
-        """Rows below the threshold, surest first."""
+        """Rows below the threshold, the highest confidence first."""
         held = self.rows.abstained
         below = np.flatnonzero(held) if held is not None else np.empty(0, np.int64)
         return below[np.argsort(-self.best[below], kind="stable")]
 
     @property
     def unfamiliar(self) -> np.ndarray:
-        """Rows unlike the training images, farthest first."""
+        """Unfamiliar rows, the farthest first."""
         far = self.rows.unfamiliarity
         if far is None:
             return np.empty(0, np.int64)
@@ -258,7 +258,7 @@ class Dealer:
         )
 
     def cells(self) -> Iterable[Cell]:
-        """The fullest cells of errors, their surest errors first."""
+        """The off-diagonal cells of most images, errors of the highest confidence first."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i in self.errors:
             groups.setdefault((int(self.rows.labels[i]), int(self.predicted[i])), []).append(int(i))
@@ -269,7 +269,7 @@ class Dealer:
 
 
 class LabelDealer(Dealer):
-    """The same where an image may have several labels: every class is a question whose answer may be wrong."""
+    """The same for several labels an image: an error is any class decided wrongly."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
         self.rows, self.album = rows, album
@@ -291,5 +291,5 @@ class LabelDealer(Dealer):
         return super().predicted_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
 
     def cells(self) -> Iterable[Cell]:
-        """There is no confusion between classes."""
+        """There is no confusion matrix."""
         return ()

@@ -27,56 +27,55 @@ ENTRIES = {
     "accuracy": MetricWords(
         "Accuracy",
         True,
-        "Share of images whose most probable class is the true one. Its interval is Wilson's (1927): the accuracies "
-        "that this many images cannot rule out.",
+        "Share of images whose predicted class is the true one. Its interval is Wilson's (1927).",
     ),
     "balanced_accuracy": MetricWords(
         "Balanced accuracy",
         True,
-        "Mean over classes of the share found (recall). Rare classes weigh as much as common ones.",
+        "Mean recall over classes. Rare classes weigh as much as common ones.",
     ),
     "macro_f1": MetricWords(
         "Macro F1", True, "Mean over classes of F1, the harmonic mean of precision and recall; 100 % is perfect."
     ),
     "macro_precision": MetricWords(
-        "Macro precision", True, "Mean over classes of: of the images called this class, how many are."
+        "Macro precision", True, "Mean precision over classes: the share of images predicted as a class that are of it."
     ),
     "macro_recall": MetricWords(
-        "Macro recall", True, "Mean over classes of: of the images of this class, how many were found."
+        "Macro recall", True, "Mean recall over classes: the share of images of a class that are predicted as it."
     ),
     "micro_f1": MetricWords(
         "Micro F1",
         True,
-        "F1 of all labels of all images together: common labels weigh more. Precision and recall likewise.",
+        "F1 over all labels of all images together: common labels weigh more. Precision and recall likewise.",
     ),
-    "micro_precision": MetricWords("Micro precision", True, "Of all labels given, how many are true."),
-    "micro_recall": MetricWords("Micro recall", True, "Of all labels that images have, how many were given."),
+    "micro_precision": MetricWords("Micro precision", True, "Share of the predicted labels that are correct."),
+    "micro_recall": MetricWords("Micro recall", True, "Share of the labels that images have which are predicted."),
     "samples_f1": MetricWords(
         "F1 of images",
         True,
-        "F1 of the labels of each image, averaged over images; what training ranks its epochs by. Of one label each it is "
+        "F1 of the labels of each image, averaged over images; training ranks its epochs by it. With one label an image it is "
         "accuracy.",
     ),
     "subset_accuracy": MetricWords(
-        "Every label right", True, "Share of images whose labels are all right, none missing."
+        "Every label correct", True, "Share of images whose labels are all correct, none missing (subset accuracy)."
     ),
     "hamming_loss": MetricWords(
-        "Wrong labels", True, "Share of wrong answers among all yes-or-no answers (Hamming loss)."
+        "Hamming loss", True, "Share of wrong decisions among those on every label of every image."
     ),
     "cohen_kappa": MetricWords(
         "Cohen’s kappa",
         False,
-        "Agreement with the truth beyond chance: 0 is guessing by class frequency, 1 is perfect.",
+        "Agreement with the truth beyond chance: 0 is guessing by class frequency, 1 is perfect agreement.",
     ),
     "log_loss": MetricWords(
         "Log loss",
         False,
-        "Mean of −ln of the probability given to the true class. 0 is perfect; being sure and wrong costs most.",
+        "Mean negative logarithm of the probability given to the true class. 0 is perfect; confident errors cost most.",
     ),
     "roc_auc": MetricWords(
         "ROC-AUC",
         False,
-        "Chance that an image of a class scores higher for it than an image of another class, averaged over classes; "
+        "Probability that an image of a class gets a higher score for it than an image of another class, averaged over classes; "
         "0.5 is guessing. Interval after DeLong (1988).",
     ),
     "brier": MetricWords(
@@ -87,20 +86,21 @@ ENTRIES = {
     "expected_calibration_error": MetricWords(
         "Calibration error",
         True,
-        "Mean gap between how sure the classifier is and how often it is right, in 15 bins of equal width on the "
-        "confidence of its answer (ECE). 0 is perfect.",
+        "Mean difference between confidence and accuracy, in 15 bins of equal width on the confidence (ECE). 0 is perfect.",
     ),
     "mean_average_precision": MetricWords(
         "Mean average precision",
         False,
-        "Area under precision and recall of each class against the rest, averaged over classes; 1 is perfect.",
+        "Area under the precision-recall curve of each class against the rest, averaged over classes; 1 is perfect.",
     ),
-    "coverage": MetricWords("Answered", True, "Share of images on which the confidence reaches the threshold."),
-    "selective_precision": MetricWords("Right among them", True, "Share of right answers among the images it answers."),
+    "coverage": MetricWords("Coverage", True, "Share of images whose confidence reaches the threshold."),
+    "selective_precision": MetricWords(
+        "Selective precision", True, "Share of correct answers among the images it answers."
+    ),
     "area_under_risk_coverage": MetricWords(
-        "Risk over coverage",
+        "Area under risk-coverage",
         True,
-        "Mean share of wrong answers over all shares of images answered, the surest first (AURC). 0 is perfect.",
+        "Mean error rate over all coverages, the highest confidence first (AURC). 0 is perfect.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The first thing a reader sees: one number, how sure it is, and what it is worth, in words."""
+"""The headline of the report: one number, its interval, and its baseline."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
 
-PREFERRED = ("test", "images", "val", "train")  # the first one present speaks for the classifier
+PREFERRED = ("test", "images", "val", "train")  # the report is about the first one present
 WHERE = {
     "test": "test images",
     "val": "validation images",
@@ -14,21 +14,21 @@ WHERE = {
     "images": "images",
 }
 CAVEATS = {
-    "val": "There is no test split. Training chose what ships by these images, so expect a little less on new ones.",
-    "train": "The classifier learned from these very images. The number says nothing about new ones.",
+    "val": "There is no test split. These images also chose what ships, so that new images may give slightly lower results.",
+    "train": "The classifier was trained on these images. The number says nothing about new ones.",
 }
 
 
 @dataclass(frozen=True)
 class Headline:
-    """Accuracy on the main split against always answering its most common class.
+    """Accuracy on the main split, against that of always predicting its most common class.
 
     Args:
         split: name of the main split.
         where: "test images".
         accuracy: with its interval.
-        correct: images that were right.
-        baseline: accuracy of always answering `majority`, 0..1.
+        correct: images that were classified correctly.
+        baseline: accuracy of always predicting `majority`, 0..1.
         majority: the most common class of the split.
         verdict: `better`, `unclear` or `worse` than the baseline.
         caveat: a sentence, or "".
@@ -46,13 +46,13 @@ class Headline:
 
 @dataclass(frozen=True)
 class Several:
-    """What is said first where an image may have several labels.
+    """The headline of several labels an image.
 
     Args:
         split: name of the main split.
         where: "test images".
         precision: mean average precision, with its interval.
-        baseline: what guessing has: the mean share of images that have a label, 0..1.
+        baseline: what guessing gives: the mean share of images that have a label, 0..1.
         exact: share of images with every label right.
         right: how many these are.
         verdict: `better`, `unclear` or `worse` than the baseline.
@@ -70,7 +70,7 @@ class Several:
 
 
 def several(result: SplitResult) -> Several | None:
-    """What to say first about a split of several labels; None where it is not known."""
+    """The headline of a split of several labels; None where it is not defined."""
     precision = result.metrics.get("mean_average_precision")
     if precision is None or precision.value is None:
         return None
@@ -102,13 +102,13 @@ def _against(metric: Metric, baseline: float) -> str:
 
 
 def main_split(evaluation: EvaluationResult | None) -> SplitResult | None:
-    """The split that speaks for the classifier, or None where nothing was measured."""
+    """The split that the report is about, or None where nothing was measured."""
     found = evaluation.splits if evaluation else {}
     return next((found[name] for name in PREFERRED if name in found), next(iter(found.values()), None))
 
 
 def headline(result: SplitResult) -> Headline | None:
-    """What to say first about a split; None where its accuracy is not known."""
+    """The headline of a split; None where its accuracy is not defined."""
     accuracy = result.metrics.get("accuracy")
     if accuracy is None or accuracy.value is None or not result.n:
         return None

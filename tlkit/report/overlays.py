@@ -1,4 +1,4 @@
-"""What the report shows beside an error: where the classifier looked, and the training images it is reminded of.
+"""What the report shows beside an error: the evidence for the predicted class, and the nearest training images.
 
 Both come from the store where it has them, so that a report that is written again costs no forward pass.
 """
@@ -122,7 +122,7 @@ def _jpeg(image: Image.Image) -> bytes:
 def neighbours(
     networks: Sequence[Network], contract: InputContract, stored_as: str, train: Dataset, dataset: Dataset
 ) -> Neighbours:
-    """Find the training images most like an image, in the eyes of the backbone before training.
+    """Find the training images most like an image, by the features of the backbone before training.
 
     Only features that the store holds are used; nothing is computed.
 

@@ -114,7 +114,7 @@ def _power(exponent: float) -> str:
 # -- A ranking in words for a terminal, and as a table -----------------------------------------
 
 
-def told_ranking(ranking: Ranking) -> str:
+def ranking_text(ranking: Ranking) -> str:
     """The ranking for a reader of a terminal."""
     width = max(len(one.name) for one in ranking.candidates)
     measure = "accuracy" if ranking.measure == "accuracy" else "F1"
@@ -127,10 +127,10 @@ def told_ranking(ranking: Ranking) -> str:
             f"{one.logme:7.4f}  {one.milliseconds:8.2f}  {one.megabytes:4.0f}  {'yes' if one.frontier else ''}"
         )
     lines += ["", f"recommended: {ranking.recommended}. {ranking.reason}", f"  $ {ranking.command}"]
-    return "\n".join(lines + (["", *_told_curve(ranking.curve)] if ranking.curve else []))
+    return "\n".join(lines + (["", *_curve_text(ranking.curve)] if ranking.curve else []))
 
 
-def _told_curve(found: LearningCurve) -> list[str]:
+def _curve_text(found: LearningCurve) -> list[str]:
     """The learning curve in lines."""
     measured = ", ".join(f"{images}: {metric.value or 0:.3f}" for images, metric in found.points)
     lines = [f"a linear head on {found.candidate}, by images learned from: {measured}"]

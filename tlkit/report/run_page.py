@@ -290,8 +290,8 @@ def finish(
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
-        threshold, told = find_threshold(predictions, config.target_precision)
-        notes = (*notes, told)
+        threshold, sentence = find_threshold(predictions, config.target_precision)
+        notes = (*notes, sentence)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
     save(classifier.knowing(reference), run_dir.model)

@@ -70,16 +70,15 @@ def _purpose(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
     unsure = (
         f"Below a confidence of {model.threshold:.2f} it abstains."
         if model.threshold is not None
-        else "It always answers, also for an image of something else: it has no threshold."
+        else "It answers for every image, also of something else: it has no threshold."
     )
     named = _named(classes)
-    return (f"Telling {len(classes)} classes apart, in images like those it learned from: {named}.", unsure)
+    return (f"Assigning one of {len(classes)} classes to images like those it was trained on: {named}.", unsure)
 
 
 def _purpose_of_labels(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
     return (
-        f"Saying which of {len(classes)} labels an image has, any number of them, in images like those it learned "
-        f"from: {_named(classes)}.",
+        f"Assigning any number of {len(classes)} labels to images like those it was trained on: {_named(classes)}.",
         "It gives every label whose probability is 50 % or more, and so may give none.",
     )
 
@@ -100,7 +99,7 @@ def _measured(result: SplitResult) -> tuple[str, ...]:
     if len(rows) > 1:
         low, high = min(rows, key=lambda row: row.recall or 0), max(rows, key=lambda row: row.recall or 0)
         sentences.append(
-            f"Share found by class: from {100 * (low.recall or 0):.0f} % ({low.name}) to {100 * (high.recall or 0):.0f} % ({high.name})."
+            f"Recall by class: from {100 * (low.recall or 0):.0f} % ({low.name}) to {100 * (high.recall or 0):.0f} % ({high.name})."
         )
     return tuple(sentences)
 
@@ -119,7 +118,7 @@ def _measured_of_labels(result: SplitResult) -> tuple[str, ...]:
     low, high = (pick(rows, key=lambda row: row.average_precision or 0.0) for pick in (min, max))
     return (
         f"Mean average precision {precision.value:.3f}{interval} on {result.n:,} {where}; "
-        f"every label right on {100 * exact.value:.1f} % of them.",
+        f"every label correct on {100 * exact.value:.1f} % of them.",
         f"Average precision by label: from {low.average_precision:.2f} ({low.name}) to {high.average_precision:.2f} "
         f"({high.name}).",
     )
@@ -140,12 +139,12 @@ WORDS = {
         scored="Accuracy",
         score_note="",
         bins=("Images", "Confidence", "Correct"),
-        calibrated="A calibrated classifier that is 80 % sure is right 80 % of the time: its points lie on the dashed line. "
-        "Below the line it is too sure of itself, above it too modest.",
+        calibrated="Of the predictions that a calibrated classifier makes with 80 % confidence, 80 % are correct: its points lie on the "
+        "dashed line. Points below the line mean overconfidence, above it underconfidence.",
         slices="Accuracy",
-        errors="Wrong, and surest of it",
-        evidence="class it named",
-        unsure="Images where the two most probable classes are closest, right or wrong.",
+        errors="Errors of the highest confidence",
+        evidence="predicted class",
+        unsure="Images whose two most probable classes are closest in probability, correct or not.",
         classes="",
         glossary="",
     ),
@@ -157,24 +156,24 @@ WORDS = {
         activation="sigmoids",
         purpose=_purpose_of_labels,
         measured=_measured_of_labels,
-        exact="every label is right on",
+        exact="every label is correct on",
         answers=lambda answers, images: f"{answers} answers about {images} images",
         score="F1",
         scored="F1 of the images’ labels",
         score_note="; accuracy is the mean F1 of the images’ labels",
-        bins=("Answers", "Probability", "There"),
-        calibrated="Of the labels that a calibrated classifier calls 80 % probable, 80 % are there: its points lie on the "
+        bins=("Answers", "Probability", "Present"),
+        calibrated="Of the labels to which a calibrated classifier gives a probability of 80 %, 80 % are present: its points lie on the "
         "dashed line. Below the line probabilities are too high, above it too low. Every label of every image counts, "
         "given or not.",
-        slices="Share of images with every label right, called accuracy here,",
-        errors="A label wrong, and surest of it",
+        slices="The share of images with every label correct, called accuracy here,",
+        errors="Images with a wrong label of the highest confidence",
         evidence="most probable label",
-        unsure="Images with a label nearest to 50 %, right or wrong.",
-        classes="An image may have several labels, so every class is a question of its own, answered yes from a "
-        "probability of 50 % on. There is no confusion between classes, no top-k accuracy and no curve of answers held "
-        "back: they need one answer for each image.",
+        unsure="Images with a label probability nearest to 50 %, correct or not.",
+        classes="An image may have several labels, so every class is decided on its own: a label is predicted from a "
+        "probability of 50 % on. Confusion matrix, top-k accuracy and risk-coverage curve are not defined, as they need one "
+        "predicted class for each image.",
         glossary="Log loss, Brier score and calibration error are over all yes-or-no answers, one for each label of each "
-        "image; a probability is that of the label being there.",
+        "image; a probability is that of the label being present.",
     ),
 }
 """One row a task."""

@@ -1,4 +1,4 @@
-"""A classifier as the server asks for it: rows, answers, and why. On its own, for it loads Keras."""
+"""The classifier behind the server: outputs, answers and explanations. On its own, as it loads Keras."""
 
 import base64
 import io
@@ -99,7 +99,7 @@ class Explainer:
     Args:
         classifier: to explain.
         config: says how many neighbours, and of which run.
-        story: told about the training images.
+        story: hears about the training images.
     """
 
     def __init__(self, classifier: Classifier, config: ServeConfig, story: Story) -> None:

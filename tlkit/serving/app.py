@@ -1,4 +1,4 @@
-"""The addresses of the server and what each answers."""
+"""The routes of the server."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -30,7 +30,7 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
         service: what answers images.
         token: that requests must bear; None where none is needed.
         local: whether it listens to this machine alone.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
     app = FastAPI(
         title="tlkit",
@@ -145,30 +145,30 @@ def _html(page: HtmlPage) -> Response:
 def _refusals(app: FastAPI) -> None:
     """Everything that is refused looks alike."""
 
-    def told(problem: RequestProblem) -> Response:
+    def answer_of(problem: RequestProblem) -> Response:
         return Response(problem.body(), status_code=problem.status, headers=problem.headers())
 
     @app.exception_handler(RequestProblem)
     async def own(_: Request, problem: RequestProblem) -> Response:
-        return told(problem)
+        return answer_of(problem)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return told(RequestProblem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
+        return answer_of(RequestProblem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            answer = told(RequestProblem("wrong-method", f"{request.method} is not for this address."))
+            answer = answer_of(RequestProblem("wrong-method", f"{request.method} is not for this address."))
             answer.headers.update(error.headers or {})
             return answer
-        return told(RequestProblem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
+        return answer_of(RequestProblem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return told(RequestProblem("bad-request", "The body was not sent to its end."))
+        return answer_of(RequestProblem("bad-request", "The body was not sent to its end."))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
-        return told(mistake(error))
+        return answer_of(mistake(error))

@@ -25,7 +25,7 @@ class Work:
     Args:
         content: its file.
         waiting: how many images of its request are not done, in a list of one that they share.
-        done: told when none is.
+        done: called when none is.
         pixels: uint8 (H, W, 3), once decoded.
         row: what the engine made of it, float32 (N,).
         problem: why it has none.
@@ -47,7 +47,7 @@ class Batcher:
         infer: uint8 (B, H, W, 3) -> float32 (B, N); called in a thread of the batcher.
         batch_size: most images of a batch.
         wait: seconds that a batch waits for images which are being decoded.
-        seen: told the size of every batch.
+        seen: called with the size of every batch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Connections that nobody can keep busy for nothing: how HTTP arrives, on top of uvicorn's own reading of it."""
+"""Limits on connections, against slow and oversized requests, on top of uvicorn's parser."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every request passes before and after it is answered: who may ask, how long it may take, what is counted."""
+"""What every request passes: authorisation, time limits, counters."""
 
 import asyncio
 import hmac
@@ -77,7 +77,7 @@ class Gate:
             elsewhere could have its own name point here, and read the answers.
         seconds: that a request may take.
         metrics: counts them.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
 
     def __init__(

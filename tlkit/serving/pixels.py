@@ -55,7 +55,7 @@ class Limits:
 
 
 def megabytes(count: int) -> str:
-    """`20 MB`: how limits are told."""
+    """`20 MB`: how limits are written."""
     return f"{count / 1e6:.3g} MB"
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a request: one row each, told as problem details (RFC 9457)."""
+"""What can be wrong with a request, one row each, as problem details (RFC 9457)."""
 
 import json
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ class RequestProblem(Exception):
         }
 
     def headers(self) -> dict[str, str]:
-        """What HTTP wants to be said beside it."""
+        """The HTTP headers that go with it."""
         found = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
         if self.status == 401:
             found["WWW-Authenticate"] = "Bearer"
@@ -90,7 +90,7 @@ class RequestProblem(Exception):
 
 
 def mistake(error: BaseException) -> RequestProblem:
-    """A mistake of ours; the details go to the log, not to whoever asked."""
+    """An internal error; the details go to the log, not to the client."""
     problem = RequestProblem("internal", "Something unforeseen happened.")
     problem.__cause__ = error
     return problem

@@ -1,4 +1,4 @@
-"""From a socket to the last answer: bind, load meanwhile, say when it answers, and stop without dropping anybody."""
+"""From a socket to the last answer: bind, load meanwhile, say when it answers, and stop without dropping a request."""
 
 import asyncio
 import contextlib
@@ -98,7 +98,7 @@ def serve(
         limits: of requests.
         token: that requests must bear; None where none is needed.
         wait: seconds that a batch waits for images which are being decoded.
-        story: told when it is ready, and of mistakes of ours.
+        story: hears when it is ready, and of internal errors.
         stop: ends it too.
 
     Returns:

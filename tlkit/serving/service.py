@@ -56,7 +56,7 @@ class Service:
     Args:
         limits: of the server.
         wait: seconds that a batch waits for images which are being decoded.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
 
     def __init__(self, limits: Limits, *, wait: float, fault: Callable[[BaseException], None]) -> None:

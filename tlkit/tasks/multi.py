@@ -25,7 +25,7 @@ class Multi(Task):
 
     name = "multi"
     score_name, score, exact = "F1 of each image's labels", "F1", "subset_accuracy"
-    gives = "gives an image any number of labels"
+    gives = "gives any number of labels to each image"
     conflict = "there with different labels"
     smooths = False
     refusals = {

@@ -23,7 +23,7 @@ class Single(Task):
     name = "single"
     columns = ("probability",)
     score_name = score = exact = "accuracy"
-    gives = "gives an image one class"
+    gives = "gives one class to each image"
     conflict = "in more than one class"
     smooths = True
 
