@@ -93,7 +93,7 @@ def test_a_module_says_what_it_is_for(path):
 
 
 ASKS_THE_TASK = re.compile(
-    r"\.multi\b|targets is None|targets is not None|[=!]= \"(multi|single)\"|\bis (not )?(MULTI|SINGLE)\b"
+    r"(?<!tasks)\.multi\b|targets is None|targets is not None|[=!]= \"(multi|single)\"|\bis (not )?(MULTI|SINGLE)\b"
 )
 
 

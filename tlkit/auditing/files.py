@@ -8,7 +8,7 @@ from tlkit.auditing.evidence import Evidence, counted, named, share
 from tlkit.auditing.findings import Finding, ImageGroup
 from tlkit.data.sniff import suffix
 
-SERIOUS_SHARE = 0.05  # of files that cannot be read: more than bad luck
+SERIOUS_SHARE = 0.05  # of files that cannot be read: more than a few stray files
 _SUFFIXES = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif", "jif"),
     "MPO": ("jpg", "jpeg", "mpo"),

@@ -18,7 +18,7 @@ class Oddity(NamedTuple):
     Args:
         what: ends the sentence "3 images are ...".
         remedy: what to do.
-        extent: how far each image goes, float (N,); above 1 it stands out.
+        extent: how far each image goes, float (N,); above 1 it is an outlier.
         caption: of an image, from its facts.
     """
 

@@ -146,7 +146,7 @@ class Predictability(NamedTuple):
         """Bool (K,): classes that the columns predict better than chance does for so few images."""
         return (self.whole >= TELLS) & (self.whole - 0.5 > CERTAIN * self.errors)
 
-    def guilty(self) -> list[str]:
+    def predictive(self) -> list[str]:
         """The columns that predict most by themselves, the strongest first."""
         best = {name: float(areas.max()) for name, areas in self.areas.items()}
         strongest = max(best.values())
@@ -154,7 +154,7 @@ class Predictability(NamedTuple):
 
 
 def _finding(kind: ColumnSet, predictable: Predictability, names: list[str]) -> Finding:
-    guilty = predictable.guilty()
+    predictive = predictable.predictive()
     away = [names[label] for label in np.argsort(-predictable.whole, kind="stable") if predictable.given_away[label]]
     who = f"; {named(away)} {'is' if len(away) == 1 else 'are'} given away" if away else ""
     return Finding(
@@ -162,13 +162,13 @@ def _finding(kind: ColumnSet, predictable: Predictability, names: list[str]) -> 
         severity=kind.severity,
         sentence=(
             f"The class can be predicted {kind.what}, without looking at the object: accuracy {predictable.accuracy:.0%}, where "
-            f"always predicting the largest class has {predictable.majority:.0%}; most by {', '.join(guilty)}{who}."
+            f"always predicting the largest class has {predictable.majority:.0%}; most by {', '.join(predictive)}{who}."
         ),
         remedy=kind.remedy,
         facts={
             "accuracy": predictable.accuracy,
             "majority": predictable.majority,
-            "columns": guilty,
+            "columns": predictive,
             "areas": {name: dict(zip(names, areas, strict=True)) for name, areas in predictable.areas.items()},
             "given_away": away,
         },

@@ -50,7 +50,7 @@ class Predictions(Labelled):
         unfamiliarity: float32 (N,), distance to what was trained on; above 1 is unlike anything in it. NaN where
             it was not measured, None where it never was.
         in_training: int8 (N,), index into `IN_TRAINING`: whether the image, or one that looks like it, was
-            trained on; None where nobody looked.
+            trained on; None where it was not examined.
         targets: of several labels, see `Labelled`.
     """
 

@@ -193,7 +193,7 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
 
 def why_better(simple: JudgedCandidate, other: JudgedCandidate, groups: Groups = None, tried: int = 1) -> str:
     """The reason, in words, to take the more complex of two candidates, the best of `tried`; "" where there is none."""
-    least = luck(tried)
+    least = chance_bound(tried)
     bar = (
         "the standard error"
         if tried == 1
@@ -210,7 +210,7 @@ def why_better(simple: JudgedCandidate, other: JudgedCandidate, groups: Groups =
     return ""
 
 
-def luck(tried: int) -> float:
+def chance_bound(tried: int) -> float:
     """The quantile, in standard errors, that the best of `tried` equally good candidates exceeds by chance with probability 0.16.
 
     That is the probability with which one candidate exceeds one standard error (Šidák 1967).

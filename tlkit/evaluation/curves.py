@@ -86,7 +86,7 @@ def metric(value: float | None, n: int, interval: Interval | None, groups: Group
 def class_curves(
     names: tuple[str, ...], labels: np.ndarray, probabilities: np.ndarray | None, groups: Groups
 ) -> tuple[dict[int, tuple[Metric, Metric]], tuple[ClassCurves, ...], dict[str, Metric]]:
-    """Each class against the rest: areas of every class, curves of the hardest, and the mean areas.
+    """Each class against the rest: areas of every class, curves of those of lowest average precision, and the mean areas.
 
     Args:
         names: K classes.

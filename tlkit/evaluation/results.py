@@ -228,7 +228,7 @@ class SplitResult:
         abstention: None where no threshold was asked for.
         curves: one-versus-rest, of the classes with the lowest average precision; at most 30 of them.
         slices: lowest p-value first; only slices with enough images to say anything.
-        leak: None where nobody looked.
+        leak: None where it was not examined.
         task: what the answers mean.
     """
 

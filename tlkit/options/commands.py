@@ -162,7 +162,7 @@ class CacheConfig(Options):
 
     action: str = argument("What to do: show, or clear.", default="show", choices=("show", "clear"))
     older_than: float | None = option(
-        None, "Clear only what nobody has used for this many days.", low=0, group="What to clear"
+        None, "Clear only what has not been used for this many days.", low=0, group="What to clear"
     )
     keep: str | None = option(
         None, "Clear what was used least recently until the store holds this much: 20GB, 500MB.", group="What to clear"

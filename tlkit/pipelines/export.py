@@ -55,7 +55,7 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
             story.say(f"{name}: writing and comparing with Keras")
             contracts.append(export(FORMATS[name], subject, folder, config.min_agreement))
     for contract in contracts:
-        for sentence in _told(contract):
+        for sentence in _notes(contract):
             story.say(sentence)
     return {"out": config.out, "artifacts": [_row(out, contract) for contract in contracts], "text": table(contracts)}
 
@@ -76,16 +76,16 @@ def _row(out: Path, contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told(contract: dict[str, Any]) -> list[str]:
+def _notes(contract: dict[str, Any]) -> list[str]:
     """What a table has no room for."""
-    told, encoded = [], contract["encoded"]
+    notes, encoded = [], contract["encoded"]
     if encoded:
-        told.append(
+        notes.append(
             f"{contract['kind']}: the signature for encoded bytes decodes in TensorFlow: on {encoded['images']} "
             f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the middle, "
             f"{encoded['max_difference']:.2g} at most; {encoded['agreement']:.1%} keep their class"
         )
-    return told
+    return notes
 
 
 # -- what it is held against -------------------------------------------------------------------

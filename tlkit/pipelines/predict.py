@@ -145,11 +145,13 @@ def _warnings(rows: list[dict[str, Any]]) -> list[str]:
     """How many images the classifier would rather not answer, and those unlike anything in training."""
     held = sum(row.get("abstain", False) for row in rows)
     strange = sorted((row for row in rows if row.get("unfamiliar")), key=lambda row: -row["unfamiliarity"])
-    told = [f"abstains from {held} of {len(rows)} images: not sure enough"] if held else []
+    warnings = [f"abstains from {held} of {len(rows)} images: their confidence is below the threshold"] if held else []
     if strange:
         shown = ", ".join(f"{row['path']} ({row['unfamiliarity']:.2f})" for row in strange[:3])
-        told.append(f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}")
-    return told
+        warnings.append(
+            f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}"
+        )
+    return warnings
 
 
 def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:

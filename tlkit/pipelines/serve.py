@@ -1,4 +1,4 @@
-"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is told to stop.
+"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is stopped.
 
 tlkit serve run
 tlkit serve run --host 0.0.0.0 --port 80 --token-file token.txt

@@ -85,11 +85,11 @@ class Card:
         path: as in the predictions.
         truth: name of its class, "" where it has none.
         predicted: name of the class it was given.
-        probability: of the predicted class; of several labels that of the surest wrong answer, or where all are right of
-            the least sure one.
+        probability: of the predicted class; of several labels that of the wrong label of highest confidence, or where all
+            are correct the lowest confidence.
         of_truth: probability of the true class, or answer.
         image: data URI, or None.
-        unfamiliarity: above 1 is unlike anything in training; None where nobody measured.
+        unfamiliarity: above 1 is unlike anything in training; None where it was not measured.
         overlay: data URI of where the classifier looked, or None.
         alike: the training images most like it.
     """
@@ -122,9 +122,9 @@ class Galleries:
     """The chosen images, and how many there were to choose from.
 
     Args:
-        worst: errors, surest of the wrong class first; `errors` of them in all.
+        worst: errors, highest confidence first; `errors` of them in all.
         least_sure: the two best classes closest together first.
-        abstained: below the threshold, surest first; `held_back` of them in all.
+        abstained: below the threshold, highest confidence first; `held_back` of them in all.
         unfamiliar: unlike anything in training, farthest first; `strange` of them in all.
         cells: of the confusion matrix.
         looks: class -> a few of its images, as data URIs.

@@ -38,9 +38,9 @@ class ModelSection:
     Args:
         backbone: its name.
         weights: where its first weights come from, in words.
-        licence: of those weights, "" where nobody knows.
+        licence: of those weights, "" where it is not known.
         head: in words.
-        parameters: how many numbers the whole classifier holds, None where nobody counted.
+        parameters: parameters of the whole classifier, None where they were not counted.
         image_size: height and width in pixels of what it sees.
         fit: how an image meets that size.
         temperature: its logits are divided by it.

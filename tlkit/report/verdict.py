@@ -14,8 +14,11 @@ from tlkit.report.tasks import words_of
 TONES = ("bad", "warn", "good")
 """bad: the number cannot be trusted; warn: read it with care; good: checked, without a problem."""
 
-FEW = 10  # images of a class below which its row says little
-NARROW, WIDE = 0.03, 0.06  # half an interval of accuracy: up to the first it is well known, from the second on hardly
+FEW = 10  # images of a class below which its row is uncertain
+NARROW, WIDE = (
+    0.03,
+    0.06,
+)  # half an interval of accuracy: up to the first the accuracy is precise, from the second on it is not
 WANTED = 0.02  # half the interval that is offered as an aim
 CHANCE = 2.0  # standard deviations that a gap may reach by chance alone
 SERIOUS = 3  # serious findings listed one by one

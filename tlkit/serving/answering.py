@@ -126,7 +126,7 @@ class Explainer:
                 future.set_result(work())
             except _Stopped:
                 future.cancel()
-            except Exception as error:  # noqa: BLE001 - told to whoever asks for an explanation
+            except Exception as error:  # noqa: BLE001 - reported to the client that asked for an explanation
                 future.set_exception(error)
                 self._story.say(f"explanations go without something: {error}")
 
@@ -198,7 +198,7 @@ def _data_url(image: Image.Image) -> str:
 
 
 class _Stopped(Exception):
-    """The server stops; nobody waits for this any more."""
+    """The server stops; no request waits for this any more."""
 
 
 class _Stoppable:

@@ -143,7 +143,7 @@ def _html(page: HtmlPage) -> Response:
 
 
 def _refusals(app: FastAPI) -> None:
-    """Everything that is refused looks alike."""
+    """Every refusal is answered in the same form."""
 
     def answer_of(problem: RequestProblem) -> Response:
         return Response(problem.body(), status_code=problem.status, headers=problem.headers())

@@ -1,7 +1,7 @@
 """Images of many requests in batches of one engine: decoded in threads, computed together as they are ready.
 
 The engine never waits while there is something to compute, except for images that are being decoded already, and for
-those a few milliseconds at most. So one client alone waits for nobody, and many fill its batches.
+those a few milliseconds at most. So a single client never waits, and many clients fill the batches.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class Batcher:
                 return
         except RequestProblem as problem:
             work.problem = problem
-        except BaseException as error:  # noqa: BLE001 - told to whoever asked
+        except BaseException as error:  # noqa: BLE001 - reported to the request
             work.problem = mistake(error)
         self._tell([work])
 
@@ -102,7 +102,7 @@ class Batcher:
                 rows = self.infer(np.stack([work.pixels for work in batch if work.pixels is not None]))
                 for work, row in zip(batch, rows, strict=True):
                     work.row = row
-            except BaseException as error:  # noqa: BLE001 - told to whoever asked
+            except BaseException as error:  # noqa: BLE001 - reported to the request
                 for work in batch:
                     work.problem = mistake(error)
             self.seen(len(batch))

@@ -197,8 +197,8 @@ class _Form:
             raise RequestProblem("invalid", f"The form has a field {field[:NAME]!r}.", "name every field 'image'.")
         _refuse_many(len(self.found) + 1, self.limits)
         name = options.get(b"filename")
-        told = None if name is None else name.decode("utf-8", "replace")[:NAME]
-        self.found.append(Upload(told, b"".join(self.content)))
+        file_name = None if name is None else name.decode("utf-8", "replace")[:NAME]
+        self.found.append(Upload(file_name, b"".join(self.content)))
 
     def _all(self) -> None:
         self.ended = True

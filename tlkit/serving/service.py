@@ -81,7 +81,7 @@ class Service:
         self.subject = subject
 
     def close(self) -> None:
-        """Answer nobody any more; waits for the threads."""
+        """Stop answering; waits for the threads."""
         subject, self.subject = self.subject, None
         if subject:
             subject.close()

@@ -70,7 +70,7 @@ class Multi(Task):
     def renamed(
         self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images of one label each are told them all by it."""
+        """One label an image is read as all of its labels."""
         own = labels[:, None] == np.arange(len(found)) if targets is None else targets
         return np.full(len(labels), UNLABELLED, np.int32), written.reordered(own, found, classes)
 

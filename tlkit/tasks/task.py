@@ -34,7 +34,7 @@ class Task(ABC):
         exact: the metric that counts images about which everything said is true.
         gives: what a classifier does with an image, in words.
         conflict: of pictures whose copies contradict each other: where they are found.
-        smooths: whether cross-entropy smooths its labels unless it is told by how much.
+        smooths: whether cross-entropy smooths labels by default.
         refusals: what it cannot do, by name: `threshold`, `balance`, `unfreeze`, `folds`, `audit`.
     """
 
