@@ -1,4 +1,4 @@
-"""Training images, small enough to travel with a classifier, to tell what is unlike all of them."""
+"""Familiarity: features of training images, kept with a classifier to recognise images unlike all of them."""
 
 import io
 from dataclasses import dataclass, fields

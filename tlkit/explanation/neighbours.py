@@ -1,4 +1,4 @@
-"""The training images most like an image, in the eyes of the network."""
+"""The nearest training images of an image, by the features of the network."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -18,8 +18,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, write_facts
-from tlkit.data import labels as several
-from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
+from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
@@ -50,7 +49,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     tracking.refuse_missing(config.log)
     run_dir.read_record()  # says what is wrong with it
     facts = read_facts(run_dir.model)
-    refuse_target(config.target_precision, multi=facts.multi)
+    refuse_target(config.target_precision, facts.task)
     views = tta.views_of(config.tta, facts)
     out = _out(config, run_dir)
     dataset, splits = _images(config, run_dir, facts, story)
@@ -96,7 +95,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     else:
         page = run_page.of_others(run_dir, config.images, *measured)
     metrics = outcome.write_outcome(out, predictions, evaluation, page)
-    story.say(outcome.told(metrics))
+    story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
     tracking.tell(config.log, run_dir, out, story)
     return {
@@ -135,20 +134,13 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
             f"{config.images} has classes that the classifier does not know: {', '.join(map(repr, strangers))}.",
             f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove the folders.",
         )
-    if dataset.multi and not facts.multi:
+    if not facts.task.understands(dataset.task):
         raise TlkitError(
-            f"{config.images} has images of several labels, and the classifier gives one class to each.",
+            f"{config.images} has images of several labels, and the classifier {facts.task.gives}.",
             "train one on such a table, or give images of one label each.",
         )
-    codes = np.array([classes.index(name) for name in dataset.classes], np.int32)
-    relabelled = replace(dataset, classes=classes, labels=codes[dataset.labels])
-    if facts.multi:  # a table in which no image has several labels, or a folder, tells them all the same
-        one = dataset.labels[:, None] == np.arange(len(dataset.classes))
-        own = one if dataset.targets is None else dataset.targets
-        targets = several.reordered(own, dataset.classes, classes)
-        relabelled = replace(
-            dataset, classes=classes, labels=np.full(len(dataset), UNLABELLED, np.int32), targets=targets
-        )
+    labels, targets = facts.task.renamed(dataset.labels, dataset.targets, dataset.classes, classes)
+    relabelled = replace(dataset, classes=classes, labels=labels, targets=targets)
     return relabelled, Splits(np.full(len(dataset), UNASSIGNED, np.int8), "all images are evaluated together")
 
 
@@ -209,7 +201,7 @@ def _judged(
         return _choose(config, run_dir, facts, predictions, story)
     own = tta.calibrate(predictions, facts) if config.images is None else None
     found, told = own or (facts, ())
-    return found, (*tta.told(config.tta, facts, calibrated=own is not None), *told)
+    return found, (*tta.describe_views(config.tta, facts, calibrated=own is not None), *told)
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""`tlkit explain`: images in; pictures of where the classifier looked, and the training images that it is reminded of.
+"""`tlkit explain`: images in; heat maps of the evidence for a class, and the nearest training images, out.
 
 tlkit explain run photo.jpg --out explained
 tlkit explain run holiday/ --class-name bees --method integrated
@@ -22,13 +22,10 @@ from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, write_json
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import decide
-from tlkit.classifier.answers import probabilities as chances_of
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
-from tlkit.data.labels import decode
-from tlkit.explanation.evidence import BATCH, DOUBT, Evidence, Witness, agreement, in_words
+from tlkit.explanation.heat_maps import BATCH, DOUBT, EvidenceMap, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
 from tlkit.extraction.rows import pooled
@@ -88,7 +85,7 @@ class _Work:
         """Draw a picture of every image of a batch, and say what is in it."""
         grids = self.witness.grids(batch.images)
         logits = self.witness.logits(grids)
-        probabilities = chances_of(logits, self.facts.temperature, multi=self.facts.multi)
+        probabilities = self.facts.task.probabilities(logits, self.facts.temperature)
         predicted = logits.argmax(axis=1)
         chosen = self.config.class_name
         codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
@@ -116,7 +113,7 @@ class _Work:
 
     def _called(self, logits: np.ndarray) -> str:
         """What logits (K,) say: a class, or several as `cat|dog` where an image may have them."""
-        return decode(decide(logits), self.facts.classes) if self.facts.multi else self.facts.classes[logits.argmax()]
+        return self.facts.task.called(logits, self.facts.classes)
 
     def _alike(self, features: np.ndarray) -> list[list[dict[str, Any]]]:
         """For each image its nearest training images."""
@@ -132,7 +129,7 @@ class _Work:
             for row, near in zip(indices, cosines, strict=True)
         ]
 
-    def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, Evidence]]) -> Image.Image:
+    def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, EvidenceMap]]) -> Image.Image:
         """The photograph, each method's map over it, and under them the nearest training images."""
         contract = self.facts.contract
         photograph = panel(thumbnail(Path(row["path"]), MOST))

@@ -1,4 +1,4 @@
-"""`tlkit rank`: images in; which backbone suits them, and what more images would bring, out.
+"""`tlkit rank`: images in; a ranking of backbones and a learning curve out.
 
 tlkit rank images
 tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
@@ -18,7 +18,6 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import score_name
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
@@ -30,8 +29,8 @@ from tlkit.options.rank import RankConfig, Wanted, read_candidates
 from tlkit.ranking import choose, curve
 from tlkit.ranking import folds as sample
 from tlkit.ranking import ranking as candidates
-from tlkit.ranking.ranking import Candidate, Forecast, LearningCurve, Ranking
-from tlkit.report.ranking_page import RankingPage, as_csv, told_ranking, write_ranking_page
+from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking
+from tlkit.report.ranking_page import RankingPage, as_csv, ranking_text, write_ranking_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
 
@@ -76,7 +75,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
     chosen, reason = choose.recommend(ranked)
-    measure = score_name(multi=dataset.multi)
+    measure = dataset.task.score_name
     ranking = Ranking(
         images=len(dataset),
         available=available,
@@ -93,7 +92,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         measure=measure,
         curve=_curve(config, contestants, chosen, dataset, kept, available, story) if config.how_many else None,
     )
-    text = told_ranking(ranking)
+    text = ranking_text(ranking)
     result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
     _write(config, out, ranking, result, dataset)
     story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(dataset)} images in {result['seconds']:.1f} s")
@@ -175,12 +174,12 @@ class _Contestant:
         """float32 (n, C) of the images that could be read."""
         return self.found.rows.flat(kept)
 
-    def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
+    def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.BackboneScores:
         """What its features say about the labels."""
         started = time.monotonic()
         features = self.features(kept)
         found = choose.score(features, dataset.truth, len(dataset.classes), deals)
-        return choose.Entry(
+        return choose.BackboneScores(
             name=self.wanted.name,
             flags=shlex.join(self.wanted.flags),
             image_size=self.size,
@@ -224,7 +223,7 @@ def _milliseconds(contestants: list[_Contestant]) -> dict[str, list[float]]:
 def _curve(
     config: RankConfig,
     contestants: list[_Contestant],
-    chosen: Candidate,
+    chosen: RankedBackbone,
     dataset: Dataset,
     kept: np.ndarray,
     available: int,

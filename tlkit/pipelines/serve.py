@@ -1,4 +1,4 @@
-"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is told to stop.
+"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is stopped.
 
 tlkit serve run
 tlkit serve run --host 0.0.0.0 --port 80 --token-file token.txt
@@ -18,7 +18,7 @@ from tlkit.options.commands import ServeConfig
 from tlkit.runs.folder import finished_model
 
 if TYPE_CHECKING:
-    from tlkit.serving.service import Subject
+    from tlkit.serving.service import ServedClassifier
 
 TOKEN = "TLKIT_SERVE_TOKEN"
 
@@ -94,7 +94,7 @@ def _limits(config: ServeConfig) -> Any:
     )
 
 
-def _load(config: ServeConfig, model: Path, story: Story) -> "Subject":
+def _load(config: ServeConfig, model: Path, story: Story) -> "ServedClassifier":
     """In a thread, while the server says that it is alive; here Keras is loaded."""
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.serving.answering import load_subject

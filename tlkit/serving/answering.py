@@ -1,4 +1,4 @@
-"""A classifier as the server asks for it: rows, answers, and why. On its own, for it loads Keras."""
+"""The classifier behind the server: outputs, answers and explanations. On its own, as it loads Keras."""
 
 import base64
 import threading
@@ -16,20 +16,20 @@ from tlkit.base.story import Story
 from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.model import Classifier, Facts, load
 from tlkit.data.decode import jpeg, thumbnail
-from tlkit.explanation.evidence import Witness
+from tlkit.explanation.heat_maps import Witness
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
 from tlkit.extraction.rows import pooled
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
-from tlkit.serving.service import Subject
+from tlkit.serving.service import ServedClassifier
 
 T = TypeVar("T")
 THUMBNAIL = 240  # pixels of a neighbour's long side
 COMPUTING = "The training images are still being looked at; ask again in a while."
 
 
-def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
+def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassifier:
     """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
 
     Raises:
@@ -46,11 +46,11 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(classifier, config, story)
-    return Subject(
+    return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,
-            "task": facts.task,
+            "task": facts.task.name,
             "threshold": facts.threshold,
             "target_precision": facts.target_precision,
             "temperature": facts.temperature,
@@ -75,7 +75,7 @@ def readable(name: str) -> str:
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
     """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
-    listed = len(facts.classes) if facts.multi else top  # of several labels all that are given, however many
+    listed = facts.task.listed(len(facts.classes), top)
     return [_answer(row, top) for row in answer_rows([""] * len(rows), rows, facts, listed)]
 
 
@@ -98,7 +98,7 @@ class Explainer:
     Args:
         classifier: to explain.
         config: says how many neighbours, and of which run.
-        story: told about the training images.
+        story: hears about the training images.
     """
 
     def __init__(self, classifier: Classifier, config: ServeConfig, story: Story) -> None:
@@ -125,7 +125,7 @@ class Explainer:
                 future.set_result(work())
             except _Stopped:
                 future.cancel()
-            except Exception as error:  # noqa: BLE001 - told to whoever asks for an explanation
+            except Exception as error:  # noqa: BLE001 - reported to the client that asked for an explanation
                 future.set_exception(error)
                 self._story.say(f"explanations go without something: {error}")
 
@@ -195,7 +195,7 @@ def _data_url(image: Image.Image) -> str:
 
 
 class _Stopped(Exception):
-    """The server stops; nobody waits for this any more."""
+    """The server stops; no request waits for this any more."""
 
 
 class _Stoppable:
