@@ -2,6 +2,8 @@ import pytest
 
 from tlkit.base.errors import TlkitError
 from tlkit.options.commands import FinetuneConfig
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.search import of_the_plan, of_the_stage, space, with_augment, with_rate, worth
 
