@@ -16,6 +16,7 @@ from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import set_aside
+from tlkit.data.levels import contract_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.extraction.extract import Extraction, Network, extract, forget, recall, remember
@@ -57,7 +58,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     )
     source, network = _network(config, story)
     height, width = source.image_size
-    contract = InputContract(height=height, width=width, fit=config.fit)
+    contract = contract_for(config, source.image_size, dataset, story)
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {source.backbone} at {height}x{width}")
 
     extraction = extracted(config, network, dataset, contract, story)
