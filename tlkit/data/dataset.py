@@ -1,52 +1,22 @@
-"""What turns a file into the pixels a network sees; stored with every model, so that none forgets it."""
+"""The images a command works on: one row per image, held in columns; and which split each belongs to."""
 
 import csv
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkit.base.files import replacing, sha256_json
+from tlkit.base.files import replacing
+from tlkit.data.contract import DECODE_VERSION as DECODE_VERSION
+from tlkit.data.contract import InputContract as InputContract
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.tasks.labelled import Labelled, picked
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import UNLABELLED as UNLABELLED
 from tlkit.tasks.task import Task
-
-# Raised whenever the same file and contract would give other pixels than before.
-DECODE_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputContract:
-    """RGB, 0..255, EXIF-transposed, alpha over white, antialiased bilinear resize to one size.
-
-    Args:
-        height: pixels.
-        width: pixels.
-        fit: `squash` (resize both sides freely), `crop` (resize the short side, cut the centre)
-            or `pad` (resize the long side, pad with black to the middle).
-        version: of the decode rules themselves, see `DECODE_VERSION`.
-    """
-
-    height: int
-    width: int
-    fit: str = "squash"
-    version: int = DECODE_VERSION
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields as a JSON-able dict; `InputContract(**that)` restores it."""
-        return asdict(self)
-
-    def fingerprint(self) -> str:
-        """Hex sha256; equal contracts give equal pixels."""
-        return sha256_json(self.as_json())
-
-
-# -- The list of images a command works on: one row per image, held in columns -----------------
 
 
 @dataclass(frozen=True)

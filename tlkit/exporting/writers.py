@@ -60,6 +60,11 @@ def carries_features(name: str, classifier: Classifier) -> bool:
     return classifier.familiarity is not None and name != "litert-int8"
 
 
+def has_encoded(name: str, classifier: Classifier) -> bool:
+    """Whether it has a signature for the bytes of files: TensorFlow reads samples as bytes, so not where levels are stated."""
+    return name == "savedmodel" and classifier.facts.contract.levels is None
+
+
 def _forward(name: str, classifier: Classifier) -> Callable[[Any], dict[str, Any]]:
     """What is traced: images float32 (B, H, W, 3) -> logits (B, K), and features (B, C) where the format carries them."""
     import tensorflow as tf
@@ -99,7 +104,7 @@ def _archive(classifier: Classifier, traced: Any) -> Any:
 
 
 def _write_savedmodel(classifier: Classifier, path: Path) -> None:
-    """With a second signature, for the bytes of image files."""
+    """With a second signature, for the bytes of image files, where there can be one."""
     import tensorflow as tf
 
     traced = _traced("savedmodel", classifier)
@@ -108,7 +113,9 @@ def _write_savedmodel(classifier: Classifier, path: Path) -> None:
         return traced(decoded(classifier.facts.contract, images_bytes))
 
     archive = _archive(classifier, traced)
-    archive.add_endpoint(ENCODED, from_bytes, input_signature=[tf.TensorSpec((None,), tf.string, name="images_bytes")])
+    if has_encoded("savedmodel", classifier):
+        contents = tf.TensorSpec((None,), tf.string, name="images_bytes")
+        archive.add_endpoint(ENCODED, from_bytes, input_signature=[contents])
     archive.write_out(str(path), verbose=False)
 
 

@@ -8,6 +8,26 @@ from tlkit.options.option import Options, option
 from tlkit.options.training import TrainingOptions as TrainingOptions  # every group is found here
 
 
+def parse_levels(text: str) -> tuple[float, float] | None:
+    """`LOW,HIGH` as two numbers; None for `auto`, which is settled on the images.
+
+    Raises:
+        TlkitError: neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not low < high:
+        raise TlkitError(
+            f"--levels {text}: expected LOW,HIGH with LOW below HIGH, or auto.",
+            "--levels 0,4095 for 12-bit values in 16-bit files.",
+        )
+    return low, high
+
+
 @dataclass(frozen=True, kw_only=True)
 class FixOptions(Options):
     """What is wrong with the images, and is to be put right while they are read."""
@@ -33,12 +53,24 @@ class ImageOptions(FixOptions):
     image_size: int | None = option(
         None, "Side of the input in pixels; the backbone's native size unless given.", low=16, high=4096, group="Data"
     )
+    levels: str | None = option(
+        None,
+        "Sample values that are black and white in files of more than 8 bits: LOW,HIGH (0,4095 for 12 bits in 16-bit "
+        "files), or auto, the least and greatest of the set; what each file declares unless given.",
+        group="Data",
+    )
     on_bad: str = option(
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
     )
     classes: tuple[str, ...] | None = option(
         None, "Class names in index order, comma-separated; sorted folder names unless given.", group="Data"
     )
+
+    def check(self) -> None:
+        """Levels are a range."""
+        super().check()
+        if self.levels is not None:
+            parse_levels(self.levels)
 
 
 @dataclass(frozen=True, kw_only=True)

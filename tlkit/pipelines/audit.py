@@ -25,6 +25,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import UNASSIGNED, Dataset, InputContract, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
+from tlkit.data.levels import contract_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.extraction.source import FeatureSource, Tap
@@ -64,7 +65,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
     height, width = backbone.image_size
-    contract = InputContract(height=height, width=width, fit=config.fit)
+    contract = contract_for(config, backbone.image_size, dataset, story)
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {_chosen(backbone)} at {height}x{width}")
     source = FeatureSource.of_backbone(backbone, contract).asked(config)
     extraction = source.extract(dataset, story=story)

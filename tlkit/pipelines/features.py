@@ -3,6 +3,7 @@
 tlkit features images --backbone resnet50 --out features.csv
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import set_aside
+from tlkit.data.levels import contract_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.extraction.recall import Origin, feature_source
@@ -47,7 +49,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         story=story,
     )
     origin, source = feature_source(config, story)
-    contract = source.contract
+    contract = contract_for(config, origin.image_size, dataset, story)
+    source = replace(source, contract=contract)
     story.say(
         f"{len(dataset)} images, {len(dataset.classes)} classes; {source.name} at {contract.height}x{contract.width}"
     )

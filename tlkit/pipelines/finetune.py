@@ -22,6 +22,7 @@ from tlkit.classifier.heads.build import Head, build_head
 from tlkit.classifier.model import Classifier, compose
 from tlkit.data.dataset import Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import batches, set_aside
+from tlkit.data.levels import contract_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.views import CENTRE, Augmentation
@@ -86,7 +87,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         record.refuse_changed_images(known[0])
         minutes.tell_again(budget, story)
     dataset, splits = known or _scanned(config, story)
-    network = _network(config, dataset, story)
+    network = _network(config, dataset, story, record.read_contract(run_dir))
     plan = record.read_plan(run_dir) or minutes.planned(config, network, dataset, splits, budget)
     config = replace(config, augment=plan.augment or config.augment, unfreeze=plan.unfreeze or config.unfreeze)
     story.say(_described(dataset) + "\n" + plan.text())
@@ -190,12 +191,12 @@ class _Parts:
         return Tap.for_head(self.classifier.facts.grid_layer, self.head.reads, self.head.pooling)
 
 
-def _network(config: FinetuneConfig, dataset: Dataset, story: Story) -> _Parts:
+def _network(config: FinetuneConfig, dataset: Dataset, story: Story, contract: InputContract | None = None) -> _Parts:
+    """The network; `contract` as of a run that is gone on with, else settled on the images."""
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
-    height, width = backbone.image_size
-    contract = InputContract(height=height, width=width, fit=config.fit)
+    contract = contract or contract_for(config, backbone.image_size, dataset, story)
     head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed)
     return _Parts(backbone, head, compose(backbone, head, dataset.classes, contract, dataset.task), contract)
 

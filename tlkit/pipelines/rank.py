@@ -18,8 +18,10 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
+from tlkit.data.contract import Levels
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
+from tlkit.data.levels import levels_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.evaluation.results import plain
@@ -59,7 +61,8 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     dataset = dataset.select(rows)
     _say_images(config, whole, dataset, available, story)
 
-    contestants = [_look(config, one, dataset, story) for one in wanted]
+    levels = levels_for(config, whole, story)
+    contestants = [_look(config, one, dataset, levels, story) for one in wanted]
     problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)
@@ -198,13 +201,13 @@ class _Contestant:
         return lambda: source.engine.run(pixels)
 
 
-def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, story: Story) -> _Contestant:
+def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, levels: Levels | None, story: Story) -> _Contestant:
     """One forward pass of what the store does not hold yet."""
     backbone = build_backbone(
         wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed, story=story
     )
     height, width = backbone.image_size
-    contract = InputContract(height=height, width=width, fit=config.fit)
+    contract = InputContract(height=height, width=width, fit=config.fit, levels=levels)
     source = FeatureSource.of_backbone(backbone, contract).asked(config)
     found = source.extract(dataset, story=story)
     story.say(f"{wanted.name} at {height}x{width}: {found.sentence()}")

@@ -183,6 +183,12 @@ def read_plan(run_dir: RunDir) -> Plan | None:
     return Plan.from_json(record["plan"]) if "plan" in record else None
 
 
+def read_contract(run_dir: RunDir) -> InputContract | None:
+    """How the run's images become pixels, by the rules that it began with; None before that is settled."""
+    record = run_dir.read_record()
+    return InputContract(**record["contract"]) if "contract" in record else None
+
+
 def update(run_dir: RunDir, **facts: Any) -> None:
     """Add facts to run.json, in one step."""
     write_json(run_dir.record, run_dir.read_record() | facts)
