@@ -12,7 +12,7 @@ from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED
 
 if TYPE_CHECKING:
-    from tlkit.classifier.model import Facts
+    from tlkit.classifier.facts import Facts
 
 IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
 _FIRST = ("path", "sha256", "split", "label", "predicted", "probability")  # the last one not for several labels
