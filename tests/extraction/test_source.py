@@ -1,5 +1,7 @@
 """What a source calls its rows: the keys must stay what they are, or every store in the world is computed anew."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -95,7 +97,7 @@ def test_a_layer_is_found_or_refused(backbone):
 
 def test_what_is_stored_is_read_without_the_network(source, colours, empty_cache):
     dataset = scan(colours)
-    later = FeatureSource.remembered(source.weights_sha256, source.contract, Tap(source.outputs[0][:-4], "avg"))
+    later = replace(source, model=None)
     assert later.stored(dataset.sha256).lacking.all()
     rows = source.rows(dataset)
     np.testing.assert_array_equal(later.stored(dataset.sha256)[:], rows[:])
@@ -116,20 +118,12 @@ def test_an_executor_of_several_workers_computes_the_same(
     monkeypatch.setitem(executor.EXECUTORS, "three", Three)
     here = source.extract(dataset)
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "another"))
-    three = FeatureSource(
-        model=source.model,
-        outputs=source.outputs,
-        weights_sha256=source.weights_sha256,
-        contract=source.contract,
-        executor="three",
-    ).extract(dataset)
+    three = replace(source, executor="three").extract(dataset)
     assert len(slices) == 3 and three.passes == here.passes == len(dataset)
     np.testing.assert_allclose(three.rows[:], here.rows[:], atol=1e-5)
 
 
 def test_a_model_or_what_builds_it_will_do(source):
-    built = FeatureSource(
-        model=lambda: source.built, outputs=source.outputs, weights_sha256=WEIGHTS, contract=source.contract
-    )
+    built = replace(source, model=lambda: source.built)
     assert isinstance(source.built, keras.Model) and built.built is source.built
     assert built.row_bytes(source.outputs[0]) == 4 * source.built.output.shape[-1]

@@ -9,6 +9,9 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.data.dataset import InputContract
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 
 MEMBER = "tlkit.json"
 FAMILIARITY = "tlkit-familiarity.npz"
@@ -17,7 +20,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a classifier must know about itself.
+    """What a classifier carries beside its weights.
 
     Args:
         classes: class names, in the order of the logits.
@@ -28,7 +31,7 @@ class Facts:
         trained_on: hex sha256 of the training images, sorted; for recognising them later.
         threshold: confidence from which on it answers, 0..1; None where it always does.
         target_precision: the precision that the threshold was chosen for, 0..1.
-        task: `single`, one class an image, by softmax; `multi`, any number of them, by a sigmoid for each.
+        task: what its logits mean.
         flip: whether mirrored images were shown in training as alike; None where that is not known.
     """
 
@@ -40,18 +43,13 @@ class Facts:
     trained_on: tuple[str, ...] = ()
     threshold: float | None = None
     target_precision: float | None = None
-    task: str = "single"
+    task: Task = SINGLE
     flip: bool | None = None
-
-    @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.task == "multi"
 
 
 def as_text(facts: Facts) -> str:
     """As the member of a classifier's file has them."""
-    return json.dumps({"format": FORMAT, **asdict(facts)}, ensure_ascii=True)
+    return json.dumps({"format": FORMAT, **asdict(facts), "task": facts.task.name}, ensure_ascii=True)
 
 
 def write_facts(path: Path, facts: Facts) -> None:
@@ -83,6 +81,7 @@ def read_facts(path: Path) -> Facts:
         raise TlkitError(f"{str(path)!r} was written by another version of tlkit.", "use that version; see run.json.")
     facts["contract"] = InputContract(**facts["contract"])
     facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
+    facts["task"] = TASKS[facts.get("task", SINGLE.name)]
     return Facts(**facts)
 
 

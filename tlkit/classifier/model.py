@@ -1,4 +1,4 @@
-"""A classifier: one flat Keras graph from images to logits, and what must never be separated from it.
+"""A classifier: one flat Keras graph from images to logits, and the facts kept with it.
 
 The file is an ordinary `.keras` archive that plain Keras loads without tlkit. Class names, input
 contract, temperature and the rest travel inside it as one more member, `tlkit.json`; a summary of
@@ -20,11 +20,13 @@ from tlkit.classifier.facts import FAMILIARITY, MEMBER, Facts, as_text, read_fac
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.heads.build import Head, pool
 from tlkit.data.dataset import InputContract
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network that knows what it answers.
+    """A network with the facts that its answers depend on.
 
     Args:
         model: images (B, H, W, 3), RGB 0..255, to logits (B, K).
@@ -46,7 +48,7 @@ class Classifier:
 
 
 def compose(
-    backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: str = "single"
+    backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: Task = SINGLE
 ) -> Classifier:
     """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as of `Facts`.
 

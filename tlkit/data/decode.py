@@ -66,12 +66,7 @@ def thumbnail(source: Path | bytes, side: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
-    """The file of an RGB image.
-
-    Args:
-        image: to write.
-        quality: 1..95, see Pillow.
-    """
+    """The JPEG file of an RGB image; quality 1..95, see Pillow."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Test-time augmentation: which views, their mean, what it does to calibration, and what is said about it."""
+"""Test-time augmentation: which views, their mean, what it does to calibration, and the notes on it."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.classifier.answers import Predictions, average_logits
+from tlkit.classifier.answers import Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import Dataset
 from tlkit.data.views import CENTRE, TtaViews
@@ -57,7 +57,7 @@ def average(
     """
     found = source.extract(dataset, views=range(CENTRE + 1, count), augmentation=views, story=story)
     more = [rows[good] for rows in found.features.values()]
-    return average_logits(np.stack([first, *more]), facts.temperature, multi=facts.multi)
+    return facts.task.mean_logits(np.stack([first, *more]), facts.temperature)
 
 
 def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str, ...]] | None:
@@ -80,12 +80,12 @@ def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str,
     if facts.target_precision is None:
         return facts, ()
     judged = replace(predictions, temperature=facts.temperature)
-    threshold, told = find_threshold(judged, facts.target_precision)
-    return replace(facts, threshold=threshold), (told,)
+    threshold, sentence = find_threshold(judged, facts.target_precision)
+    return replace(facts, threshold=threshold), (sentence,)
 
 
-def told(asked: int, facts: Facts, *, calibrated: bool = False) -> tuple[str, ...]:
-    """What a reader of the results must know; nothing without test-time augmentation."""
+def describe_views(asked: int, facts: Facts, *, calibrated: bool = False) -> tuple[str, ...]:
+    """Notes for the reader of the results; none without test-time augmentation."""
     if asked == 1:
         return ()
     kinds = "the image, its mirror image" if facts.flip else "the image"
@@ -97,5 +97,5 @@ def told(asked: int, facts: Facts, *, calibrated: bool = False) -> tuple[str, ..
         sentences.append("the temperature was fitted to these means on the validation images of the run.")
     else:
         kept = "the temperature is that" if facts.threshold is None else "temperature and threshold are those"
-        sentences.append(f"{kept} of single views: the means may be less sure than right.")
+        sentences.append(f"{kept} of single views: the means may be underconfident.")
     return (*sentences, "the classifier's file, its exports and `tlkit serve` judge one view.")

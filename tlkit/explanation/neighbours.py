@@ -1,4 +1,4 @@
-"""The training images most like an image, in the eyes of the network."""
+"""The nearest training images of an image, by the features of the network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
+from tlkit.classifier.familiarity import unit
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset
 from tlkit.extraction.source import FeatureSource
@@ -35,13 +36,6 @@ def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np
         indices[rows] = np.argsort(-alike, axis=1, kind="stable")[:, :count]
         cosines[rows] = np.take_along_axis(alike, indices[rows], axis=1)
     return indices, np.clip(cosines, -1, 1)
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Rows float32 (N, C) of length 1; rows of zeros stay."""
-    features = np.asarray(features, np.float32)
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths == 0, 1, lengths)
 
 
 _ROWS = 256

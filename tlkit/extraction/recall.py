@@ -9,7 +9,7 @@ code stands on, and the content of the weight files.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,30 +31,21 @@ BUILDERS = Path(__file__).parents[1] / "backbones"  # the code that a network fo
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of the network that features come from.
-
-    Args:
-        backbone: its name.
-        weights: `imagenet`, `none` or the path they were read from.
-        weights_sha256: fingerprint of their values.
-        preprocess: mode of the preprocessing inside.
-        image_size: (H, W).
-        output: name of the layer and pooling in the store.
-    """
+    """What is known of the network that features come from."""
 
     backbone: str
-    weights: str
+    weights: str  # `imagenet`, `none` or the path they were read from
     weights_sha256: str
-    preprocess: str
-    image_size: tuple[int, int]
-    output: str
+    preprocess: str  # mode of the preprocessing inside
+    image_size: tuple[int, int]  # (H, W)
+    output: str  # name of the layer and pooling in the store
 
 
 def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, FeatureSource]:
     """The network: as remembered from last time, and then built only when something has to be computed; else built."""
     wish = {name: getattr(config, name) for name in ("image_size", "layer", "pool")}
     wish |= {"backbone": _placed(config.backbone), "weights": _placed(config.weights), "keras": str(models_folder())}
-    facts = recall(wish)
+    facts = _recall(wish)
     if facts is None:
         return _build(config, wish, story)
     origin = Origin(**facts | {"image_size": tuple(facts["image_size"])})
@@ -62,7 +53,7 @@ def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, Featur
     def build() -> "keras.Model":
         built, source = _build(config, wish, story)
         if built != origin:
-            forget(wish)
+            _place(wish).unlink(missing_ok=True)
             raise TlkitError(f"{origin.backbone} is not the network that it was.", "run the same command again.")
         return source.built
 
@@ -95,7 +86,8 @@ def _build(config: FeaturesConfig, wish: dict[str, Any], story: Story) -> tuple[
         output=tap.name,
     )
     if files := files_of(config.backbone, config.weights, backbone.image_size):
-        remember(wish, asdict(origin), files)
+        hashes = {str(file.absolute()): sha256_file(file) for file in files}
+        write_json(_place(wish), {"wish": wish, "files": hashes, "facts": asdict(origin)})
     return origin, FeatureSource.of_backbone(backbone, _contract(origin, config), tap).asked(config)
 
 
@@ -109,32 +101,14 @@ def _placed(name: str) -> str:
     return str(Path(name).absolute()) if Path(name).is_file() else name
 
 
-def recall(wish: Mapping[str, Any]) -> dict[str, Any] | None:
+def _recall(wish: Mapping[str, Any]) -> dict[str, Any] | None:
     """What came of this wish the last time; None where it is new, or where code, versions or a weight file changed."""
-    path = _place(wish)
     try:
-        found = read_json(path)
+        found = read_json(_place(wish))
         unchanged = all(sha256_file(Path(file)) == sha256 for file, sha256 in found["files"].items())
     except (OSError, json.JSONDecodeError, KeyError):
         return None
     return found["facts"] if unchanged else None
-
-
-def remember(wish: Mapping[str, Any], facts: Mapping[str, Any], files: Sequence[Path]) -> None:
-    """Note what came of a wish.
-
-    Args:
-        wish: everything the user can ask of the network, JSON-able.
-        facts: what to give back, JSON-able.
-        files: that the weights were read from.
-    """
-    hashes = {str(file.absolute()): sha256_file(file) for file in files}
-    write_json(_place(wish), {"wish": dict(wish), "files": hashes, "facts": dict(facts)})
-
-
-def forget(wish: Mapping[str, Any]) -> None:
-    """Drop what was noted."""
-    _place(wish).unlink(missing_ok=True)
 
 
 def _place(wish: Mapping[str, Any]) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from tlkit.base.files import sha256_file
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.extract import Extraction, extract
+from tlkit.extraction.extract import extract
 from tlkit.extraction.rows import Rows
 from tlkit.extraction.store import Space, look_up, open_space
 from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, RankConfig
@@ -57,7 +57,8 @@ class FeatureSource:
     """A frozen network with named outputs, how images meet it, and how what it says is computed and stored.
 
     Args:
-        model: images (B, H, W, 3), 0..255 -> one tensor for each output; or a function that builds it when it is needed.
+        model: images (B, H, W, 3), 0..255 -> one tensor for each output; or a function that builds it when it is
+            needed; None where it is not at hand, and what the store has of it can still be read.
         outputs: names, in the model's order; a name identifies the layer and pooling.
         weights_sha256: of the network the outputs are taken from.
         contract: what pixels to make of an image.
@@ -69,7 +70,7 @@ class FeatureSource:
         executor: where it is computed, a row of `EXECUTORS`.
     """
 
-    model: "keras.Model | Callable[[], keras.Model]"
+    model: "keras.Model | Callable[[], keras.Model] | None"
     outputs: tuple[str, ...]
     weights_sha256: str
     contract: InputContract
@@ -121,11 +122,6 @@ class FeatureSource:
             name=facts.backbone,
         )
 
-    @classmethod
-    def remembered(cls, weights_sha256: str, contract: InputContract, tap: Tap) -> "FeatureSource":
-        """The source of a network that is not at hand: what the store has of it can be read."""
-        return cls(model=_not_at_hand, outputs=(tap.name,), weights_sha256=weights_sha256, contract=contract)
-
     def asked(self, config: Asking) -> "FeatureSource":
         """The same, computed and stored as the options of a command ask."""
         return replace(
@@ -138,17 +134,7 @@ class FeatureSource:
 
     # -- what it gives
 
-    def extract(
-        self,
-        dataset: Dataset,
-        *,
-        views: Sequence[int] = (CENTRE,),
-        viewed: np.ndarray | None = None,
-        augmentation: Augmentation | None = None,
-        story: Story | None = None,
-    ) -> Extraction:
-        """Its rows, from the store where it has them, and what that took; see `extract`."""
-        return extract(self, dataset, views=views, viewed=viewed, augmentation=augmentation, story=story)
+    extract = extract  # its rows, from the store where it has them, and what that took
 
     def rows(
         self,
@@ -275,7 +261,3 @@ def _loaded(path: Path, features: bool) -> "keras.Model":
 
     classifier = load(path)
     return with_features(classifier) if features else classifier.model
-
-
-def _not_at_hand() -> NoReturn:
-    raise NotImplementedError("only what is stored under its name is read")

@@ -48,7 +48,7 @@ class Components:
 
     @classmethod
     def fit(cls, rows: Rows, width: int, seed: int) -> "Components":
-        """As of `Transform`, on a seeded sample of 20,000 rows where there are more.
+        """Fit `width` components, on a seeded sample of 20,000 rows where there are more.
 
         Raises:
             TlkitError: when there are fewer images or features than components.
@@ -74,15 +74,15 @@ class Components:
         )
 
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """As of `Transform`."""
+        """float32 (n, C) to float32 (n, width)."""
         return (features - self.mean) @ self.axes
 
     def describe(self) -> dict[str, Any]:
-        """As of `Transform`."""
+        """For the sidecar of the table."""
         return {"method": "pca", "explained": self.explained, "fitted_on": self.rows}
 
     def save(self, path: Path) -> None:
-        """As of `Transform`."""
+        """Write `mean` and `axes` as NPZ, whole or not at all."""
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, mean=self.mean, axes=self.axes)
 

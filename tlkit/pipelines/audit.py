@@ -1,4 +1,4 @@
-"""`tlkit audit`: what is wrong with a set of images, before anything is trained on it.
+"""`tlkit audit`: faults in a set of images, found before anything is trained on it.
 
 tlkit audit images
 tlkit audit images --write-fixes fixes.csv && tlkit finetune images --fixes fixes.csv
@@ -152,13 +152,13 @@ def gather(
 
 def lines(result: AuditResult, *, full: bool) -> str:
     """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
-    told = []
+    written = []
     for finding in result.findings:
-        told.append(f"  {finding.severity}: {finding.sentence}")
+        written.append(f"  {finding.severity}: {finding.sentence}")
         if full or finding.severity == "serious" or finding.check in OF_TRAINING:
-            told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
+            written += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
     left_out = [f"  not checked: {name} ({reason})" for name, reason in result.checks.items() if reason]
-    return "\n".join([*told, *(left_out if full else [])]) or "  nothing found"
+    return "\n".join([*written, *(left_out if full else [])]) or "  nothing found"
 
 
 def summary(result: AuditResult) -> str:

@@ -123,7 +123,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if made is not None:
         choosing.record_gain(made, run_dir, plan, material, scores, story)
     metrics = finish(config, run_dir, material, states, scores, evidence, story, crossed)
-    story.say(outcome.told(metrics))
+    story.say(outcome.describe_metrics(metrics))
     seconds = record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:
@@ -168,10 +168,8 @@ def _described(dataset: Dataset) -> str:
         else f"{dataset.class_counts().min()} to {dataset.class_counts().max()} each"
     )
     bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
-    if dataset.multi:
-        mean = dataset.class_counts().sum() / max(1, dataset.labelled.sum())
-        return f"{len(dataset)} images with any of {len(dataset.classes)} labels ({shown}), {mean:.1f} an image{bad}"
-    return f"{len(dataset)} images in {len(dataset.classes)} classes ({shown}){bad}"
+    known = int(dataset.labelled.sum())
+    return dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
 
 
 # -- network -----------------------------------------------------------------------------------

@@ -19,13 +19,13 @@ from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Problem
-from tlkit.data.labels import written
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
 from tlkit.extraction.engine import infer
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import PredictConfig
 from tlkit.runs.folder import RunDir, refuse_occupied
+from tlkit.tasks.labels import written
 
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
@@ -55,7 +55,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     model = run_path if run_path.suffix == ".keras" else RunDir(run_path).model
     facts = read_facts(model)
     views = tta.views_of(config.tta, facts)
-    for sentence in tta.told(config.tta, facts):
+    for sentence in tta.describe_views(config.tta, facts):
         story.say(sentence)
     engine = watching(model, facts, files, config, story, views, config.tta)
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
@@ -120,11 +120,13 @@ def _warnings(rows: list[dict[str, Any]]) -> list[str]:
     """How many images the classifier would rather not answer, and those unlike anything in training."""
     held = sum(row.get("abstain", False) for row in rows)
     strange = sorted((row for row in rows if row.get("unfamiliar")), key=lambda row: -row["unfamiliarity"])
-    told = [f"abstains from {held} of {len(rows)} images: not sure enough"] if held else []
+    warnings = [f"abstains from {held} of {len(rows)} images: their confidence is below the threshold"] if held else []
     if strange:
         shown = ", ".join(f"{row['path']} ({row['unfamiliarity']:.2f})" for row in strange[:3])
-        told.append(f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}")
-    return told
+        warnings.append(
+            f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}"
+        )
+    return warnings
 
 
 def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:

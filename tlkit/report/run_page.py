@@ -31,8 +31,8 @@ from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
-from tlkit.report import outcome, pictures
-from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.report import outcome, overlays
+from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
 from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
@@ -128,8 +128,9 @@ def _page(
     if known is not None:
         train = known[0].select(known[1].indices("train"))
         tap = Tap.for_head(facts.grid_layer, HEADS[config.head][0], config.pooling)
-        source = FeatureSource.remembered(record["backbone"]["sha256"], contract, tap).asked(config)
-        neighbours = pictures.neighbours(source, train, dataset)
+        weights = record["backbone"]["sha256"]
+        source = FeatureSource(model=None, outputs=(tap.name,), weights_sha256=weights, contract=contract)
+        neighbours = overlays.neighbours(source.asked(config), train, dataset)
     return Page(
         title="",
         data=outcome.data_section(dataset, splits),
@@ -137,7 +138,7 @@ def _page(
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset.root),
-        overlays=pictures.overlays(classifier, model_sha256, contract, dataset, predictions),
+        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
@@ -161,7 +162,7 @@ def _model(
     temperature: float,
     threshold: float | None,
     contract: InputContract,
-) -> Model:
+) -> ModelSection:
     """The classifier, for its card."""
     backbone = record["backbone"]
     row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
@@ -169,7 +170,7 @@ def _model(
     words = IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
     if config.weights == "imagenet" and row is None:
         words = f"from {Path(config.backbone).name}"
-    return Model(
+    return ModelSection(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
@@ -285,8 +286,8 @@ def finish(
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
-        threshold, told = find_threshold(predictions, config.target_precision)
-        notes = (*notes, told)
+        threshold, sentence = find_threshold(predictions, config.target_precision)
+        notes = (*notes, sentence)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
     classifier = classifier.knowing(reference)

@@ -1,4 +1,4 @@
-"""A classifier as the server asks for it: rows, answers, and why. Keras is loaded when the first why is asked for."""
+"""The classifier behind the server: outputs, answers and explanations. Keras is loaded for the first explanation."""
 
 import base64
 import importlib
@@ -21,11 +21,11 @@ from tlkit.data.decode import jpeg, thumbnail
 from tlkit.extraction.rows import pooled
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
-from tlkit.serving.service import Subject
+from tlkit.serving.service import ServedClassifier
 
 if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
-    from tlkit.explanation.evidence import Witness
+    from tlkit.explanation.heat_maps import Witness
     from tlkit.explanation.neighbours import TrainingImages
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ THUMBNAIL = 240  # pixels of a neighbour's long side
 COMPUTING = "The training images are still being looked at; ask again in a while."
 
 
-def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
+def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassifier:
     """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
 
     Raises:
@@ -50,11 +50,11 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(model, facts, config, story)
-    return Subject(
+    return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,
-            "task": facts.task,
+            "task": facts.task.name,
             "threshold": facts.threshold,
             "target_precision": facts.target_precision,
             "temperature": facts.temperature,
@@ -79,7 +79,7 @@ def readable(name: str) -> str:
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
     """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
-    listed = len(facts.classes) if facts.multi else top  # of several labels all that are given, however many
+    listed = facts.task.listed(len(facts.classes), top)
     return [_answer(row, top) for row in answer_rows([""] * len(rows), rows, facts, listed)]
 
 
@@ -103,7 +103,7 @@ class Explainer:
         model: file of the classifier.
         facts: what it knows about itself, its names readable.
         config: says how many neighbours, and of which run.
-        story: told about the training images.
+        story: hears about the training images.
     """
 
     def __init__(self, model: Path, facts: Facts, config: ServeConfig, story: Story) -> None:
@@ -133,7 +133,7 @@ class Explainer:
         try:
             importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
             from tlkit.classifier.model import load
-            from tlkit.explanation.evidence import Witness
+            from tlkit.explanation.heat_maps import Witness
 
             classifier = load(self.model)
             self._witness.set_result(Witness(classifier))
@@ -216,7 +216,7 @@ def _data_url(image: Image.Image) -> str:
 
 
 class _Stopped(Exception):
-    """The server stops; nobody waits for this any more."""
+    """The server stops; no request waits for this any more."""
 
 
 class _Stoppable:

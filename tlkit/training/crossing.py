@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing, write_json
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
@@ -65,10 +64,8 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
         TlkitError: cross-validation was asked for, and an image may have several labels.
     """
     held, given = splits.indices("val"), (dataset.given == SPLITS.index("val")).any()
-    if config.validate == "folds" and dataset.multi:
-        raise TlkitError(
-            "--validate folds: images of several labels cannot be dealt into folds.", "use --validate split."
-        )
+    if config.validate == "folds":
+        dataset.task.refuse("folds", "--validate folds:")
     if not _allowed(config, dataset) or (config.validate == "auto" and (given or len(held) >= FEWEST)):
         return splits
     codes = splits.codes.copy()
@@ -87,7 +84,7 @@ def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
     return (
         config.validate != "split"
         and not needed
-        and not dataset.multi
+        and dataset.task.can("folds")
         and (config.val > 0 or config.validate == "folds")
     )
 

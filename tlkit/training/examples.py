@@ -15,6 +15,8 @@ from tlkit.data.decode import batches, in_order
 from tlkit.data.views import Augmentation, threads
 from tlkit.extraction.engine import Engine
 from tlkit.extraction.rows import Rows
+from tlkit.tasks.registry import of_truth
+from tlkit.tasks.task import Task
 from tlkit.training.balance import drawn_equally
 from tlkit.training.mixing import Mixing, mixed_targets
 
@@ -150,9 +152,9 @@ class Examples:
     mixing: Mixing | None = None
 
     @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.labels.ndim == 2
+    def task(self) -> Task:
+        """What the labels mean."""
+        return of_truth(self.labels)
 
     @property
     def updates(self) -> int:
@@ -201,9 +203,7 @@ class Examples:
 
     def _targets(self, positions: np.ndarray) -> np.ndarray:
         """Float32 (n, K): one-hot, or several a row."""
-        if self.multi:
-            return self.labels[positions].astype(np.float32)
-        return np.eye(self.classes, dtype=np.float32)[self.labels[positions]]
+        return self.task.as_targets(self.labels[positions], self.classes).astype(np.float32)
 
     def _plain(self, epoch: int) -> Taker:
         return lambda here, others: (self.read(here, epoch), self._targets(here), self.weights[here])

@@ -116,7 +116,7 @@ def run_stage(
             parts=parts,
             centralize=stage.centralize,
             added=added,
-            multi=examples.multi,
+            task=examples.task,
         )
 
     with lora.adapted(stage, material.backbone, config.lora, config.seed):

@@ -1,4 +1,4 @@
-"""What the report shows beside an error: where the classifier looked, and the training images it is reminded of.
+"""What the report shows beside an error: the evidence for the predicted class, and the nearest training images.
 
 Both come from the store where it has them, so that a report that is written again costs no forward pass.
 """
@@ -16,7 +16,7 @@ from tlkit.data.decode import decode, jpeg, thumbnail
 from tlkit.explanation.neighbours import nearest
 from tlkit.extraction.source import FeatureSource, evidence_space
 from tlkit.extraction.store import Appender, Space, look_up
-from tlkit.report.page import Neighbour, Neighbours, Overlays
+from tlkit.report.page import NearestImage, Neighbours, Overlays
 
 if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
@@ -71,7 +71,7 @@ def _compute(
     contract: InputContract,
 ) -> None:
     """Evidence for the classes `codes`, sampled on `HEAT` x `HEAT` equal tiles of the input, to the store."""
-    from tlkit.explanation.evidence import Witness
+    from tlkit.explanation.heat_maps import Witness
     from tlkit.explanation.lattice import pixel_centres
 
     images, kept = [], []
@@ -108,7 +108,7 @@ def _drawn(file: Path, heat: np.ndarray, contract: InputContract) -> bytes | Non
 
 
 def neighbours(source: FeatureSource, train: Dataset, dataset: Dataset) -> Neighbours:
-    """Find the training images most like an image, in the eyes of the backbone before training.
+    """Find the training images most like an image, by the features of the backbone before training.
 
     Only features that the store holds are used; nothing is computed.
 
@@ -119,7 +119,7 @@ def neighbours(source: FeatureSource, train: Dataset, dataset: Dataset) -> Neigh
     """
     row_of = {path: row for row, path in enumerate(dataset.paths)}
 
-    def find(paths: Sequence[str]) -> Mapping[str, Sequence[Neighbour]]:
+    def find(paths: Sequence[str]) -> Mapping[str, Sequence[NearestImage]]:
         rows = np.array([row_of[path] for path in paths])
         for one in source.in_each_precision():
             queries, references = one.stored(dataset.sha256[rows]), one.stored(train.sha256)
@@ -133,7 +133,7 @@ def neighbours(source: FeatureSource, train: Dataset, dataset: Dataset) -> Neigh
         for i, row, near in zip(asked.tolist(), indices, cosines, strict=True):
             others = [(known[j], float(cosine)) for j, cosine in zip(row, near, strict=True)]
             found[paths[i]] = [
-                Neighbour(path=str(train.file(j)), label=train.label_name(j), similarity=cosine)
+                NearestImage(path=str(train.file(j)), label=train.label_name(j), similarity=cosine)
                 for j, cosine in others
                 if train.file(j) != dataset.file(rows[i])
             ][:NEIGHBOURS]
