@@ -13,7 +13,7 @@ import pytest
 
 from tests.serving.conftest import Listener, form
 from tlkit.base.errors import TlkitError
-from tlkit.classifier.model import Facts
+from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import InputContract
 from tlkit.options.commands import PredictConfig, ServeConfig
 from tlkit.pipelines import predict, serve

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.conftest import CLASSES
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
-from tlkit.classifier.model import read_facts
+from tlkit.classifier.facts import read_facts
 from tlkit.options import commands as configs
 from tlkit.pipelines import compare, evaluate, explain, export, features, finetune, predict, rank, split, verify
 

@@ -15,7 +15,7 @@ from tlkit.tasks.registry import of_columns, of_truth
 from tlkit.tasks.single import softmax as softmax
 
 if TYPE_CHECKING:
-    from tlkit.classifier.model import Facts
+    from tlkit.classifier.facts import Facts
 
 IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
 _FIRST = ("path", "sha256", "split", "label", "predicted")  # then those of the task

@@ -5,9 +5,8 @@ contract, temperature and the rest travel inside it as one more member, `tlkit.j
 the training images as another, `tlkit-familiarity.npz`.
 """
 
-import json
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +16,12 @@ from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
+from tlkit.classifier.facts import FAMILIARITY, MEMBER, Facts, as_text, read_facts, read_familiarity
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.heads.build import Head, pool
 from tlkit.data.dataset import InputContract
-from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
-
-MEMBER = "tlkit.json"
-FAMILIARITY = "tlkit-familiarity.npz"
-FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What a classifier carries beside its weights.
-
-    Args:
-        classes: class names, in the order of the logits.
-        contract: how a file becomes its input.
-        backbone: its name.
-        grid_layer: the layer whose output is the grid, the seam between backbone and head.
-        temperature: logits are divided by it before the softmax, or the sigmoids.
-        trained_on: hex sha256 of the training images, sorted; for recognising them later.
-        threshold: confidence from which on it answers, 0..1; None where it always does.
-        target_precision: the precision that the threshold was chosen for, 0..1.
-        task: what its logits mean.
-        flip: whether mirrored images were shown in training as alike; None where that is not known.
-    """
-
-    classes: tuple[str, ...]
-    contract: InputContract
-    backbone: str
-    grid_layer: str
-    temperature: float = 1.0
-    trained_on: tuple[str, ...] = ()
-    threshold: float | None = None
-    target_precision: float | None = None
-    task: Task = SINGLE
-    flip: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -137,55 +103,12 @@ def save(classifier: Classifier, path: Path) -> None:
     with replacing(path) as temporary:
         classifier.model.save(temporary)
         with zipfile.ZipFile(temporary, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(MEMBER, _as_text(classifier.facts))
+            archive.writestr(MEMBER, as_text(classifier.facts))
             if classifier.familiarity is not None:
                 archive.writestr(FAMILIARITY, classifier.familiarity.to_bytes())
-
-
-def _as_text(facts: Facts) -> str:
-    return json.dumps({"format": FORMAT, **asdict(facts), "task": facts.task.name}, ensure_ascii=True)
-
-
-def write_facts(path: Path, facts: Facts) -> None:
-    """Change the facts of a classifier on disk, and nothing else in its file; whole or not at all."""
-    with replacing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
-        for member in old.infolist():
-            if member.filename != MEMBER:
-                new.writestr(member, old.read(member))
-        new.writestr(MEMBER, _as_text(facts), zipfile.ZIP_DEFLATED)
-
-
-def read_facts(path: Path) -> Facts:
-    """The facts of a classifier, without loading Keras's part of it.
-
-    Raises:
-        TlkitError: when there is no such file, or it is not one of ours.
-    """
-    if not path.is_file():
-        raise TlkitError(f"{str(path)!r} does not exist.", "give a run folder or the model.keras in it.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise TlkitError(
-            f"{str(path)!r} holds no class names: tlkit did not write it.",
-            "train with `tlkit finetune --backbone that.keras`, or give a run folder.",
-        ) from error
-    if facts.pop("format") != FORMAT:
-        raise TlkitError(f"{str(path)!r} was written by another version of tlkit.", "use that version; see run.json.")
-    facts["contract"] = InputContract(**facts["contract"])
-    facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
-    facts["task"] = TASKS[facts.get("task", SINGLE.name)]
-    return Facts(**facts)
 
 
 def load(path: Path) -> Classifier:
     """Read a classifier. Keras's safe mode stays on: nothing in the file is executed."""
     facts = read_facts(path)
     return Classifier(keras.models.load_model(path, compile=False), facts, read_familiarity(path))
-
-
-def read_familiarity(path: Path) -> Familiarity | None:
-    """What a classifier on disk was trained on, without loading Keras's part of it; None where it does not say."""
-    with zipfile.ZipFile(path) as archive:
-        return Familiarity.from_bytes(archive.read(FAMILIARITY)) if FAMILIARITY in archive.namelist() else None

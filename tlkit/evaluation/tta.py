@@ -7,7 +7,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
-from tlkit.classifier.model import Facts
+from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import Dataset
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction.source import FeatureSource

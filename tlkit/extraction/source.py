@@ -111,7 +111,7 @@ class FeatureSource:
     @classmethod
     def of_file(cls, path: Path, *outputs: str) -> "FeatureSource":
         """What a classifier's file answers: its `LOGITS`, and `FEATURES` where they are asked for."""
-        from tlkit.classifier.model import read_facts
+        from tlkit.classifier.facts import read_facts
 
         facts = read_facts(path)
         return cls(

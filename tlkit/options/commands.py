@@ -6,6 +6,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
 from tlkit.options.catalog import SPLITS
 from tlkit.options.groups import (
+    AnsweringOptions,
     BackboneOptions,
     EngineOptions,
     FixOptions,
@@ -123,7 +124,7 @@ class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, Lo
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TtaOptions, EngineOptions):
+class PredictConfig(TtaOptions, AnsweringOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
@@ -336,7 +337,7 @@ class VerifyConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig(EngineOptions):
+class ServeConfig(AnsweringOptions):
     """`tlkit serve`: a page and an HTTP API for one classifier."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)

@@ -185,6 +185,18 @@ class EngineOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnsweringOptions(EngineOptions):
+    """What computes the answers of a finished classifier."""
+
+    engine: str = option(
+        "auto",
+        "What computes the answers: auto takes the ONNX file that the run keeps for it, which needs no TensorFlow, else Keras; it says which.",
+        choices=catalog.ANSWERING,
+        group="Inference",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadOptions(Options):
     """The head on the backbone."""
 

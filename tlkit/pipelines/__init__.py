@@ -14,7 +14,7 @@ from tlkit.options.option import Options, resolve
 
 # Commands that load no Keras by themselves,
 COLD = ("cache", "backbones", "compare", "sample", "split", "verify", "weights")
-LATE = ("features", "serve")  # and those that load it only where there is something to compute, or meanwhile
+LATE = ("features", "predict", "serve")  # and those that load it only where there is something to compute, or meanwhile
 
 
 def load(name: str, story: Story) -> ModuleType:

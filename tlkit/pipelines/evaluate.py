@@ -17,7 +17,8 @@ from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
-from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, write_facts
+from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
+from tlkit.classifier.model import load
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import read_contents, scan

@@ -17,7 +17,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import answer_rows
-from tlkit.classifier.model import load
+from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
@@ -52,14 +52,17 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         refuse_occupied(out, overwrite=config.overwrite)
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
-    classifier = load(run_path if run_path.suffix == ".keras" else RunDir(run_path).model)
-    views = tta.views_of(config.tta, classifier.facts)
-    for sentence in tta.describe_views(config.tta, classifier.facts):
+    model = run_path if run_path.suffix == ".keras" else RunDir(run_path).model
+    facts = read_facts(model)
+    views = tta.views_of(config.tta, facts)
+    for sentence in tta.describe_views(config.tta, facts):
         story.say(sentence)
+    engine = watching(model, facts, files, config, story, views, config.tta)
+    story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     good, outputs, bad = infer(
-        watching(classifier, files, config, story, views, config.tta),
+        engine,
         files,
-        classifier.facts.contract,
+        facts.contract,
         batch_size=config.batch_size,
         description="predicting",
         story=story,
@@ -69,7 +72,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
-    rows = answer_rows([str(files[i]) for i in good], outputs, classifier.facts, config.top)
+    rows = answer_rows([str(files[i]) for i in good], outputs, facts, config.top)
     for sentence in _warnings(rows):
         story.say(sentence)
     if out:

@@ -95,8 +95,7 @@ def _limits(config: ServeConfig) -> Any:
 
 
 def _load(config: ServeConfig, model: Path, story: Story) -> "ServedClassifier":
-    """In a thread, while the server says that it is alive; here Keras is loaded."""
-    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    """In a thread, while the server says that it is alive."""
     from tlkit.serving.answering import load_subject
 
     return load_subject(config, model, story)

@@ -12,7 +12,7 @@ from tlkit.auditing.look import Looks
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import replacing, write_json
 from tlkit.classifier.answers import Predictions
-from tlkit.classifier.model import Facts
+from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.evaluation.results import ClassResult, EvaluationResult

@@ -17,14 +17,16 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
+from tlkit.classifier.facts import read_facts
 from tlkit.classifier.heads.build import HEADS
-from tlkit.classifier.model import Classifier, read_facts, save
+from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
+from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
@@ -288,7 +290,9 @@ def finish(
         notes = (*notes, sentence)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
-    save(classifier.knowing(reference), run_dir.model)
+    classifier = classifier.knowing(reference)
+    save(classifier, run_dir.model)
+    write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, "".join(f"{name}\n" for name in dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
