@@ -7,9 +7,6 @@ from tlkit.auditing.look import Looks, look
 from tlkit.base.story import Story
 from tlkit.classifier.answers import IN_TRAINING
 from tlkit.data.dataset import Dataset
-from tlkit.extraction.store import StoredFeatures
-
-_CHUNK = 1024  # grids in memory while they are pooled
 
 
 def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -> np.ndarray:
@@ -56,12 +53,3 @@ def flat(small: np.ndarray) -> np.ndarray:
     """float32 (N, S * S): grey copies uint8 (N, S, S) as features, each without its mean; a poor man's network."""
     values = small.reshape(len(small), -1).astype(np.float32)
     return values - values.mean(axis=1, keepdims=True)
-
-
-def pooled(stored: StoredFeatures) -> np.ndarray:
-    """float32 (N, C): rows of the store, grids averaged over their cells."""
-    if len(stored.shape) == 2:
-        return stored[:].astype(np.float32)
-    cells = tuple(range(1, len(stored.shape) - 1))
-    parts = [stored[slice(start, start + _CHUNK)].mean(axis=cells) for start in range(0, len(stored), _CHUNK)]
-    return np.concatenate(parts).astype(np.float32)

@@ -16,7 +16,6 @@ from tlkit.auditing.evidence import Evidence, Mirrored
 from tlkit.auditing.findings import SEVERITIES, AuditResult
 from tlkit.auditing.fixing import proposed_fixes, write_grouped, write_images
 from tlkit.auditing.flips import Mirror, sample
-from tlkit.auditing.kinship import pooled
 from tlkit.auditing.look import look
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
@@ -30,14 +29,13 @@ from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.views import CENTRE
 from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.store import StoredFeatures, pooled
 from tlkit.options.commands import AuditConfig, FinetuneConfig
 from tlkit.pipelines.features import extracted, feature_network, told
 from tlkit.report import outcome
 from tlkit.report.audit_page import AuditPage, write_audit_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
-from tlkit.training.stages import Material
 
 OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
 
@@ -101,12 +99,24 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     }
 
 
-def quick(config: FinetuneConfig, material: Material, contract: InputContract, path: Path, story: Story) -> Evidence:
+def quick(
+    config: FinetuneConfig,
+    dataset: Dataset,
+    splits: Splits,
+    network: Network,
+    stored: Any,
+    contract: InputContract,
+    path: Path,
+    story: Story,
+) -> Evidence:
     """The audit at the start of a run: short lines, and audit.json at `path`.
 
     Args:
         config: of the run.
-        material: its images and what is stored of them.
+        dataset: its images.
+        splits: of them.
+        network: what pooled features are of.
+        stored: rows of the head's input, for every image; None where the run keeps none.
         contract: what pixels the backbone is given.
         path: of the file to write.
         story: hears the findings.
@@ -115,12 +125,9 @@ def quick(config: FinetuneConfig, material: Material, contract: InputContract, p
         The evidence: `pictures` (N,) numbers what shows the same picture.
     """
     started = time.monotonic()
-    pooling = material.head.pooling if material.head.reads == "pooled" else "avg"
-    network = feature_network(material.backbone, None, pooling)
-    stored = material.stored.get("features")
     if not isinstance(stored, StoredFeatures):  # a run that makes every view anew keeps none
-        stored = extracted(config, network, material.dataset, contract, story).features[network.outputs[0], CENTRE]
-    evidence = gather(config, material.dataset, material.splits, pooled(stored), network, contract, story)
+        stored = extracted(config, network, dataset, contract, story).features[network.outputs[0], CENTRE]
+    evidence = gather(config, dataset, splits, pooled(stored), network, contract, story)
     result = audit(evidence, story=story)
     write_json(path, result.as_json())
     story.say(lines(result, full=False))

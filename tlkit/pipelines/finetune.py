@@ -30,7 +30,7 @@ from tlkit.evaluation.judgement import refuse_hopeless
 from tlkit.extraction.extract import Extraction, Network
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines import audit
-from tlkit.pipelines.features import extracted, told
+from tlkit.pipelines.features import extracted, feature_network, told
 from tlkit.report import outcome
 from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
@@ -88,7 +88,8 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         minutes.tell_again(budget, story)
     dataset, splits = known or _scanned(config, story)
     network = _network(config, dataset, story)
-    plan = record.read_plan(run_dir) or minutes.planned(config, network, dataset, splits, budget)
+    written = run_dir.read_record().get("plan")
+    plan = Plan.from_json(written) if written else minutes.planned(config, network, dataset, splits, budget)
     config = replace(config, augment=plan.augment or config.augment, unfreeze=plan.unfreeze or config.unfreeze)
     story.say(_described(dataset) + "\n" + plan.text())
 
@@ -98,7 +99,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         bad = extraction.problems
         dataset = set_aside(dataset, bad, config.on_bad)
         splits = _split(config, dataset)
-        record.write_images(run_dir, dataset, splits, plan, network.backbone, network.contract)
+        record.write_images(run_dir, dataset, splits, **network.facts(), plan=plan.as_json())
         story.say(f"split {splits.rule}")
         if bad:  # what was set aside moves the split a little
             extraction = _extract(config, network.contract, frozen, plan, dataset, splits, story)
@@ -107,7 +108,10 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     material = balancing.settled(material, run_dir, story)
     evidence = None
     if config.audit and not run_dir.audit.exists():
-        evidence = audit.quick(config, material, network.contract, run_dir.audit, story)
+        pooling = network.head.pooling if network.head.reads == "pooled" else "avg"
+        pooled = feature_network(network.backbone, None, pooling)
+        stored = material.stored.get("features")
+        evidence = audit.quick(config, dataset, splits, pooled, stored, network.contract, run_dir.audit, story)
 
     plan, crossed = crossing.cross_validated(plan, run_dir, material, story)
     if budget:
@@ -186,6 +190,12 @@ class _Parts:
     head: Head
     classifier: Classifier
     contract: InputContract
+
+    def facts(self) -> dict[str, Any]:
+        """For the record of the run."""
+        backbone = self.backbone
+        named = {"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256}
+        return {"backbone": named, "contract": self.contract.as_json()}
 
     @property
     def feature(self) -> str:

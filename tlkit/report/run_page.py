@@ -25,7 +25,7 @@ from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.store import StoredFeatures, pooled
 from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
@@ -302,7 +302,8 @@ def finish(
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
-    record.write_stages(run_dir, states, classifier.model.count_params())
+    ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in states]
+    record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
 
@@ -312,5 +313,5 @@ def _looked_at(material: Material, story: Story) -> Evidence:
     dataset = material.dataset
     looks = look([dataset.file(i) for i in range(len(dataset))], story=story)
     stored = material.stored.get("features")
-    features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else kinship.pooled(stored)
+    features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else pooled(stored)
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 
 from tlkit.backbones import runtime
-from tlkit.backbones.build import Backbone
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import read_json, replacing, write_json, write_text
 from tlkit.base.story import Story
-from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
+from tlkit.data.dataset import SPLITS, Dataset, Problem, Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
-from tlkit.training.checkpoint import State
-from tlkit.training.plan import Plan
 
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
@@ -115,10 +112,8 @@ def _missing(run_dir: RunDir) -> Any:
 # -- images and plan ---------------------------------------------------------------------------
 
 
-def write_images(
-    run_dir: RunDir, dataset: Dataset, splits: Splits, plan: Plan, backbone: Backbone, contract: InputContract
-) -> None:
-    """Record which images are used and for what. The record is written last and speaks of the rest."""
+def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any) -> None:
+    """Record which images are used and for what, with further facts. The record is written last and speaks of the rest."""
     dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
@@ -136,9 +131,7 @@ def write_images(
         ignored=dataset.ignored,
         split_rule=splits.rule,
         data_sha256=dataset.fingerprint(),
-        backbone={"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
-        contract=contract.as_json(),
-        plan=plan.as_json(),
+        **facts,
     )
 
 
@@ -175,24 +168,12 @@ def refuse_changed_images(dataset: Dataset) -> None:
         )
 
 
-def read_plan(run_dir: RunDir) -> Plan | None:
-    """The plan that the run was started with, None before there is one."""
-    record = run_dir.read_record()
-    return Plan.from_json(record["plan"]) if "plan" in record else None
-
-
 def update(run_dir: RunDir, **facts: Any) -> None:
     """Add facts to run.json, in one step."""
     write_json(run_dir.record, run_dir.read_record() | facts)
 
 
 # -- the end -----------------------------------------------------------------------------------
-
-
-def write_stages(run_dir: RunDir, states: list[State], parameters: int) -> None:
-    """Record what became of each stage, and how many numbers the classifier holds."""
-    stages = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in states]
-    update(run_dir, stages=stages, parameters=parameters)
 
 
 def finish(run_dir: RunDir, seconds: float) -> float:

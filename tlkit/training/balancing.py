@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing import kinship
 from tlkit.base.story import Story
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.store import StoredFeatures, pooled
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.training.balance import Choice, choose
@@ -46,4 +45,4 @@ def _measured(material: Material) -> Choice:
     if len(np.unique(labels)) < material.classes:
         return Choice("none", "a class has no training images", {})
     units = material.groups[rows]
-    return choose(kinship.pooled(stored), labels, classes=material.classes, units=units, seed=material.config.seed)
+    return choose(pooled(stored), labels, classes=material.classes, units=units, seed=material.config.seed)

@@ -21,6 +21,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing, write_json
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
+from tlkit.data.folds import stratified
 from tlkit.evaluation.choice import KINDS, Choice, Entry
 from tlkit.evaluation.choice import choose as decide
 from tlkit.options.commands import FinetuneConfig
@@ -30,7 +31,6 @@ from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.choosing import PROBE, Trained, entries, gradient_stages, groups_of, is_balanced, offers, told
 from tlkit.training.examples import Rows
 from tlkit.training.plan import Plan, duration
-from tlkit.training.probe import make_folds
 from tlkit.training.stages import Material, held_out, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
@@ -103,7 +103,7 @@ def cross_validated(plan: Plan, run_dir: RunDir, material: Material, story: Stor
     rows, config = material.rows("train"), material.config
     if len(material.rows("val")) or not _allowed(config, material.dataset):
         return plan, None
-    folds = make_folds(material.labels("train"), material.groups[rows], config.seed)
+    folds = stratified(material.labels("train"), material.groups[rows], config.seed)
     tuned = gradient_stages(plan)
     seconds = len(folds) * sum(stage.seconds + OVERHEAD for stage in tuned)
     why = ""
