@@ -9,9 +9,9 @@ import numpy as np
 
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest, unit
 from tlkit.auditing.findings import ImageGroup
-from tlkit.auditing.look import Looks
 from tlkit.auditing.probe import Probe, fit_probe
 from tlkit.data.dataset import SPLITS, Dataset
+from tlkit.data.look import Looks
 
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
 

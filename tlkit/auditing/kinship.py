@@ -3,10 +3,10 @@
 import numpy as np
 
 from tlkit.auditing.duplicates import near_duplicates, nearest, unit
-from tlkit.auditing.look import Looks, look
 from tlkit.base.story import Story
 from tlkit.classifier.answers import IN_TRAINING
 from tlkit.data.dataset import Dataset
+from tlkit.data.look import Looks, look
 
 
 def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -> np.ndarray:

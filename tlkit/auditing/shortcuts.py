@@ -14,8 +14,8 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, named
 from tlkit.auditing.findings import Finding
-from tlkit.auditing.look import Looks
 from tlkit.data.folds import FOLDS, in_turn
+from tlkit.data.look import Looks
 
 SAMPLE = 20_000
 LEAVES = 16

@@ -5,13 +5,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit.base.files import replacing, sha256_json
 from tlkit.data import labels as several
 from tlkit.options.catalog import SPLITS as SPLITS
+
+if TYPE_CHECKING:
+    from tlkit.data.look import Looks
 
 # Raised whenever the same file and contract would give other pixels than before.
 DECODE_VERSION = 1
@@ -78,6 +81,7 @@ class Dataset:
         ignored: how many files were no images at all (hidden files, text, ...).
         targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
             None where an image has one.
+        looks: what the scan saw in every file, None where it only listed them.
     """
 
     root: Path
@@ -92,6 +96,7 @@ class Dataset:
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
     targets: np.ndarray | None = None
+    looks: "Looks | None" = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -141,7 +146,13 @@ class Dataset:
             given=self.given[rows],
             groups=None if self.groups is None else [self.groups[i] for i in pick],
             extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
+            looks=None if self.looks is None else self.looks.select(rows),
         )
+
+    def unreadable(self) -> list[Problem]:
+        """Files that the scan saw and that cannot be decoded, with the reason."""
+        seen = () if self.looks is None else self.looks.problem.tolist()
+        return [Problem(path, reason) for path, reason in zip(self.paths, seen, strict=False) if reason]
 
     def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""

@@ -13,7 +13,6 @@ from tlkit.classifier.heads.build import pool
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset
 from tlkit.extraction.extract import Network, extract
-from tlkit.pipelines.features import told
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir
 
@@ -81,7 +80,7 @@ def training_images(run: str, classifier: Classifier, story: Story) -> TrainingI
     weights = weights_sha256(keras.Model(model.input, seam))
     network = Network(keras.Model(model.input, pool(seam, "avg")), (f"{layer}:avg",), weights)
     extraction = extract(network, train, classifier.facts.contract, story=story)
-    story.say(f"neighbours among {len(train)} training images: {told(extraction)}")
+    story.say(f"neighbours among {len(train)} training images: {extraction.sentence()}")
     if extraction.problems:
         first = extraction.problems[0]
         story.say(

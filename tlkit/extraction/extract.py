@@ -164,6 +164,14 @@ class Extraction:
     seconds: float = 0.0
     engine: str = ""
 
+    def sentence(self, what: str = "features") -> str:
+        """What extraction took."""
+        if not self.passes:
+            return f"{what} of {self.stored} images were in the store; nothing was computed"
+        rate = self.passes / max(self.seconds, 1e-9)
+        known = f", {self.stored} were in the store" if self.stored else ""
+        return f"extracted {self.passes} images in {self.seconds:.1f} s ({rate:.0f}/s{known}); engine {self.engine}"
+
 
 def extract(
     network: Network,

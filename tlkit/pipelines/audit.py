@@ -16,7 +16,6 @@ from tlkit.auditing.evidence import Evidence, Mirrored
 from tlkit.auditing.findings import SEVERITIES, AuditResult
 from tlkit.auditing.fixing import proposed_fixes, write_grouped, write_images
 from tlkit.auditing.flips import Mirror, sample
-from tlkit.auditing.look import look
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
@@ -25,13 +24,14 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import UNASSIGNED, Dataset, InputContract, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
+from tlkit.data.look import looks_of
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.views import CENTRE
 from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures, pooled
 from tlkit.options.commands import AuditConfig, FinetuneConfig
-from tlkit.pipelines.features import extracted, feature_network, told
+from tlkit.pipelines.features import extracted, feature_network
 from tlkit.report import outcome
 from tlkit.report.audit_page import AuditPage, write_audit_page
 from tlkit.runs import record
@@ -60,6 +60,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         group_by=config.group_by,
         labelled=None,
         fixes=config.fixes,
+        look=True,
         story=story,
     )
     backbone = build_backbone(
@@ -70,7 +71,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {_chosen(backbone)} at {height}x{width}")
     network = feature_network(backbone, None, "avg")
     extraction = extracted(config, network, dataset, contract, story)
-    story.say(told(extraction))
+    story.say(extraction.sentence())
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
@@ -155,7 +156,7 @@ def gather(
         dataset=dataset,
         codes=splits.codes,
         features=features,
-        looks=look([dataset.file(row) for row in range(len(dataset))], story=story),
+        looks=looks_of(dataset, story),
         images=shlex.quote(config.images or ""),
         given=bool((dataset.given != UNASSIGNED).any()),
         mirrored=mirrored,

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from tlkit.auditing import kinship
-from tlkit.auditing.look import Looks, look
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import sha256_file
@@ -24,6 +23,7 @@ from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, wi
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.look import Looks, look
 from tlkit.data.scan import read_contents, scan
 from tlkit.data.views import CENTRE
 from tlkit.evaluation import tta
@@ -32,7 +32,6 @@ from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_t
 from tlkit.extraction.extract import Network, extract
 from tlkit.extraction.store import StoredFeatures
 from tlkit.options.commands import EvaluateConfig
-from tlkit.pipelines.features import told
 from tlkit.report import outcome, run_page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
@@ -78,7 +77,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
         batch_size=config.batch_size,
         story=story,
     )
-    story.say(told(extraction, "predictions"))
+    story.say(extraction.sentence("predictions"))
     logits = extraction.features["logits", CENTRE]
     good = np.flatnonzero(~logits.lacking)
     splits = splits.select(good)

@@ -61,7 +61,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {source.backbone} at {height}x{width}")
 
     extraction = extracted(config, network, dataset, contract, story)
-    story.say(told(extraction))
+    story.say(extraction.sentence())
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
@@ -206,15 +206,6 @@ def feature_network(backbone: "Backbone", layer: str | None, pooling: str) -> Ne
         backbone.weights_sha256,
         backbone.name,
     )
-
-
-def told(extraction: Extraction, what: str = "features") -> str:
-    """One sentence on what extraction took."""
-    if not extraction.passes:
-        return f"{what} of {extraction.stored} images were in the store; nothing was computed"
-    rate = extraction.passes / max(extraction.seconds, 1e-9)
-    known = f", {extraction.stored} were in the store" if extraction.stored else ""
-    return f"extracted {extraction.passes} images in {extraction.seconds:.1f} s ({rate:.0f}/s{known}); engine {extraction.engine}"
 
 
 def flat(stored: StoredFeatures, rows: np.ndarray) -> np.ndarray:

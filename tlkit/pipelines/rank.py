@@ -28,7 +28,7 @@ from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures
 from tlkit.options.rank import RankConfig, Wanted, read_candidates
-from tlkit.pipelines.features import extracted, feature_network, told
+from tlkit.pipelines.features import extracted, feature_network
 from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates
 from tlkit.ranking.ranking import Candidate, Forecast, LearningCurve, Ranking
@@ -208,7 +208,7 @@ def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, story: Story) ->
     network = feature_network(backbone, None, "avg")
     one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), network)
     found = extracted(config, network, dataset, contract, story)
-    story.say(f"{wanted.name} at {height}x{width}: {told(found)}")
+    story.say(f"{wanted.name} at {height}x{width}: {found.sentence()}")
     one.stored, one.problems = found.features[network.outputs[0], CENTRE], found.problems
     one.computed, one.seconds = found.passes, found.seconds
     return one

@@ -11,7 +11,6 @@ import numpy as np
 from tlkit.auditing import kinship
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.findings import AUDIT_FORMAT, AuditResult
-from tlkit.auditing.look import look
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file, write_json, write_text
@@ -19,6 +18,7 @@ from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import Classifier, read_facts, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.look import looks_of
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
@@ -35,11 +35,10 @@ from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
-from tlkit.training import balancing, search
-from tlkit.training.checkpoint import State
-from tlkit.training.crossing import Crossed
+from tlkit.training import balancing
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
+from tlkit.training.train import Trained
 
 POOLED = ("linear", "mlp")  # heads that read the pooled grid
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
@@ -77,7 +76,7 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
-        data=replace(data, notes=(*data.notes, *balancing.notes(record), *search.notes(record))),
+        data=replace(data, notes=(*data.notes, *balancing.notes(record), *_searched(record))),
         plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),
@@ -146,6 +145,11 @@ def _page(
             "model.keras": model_sha256,
         },
     )
+
+
+def _searched(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the record of a run says about its search."""
+    return (record["search"]["note"],) if "search" in record else ()
 
 
 def _unbuilt() -> NoReturn:
@@ -244,31 +248,20 @@ def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[Pl
 # -- The end of a training run: what the classifier learns about itself, its file, its measures, its report ---
 
 
-def finish(
-    config: FinetuneConfig,
-    run_dir: RunDir,
-    material: Material,
-    states: list[State],
-    scores: np.ndarray,
-    evidence: Evidence | None,
-    story: Story,
-    crossed: Crossed | None = None,
-) -> dict[str, Any]:
+def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: Story) -> dict[str, Any]:
     """Calibrate, choose when to abstain, save the classifier, evaluate, report.
 
     Args:
-        config: of the run.
         run_dir: where everything goes.
-        material: the images and the trained network.
-        states: what became of each stage.
-        scores: float32 (N, K), logits of every image.
-        evidence: of the audit before training; None where there was none, then the files are looked at now.
+        result: the images, the trained network, and what it says of every image.
+        evidence: of the audit before training; None where there was none.
         story: hears what was chosen.
-        crossed: what cross-validation found, where it took the place of validation images.
 
     Returns:
         The content of metrics.json.
     """
+    material, scores, crossed = result.material, result.logits, result.crossed
+    config = material.config
     dataset, splits = material.dataset, material.splits
     held, trained = splits.indices("val"), splits.codes == 0
     judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], dataset.truth[held])
@@ -302,7 +295,7 @@ def finish(
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
-    ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in states]
+    ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
     record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
@@ -311,7 +304,7 @@ def finish(
 def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
     dataset = material.dataset
-    looks = look([dataset.file(i) for i in range(len(dataset))], story=story)
+    looks = looks_of(dataset, story)
     stored = material.stored.get("features")
     features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else pooled(stored)
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

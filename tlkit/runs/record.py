@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from tlkit.data.dataset import SPLITS, Dataset, Problem, Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
+from tlkit.runs.history import write_event_files, write_history
 
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
@@ -171,6 +173,36 @@ def refuse_changed_images(dataset: Dataset) -> None:
 def update(run_dir: RunDir, **facts: Any) -> None:
     """Add facts to run.json, in one step."""
     write_json(run_dir.record, run_dir.read_record() | facts)
+
+
+class RunSink:
+    """A run folder as the place where training leaves what it has finished: facts in run.json, the choice beside it.
+
+    Args:
+        run_dir: where.
+        prepared: hears of the material once its rows are there.
+    """
+
+    def __init__(self, run_dir: RunDir, prepared: Callable[[Any], None]) -> None:
+        self.folder, self._run_dir, self.prepared = run_dir.path, run_dir, prepared
+
+    def read(self, name: str) -> Any:
+        """What was written under a name, None where nothing was."""
+        if name == "choice":
+            return read_json(self._run_dir.choice) if self._run_dir.choice.is_file() else None
+        return self._run_dir.read_record().get(name)
+
+    def write(self, name: str, content: Any) -> None:
+        """Keep something JSON-able under a name."""
+        if name == "choice":
+            write_json(self._run_dir.choice, content)
+        else:
+            update(self._run_dir, **{name: content})
+
+    def history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write history.csv and event files."""
+        write_history(self._run_dir.history, rows)
+        write_event_files(self._run_dir.logs, rows)
 
 
 # -- the end -----------------------------------------------------------------------------------

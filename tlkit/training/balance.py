@@ -87,6 +87,12 @@ class Choice:
     macro_f1: dict[str, float]
 
 
+def near_enough(counts: np.ndarray) -> str:
+    """Why classes of these sizes, int (K,), need no balancing; "" where they may."""
+    equal = counts.max() < UNEQUAL * counts.min()
+    return f"classes of {counts.min()} to {counts.max()} training images are near enough to equal" if equal else ""
+
+
 def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0) -> Choice:
     """The way with the best macro-F1 of a linear head, cross-validated on the training images; `sample` is not among them.
 
@@ -101,11 +107,9 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
         units: int (N,); images of one unit share a fold.
         seed: of the folds and the bootstrap.
     """
-    counts = np.bincount(labels, minlength=classes)
-    if counts.max() < UNEQUAL * counts.min():
-        return Choice(
-            "none", f"classes of {counts.min()} to {counts.max()} training images are near enough to equal", {}
-        )
+    equal = near_enough(np.bincount(labels, minlength=classes))
+    if equal:
+        return Choice("none", equal, {})
     plain, weighted = (
         validate_probe(features, labels, units=units, weights=image_weights(labels, classes, balance), seed=seed)
         for balance in ("none", "weights")

@@ -7,20 +7,30 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.story import Story
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.extraction.store import StoredFeatures, pooled
-from tlkit.runs import record as run_record
-from tlkit.runs.folder import RunDir
-from tlkit.training.balance import Choice, choose
+from tlkit.training.balance import Choice, choose, near_enough
+from tlkit.training.plan import Decision
+from tlkit.training.sink import Sink
 from tlkit.training.stages import Material
 
 
-def settled(material: Material, run_dir: RunDir, story: Story) -> Material:
+def foreseen(dataset: Dataset, splits: Splits) -> Decision:
+    """What the plan says of it, before there are features."""
+    reason = _needless(dataset, splits.indices("train"))
+    if reason:
+        return Decision("balance", "none", reason)
+    how = "the best macro-F1 of a linear head among none, weights and logit-adjust, once features are there"
+    return Decision("balance", "by cross-validation", how)
+
+
+def settled(material: Material, sink: Sink, story: Story) -> Material:
     """The material with a balance that stages know: measured where `auto` asks for it, recalled when resuming."""
     if material.config.balance != "auto":
         return material
-    known = run_dir.read_record().get("balance")
+    known = sink.read("balance")
     choice = Choice(**known) if known else _measured(material)
-    run_record.update(run_dir, balance=asdict(choice))
+    sink.write("balance", asdict(choice))
     story.say(told(choice))
     return replace(material, config=replace(material.config, balance=choice.balance))
 
@@ -36,13 +46,22 @@ def told(choice: Choice) -> str:
 
 
 def _measured(material: Material) -> Choice:
-    if material.dataset.multi:
-        return Choice("none", "an image may have several labels, and every class is a question of its own", {})
     rows, labels = material.rows("train"), material.labels("train")
+    reason = _needless(material.dataset, rows)
+    if reason:
+        return Choice("none", reason, {})
     stored = next(iter(material.views.get("features", ())), None)  # view 0: the images themselves
     if not isinstance(stored, StoredFeatures):
         return Choice("none", "no features are stored to measure it on", {})
-    if len(np.unique(labels)) < material.classes:
-        return Choice("none", "a class has no training images", {})
     units = material.groups[rows]
     return choose(pooled(stored), labels, classes=material.classes, units=units, seed=material.config.seed)
+
+
+def _needless(dataset: Dataset, train: np.ndarray) -> str:
+    """Why there is nothing to measure, "" where there may be."""
+    if dataset.multi:
+        return "an image may have several labels, and every class is a question of its own"
+    counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
+    if not counts.all():
+        return "a class has no training images"
+    return near_enough(counts)

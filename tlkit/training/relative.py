@@ -17,7 +17,7 @@ from tlkit.backbones.runtime import jit
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training.plan import THIRDS, span
+from tlkit.training.plan import THIRDS, Decision, span
 from tlkit.training.probe import FALLBACK, fit_probe
 
 IMAGES = 256  # at most: half of them solve a head, the others make gradients
@@ -125,17 +125,15 @@ def _norms(
 
 def settled(
     config: FinetuneConfig, backbone: Backbone, contract: InputContract, dataset: Dataset, splits: Splits
-) -> tuple[FinetuneConfig, tuple[str, ...]]:
-    """The options with a third that the planner knows, and what to say about it."""
-    if config.unfreeze != "auto":
-        return config, ()
+) -> tuple[FinetuneConfig, Decision]:
+    """The options with a third that the planner knows, and why that one."""
     rows = splits.indices("train")
     rows = rows[sample(dataset.labels[rows], np.random.default_rng((config.seed, 3)))]
     images = np.zeros((len(rows), contract.height, contract.width, 3), np.uint8)
     for batch in batches([dataset.file(row) for row in rows], contract, 32):
-        images[batch.indices] = batch.images  # what cannot be read is found, and told, by extraction
+        images[batch.indices] = batch.images
     found = relative_gradients(backbone, images, dataset.labels[rows])
     best = max(found, key=lambda third: found[third])
     numbers = ", ".join(f"{third} {value:.2g}" for third, value in found.items())
-    note = f"unfreeze {best}: its gradients are the largest against its weights, on {len(rows)} images ({numbers})"
-    return replace(config, unfreeze=best), (note,)
+    why = f"its gradients are the largest against its weights, on {len(rows)} images ({numbers})"
+    return replace(config, unfreeze=best), Decision("unfreeze", best, why)

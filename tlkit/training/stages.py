@@ -68,6 +68,12 @@ class Material:
         return self.dataset.truth[self.rows(split)]
 
 
+def groups_of_all(dataset: Dataset) -> np.ndarray:
+    """Int (N,), equal for images that share a fold: those of a group, or exact copies where there are no groups."""
+    names = dataset.groups or [row.tobytes() for row in dataset.sha256]
+    return np.unique(names, return_inverse=True)[1]
+
+
 def run_stage(
     stage: Stage,
     material: Material,

@@ -1,0 +1,141 @@
+"""The network of a run: backbone, head, the two composed; what of it is computed once and stored, and for which images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.backbones.user_model import is_path
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Story
+from tlkit.classifier.heads.build import Head, build_head, pool
+from tlkit.classifier.model import Classifier, compose
+from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.views import CENTRE, Augmentation
+from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training.plan import Plan
+from tlkit.training.stages import Material, groups_of_all
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The network and how images meet it."""
+
+    backbone: Backbone
+    head: Head
+    classifier: Classifier
+    contract: InputContract
+
+    def facts(self) -> dict[str, Any]:
+        """For the record of a run."""
+        named = {"name": self.backbone.name, "weights": self.backbone.weights, "sha256": self.backbone.weights_sha256}
+        return {"backbone": named, "contract": self.contract.as_json()}
+
+    @property
+    def feature(self) -> str:
+        """Name of the stored input of the head."""
+        grid = self.classifier.facts.grid_layer
+        return f"{grid}:{self.head.pooling}" if self.head.reads == "pooled" else grid
+
+    def stored(self, plan: Plan) -> dict[str, str]:
+        """What the plan keeps on disk, `features` and `cut`, and the name of the output that is stored for it."""
+        names = {"features": lambda stage: self.feature, "cut": lambda stage: stage.cut}
+        return {stage.source: names[stage.source](stage) for stage in plan.stages if stage.source in names}
+
+    def frozen(self, plan: Plan) -> Network | None:
+        """What is computed once: the input of the head and, for the top stage, the output at the cut; in one pass."""
+        model, stored = self.backbone.model, self.stored(plan)
+        made = {
+            "features": lambda: pool(model.output, self.head.pooling) if self.head.reads == "pooled" else model.output,
+            "cut": lambda: model.get_layer(stored["cut"]).output,
+        }
+        if not stored:
+            return None
+        outputs = [made[name]() for name in stored]
+        names = tuple(stored.values())
+        return Network(keras.Model(model.input, outputs), names, self.backbone.weights_sha256, self.backbone.name)
+
+
+def build_parts(
+    config: FinetuneConfig, classes: tuple[str, ...], task: str, story: Story, *, structure_only: bool = False
+) -> Parts:
+    """Build the network.
+
+    Args:
+        config: which backbone, weights, size and head.
+        classes: names, in index order.
+        task: `single` or `multi`.
+        story: hears of a download.
+        structure_only: with random weights in the place of pretrained ones of the catalogue, which need not be at hand.
+    """
+    weights = (
+        "none" if structure_only and config.weights == "imagenet" and not is_path(config.backbone) else config.weights
+    )
+    backbone = build_backbone(
+        config.backbone, weights=weights, image_size=config.image_size, seed=config.seed, story=story
+    )
+    height, width = backbone.image_size
+    contract = InputContract(height=height, width=width, fit=config.fit)
+    head = build_head(config, backbone.grid_shape, len(classes), seed=config.seed)
+    return Parts(backbone, head, compose(backbone, head, classes, contract, task), contract)
+
+
+def gather(
+    config: FinetuneConfig, parts: Parts, plan: Plan, dataset: Dataset, splits: Splits, story: Story
+) -> Material:
+    """Everything the stages read: rows of every image, and of as many views of training images as planned.
+
+    Raises:
+        TlkitError: a file can no longer be read.
+    """
+    train, augmentation = (
+        splits.indices("train"),
+        Augmentation(strength=config.augment, flip=config.flip, seed=config.seed),
+    )
+    views = range(max(1, *(stage.views for stage in plan.stages)))
+    network, features = parts.frozen(plan), {}
+    if network is not None:
+        found = extract(
+            network,
+            dataset,
+            parts.contract,
+            views=views,
+            viewed=train,
+            augmentation=augmentation,
+            stored_as=config.stored_as,
+            engine=config.engine,
+            precision=config.precision,
+            batch_size=config.batch_size,
+            story=story,
+        )
+        _refuse_lost(found)
+        more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
+        story.say(f"a view of each of {len(dataset)} images{more}: {found.sentence()}")
+        features = found.features
+    seen: Mapping[str, list[Any]] = {
+        name: [features[output, view] for view in views] for name, output in parts.stored(plan).items()
+    }
+    return Material(
+        config=config,
+        backbone=parts.backbone,
+        head=parts.head,
+        classifier=parts.classifier,
+        dataset=dataset,
+        splits=splits,
+        stored={name: rows[CENTRE] for name, rows in seen.items()},
+        augmentation=augmentation,
+        views={name: [one.select(train) for one in rows] for name, rows in seen.items()},
+        groups=groups_of_all(dataset),
+    )
+
+
+def _refuse_lost(found: Extraction) -> None:
+    """Every file was looked at before; one that cannot be read now has changed since."""
+    if found.problems:
+        lost = found.problems[0]
+        raise TlkitError(
+            f"{lost.path!r} could be read a moment ago and cannot be now: {lost.reason}.", "restore it, then resume."
+        )
