@@ -105,8 +105,7 @@ def learning_curve(options: argparse.Namespace, folder: str) -> None:
     from tlkit.backbones.build import build_backbone
     from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
-    from tlkit.extraction.extract import extract
-    from tlkit.pipelines.features import feature_network
+    from tlkit.extraction.extract import extract, feature_network
     from tlkit.ranking import curve
     from tlkit.ranking import folds as sample
 

@@ -19,8 +19,7 @@ from tlkit.backbones.build import build_backbone
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import load
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.extraction.extract import extract
-from tlkit.pipelines.features import feature_network
+from tlkit.extraction.extract import extract, feature_network
 from tlkit.report import run_page
 from tlkit.report.build import write_report
 from tlkit.runs import record as run_record

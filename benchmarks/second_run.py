@@ -38,8 +38,7 @@ def extraction(options: argparse.Namespace) -> None:
     from tlkit.backbones.build import build_backbone
     from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
-    from tlkit.extraction.extract import extract
-    from tlkit.pipelines.features import feature_network
+    from tlkit.extraction.extract import extract, feature_network
 
     dataset = scan(options.images, labelled=None)
     backbone = build_backbone(options.backbone, weights=options.weights)

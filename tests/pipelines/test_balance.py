@@ -7,7 +7,7 @@ import pytest
 
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
-from tlkit.training import balancing
+from tlkit.training import balance as balancing
 
 
 @pytest.fixture(scope="module")

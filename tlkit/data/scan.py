@@ -171,7 +171,7 @@ def scan(
     """
     source, read = Path(images).expanduser().absolute(), partial(read_contents, story=story, look=look)
     if source.is_dir():
-        dataset = _scan_folder(source, classes, group_by, labelled, read)
+        dataset = _scan_folder(source, classes, group_by, labelled, read, story)
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         dataset = _scan_file(source, classes, group_by, labelled, read)
     else:
@@ -181,7 +181,12 @@ def scan(
 
 
 def _scan_folder(
-    root: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, reading: Reading
+    root: Path,
+    classes: Sequence[str] | None,
+    group_by: str | None,
+    labelled: bool | None,
+    reading: Reading,
+    story: Story,
 ) -> Dataset:
     pattern = group_pattern(group_by) if group_by else None
     tree = walk(root)
@@ -194,7 +199,7 @@ def _scan_folder(
     _refuse_none(str(root), paths, contents)
     _refuse_empty(layout, labels, given, contents)
     if layout.beside:
-        reading.keywords["story"].say(f"Left out, beside the folders of splits: {', '.join(layout.beside)}.")
+        story.say(f"Left out, beside the folders of splits: {', '.join(layout.beside)}.")
     loose = [Problem(paths[i], "lies in no class folder") for i in np.flatnonzero(labels == LOOSE).tolist()]
     dataset = Dataset(
         root=root,

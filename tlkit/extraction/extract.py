@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
 from tlkit.base.machine import cache_dir, versions
 from tlkit.base.story import Silence, Story
@@ -26,6 +27,7 @@ from tlkit.extraction.store import SHARD_BYTES, Appender, Space, StoredFeatures,
 if TYPE_CHECKING:
     import keras
 
+    from tlkit.backbones.build import Backbone
     from tlkit.extraction.engine import Engine
 
 HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
@@ -239,6 +241,59 @@ def extract(
     result.features = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def extracted(
+    config: Any,
+    network: Network,
+    dataset: Dataset,
+    contract: InputContract,
+    story: Story | None = None,
+    **views: Any,
+) -> Extraction:
+    """`extract` as a command's options ask; `views` are its arguments about views."""
+    return extract(
+        network,
+        dataset,
+        contract,
+        stored_as=config.stored_as,
+        engine=config.engine,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        story=story,
+        **views,
+    )
+
+
+def feature_network(backbone: "Backbone", layer: str | None, pooling: str) -> Network:
+    """The backbone up to a layer, pooled.
+
+    Raises:
+        TlkitError: when the layer does not exist or its output is neither a grid nor a vector.
+    """
+    import keras
+
+    from tlkit.classifier.heads.build import pool
+
+    names = [found.name for found in backbone.model.layers]
+    if layer is not None and layer not in names:
+        raise unknown_name(f"a layer of {backbone.name}", layer, names)
+    name = layer or names[-1]
+    output = backbone.model.get_layer(name).output
+    if len(output.shape) not in (2, 4):
+        raise TlkitError(
+            f"--layer {name} gives {tuple(output.shape)}, expected a grid (B, h, w, C) or vectors (B, C).",
+            "choose a convolution, an activation or a pooling layer.",
+        )
+    pooled = pooling != "none" and len(output.shape) == 4
+    if pooled:
+        output = pool(output, pooling)
+    return Network(
+        keras.Model(backbone.model.input, output),
+        (f"{name}:{pooling}" if pooled else name,),
+        backbone.weights_sha256,
+        backbone.name,
+    )
 
 
 def settle(

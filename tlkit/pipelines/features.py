@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit.backbones.weight_files import models_folder
-from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
@@ -18,17 +18,16 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.extraction.extract import Extraction, Network, extract, forget, recall, remember
+from tlkit.extraction.extract import Network, extracted, feature_network, forget, recall, remember
 from tlkit.extraction.store import StoredFeatures
 from tlkit.extraction.tables import table_format, write_table
 from tlkit.extraction.transforms import Components, fit_components, parse_reduction
-from tlkit.options.commands import AuditConfig, FeaturesConfig, FinetuneConfig, RankConfig
+from tlkit.options.commands import FeaturesConfig
 from tlkit.runs.folder import refuse_occupied
 
 if TYPE_CHECKING:
     import keras
 
-    from tlkit.backbones.build import Backbone
 
 SIDECAR_FORMAT = 1
 
@@ -153,59 +152,6 @@ def _build(config: FeaturesConfig, wish: dict[str, Any], story: Story) -> tuple[
     if files := files_of(config.backbone, config.weights, backbone.image_size):
         remember(wish, asdict(source), files)
     return source, network
-
-
-def extracted(
-    config: AuditConfig | FeaturesConfig | FinetuneConfig | RankConfig,
-    network: Network,
-    dataset: Dataset,
-    contract: InputContract,
-    story: Story | None = None,
-    **views: Any,
-) -> Extraction:
-    """`extract` as a command's options ask; `views` are its arguments about views."""
-    return extract(
-        network,
-        dataset,
-        contract,
-        stored_as=config.stored_as,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-        **views,
-    )
-
-
-def feature_network(backbone: "Backbone", layer: str | None, pooling: str) -> Network:
-    """The backbone up to a layer, pooled.
-
-    Raises:
-        TlkitError: when the layer does not exist or its output is neither a grid nor a vector.
-    """
-    import keras
-
-    from tlkit.classifier.heads.build import pool
-
-    names = [found.name for found in backbone.model.layers]
-    if layer is not None and layer not in names:
-        raise unknown_name(f"a layer of {backbone.name}", layer, names)
-    name = layer or names[-1]
-    output = backbone.model.get_layer(name).output
-    if len(output.shape) not in (2, 4):
-        raise TlkitError(
-            f"--layer {name} gives {tuple(output.shape)}, expected a grid (B, h, w, C) or vectors (B, C).",
-            "choose a convolution, an activation or a pooling layer.",
-        )
-    pooled = pooling != "none" and len(output.shape) == 4
-    if pooled:
-        output = pool(output, pooling)
-    return Network(
-        keras.Model(backbone.model.input, output),
-        (f"{name}:{pooling}" if pooled else name,),
-        backbone.weights_sha256,
-        backbone.name,
-    )
 
 
 def flat(stored: StoredFeatures, rows: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import importlib.util
 import time
 from typing import Any
 
+from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
@@ -20,9 +21,8 @@ from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.evaluation.judgement import refuse_hopeless
+from tlkit.extraction.extract import feature_network
 from tlkit.options.commands import FinetuneConfig
-from tlkit.pipelines import audit
-from tlkit.pipelines.features import feature_network
 from tlkit.report import outcome
 from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking

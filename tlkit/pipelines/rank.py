@@ -25,10 +25,9 @@ from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.views import CENTRE
 from tlkit.evaluation.results import plain
-from tlkit.extraction.extract import Network
+from tlkit.extraction.extract import Network, extracted, feature_network
 from tlkit.extraction.store import StoredFeatures
 from tlkit.options.rank import RankConfig, Wanted, read_candidates
-from tlkit.pipelines.features import extracted, feature_network
 from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates
 from tlkit.ranking.ranking import Candidate, Forecast, LearningCurve, Ranking

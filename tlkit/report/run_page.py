@@ -35,7 +35,7 @@ from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
-from tlkit.training import balancing
+from tlkit.training import balance
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
 from tlkit.training.train import Trained
@@ -76,7 +76,7 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
-        data=replace(data, notes=(*data.notes, *balancing.notes(record), *_searched(record))),
+        data=replace(data, notes=(*data.notes, *balance.notes(record), *_searched(record))),
         plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),

@@ -16,9 +16,8 @@ from tlkit.evaluation.choice import Choice, Entry, gain, judge
 from tlkit.evaluation.choice import choose as decide
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.evaluation.results import Metric
-from tlkit.training.checkpoint import Checkpoint, Kept, State
+from tlkit.training.checkpoint import Checkpoint, Kept, Sink, State
 from tlkit.training.plan import Plan, Stage
-from tlkit.training.sink import Sink
 from tlkit.training.stages import Material, held_out, logits, stage_model
 
 Weights = list[np.ndarray]

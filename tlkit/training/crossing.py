@@ -26,11 +26,10 @@ from tlkit.evaluation.choice import KINDS, Choice, Entry
 from tlkit.evaluation.choice import choose as decide
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import VALIDATION_IMAGES
-from tlkit.training.checkpoint import Checkpoint
+from tlkit.training.checkpoint import Checkpoint, Sink
 from tlkit.training.choosing import PROBE, Tuned, entries, gradient_stages, groups_of, is_balanced, offers, told
 from tlkit.training.examples import Rows
 from tlkit.training.plan import Decision, Plan, duration
-from tlkit.training.sink import Sink
 from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more

@@ -14,7 +14,7 @@ from tlkit.classifier.heads.build import Head, build_head, pool
 from tlkit.classifier.model import Classifier, compose
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.extract import Extraction, Network, extract
+from tlkit.extraction.extract import Extraction, Network, extracted
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material, groups_of_all
@@ -98,18 +98,8 @@ def gather(
     views = range(max(1, *(stage.views for stage in plan.stages)))
     network, features = parts.frozen(plan), {}
     if network is not None:
-        found = extract(
-            network,
-            dataset,
-            parts.contract,
-            views=views,
-            viewed=train,
-            augmentation=augmentation,
-            stored_as=config.stored_as,
-            engine=config.engine,
-            precision=config.precision,
-            batch_size=config.batch_size,
-            story=story,
+        found = extracted(
+            config, network, dataset, parts.contract, story, views=views, viewed=train, augmentation=augmentation
         )
         _refuse_lost(found)
         more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""

@@ -15,9 +15,8 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training.checkpoint import Checkpoint, State
+from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.plan import Plan, Stage
-from tlkit.training.sink import Sink
 from tlkit.training.stages import Material, run_stage
 
 RATE_REACH = 8.0  # times the planned rate, and of it

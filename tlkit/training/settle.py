@@ -20,7 +20,7 @@ from tlkit.extraction.engine import choose_engine
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training import balancing, crossing
+from tlkit.training import balance, crossing
 from tlkit.training.minutes import Budget, fit_into
 from tlkit.training.parts import Parts
 from tlkit.training.plan import Decision, Plan
@@ -158,7 +158,7 @@ def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Split
         how = "bfloat16 where the store holds most rows in it, or where a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)
     if config.balance == "auto":
-        yield balancing.foreseen(dataset, splits)
+        yield balance.foreseen(dataset, splits)
     if config.search:
         how = "rate, decay, smoothing and, unless asked for, depth and augmentation of the last stage, by validation"
         yield Decision("search", f"the best of {config.search} trials", how)

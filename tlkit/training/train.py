@@ -16,14 +16,13 @@ from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.choice import Choice
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training import balancing, choosing, crossing, minutes
-from tlkit.training.checkpoint import Checkpoint, State
+from tlkit.training import balance, choosing, crossing, minutes
+from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.crossing import Crossed
 from tlkit.training.minutes import Budget
 from tlkit.training.parts import Parts, gather
 from tlkit.training.plan import Plan
 from tlkit.training.settle import settle
-from tlkit.training.sink import Sink
 from tlkit.training.stages import Material, logits, run_stage
 
 
@@ -83,7 +82,7 @@ def train(
     plan = plan or settle(options, source, dataset, splits, budget=budget)
     material = gather(plan.settles(options), source, plan, dataset, splits, story)
     sink.prepared(material)
-    material = balancing.settled(material, sink, story)
+    material = balance.settled(material, sink, story)
     plan, crossed = crossing.cross_validated(plan, sink, material, story)
     if budget:
         minutes.set_aside(budget, plan, splits)
