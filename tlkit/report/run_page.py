@@ -66,7 +66,7 @@ def of_run(
         command: what measured it again; "" where the run itself did.
     """
     record, config = run_dir.read_record(), _config(run_dir)
-    history = read_history(run_dir.history)
+    history, plan = read_history(run_dir.history), Plan.from_json(record["plan"])
     page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
     data = outcome.data_section(dataset, splits)
     return replace(
@@ -77,7 +77,8 @@ def of_run(
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
         data=replace(data, notes=(*data.notes, *balance.notes(record), *_searched(record))),
-        plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
+        plan=_plan_rows(plan, record.get("stages", ()), history),
+        decisions=[(one.option, one.value, one.reason) for one in plan.decisions],
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),
         audit=read_audit(run_dir.path / "audit.json"),

@@ -21,7 +21,7 @@ from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.crossing import Crossed
 from tlkit.training.minutes import Budget
 from tlkit.training.parts import Parts, gather
-from tlkit.training.plan import Plan
+from tlkit.training.plan import Decision, Plan
 from tlkit.training.settle import settle
 from tlkit.training.stages import Material, logits, run_stage
 
@@ -83,6 +83,10 @@ def train(
     material = gather(plan.settles(options), source, plan, dataset, splits, story)
     sink.prepared(material)
     material = balance.settled(material, sink, story)
+    if options.balance == "auto":
+        settled = balance.Choice(**sink.read("balance"))
+        plan = plan.deciding(Decision("balance", settled.balance, settled.reason))
+        sink.write("plan", plan.as_json())
     plan, crossed = crossing.cross_validated(plan, sink, material, story)
     if budget:
         minutes.set_aside(budget, plan, splits)
