@@ -79,11 +79,12 @@ def test_where_the_head_alone_trains_the_plan_says_so_and_why(few, tiny_backbone
     dry = run(replace(config, dry_run=True), story)
     assert [stage["name"] for stage in dry["plan"]["stages"]] == ["head"]
     assert "too few to choose by" in Plan.from_json(dry["plan"]).decision("stages").reason
-    assert "Fine-tuning is left out" in story.text
+    assert "Fine-tuning is left out" in "\n".join(story.said)
     run(config, story := Listener())
     assert [stage["name"] for stage in outcome_of(config.out)["plan"]["stages"]] == ["head"]
     assert not (tmp_path / "run" / "checkpoints" / "top").exists()
-    assert story.text.index("Fine-tuning is left out") < story.text.index("stage head")
+    text = "\n".join(story.said)
+    assert text.index("Fine-tuning is left out") < text.index("stage head")
     report = (tmp_path / "run" / "report.md").read_text()
     assert "Fine-tuning is left out" in report and "| validate |" in report
 
