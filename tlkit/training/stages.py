@@ -21,10 +21,9 @@ from tlkit.runs.history import history_row
 from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
-from tlkit.training.examples import Examples, PixelReader, Reader, Rows, computed_reader, stored_reader
+from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, Rows, computed_reader, stored_reader
 from tlkit.training.fit import Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
-from tlkit.training.mixing import Mixing
 from tlkit.training.optimizer import unfreeze_and_compile
 from tlkit.training.plan import Stage, useful_epochs
 
