@@ -66,8 +66,8 @@ def _begin_record(run_dir: RunDir, config: FinetuneConfig) -> None:
 
 
 def discard_empty(run_dir: RunDir) -> None:
-    """Remove a run that was refused before it had any result, so that the next try finds its place free."""
-    if not run_dir.manifest.exists():
+    """Remove a run that was refused before anything was trained, so that the next try finds its place free."""
+    if not run_dir.checkpoints.exists():
         shutil.rmtree(run_dir.path, ignore_errors=True)
 
 

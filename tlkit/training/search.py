@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
 from tlkit.options.commands import FinetuneConfig
@@ -140,20 +139,12 @@ def searched(
 
     Returns:
         The plan with the best trial's stage, whose checkpoint is where that of a stage is, and its material.
-
-    Raises:
-        TlkitError: no validation images.
     """
     config = material.config
     known = sink.read("search")
     if known:
         story.say(f"{known['note']} (searched before)")
         return plan, material
-    if not len(material.rows("val")):
-        raise TlkitError(
-            f"--search {config.search}: there are no validation images to tell trials apart.",
-            "hold some out with --val.",
-        )
     trials = _Trials(plan, material, sink, prepare, story, augment=augment)
     trials.run()
     best = trials.take_best()

@@ -59,6 +59,11 @@ def settle(
         TlkitError: options that these images, this network or this time cannot do.
     """
     refuse_several_labels(config, dataset)
+    if config.search and not len(splits.indices("val")):
+        raise TlkitError(
+            f"--search {config.search}: there are no validation images to tell trials apart.",
+            "hold some out with --val.",
+        )
     asked, decided = config, []
     if config.unfreeze == "auto":
         config, decision = _third(config, parts, dataset, splits, measure=measure)
