@@ -116,7 +116,7 @@ def test_a_file_is_opened_to_be_looked_at_and_to_be_computed_and_no_more(
 ):
     global OPENED
     monkeypatch.setattr(outcome, "thumbnails", lambda root: lambda path: None)
-    monkeypatch.setattr("tlkit.report.pictures.overlays", lambda *_: None)
+    monkeypatch.setattr("tlkit.report.overlays.overlays", lambda *_: None)
     images = shutil.copytree(colours, tmp_path / "images")
     whole = (images / "red" / "00.png").read_bytes()
     (images / "red" / "cut.png").write_bytes(whole[: len(whole) // 2])

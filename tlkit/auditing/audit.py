@@ -4,7 +4,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,10 @@ from tlkit.auditing.findings import SEVERITIES, AuditResult, Finding, by_severit
 from tlkit.auditing.flips import Mirror, sample
 from tlkit.base.files import write_json
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import UNASSIGNED, Dataset, InputContract, Splits
+from tlkit.data.dataset import UNASSIGNED, Dataset, Splits
 from tlkit.data.look import looks_of
-from tlkit.data.views import CENTRE
-from tlkit.extraction.extract import Network, extracted
-from tlkit.extraction.store import StoredFeatures, pooled
+from tlkit.extraction.rows import Rows
+from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import AuditConfig, FinetuneConfig
 
 OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
@@ -49,17 +48,18 @@ def _labels(evidence: Evidence) -> str:
 
 
 def _mirror(evidence: Evidence) -> str:
-    learnable = evidence.mirrored is not None or evidence.dataset.multi
-    return unlearnable(evidence) if learnable else "mirror images were not computed"
+    if evidence.mirrored is None and evidence.dataset.task.can("audit"):
+        return "mirror images were not computed"
+    return unlearnable(evidence)
 
 
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
     Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
-    Check("groups", "clips, bursts and subjects that should stay together", bursts.check, _nothing),
-    Check("shortcuts", "classes that can be guessed without looking at the object", shortcuts.check, unlearnable),
+    Check("groups", "clips, bursts and subjects that belong on one side of a split", bursts.check, _nothing),
+    Check("shortcuts", "classes that can be predicted without looking at the object", shortcuts.check, unlearnable),
     Check("labels", "labels that are likely wrong", mislabelled.check, unlearnable),
-    Check("flips", "classes that are others in the mirror", flips.check, _mirror),
+    Check("flips", "classes that become others when mirrored", flips.check, _mirror),
     Check("classes", "tiny, unequal and missing classes", classes.check, _labels),
     Check("unfamiliar", "images unlike the others", unfamiliar.check, _nothing),
     Check("outliers", "odd size, shape, brightness and blur", outliers.check, _nothing),
@@ -67,7 +67,7 @@ CHECKS = (
 
 
 def audit(evidence: Evidence, *, checks: Sequence[Check] = CHECKS, story: Story | None = None) -> AuditResult:
-    """Run the checks on the evidence; one that cannot be run says why."""
+    """Run the checks on the evidence; a check that cannot be run gives the reason."""
     story = story or Silence()
     findings: list[Finding] = []
     reasons, seconds = {}, {}
@@ -91,9 +91,8 @@ def quick(
     config: FinetuneConfig,
     dataset: Dataset,
     splits: Splits,
-    network: Network,
-    stored: Any,
-    contract: InputContract,
+    source: FeatureSource,
+    rows: Rows | None,
     path: Path,
     story: Story,
 ) -> Evidence:
@@ -103,9 +102,8 @@ def quick(
         config: of the run.
         dataset: its images.
         splits: of them.
-        network: what pooled features are of.
-        stored: rows of the head's input, for every image; None where the run keeps none.
-        contract: what pixels the backbone is given.
+        source: of features to compare the images by.
+        rows: of the source, for every image; None where the run keeps none.
         path: of the file to write.
         story: hears the findings.
 
@@ -113,9 +111,9 @@ def quick(
         The evidence: `pictures` (N,) numbers what shows the same picture.
     """
     started = time.monotonic()
-    if not isinstance(stored, StoredFeatures):  # a run that makes every view anew keeps none
-        stored = extracted(config, network, dataset, contract, story).features[network.outputs[0], CENTRE]
-    evidence = gather(config, dataset, splits, pooled(stored), network, contract, story)
+    if rows is None:  # a run that makes every view anew keeps none
+        rows = source.rows(dataset, story=story)
+    evidence = gather(config, dataset, splits, rows.pooled(), source, story)
     result = audit(evidence, story=story)
     write_json(path, result.as_json())
     story.say(lines(result, full=False))
@@ -128,8 +126,7 @@ def gather(
     dataset: Dataset,
     splits: Splits,
     features: np.ndarray,
-    network: Network,
-    contract: InputContract,
+    source: FeatureSource,
     story: Story,
 ) -> Evidence:
     """Everything that checks look at: the files themselves, and some images in the mirror."""
@@ -137,8 +134,7 @@ def gather(
     rows = sample(dataset.labels, config.seed)
     mirrored = None
     if len(rows) and flips:
-        seen = extracted(config, network, dataset.select(rows), contract, views=(1,), augmentation=Mirror())
-        mirrored = Mirrored(rows, pooled(seen.features[network.outputs[0], 1]))
+        mirrored = Mirrored(rows, source.rows(dataset.select(rows), 1, augmentation=Mirror()).pooled())
     return Evidence(
         dataset=dataset,
         codes=splits.codes,

@@ -1,4 +1,4 @@
-"""A classifier: one flat Keras graph from images to logits, and what must never be separated from it.
+"""A classifier: one flat Keras graph from images to logits, and the facts kept with it.
 
 The file is an ordinary `.keras` archive that plain Keras loads without tlkit. Class names, input
 contract, temperature and the rest travel inside it as one more member, `tlkit.json`; a summary of
@@ -20,6 +20,9 @@ from tlkit.base.files import replacing
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.heads.build import Head, pool
 from tlkit.data.dataset import InputContract
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 
 MEMBER = "tlkit.json"
 FAMILIARITY = "tlkit-familiarity.npz"
@@ -28,7 +31,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a classifier must know about itself.
+    """What a classifier carries beside its weights.
 
     Args:
         classes: class names, in the order of the logits.
@@ -39,7 +42,7 @@ class Facts:
         trained_on: hex sha256 of the training images, sorted; for recognising them later.
         threshold: confidence from which on it answers, 0..1; None where it always does.
         target_precision: the precision that the threshold was chosen for, 0..1.
-        task: `single`, one class an image, by softmax; `multi`, any number of them, by a sigmoid for each.
+        task: what its logits mean.
         flip: whether mirrored images were shown in training as alike; None where that is not known.
     """
 
@@ -51,18 +54,13 @@ class Facts:
     trained_on: tuple[str, ...] = ()
     threshold: float | None = None
     target_precision: float | None = None
-    task: str = "single"
+    task: Task = SINGLE
     flip: bool | None = None
-
-    @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.task == "multi"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network that knows what it answers.
+    """A network with the facts that its answers depend on.
 
     Args:
         model: images (B, H, W, 3), RGB 0..255, to logits (B, K).
@@ -84,7 +82,7 @@ class Classifier:
 
 
 def compose(
-    backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: str = "single"
+    backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: Task = SINGLE
 ) -> Classifier:
     """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as of `Facts`.
 
@@ -145,7 +143,7 @@ def save(classifier: Classifier, path: Path) -> None:
 
 
 def _as_text(facts: Facts) -> str:
-    return json.dumps({"format": FORMAT, **asdict(facts)}, ensure_ascii=True)
+    return json.dumps({"format": FORMAT, **asdict(facts), "task": facts.task.name}, ensure_ascii=True)
 
 
 def write_facts(path: Path, facts: Facts) -> None:
@@ -177,6 +175,7 @@ def read_facts(path: Path) -> Facts:
         raise TlkitError(f"{str(path)!r} was written by another version of tlkit.", "use that version; see run.json.")
     facts["contract"] = InputContract(**facts["contract"])
     facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
+    facts["task"] = TASKS[facts.get("task", SINGLE.name)]
     return Facts(**facts)
 
 

@@ -3,6 +3,7 @@
 docs/decoding.md states the contract; `opening.py` and `colour.py` hold its first two thirds.
 """
 
+import io
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,6 +63,13 @@ def thumbnail(source: Path | bytes, side: int) -> Image.Image:
     if max(image.size) <= side:
         return image
     return image.resize(_inside(image.size, (side, side)), Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
+
+
+def jpeg(image: Image.Image, quality: int) -> bytes:
+    """The JPEG file of an RGB image; quality 1..95, see Pillow."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)

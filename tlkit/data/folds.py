@@ -10,6 +10,8 @@ Each has results that rest on it (choices recorded in runs, rankings, findings),
 
 import numpy as np
 
+from tlkit.tasks.registry import of_truth
+
 FOLDS = 5  # as many as there are units of the rarest class, or in all, where those are fewer
 
 
@@ -59,17 +61,8 @@ def stratified_by_labels(targets: np.ndarray, units: np.ndarray, seed: int) -> l
 
 
 def strata(truth: np.ndarray) -> np.ndarray:
-    """Int (N,), what an image is counted as where classes get their share: its class; of several labels the rarest.
-
-    Args:
-        truth: int (N,), 0..K-1, which are returned; or (N, K), 1 where the image has the class: images of none of them
-            are counted as K.
-    """
-    if truth.ndim == 1:
-        return truth
-    has = truth == 1
-    rarest = np.where(has, has.sum(axis=0), len(truth) + 1).argmin(axis=1)
-    return np.where(has.any(axis=1), rarest, truth.shape[1])
+    """Int (N,), what an image is counted as where classes get their share, see `Task.strata`."""
+    return of_truth(truth).strata(truth)
 
 
 def deals(truth: np.ndarray, units: np.ndarray, *, folds: int, repeats: int, seed: int) -> list[np.ndarray]:

@@ -115,7 +115,7 @@ def _stream(source: Path | bytes) -> BinaryIO:
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, needed: Needed) -> None:
-    """Let the JPEG decoder shrink: it costs a fraction of decoding all and then throwing most away."""
+    """Let the JPEG decoder reduce the image, at a fraction of the cost of decoding it whole."""
     if _orientation(image) >= 5:
         width, height = needed((image.height, image.width))
         image.draft(None, (height, width))
@@ -142,7 +142,7 @@ def _refuse_huge(image: Image.Image) -> None:
 
 
 def _refuse_raw(image: Image.Image) -> None:
-    """Camera raw files are TIFF whose first image is a small preview; passing it off as the photo is a lie."""
+    """Camera raw files are TIFF whose first image is a small preview; it is not the photograph."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         if _DNG_VERSION in tags or (tags.get(_SUBFILE_TYPE, 0) == 1 and image.n_frames == 1):
@@ -150,7 +150,7 @@ def _refuse_raw(image: Image.Image) -> None:
 
 
 def _silence_pillow() -> None:
-    """Pillow's warnings say less than what is reported here, and `-W error` must not turn them into failures.
+    """Warnings of Pillow are silenced: what matters is reported here, and `-W error` must not turn them into failures.
 
     `warnings.catch_warnings` is not safe in threads before Python 3.14; a filter for Pillow's own
     modules, put in front once, is.

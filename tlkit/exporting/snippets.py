@@ -1,8 +1,10 @@
 """Programs that run an artifact without tlkit: pixels as its contract says, the runtime, softmax or sigmoids with temperature."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tlkit.exporting.formats import FORMATS
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 
 HEAD = """\
 import json
@@ -185,13 +187,38 @@ UNFAMILIAR_WORD = """\
 """
 
 
+class Words(NamedTuple):
+    """What the program and the README of an artifact say for a task.
+
+    Args:
+        activation: Python that makes probabilities of logits.
+        main: the loop over files.
+        note: the end of a sentence on the logits.
+    """
+
+    activation: str
+    main: str
+    note: str
+
+
+PROGRAMS = {
+    SINGLE.name: Words(LOGITS, MAIN, "."),
+    MULTI.name: Words(
+        SIGMOID,
+        MAIN_OF_SEVERAL,
+        "; an image may have several, each as probable as `1 / (1 + exp(-logit / temperature))`.",
+    ),
+}
+"""One row a task."""
+
+
 def program(contract: dict[str, Any]) -> str:
     """The program `classify.py` for an artifact, as text; its names are explained in the artifact's README.
 
     Args:
         contract: of the artifact.
     """
-    kind, given = contract["kind"], contract["input"]
+    kind, given, words = contract["kind"], contract["input"], PROGRAMS[contract.get("task", SINGLE.name)]
     features = bool(contract["unfamiliarity"])
     head = HEAD.format(
         imports=IMPORTS[kind],
@@ -203,9 +230,9 @@ def program(contract: dict[str, Any]) -> str:
     parts = [
         head,
         RUN_KERAS_WITH_FEATURES if kind == "keras" and features else RUN[kind],
-        SIGMOID if contract.get("task") == "multi" else LOGITS,
+        words.activation,
         UNFAMILIAR if features else "",
-        MAIN_OF_SEVERAL if contract.get("task") == "multi" else MAIN,
+        words.main,
         ABSTAIN if contract["threshold"] is not None else "",
         UNFAMILIAR_WORD if features else "",
         '        print("\\t".join(words))\n',
@@ -231,11 +258,7 @@ def readme(contract: dict[str, Any], table: str) -> str:
         f"Exported by tlkit {contract['versions']['tlkit']} from a {contract['backbone']}. Classes: {named}.",
         f"In: photographs, RGB, {given['height']} x {given['width']} pixels, float32 in 0..255; the network's own "
         f"preprocessing is inside it. Fit: {given['fit']}. Out: a logit for each class"
-        + (
-            "; an image may have several, each as probable as `1 / (1 + exp(-logit / temperature))`."
-            if contract.get("task") == "multi"
-            else "."
-        ),
+        + PROGRAMS[contract.get("task", SINGLE.name)].note,
         "## Run it",
         f"```bash\npip install {row.package} pillow numpy\npython classify.py photo.jpg\n```",
         "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json` and the model are:",

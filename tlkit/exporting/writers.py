@@ -56,7 +56,7 @@ def write(name: str, classifier: Classifier, path: Path, calibration: np.ndarray
 
 
 def carries_features(name: str, classifier: Classifier) -> bool:
-    """Whether a format's graph gives the features too, to recognise what is unlike training; 8 bits blur them."""
+    """Whether a format's graph gives the features too, for unfamiliarity; in 8 bits they are too coarse."""
     return classifier.familiarity is not None and name != "litert-int8"
 
 

@@ -30,7 +30,6 @@ from tlkit.extraction.lease import Lease, alone, take
 SHARD_BYTES = 64 * 2**20  # what a shard holds at most, near enough
 MANY = 16  # shards of about one size are joined; looking rows up costs 0.1 ms for each shard
 KEY_BYTES = 32
-POOLED = 1024  # grids in memory while they are pooled
 
 Shard = tuple[np.ndarray, np.ndarray]  # keys uint8 (n, 32), values (n, ...) memory-mapped
 
@@ -314,12 +313,3 @@ class Appender:
                 "use --stored-as float32.",
             )
         return stored
-
-
-def pooled(stored: StoredFeatures) -> np.ndarray:
-    """float32 (N, C): rows of the store, grids averaged over their cells."""
-    if len(stored.shape) == 2:
-        return stored[:].astype(np.float32)
-    cells = tuple(range(1, len(stored.shape) - 1))
-    parts = [stored[slice(start, start + POOLED)].mean(axis=cells) for start in range(0, len(stored), POOLED)]
-    return np.concatenate(parts).astype(np.float32)

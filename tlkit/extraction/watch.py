@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.base.story import Story
-from tlkit.classifier.answers import average_logits
 from tlkit.classifier.model import Classifier, with_features
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction.engine import Engine
@@ -46,7 +45,7 @@ def watching(
         logits, *features = engine.run(images)
         if views is not None and count > 1:
             more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
-            logits = average_logits(np.stack([logits, *more]), facts.temperature, multi=facts.multi)
+            logits = facts.task.mean_logits(np.stack([logits, *more]), facts.temperature)
         far = reference.unfamiliarity(features[0]) if reference else np.full(len(logits), np.nan, np.float32)
         return (np.column_stack([logits, far]),)
 

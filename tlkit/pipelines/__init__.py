@@ -20,8 +20,8 @@ LATE = ("features", "serve")  # and those that load it only where there is somet
 def load(name: str, story: Story) -> ModuleType:
     """The pipeline of a command. Keras comes first where it is needed, so that its backend starts quietly."""
     if name not in COLD:
-        if told := settle_backend():
-            story.say(told)
+        if notice := settle_backend():
+            story.say(notice)
         if name not in LATE:
             importlib.import_module("tlkit.backbones.runtime")
     return importlib.import_module(f"tlkit.pipelines.{name}")

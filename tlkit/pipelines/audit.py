@@ -1,4 +1,4 @@
-"""`tlkit audit`: what is wrong with a set of images, before anything is trained on it.
+"""`tlkit audit`: faults in a set of images, found before anything is trained on it.
 
 tlkit audit images
 tlkit audit images --write-fixes fixes.csv && tlkit finetune images --fixes fixes.csv
@@ -22,9 +22,7 @@ from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.data.views import CENTRE
-from tlkit.extraction.extract import extracted, feature_network
-from tlkit.extraction.store import pooled
+from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import AuditConfig
 from tlkit.report import outcome
 from tlkit.report.audit_page import AuditPage, write_audit_page
@@ -61,15 +59,14 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit)
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {_chosen(backbone)} at {height}x{width}")
-    network = feature_network(backbone, None, "avg")
-    extraction = extracted(config, network, dataset, contract, story)
+    source = FeatureSource.of_backbone(backbone, contract).asked(config)
+    extraction = source.extract(dataset, story=story)
     story.say(extraction.sentence())
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
     started = time.monotonic()
-    stored = extraction.features[network.outputs[0], CENTRE].present()
-    evidence = gather(config, dataset, splits, pooled(stored), network, contract, story)
+    evidence = gather(config, dataset, splits, extraction.rows.present().pooled(), source, story)
     evidence.grouped_file = "" if evidence.given else str(out / "grouped.csv")
     result = audit(evidence, story=story)
     seconds = round(time.monotonic() - started, 3)

@@ -21,7 +21,7 @@ from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.evaluation.judgement import refuse_hopeless
-from tlkit.extraction.extract import feature_network
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome
 from tlkit.report.run_page import finish
@@ -91,7 +91,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     sink = record.RunSink(run_dir, lambda material: evidence.extend(_audited(parts, material, run_dir, story)))
     trained = train(dataset, splits, parts, config, sink, plan=plan, budget=budget, story=story)
     metrics = finish(run_dir, trained, evidence[0] if evidence else None, story)
-    story.say(outcome.told(metrics))
+    story.say(outcome.describe_metrics(metrics))
     seconds = record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:
@@ -135,10 +135,8 @@ def _described(dataset: Dataset) -> str:
         else f"{dataset.class_counts().min()} to {dataset.class_counts().max()} each"
     )
     bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
-    if dataset.multi:
-        mean = dataset.class_counts().sum() / max(1, dataset.labelled.sum())
-        return f"{len(dataset)} images with any of {len(dataset.classes)} labels ({shown}), {mean:.1f} an image{bad}"
-    return f"{len(dataset)} images in {len(dataset.classes)} classes ({shown}){bad}"
+    known = int(dataset.labelled.sum())
+    return dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
 
 
 def _audited(parts: Parts, material: Material, run_dir: RunDir, story: Story) -> list[Evidence]:
@@ -147,9 +145,10 @@ def _audited(parts: Parts, material: Material, run_dir: RunDir, story: Story) ->
     if not config.audit or run_dir.audit.exists():
         return []
     pooling = parts.head.pooling if parts.head.reads == "pooled" else "avg"
-    network, stored = feature_network(parts.backbone, None, pooling), material.stored.get("features")
+    tap = Tap(parts.backbone.model.layers[-1].name, pooling)
+    source, rows = FeatureSource.of_backbone(parts.backbone, parts.contract, tap).asked(config), material.stored
     dataset, splits = material.dataset, material.splits
-    return [audit.quick(config, dataset, splits, network, stored, parts.contract, run_dir.audit, story)]
+    return [audit.quick(config, dataset, splits, source, rows.get("features"), run_dir.audit, story)]
 
 
 def _refuse_missing_search(config: FinetuneConfig) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
+from tlkit.classifier.heads.build import HEADS
 from tlkit.classifier.model import Classifier, read_facts, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.look import looks_of
@@ -24,13 +25,12 @@ from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
-from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures, pooled
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
-from tlkit.report import outcome, pictures
-from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.report import outcome, overlays
+from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
 from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
@@ -40,7 +40,6 @@ from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
 from tlkit.training.train import Trained
 
-POOLED = ("linear", "mlp")  # heads that read the pooled grid
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
 OF_NANO = "learned from a network that had learned on ImageNet"
 
@@ -126,11 +125,10 @@ def _page(
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
-        output = f"{facts.grid_layer}:{config.pooling}" if config.head in POOLED else facts.grid_layer
-        kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
+        tap = Tap.for_head(facts.grid_layer, HEADS[config.head][0], config.pooling)
         weights = record["backbone"]["sha256"]
-        networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
-        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, dataset)
+        source = FeatureSource(model=None, outputs=(tap.name,), weights_sha256=weights, contract=contract)
+        neighbours = overlays.neighbours(source.asked(config), train, dataset)
     return Page(
         title="",
         data=outcome.data_section(dataset, splits),
@@ -138,7 +136,7 @@ def _page(
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset.root),
-        overlays=pictures.overlays(classifier, model_sha256, contract, dataset, predictions),
+        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
@@ -151,10 +149,6 @@ def _page(
 def _searched(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What the record of a run says about its search."""
     return (record["search"]["note"],) if "search" in record else ()
-
-
-def _unbuilt() -> NoReturn:
-    raise NotImplementedError("only what is stored under its name is read")
 
 
 def _config(run_dir: RunDir) -> FinetuneConfig:
@@ -171,7 +165,7 @@ def _model(
     temperature: float,
     threshold: float | None,
     contract: InputContract,
-) -> Model:
+) -> ModelSection:
     """The classifier, for its card."""
     backbone = record["backbone"]
     row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
@@ -179,11 +173,11 @@ def _model(
     words = IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
     if config.weights == "imagenet" and row is None:
         words = f"from {Path(config.backbone).name}"
-    return Model(
+    return ModelSection(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if config.head in POOLED else ""),
+        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if HEADS[config.head][0] == "pooled" else ""),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
@@ -284,8 +278,8 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
-        threshold, told = find_threshold(predictions, config.target_precision)
-        notes = (*notes, told)
+        threshold, sentence = find_threshold(predictions, config.target_precision)
+        notes = (*notes, sentence)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
     save(classifier.knowing(reference), run_dir.model)
@@ -305,7 +299,6 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
 def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
     dataset = material.dataset
-    looks = looks_of(dataset, story)
-    stored = material.stored.get("features")
-    features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else pooled(stored)
+    looks, rows = looks_of(dataset, story), material.stored.get("features")
+    features = kinship.flat(looks.small) if rows is None else rows.pooled()
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

@@ -19,6 +19,8 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
 from tlkit.runs.history import write_event_files, write_history
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
 
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
@@ -128,7 +130,7 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
         run_dir,
         root=str(dataset.root.resolve()),
         classes=list(dataset.classes),
-        task=dataset.task,
+        task=dataset.task.name,
         set_aside=[problem.as_json() for problem in dataset.set_aside],
         ignored=dataset.ignored,
         split_rule=splits.rule,
@@ -143,8 +145,8 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     if "plan" not in record:
         return None
     problems = [Problem(**problem) for problem in record["set_aside"]]
-    multi = record.get("task") == "multi"
-    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi)
+    task = TASKS[record.get("task", SINGLE.name)]
+    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, task=task)
     dataset = replace(dataset, ignored=record["ignored"])
     with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]

@@ -1,7 +1,6 @@
-"""A classifier as the server asks for it: rows, answers, and why. On its own, for it loads Keras."""
+"""The classifier behind the server: outputs, answers and explanations. On its own, as it loads Keras."""
 
 import base64
-import io
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -14,23 +13,23 @@ from threadpoolctl import threadpool_limits
 
 from tlkit.base.errors import UnreadableImage
 from tlkit.base.story import Story
-from tlkit.classifier.heads.build import pooled
+from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.model import Classifier, Facts, load
-from tlkit.data.decode import thumbnail
-from tlkit.explanation.evidence import Witness
+from tlkit.data.decode import jpeg, thumbnail
+from tlkit.explanation.heat_maps import Witness
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
+from tlkit.extraction.rows import pooled
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
-from tlkit.pipelines.predict import predictions
-from tlkit.serving.service import Subject
+from tlkit.serving.service import ServedClassifier
 
 T = TypeVar("T")
 THUMBNAIL = 240  # pixels of a neighbour's long side
 COMPUTING = "The training images are still being looked at; ask again in a while."
 
 
-def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
+def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassifier:
     """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
 
     Raises:
@@ -47,11 +46,11 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(classifier, config, story)
-    return Subject(
+    return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,
-            "task": facts.task,
+            "task": facts.task.name,
             "threshold": facts.threshold,
             "target_precision": facts.target_precision,
             "temperature": facts.temperature,
@@ -76,12 +75,12 @@ def readable(name: str) -> str:
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
     """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
-    listed = len(facts.classes) if facts.multi else top  # of several labels all that are given, however many
-    return [_answer(row, top) for row in predictions([""] * len(rows), rows, facts, listed)]
+    listed = facts.task.listed(len(facts.classes), top)
+    return [_answer(row, top) for row in answer_rows([""] * len(rows), rows, facts, listed)]
 
 
 def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
-    """A row of `predictions` as the API has it; of several labels each has a probability of its own, and all have none."""
+    """A row of `answer_rows` as the API has it; of several labels each has a probability of its own, and all have none."""
     several = row.get("labels")
     ranked = row["top"][: max(top, len(several or ()))]
     return {
@@ -99,7 +98,7 @@ class Explainer:
     Args:
         classifier: to explain.
         config: says how many neighbours, and of which run.
-        story: told about the training images.
+        story: hears about the training images.
     """
 
     def __init__(self, classifier: Classifier, config: ServeConfig, story: Story) -> None:
@@ -126,7 +125,7 @@ class Explainer:
                 future.set_result(work())
             except _Stopped:
                 future.cancel()
-            except Exception as error:  # noqa: BLE001 - told to whoever asks for an explanation
+            except Exception as error:  # noqa: BLE001 - reported to the client that asked for an explanation
                 future.set_exception(error)
                 self._story.say(f"explanations go without something: {error}")
 
@@ -150,7 +149,7 @@ class Explainer:
         evidence = witness.evidence(method, images, grids, np.array([code]))
         photograph = panel(thumbnail(content, MOST))
         heat = heat_on(photograph.size, evidence.heat[0], evidence.lattice, contract)
-        alike, note = self._alike(pooled(grids, "avg"))
+        alike, note = self._alike(pooled(grids))
         return {
             "method": method,
             "label": self.classifier.facts.classes[code],
@@ -192,13 +191,11 @@ def _thumbnail(known: TrainingImages, index: int) -> str | None:
 
 
 def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, 85)).decode()
 
 
 class _Stopped(Exception):
-    """The server stops; nobody waits for this any more."""
+    """The server stops; no request waits for this any more."""
 
 
 class _Stoppable:

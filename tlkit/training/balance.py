@@ -19,7 +19,6 @@ import numpy as np
 
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
-from tlkit.extraction.store import StoredFeatures, pooled
 from tlkit.training.plan import Decision
 from tlkit.training.probe import Probe, fit_one_vs_rest, fit_probe, validate_probe
 
@@ -82,7 +81,7 @@ def solve(
 
 
 @dataclass(frozen=True)
-class Choice:
+class BalanceChoice:
     """How classes are balanced.
 
     Args:
@@ -102,7 +101,9 @@ def near_enough(counts: np.ndarray) -> str:
     return f"classes of {counts.min()} to {counts.max()} training images are near enough to equal" if equal else ""
 
 
-def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0) -> Choice:
+def choose(
+    features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0
+) -> BalanceChoice:
     """The way with the best macro-F1 of a linear head, cross-validated on the training images; `sample` is not among them.
 
     All predictions on held-out images are put together before the score is taken: a fold may hold one image of a rare
@@ -118,13 +119,13 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
     """
     equal = near_enough(np.bincount(labels, minlength=classes))
     if equal:
-        return Choice("none", equal, {})
+        return BalanceChoice("none", equal, {})
     plain, weighted = (
         validate_probe(features, labels, units=units, weights=image_weights(labels, classes, balance), seed=seed)
         for balance in ("none", "weights")
     )
     if plain is None or weighted is None:
-        return Choice("none", "a class has too few training images for cross-validation", {})
+        return BalanceChoice("none", "a class has too few training images for cross-validation", {})
     logits = {
         "none": plain.logits,
         "weights": weighted.logits,
@@ -136,10 +137,10 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
     found = f"macro-F1 of a linear head, cross-validated: {', '.join(f'{name} {scores[name]:.3f}' for name in guesses)}"
     best = max(scores, key=lambda name: scores[name])
     if best == "none":
-        return Choice("none", found, scores)
+        return BalanceChoice("none", found, scores)
     ahead = scores[best] - scores["none"] > errors[best]
     outcome = f"{best} is {'ahead of' if ahead else 'not clearly ahead of'} none (standard error {errors[best]:.3f})"
-    return Choice(best if ahead else "none", f"{found}; {outcome}", scores)
+    return BalanceChoice(best if ahead else "none", f"{found}; {outcome}", scores)
 
 
 def _scored(
@@ -187,7 +188,7 @@ def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
     if material.config.balance != "auto":
         return material
     known = sink.read("balance")
-    choice = Choice(**known) if known else _measured(material)
+    choice = BalanceChoice(**known) if known else _measured(material)
     sink.write("balance", asdict(choice))
     story.say(told(choice))
     return replace(material, config=replace(material.config, balance=choice.balance))
@@ -195,29 +196,29 @@ def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
 
 def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What the record of a run says about it, for the report; nothing where there was nothing to settle."""
-    return (told(Choice(**record["balance"])),) if "balance" in record else ()
+    return (told(BalanceChoice(**record["balance"])),) if "balance" in record else ()
 
 
-def told(choice: Choice) -> str:
+def told(choice: BalanceChoice) -> str:
     """The choice in a sentence."""
     return f"balance {choice.balance}: {choice.reason}"
 
 
-def _measured(material: "Material") -> Choice:
+def _measured(material: "Material") -> BalanceChoice:
     rows, labels = material.rows("train"), material.labels("train")
     reason = _needless(material.dataset, rows)
     if reason:
-        return Choice("none", reason, {})
+        return BalanceChoice("none", reason, {})
     stored = next(iter(material.views.get("features", ())), None)  # view 0: the images themselves
-    if not isinstance(stored, StoredFeatures):
-        return Choice("none", "no features are stored to measure it on", {})
+    if stored is None:
+        return BalanceChoice("none", "no features are stored to measure it on", {})
     units = material.groups[rows]
-    return choose(pooled(stored), labels, classes=material.classes, units=units, seed=material.config.seed)
+    return choose(stored.pooled(), labels, classes=material.classes, units=units, seed=material.config.seed)
 
 
 def _needless(dataset: Dataset, train: np.ndarray) -> str:
     """Why there is nothing to measure, "" where there may be."""
-    if dataset.multi:
+    if not dataset.task.can("balance"):
         return "an image may have several labels, and every class is a question of its own"
     counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
     if not counts.all():

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
@@ -28,7 +27,6 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import VALIDATION_IMAGES
 from tlkit.training.checkpoint import Checkpoint, Sink
 from tlkit.training.choosing import PROBE, Tuned, entries, gradient_stages, groups_of, is_balanced, offers, told
-from tlkit.training.examples import Rows
 from tlkit.training.plan import Decision, Plan, duration
 from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
 
@@ -65,10 +63,8 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
         TlkitError: cross-validation was asked for, and an image may have several labels.
     """
     held, given = splits.indices("val"), (dataset.given == SPLITS.index("val")).any()
-    if config.validate == "folds" and dataset.multi:
-        raise TlkitError(
-            "--validate folds: images of several labels cannot be dealt into folds.", "use --validate split."
-        )
+    if config.validate == "folds":
+        dataset.task.refuse("folds", "--validate folds:")
     if not _allowed(config, dataset) or (config.validate == "auto" and (given or len(held) >= FEWEST)):
         return splits
     codes = splits.codes.copy()
@@ -87,7 +83,7 @@ def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
     return (
         config.validate != "split"
         and not needed
-        and not dataset.multi
+        and dataset.task.can("folds")
         and (config.val > 0 or config.validate == "folds")
     )
 
@@ -195,7 +191,7 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
     codes = np.full(len(material.splits.codes), UNASSIGNED, np.int8)
     codes[material.rows("train")[~held]] = SPLITS.index("train")
     kept = np.flatnonzero(~held)
-    views = {name: [_Some(view, kept) for view in views] for name, views in material.views.items()}
+    views = {name: [view.select(kept) for view in views] for name, views in material.views.items()}
     training = replace(material, splits=Splits(codes, ""), views=views)
     codes = codes.copy()
     codes[material.rows("train")[held]] = SPLITS.index("val")
@@ -205,23 +201,6 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
         return [Entry(PROBE, "probe", held_out(plan.stages[0], judging)())]
     trained = Tuned(plan, states, judging, folder)
     return entries(offers(trained), trained.held_out())
-
-
-@dataclass(frozen=True)
-class _Some:
-    """Some rows of others, int (n,)."""
-
-    rows: Rows
-    kept: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, ...)."""
-        return len(self.kept), *self.rows.shape[1:]
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """float32 of these positions."""
-        return self.rows[self.kept[positions]]
 
 
 def _write(path: Path, given: Sequence[Entry]) -> None:

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.backbones.user_model import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.classifier.heads.build import Head, build_head, pool
+from tlkit.classifier.heads.build import Head, build_head
 from tlkit.classifier.model import Classifier, compose
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.extract import Extraction, Network, extracted
+from tlkit.extraction.extract import Extraction
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
+from tlkit.tasks.task import Task
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material, groups_of_all
 
@@ -35,39 +35,30 @@ class Parts:
         return {"backbone": named, "contract": self.contract.as_json()}
 
     @property
-    def feature(self) -> str:
-        """Name of the stored input of the head."""
-        grid = self.classifier.facts.grid_layer
-        return f"{grid}:{self.head.pooling}" if self.head.reads == "pooled" else grid
+    def feature(self) -> Tap:
+        """The input of the head."""
+        return Tap.for_head(self.classifier.facts.grid_layer, self.head.reads, self.head.pooling)
 
-    def stored(self, plan: Plan) -> dict[str, str]:
-        """What the plan keeps on disk, `features` and `cut`, and the name of the output that is stored for it."""
-        names = {"features": lambda stage: self.feature, "cut": lambda stage: stage.cut}
+    def stored(self, plan: Plan) -> dict[str, Tap]:
+        """What the plan keeps on disk, `features` and `cut`, and where in the network it comes from."""
+        names = {"features": lambda stage: self.feature, "cut": lambda stage: Tap(stage.cut)}
         return {stage.source: names[stage.source](stage) for stage in plan.stages if stage.source in names}
 
-    def frozen(self, plan: Plan) -> Network | None:
+    def frozen(self, plan: Plan, config: FinetuneConfig) -> FeatureSource | None:
         """What is computed once: the input of the head and, for the top stage, the output at the cut; in one pass."""
-        model, stored = self.backbone.model, self.stored(plan)
-        made = {
-            "features": lambda: pool(model.output, self.head.pooling) if self.head.reads == "pooled" else model.output,
-            "cut": lambda: model.get_layer(stored["cut"]).output,
-        }
-        if not stored:
-            return None
-        outputs = [made[name]() for name in stored]
-        names = tuple(stored.values())
-        return Network(keras.Model(model.input, outputs), names, self.backbone.weights_sha256, self.backbone.name)
+        taps = self.stored(plan).values()
+        return FeatureSource.of_backbone(self.backbone, self.contract, *taps).asked(config) if taps else None
 
 
 def build_parts(
-    config: FinetuneConfig, classes: tuple[str, ...], task: str, story: Story, *, structure_only: bool = False
+    config: FinetuneConfig, classes: tuple[str, ...], task: Task, story: Story, *, structure_only: bool = False
 ) -> Parts:
     """Build the network.
 
     Args:
         config: which backbone, weights, size and head.
         classes: names, in index order.
-        task: `single` or `multi`.
+        task: what their labels mean.
         story: hears of a download.
         structure_only: with random weights in the place of pretrained ones of the catalogue, which need not be at hand.
     """
@@ -96,17 +87,15 @@ def gather(
         Augmentation(strength=config.augment, flip=config.flip, seed=config.seed),
     )
     views = range(max(1, *(stage.views for stage in plan.stages)))
-    network, features = parts.frozen(plan), {}
-    if network is not None:
-        found = extracted(
-            config, network, dataset, parts.contract, story, views=views, viewed=train, augmentation=augmentation
-        )
+    source, features = parts.frozen(plan, config), {}
+    if source is not None:
+        found = source.extract(dataset, views=views, viewed=train, augmentation=augmentation, story=story)
         _refuse_lost(found)
         more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
         story.say(f"a view of each of {len(dataset)} images{more}: {found.sentence()}")
         features = found.features
     seen: Mapping[str, list[Any]] = {
-        name: [features[output, view] for view in views] for name, output in parts.stored(plan).items()
+        name: [features[tap.name, view] for view in views] for name, tap in parts.stored(plan).items()
     }
     return Material(
         config=config,

@@ -84,7 +84,7 @@ def train(
     sink.prepared(material)
     material = balance.settled(material, sink, story)
     if options.balance == "auto":
-        settled = balance.Choice(**sink.read("balance"))
+        settled = balance.BalanceChoice(**sink.read("balance"))
         plan = plan.deciding(Decision("balance", settled.balance, settled.reason))
         sink.write("plan", plan.as_json())
     plan, crossed = crossing.cross_validated(plan, sink, material, story)

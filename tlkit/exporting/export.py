@@ -73,7 +73,7 @@ def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_ag
     """What quantisation costs, if it is not too much."""
     if subject.check is None or checked is None or subject.calibration is None:
         raise TlkitError(f"{row.name} needs images of the run to be measured on.", "give the run folder.")
-    same = agreement(checked, subject.check.logits, multi=subject.multi)
+    same = agreement(checked, subject.check.logits, subject.task)
     if same < min_agreement:
         raise TlkitError(
             f"in 8 bits only {same:.1%} of {len(checked)} {subject.check.split} images keep their class, "
@@ -103,7 +103,7 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
         },
         "outputs": outputs,
         "classes": list(facts.classes),
-        "task": facts.task,
+        "task": facts.task.name,
         "temperature": facts.temperature,
         "threshold": facts.threshold,
         "target_precision": facts.target_precision,

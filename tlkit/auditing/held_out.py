@@ -50,8 +50,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Classifiers fitted on four fifths of the images, five times.
+class HeldOutProbe:
+    """Classifiers cross-validated on five folds.
 
     Args:
         classes: int64 (K,), the labels it knows, ascending.
@@ -80,8 +80,8 @@ class Probe:
         return self.classes[self.probabilities.argmax(axis=1)]
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> Probe:
-    """Fit and ask.
+def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> HeldOutProbe:
+    """Fit, and predict out of fold.
 
     Args:
         features: float32 (n, C).
@@ -98,7 +98,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed:
             _fitted(lens, features, targets, fold, strength)
             for lens, strength in ((linear, _LINEAR), (curved, _CURVED))
         )
-        probe = Probe(classes, fold, sides, np.empty(0))
+        probe = HeldOutProbe(classes, fold, sides, np.empty(0))
         return replace(probe, probabilities=probe.ask(features, np.arange(len(features))))
 
 
