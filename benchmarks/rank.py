@@ -107,7 +107,7 @@ def learning_curve(options: argparse.Namespace, folder: str) -> None:
     from tlkit.data.scan import scan
     from tlkit.extraction.source import FeatureSource
     from tlkit.ranking import curve
-    from tlkit.ranking import folds as sample
+    from tlkit.ranking import selection as sample
 
     dataset = scan(folder)
     print(f"| seed | backbone | half, images | at | expected, 95 % | measured on the whole | inside |\n{'|---' * 7}|")

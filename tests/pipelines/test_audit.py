@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import tlkit
+from tlkit.auditing.audit import lines
 from tlkit.auditing.findings import AuditResult, Finding
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence
-from tlkit.pipelines.audit import lines
 
 
 class Heard(Silence):

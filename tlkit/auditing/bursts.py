@@ -13,7 +13,7 @@ from tlkit.auditing.duplicates import connected
 from tlkit.auditing.evidence import Evidence, counted, unlearnable
 from tlkit.auditing.findings import Finding
 from tlkit.auditing.held_out import fit_probe
-from tlkit.auditing.look import Looks
+from tlkit.data.look import Looks
 from tlkit.data.split import group_pattern, match_groups
 
 LIFT = 2.5  # times as often as by chance that a neighbour is of the same group

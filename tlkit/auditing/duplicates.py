@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tlkit.auditing.look import HASH_SIDE, distance, perceptual_hash
+from tlkit.data.look import HASH_SIDE, distance, perceptual_hash
 
 COUNT = 10
 _BLOCK = 1 << 24  # similarities in memory at a time: 64 MB

@@ -3,11 +3,11 @@
 import numpy as np
 
 from tlkit.auditing.duplicates import near_duplicates, nearest
-from tlkit.auditing.look import Looks, look
 from tlkit.base.story import Story
 from tlkit.classifier.answers import IN_TRAINING
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import Dataset
+from tlkit.data.look import Looks, look
 
 
 def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted
 from tlkit.auditing.findings import Finding
-from tlkit.auditing.look import Looks
+from tlkit.data.look import Looks
 
 MANY = 0.1  # of all images: what so many have in common is how the set is, not an outlier
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, named
 from tlkit.auditing.findings import Finding
-from tlkit.auditing.held_out import FOLDS, make_folds
-from tlkit.auditing.look import Looks
+from tlkit.data.folds import FOLDS, in_turn
+from tlkit.data.look import Looks
 
 SAMPLE = 20_000
 LEAVES = 16
@@ -84,7 +84,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         rows = np.sort(np.random.default_rng(evidence.seed).choice(rows, SAMPLE, replace=False))
     looks, sizes = evidence.looks.select(rows), evidence.dataset.sizes[rows]
     classes, labels = np.unique(evidence.dataset.labels[rows], return_inverse=True)
-    fold = make_folds(labels, evidence.units[rows], evidence.seed)
+    fold = in_turn(labels, evidence.units[rows], evidence.seed)
     names = [evidence.dataset.classes[label] for label in classes]
     for kind in KINDS:
         columns = {name: values(looks, sizes) for name, values in kind.columns.items()}

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from tlkit.tasks.labelled import Labelled, picked
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import UNLABELLED as UNLABELLED
 from tlkit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from tlkit.data.look import Looks
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Dataset(Labelled):
         set_aside: files that look like images and cannot be used.
         ignored: how many files were no images at all (hidden files, text, ...).
         targets: of several labels, see `Labelled`.
+        looks: what the scan saw in every file, None where it only listed them.
     """
 
     root: Path
@@ -62,6 +66,7 @@ class Dataset(Labelled):
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
     targets: np.ndarray | None = None
+    looks: "Looks | None" = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,7 +89,13 @@ class Dataset(Labelled):
             given=self.given[rows],
             groups=None if self.groups is None else [self.groups[i] for i in pick],
             extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
+            looks=None if self.looks is None else self.looks.select(rows),
         )
+
+    def unreadable(self) -> list[Problem]:
+        """Files that the scan saw and that cannot be decoded, with the reason."""
+        seen = () if self.looks is None else self.looks.problem.tolist()
+        return [Problem(path, reason) for path, reason in zip(self.paths, seen, strict=False) if reason]
 
     def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from tlkit.auditing import kinship
-from tlkit.auditing.look import Looks, look
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
@@ -21,6 +20,7 @@ from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_fa
 from tlkit.classifier.model import load
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.look import Looks, look
 from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate

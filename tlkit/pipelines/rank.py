@@ -21,6 +21,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.contract import Levels
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
+from tlkit.data.folds import deals as dealt
 from tlkit.data.levels import levels_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
@@ -28,8 +29,7 @@ from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.rank import RankConfig, Wanted, read_candidates
-from tlkit.ranking import choose, curve
-from tlkit.ranking import folds as sample
+from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates
 from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking
 from tlkit.report.ranking_page import RankingPage, as_csv, ranking_text, write_ranking_page
@@ -66,14 +66,14 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)
-    units = sample.units_of(dataset)
-    single = sample.refuse_hopeless(dataset.classes, dataset.truth, units)
+    units = selection.units_of(dataset)
+    single = selection.refuse_hopeless(dataset.classes, dataset.truth, units)
     if single:
         more = f" and {len(single) - 5} more" if len(single) > 5 else ""
         story.say(
             f"classes of a single image (or group, or copies), which count as wrong: {', '.join(single[:5])}{more}"
         )
-    deals = sample.make_folds(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
+    deals = dealt(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
     entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
@@ -126,8 +126,8 @@ def _rows(config: RankConfig, dataset: Dataset) -> tuple[np.ndarray, int]:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     pool = np.sort(np.concatenate([splits.indices("train"), splits.indices("val")]))
     labelled = pool[dataset.labelled[pool]]
-    sample.refuse_hopeless(dataset.classes, dataset.truth[labelled], sample.units_of(dataset)[labelled])
-    return sample.choose(dataset, labelled, config.limit, config.seed), len(labelled)
+    selection.refuse_hopeless(dataset.classes, dataset.truth[labelled], selection.units_of(dataset)[labelled])
+    return selection.choose(dataset, labelled, config.limit, config.seed), len(labelled)
 
 
 def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: int, story: Story) -> None:
@@ -234,7 +234,7 @@ def _curve(
 ) -> LearningCurve:
     """The learning curve of a linear head on the recommended candidate's features."""
     features = next(one for one in contestants if one.wanted.name == chosen.name).features(kept)
-    units, classes = sample.units_of(dataset), len(dataset.classes)
+    units, classes = selection.units_of(dataset), len(dataset.classes)
     measured = curve.measure(features, dataset.truth, units, classes, config.seed)
     gains = curve.class_gains(measured, dataset.classes, dataset.class_counts())
     first, advice = curve.first_class(gains)

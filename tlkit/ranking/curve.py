@@ -6,9 +6,10 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from tlkit.classifier.answers import image_scores
+from tlkit.data.folds import deals as dealt
+from tlkit.data.folds import strata
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.choose import LEVEL, Estimate, corrected, corrected_share, correction
-from tlkit.ranking.folds import make_folds, strata
 from tlkit.ranking.ranking import ClassGain
 from tlkit.ranking.ridge import fit_predict
 from tlkit.tasks.registry import of_truth
@@ -69,7 +70,7 @@ def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes:
         seed: of folds and parts.
     """
     targets, labels = of_truth(truth).as_targets(truth, classes), strata(truth)
-    deals = make_folds(truth, units, folds=FOLDS, repeats=REPEATS, seed=seed)
+    deals = dealt(truth, units, folds=FOLDS, repeats=REPEATS, seed=seed)
     accuracy, recall, sizes = [], [], []
     folds = int(max(deal.max() for deal in deals)) + 1
     for repeat, deal in enumerate(deals):

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing.look import Looks
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import replacing, write_json
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.decode import jpeg, thumbnail
+from tlkit.data.look import Looks
 from tlkit.evaluation.results import ClassResult, EvaluationResult
 from tlkit.report.build import Data, Page, write_report
 

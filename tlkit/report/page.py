@@ -150,6 +150,7 @@ class Page(Origin):
     Args:
         data: the images.
         plan: the stages.
+        decisions: what was left to tlkit: option, what was chosen, why.
         history: the epochs of all stages, in order.
         choice: which weights ship.
         evaluation: what was measured.
@@ -163,6 +164,7 @@ class Page(Origin):
 
     data: Data | None = None
     plan: Sequence[PlanRow] = ()
+    decisions: Sequence[tuple[str, str, str]] = ()
     history: Sequence[EpochRow] = ()
     choice: Choice | None = None
     evaluation: EvaluationResult | None = None

@@ -11,7 +11,6 @@ import numpy as np
 from tlkit.auditing import kinship
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.findings import AUDIT_FORMAT, AuditResult
-from tlkit.auditing.look import look
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file, write_json, write_text
@@ -21,6 +20,7 @@ from tlkit.classifier.facts import read_facts
 from tlkit.classifier.heads.build import HEADS
 from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.look import looks_of
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
@@ -37,11 +37,10 @@ from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
-from tlkit.training import balancing, search
-from tlkit.training.checkpoint import State
-from tlkit.training.crossing import Crossed
+from tlkit.training import balance
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
+from tlkit.training.train import Trained
 
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
 OF_NANO = "learned from a network that had learned on ImageNet"
@@ -68,7 +67,7 @@ def of_run(
         command: what measured it again; "" where the run itself did.
     """
     record, config = run_dir.read_record(), _config(run_dir)
-    history = read_history(run_dir.history)
+    history, plan = read_history(run_dir.history), Plan.from_json(record["plan"])
     page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
     data = outcome.data_section(dataset, splits)
     return replace(
@@ -78,8 +77,9 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
-        data=replace(data, notes=(*data.notes, *balancing.notes(record), *search.notes(record))),
-        plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
+        data=replace(data, notes=(*data.notes, *balance.notes(record), *_searched(record))),
+        plan=_plan_rows(plan, record.get("stages", ()), history),
+        decisions=[(one.option, one.value, one.reason) for one in plan.decisions],
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),
         audit=read_audit(run_dir.path / "audit.json"),
@@ -146,6 +146,11 @@ def _page(
             "model.keras": model_sha256,
         },
     )
+
+
+def _searched(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the record of a run says about its search."""
+    return (record["search"]["note"],) if "search" in record else ()
 
 
 def _config(run_dir: RunDir) -> FinetuneConfig:
@@ -240,31 +245,20 @@ def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[Pl
 # -- The end of a training run: what the classifier learns about itself, its file, its measures, its report ---
 
 
-def finish(
-    config: FinetuneConfig,
-    run_dir: RunDir,
-    material: Material,
-    states: list[State],
-    scores: np.ndarray,
-    evidence: Evidence | None,
-    story: Story,
-    crossed: Crossed | None = None,
-) -> dict[str, Any]:
+def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: Story) -> dict[str, Any]:
     """Calibrate, choose when to abstain, save the classifier, evaluate, report.
 
     Args:
-        config: of the run.
         run_dir: where everything goes.
-        material: the images and the trained network.
-        states: what became of each stage.
-        scores: float32 (N, K), logits of every image.
-        evidence: of the audit before training; None where there was none, then the files are looked at now.
+        result: the images, the trained network, and what it says of every image.
+        evidence: of the audit before training; None where there was none.
         story: hears what was chosen.
-        crossed: what cross-validation found, where it took the place of validation images.
 
     Returns:
         The content of metrics.json.
     """
+    material, scores, crossed = result.material, result.logits, result.crossed
+    config = material.config
     dataset, splits = material.dataset, material.splits
     held, trained = splits.indices("val"), splits.codes == 0
     judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], dataset.truth[held])
@@ -300,7 +294,8 @@ def finish(
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
-    record.write_stages(run_dir, states, classifier.model.count_params())
+    ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
+    record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
 
@@ -308,7 +303,6 @@ def finish(
 def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
     dataset = material.dataset
-    looks = look([dataset.file(i) for i in range(len(dataset))], story=story)
-    rows = material.stored.get("features")
+    looks, rows = looks_of(dataset, story), material.stored.get("features")
     features = kinship.flat(looks.small) if rows is None else rows.pooled()
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

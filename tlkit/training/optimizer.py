@@ -24,17 +24,17 @@ FREE_FROM = 2000  # training images
 
 
 def is_centralized(options: FinetuneConfig, train: int) -> tuple[bool, str]:
-    """Whether gradients are centralized, and a note for the plan.
+    """Whether gradients are centralized, and why.
 
     Args:
         options: what was asked for.
         train: training images.
     """
     if options.centralize != "auto":
-        return options.centralize == "on", f"centralize  {options.centralize}, asked for"
+        return options.centralize == "on", "asked for"
     few = train < FREE_FROM
     bound = f"{'fewer than' if few else 'not fewer than'} {FREE_FROM:,}"
-    return few, f"centralize  {'on' if few else 'off'}, {train:,} training images, {bound}"
+    return few, f"{train:,} training images, {bound}"
 
 
 def filters(model: keras.Model) -> set[int]:
