@@ -10,7 +10,7 @@ import numpy as np
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest, unit
 from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.look import Looks
-from tlkit.auditing.probe import Probe, fit_probe
+from tlkit.auditing.probe import LabelProbe, fit_probe
 from tlkit.data.dataset import SPLITS, Dataset
 
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
@@ -106,7 +106,7 @@ class Evidence:
         return np.flatnonzero(self.dataset.labels >= 0)
 
     @cached_property
-    def probe(self) -> Probe:
+    def probe(self) -> LabelProbe:
         """A linear classifier of the features, asked only about images that it was not fitted on."""
         rows = self.labelled
         return fit_probe(self.features[rows], self.dataset.labels[rows], self.units[rows], self.seed)

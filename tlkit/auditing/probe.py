@@ -49,7 +49,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Probe:
+class LabelProbe:
     """Classifiers fitted on four fifths of the images, five times.
 
     Args:
@@ -79,7 +79,7 @@ class Probe:
         return self.classes[self.probabilities.argmax(axis=1)]
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> Probe:
+def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> LabelProbe:
     """Fit and ask.
 
     Args:
@@ -97,7 +97,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed:
             _fitted(lens, features, targets, fold, strength)
             for lens, strength in ((linear, _LINEAR), (curved, _CURVED))
         )
-        probe = Probe(classes, fold, sides, np.empty(0))
+        probe = LabelProbe(classes, fold, sides, np.empty(0))
         return replace(probe, probabilities=probe.ask(features, np.arange(len(features))))
 
 

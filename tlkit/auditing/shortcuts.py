@@ -25,7 +25,7 @@ CERTAIN = 4.0  # ... and in standard errors of it
 _MOST_KINDS = 30  # distinct values of a column of names; rarer ones count as one
 
 
-class Kind(NamedTuple):
+class Property(NamedTuple):
     """A set of columns that is judged as one.
 
     Args:
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind(
+    Property(
         "serious",
         "from how the files were made",
         "Make every class the same way: same source, same size, same format and quality (for instance convert all); "
@@ -58,7 +58,7 @@ KINDS = (
             "EXIF orientation": lambda looks, _: looks.orientation.astype(float),
         },
     ),
-    Kind(
+    Property(
         "note",
         "from mean colour, border and bytes",
         "Look whether that is what the classes are (flowers have colours) or how they were photographed "
@@ -88,12 +88,12 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     names = [evidence.dataset.classes[label] for label in classes]
     for kind in KINDS:
         columns = {name: values(looks, sizes) for name, values in kind.columns.items()}
-        told = Told.by(columns, labels, fold)
+        told = Association.by(columns, labels, fold)
         if told is not None and told.is_much:
             yield _finding(kind, told, names)
 
 
-class Told(NamedTuple):
+class Association(NamedTuple):
     """What columns say about the class, out of fold.
 
     Args:
@@ -113,7 +113,7 @@ class Told(NamedTuple):
     errors: np.ndarray
 
     @classmethod
-    def by(cls, columns: dict[str, np.ndarray], labels: np.ndarray, fold: np.ndarray) -> "Told | None":
+    def by(cls, columns: dict[str, np.ndarray], labels: np.ndarray, fold: np.ndarray) -> "Association | None":
         """Fit and ask; None where no column varies."""
         varied = {
             name: values
@@ -153,7 +153,7 @@ class Told(NamedTuple):
         return [name for name in sorted(best, key=lambda name: -best[name]) if best[name] >= strongest - 0.1][:4]
 
 
-def _finding(kind: Kind, told: Told, names: list[str]) -> Finding:
+def _finding(kind: Property, told: Association, names: list[str]) -> Finding:
     guilty = told.guilty()
     away = [names[label] for label in np.argsort(-told.whole, kind="stable") if told.given_away[label]]
     who = f"; {named(away)} {'is' if len(away) == 1 else 'are'} given away" if away else ""

@@ -13,7 +13,7 @@ from tlkit.exporting.artifact import model_bytes
 from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.golden import agreement, excess
 from tlkit.exporting.runtimes import BATCH, as_png, open_encoded
-from tlkit.exporting.subject import Check, Subject
+from tlkit.exporting.subject import RunImages, Subject
 
 IN_GRAPH = ("JPEG", "PNG", "GIF", "BMP")  # what TensorFlow decodes
 
@@ -34,7 +34,7 @@ def decisions(subject: Subject, golden: np.ndarray, checked: np.ndarray | None) 
     return {"agreement": same, "images": count, "of": of}
 
 
-def quantised_cost(check: Check, checked: np.ndarray, calibration: int) -> dict[str, Any]:
+def quantised_cost(check: RunImages, checked: np.ndarray, calibration: int) -> dict[str, Any]:
     """What 8 bits cost, on images of the run that were not trained on.
 
     Args:

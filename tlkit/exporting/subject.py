@@ -12,7 +12,7 @@ from tlkit.exporting.runtimes import BATCH, Outputs
 
 
 @dataclass(frozen=True)
-class Check:
+class RunImages:
     """Images of the run that decisions are compared on.
 
     Args:
@@ -47,7 +47,7 @@ class Subject:
     sha256: str
     golden: np.ndarray
     expected: Outputs
-    check: Check | None = None
+    check: RunImages | None = None
     calibration: np.ndarray | None = None
 
     @property

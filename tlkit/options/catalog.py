@@ -87,7 +87,36 @@ BACKBONES: dict[str, BackboneRow] = {row.name: row for row in map(_read_row, _RO
 
 HUB = "hub:"  # what stands before the name of a KerasHub preset
 
-HEADS = ("linear", "mlp", "conv", "attention", "transformer", "rnn", "lstm", "gru")
+
+class HeadRow(NamedTuple):
+    """One kind of head.
+
+    Args:
+        name: what users type.
+        reads: `pooled`, features (B, C), or `grid`, (B, h, w, C).
+        module: where the function of its name is, which puts layers between what it reads and the logits.
+    """
+
+    name: str
+    reads: str
+    module: str
+
+
+_IN = "tlkit.classifier.heads"
+HEADS = {
+    row.name: row
+    for row in (
+        HeadRow("linear", "pooled", f"{_IN}.dense"),
+        HeadRow("mlp", "pooled", f"{_IN}.dense"),
+        HeadRow("conv", "grid", f"{_IN}.conv"),
+        HeadRow("attention", "grid", f"{_IN}.attention"),
+        HeadRow("transformer", "grid", f"{_IN}.attention"),
+        HeadRow("rnn", "grid", f"{_IN}.recurrent"),
+        HeadRow("lstm", "grid", f"{_IN}.recurrent"),
+        HeadRow("gru", "grid", f"{_IN}.recurrent"),
+    )
+}
+
 POOLINGS = ("avg", "max", "concat")
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
 LOSSES = ("crossentropy", "focal", "squared")

@@ -28,7 +28,7 @@ from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
 from tlkit.data.labels import decode
-from tlkit.explanation.evidence import BATCH, DOUBT, Evidence, Witness, agreement, in_words
+from tlkit.explanation.evidence import BATCH, DOUBT, Attribution, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
 from tlkit.options.commands import ExplainConfig
@@ -131,7 +131,7 @@ class _Work:
             for row, near in zip(indices, cosines, strict=True)
         ]
 
-    def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, Evidence]]) -> Image.Image:
+    def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, Attribution]]) -> Image.Image:
         """The photograph, each method's map over it, and under them the nearest training images."""
         contract = self.facts.contract
         photograph = panel(thumbnail(Path(row["path"]), MOST))

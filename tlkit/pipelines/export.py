@@ -24,7 +24,7 @@ from tlkit.exporting.build import export
 from tlkit.exporting.formats import FORMATS, refuse_missing
 from tlkit.exporting.golden import draw
 from tlkit.exporting.measured import table
-from tlkit.exporting.subject import Check, Subject, in_keras
+from tlkit.exporting.subject import RunImages, Subject, in_keras
 from tlkit.options.commands import ExportConfig
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir
@@ -114,7 +114,7 @@ def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
             pixels = _decoded(dataset, splits.indices(split), config.check_images, contract, split, story)
             logits = in_keras(classifier, pixels.images)["logits"]
             files = [pixels.records.file(i) for i in range(len(pixels.records))]
-            check = Check(split, files, pixels.images, pixels.records.truth, logits)
+            check = RunImages(split, files, pixels.images, pixels.records.truth, logits)
         if quantised:
             count = config.calibration_images
             calibration = _decoded(dataset, splits.indices("train"), count, contract, "train", story).images

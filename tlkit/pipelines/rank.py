@@ -31,7 +31,7 @@ from tlkit.pipelines.features import extracted, feature_network, told
 from tlkit.ranking import choose, curve
 from tlkit.ranking import folds as sample
 from tlkit.ranking import ranking as candidates
-from tlkit.ranking.ranking import Candidate, Forecast, LearningCurve, Ranking
+from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking
 from tlkit.report.ranking_page import RankingPage, as_csv, told_ranking, write_ranking_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
@@ -176,12 +176,12 @@ class _Contestant:
         rows = self.stored[kept]
         return rows.reshape(len(rows), -1)
 
-    def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
+    def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Contender:
         """What its features say about the labels."""
         started = time.monotonic()
         features = self.features(kept)
         found = choose.score(features, dataset.truth, len(dataset.classes), deals)
-        return choose.Entry(
+        return choose.Contender(
             name=self.wanted.name,
             flags=shlex.join(self.wanted.flags),
             image_size=self.size,
@@ -226,7 +226,7 @@ def _milliseconds(contestants: list[_Contestant]) -> dict[str, list[float]]:
 def _curve(
     config: RankConfig,
     contestants: list[_Contestant],
-    chosen: Candidate,
+    chosen: RankedBackbone,
     dataset: Dataset,
     kept: np.ndarray,
     available: int,

@@ -18,7 +18,7 @@ from tlkit.options.commands import ServeConfig
 from tlkit.runs.folder import RunDir
 
 if TYPE_CHECKING:
-    from tlkit.serving.service import Subject
+    from tlkit.serving.service import Served
 
 TOKEN = "TLKIT_SERVE_TOKEN"
 
@@ -104,7 +104,7 @@ def _limits(config: ServeConfig) -> Any:
     )
 
 
-def _load(config: ServeConfig, model: Path, story: Story) -> "Subject":
+def _load(config: ServeConfig, model: Path, story: Story) -> "Served":
     """In a thread, while the server says that it is alive; here Keras is loaded."""
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.serving.answering import load_subject

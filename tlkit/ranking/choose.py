@@ -13,7 +13,7 @@ from tlkit.classifier.answers import image_scores
 from tlkit.data.labels import as_targets
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.logme import logme
-from tlkit.ranking.ranking import Candidate
+from tlkit.ranking.ranking import RankedBackbone
 from tlkit.ranking.ridge import out_of_fold, spectrum
 
 ROUNDS = 5
@@ -33,8 +33,8 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A candidate before it is compared; see `Candidate`."""
+class Contender:
+    """A candidate before it is compared; see `RankedBackbone`."""
 
     name: str
     flags: str
@@ -82,8 +82,8 @@ def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, 
 
 
 def compare(
-    entries: Sequence[Entry], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
-) -> list[Candidate]:
+    entries: Sequence[Contender], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
+) -> list[RankedBackbone]:
     """Candidates, the most accurate first (by LogME where that is equal), each held against the best on the same folds.
 
     Args:
@@ -100,7 +100,7 @@ def compare(
         behind = corrected(best.score.shares - one.score.shares, folds)
         faster = [other for other in ordered if times[other.name] < times[one.name]]
         made.append(
-            Candidate(
+            RankedBackbone(
                 name=one.name,
                 flags=one.flags,
                 image_size=one.image_size,
@@ -122,7 +122,7 @@ def compare(
     return made
 
 
-def recommend(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+def recommend(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str]:
     """The fastest of those within one standard error of the best, and why (the one-standard-error rule, Breiman 1984).
 
     Args:
@@ -146,7 +146,7 @@ def recommend(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     )
 
 
-def _share(one: Candidate) -> str:
+def _share(one: RankedBackbone) -> str:
     return f"{one.accuracy.value or 0:.1%}"
 
 

@@ -17,7 +17,7 @@ from tlkit.options.rank import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class RankedBackbone:
     """A backbone on these images, before any training.
 
     Args:
@@ -149,7 +149,7 @@ class Ranking:
     available: int
     classes: tuple[str, ...]
     rule: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RankedBackbone, ...]
     skipped: tuple[Skipped, ...]
     recommended: str
     best: str

@@ -10,25 +10,25 @@ from tlkit.report.verdict import Remark
 NAMED = 12  # classes listed by name
 
 
-class Part(NamedTuple):
+class CardPart(NamedTuple):
     """One part of the card: a heading and plain sentences; names of classes stand in them as they are."""
 
     heading: str
     sentences: tuple[str, ...]
 
 
-def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]) -> tuple[Part, ...]:
+def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]) -> tuple[CardPart, ...]:
     """The parts that have something to say; none without a model."""
     if page.model is None:
         return ()
     multi = bool(result and result.multi)
     parts = (
-        Part("What it is", _what(page.model, multi=multi)),
-        Part("What it is for", _purpose(page, page.model, multi=multi)),
-        Part("What it learned from", _learned(page)),
-        Part("How well it does", _measured(result)),
-        Part("Where it ends", _limits(page, found)),
-        Part("Licences", _licences(page.model)),
+        CardPart("What it is", _what(page.model, multi=multi)),
+        CardPart("What it is for", _purpose(page, page.model, multi=multi)),
+        CardPart("What it learned from", _learned(page)),
+        CardPart("How well it does", _measured(result)),
+        CardPart("Where it ends", _limits(page, found)),
+        CardPart("Licences", _licences(page.model)),
     )
     return tuple(part for part in parts if part.sentences)
 

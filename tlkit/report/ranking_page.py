@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tlkit.base.files import write_text
 from tlkit.evaluation.results import Metric
-from tlkit.ranking.ranking import Candidate, LearningCurve, Ranking
+from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
 from tlkit.report.build import OPTIONS, render_page
 from tlkit.report.page import Origin
 from tlkit.report.svg import Axis, Plot, percent, picture, steps
@@ -49,7 +49,7 @@ def render_ranking(page: RankingPage) -> str:
     )
 
 
-def frontier(candidates: Sequence[Candidate], measure: str) -> Markup:
+def frontier(candidates: Sequence[RankedBackbone], measure: str) -> Markup:
     """What is measured against milliseconds, on a scale of powers; candidates by their numbers, the frontier as a line."""
     times = np.log10([max(one.milliseconds, 1e-4) for one in candidates])
     low, high = float(times.min()) - 0.15, float(times.max()) + 0.15

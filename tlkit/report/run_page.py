@@ -26,7 +26,7 @@ from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures
-from tlkit.options.catalog import BACKBONES
+from tlkit.options.catalog import BACKBONES, HEADS
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
 from tlkit.report import outcome, pictures
@@ -41,7 +41,6 @@ from tlkit.training.crossing import Crossed
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
 
-POOLED = ("linear", "mlp")  # heads that read the pooled grid
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
 OF_NANO = "learned from a network that had learned on ImageNet"
 
@@ -126,7 +125,7 @@ def _page(
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
-        output = f"{facts.grid_layer}:{config.pooling}" if config.head in POOLED else facts.grid_layer
+        output = f"{facts.grid_layer}:{config.pooling}" if HEADS[config.head].reads == "pooled" else facts.grid_layer
         kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
         weights = record["backbone"]["sha256"]
         networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
@@ -178,7 +177,8 @@ def _model(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if config.head in POOLED else ""),
+        head=f"a {config.head} head"
+        + (f" on {config.pooling} pooling" if HEADS[config.head].reads == "pooled" else ""),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),

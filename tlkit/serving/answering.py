@@ -23,14 +23,14 @@ from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
 from tlkit.pipelines.predict import predictions
-from tlkit.serving.service import Subject
+from tlkit.serving.service import Served
 
 T = TypeVar("T")
 THUMBNAIL = 240  # pixels of a neighbour's long side
 COMPUTING = "The training images are still being looked at; ask again in a while."
 
 
-def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
+def load_subject(config: ServeConfig, model: Path, story: Story) -> Served:
     """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
 
     Raises:
@@ -47,7 +47,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(classifier, config, story)
-    return Subject(
+    return Served(
         name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkit.base.machine import usable_cores
-from tlkit.serving.problems import Problem, mistake
+from tlkit.serving.problems import Refusal, mistake
 
 
 @dataclass(eq=False)
@@ -36,14 +36,14 @@ class Work:
     done: asyncio.Future
     pixels: np.ndarray | None = None
     row: np.ndarray | None = None
-    problem: Problem | None = None
+    problem: Refusal | None = None
 
 
 class Batcher:
     """Files in, rows out; for one event loop.
 
     Args:
-        decode: a file's bytes -> uint8 (H, W, 3); raises Problem.
+        decode: a file's bytes -> uint8 (H, W, 3); raises Refusal.
         infer: uint8 (B, H, W, 3) -> float32 (B, N); called in a thread of the batcher.
         batch_size: most images of a batch.
         wait: seconds that a batch waits for images which are being decoded.
@@ -90,7 +90,7 @@ class Batcher:
                 work.pixels = self.decode(work.content)
                 self._ready.put(work)
                 return
-        except Problem as problem:
+        except Refusal as problem:
             work.problem = problem
         except BaseException as error:  # noqa: BLE001 - told to whoever asked
             work.problem = mistake(error)

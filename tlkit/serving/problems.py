@@ -48,7 +48,7 @@ KINDS = {
 RETRY_SECONDS = {"too-busy": 1, "not-ready": 2}
 
 
-class Problem(Exception):
+class Refusal(Exception):
     """A request, or one of its images, that is refused.
 
     Args:
@@ -87,8 +87,8 @@ class Problem(Exception):
         return json.dumps(self.as_json()).encode()
 
 
-def mistake(error: BaseException) -> Problem:
+def mistake(error: BaseException) -> Refusal:
     """A mistake of ours; the details go to the log, not to whoever asked."""
-    problem = Problem("internal", "Something unforeseen happened.")
+    problem = Refusal("internal", "Something unforeseen happened.")
     problem.__cause__ = error
     return problem

@@ -18,7 +18,7 @@ from tlkit.base.story import Story
 from tlkit.serving.app import build_app
 from tlkit.serving.connection import guarded
 from tlkit.serving.pixels import KEEP_ALIVE_SECONDS, Limits, pillow_refuses
-from tlkit.serving.service import Service, Subject
+from tlkit.serving.service import Served, Service
 
 SHORTEST_TOKEN = 16
 
@@ -81,7 +81,7 @@ def check_token(token: str, place: str) -> str:
 
 
 def serve(
-    load: Callable[[], Subject],
+    load: Callable[[], Served],
     listening: socket.socket,
     *,
     limits: Limits,
@@ -101,8 +101,7 @@ def serve(
         story: told when it is ready, and of mistakes of ours.
         stop: ends it too.
 
-    Returns:
-        How many `requests` and `images` were answered.
+    Returns: how many `requests` and `images` were answered.
 
     Raises:
         TlkitError: what `load` raises.
