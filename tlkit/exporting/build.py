@@ -35,7 +35,7 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
     Raises:
         TlkitError: it cannot be written, or does not give what the classifier gives in Keras.
     """
-    write(row.name, subject.classifier, folder / row.model, subject.calibration)
+    write(row, subject.classifier, folder / row.model, subject.calibration)
     runtime = Runtime(row, folder)
     outputs, expected = runtime(subject.golden), subject.expected
     golden = Golden(subject.golden, (expected if row.exact else outputs)["logits"], expected["logits"])
@@ -45,7 +45,7 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
     contract = {
         **_facts(row, subject),
         "golden": {"file": artifact.GOLDEN, "images": len(golden.images), "tolerance": _tolerance(row)},
-        "encoded": encoded_difference(folder / row.model, subject) if row.name == "savedmodel" else None,
+        "encoded": encoded_difference(folder / row.model, subject) if row.encoded else None,
         "quantised": None if row.exact else _quantised(row, subject, checked, min_agreement),
         "measured": {
             "runtime": runtime.name,
@@ -85,7 +85,7 @@ def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_ag
 
 def _facts(row: Format, subject: Subject) -> dict[str, Any]:
     """What the classifier knows about itself, and what goes in and out."""
-    facts, features = subject.classifier.facts, carries_features(row.name, subject.classifier)
+    facts, features = subject.classifier.facts, carries_features(row, subject.classifier)
     outputs = {"logits": [row.batch, len(facts.classes)]}
     if features:
         outputs["features"] = [row.batch, subject.expected["features"].shape[1]]

@@ -12,7 +12,8 @@ from tlkit.data.sniff import HEADER_BYTES, sniff
 from tlkit.exporting.artifact import model_bytes
 from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.golden import agreement, excess
-from tlkit.exporting.runtimes import BATCH, as_png, open_encoded
+from tlkit.exporting.in_savedmodel import as_png, open_encoded
+from tlkit.exporting.runtimes import BATCH
 from tlkit.exporting.subject import RunImages, Subject
 
 IN_GRAPH = ("JPEG", "PNG", "GIF", "BMP")  # what TensorFlow decodes

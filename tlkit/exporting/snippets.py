@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tlkit.exporting.formats import FORMATS
+from tlkit.exporting.formats import FORMATS, module_of
 
 HEAD = """\
 import json
@@ -56,71 +56,6 @@ FIT = {
     image = Image.new("RGB", (WIDTH, HEIGHT))
     image.paste(small, ((WIDTH - inner[0]) // 2, (HEIGHT - inner[1]) // 2))""",
 }
-
-IMPORTS = {
-    "keras": "import keras",
-    "savedmodel": "import tensorflow as tf",
-    "onnx": "import onnxruntime",
-    "litert": "from ai_edge_litert.interpreter import Interpreter",
-    "litert-int8": "from ai_edge_litert.interpreter import Interpreter",
-    "openvino": "import openvino",
-}
-_LITERT = """
-signature = Interpreter(model_path=str(HERE / "model.tflite")).get_signature_runner()
-
-
-def outputs_of(images):
-    one_by_one = [signature(images=image[None]) for image in images]
-    return {name: np.concatenate([outputs[name] for outputs in one_by_one]) for name in one_by_one[0]}
-"""
-RUN = {
-    "keras": """
-model = keras.models.load_model(HERE / "model.keras", compile=False)
-
-
-def outputs_of(images):
-    return {"logits": model.predict(images, verbose=0)}
-""",
-    "savedmodel": """
-model = tf.saved_model.load(str(HERE / "model"))
-signature = model.signatures["serving_default"]
-
-
-def outputs_of(images):
-    return {name: value.numpy() for name, value in signature(images=tf.constant(images)).items()}
-""",
-    "onnx": """
-session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
-names = [output.name for output in session.get_outputs()]
-
-
-def outputs_of(images):
-    return dict(zip(names, session.run(names, {"images": images})))
-""",
-    "litert": _LITERT,
-    "litert-int8": _LITERT,
-    "openvino": """
-# float32, for a processor with bfloat16 would compute in that
-model = openvino.Core().compile_model(str(HERE / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-
-def outputs_of(images):
-    results = model([images])
-    return {min(port.get_names(), key=len): results[port] for port in model.outputs}
-""",
-}
-
-# Plain Keras gives logits alone; the grid that features are the mean of is a layer inside.
-RUN_KERAS_WITH_FEATURES = """
-classifier = keras.models.load_model(HERE / "model.keras", compile=False)
-grid = classifier.get_layer(CONTRACT["grid_layer"]).output
-features = keras.layers.GlobalAveragePooling2D(dtype="float32")(grid)
-model = keras.Model(classifier.input, {"logits": classifier.output, "features": features})
-
-
-def outputs_of(images):
-    return model.predict(images, verbose=0)
-"""
 
 LOGITS = """
 
@@ -191,10 +126,10 @@ def program(contract: dict[str, Any]) -> str:
     Args:
         contract: of the artifact.
     """
-    kind, given = contract["kind"], contract["input"]
-    features = bool(contract["unfamiliarity"])
+    given = contract["input"]
+    module, features = module_of(FORMATS[contract["kind"]]), bool(contract["unfamiliarity"])
     head = HEAD.format(
-        imports=IMPORTS[kind],
+        imports=module.IMPORTS,
         height=given["height"],
         width=given["width"],
         draft=DRAFT[given["fit"]],
@@ -202,7 +137,7 @@ def program(contract: dict[str, Any]) -> str:
     )
     parts = [
         head,
-        RUN_KERAS_WITH_FEATURES if kind == "keras" and features else RUN[kind],
+        getattr(module, "RUN_WITH_FEATURES", module.RUN) if features else module.RUN,
         SIGMOID if contract.get("task") == "multi" else LOGITS,
         UNFAMILIAR if features else "",
         MAIN_OF_SEVERAL if contract.get("task") == "multi" else MAIN,
