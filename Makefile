@@ -27,8 +27,11 @@ demo: $(INSTALLED) ## a folder of digits to a trained classifier and its report,
 	    $(BIN)/tlkit finetune demo/digits --backbone nano --no-flip --out demo/run; }
 	@echo "The report is $(CURDIR)/demo/run/report.html; open it in a browser."
 
+# Processes; a file of tests stays in one, so that what its tests share is made once
+WORKERS ?= 2
+
 test: $(INSTALLED) ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(INSTALLED) ## format, lint, types, layers, and whether the generated docs are stale
 	$(BIN)/ruff format --check .
