@@ -21,6 +21,7 @@ from tlkit.base.story import PlainStory
 from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.golden import draw
 from tlkit.exporting.runtimes import Runtime
+from tlkit.options.commands import EXPORT_FORMATS
 
 CALLS = 20  # of one image, in a repeat
 SIDE = 224  # pixels, of MobileNetV2
@@ -37,7 +38,7 @@ def made(asked: argparse.Namespace, folder: Path) -> str:
     options = {"backbone": "mobilenetv2:alpha=0.35", "weights": asked.weights, "stages": ("head",), "audit": False}
     tlkit.finetune(asked.images, **options, out=run, story=story)
     exported = tlkit.export(
-        run, format=tuple(FORMATS), out=folder / "exported", check_images=asked.count, min_agreement=0, story=story
+        run, format=EXPORT_FORMATS, out=folder / "exported", check_images=asked.count, min_agreement=0, story=story
     )
     return exported["text"]
 
@@ -54,7 +55,7 @@ def main() -> None:
         folder = asked.keep or Path(temporary)
         if not (folder / "exported").exists():
             print(f"\n{made(asked, folder)}\n")
-        runtimes = {name: Runtime(FORMATS[name], folder / "exported" / name) for name in FORMATS}
+        runtimes = {name: Runtime(FORMATS[name], folder / "exported" / name) for name in EXPORT_FORMATS}
         image = draw(SIDE, SIDE)[:1].astype(np.float32)
         rows = {name: partial(calls, runtime, image) for name, runtime in runtimes.items()}
         measure.in_turn(rows, 1)

@@ -1,7 +1,7 @@
 import numpy as np
 
 from tests.auditing.evidences import clouds
-from tlkit.auditing.probe import fit_probe, make_folds
+from tlkit.auditing.held_out import fit_probe, make_folds
 
 
 def test_folds_keep_units_whole_and_deal_classes_evenly():

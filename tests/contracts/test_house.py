@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,12 +71,6 @@ def parameters(node: ast.FunctionDef) -> int:
     return len([each for each in given if each is not None and each.arg not in ("self", "cls")])
 
 
-def modules_with(found: Callable[[ast.AST], bool]) -> dict[str, list[int]]:
-    """Where such a node stands: file -> lines."""
-    places = {short(path): [node.lineno for node in ast.walk(tree_of(path)) if found(node)] for path in MODULES}
-    return {path: lines for path, lines in places.items() if lines}
-
-
 def test_a_module_fits_in_the_head():
     long = {short(path): lines_of(path) for path in MODULES if lines_of(path) > LONGEST}
     assert long == {}, "split each by what changes together."
@@ -110,42 +103,6 @@ def test_a_function_fits_on_a_screen():
 def test_a_function_asks_for_little():
     asked = {place: parameters(node) for place, node in functions()}
     assert {place: count for place, count in asked.items() if count > MOST_PARAMETERS} == {}
-
-
-def test_a_public_class_has_a_name_of_its_own():
-    named: dict[str, list[str]] = {}
-    for path in MODULES:
-        for node in tree_of(path).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                named.setdefault(node.name, []).append(short(path))
-    assert {name: paths for name, paths in named.items() if len(paths) > 1} == {}
-
-
-def test_the_keys_of_stored_rows_are_made_in_one_file():
-    """Whoever opens a space of the store decides what its rows depend on."""
-
-    def opens(node: ast.AST) -> bool:
-        called = node.func if isinstance(node, ast.Call) else None
-        return getattr(called, "id", getattr(called, "attr", "")) == "open_space"
-
-    assert len(modules_with(opens)) == 1, modules_with(opens)
-
-
-def test_only_the_task_asks_for_the_task():
-    """`multi`, a task by its name, or targets that are None: questions that `Task` answers."""
-
-    def asks(node: ast.AST) -> bool:
-        if isinstance(node, ast.Attribute):
-            return node.attr == "multi" and isinstance(node.ctx, ast.Load)
-        if not isinstance(node, ast.Compare):
-            return False
-        sides = [node.left, *node.comparators]
-        by_name = any(isinstance(side, ast.Constant) and side.value in ("multi", "single") for side in sides)
-        targets = any(getattr(side, "id", getattr(side, "attr", "")) == "targets" for side in sides)
-        return by_name or (targets and any(isinstance(side, ast.Constant) and side.value is None for side in sides))
-
-    asked = {path: lines for path, lines in modules_with(asks).items() if not path.startswith("tlkit/tasks/")}
-    assert asked == {}
 
 
 def test_the_door_and_the_lowest_floors_are_cold():
@@ -217,3 +174,53 @@ def test_the_locks_agree():
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_a_module_says_what_it_is_for(path):
     assert re.match(r'r?"""\S', path.read_text(encoding="utf-8")), f"{short(path)} has no docstring."
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        (r"\bopen_space\(", {"source.py", "store.py"}),  # a place in the store, by its key
+        (r"\bweights_sha256\(", {"source.py"}),  # what a key says of a network that no backbone has fingerprinted
+        (r":avg\"|:\{\S*pooling\}", {"source.py"}),  # what it calls a layer and its pooling
+        (r"\bsha256_json\(", {"store.py", "recall.py"}),  # recall names what was asked of a network, no row
+    ],
+)
+def test_the_keys_of_stored_rows_are_made_in_one_file(written, where):
+    above = [path for path in MODULES if path.parent.name not in ("backbones", "base", "data")]
+    found = {short(path) for path in above if re.search(written, path.read_text(encoding="utf-8"))}
+    assert found == {f"tlkit/extraction/{name}" for name in where}
+
+
+ASKS_THE_TASK = re.compile(
+    r"(?<!tasks)\.multi\b|targets is None|targets is not None|[=!]= \"(multi|single)\"|\bis (not )?(MULTI|SINGLE)\b"
+)
+
+
+def test_what_a_target_means_is_asked_in_the_tasks_alone():
+    asked = {
+        f"{short(path)}:{number}"
+        for path in MODULES
+        if path.parent != ROOT / "tlkit" / "tasks"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if ASKS_THE_TASK.search(line)
+    }
+    assert asked == set(), "give `Task` a method or a row instead: a new kind of target is one file and its rows."
+
+
+def test_every_table_of_tasks_has_a_row_for_each():
+    from tlkit.evaluation.compare import SECOND
+    from tlkit.evaluation.evaluate import MEASURES
+    from tlkit.exporting.snippets import PROGRAMS
+    from tlkit.report.tasks import WORDS
+    from tlkit.tasks.registry import TASKS
+
+    assert [list(table) for table in (MEASURES, SECOND, PROGRAMS, WORDS)] == [list(TASKS)] * 4
+
+
+def test_public_classes_have_names_of_their_own():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(short(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -24,10 +24,10 @@ from tlkit.data.dataset import InputContract
 from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import draw
 from tlkit.exporting.subject import in_keras
-from tlkit.options import catalog, formats
-from tlkit.options.commands import BackbonesConfig, ExportConfig, FinetuneConfig, VerifyConfig
+from tlkit.options import catalog
+from tlkit.options.commands import BackbonesConfig, FinetuneConfig
 from tlkit.options.groups import HeadOptions
-from tlkit.pipelines import backbones, export, verify
+from tlkit.pipelines import backbones
 from tlkit.report import build, glossary
 from tlkit.report.audit_page import AuditPage, render_audit
 
@@ -95,51 +95,6 @@ def test_a_family_of_backbones(add_file, monkeypatch):
     listed = backbones.run(BackbonesConfig())
     assert "one layer of patches: patches:16." in listed["text"]
     assert {"prefix": "patches", "title": "one layer of patches"} in listed["families"]
-
-
-FORMAT = """
-import json
-import shutil
-
-import numpy as np
-
-IMPORTS = "import keras"
-RUN = '''
-model = keras.models.load_model(HERE / "model.copy.keras", compile=False)
-
-
-def outputs_of(images):
-    return {"logits": model.predict(images, verbose=0)}
-'''
-
-def write(row, classifier, path, calibration):
-    from tlkit.classifier.model import save
-    save(classifier, path)
-
-def open_model(path):
-    import keras
-    model = keras.models.load_model(path, compile=False)
-    return lambda images: {"logits": np.asarray(model.predict_on_batch(images))}
-"""
-
-
-def test_an_export_format(add_file, monkeypatch, tiny_backbone, tmp_path):
-    module = add_file("copy_format", FORMAT)
-    row = formats.Format("copy", "A copy", "model.copy.keras", "", (), ("keras",), "keras tensorflow", module)
-    monkeypatch.setitem(formats.FORMATS, "copy", row)
-    assert "copy" in help_of("export")
-    backbone = build_backbone(tiny_backbone)
-    classifier = compose(
-        backbone, build_head(HeadOptions(), backbone.grid_shape, 2), ("a", "b"), InputContract(height=32, width=32)
-    )
-    save(classifier, tmp_path / "model.keras")
-    config = ExportConfig(run=str(tmp_path / "model.keras"), format=("copy",), out=str(tmp_path / "out"))
-    (artifact,) = export.run(config)["artifacts"]
-    assert artifact["kind"] == "copy" and artifact["measured"]["max_difference"] == 0
-    assert json.loads((tmp_path / "out/copy/contract.json").read_text())["kind"] == "copy"
-    assert "model.copy.keras" in (tmp_path / "out/copy/classify.py").read_text()
-    assert "for A copy" in (tmp_path / "out/copy/README.md").read_text()
-    assert verify.run(VerifyConfig(artifact=str(tmp_path / "out/copy")))["kind"] == "copy"
 
 
 def test_an_audit_check(monkeypatch):

@@ -1,11 +1,11 @@
 import numpy as np
 from scipy.interpolate import BSpline
 
-from tlkit.explanation.lattice import LatticeAxis, pixel_centres, tiles
+from tlkit.explanation.lattice import Axis, pixel_centres, tiles
 
 
 def test_centres_and_weights_by_hand():
-    axis = LatticeAxis(side=12, count=3)
+    axis = Axis(side=12, count=3)
     assert axis.centres.tolist() == [2, 6, 10]
     at = axis.weights(np.array([6.0, 4.0, 2.0, 0.0, 12.0]))
     expected = [[1 / 8, 3 / 4, 1 / 8], [1 / 2, 1 / 2, 0], [7 / 8, 1 / 8, 0], [7 / 8, 1 / 8, 0], [0, 1 / 8, 7 / 8]]
@@ -13,7 +13,7 @@ def test_centres_and_weights_by_hand():
 
 
 def test_the_splines_are_those_of_scipy():
-    axis, place = LatticeAxis(side=90, count=9), np.linspace(20, 70, 31)
+    axis, place = Axis(side=90, count=9), np.linspace(20, 70, 31)
     spline = BSpline.basis_element([-1.5, -0.5, 0.5, 1.5], extrapolate=False)
     expected = np.nan_to_num(spline(place[:, None] / 10 - 0.5 - np.arange(9)))
     np.testing.assert_allclose(axis.weights(place), expected, atol=1e-6)

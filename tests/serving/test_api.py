@@ -138,7 +138,7 @@ def test_what_prometheus_reads(start):
 
 def test_the_model_and_the_description(server):
     _, _, model = server.ask("GET", "/v1/model")
-    schema.ModelAnswer.model_validate(model)
+    schema.Model.model_validate(model)
     assert model["classes"] == list(CLASSES) and model["limits"]["pixels"] == 1_000_000
     _, _, description = server.ask("GET", "/openapi.json")
     assert set(description["paths"]) == PATHS - {"/", "/docs", "/openapi.json"}

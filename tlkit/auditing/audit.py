@@ -35,17 +35,18 @@ def _labels(evidence: Evidence) -> str:
 
 
 def _mirror(evidence: Evidence) -> str:
-    learnable = evidence.mirrored is not None or evidence.dataset.multi
-    return unlearnable(evidence) if learnable else "mirror images were not computed"
+    if evidence.mirrored is None and evidence.dataset.task.can("audit"):
+        return "mirror images were not computed"
+    return unlearnable(evidence)
 
 
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
     Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
-    Check("groups", "clips, bursts and subjects that should stay together", bursts.check, _nothing),
-    Check("shortcuts", "classes that can be guessed without looking at the object", shortcuts.check, unlearnable),
+    Check("groups", "clips, bursts and subjects that belong on one side of a split", bursts.check, _nothing),
+    Check("shortcuts", "classes that can be predicted without looking at the object", shortcuts.check, unlearnable),
     Check("labels", "labels that are likely wrong", mislabelled.check, unlearnable),
-    Check("flips", "classes that are others in the mirror", flips.check, _mirror),
+    Check("flips", "classes that become others when mirrored", flips.check, _mirror),
     Check("classes", "tiny, unequal and missing classes", classes.check, _labels),
     Check("unfamiliar", "images unlike the others", unfamiliar.check, _nothing),
     Check("outliers", "odd size, shape, brightness and blur", outliers.check, _nothing),
@@ -53,7 +54,7 @@ CHECKS = (
 
 
 def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: Story | None = None) -> AuditResult:
-    """Run the checks, those of the table unless given, on the evidence; one that cannot be run says why."""
+    """Run the checks, those of the table unless given, on the evidence; a check that cannot be run gives the reason."""
     story = story or Silence()
     findings: list[Finding] = []
     reasons, seconds = {}, {}

@@ -56,12 +56,6 @@ def nearest(features: np.ndarray, count: int = COUNT) -> Neighbours:
     return Neighbours(indices, cosines)
 
 
-def unit(features: np.ndarray) -> np.ndarray:
-    """float32 (N, C), each row divided by its length; rows of zeros stay."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.where(length > 0, length, 1)).astype(np.float32)
-
-
 # -- Copies: images that are the same picture saved again, resized, brightened or cropped a little ---
 
 CANDIDATES = 5  # neighbours of each image that are looked at; copies of copies chain up

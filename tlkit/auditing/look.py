@@ -1,4 +1,4 @@
-"""Look at every file once: what its header says, and what a small copy of its pixels says."""
+"""Read every file once: facts of its header, and of a small copy of its pixels."""
 
 import io
 from collections.abc import Sequence

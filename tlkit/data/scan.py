@@ -12,7 +12,6 @@ import numpy as np
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
-from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.fixes import apply_fixes
@@ -20,6 +19,8 @@ from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import SUFFIXES, Listing, labels_of, read_listing
+from tlkit.tasks.labelled import picked
+from tlkit.tasks.registry import of_texts
 
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
 PIECE = 1 << 20  # bytes read at a time
@@ -60,7 +61,7 @@ class _Chunk:
 
 
 def read_contents(root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False) -> Contents:
-    """Sniff and hash files in threads; memory beyond the result does not grow with their number.
+    """Identify and hash files in threads; memory beyond the result does not grow with their number.
 
     Args:
         root: the folder that `paths` are relative to.
@@ -204,12 +205,7 @@ def _scan_file(
         read = [labels_of(file, listing.labels, row) for row in range(len(labels))]
         names = _class_names(tuple(sorted({name for row in read for name in row})), classes, "label")
         _refuse_untrained(file, read, listing.given)
-        if several.are_several(listing.labels):
-            texts = [several.written(row) if text else "" for text, row in zip(listing.labels, read, strict=True)]
-            targets = several.encode(texts, names)
-        else:
-            codes = {name: code for code, name in enumerate(names)} | {"": UNLABELLED}
-            labels = np.array([codes[name] for name in listing.labels], dtype=np.int32)
+        labels, targets = of_texts(listing.labels).read(listing.labels, names)
     groups = _listed_groups(listing, group_by)
     contents = read_contents(file.parent, listing.paths, story, all_meant=True)
     kept = contents.images.tolist()
@@ -219,7 +215,7 @@ def _scan_file(
         classes=names,
         paths=[listing.paths[i] for i in kept],
         labels=labels[contents.images],
-        targets=None if targets is None else targets[contents.images],
+        targets=picked(targets, contents.images),
         sha256=contents.sha256,
         sizes=contents.sizes,
         given=listing.given[contents.images],
@@ -312,7 +308,7 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
 
 
 def _tell(dataset: Dataset, story: Story) -> None:
-    """Say what a user would not expect."""
+    """Report what a user may not expect."""
     for code, split in enumerate(SPLITS):
         rows = dataset.given == code
         lacking = np.flatnonzero(dataset.class_counts(rows) == 0).tolist() if rows.any() else []

@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class LatticeAxis:
+class Axis:
     """Cells along one side of an image.
 
     Args:
@@ -51,8 +51,8 @@ class LatticeAxis:
 class Lattice:
     """Cells of a map (h, w) in an image."""
 
-    rows: LatticeAxis
-    columns: LatticeAxis
+    rows: Axis
+    columns: Axis
 
     def sample(self, maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Maps (..., h, w) at the pixel positions `y` (n,) and `x` (m,): float32 (..., n, m)."""
@@ -61,7 +61,7 @@ class Lattice:
 
 def tiles(size: tuple[int, int], shape: tuple[int, int]) -> Lattice:
     """An image of `size` (height, width) cut into `shape` (h, w) equal tiles."""
-    return Lattice(*map(LatticeAxis, size, shape))
+    return Lattice(*map(Axis, size, shape))
 
 
 def pixel_centres(count: int) -> np.ndarray:

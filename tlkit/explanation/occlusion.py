@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from tlkit.explanation.lattice import Lattice, LatticeAxis, pixel_centres, tiles
+from tlkit.explanation.lattice import Axis, Lattice, pixel_centres, tiles
 
 PATCHES = 8  # centres of patches along each side
 WHOLE, EDGE = 0.7, 2.0  # a patch covers all up to 0.7 steps from its centre, then less and less, nothing from 2 on
@@ -55,6 +55,6 @@ def _covered(image: np.ndarray) -> Iterator[np.ndarray]:
 
 def _patches(side: int) -> np.ndarray:
     """float32 (PATCHES, side): how far each patch covers each pixel of a side, 0..1."""
-    axis = LatticeAxis(side, PATCHES)
+    axis = Axis(side, PATCHES)
     steps = np.abs(pixel_centres(side) - axis.centres[:, None]) * PATCHES / side
     return np.clip((EDGE - steps) / (EDGE - WHOLE), 0, 1).astype(np.float32)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
 from tlkit.options.catalog import SPLITS
-from tlkit.options.formats import FORMATS
 from tlkit.options.groups import (
+    AnsweringOptions,
     BackboneOptions,
     EngineOptions,
     FixOptions,
@@ -124,7 +124,7 @@ class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, Lo
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TtaOptions, EngineOptions):
+class PredictConfig(TtaOptions, AnsweringOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
@@ -140,7 +140,7 @@ class PredictConfig(TtaOptions, EngineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig(ImageOptions, SplitOptions):
-    """`tlkit split`: write who trains, validates and tests."""
+    """`tlkit split`: write the split of every image."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output")
@@ -163,14 +163,14 @@ class CacheConfig(Options):
 
     action: str = argument("What to do: show, or clear.", default="show", choices=("show", "clear"))
     older_than: float | None = option(
-        None, "Clear only what nobody has used for this many days.", low=0, group="What to clear"
+        None, "Clear only what has not been used for this many days.", low=0, group="What to clear"
     )
     keep: str | None = option(
         None, "Clear what was used least recently until the store holds this much: 20GB, 500MB.", group="What to clear"
     )
 
     def check(self) -> None:
-        """What to clear has a meaning only for `clear`."""
+        """What to clear applies to `clear` alone."""
         super().check()
         for name in ("older_than", "keep"):
             if self.action != "clear" and getattr(self, name) is not None:
@@ -188,8 +188,8 @@ class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, Eng
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     backbone: str = option(
         "nano",
-        "The network whose features images are compared by: nano is at hand everywhere and cheap; with the one you "
-        "train, its features are computed once for both, and ImageNet networks see labels better.",
+        "The network whose features images are compared by: nano is always available and fast; with the backbone to be "
+        "trained, features are computed once for both, and ImageNet networks find wrong labels better.",
         group="Backbone",
     )
     out: str = option("audit", "The folder to write: audit.html, audit.json, images.csv, grouped.csv.", group="Output")
@@ -211,7 +211,7 @@ class CompareConfig(Options):
     """`tlkit compare`: whether one classifier is better than another."""
 
     runs: tuple[str, ...] = argument(
-        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; the others are held against the first."
+        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; the others are compared with the first."
     )
     split: str | None = option(
         None,
@@ -238,7 +238,7 @@ METHODS = ("integrated", "gradcam", "occlusion")
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig(Options):
-    """`tlkit explain`: where a classifier looks, and which training images it is reminded of."""
+    """`tlkit explain`: the evidence for a prediction, and the nearest training images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
@@ -249,13 +249,13 @@ class ExplainConfig(Options):
     method: tuple[str, ...] = option(
         ("integrated", "occlusion"),
         "Methods, comma-separated: integrated (gradients on the grid, from its mean), gradcam, "
-        "occlusion (covers patches; slower). With two, how far they agree is stated.",
+        "occlusion (covers patches; slower). With two, their agreement is reported.",
         choices=METHODS,
         group="Explanation",
     )
     neighbours: int = option(
         3,
-        "Training images to show that look most alike to the network; 0 for none.",
+        "Number of nearest training images to show, by the features of the network; 0 for none.",
         low=0,
         high=20,
         group="Explanation",
@@ -277,6 +277,8 @@ class ExplainConfig(Options):
 
 # -- The options of `tlkit export` and `tlkit verify` ------------------------------------------
 
+EXPORT_FORMATS = ("keras", "savedmodel", "onnx", "litert", "litert-int8", "openvino")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Options):
@@ -286,7 +288,7 @@ class ExportConfig(Options):
     format: tuple[str, ...] = option(
         ("keras",),
         "What to write, comma-separated; each gets a folder of its name in --out.",
-        choices=FORMATS,
+        choices=EXPORT_FORMATS,
         group="Export",
     )
     out: str = option("exported", "The folder to write into.", group="Output")
@@ -302,7 +304,7 @@ class ExportConfig(Options):
     )
     min_agreement: float = option(
         0.9,
-        "litert-int8 is refused when fewer of the check images than this fraction keep their class.",
+        "litert-int8 is refused where the predicted class stays the same on less than this fraction of the check images.",
         low=0,
         high=1,
         group="Export",
@@ -315,9 +317,9 @@ class ExportConfig(Options):
         if not self.format or len(set(self.format)) < len(self.format):
             raise TlkitError(
                 f"--format {','.join(self.format)!r} names {'none' if not self.format else 'one twice'}.",
-                f"give one or more of {', '.join(FORMATS)}, comma-separated.",
+                f"give one or more of {', '.join(EXPORT_FORMATS)}, comma-separated.",
             )
-        if not (self.check_images or all(FORMATS[name].exact for name in self.format)):
+        if "litert-int8" in self.format and not self.check_images:
             raise TlkitError(
                 "--check-images 0 leaves nothing to measure what quantisation costs.",
                 "give a number above 0, or export without litert-int8.",
@@ -335,17 +337,17 @@ class VerifyConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig(EngineOptions):
+class ServeConfig(AnsweringOptions):
     """`tlkit serve`: a page and an HTTP API for one classifier."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     host: str = option(
-        "127.0.0.1", "Address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 everybody.", group="Server"
+        "127.0.0.1", "Address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 every interface.", group="Server"
     )
     port: int = option(8000, "Port to listen on; 0 takes a free one and says which.", low=0, high=65535, group="Server")
     token_file: str | None = option(
         None,
-        "File with the token that requests must bear; TLKIT_SERVE_TOKEN holds it unless given.",
+        "File with the bearer token of requests; TLKIT_SERVE_TOKEN holds it unless given.",
         group="Server",
     )
     neighbours: int = option(
@@ -354,7 +356,7 @@ class ServeConfig(EngineOptions):
     batch_size: int = option(32, "Most images in one inference step.", low=1, high=4096, group="Inference")
     batch_wait: float = option(
         2.0,
-        "Milliseconds that a step waits for images which are being decoded; with none it starts at once.",
+        "Milliseconds that a batch waits for images that are being decoded; without any it starts at once.",
         low=0,
         high=1000,
         group="Inference",
@@ -364,7 +366,7 @@ class ServeConfig(EngineOptions):
     max_images: int = option(32, "Most images in one request.", low=1, high=4096, group="Limits")
     max_megapixels: float = option(
         50.0,
-        "Most pixels of one image, in millions, whatever its file claims to be.",
+        "Most pixels of one image, in millions.",
         low=0.01,
         high=178,
         group="Limits",

@@ -1,4 +1,4 @@
-"""`tlkit audit`: what is wrong with a set of images, before anything is trained on it.
+"""`tlkit audit`: faults in a set of images, found before anything is trained on it.
 
 tlkit audit images
 tlkit audit images --write-fixes fixes.csv && tlkit finetune images --fixes fixes.csv
@@ -16,7 +16,6 @@ from tlkit.auditing.evidence import Evidence, Mirrored
 from tlkit.auditing.findings import SEVERITIES, AuditResult
 from tlkit.auditing.fixing import proposed_fixes, write_grouped, write_images
 from tlkit.auditing.flips import Mirror, sample
-from tlkit.auditing.kinship import pooled
 from tlkit.auditing.look import look
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
@@ -26,13 +25,11 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import UNASSIGNED, Dataset, InputContract, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
+from tlkit.data.levels import contract_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.data.views import CENTRE
-from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import AuditConfig, FinetuneConfig
-from tlkit.pipelines.features import extracted, feature_network, told
 from tlkit.report import outcome
 from tlkit.report.audit_page import AuditPage, write_audit_page
 from tlkit.runs import record
@@ -68,17 +65,16 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
     height, width = backbone.image_size
-    contract = InputContract(height=height, width=width, fit=config.fit)
+    contract = contract_for(config, backbone.image_size, dataset, story)
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {_chosen(backbone)} at {height}x{width}")
-    network = feature_network(backbone, None, "avg")
-    extraction = extracted(config, network, dataset, contract, story)
-    story.say(told(extraction))
+    source = FeatureSource.of_backbone(backbone, contract).asked(config)
+    extraction = source.extract(dataset, story=story)
+    story.say(extraction.sentence())
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
     started = time.monotonic()
-    stored = extraction.features[network.outputs[0], CENTRE].present()
-    evidence = gather(config, dataset, splits, pooled(stored), network, contract, story)
+    evidence = gather(config, dataset, splits, extraction.rows.present().pooled(), source, story)
     evidence.grouped_file = "" if evidence.given else str(out / "grouped.csv")
     result = audit(evidence, story=story)
     seconds = round(time.monotonic() - started, 3)
@@ -116,11 +112,12 @@ def quick(config: FinetuneConfig, material: Material, contract: InputContract, p
     """
     started = time.monotonic()
     pooling = material.head.pooling if material.head.reads == "pooled" else "avg"
-    network = feature_network(material.backbone, None, pooling)
-    stored = material.stored.get("features")
-    if not isinstance(stored, StoredFeatures):  # a run that makes every view anew keeps none
-        stored = extracted(config, network, material.dataset, contract, story).features[network.outputs[0], CENTRE]
-    evidence = gather(config, material.dataset, material.splits, pooled(stored), network, contract, story)
+    tap = Tap(material.backbone.model.layers[-1].name, pooling)
+    source = FeatureSource.of_backbone(material.backbone, contract, tap).asked(config)
+    rows = material.stored.get("features")
+    if rows is None:  # a run that makes every view anew keeps none
+        rows = source.rows(material.dataset, story=story)
+    evidence = gather(config, material.dataset, material.splits, rows.pooled(), source, story)
     result = audit(evidence, story=story)
     write_json(path, result.as_json())
     story.say(lines(result, full=False))
@@ -133,8 +130,7 @@ def gather(
     dataset: Dataset,
     splits: Splits,
     features: np.ndarray,
-    network: Network,
-    contract: InputContract,
+    source: FeatureSource,
     story: Story,
 ) -> Evidence:
     """Everything that checks look at: the files themselves, and some images in the mirror."""
@@ -142,8 +138,7 @@ def gather(
     rows = sample(dataset.labels, config.seed)
     mirrored = None
     if len(rows) and flips:
-        seen = extracted(config, network, dataset.select(rows), contract, views=(1,), augmentation=Mirror())
-        mirrored = Mirrored(rows, pooled(seen.features[network.outputs[0], 1]))
+        mirrored = Mirrored(rows, source.rows(dataset.select(rows), 1, augmentation=Mirror()).pooled())
     return Evidence(
         dataset=dataset,
         codes=splits.codes,
@@ -158,13 +153,13 @@ def gather(
 
 def lines(result: AuditResult, *, full: bool) -> str:
     """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
-    told = []
+    written = []
     for finding in result.findings:
-        told.append(f"  {finding.severity}: {finding.sentence}")
+        written.append(f"  {finding.severity}: {finding.sentence}")
         if full or finding.severity == "serious" or finding.check in OF_TRAINING:
-            told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
+            written += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
     left_out = [f"  not checked: {name} ({reason})" for name, reason in result.checks.items() if reason]
-    return "\n".join([*told, *(left_out if full else [])]) or "  nothing found"
+    return "\n".join([*written, *(left_out if full else [])]) or "  nothing found"
 
 
 def summary(result: AuditResult) -> str:

@@ -12,25 +12,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.heads.build import Head, build_head, pool
+from tlkit.classifier.heads.build import Head, build_head
 from tlkit.classifier.model import Classifier, compose
 from tlkit.data.dataset import Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import batches, set_aside
+from tlkit.data.levels import contract_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.evaluation.judgement import refuse_hopeless
-from tlkit.extraction.extract import Extraction, Network
+from tlkit.extraction.extract import Extraction
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines import audit
-from tlkit.pipelines.features import extracted, told
 from tlkit.report import outcome
 from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
@@ -87,12 +87,12 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         record.refuse_changed_images(known[0])
         minutes.tell_again(budget, story)
     dataset, splits = known or _scanned(config, story)
-    network = _network(config, dataset, story)
+    network = _network(config, dataset, story, record.read_contract(run_dir))
     plan = record.read_plan(run_dir) or minutes.planned(config, network, dataset, splits, budget)
     config = replace(config, augment=plan.augment or config.augment, unfreeze=plan.unfreeze or config.unfreeze)
     story.say(_described(dataset) + "\n" + plan.text())
 
-    frozen = _frozen(plan, network)
+    frozen = _frozen(plan, network, config)
     extraction = _extract(config, network.contract, frozen, plan, dataset, splits, story)
     if not known:
         bad = extraction.problems
@@ -124,7 +124,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     if made is not None:
         choosing.record_gain(made, run_dir, plan, material, scores, story)
     metrics = finish(config, run_dir, material, states, scores, evidence, story, crossed)
-    story.say(outcome.told(metrics))
+    story.say(outcome.describe_metrics(metrics))
     seconds = record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:
@@ -169,10 +169,8 @@ def _described(dataset: Dataset) -> str:
         else f"{dataset.class_counts().min()} to {dataset.class_counts().max()} each"
     )
     bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
-    if dataset.multi:
-        mean = dataset.class_counts().sum() / max(1, dataset.labelled.sum())
-        return f"{len(dataset)} images with any of {len(dataset.classes)} labels ({shown}), {mean:.1f} an image{bad}"
-    return f"{len(dataset)} images in {len(dataset.classes)} classes ({shown}){bad}"
+    known = int(dataset.labelled.sum())
+    return dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
 
 
 # -- network -----------------------------------------------------------------------------------
@@ -188,37 +186,31 @@ class _Parts:
     contract: InputContract
 
     @property
-    def feature(self) -> str:
-        """Name of the stored input of the head."""
-        grid = self.classifier.facts.grid_layer
-        return f"{grid}:{self.head.pooling}" if self.head.reads == "pooled" else grid
+    def feature(self) -> Tap:
+        """The input of the head."""
+        return Tap.for_head(self.classifier.facts.grid_layer, self.head.reads, self.head.pooling)
 
 
-def _network(config: FinetuneConfig, dataset: Dataset, story: Story) -> _Parts:
+def _network(config: FinetuneConfig, dataset: Dataset, story: Story, contract: InputContract | None = None) -> _Parts:
+    """The network; `contract` as of a run that is gone on with, else settled on the images."""
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
-    height, width = backbone.image_size
-    contract = InputContract(height=height, width=width, fit=config.fit)
+    contract = contract or contract_for(config, backbone.image_size, dataset, story)
     head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed)
     return _Parts(backbone, head, compose(backbone, head, dataset.classes, contract, dataset.task), contract)
 
 
-def _stored(plan: Plan, parts: _Parts) -> dict[str, str]:
-    """What the plan keeps on disk, `features` and `cut`, and the name of the output that is stored for it."""
-    names = {"features": lambda stage: parts.feature, "cut": lambda stage: stage.cut}
+def _stored(plan: Plan, parts: _Parts) -> dict[str, Tap]:
+    """What the plan keeps on disk, `features` and `cut`, and where in the network it comes from."""
+    names = {"features": lambda stage: parts.feature, "cut": lambda stage: Tap(stage.cut)}
     return {stage.source: names[stage.source](stage) for stage in plan.stages if stage.source in names}
 
 
-def _frozen(plan: Plan, parts: _Parts) -> Network:
+def _frozen(plan: Plan, parts: _Parts, config: FinetuneConfig) -> FeatureSource | None:
     """What is computed once: the input of the head and, for the top stage, the output at the cut; in one pass."""
-    model, stored = parts.backbone.model, _stored(plan, parts)
-    outputs = {name: model.get_layer(layer).output for name, layer in stored.items() if name == "cut"}
-    if "features" in stored:
-        features = pool(model.output, parts.head.pooling) if parts.head.reads == "pooled" else model.output
-        outputs = {"features": features, **outputs}
-    built = keras.Model(model.input, list(outputs.values())) if outputs else model
-    return Network(built, tuple(stored[name] for name in outputs), parts.backbone.weights_sha256, parts.backbone.name)
+    taps = _stored(plan, parts).values()
+    return FeatureSource.of_backbone(parts.backbone, parts.contract, *taps).asked(config) if taps else None
 
 
 def _augmentation(config: FinetuneConfig) -> Augmentation:
@@ -228,21 +220,19 @@ def _augmentation(config: FinetuneConfig) -> Augmentation:
 def _extract(
     config: FinetuneConfig,
     contract: InputContract,
-    frozen: Network,
+    frozen: FeatureSource | None,
     plan: Plan,
     dataset: Dataset,
     splits: Splits,
     story: Story,
 ) -> Extraction:
     """Everything the stages read that is frozen: of every image, and of as many views of training images as planned."""
-    if not frozen.outputs:
+    if frozen is None:
         return Extraction(problems=_unreadable(dataset, contract, story))
     train, views = splits.indices("train"), range(max(1, *(stage.views for stage in plan.stages)))
-    found = extracted(
-        config, frozen, dataset, contract, story, views=views, viewed=train, augmentation=_augmentation(config)
-    )
+    found = frozen.extract(dataset, views=views, viewed=train, augmentation=_augmentation(config), story=story)
     more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
-    story.say(f"a view of each of {len(dataset)} images{more}: {told(found)}")
+    story.say(f"a view of each of {len(dataset)} images{more}: {found.sentence()}")
     return found
 
 
@@ -256,7 +246,7 @@ def _unreadable(dataset: Dataset, contract: InputContract, story: Story) -> list
 def _material(
     config: FinetuneConfig,
     parts: _Parts,
-    stored: dict[str, str],
+    stored: dict[str, Tap],
     dataset: Dataset,
     splits: Splits,
     extraction: Extraction,
@@ -264,6 +254,7 @@ def _material(
     """Everything the stages read."""
     train, features = splits.indices("train"), extraction.features
     numbers = sorted({number for _, number in features})
+    views = {name: [features[tap.name, view] for view in numbers] for name, tap in stored.items()}
     names = dataset.groups or [row.tobytes() for row in dataset.sha256]
     return Material(
         config=config,
@@ -272,9 +263,9 @@ def _material(
         classifier=parts.classifier,
         dataset=dataset,
         splits=splits,
-        stored={name: features[output, CENTRE] for name, output in stored.items()},
+        stored={name: seen[CENTRE] for name, seen in views.items()},
         augmentation=_augmentation(config),
-        views={name: [features[output, view].select(train) for view in numbers] for name, output in stored.items()},
+        views={name: [rows.select(train) for rows in seen] for name, seen in views.items()},
         groups=np.unique(names, return_inverse=True)[1],
     )
 
@@ -284,7 +275,7 @@ def _prepared(
 ) -> tuple[Plan, Material]:
     """The plan of other options, and what its stages read."""
     plan = minutes.planned(config, network, dataset, splits, None, why_blocks="as this trial has it")
-    extraction = _extract(config, network.contract, _frozen(plan, network), plan, dataset, splits, story)
+    extraction = _extract(config, network.contract, _frozen(plan, network, config), plan, dataset, splits, story)
     return plan, _material(config, network, _stored(plan, network), dataset, splits, extraction)
 
 

@@ -10,18 +10,18 @@ from scipy.special import stdtrit
 from scipy.stats import binomtest
 
 from tlkit.classifier.answers import image_scores
-from tlkit.data.labels import as_targets
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.logme import logme
 from tlkit.ranking.ranking import RankedBackbone
 from tlkit.ranking.ridge import out_of_fold, spectrum
+from tlkit.tasks.registry import of_truth
 
 ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Score:
-    """What features say about labels.
+    """How well features predict labels.
 
     Args:
         logme: log evidence for an image.
@@ -33,7 +33,7 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class BackboneScores:
     """A candidate before it is compared; see `RankedBackbone`."""
 
     name: str
@@ -55,7 +55,7 @@ def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence
         classes: K.
         deals: int (N,) folds, one for each repeat.
     """
-    targets = as_targets(truth, classes)
+    targets = of_truth(truth).as_targets(truth, classes)
     found, shares = spectrum(features), []
     for folds in deals:
         right = image_scores(out_of_fold(found, targets, folds), truth)
@@ -82,7 +82,7 @@ def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, 
 
 
 def compare(
-    entries: Sequence[Contender], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
+    entries: Sequence[BackboneScores], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
 ) -> list[RankedBackbone]:
     """Candidates, the most accurate first (by LogME where that is equal), each held against the best on the same folds.
 

@@ -1,4 +1,4 @@
-"""Which images are looked at, and how they are dealt into folds."""
+"""The sample of images that is ranked on, and its stratified folds."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,14 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.data.dataset import Dataset
 from tlkit.data.split import order_keys, unit_of_rows
+from tlkit.tasks.registry import of_truth
 
 FEWEST = 10  # images of a rare class that are kept where there are as many
 
 
 def strata(truth: np.ndarray) -> np.ndarray:
-    """Int (N,), what an image is counted as where classes get their share: its class; of several labels the rarest.
-
-    Args:
-        truth: int (N,), 0..K-1, which are returned; or (N, K), 1 where the image has the class: images of none of them
-            are counted as K.
-    """
-    if truth.ndim == 1:
-        return truth
-    has = truth == 1
-    rarest = np.where(has, has.sum(axis=0), len(truth) + 1).argmin(axis=1)
-    return np.where(has.any(axis=1), rarest, truth.shape[1])
+    """Int (N,), what an image is counted as where classes get their share, see `Task.strata`."""
+    return of_truth(truth).strata(truth)
 
 
 def choose(dataset: Dataset, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a ranking found: candidates with their accuracy and cost, and what more images would bring."""
+"""The result of a ranking: candidates with accuracy and cost, and the learning curve."""
 
 import shlex
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class RankedBackbone:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A candidate that was not looked at."""
+    """A candidate that was left out."""
 
     name: str
     reason: str

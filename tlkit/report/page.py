@@ -14,7 +14,7 @@ Overlays = Callable[[Sequence[str]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbour:
+class NearestImage:
     """A training image like another image.
 
     Args:
@@ -28,19 +28,19 @@ class Neighbour:
     similarity: float
 
 
-Neighbours = Callable[[Sequence[str]], Mapping[str, Sequence[Neighbour]]]
+Neighbours = Callable[[Sequence[str]], Mapping[str, Sequence[NearestImage]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelSection:
     """The classifier, for its card.
 
     Args:
         backbone: its name.
         weights: where its first weights come from, in words.
-        licence: of those weights, "" where nobody knows.
+        licence: of those weights, "" where it is not known.
         head: in words.
-        parameters: how many numbers the whole classifier holds, None where nobody counted.
+        parameters: parameters of the whole classifier, None where they were not counted.
         image_size: height and width in pixels of what it sees.
         fit: how an image meets that size.
         temperature: its logits are divided by it.
@@ -168,7 +168,7 @@ class Page(Origin):
     evaluation: EvaluationResult | None = None
     predictions: Predictions | None = None
     audit: AuditResult | None = None
-    model: Model | None = None
+    model: ModelSection | None = None
     thumbnail: Thumbnail | None = None
     overlays: Overlays | None = None
     neighbours: Neighbours | None = None

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -17,20 +17,22 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
-from tlkit.classifier.model import Classifier, read_facts, save
+from tlkit.classifier.facts import read_facts
+from tlkit.classifier.heads.build import HEADS
+from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
-from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
-from tlkit.options.catalog import BACKBONES, HEADS
+from tlkit.exporting.answer import write_answer
+from tlkit.extraction.source import FeatureSource, Tap
+from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
-from tlkit.report import outcome, pictures
-from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.report import outcome, overlays
+from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
 from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
@@ -125,11 +127,10 @@ def _page(
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
-        output = f"{facts.grid_layer}:{config.pooling}" if HEADS[config.head].reads == "pooled" else facts.grid_layer
-        kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
+        tap = Tap.for_head(facts.grid_layer, HEADS[config.head].reads, config.pooling)
         weights = record["backbone"]["sha256"]
-        networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
-        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, dataset)
+        source = FeatureSource(model=None, outputs=(tap.name,), weights_sha256=weights, contract=contract)
+        neighbours = overlays.neighbours(source.asked(config), train, dataset)
     return Page(
         title="",
         data=outcome.data_section(dataset, splits),
@@ -137,7 +138,7 @@ def _page(
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset.root),
-        overlays=pictures.overlays(classifier, model_sha256, contract, dataset, predictions),
+        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
@@ -145,10 +146,6 @@ def _page(
             "model.keras": model_sha256,
         },
     )
-
-
-def _unbuilt() -> NoReturn:
-    raise NotImplementedError("only what is stored under its name is read")
 
 
 def _config(run_dir: RunDir) -> FinetuneConfig:
@@ -165,7 +162,7 @@ def _model(
     temperature: float,
     threshold: float | None,
     contract: InputContract,
-) -> Model:
+) -> ModelSection:
     """The classifier, for its card."""
     backbone = record["backbone"]
     row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
@@ -173,7 +170,7 @@ def _model(
     words = IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
     if config.weights == "imagenet" and row is None:
         words = f"from {Path(config.backbone).name}"
-    return Model(
+    return ModelSection(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
@@ -290,11 +287,13 @@ def finish(
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
-        threshold, told = find_threshold(predictions, config.target_precision)
-        notes = (*notes, told)
+        threshold, sentence = find_threshold(predictions, config.target_precision)
+        notes = (*notes, sentence)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
-    save(classifier.knowing(reference), run_dir.model)
+    classifier = classifier.knowing(reference)
+    save(classifier, run_dir.model)
+    write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, "".join(f"{name}\n" for name in dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
@@ -311,6 +310,6 @@ def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
     dataset = material.dataset
     looks = look([dataset.file(i) for i in range(len(dataset))], story=story)
-    stored = material.stored.get("features")
-    features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else kinship.pooled(stored)
+    rows = material.stored.get("features")
+    features = kinship.flat(looks.small) if rows is None else rows.pooled()
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

@@ -18,6 +18,8 @@ from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
 from tlkit.training.checkpoint import State
 from tlkit.training.plan import Plan
 
@@ -131,7 +133,7 @@ def write_images(
         run_dir,
         root=str(dataset.root.resolve()),
         classes=list(dataset.classes),
-        task=dataset.task,
+        task=dataset.task.name,
         set_aside=[problem.as_json() for problem in dataset.set_aside],
         ignored=dataset.ignored,
         split_rule=splits.rule,
@@ -148,8 +150,8 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     if "plan" not in record:
         return None
     problems = [Problem(**problem) for problem in record["set_aside"]]
-    multi = record.get("task") == "multi"
-    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi)
+    task = TASKS[record.get("task", SINGLE.name)]
+    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, task=task)
     dataset = replace(dataset, ignored=record["ignored"])
     with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]
@@ -179,6 +181,12 @@ def read_plan(run_dir: RunDir) -> Plan | None:
     """The plan that the run was started with, None before there is one."""
     record = run_dir.read_record()
     return Plan.from_json(record["plan"]) if "plan" in record else None
+
+
+def read_contract(run_dir: RunDir) -> InputContract | None:
+    """How the run's images become pixels, by the rules that it began with; None before that is settled."""
+    record = run_dir.read_record()
+    return InputContract(**record["contract"]) if "contract" in record else None
 
 
 def update(run_dir: RunDir, **facts: Any) -> None:

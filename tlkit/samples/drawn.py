@@ -1,4 +1,4 @@
-"""The samples that need no network: digits, drawn shapes with faults to order, sheets of several labels.
+"""The shapes sample: a drawn set with faults to order, and a list of which file got which fault.
 
 Every file is a function of the seed and its number, so the same options give the same bytes.
 """
@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
-from tlkit.data.labels import written
 from tlkit.options.obtain import SampleConfig
 from tlkit.samples.recipes import TABLE
+from tlkit.tasks.labels import written
 
 TRUTH = "truth.csv"
 CLASSES = ("circle", "square", "star", "triangle")

@@ -1,4 +1,4 @@
-"""The addresses of the server and what each answers."""
+"""The routes of the server."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,9 +14,9 @@ from tlkit.base.machine import __version__
 from tlkit.serving import schema
 from tlkit.serving.body import read_body, uploads
 from tlkit.serving.gate import MEDIA_TYPE, PREDICT, Gate
-from tlkit.serving.pages import StaticPage, docs_page, try_page
+from tlkit.serving.pages import HtmlPage, docs_page, try_page
 from tlkit.serving.pixels import EXPLAINED
-from tlkit.serving.problems import Refusal, mistake
+from tlkit.serving.problems import RequestProblem, mistake
 from tlkit.serving.service import Service
 
 ASKED = frozenset(("top", "explain", "method"))
@@ -30,7 +30,7 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
         service: what answers images.
         token: that requests must bear; None where none is needed.
         local: whether it listens to this machine alone.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
     app = FastAPI(
         title="tlkit",
@@ -69,7 +69,9 @@ def _asking(app: FastAPI, service: Service) -> None:
         ] = "integrated",
     ) -> Response:
         if unknown := sorted(set(request.query_params) - ASKED):
-            raise Refusal("invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}.")
+            raise RequestProblem(
+                "invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}."
+            )
         service.ready()
         service.refuse_when_full()  # before the body is read, and not counted while it is: the slow take nobody's place
         declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
@@ -85,7 +87,7 @@ def _asking(app: FastAPI, service: Service) -> None:
 
 def _pages(app: FastAPI) -> None:
     """The pages for people."""
-    pages: dict[str, StaticPage] = {"/": try_page()}
+    pages: dict[str, HtmlPage] = {"/": try_page()}
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
@@ -127,7 +129,7 @@ def _state(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/model",
         summary="The classifier, its classes and the limits of requests.",
-        response_model=schema.ModelAnswer,
+        response_model=schema.Model,
         responses=schema.problems(401, 503),
     )
     async def model() -> Response:
@@ -146,37 +148,37 @@ def _state(app: FastAPI, service: Service) -> None:
         return JSONResponse(found, headers=_NO_STORE)
 
 
-def _html(page: StaticPage) -> Response:
+def _html(page: HtmlPage) -> Response:
     return HTMLResponse(page.content, headers={"Content-Security-Policy": page.policy, **_NO_STORE})
 
 
 def _refusals(app: FastAPI) -> None:
-    """Everything that is refused looks alike."""
+    """Every refusal is answered in the same form."""
 
-    def told(problem: Refusal) -> Response:
+    def answer_of(problem: RequestProblem) -> Response:
         return Response(problem.body(), status_code=problem.status, headers=problem.headers())
 
-    @app.exception_handler(Refusal)
-    async def own(_: Request, problem: Refusal) -> Response:
-        return told(problem)
+    @app.exception_handler(RequestProblem)
+    async def own(_: Request, problem: RequestProblem) -> Response:
+        return answer_of(problem)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return told(Refusal("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
+        return answer_of(RequestProblem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            answer = told(Refusal("wrong-method", f"{request.method} is not for this address."))
+            answer = answer_of(RequestProblem("wrong-method", f"{request.method} is not for this address."))
             answer.headers.update(error.headers or {})
             return answer
-        return told(Refusal("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
+        return answer_of(RequestProblem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return told(Refusal("bad-request", "The body was not sent to its end."))
+        return answer_of(RequestProblem("bad-request", "The body was not sent to its end."))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
-        return told(mistake(error))
+        return answer_of(mistake(error))

@@ -43,7 +43,7 @@ class ClassProbability(_Plain):
     probability: float = Field(ge=0, le=1)
 
 
-class AnswerNeighbour(_Plain):
+class Neighbour(_Plain):
     """A training image."""
 
     label: str
@@ -58,7 +58,7 @@ class Explanation(_Plain):
     label: str = Field(description="The class that is explained: the predicted one.")
     overlay: str = Field(description="The image with what speaks for the class over it, as a data: URL.")
     blank: bool = Field(description="Whether nothing in the image speaks for the class.")
-    neighbours: list[AnswerNeighbour]
+    neighbours: list[Neighbour]
     note: str = Field(description="Why there are no neighbours; empty where there are.")
 
 
@@ -100,7 +100,7 @@ class Bounds(_Plain):
     explained: int
 
 
-class ModelAnswer(_Plain):
+class Model(_Plain):
     """The classifier that answers."""
 
     name: str

@@ -73,7 +73,7 @@ def solve(
 
 
 @dataclass(frozen=True)
-class Choice:
+class BalanceChoice:
     """How classes are balanced.
 
     Args:
@@ -87,7 +87,9 @@ class Choice:
     macro_f1: dict[str, float]
 
 
-def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0) -> Choice:
+def choose(
+    features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0
+) -> BalanceChoice:
     """The way with the best macro-F1 of a linear head, cross-validated on the training images; `sample` is not among them.
 
     All predictions on held-out images are put together before the score is taken: a fold may hold one image of a rare
@@ -103,7 +105,7 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
     """
     counts = np.bincount(labels, minlength=classes)
     if counts.max() < UNEQUAL * counts.min():
-        return Choice(
+        return BalanceChoice(
             "none", f"classes of {counts.min()} to {counts.max()} training images are near enough to equal", {}
         )
     plain, weighted = (
@@ -111,7 +113,7 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
         for balance in ("none", "weights")
     )
     if plain is None or weighted is None:
-        return Choice("none", "a class has too few training images for cross-validation", {})
+        return BalanceChoice("none", "a class has too few training images for cross-validation", {})
     logits = {
         "none": plain.logits,
         "weights": weighted.logits,
@@ -123,10 +125,10 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
     found = f"macro-F1 of a linear head, cross-validated: {', '.join(f'{name} {scores[name]:.3f}' for name in guesses)}"
     best = max(scores, key=lambda name: scores[name])
     if best == "none":
-        return Choice("none", found, scores)
+        return BalanceChoice("none", found, scores)
     ahead = scores[best] - scores["none"] > errors[best]
     outcome = f"{best} is {'ahead of' if ahead else 'not clearly ahead of'} none (standard error {errors[best]:.3f})"
-    return Choice(best if ahead else "none", f"{found}; {outcome}", scores)
+    return BalanceChoice(best if ahead else "none", f"{found}; {outcome}", scores)
 
 
 def _scored(

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing import kinship
 from tlkit.base.story import Story
-from tlkit.extraction.store import StoredFeatures
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
-from tlkit.training.balance import Choice, choose
+from tlkit.training.balance import BalanceChoice, choose
 from tlkit.training.stages import Material
 
 
@@ -20,7 +18,7 @@ def settled(material: Material, run_dir: RunDir, story: Story) -> Material:
     if material.config.balance != "auto":
         return material
     known = run_dir.read_record().get("balance")
-    choice = Choice(**known) if known else _measured(material)
+    choice = BalanceChoice(**known) if known else _measured(material)
     run_record.update(run_dir, balance=asdict(choice))
     story.say(told(choice))
     return replace(material, config=replace(material.config, balance=choice.balance))
@@ -28,22 +26,22 @@ def settled(material: Material, run_dir: RunDir, story: Story) -> Material:
 
 def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What the record of a run says about it, for the report; nothing where there was nothing to settle."""
-    return (told(Choice(**record["balance"])),) if "balance" in record else ()
+    return (told(BalanceChoice(**record["balance"])),) if "balance" in record else ()
 
 
-def told(choice: Choice) -> str:
+def told(choice: BalanceChoice) -> str:
     """The choice in a sentence."""
     return f"balance {choice.balance}: {choice.reason}"
 
 
-def _measured(material: Material) -> Choice:
-    if material.dataset.multi:
-        return Choice("none", "an image may have several labels, and every class is a question of its own", {})
+def _measured(material: Material) -> BalanceChoice:
+    if not material.dataset.task.can("balance"):
+        return BalanceChoice("none", "an image may have several labels, and every class is a question of its own", {})
     rows, labels = material.rows("train"), material.labels("train")
     stored = next(iter(material.views.get("features", ())), None)  # view 0: the images themselves
-    if not isinstance(stored, StoredFeatures):
-        return Choice("none", "no features are stored to measure it on", {})
+    if stored is None:
+        return BalanceChoice("none", "no features are stored to measure it on", {})
     if len(np.unique(labels)) < material.classes:
-        return Choice("none", "a class has no training images", {})
+        return BalanceChoice("none", "a class has no training images", {})
     units = material.groups[rows]
-    return choose(kinship.pooled(stored), labels, classes=material.classes, units=units, seed=material.config.seed)
+    return choose(stored.pooled(), labels, classes=material.classes, units=units, seed=material.config.seed)

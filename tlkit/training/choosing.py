@@ -296,7 +296,7 @@ def _soup(trained: Trained, rank: Callable[[], Rank]) -> tuple[Weights, int]:
 
 def is_balanced(material: Material) -> bool:
     """Whether every class is to weigh the same."""
-    return material.config.balance != "none" and not material.dataset.multi
+    return material.config.balance != "none" and material.dataset.task.can("balance")
 
 
 def ships_from(plan: Plan, made: Choice | None) -> Stage:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing, write_json
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
@@ -28,7 +27,6 @@ from tlkit.options.groups import VALIDATION_IMAGES
 from tlkit.runs.folder import RunDir
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.choosing import PROBE, Trained, entries, gradient_stages, groups_of, is_balanced, offers, told
-from tlkit.training.examples import Rows
 from tlkit.training.plan import Plan, duration
 from tlkit.training.probe import make_folds
 from tlkit.training.stages import Material, held_out, run_stage
@@ -66,10 +64,8 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
         TlkitError: cross-validation was asked for, and an image may have several labels.
     """
     held, given = splits.indices("val"), (dataset.given == SPLITS.index("val")).any()
-    if config.validate == "folds" and dataset.multi:
-        raise TlkitError(
-            "--validate folds: images of several labels cannot be dealt into folds.", "use --validate split."
-        )
+    if config.validate == "folds":
+        dataset.task.refuse("folds", "--validate folds:")
     if not _allowed(config, dataset) or (config.validate == "auto" and (given or len(held) >= FEWEST)):
         return splits
     codes = splits.codes.copy()
@@ -88,7 +84,7 @@ def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
     return (
         config.validate != "split"
         and not needed
-        and not dataset.multi
+        and dataset.task.can("folds")
         and (config.val > 0 or config.validate == "folds")
     )
 
@@ -159,7 +155,7 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
     codes = np.full(len(material.splits.codes), UNASSIGNED, np.int8)
     codes[material.rows("train")[~held]] = SPLITS.index("train")
     kept = np.flatnonzero(~held)
-    views = {name: [_Some(view, kept) for view in views] for name, views in material.views.items()}
+    views = {name: [view.select(kept) for view in views] for name, views in material.views.items()}
     training = replace(material, splits=Splits(codes, ""), views=views)
     codes = codes.copy()
     codes[material.rows("train")[held]] = SPLITS.index("val")
@@ -169,23 +165,6 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
         return [Entry(PROBE, "probe", held_out(plan.stages[0], judging)())]
     trained = Trained(plan, states, judging, folder)
     return entries(offers(trained), trained.held_out())
-
-
-@dataclass(frozen=True)
-class _Some:
-    """Some rows of others, int (n,)."""
-
-    rows: Rows
-    kept: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, ...)."""
-        return len(self.kept), *self.rows.shape[1:]
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """float32 of these positions."""
-        return self.rows[self.kept[positions]]
 
 
 def _write(path: Path, given: Sequence[Entry]) -> None:

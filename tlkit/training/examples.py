@@ -5,7 +5,7 @@ The order of epoch e depends on (seed, e) alone, so that a resumed stage sees wh
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import batches, in_order
 from tlkit.data.views import Augmentation, threads
 from tlkit.extraction.engine import Engine
+from tlkit.extraction.rows import Rows
+from tlkit.tasks.registry import of_truth
+from tlkit.tasks.task import Task
 from tlkit.training.balance import drawn_equally
 from tlkit.training.mixing import Mixing, mixed_targets
 
@@ -22,17 +25,6 @@ Reader = Callable[[np.ndarray, int], np.ndarray]
 # (positions (n,), those that each is mixed with) -> inputs (n, ...), targets (n, K), weights (n,)
 Taken = tuple[np.ndarray, np.ndarray, np.ndarray]
 Taker = Callable[[np.ndarray, np.ndarray], Taken]
-
-
-class Rows(Protocol):
-    """Stored outputs of the frozen part, float32 (N, ...), read from disk as they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, ...)."""
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """float32 (n, ...) of these positions, in memory."""
 
 
 MEMORY_BYTES = 2 * 2**30  # decoded pixels kept in memory between epochs, at most
@@ -160,9 +152,9 @@ class Examples:
     mixing: Mixing | None = None
 
     @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.labels.ndim == 2
+    def task(self) -> Task:
+        """What the labels mean."""
+        return of_truth(self.labels)
 
     @property
     def updates(self) -> int:
@@ -211,9 +203,7 @@ class Examples:
 
     def _targets(self, positions: np.ndarray) -> np.ndarray:
         """Float32 (n, K): one-hot, or several a row."""
-        if self.multi:
-            return self.labels[positions].astype(np.float32)
-        return np.eye(self.classes, dtype=np.float32)[self.labels[positions]]
+        return self.task.as_targets(self.labels[positions], self.classes).astype(np.float32)
 
     def _plain(self, epoch: int) -> Taker:
         return lambda here, others: (self.read(here, epoch), self._targets(here), self.weights[here])

@@ -18,7 +18,6 @@ import numpy as np
 
 from tlkit.backbones.build import Backbone
 from tlkit.base import process
-from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
 from tlkit.base.story import Story
 from tlkit.classifier.heads.build import Head
@@ -389,24 +388,16 @@ class Parts(Protocol):
 
 
 def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
-    """Raise for what knows images of one label alone.
+    """Raise for options that the task of the images cannot follow.
 
     Raises:
         TlkitError: saying what to use instead.
     """
-    if not dataset.multi:
-        return
-    refuse_target(config.target_precision, multi=True)
+    refuse_target(config.target_precision, dataset.task)
     if config.balance not in ("none", "auto"):
-        raise TlkitError(
-            f"--balance {config.balance} is for images of one label each, and these may have several.",
-            "drop it: every class is a question of its own.",
-        )
+        dataset.task.refuse("balance", f"--balance {config.balance}")
     if config.unfreeze == "auto":
-        raise TlkitError(
-            "--unfreeze auto measures with images of one label each, and these may have several.",
-            "say which third: first, middle, last or all.",
-        )
+        dataset.task.refuse("unfreeze", "--unfreeze auto")
 
 
 def planned(

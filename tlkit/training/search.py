@@ -19,6 +19,8 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.stages import Material, run_stage
@@ -33,7 +35,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {  # least, most, whether on a lo
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What may be tried.
 
     Args:
@@ -52,20 +54,20 @@ class Space:
         return found | {name: trial.suggest_categorical(name, values) for name, values in self.choices.items()}
 
 
-def space(config: FinetuneConfig, plan: Plan, blocks: int, multi: bool = False) -> Space:
+def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) -> SearchSpace:
     """What may be tried around a plan.
 
     Args:
         config: the options; `augment` and `unfreeze` settled.
         plan: its last stage is the one that is searched.
         blocks: of the backbone.
-        multi: whether an image may have several labels.
+        task: what the images are labelled for.
     """
     stage = plan.stages[-1]
     planned = {
         "layer_decay": config.layer_decay,
         "weight_decay": config.weight_decay,
-        "label_smoothing": config.smoothing(multi),
+        "label_smoothing": config.smoothing(task.smooths),
     }
     ranges = {name: limits for name, limits in RANGES.items() if limits[0] <= planned[name] <= limits[1]}
     if config.loss != "crossentropy":
@@ -78,10 +80,10 @@ def space(config: FinetuneConfig, plan: Plan, blocks: int, multi: bool = False) 
     if stage.name == "top" and config.blocks is None and config.unfreeze == "last":
         depths = {max(1, stage.blocks // 2), stage.blocks, min(blocks - 1, 2 * stage.blocks)}
         choices["blocks"], defaults["blocks"] = tuple(sorted(depths)), stage.blocks
-    return Space(defaults, ranges, choices)
+    return SearchSpace(defaults, ranges, choices)
 
 
-def with_augment(found: Space, planned: str) -> Space:
+def with_augment(found: SearchSpace, planned: str) -> SearchSpace:
     """With the strength of the augmentation, where it was left to the plan, among what is tried."""
     names = AUGMENTS if planned in AUGMENTS else (planned, *AUGMENTS)
     return replace(found, defaults=found.defaults | {"augment": planned}, choices=found.choices | {"augment": names})
@@ -198,7 +200,7 @@ class _Trials:
         self.prepare, self.story = prepare, story
         self.config = config = material.config
         self.folder = run_dir.path / "search"
-        self.space = space(config, plan, len(material.backbone.blocks), material.dataset.multi)
+        self.space = space(config, plan, len(material.backbone.blocks), material.dataset.task)
         if resolve(FinetuneConfig, {}, run_dir.config).augment == "auto":
             self.space = with_augment(self.space, config.augment)
         self.start = material.classifier.model.get_weights()

@@ -16,12 +16,13 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.views import Augmentation
 from tlkit.extraction.engine import build_engine, infer
 from tlkit.extraction.precision import settle_engine
+from tlkit.extraction.rows import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
 from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
-from tlkit.training.examples import Examples, PixelReader, Reader, Rows, computed_reader, stored_reader
+from tlkit.training.examples import Examples, PixelReader, Reader, computed_reader, stored_reader
 from tlkit.training.fit import Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
 from tlkit.training.mixing import Mixing
@@ -115,7 +116,7 @@ def run_stage(
             parts=parts,
             centralize=stage.centralize,
             added=added,
-            multi=examples.multi,
+            task=examples.task,
         )
 
     with lora.adapted(stage, material.backbone, config.lora, config.seed):

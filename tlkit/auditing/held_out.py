@@ -49,8 +49,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class LabelProbe:
-    """Classifiers fitted on four fifths of the images, five times.
+class HeldOutProbe:
+    """Classifiers cross-validated on five folds.
 
     Args:
         classes: int64 (K,), the labels it knows, ascending.
@@ -79,8 +79,8 @@ class LabelProbe:
         return self.classes[self.probabilities.argmax(axis=1)]
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> LabelProbe:
-    """Fit and ask.
+def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> HeldOutProbe:
+    """Fit, and predict out of fold.
 
     Args:
         features: float32 (n, C).
@@ -97,7 +97,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed:
             _fitted(lens, features, targets, fold, strength)
             for lens, strength in ((linear, _LINEAR), (curved, _CURVED))
         )
-        probe = LabelProbe(classes, fold, sides, np.empty(0))
+        probe = HeldOutProbe(classes, fold, sides, np.empty(0))
         return replace(probe, probabilities=probe.ask(features, np.arange(len(features))))
 
 
