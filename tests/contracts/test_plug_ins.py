@@ -128,7 +128,9 @@ def test_a_report_section(monkeypatch, tmp_path):
 
 def test_a_metric(monkeypatch):
     """One that an evaluation gives is named, explained and written as its row says."""
-    monkeypatch.setitem(glossary.ENTRIES, "luck", glossary.MetricWords("Luck", True, "Share of images that were lucky."))
+    monkeypatch.setitem(
+        glossary.ENTRIES, "luck", glossary.MetricWords("Luck", True, "Share of images that were lucky.")
+    )
     page = full_page()
     for result in page.evaluation.splits.values():
         result.metrics["luck"] = Metric(0.625, 8, 0.25, 0.875)
