@@ -74,11 +74,11 @@ def map_page() -> str:
 
 
 def help_of(*command: str) -> str:
-    """What `tlkit COMMAND --help` prints, with nothing of this terminal in it."""
+    """What `tlkit COMMAND --help-all` prints, with nothing of this terminal in it."""
     plain = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1", "TERMINAL_WIDTH": str(WIDTH)}
     kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
     done = subprocess.run(
-        [Path(sys.executable).with_name("tlkit"), *command, "--help"],
+        [Path(sys.executable).with_name("tlkit"), *command, "--help-all" if command else "--help"],
         env=kept | plain,
         cwd=ROOT,
         capture_output=True,
@@ -87,7 +87,7 @@ def help_of(*command: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"tlkit {' '.join(command)} --help failed:\n{done.stderr}")
+        raise SystemExit(f"tlkit {' '.join(command)}: help failed:\n{done.stderr}")
     return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines()).strip("\n")
 
 
@@ -95,7 +95,12 @@ def cli() -> str:
     """docs/cli.md: the help of every command."""
     from tlkit.cli.commands import COMMANDS
 
-    parts = ["# The command line", "", "Written by `make docs` from `tlkit COMMAND --help`; do not edit.", ""]
+    parts = [
+        "# The command line",
+        "",
+        "Written by `make docs` from `tlkit COMMAND --help-all`; do not edit. `--help` begins with the options that matter.",
+        "",
+    ]
     for command in ((), *((row.name,) for row in COMMANDS)):
         parts += [f"## {' '.join(('tlkit', *command))}", "", "```text", help_of(*command), "```", ""]
     return "\n".join(parts)

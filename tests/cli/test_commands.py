@@ -17,7 +17,7 @@ cli = CliRunner()
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda row: row.name)
 def test_every_option_is_a_flag_and_every_command_shows_examples(command):
-    shown = cli.invoke(app, [command.name, "--help"]).stdout
+    shown = cli.invoke(app, [command.name, "--help-all"]).stdout
     for spec in fields(command.options):
         name = spec.name if spec.metadata.get("argument") else "--" + spec.name.replace("_", "-")
         assert name.lower() in shown.lower()  # Typer has written arguments large and small

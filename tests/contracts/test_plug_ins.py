@@ -19,7 +19,8 @@ from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose, load, save
 from tlkit.cli import commands
 from tlkit.cli.commands import COMMANDS, Command
-from tlkit.cli.parameters import SectionedCommand, typer_function
+from tlkit.cli.help import SectionedCommand
+from tlkit.cli.parameters import typer_function
 from tlkit.data.dataset import InputContract
 from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import draw
@@ -49,7 +50,7 @@ def help_of(name: str) -> str:
     app = typer.Typer(rich_markup_mode=None)
     for row in commands.COMMANDS:
         app.command(row.name, cls=SectionedCommand)(typer_function(row, lambda *given, **common: None))
-    return " ".join(CliRunner().invoke(app, [name, "--help"]).output.split())
+    return " ".join(CliRunner().invoke(app, [name, "--help-all"]).output.split())
 
 
 HEAD = """

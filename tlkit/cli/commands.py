@@ -34,6 +34,7 @@ class Command(NamedTuple):
         help: what it does; the first sentence stands in the list of commands.
         examples: commands to try, one a line.
         shown: what goes to stdout without `--json`, from what `run` returned.
+        first: the options that `--help` shows, in this order; `--help-all` has the others. All where none is named.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Command(NamedTuple):
     help: str
     examples: tuple[str, ...]
     shown: Callable[[dict[str, Any]], str]
+    first: tuple[str, ...] = ()
 
 
 def _out(result: dict[str, Any]) -> str:
@@ -90,6 +92,7 @@ COMMANDS = (
             "tlkit audit images --strict",
         ),
         _out,
+        ("backbone", "out", "overwrite", "write_fixes", "fixes", "strict", "group_by", "on_bad"),
     ),
     Command(
         "split",
@@ -107,6 +110,7 @@ COMMANDS = (
             "tlkit features images --backbone vgg16 --reduce pca:64 --out features.parquet",
         ),
         _out,
+        ("backbone", "out", "overwrite", "pool", "layer", "reduce", "image_size", "fit", "batch_size"),
     ),
     Command(
         "rank",
@@ -118,6 +122,7 @@ COMMANDS = (
             "tlkit rank images --how-many",
         ),
         lambda result: result["text"],
+        ("backbones", "how_many", "limit", "out", "overwrite", "image_size", "group_by", "seed"),
     ),
     Command(
         "finetune",
@@ -129,6 +134,10 @@ COMMANDS = (
             "tlkit finetune --resume run",
         ),
         _out,
+        (
+            *("backbone", "out", "overwrite", "resume", "dry_run", "minutes", "epochs", "stages", "learning_rate"),
+            *("batch_size", "image_size", "augment", "val", "test", "group_by", "seed"),
+        ),
     ),
     Command(
         "evaluate",

@@ -20,11 +20,13 @@ from tlkit.base.machine import __version__, cache_dir
 from tlkit.base.process import claim_process, native_stderr_apart
 from tlkit.base.story import PlainStory, Story
 from tlkit.cli.commands import COMMANDS, Command
-from tlkit.cli.parameters import SectionedCommand, typer_function
+from tlkit.cli.help import Commands, SectionedCommand, refuse
+from tlkit.cli.parameters import typer_function
 from tlkit.options.option import refuse_missing, resolve
 
 app = typer.Typer(
     name="tlkit",
+    cls=Commands,
     help="A folder of images in; a classifier you can trust, a feature table and an honest report out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -91,11 +93,7 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     """Two lines on stderr, or the same as JSON on stdout; the traceback only on request."""
     if os.environ.get("TLKIT_DEBUG"):
         traceback.print_exception(error)
-    if as_json:
-        _print(json.dumps({"error": error.message, "hint": error.hint}))
-    hint = f"\nhint:  {error.hint}" if error.hint else ""
-    print(f"error: {error.message}{hint}", file=sys.stderr)
-    return 1
+    return refuse(error.message, error.hint, as_json, 1)
 
 
 def _interrupted(command: Command, given: dict[str, Any]) -> int:

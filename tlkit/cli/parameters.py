@@ -6,9 +6,9 @@ from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
-from typer.core import TyperCommand
 
 from tlkit.cli.commands import Command
+from tlkit.cli.help import show_all
 from tlkit.options.option import Options, is_list, scalar_type
 
 # Flags that every command has: name -> (type, default, option).
@@ -26,6 +26,7 @@ COMMON: dict[str, tuple[Any, Any, Any]] = {
     ),
     "quiet": (bool, False, typer.Option("--quiet", "-q", help="Say nothing but errors.")),
     "verbose": (bool, False, typer.Option("--verbose", "-v", help="Say more.")),
+    "help_all": (bool, False, typer.Option("--help-all", is_eager=True, callback=show_all, help="Show every option.")),
 }
 PANEL = "Common"
 # Panels of `--help`, most asked-for first; groups that are not named here come last.
@@ -42,7 +43,8 @@ def typer_function(command: Command, act: Callable[..., None]) -> Callable[..., 
     own = parameters(command.options)
 
     def function(**values: Any) -> None:
-        common = {name: values.pop(name) for name in COMMON}
+        values.pop("help_all")
+        common = {name: values.pop(name) for name in COMMON if name != "help_all"}
         act(command, {name: value for name, value in values.items() if value not in (None, [])}, **common)
 
     common = [_parameter(name, kind, default, spec) for name, (kind, default, spec) in COMMON.items()]
@@ -80,7 +82,7 @@ def _of_field(spec: Field, hint: Any) -> inspect.Parameter:
         return _parameter(spec.name, plain, inspect.Parameter.empty if required else None, given)
     flag = "--" + spec.name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if kind is bool and spec.default else [flag]
-    plain = bool if kind is bool else (str if is_list(hint) else kind)
+    plain = bool if kind is bool else str  # `resolve` makes numbers of it, and says in our words where it cannot
     given = typer.Option(
         *names,
         help=words + _choices(spec) + _default(spec),
@@ -111,23 +113,3 @@ def _default(spec: Field) -> str:
 
 def _parameter(name: str, kind: Any, default: Any, spec: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, spec])
-
-
-# -- Help as plain text in sections: rich would draw boxes, and take longer to import than all the rest ---
-
-
-class SectionedCommand(TyperCommand):
-    """A command whose flags are listed under the panel they belong to."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write one section for the arguments and one for each panel, in the order of the flags."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                is_argument = parameter.param_type_name == "argument"
-                panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Common"
-                sections.setdefault(panel, []).append(record)
-        for panel, records in sections.items():
-            with formatter.section(panel):
-                formatter.write_dl(records)

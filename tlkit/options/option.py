@@ -4,13 +4,15 @@ One field is at once a Python argument, a flag (`--image-size`), a TOML key (`im
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from tlkit.base.errors import TlkitError, nearest, unknown_name
+from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.options.synonyms import option_meant
 
 C = TypeVar("C", bound="Options")
 
@@ -123,8 +125,20 @@ def _scalar(name: str, value: Any, wanted: type, place: str) -> Any:
             raise ValueError
     except (TypeError, ValueError):
         kind = {int: "a whole number", float: "a number", str: "text"}[wanted]
-        raise TlkitError(f"{place} is {value!r}, expected {kind}.", f"correct {name}.") from None
+        raise TlkitError(f"{place} is {value!r}, expected {kind}.", _number_meant(place, value)) from None
     return parsed
+
+
+def _number_meant(place: str, value: Any) -> str:
+    """What to write instead of what is no number."""
+    flag = place if place.startswith("--") else f"{place} ="
+    sides = re.fullmatch(r"\(?\s*(\d+)\s*[x×*,]\s*(\d+)\s*\)?", str(value).lower())
+    if sides and sides[1] == sides[2]:
+        return f"one side is enough, networks see squares: {flag} {sides[1]}"
+    if sides:
+        return f"networks see squares, so one side is given: {flag} {max(sides[1], sides[2], key=int)}; --fit pad keeps the shape."
+    number = re.match(r"[-+]?\d+", str(value))
+    return f"for example: {flag} {number[0] if number else 1}"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -163,12 +177,21 @@ def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: st
     hints = get_type_hints(kind)
     unknown = [name for name in source if name not in hints]
     if unknown:
-        guesses = [
-            f"{name!r} (did you mean {guess!r}?)" if (guess := nearest(name, hints)) else repr(name) for name in unknown
-        ]
-        raise TlkitError(f"{where}unknown option {', '.join(guesses)}.", f"known: {', '.join(hints)}.")
+        known = [option.replace("_", "-") for option in hints]
+        meant = {name: _in_python(option_meant(name, known)) for name in unknown}
+        guesses = [f"{name!r} ({said})" if said.startswith("did") else repr(name) for name, said in meant.items()]
+        notes = [said for said in meant.values() if said and not said.startswith("did")]
+        raise TlkitError(
+            f"{where}unknown option {', '.join(guesses)}.", " ".join([*notes, f"known: {', '.join(hints)}."])
+        )
     places = {name: where + how.format(name.replace("_", "-") if how != "{}" else name) for name in source}
     return {name: coerce(name, value, hints[name], places[name]) for name, value in source.items() if value is not None}
+
+
+def _in_python(sentence: str) -> str:
+    """`did you mean --image-size?` as a TOML key or a Python argument is written."""
+    found = re.match(r"did you mean --([a-z0-9-]+)\?", sentence)
+    return f"did you mean {found[1].replace('-', '_')!r}?" if found else sentence
 
 
 def refuse_missing(config: Options) -> None:
