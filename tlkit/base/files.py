@@ -4,10 +4,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tlkit.base.errors import TlkitError, nearest
 
 
 @contextlib.contextmanager
@@ -48,6 +52,30 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file; bytes that are no UTF-8 come back as they were."""
     return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+
+
+def missing(typed: str, wanted: str) -> TlkitError:
+    """The error for a path that does not exist: an address, or a name to correct.
+
+    Args:
+        typed: what the user gave.
+        wanted: what to give, where there is nothing to correct.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", typed, re.IGNORECASE):  # not C:/
+        name = typed.partition("?")[0].rstrip("/").rpartition("/")[2]
+        fetch = f"curl -LO {shlex.quote(typed)}" if typed.lower().startswith("http") else "copy it here"
+        unpack = f", unpack it (unzip {name})" if name.lower().endswith(".zip") else ""
+        return TlkitError(
+            f"{typed!r} is an address, and a path is wanted.",
+            f"download it first ({fetch}){unpack}, and give the folder or file.",
+        )
+    path = Path(typed).expanduser().absolute()
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    guess = nearest(path.name, siblings)
+    if guess is None:
+        return TlkitError(f"{typed!r} does not exist.", wanted)
+    right = str(Path(typed).with_name(guess))
+    return TlkitError(f"{typed!r} does not exist.", f"did you mean {right!r}?", instead=(typed, right))
 
 
 # -- Names for content: the same bytes always get the same sha256, whatever the file is called ---

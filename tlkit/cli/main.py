@@ -5,6 +5,7 @@
 
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -94,8 +95,16 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     if as_json:
         _print(json.dumps({"error": error.message, "hint": error.hint}))
     hint = f"\nhint:  {error.hint}" if error.hint else ""
+    hint += f"\ntry:   {right}" if (right := _right_command(error)) else ""
     print(f"error: {error.message}{hint}", file=sys.stderr)
     return 1
+
+
+def _right_command(error: TlkitError) -> str:
+    """What was typed, with the argument put right that the error speaks of; "" where it speaks of none."""
+    typed, right = error.instead or ("", "")
+    words = sys.argv[1:]
+    return shlex.join(["tlkit", *(right if word == typed else word for word in words)]) if typed in words else ""
 
 
 def _interrupted(command: Command, given: dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ from tlkit.base.files import replacing
 from tlkit.base.story import Story
 from tlkit.data import labels as several
 from tlkit.data.dataset import Dataset
+from tlkit.data.table import read_table
 
 COLUMNS = ("path", "action", "label", "reason")
 ACTIONS = ("relabel", "drop")
@@ -55,15 +56,18 @@ def read_fixes(file: Path) -> list[Fix]:
         raise TlkitError(
             f"--fixes {str(file)!r} does not exist.", "`tlkit audit IMAGES --write-fixes FILE` writes one."
         )
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.DictReader(stream)
-        lacking = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise TlkitError(
-                f"{str(file)!r} has no column {lacking[0]!r}.",
-                f"name the columns in the first line: {','.join(COLUMNS)}.",
-            )
-        rows = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in reader]
+    columns, _ = read_table(file, COLUMNS)
+    lacking = [name for name in COLUMNS[:2] if name not in columns]
+    if lacking:
+        raise TlkitError(
+            f"{str(file)!r} has no column {lacking[0]!r}.",
+            f"name the columns in the first line: {','.join(COLUMNS)}.",
+        )
+    blank = [""] * len(columns["path"])
+    rows = [
+        dict(zip(COLUMNS, map(str.strip, row), strict=True))
+        for row in zip(*(columns.get(name, blank) for name in COLUMNS), strict=True)
+    ]
     fixes = [Fix(**row) for row in rows]
     seen: set[str] = set()
     for line, fix in enumerate(fixes, start=2):
@@ -109,7 +113,7 @@ def apply_fixes(dataset: Dataset, file: str | None, story: Story) -> Dataset:
 
 def _relabel(dataset: Dataset, row: int, label: str, place: str) -> None:
     """Give a row of a manifest, in place, another label, or others where an image may have several."""
-    names = several.read_labels(label, place) if dataset.multi else (label,)
+    names = several.read_labels(label, place) if dataset.multi else (several.class_name(label),)
     for name in names:
         if name not in dataset.classes:
             raise unknown_name(f"a class here ({place})", name, dataset.classes)

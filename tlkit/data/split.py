@@ -10,6 +10,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.deal import Units, deal, deal_several
+from tlkit.data.labels import class_name
 
 TRAIN, VAL, TEST = range(3)
 
@@ -132,13 +133,16 @@ def keras_codes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarra
 
 def _keras_files(dataset: Dataset) -> Iterator[str]:
     """Relative paths in the order Keras lists them, before it shuffles."""
-    laid_out = all(path.startswith(f"{dataset.label_name(i)}/") for i, path in enumerate(dataset.paths))
+    folders = [path.partition("/")[0] for path in dataset.paths]
+    laid_out = all("/" in path for path in dataset.paths) and all(
+        class_name(folder) == dataset.label_name(i) for i, folder in enumerate(folders)
+    )
     if (dataset.given != UNASSIGNED).any() or not dataset.classes or not laid_out:
         raise TlkitError(
             "--keras-split needs one folder for each class and no split yet, as image_dataset_from_directory does.",
             "leave out --keras-split, or give the folder that Keras was given.",
         )
-    for name in dataset.classes:
+    for name in sorted(set(folders), key=lambda folder: (dataset.classes.index(class_name(folder)), folder)):
         walked = os.walk(dataset.root / name)  # links to folders are not followed, as in Keras
         for folder, _, files in sorted(walked, key=lambda entry: entry[0]):
             inside = folder[len(str(dataset.root)) + 1 :].replace(os.sep, "/")

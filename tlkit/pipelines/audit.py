@@ -26,6 +26,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import UNASSIGNED, Dataset, InputContract, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
+from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.views import CENTRE
@@ -55,6 +56,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     for path in (out, *([Path(config.write_fixes)] if config.write_fixes else [])):
         refuse_occupied(path, overwrite=config.overwrite)
+    refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     dataset = scan(
         config.images,

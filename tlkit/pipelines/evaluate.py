@@ -24,6 +24,7 @@ from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, wi
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import read_contents, scan
 from tlkit.data.views import CENTRE
 from tlkit.evaluation import tta
@@ -132,6 +133,8 @@ def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
     parts += [f"tta-{config.tta}"] if config.tta > 1 else []
     out = Path(config.out) if config.out else run_dir.path / "-".join(["evaluate", *parts])
     refuse_occupied(out, overwrite=config.overwrite)
+    if config.images:
+        refuse_inside(out, config.images)
     return out
 
 
@@ -142,7 +145,7 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         return _as_they_are(*known, config.on_bad, story)
-    dataset = scan(config.images, fixes=config.fixes, story=story)
+    dataset = scan(config.images, known=facts.classes, fixes=config.fixes, story=story)
     classes = facts.classes
     strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:

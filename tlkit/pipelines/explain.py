@@ -27,6 +27,7 @@ from tlkit.classifier.heads.build import pooled
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
+from tlkit.data.folders import refuse_inside
 from tlkit.data.labels import decode
 from tlkit.explanation.evidence import BATCH, DOUBT, Evidence, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
@@ -51,6 +52,8 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out, path = story or Silence(), Path(config.out), Path(config.run)
     _refuse_strangers(out, overwrite=config.overwrite)
+    for source in config.paths:
+        refuse_inside(out, source)
     classifier = load(path if path.suffix == ".keras" else _finished(RunDir(path)).model)
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:

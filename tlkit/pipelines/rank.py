@@ -20,6 +20,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import score_name
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
+from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.views import CENTRE
@@ -53,6 +54,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out, started = story or Silence(), Path(config.out), time.monotonic()
     refuse_occupied(out, overwrite=config.overwrite)
+    refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
     dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)

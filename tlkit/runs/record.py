@@ -12,9 +12,10 @@ import numpy as np
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import read_json, replacing, write_json, write_text
+from tlkit.base.files import missing, read_json, replacing, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
+from tlkit.data.folders import refuse_inside
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
@@ -38,7 +39,8 @@ def begin(config: FinetuneConfig) -> RunDir:
     """
     run_dir, images = RunDir(Path(config.out)), Path(config.images or "")
     if not images.exists():
-        raise TlkitError(f"{str(images)!r} does not exist.", "give a folder with one folder of images for each class.")
+        raise missing(config.images or "", "give a folder with one folder of images for each class.")
+    refuse_inside(run_dir.path, images)
     remedy = f"choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {config.out}"
     refuse_occupied(run_dir.path, overwrite=config.overwrite, remedy=remedy)
     if run_dir.path.is_dir() and any(run_dir.path.iterdir()):
