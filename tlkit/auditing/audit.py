@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from tlkit.auditing import bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
+from tlkit.auditing import blank, bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
 from tlkit.auditing.evidence import Evidence, unlearnable
 from tlkit.auditing.findings import AuditResult, Finding, by_severity
 from tlkit.base.story import Silence, Story
@@ -41,6 +41,7 @@ def _mirror(evidence: Evidence) -> str:
 
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
+    Check("blank", "images that are one colour throughout", blank.check, _nothing),
     Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
     Check("groups", "clips, bursts and subjects that should stay together", bursts.check, _nothing),
     Check("shortcuts", "classes that can be guessed without looking at the object", shortcuts.check, unlearnable),

@@ -75,8 +75,9 @@ def write_images(file: Path, evidence: Evidence) -> None:
     quality, suggested = np.full(len(evidence), np.nan), [""] * len(evidence)
     if not unlearnable(evidence):
         quality[evidence.labelled] = label_quality(evidence)
-        for row, label in zip(evidence.labelled, evidence.probe.predicted, strict=True):
-            suggested[row] = evidence.dataset.classes[label]
+        probe = evidence.probe
+        for row, label, judged in zip(evidence.labelled, probe.predicted, probe.judged, strict=True):
+            suggested[row] = evidence.dataset.classes[label] if judged else ""
     looks = evidence.looks
     shown = evidence.group(range(len(evidence)))
     columns = (

@@ -213,7 +213,8 @@ def _splits_among(top: Sequence[str], inside: dict[str, list[str]]) -> dict[str,
             kinds = {folder: other if split == "eval" else split for folder, split in kinds.items()}
         several = len(set(kinds.values())) > 1 and "train" in kinds.values()
         held = [set(inside[_unwrapped(folder, inside)]) for folder in kinds]
-        if (several and (not rest or set.intersection(*held))) or (not rest and len(kinds) == len(top)):
+        plain = not rest and all(folder.lower() in _PLAIN for folder in kinds)
+        if (several and (plain or set.intersection(*held))) or (not rest and len(kinds) == len(top)):
             return {folder: SPLITS.index(split) for folder, split in kinds.items()}
     return {}
 
