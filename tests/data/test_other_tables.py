@@ -280,3 +280,13 @@ def test_fixes_as_excel_saves_them(tmp_path):
     (tmp_path / "fixes.csv").write_text(text.replace("wie", "wié"), encoding="cp1252")
     with pytest.raises(TlkitError, match="not UTF-8"):
         read_fixes(tmp_path / "fixes.csv")
+
+
+def test_rows_of_fixes_may_end_early_and_rows_of_tables_may_not(place):
+    (place / "fixes.csv").write_text("path,action,label,reason\na/0.png,drop\na/1.png,relabel,b,,,\n", encoding="utf-8")
+    assert [(fix.path, fix.action, fix.label) for fix in read_fixes(place / "fixes.csv")] == [
+        ("a/0.png", "drop", ""),
+        ("a/1.png", "relabel", "b"),
+    ]
+    assert scan(wrote(place, "path,label\nimgs/0.png,a,,\n")).classes == ("a",)  # what a spreadsheet leaves behind
+    assert "2 values for 3" in refused(wrote(place, "path,label,note\nimgs/0.png,a\n")).message

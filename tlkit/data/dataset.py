@@ -76,6 +76,8 @@ class Dataset:
         extra: further columns of a manifest file, by name; used as slices in reports.
         set_aside: files that look like images and cannot be used.
         ignored: how many files were no images at all (hidden files, text, ...).
+        drawn: how `given` came about where it was drawn here, before fixes changed labels; "" where it came with the images.
+        fixed: what fixes changed, a sentence or two; "" where there were none.
         targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
             None where an image has one.
     """
@@ -91,6 +93,8 @@ class Dataset:
     extra: dict[str, list[str]] = field(default_factory=dict)
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
+    drawn: str = ""
+    fixed: str = ""
     targets: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -240,10 +244,12 @@ class Splits:
     Args:
         codes: int8 (N,), index into `SPLITS`, in manifest order; `UNASSIGNED` (-1) for none.
         rule: one sentence saying how the split came about.
+        origin: its part that follows the counts, without what is to be warned of.
     """
 
     codes: np.ndarray
     rule: str
+    origin: str = ""
 
     def indices(self, name: str) -> np.ndarray:
         """int64 (n,) indices of the records of split `name`, ascending."""

@@ -17,7 +17,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
-from tlkit.data.fixes import apply_fixes
+from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.data.split import group_column, group_pattern, match_groups
@@ -133,7 +133,7 @@ def scan(
     group_by: str | None = None,
     labelled: bool | None = True,
     known: Sequence[str] = (),
-    fixes: str | None = None,
+    fixes: Fixing | None = None,
     story: Story = _SILENCE,
 ) -> Dataset:
     """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
@@ -149,7 +149,7 @@ def scan(
         labelled: True needs classes; False takes every image below the folder with label -1; None
             takes classes where the folders or the file name them.
         known: classes of a classifier: folders called so are classes, whatever else they may mean.
-        fixes: a file of labels to change and images to drop, see `fixes.py`.
+        fixes: labels to change and images to drop, and of which images.
         story: hears the progress and what was noticed.
 
     Raises:

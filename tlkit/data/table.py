@@ -92,18 +92,19 @@ def labels_of(file: Path, labels: list[str], row: int) -> tuple[str, ...]:
     return (text,) if text else ()
 
 
-def read_table(file: Path, known: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tuple[dict[str, list[str]], list[str]]:
     """Columns of a CSV, TSV or Parquet file as text, and what to say of how it was read.
 
     Args:
         file: the table. A CSV is in UTF-8, or in UTF-16; between its columns are commas, or what the first line has.
         known: names of columns that are found in any case; others stay as they are.
+        short: whether a row may end early, its last values empty.
 
     Raises:
         TlkitError: another encoding, rows of another length than the first line, a column twice, no Parquet file.
     """
     notes: list[str] = []
-    columns = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file, known, notes)
+    columns = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file, known, notes, short)
     return _known_names(file, columns, known), notes
 
 
@@ -133,7 +134,7 @@ _MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
 )
 
 
-def _read_csv(file: Path, known: Sequence[str], notes: list[str]) -> dict[str, list[str]]:
+def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -> dict[str, list[str]]:
     """Columns of a CSV (or TSV); bytes of odd file names survive."""
     text = _text(file, notes)
     separator, text = _separator(file, text, known, notes)
@@ -144,6 +145,10 @@ def _read_csv(file: Path, known: Sequence[str], notes: list[str]) -> dict[str, l
         for row in reader:
             if not any(value.strip() for value in row):
                 continue  # an empty line, or what Excel leaves of one: ;;;
+            if short and len(row) < len(names):
+                row += [""] * (len(names) - len(row))
+            if not any(row[len(names) :]):  # separators that a spreadsheet leaves behind
+                row = row[: len(names)]
             if len(row) != len(names):
                 raise TlkitError(
                     f"line {reader.line_num} of {str(file)!r} has {len(row)} values for {len(names)} columns.",

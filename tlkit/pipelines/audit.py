@@ -28,7 +28,7 @@ from tlkit.data.decode import set_aside
 from tlkit.data.fixes import write_fixes
 from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.data.views import CENTRE
 from tlkit.extraction.extract import Network
 from tlkit.extraction.store import StoredFeatures
@@ -63,7 +63,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         classes=config.classes,
         group_by=config.group_by,
         labelled=None,
-        fixes=config.fixes,
+        fixes=fixing(config),
         story=story,
     )
     backbone = build_backbone(
@@ -152,7 +152,7 @@ def gather(
         features=features,
         looks=look([dataset.file(row) for row in range(len(dataset))], story=story),
         images=shlex.quote(config.images or ""),
-        given=bool((dataset.given != UNASSIGNED).any()),
+        given=not dataset.drawn and bool((dataset.given != UNASSIGNED).any()),
         mirrored=mirrored,
         seed=config.seed,
     )

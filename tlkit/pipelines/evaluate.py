@@ -24,6 +24,7 @@ from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, wi
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.fixes import Fixing
 from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import read_contents, scan
 from tlkit.data.views import CENTRE
@@ -145,7 +146,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         return _as_they_are(*known, config.on_bad, story)
-    dataset = scan(config.images, known=facts.classes, fixes=config.fixes, story=story)
+    fixes = Fixing(config.fixes, held_out=config.fix_held_out) if config.fixes else None
+    dataset = scan(config.images, known=facts.classes, fixes=fixes, story=story)
     classes = facts.classes
     strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:

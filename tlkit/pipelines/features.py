@@ -17,7 +17,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.extraction.extract import Extraction, Network, extract, forget, recall, remember
 from tlkit.extraction.store import StoredFeatures
 from tlkit.extraction.tables import table_format, write_table
@@ -52,7 +52,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         classes=config.classes,
         group_by=config.group_by,
         labelled=None,
-        fixes=config.fixes,
+        fixes=fixing(config),
         story=story,
     )
     source, network = _network(config, story)

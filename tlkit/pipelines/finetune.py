@@ -24,7 +24,7 @@ from tlkit.classifier.model import Classifier, compose
 from tlkit.data.dataset import Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import batches, set_aside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.evaluation.judgement import refuse_hopeless
 from tlkit.extraction.extract import Extraction, Network
@@ -146,9 +146,8 @@ def _stage(stage: Stage, material: Material, run_dir: RunDir, budget: Budget | N
 
 def _scanned(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
     """The images and their split as far as file headers tell; extraction may set more aside."""
-    dataset = scan(
-        config.images or "", classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story
-    )
+    fixes = fixing(config, partial(_split, config))
+    dataset = scan(config.images or "", classes=config.classes, group_by=config.group_by, fixes=fixes, story=story)
     splits = _split(config, dataset)
     outcome.refuse_unknown_columns(dataset, config.slice_by)
     minutes.refuse_several_labels(config, dataset)

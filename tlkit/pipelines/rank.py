@@ -22,7 +22,7 @@ from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.data.views import CENTRE
 from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Network
@@ -57,7 +57,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
-    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=fixing(config), story=story)
     whole = dataset
     rows, available = _rows(config, dataset)
     dataset = dataset.select(rows)

@@ -113,6 +113,7 @@ def data_section(dataset: Dataset, splits: Splits, notes: tuple[str, ...] = ()) 
         set_aside=dataset.set_aside,
         ignored=dataset.ignored,
         notes=notes,
+        fixes=dataset.fixed,
     )
 
 

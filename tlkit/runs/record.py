@@ -137,6 +137,7 @@ def write_images(
         set_aside=[problem.as_json() for problem in dataset.set_aside],
         ignored=dataset.ignored,
         split_rule=splits.rule,
+        fixes=dataset.fixed,
         data_sha256=dataset.fingerprint(),
         backbone={"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
         contract=contract.as_json(),
@@ -152,7 +153,7 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     problems = [Problem(**problem) for problem in record["set_aside"]]
     multi = record.get("task") == "multi"
     dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi)
-    dataset = replace(dataset, ignored=record["ignored"])
+    dataset = replace(dataset, ignored=record["ignored"], fixed=record.get("fixes", ""))
     with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]
     return dataset, Splits(np.array(codes, dtype=np.int8), record["split_rule"])
