@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
 from tlkit.base.machine import cache_dir, versions
 from tlkit.base.story import Silence, Story
@@ -84,6 +85,7 @@ class Computation:
 
     def _store(self, part: "Part", values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
         sha256 = self.dataset.sha256[part.positions]
+        refuse_not_finite(self.network, values, lambda row: self.dataset.paths[part.positions[row]])
         for output, rows in zip(self.network.outputs, values, strict=True):
             lacks = self.lacking[output, part.view][part.positions]
             appenders[output, part.view].append(sha256[lacks], rows[lacks])
@@ -229,8 +231,38 @@ def extract(
         result.engine = f"{network.engine.name} ({network.engine.reason})" if work.passes else ""
     result.problems = _with_duplicates(dataset, result.problems)
     result.features = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
+    if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
+        held = [result.features[output, CENTRE] for output in network.outputs]
+        rows = np.flatnonzero(~np.any([stored.lacking for stored in held], axis=0))[:1]
+        if len(rows):
+            refuse_not_finite(network, [stored[rows] for stored in held], lambda row: dataset.paths[rows[row]])
     result.seconds = time.monotonic() - started
     return result
+
+
+def refuse_not_finite(network: Network, values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
+    """Raise for features that are not finite. Outputs of a whole classifier are left to who measures it.
+
+    Args:
+        network: whose outputs they are, for its name.
+        values: float (n, ...) for each output.
+        path_of: the image of a row.
+
+    Raises:
+        TlkitError: naming the network and the first image.
+    """
+    if LOGITS in network.outputs:
+        return
+    for output, rows in zip(network.outputs, values, strict=True):
+        fine = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        if not fine.all():
+            row = int(fine.argmin())
+            found = rows[row][~np.isfinite(rows[row])].flat[0]
+            raise TlkitError(
+                f"{network.name or 'the network'} gives {found} as a feature of {path_of(row)!r} (output {output}).",
+                "its weights hold values that are not finite, or it cannot take such an image: use other weights or another "
+                "backbone. Nothing was written.",
+            )
 
 
 def settle(
