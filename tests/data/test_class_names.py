@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.test_layouts import Listener, refused
 from tlkit.data.dataset import Dataset
-from tlkit.data.labels import class_name, class_names
+from tlkit.data.labels import as_lines, class_name, class_names
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 
@@ -131,3 +131,8 @@ def test_labels_that_are_lists_of_labels_are_asked_about(table):
     classes = ("blue", "red", "red,other")
     assert scan(table("red", "red,other", "blue"), classes=classes).classes == classes
     assert len(scan(table("tench, Tinca tinca", "hen")).classes) == 2
+
+
+def test_a_list_of_classes_has_a_line_for_each():
+    assert as_lines(["a", "b\nc", "d\u2028e", "f"]) == "a\nb c\nd e\nf\n"
+    assert as_lines([]) == ""

@@ -12,7 +12,7 @@ from tlkit.auditing.evidence import Evidence, unlearnable
 from tlkit.auditing.findings import AuditResult, Finding, ImageGroup
 from tlkit.auditing.mislabelled import label_quality
 from tlkit.auditing.unfamiliar import unfamiliarity
-from tlkit.base.files import replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.data.fixes import Fix
 
 
@@ -87,7 +87,7 @@ def write_images(file: Path, evidence: Evidence) -> None:
     )
     with (
         replacing(file) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)

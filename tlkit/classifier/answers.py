@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.files import replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED
 
@@ -193,7 +193,7 @@ class Predictions:
         first = _FIRST[:-1] if self.multi else _FIRST
         with (
             replacing(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
             writer = csv.writer(file)
             writer.writerow([*first, *further, *(f"p:{name}" for name in self.classes)])
@@ -249,7 +249,7 @@ class Predictions:
             logits -= np.log1p(-np.minimum(chances, _ALMOST_ONE))
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
-            paths=known["path"],
+            paths=[restored(path) for path in known["path"]],
             sha256=known["sha256"],
             labels=np.array([UNLABELLED if multi else label_codes[name] for name in known["label"]], dtype=np.int32),
             targets=several.encode(known["label"], classes) if multi else None,

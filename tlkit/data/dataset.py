@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.base.files import replacing, sha256_json
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored, sha256_json
 from tlkit.data import labels as several
 from tlkit.options.catalog import SPLITS as SPLITS
 
@@ -180,7 +180,7 @@ class Dataset:
         split_names = (*SPLITS, "")
         with (
             replacing(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
             writer = csv.writer(file)
             writer.writerow(["path", "label", "split", "group", "bytes", "sha256", *self.extra])
@@ -220,7 +220,7 @@ class Dataset:
         return cls(
             root=root,
             classes=classes,
-            paths=columns["path"],
+            paths=[restored(path) for path in columns["path"]],
             labels=np.array([UNLABELLED if multi else label_codes[name] for name in columns["label"]], dtype=np.int32),
             targets=several.encode(columns["label"], classes) if multi else None,
             sha256=np.frombuffer(bytes.fromhex("".join(columns["sha256"])), dtype=np.uint8).reshape(-1, 32),

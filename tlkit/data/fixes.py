@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest, unknown_name
-from tlkit.base.files import replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.base.story import Story
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, Dataset, Splits
@@ -40,7 +40,7 @@ def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
     """Write path,action,label,reason; whole or not at all."""
     with (
         replacing(file) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
@@ -69,7 +69,7 @@ def read_fixes(file: Path) -> list[Fix]:
         dict(zip(COLUMNS, map(str.strip, row), strict=True))
         for row in zip(*(columns.get(name, blank) for name in COLUMNS), strict=True)
     ]
-    fixes = [Fix(**row) for row in rows]
+    fixes = [Fix(**{**row, "path": restored(row["path"])}) for row in rows]
     seen: set[str] = set()
     for line, fix in enumerate(fixes, start=2):
         place = f"line {line} of {str(file)!r}"

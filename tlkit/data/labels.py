@@ -115,6 +115,11 @@ def read_labels(text: str, place: str) -> tuple[str, ...]:
     return names
 
 
+def as_lines(classes: Iterable[str]) -> str:
+    """One name a line, as many lines as classes: a line break in a name, which a model of earlier days may have, is a space."""
+    return "".join(" ".join(name.splitlines()) + "\n" for name in classes)
+
+
 def written(names: Iterable[str]) -> str:
     """What `read_labels` reads."""
     return SEPARATOR.join(names) or SEPARATOR

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
+from tlkit.base.files import restored
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.data.folders import split_of
@@ -281,6 +282,7 @@ def _paths(file: Path, values: list[str], notes: list[str]) -> list[str]:
 
 # Other ways to write a path, tried in turn where there is no such file; the last stands for all that came before.
 _SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("as names that are no UTF-8", restored),
     ("without the spaces around them", str.strip),
     ("with / for \\", lambda path: path.strip().replace("\\", "/")),
     ("in composed Unicode (NFC)", lambda path: several.normal(path.strip().replace("\\", "/"), "NFC")),
@@ -337,7 +339,9 @@ def _from_indicators(columns: dict[str, list[str]], notes: list[str], *, several
     for name in names:
         del columns[name]
     kind = "one class an image" if single else "any number of labels an image"
-    notes.append(f"Labels are read from {len(names)} columns of 0 and 1 ({', '.join(names[:5])}, ...): {kind}.")
+    notes.append(
+        f"Labels are read from {len(names)} columns of 0 and 1 ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): {kind}."
+    )
     rows = [[name for name, held in zip(names, row, strict=True) if held] for row in has.T.tolist()]
     return [row[0] if single else several.written(row) for row in rows]
 
@@ -359,8 +363,12 @@ def _labels(
     }
     names = several.class_names(sorted(parts), classes, place)
     numbers = _same_numbers(names, place, asked)
-    names = {text: numbers.get(name, name) for text, name in names.items()}
     notes += several.cleaned(names, "label")
+    if numbers:
+        notes.append(
+            f"Labels that are whole numbers were taken without decimals, {next(iter(numbers))!r} as a class with the others."
+        )
+    names = {text: numbers.get(name, name) for text, name in names.items()}
     _refuse_lists(file, values, names, asked)
     spelt = {
         text: several.SEPARATOR.join(names.get(part, "") for part in text.split(several.SEPARATOR)) for text in written

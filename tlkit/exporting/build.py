@@ -9,6 +9,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
+from tlkit.data.labels import as_lines
 from tlkit.exporting import artifact
 from tlkit.exporting.formats import Format, version_of
 from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
@@ -118,7 +119,7 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
 def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: Subject) -> dict[str, Any]:
     """Write what lies beside the model; the contract comes last and speaks of the rest."""
     golden.write(folder / artifact.GOLDEN)
-    write_text(folder / artifact.LABELS, "".join(f"{name}\n" for name in contract["classes"]))
+    write_text(folder / artifact.LABELS, as_lines(contract["classes"]))
     if contract["unfamiliarity"] and subject.classifier.familiarity is not None:
         (folder / artifact.FAMILIARITY).write_bytes(subject.classifier.familiarity.to_bytes())
     write_text(folder / artifact.PROGRAM, program(contract))

@@ -19,6 +19,7 @@ from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import Classifier, read_facts, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.labels import as_lines
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
@@ -296,7 +297,7 @@ def finish(
         predictions = outcome.judged_by(predictions, classifier.facts)
     save(classifier.knowing(reference), run_dir.model)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
-    write_text(run_dir.labels, "".join(f"{name}\n" for name in dataset.classes))
+    write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))

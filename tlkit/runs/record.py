@@ -12,7 +12,7 @@ import numpy as np
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import missing, read_json, replacing, write_json, write_text
+from tlkit.base.files import BYTES_AS_TEXT, missing, read_json, replacing, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
 from tlkit.data.folders import refuse_inside
@@ -124,7 +124,7 @@ def write_images(
     dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["path", "split"])
