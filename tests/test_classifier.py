@@ -9,8 +9,9 @@ import pytest
 
 from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
+from tlkit.classifier.facts import read_facts
 from tlkit.classifier.heads.build import build_head
-from tlkit.classifier.model import compose, load, read_facts, save
+from tlkit.classifier.model import compose, load, save
 from tlkit.data.dataset import InputContract
 from tlkit.options.catalog import HEADS
 from tlkit.options.commands import FinetuneConfig

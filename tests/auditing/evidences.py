@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence
-from tlkit.auditing.look import Looks
 from tlkit.data.dataset import Dataset
+from tlkit.data.look import Looks
 
 
 def looks(count, **columns):
@@ -28,6 +28,7 @@ def looks(count, **columns):
         "border": random.normal(120, 20, (count, 3)).astype(np.float32),
         "plain": np.zeros(count, bool),
         "frame": random.normal(40, 5, count).astype(np.float32),
+        "problem": np.full(count, ""),
         "small": random.integers(0, 256, (count, 32, 32), dtype=np.uint8),
     }
     return Looks(**{name: np.asarray(columns.get(name, values)) for name, values in plain.items()})

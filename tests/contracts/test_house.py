@@ -1,5 +1,6 @@
 """The rules of the house, so that no review has to repeat them. CONTRIBUTING.md says why."""
 
+import ast
 import dataclasses
 import re
 import subprocess
@@ -89,3 +90,53 @@ def test_the_locks_agree():
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_a_module_says_what_it_is_for(path):
     assert re.match(r'r?"""\S', path.read_text(encoding="utf-8")), f"{short(path)} has no docstring."
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        (r"\bopen_space\(", {"source.py", "store.py"}),  # a place in the store, by its key
+        (r"\bweights_sha256\(", {"source.py"}),  # what a key says of a network that no backbone has fingerprinted
+        (r":avg\"|:\{\S*pooling\}", {"source.py"}),  # what it calls a layer and its pooling
+        (r"\bsha256_json\(", {"store.py", "recall.py"}),  # recall names what was asked of a network, no row
+    ],
+)
+def test_the_keys_of_stored_rows_are_made_in_one_file(written, where):
+    above = [path for path in MODULES if path.parent.name not in ("backbones", "base", "data")]
+    found = {short(path) for path in above if re.search(written, path.read_text(encoding="utf-8"))}
+    assert found == {f"tlkit/extraction/{name}" for name in where}
+
+
+ASKS_THE_TASK = re.compile(
+    r"(?<!tasks)\.multi\b|targets is None|targets is not None|[=!]= \"(multi|single)\"|\bis (not )?(MULTI|SINGLE)\b"
+)
+
+
+def test_what_a_target_means_is_asked_in_the_tasks_alone():
+    asked = {
+        f"{short(path)}:{number}"
+        for path in MODULES
+        if path.parent != ROOT / "tlkit" / "tasks"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if ASKS_THE_TASK.search(line)
+    }
+    assert asked == set(), "give `Task` a method or a row instead: a new kind of target is one file and its rows."
+
+
+def test_every_table_of_tasks_has_a_row_for_each():
+    from tlkit.evaluation.compare import SECOND
+    from tlkit.evaluation.evaluate import MEASURES
+    from tlkit.exporting.snippets import PROGRAMS
+    from tlkit.report.tasks import WORDS
+    from tlkit.tasks.registry import TASKS
+
+    assert [list(table) for table in (MEASURES, SECOND, PROGRAMS, WORDS)] == [list(TASKS)] * 4
+
+
+def test_public_classes_have_names_of_their_own():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(short(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

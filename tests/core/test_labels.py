@@ -6,8 +6,9 @@ from scipy.special import expit
 from sklearn.metrics import f1_score, log_loss
 
 from tlkit.base.errors import TlkitError
-from tlkit.classifier.answers import Predictions, image_losses, image_scores, probabilities, sigmoid
-from tlkit.data.labels import are_several, decode, encode, read_labels, reordered, written
+from tlkit.classifier.answers import Predictions, image_losses, image_scores, sigmoid, softmax
+from tlkit.tasks.labels import are_several, decode, encode, read_labels, reordered, written
+from tlkit.tasks.multi import MULTI
 
 CLASSES = ("cat", "dog", "fish")
 NAMES = st.lists(st.sampled_from(CLASSES), unique=True)
@@ -52,11 +53,11 @@ def test_sigmoids_and_their_losses_against_scipy_and_sklearn(several):
     logits, targets = several
     assert np.allclose(sigmoid(logits, 1.7), expit(logits.astype(np.float64) / 1.7), rtol=1e-12)
     assert sigmoid(np.array([[-1e4, 1e4]])).tolist() == [[0.0, 1.0]]
-    assert np.array_equal(probabilities(logits, multi=True), sigmoid(logits))
+    assert np.array_equal(MULTI.probabilities(logits), sigmoid(logits))
     expected = np.mean([log_loss(targets[:, k], expit(logits[:, k] / 1.7)) for k in range(3)])
     assert image_losses(logits, targets, 1.7).mean() == pytest.approx(expected, rel=1e-6)
     single = logits.argmin(axis=1)
-    assert image_losses(logits, single).mean() == pytest.approx(log_loss(single, probabilities(logits)), rel=1e-6)
+    assert image_losses(logits, single).mean() == pytest.approx(log_loss(single, softmax(logits)), rel=1e-6)
 
 
 def test_the_score_of_an_image_is_its_f1_and_with_one_class_each_its_accuracy(several):
@@ -87,7 +88,7 @@ def test_predictions_of_several_labels_come_back_from_the_table(several, tmp_pat
     assert lines[0] == "path,sha256,split,label,predicted,p:cat,p:dog,p:fish"
     assert lines[4].split(",")[3] == "" and lines[5].split(",")[3:5] == ["|", "|"]
     back = Predictions.read_csv(tmp_path / "p.csv")
-    assert back.multi and np.array_equal(back.targets, targets)
+    assert back.task is MULTI and np.array_equal(back.targets, targets)
     assert np.allclose(back.probabilities, rows.probabilities, atol=1e-8) and np.isfinite(back.logits).all()
     assert np.array_equal(back.correct, rows.correct) and not back.correct[3]
     assert back.correct[4] and np.array_equal(back.labelled, targets[:, 0] >= 0)

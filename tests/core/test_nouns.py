@@ -147,7 +147,7 @@ def test_metrics_json_is_plain(tmp_path):
         "height": 8,
         "width": 9,
         "fit": "squash",
-        "version": 1,
+        "version": 2,
     }
 
 

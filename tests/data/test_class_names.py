@@ -8,9 +8,9 @@ import pytest
 
 from tests.data.test_layouts import Listener, refused
 from tlkit.data.dataset import Dataset
-from tlkit.data.labels import as_lines, class_name, class_names
 from tlkit.data.scan import scan
 from tlkit.data.split import split
+from tlkit.tasks.labels import as_lines, class_name, class_names
 
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
 

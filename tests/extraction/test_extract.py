@@ -1,8 +1,11 @@
+import io
 import shutil
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
@@ -12,9 +15,19 @@ from tlkit.data.decode import decode
 from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation
 from tlkit.extraction import engine as inference
-from tlkit.extraction.extract import Network, describe, extract
+from tlkit.extraction.source import FeatureSource
 
 CONTRACT = InputContract(height=32, width=32)
+
+
+def source_of(model, outputs, weights_sha256, **how):
+    return FeatureSource(model=model, outputs=outputs, weights_sha256=weights_sha256, contract=CONTRACT, **how)
+
+
+def extract(source, dataset, *, story=None, views=(0,), viewed=None, augmentation=None, **how):
+    """As a command with these options would."""
+    asked = replace(source, **how) if how else source
+    return asked.extract(dataset, views=views, viewed=viewed, augmentation=augmentation, story=story)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +39,7 @@ def backbone(tiny_backbone):
 def network(backbone):
     grid = backbone.model.output
     pooled = keras.layers.GlobalAveragePooling2D()(grid)
-    return Network(keras.Model(backbone.model.input, [pooled, grid]), ("pooled", "grid"), backbone.weights_sha256)
+    return source_of(keras.Model(backbone.model.input, [pooled, grid]), ("pooled", "grid"), backbone.weights_sha256)
 
 
 @pytest.fixture
@@ -36,7 +49,7 @@ def images(colours, tmp_path):
 
 def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone, images, empty_cache):
     dataset = scan(images)
-    found = extract(network, dataset, CONTRACT, batch_size=7)
+    found = extract(network, dataset, batch_size=7)
     pixels = np.stack([decode(dataset.file(i), CONTRACT) for i in range(len(dataset))])
     grid = backbone.model.predict(pixels, verbose=0)
     everything = np.arange(len(dataset))
@@ -46,46 +59,46 @@ def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone
 
 
 def test_a_second_time_nothing_is_computed_and_no_engine_built(network, images, empty_cache, monkeypatch):
-    first = extract(network, scan(images), CONTRACT)
+    first = extract(network, scan(images))
     monkeypatch.setattr(inference, "build_engine", lambda model, **options: pytest.fail("an engine was built"))
-    afresh = Network(network.model, network.outputs, network.weights_sha256)
-    second = extract(afresh, scan(images), CONTRACT)
+    afresh = source_of(network.model, network.outputs, network.weights_sha256)
+    second = extract(afresh, scan(images))
     assert (first.passes, second.passes, second.stored) == (36, 0, 36)
 
 
 def test_only_new_and_changed_images_are_computed(network, images, empty_cache):
-    extract(network, scan(images), CONTRACT)
+    extract(network, scan(images))
     shutil.copy(images / "red" / "00.png", images / "red" / "copy.png")  # known content under a new name
     (images / "red" / "01.png").write_bytes((images / "red" / "01.png").read_bytes() + b"\0")
-    assert extract(network, scan(images), CONTRACT).passes == 1
+    assert extract(network, scan(images)).passes == 1
 
 
 def test_further_views_are_made_of_the_asked_images_alone_and_of_their_copies(network, images, empty_cache):
     shutil.copy(images / "red" / "00.png", images / "blue" / "00-copy.png")  # comes before the one that is asked for
     dataset, augmentation = scan(images), Augmentation(seed=3)
     asked = [dataset.paths.index(f"red/{number:02d}.png") for number in range(10)]
-    found = extract(network, dataset, CONTRACT, views=(0, 1), viewed=np.array(asked), augmentation=augmentation)
+    found = extract(network, dataset, views=(0, 1), viewed=np.array(asked), augmentation=augmentation)
     assert found.passes == 36 + 10 and found.engine.startswith(network.engine.name)
     assert not found.features["grid", 0].lacking.any()
     there = np.flatnonzero(~found.features["grid", 1].lacking)
     assert there.tolist() == sorted([*asked, dataset.paths.index("blue/00-copy.png")])
-    again = extract(network, dataset, CONTRACT, views=(0, 1), augmentation=augmentation)
+    again = extract(network, dataset, views=(0, 1), augmentation=augmentation)
     assert (again.passes, again.stored) == (36 - 10, 37 + 11)
 
 
 def test_another_size_or_fit_or_weights_is_computed_anew(network, images, empty_cache):
-    extract(network, scan(images), CONTRACT)
-    assert extract(network, scan(images), InputContract(height=32, width=32, fit="pad")).passes == 36
-    other = Network(network.model, network.outputs, "other weights")
-    assert extract(other, scan(images), CONTRACT).passes == 36
+    extract(network, scan(images))
+    assert extract(network, scan(images), contract=InputContract(height=32, width=32, fit="pad")).passes == 36
+    other = source_of(network.model, network.outputs, "other weights")
+    assert extract(other, scan(images)).passes == 36
 
 
 def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(network, backbone, images, empty_cache):
-    pooled_only = Network(
+    pooled_only = source_of(
         keras.Model(backbone.model.input, network.model.outputs[0]), ("pooled",), backbone.weights_sha256
     )
-    extract(pooled_only, scan(images), CONTRACT)
-    extract(network, scan(images), CONTRACT)
+    extract(pooled_only, scan(images))
+    extract(network, scan(images))
     rows = [
         sum(file.stat().st_size // 32 for file in folder.glob("*.ids"))
         for folder in (empty_cache / "features").iterdir()
@@ -96,7 +109,7 @@ def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(netw
 def test_exact_duplicates_go_through_the_network_once(network, images, empty_cache):
     for number in range(5):
         shutil.copy(images / "red" / "00.png", images / "blue" / f"copy{number}.png")
-    found = extract(network, scan(images), CONTRACT)
+    found = extract(network, scan(images))
     assert found.passes == 36
     assert not found.features["grid", 0].lacking.any()
 
@@ -106,7 +119,7 @@ def test_unreadable_files_are_listed_with_every_copy_and_lack_a_row(network, ima
     for name in ("cut.png", "cut-again.png"):
         (images / "red" / name).write_bytes(whole[: len(whole) // 2])
     dataset = scan(images)
-    found = extract(network, dataset, CONTRACT)
+    found = extract(network, dataset)
     assert sorted(problem.path for problem in found.problems) == ["red/cut-again.png", "red/cut.png"]
     assert found.features["grid", 0].lacking.sum() == 2
     assert len(found.features["grid", 0].present()) == 36
@@ -115,10 +128,10 @@ def test_unreadable_files_are_listed_with_every_copy_and_lack_a_row(network, ima
 def test_views_differ_from_each_other_and_are_the_same_every_time(network, images, empty_cache, monkeypatch, tmp_path):
     augmentation = Augmentation(seed=3)
     everything = np.arange(36)
-    first = extract(network, scan(images), CONTRACT, views=(0, 1, 2), augmentation=augmentation)
+    first = extract(network, scan(images), views=(0, 1, 2), augmentation=augmentation)
     assert first.passes == 3 * 36
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "another"))
-    second = extract(network, scan(images), CONTRACT, views=(0, 1, 2), augmentation=augmentation, batch_size=5)
+    second = extract(network, scan(images), views=(0, 1, 2), augmentation=augmentation, batch_size=5)
     for view in (0, 1, 2):
         np.testing.assert_allclose(
             first.features["grid", view][everything], second.features["grid", view][everything], atol=1e-5
@@ -127,8 +140,8 @@ def test_views_differ_from_each_other_and_are_the_same_every_time(network, image
 
 
 def test_half_precision_is_a_space_of_its_own_half_as_large_and_read_as_float32(network, images, empty_cache):
-    whole = extract(network, scan(images), CONTRACT).features["grid", 0][np.arange(36)]
-    half = extract(network, scan(images), CONTRACT, stored_as="float16")
+    whole = extract(network, scan(images)).features["grid", 0][np.arange(36)]
+    half = extract(network, scan(images), stored_as="float16")
     read = half.features["grid", 0][np.arange(36)]
     assert half.passes == 36 and read.dtype == np.float32
     np.testing.assert_array_equal(read, whole.astype(np.float16))
@@ -137,23 +150,23 @@ def test_half_precision_is_a_space_of_its_own_half_as_large_and_read_as_float32(
 
 
 def test_a_network_is_not_built_when_nothing_is_lacking(network, images, empty_cache):
-    extract(network, scan(images), CONTRACT)
-    later = Network(lambda: pytest.fail("it was built"), network.outputs, network.weights_sha256)
-    assert extract(later, scan(images), CONTRACT).stored == 36
+    extract(network, scan(images))
+    later = source_of(lambda: pytest.fail("it was built"), network.outputs, network.weights_sha256)
+    assert extract(later, scan(images)).stored == 36
     (images / "red" / "01.png").write_bytes((images / "red" / "01.png").read_bytes() + b"\0")
-    later = Network(lambda: network.model, network.outputs, network.weights_sha256)
-    assert extract(later, scan(images), CONTRACT).passes == 1
+    later = source_of(lambda: network.model, network.outputs, network.weights_sha256)
+    assert extract(later, scan(images)).passes == 1
 
 
 def test_room_is_made_before_anything_is_computed(network, images, empty_cache, monkeypatch, capsys):
-    old = Network(network.model, network.outputs, "old weights")
-    extract(old, scan(images), CONTRACT)
+    old = source_of(network.model, network.outputs, "old weights")
+    extract(old, scan(images))
     bytes_of_one = sum(path.stat().st_size for path in empty_cache.rglob("*"))
     monkeypatch.setenv("TLKIT_CACHE_BYTES", str(int(bytes_of_one * 1.5)))
-    extract(network, scan(images), CONTRACT, story=PlainStory())
+    extract(network, scan(images), story=PlainStory())
     assert "removed from the store" in capsys.readouterr().err
-    assert extract(network, scan(images), CONTRACT).passes == 0
-    assert extract(old, scan(images), CONTRACT).passes == 36
+    assert extract(network, scan(images)).passes == 0
+    assert extract(old, scan(images)).passes == 36
 
 
 def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, monkeypatch):
@@ -172,10 +185,10 @@ def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, m
 
     monkeypatch.setattr(inference, "build_engine", failing)
     with pytest.raises(KeyboardInterrupt):
-        extract(network, scan(images), CONTRACT, batch_size=8)
+        extract(network, scan(images), batch_size=8)
     monkeypatch.setattr(inference, "build_engine", real)
-    afresh = Network(network.model, network.outputs, network.weights_sha256)
-    assert extract(afresh, scan(images), CONTRACT, batch_size=8).passes == 36 - 3 * 8
+    afresh = source_of(network.model, network.outputs, network.weights_sha256)
+    assert extract(afresh, scan(images), batch_size=8).passes == 36 - 3 * 8
 
 
 def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
@@ -191,14 +204,14 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
         )
 
     monkeypatch.setattr(inference, "build_engine", half)
-    afresh = Network(network.model, network.outputs, network.weights_sha256)
-    first = extract(afresh, dataset, CONTRACT, engine="keras", precision="bfloat16")
+    afresh = source_of(network.model, network.outputs, network.weights_sha256)
+    first = extract(afresh, dataset, engine_name="keras", precision="bfloat16")
     monkeypatch.undo()
     monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))
-    again = extract(network, dataset, CONTRACT, precision="auto", story=story)
+    again = extract(network, dataset, precision="auto", story=story)
     assert (first.passes, again.passes) == (36, 0) and again.features["grid", 0][np.arange(36)].min() == 1
-    assert extract(network, dataset, CONTRACT).passes == 36
-    assert describe(network, "grid", CONTRACT, {}, "float32")["precision"] == "float32"
+    assert extract(network, dataset).passes == 36
+    assert network.describe("grid", {})["precision"] == "float32"
 
 
 @pytest.fixture
@@ -209,34 +222,30 @@ def diverged(tiny_backbone, network):
     weights[0] = weights[0].copy()
     weights[0].flat[0] = np.nan
     model.set_weights(weights)
-    return Network(model, network.outputs, "diverged", "tiny")
+    return source_of(model, network.outputs, "diverged", name="tiny")
 
 
 def test_features_that_are_not_finite_are_refused_by_network_and_image_and_not_stored(diverged, images, empty_cache):
     dataset = scan(images)
     with pytest.raises(TlkitError, match=r"tiny gives nan as a feature of 'blue/0\d.png'"):
-        extract(diverged, dataset, CONTRACT)
+        extract(diverged, dataset)
     with pytest.raises(TlkitError):  # nor is anything found the second time
-        extract(diverged, dataset, CONTRACT)
+        extract(diverged, dataset)
     assert not any(len(np.load(file, mmap_mode="r")) for file in empty_cache.rglob("values*.npy"))
 
 
 def test_a_store_that_holds_such_features_from_before_is_refused(diverged, images, empty_cache, monkeypatch):
     dataset = scan(images)
     monkeypatch.setattr("tlkit.extraction.extract.refuse_not_finite", lambda *_: None)
-    extract(diverged, dataset, CONTRACT)
+    extract(diverged, dataset)
     monkeypatch.undo()
     monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))
     with pytest.raises(TlkitError, match="tiny gives nan"):
-        extract(diverged, dataset, CONTRACT)
+        extract(diverged, dataset)
 
 
-def test_one_image_of_which_features_are_not_finite_is_the_one_named(network, images, empty_cache):
+def test_one_image_of_which_features_are_not_finite_is_the_one_named(images, empty_cache):
     """A network that divides by the mean of the pixels cannot take a black image."""
-    import io
-
-    from PIL import Image
-
     black = io.BytesIO()
     Image.new("RGB", (8, 8)).save(black, "PNG")
     (images / "red" / "dark.png").write_bytes(black.getvalue())
@@ -244,4 +253,4 @@ def test_one_image_of_which_features_are_not_finite_is_the_one_named(network, im
     mean = keras.ops.mean(taken, axis=(1, 2))
     model = keras.Model(taken, mean / keras.ops.mean(mean, axis=1, keepdims=True))
     with pytest.raises(TlkitError, match=r"'red/dark\.png'"):
-        extract(Network(model, ("ratio",), "divides", "ratios"), scan(images), CONTRACT)
+        extract(source_of(model, ("ratio",), "divides", name="ratios"), scan(images))

@@ -1,13 +1,12 @@
-"""A classifier: one flat Keras graph from images to logits, and what must never be separated from it.
+"""A classifier: one flat Keras graph from images to logits, and the facts kept with it.
 
 The file is an ordinary `.keras` archive that plain Keras loads without tlkit. Class names, input
 contract, temperature and the rest travel inside it as one more member, `tlkit.json`; a summary of
 the training images as another, `tlkit-familiarity.npz`.
 """
 
-import json
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +16,17 @@ from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
+from tlkit.classifier.facts import FAMILIARITY, MEMBER, Facts, as_text, read_facts, read_familiarity
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.heads.build import Head, pool
 from tlkit.data.dataset import InputContract
-
-MEMBER = "tlkit.json"
-FAMILIARITY = "tlkit-familiarity.npz"
-FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What a classifier must know about itself.
-
-    Args:
-        classes: class names, in the order of the logits.
-        contract: how a file becomes its input.
-        backbone: its name.
-        grid_layer: the layer whose output is the grid, the seam between backbone and head.
-        temperature: logits are divided by it before the softmax, or the sigmoids.
-        trained_on: hex sha256 of the training images, sorted; for recognising them later.
-        threshold: confidence from which on it answers, 0..1; None where it always does.
-        target_precision: the precision that the threshold was chosen for, 0..1.
-        task: `single`, one class an image, by softmax; `multi`, any number of them, by a sigmoid for each.
-        flip: whether mirrored images were shown in training as alike; None where that is not known.
-    """
-
-    classes: tuple[str, ...]
-    contract: InputContract
-    backbone: str
-    grid_layer: str
-    temperature: float = 1.0
-    trained_on: tuple[str, ...] = ()
-    threshold: float | None = None
-    target_precision: float | None = None
-    task: str = "single"
-    flip: bool | None = None
-
-    @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.task == "multi"
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network that knows what it answers.
+    """A network with the facts that its answers depend on.
 
     Args:
         model: images (B, H, W, 3), RGB 0..255, to logits (B, K).
@@ -84,7 +48,7 @@ class Classifier:
 
 
 def compose(
-    backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: str = "single"
+    backbone: Backbone, head: Head, classes: tuple[str, ...], contract: InputContract, task: Task = SINGLE
 ) -> Classifier:
     """Put the head on the backbone, as one flat graph that shares the layers of both; `task` as of `Facts`.
 
@@ -139,54 +103,12 @@ def save(classifier: Classifier, path: Path) -> None:
     with replacing(path) as temporary:
         classifier.model.save(temporary)
         with zipfile.ZipFile(temporary, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(MEMBER, _as_text(classifier.facts))
+            archive.writestr(MEMBER, as_text(classifier.facts))
             if classifier.familiarity is not None:
                 archive.writestr(FAMILIARITY, classifier.familiarity.to_bytes())
-
-
-def _as_text(facts: Facts) -> str:
-    return json.dumps({"format": FORMAT, **asdict(facts)}, ensure_ascii=True)
-
-
-def write_facts(path: Path, facts: Facts) -> None:
-    """Change the facts of a classifier on disk, and nothing else in its file; whole or not at all."""
-    with replacing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
-        for member in old.infolist():
-            if member.filename != MEMBER:
-                new.writestr(member, old.read(member))
-        new.writestr(MEMBER, _as_text(facts), zipfile.ZIP_DEFLATED)
-
-
-def read_facts(path: Path) -> Facts:
-    """The facts of a classifier, without loading Keras's part of it.
-
-    Raises:
-        TlkitError: when there is no such file, or it is not one of ours.
-    """
-    if not path.is_file():
-        raise TlkitError(f"{str(path)!r} does not exist.", "give a run folder or the model.keras in it.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise TlkitError(
-            f"{str(path)!r} holds no class names: tlkit did not write it.",
-            "train with `tlkit finetune --backbone that.keras`, or give a run folder.",
-        ) from error
-    if facts.pop("format") != FORMAT:
-        raise TlkitError(f"{str(path)!r} was written by another version of tlkit.", "use that version; see run.json.")
-    facts["contract"] = InputContract(**facts["contract"])
-    facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
-    return Facts(**facts)
 
 
 def load(path: Path) -> Classifier:
     """Read a classifier. Keras's safe mode stays on: nothing in the file is executed."""
     facts = read_facts(path)
     return Classifier(keras.models.load_model(path, compile=False), facts, read_familiarity(path))
-
-
-def read_familiarity(path: Path) -> Familiarity | None:
-    """What a classifier on disk was trained on, without loading Keras's part of it; None where it does not say."""
-    with zipfile.ZipFile(path) as archive:
-        return Familiarity.from_bytes(archive.read(FAMILIARITY)) if FAMILIARITY in archive.namelist() else None

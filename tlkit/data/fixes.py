@@ -11,7 +11,6 @@ import numpy as np
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.base.story import Story
-from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.table import read_table
 
@@ -132,7 +131,7 @@ def apply_fixes(dataset: Dataset, fixing: Fixing | None, story: Story) -> Datase
             continue
         counts.add(row, "relabelled" if teaches[row] or fixing.held_out else "left")
         if not (teaches[row] or fixing.held_out):
-            _relabel(changed, row, dataset.label_name(row), "")
+            changed.truth[row] = dataset.truth[row]
     fixed = changed.select(np.flatnonzero(kept))
     _refuse_emptied(dataset, fixed, file)
     told = counts.told(file)
@@ -181,15 +180,12 @@ class Counts:
 
 def _relabel(dataset: Dataset, row: int, label: str, place: str) -> None:
     """Give a row of a manifest, in place, another label, or others where an image may have several."""
-    names = several.read_labels(label, place) if dataset.multi else (several.class_name(label),)
+    names = dataset.task.names(label, place)
     for name in names:
         if name not in dataset.classes:
             raise unknown_name(f"a class here ({place})", name, dataset.classes)
     codes = [dataset.classes.index(name) for name in names]
-    if dataset.targets is None:
-        dataset.labels[row] = codes[0]
-    else:
-        dataset.targets[row] = np.isin(np.arange(len(dataset.classes)), codes)
+    dataset.truth[row] = dataset.task.truth_of(codes, len(dataset.classes))
 
 
 def _no_such_image(file: str, line: int, path: str, known: dict[str, int]) -> TlkitError:

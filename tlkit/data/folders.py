@@ -12,8 +12,8 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
-from tlkit.data.labels import class_name, class_names, cleaned
 from tlkit.data.sniff import IMAGE_SUFFIXES, suffix
+from tlkit.tasks.labels import class_name, class_names, cleaned
 
 # Litter that systems and tools leave beside images; names compared in lower case.
 JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"))
@@ -90,7 +90,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Device and inode: the same folder, whatever way it was reached."""
+    """Device and inode: the same folder, by whatever path it was reached."""
     found = os.stat(path)  # noqa: PTH116 - a string from scandir, millions of times
     return found.st_dev, found.st_ino
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.base.files import restored
-from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.data.folders import split_of
+from tlkit.tasks import labels as several
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 # Written by Dataset.write_csv; scanning finds them anew.

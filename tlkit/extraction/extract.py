@@ -1,148 +1,33 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
-from tlkit.base.machine import cache_dir, versions
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import Dataset, InputContract, Problem
+from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import Batch, batches
 from tlkit.data.views import CENTRE, Augmentation, threads
+from tlkit.extraction.executor import spread
 from tlkit.extraction.room import make_room
-from tlkit.extraction.store import SHARD_BYTES, Appender, Space, StoredFeatures, look_up, open_space
+from tlkit.extraction.rows import Rows
+from tlkit.extraction.store import SHARD_BYTES, Appender, Space, look_up
 
 if TYPE_CHECKING:
-    import keras
-
-    from tlkit.extraction.engine import Engine
-
-HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
-
-Key = tuple[str, int]  # output name, view number
-
-
-class Computation:
-    """Decode, make views, run, store: one pass over the images that lack something."""
-
-    def __init__(
-        self,
-        network: "Network",
-        dataset: Dataset,
-        rows: np.ndarray,
-        wanted: Mapping[int, np.ndarray],
-        lacking: Mapping[Key, np.ndarray],
-        augmentation: Augmentation,
-        spaces: Mapping[Key, Space],
-    ) -> None:
-        self.network, self.dataset, self.rows = network, dataset, rows
-        self.wanted, self.lacking, self.augmentation, self.spaces = wanted, lacking, augmentation, spaces
-        self.passes = 0
-
-    def run(self, contract: InputContract, batch_size: int) -> Iterator[Batch]:
-        """Go through the rows, yielding each batch when its features are with the store."""
-        files = (self.dataset.file(i) for i in self.rows)
-        with ExitStack() as stack:
-            most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
-            appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
-            pool = stack.enter_context(threads())
-            read: deque[Batch] = deque()
-            for part, values in self._computed(batches(files, contract, batch_size), read, pool):
-                while read[0] is not part.batch:
-                    yield read.popleft()  # stored, as parts come in order
-                self._store(part, values, appenders)
-            yield from read
-
-    def _computed(self, decoded: Iterator[Batch], read: deque[Batch], pool: Any) -> Iterator[tuple["Part", Any]]:
-        """The views of each batch with what the network makes of them; batches are noted in `read` as they come."""
-
-        def parts() -> Iterator[Part]:
-            for batch in decoded:
-                read.append(batch)
-                for view in self.wanted:
-                    here = np.flatnonzero(self.wanted[view][self.rows[batch.indices]])
-                    if len(here):
-                        yield Part(batch, view, here, self.rows[batch.indices[here]])
-
-        def pixels(part: Part) -> np.ndarray:
-            sha256 = self.dataset.sha256[part.positions]
-            return self.augmentation.view(part.batch.images[part.here], sha256, part.view, pool)
-
-        first = next(found := parts(), None)  # the engine is built when there is something to compute
-        return iter(()) if first is None else self.network.engine.ahead(chain((first,), found), pixels)
-
-    def _store(self, part: "Part", values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
-        sha256 = self.dataset.sha256[part.positions]
-        refuse_not_finite(self.network, values, lambda row: self.dataset.paths[part.positions[row]])
-        for output, rows in zip(self.network.outputs, values, strict=True):
-            lacks = self.lacking[output, part.view][part.positions]
-            appenders[output, part.view].append(sha256[lacks], rows[lacks])
-        self.passes += len(part.here)
-
-
-class Part(NamedTuple):
-    """One view of the images of a batch that lack it: places `here` in the batch, `positions` in the manifest."""
-
-    batch: Batch
-    view: int
-    here: np.ndarray
-    positions: np.ndarray
-
-
-# -- Images to frozen activations: whatever the store does not hold yet is computed once, and stored ---
+    from tlkit.extraction.source import FeatureSource
 
 LOGITS = "logits"  # the output that decides by itself
-HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
+HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
 LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
 
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A frozen network with named outputs.
-
-    Args:
-        model: images (B, H, W, 3), 0..255 -> one tensor for each name; or a function that builds it when it is needed.
-        outputs: names of the outputs, in the model's order; a name identifies the layer and pooling.
-        weights_sha256: of the network the outputs are taken from.
-        name: of the network, for people to read.
-        engine_name: what computes it, or `auto`.
-        precision: what it multiplies in, `float32` or `bfloat16`.
-    """
-
-    model: "keras.Model | Callable[[], keras.Model]"
-    outputs: tuple[str, ...]
-    weights_sha256: str
-    name: str = ""
-    engine_name: str = "auto"
-    precision: str = "float32"
-
-    @cached_property
-    def built(self) -> "keras.Model":
-        """The model."""
-        return self.model() if isinstance(self.model, FunctionType | partial) else self.model
-
-    @cached_property
-    def engine(self) -> "Engine":
-        """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
-        from tlkit.extraction.engine import build_engine  # loads Keras
-
-        return build_engine(self.built, engine=self.engine_name, precision=self.precision)
-
-    def row_bytes(self, output: str) -> int:
-        """Bytes of one float32 row of an output."""
-        return 4 * int(np.prod(self.built.outputs[self.outputs.index(output)].shape[1:]))
+Key = tuple[str, int]  # output name, view number
 
 
 @dataclass
@@ -150,7 +35,7 @@ class Extraction:
     """What was asked for, and what it took.
 
     Args:
-        features: (output, view) -> rows for the images of the manifest, in its order; rows of
+        features: (output, view) -> rows for the images of the dataset, in its order; rows of
             images with a problem, and those whose view was not asked for, may be missing.
         problems: files that could not be decoded.
         passes: images that went through the network now (views count each).
@@ -159,44 +44,47 @@ class Extraction:
         engine: name and reason of the engine, "" when nothing had to be computed.
     """
 
-    features: dict[Key, StoredFeatures] = field(default_factory=dict)
+    features: dict[Key, Rows] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     passes: int = 0
     stored: int = 0
     seconds: float = 0.0
     engine: str = ""
 
+    @property
+    def rows(self) -> Rows:
+        """The first output of the first view, for those who asked for no more."""
+        return next(iter(self.features.values()))
+
+    def sentence(self, what: str = "features") -> str:
+        """What extraction took."""
+        if not self.passes:
+            return f"{what} of {self.stored} images were in the store; nothing was computed"
+        rate = self.passes / max(self.seconds, 1e-9)
+        known = f", {self.stored} were in the store" if self.stored else ""
+        return f"extracted {self.passes} images in {self.seconds:.1f} s ({rate:.0f}/s{known}); engine {self.engine}"
+
 
 def extract(
-    network: Network,
+    source: "FeatureSource",
     dataset: Dataset,
-    contract: InputContract,
     *,
     views: Sequence[int] = (CENTRE,),
     viewed: np.ndarray | None = None,
     augmentation: Augmentation | None = None,
-    stored_as: str = "float32",
-    engine: str = "auto",
-    precision: str = "float32",
-    batch_size: int = 32,
     story: Story | None = None,
 ) -> Extraction:
-    """Every output of the network for every view of every image, from the store where it has them.
+    """Every output of the source for every view of every image, from the store where it has them.
 
     One pass: an image is decoded once, whatever is made of it. Exact duplicates are computed once.
     Killed half-way, it goes on where it was.
 
     Args:
-        network: what to compute.
+        source: what to compute.
         dataset: the images.
-        contract: what pixels to make of them.
         views: numbers of the views; 0 is the image itself.
         viewed: rows of the images that have views other than 0; all of them unless given.
         augmentation: what the other views are.
-        stored_as: `float32`, or `float16` for half the space and three digits; what is read is float32.
-        engine: what computes, see `build_engine`.
-        precision: `float32`, `bfloat16` or `auto`, see `settle_engine`.
-        batch_size: images to a forward pass; fewer where there are few.
         story: hears the progress.
 
     Raises:
@@ -204,15 +92,8 @@ def extract(
     """
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
-    if (engine, precision) != (network.engine_name, network.precision):
-        network = settle(replace(network, engine_name=engine), precision, dataset, contract, stored_as, story)
-    spaces = {
-        (output, view): open_space(
-            describe(network, output, contract, augmentation.describe(view), stored_as), {"network": network.name}
-        )
-        for output in network.outputs
-        for view in views
-    }
+    source = source.settled(dataset, story)
+    spaces = {(output, view): source.space(output, augmentation, view) for output in source.outputs for view in views}
     lacking = {key: look_up(space, dataset.sha256).lacking for key, space in spaces.items()}
     first, copy_of = _copies(dataset)
     asked = {view: _asked(view, viewed, copy_of) for view in views}
@@ -223,87 +104,150 @@ def extract(
     result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views))
     rows = _in_order(first, wanted)
     if len(rows):
-        make_room(_needed(network, spaces, wanted, lacking, rows), story)
-        work = Computation(network, dataset, rows, wanted, lacking, augmentation, spaces)
-        for batch in story.track(work.run(contract, _batch(len(rows), batch_size)), "extracting", len(rows)):
-            result.problems += [Problem(dataset.paths[rows[i]], reason) for i, reason in batch.problems]
-        result.passes = work.passes
-        result.engine = f"{network.engine.name} ({network.engine.reason})" if work.passes else ""
+        work = Computation(source, dataset, wanted, lacking, augmentation, spaces)
+        make_room(work.bytes(rows), story)
+        for done in story.track(spread(work, rows, source.executor), "extracting", len(rows)):
+            result.problems += done.problems
+            result.passes += done.passes
+        result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
     result.problems = _with_duplicates(dataset, result.problems)
-    result.features = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
+    stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
-        held = [result.features[output, CENTRE] for output in network.outputs]
-        rows = np.flatnonzero(~np.any([stored.lacking for stored in held], axis=0))[:1]
-        if len(rows):
-            refuse_not_finite(network, [stored[rows] for stored in held], lambda row: dataset.paths[rows[row]])
+        held = [stored[output, CENTRE] for output in source.outputs]
+        first_row = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
+        if len(first_row):
+            refuse_not_finite(source, [found[first_row] for found in held], lambda row: dataset.paths[first_row[row]])
+    result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
 
 
-def refuse_not_finite(network: Network, values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
+@dataclass(frozen=True)
+class Done:
+    """Some files whose features are with the store.
+
+    Args:
+        files: how many, good and bad.
+        problems: those that could not be decoded.
+        passes: images that went through the network for it.
+    """
+
+    files: int
+    problems: list[Problem]
+    passes: int
+
+    def __len__(self) -> int:
+        return self.files
+
+
+class Part(NamedTuple):
+    """One view of the images of a batch that lack it: places `here` in the batch, `positions` in the dataset."""
+
+    batch: Batch
+    view: int
+    here: np.ndarray
+    positions: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Computation:
+    """Decode, make views, run, store: one pass over images that lack something.
+
+    Args:
+        source: what to compute.
+        dataset: N images.
+        wanted: view -> bool (N,), images that need it computed.
+        lacking: (output, view) -> bool (N,), images whose row the store lacks.
+        augmentation: what views are.
+        spaces: where rows belong.
+    """
+
+    source: "FeatureSource"
+    dataset: Dataset
+    wanted: Mapping[int, np.ndarray]
+    lacking: Mapping[Key, np.ndarray]
+    augmentation: Augmentation
+    spaces: Mapping[Key, Space]
+
+    def __call__(self, rows: np.ndarray) -> Iterator[Done]:
+        """Go through the rows, int (n,), yielding what is done as soon as its features are with the store."""
+        files = (self.dataset.file(i) for i in rows)
+        decoded = batches(files, self.source.contract, _batch(len(rows), self.source.batch_size))
+        with ExitStack() as stack:
+            most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
+            appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
+            pool = stack.enter_context(threads())
+            read: deque[Batch] = deque()
+            for part, values in self._computed(decoded, rows, read, pool):
+                while read[0] is not part.batch:
+                    yield self._done(read.popleft(), rows)  # stored, as parts come in order
+                self._store(part, values, appenders)
+            yield from (self._done(batch, rows) for batch in read)
+
+    def bytes(self, rows: np.ndarray) -> int:
+        """What the store will take for these rows."""
+        return sum(
+            int((self.wanted[view] & self.lacking[output, view])[rows].sum())
+            * (self.source.row_bytes(output) // 4 * space.dtype.itemsize + 32)
+            for (output, view), space in self.spaces.items()
+        )
+
+    def _computed(
+        self, decoded: Iterator[Batch], rows: np.ndarray, read: deque[Batch], pool: Any
+    ) -> Iterator[tuple[Part, Any]]:
+        """The views of each batch with what the network makes of them; batches are noted in `read` as they come."""
+
+        def parts() -> Iterator[Part]:
+            for batch in decoded:
+                read.append(batch)
+                for view in self.wanted:
+                    here = np.flatnonzero(self.wanted[view][rows[batch.indices]])
+                    if len(here):
+                        yield Part(batch, view, here, rows[batch.indices[here]])
+
+        def pixels(part: Part) -> np.ndarray:
+            sha256 = self.dataset.sha256[part.positions]
+            return self.augmentation.view(part.batch.images[part.here], sha256, part.view, pool)
+
+        first = next(found := parts(), None)  # the engine is built when there is something to compute
+        return iter(()) if first is None else self.source.engine.ahead(chain((first,), found), pixels)
+
+    def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
+        sha256 = self.dataset.sha256[part.positions]
+        refuse_not_finite(self.source, values, lambda row: self.dataset.paths[part.positions[row]])
+        for output, rows in zip(self.source.outputs, values, strict=True):
+            lacks = self.lacking[output, part.view][part.positions]
+            appenders[output, part.view].append(sha256[lacks], rows[lacks])
+
+    def _done(self, batch: Batch, rows: np.ndarray) -> Done:
+        problems = [Problem(self.dataset.paths[rows[i]], reason) for i, reason in batch.problems]
+        passes = sum(int(wanted[rows[batch.indices]].sum()) for wanted in self.wanted.values())
+        return Done(len(batch), problems, passes)
+
+
+def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
     """Raise for features that are not finite. Outputs of a whole classifier are left to who measures it.
 
     Args:
-        network: whose outputs they are, for its name.
+        source: whose outputs they are, for its name.
         values: float (n, ...) for each output.
         path_of: the image of a row.
 
     Raises:
         TlkitError: naming the network and the first image.
     """
-    if LOGITS in network.outputs:
+    if LOGITS in source.outputs:
         return
-    for output, rows in zip(network.outputs, values, strict=True):
+    for output, rows in zip(source.outputs, values, strict=True):
         fine = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
         if not fine.all():
             row = int(fine.argmin())
             found = rows[row][~np.isfinite(rows[row])].flat[0]
             raise TlkitError(
-                f"{network.name or 'the network'} gives {found} as a feature of {path_of(row)!r} (output {output}).",
+                f"{source.name or 'the network'} gives {found} as a feature of {path_of(row)!r} (output {output}).",
                 "its weights hold values that are not finite, or it cannot take such an image: use other weights or another "
                 "backbone. Nothing was written.",
             )
-
-
-def settle(
-    network: Network, precision: str, dataset: Dataset, contract: InputContract, stored_as: str, story: Story
-) -> Network:
-    """The network in one precision: where either will do, the one that the store holds most of, else by trial."""
-    if precision != "auto":
-        return replace(network, precision=precision)
-    held = {}
-    for one in ("float32", "bfloat16"):
-        plain = Augmentation(strength="none").describe(CENTRE)
-        space = open_space(describe(replace(network, precision=one), network.outputs[0], contract, plain, stored_as))
-        held[one] = 1 - float(look_up(space, dataset.sha256).lacking.mean())
-    most = max(held, key=lambda one: held[one])
-    if held[most] >= HELD_ENOUGH:
-        story.say(f"precision {most}: the store holds {held[most]:.0%} of the images in it")
-        return replace(network, precision=most)
-    from tlkit.extraction.precision import settle_engine  # loads Keras
-
-    files = [dataset.file(i) for i in range(len(dataset))]
-    labels = None if network.outputs[0] == LOGITS else dataset.labels
-    found = settle_engine(
-        network.built, files, contract, engine=network.engine_name, precision="auto", labels=labels, story=story
-    )
-    settled = replace(network, model=network.built, precision=found.precision)
-    settled.__dict__["engine"] = found  # as if built on first use
-    return settled
-
-
-def describe(
-    network: Network, output: str, contract: InputContract, view: Mapping[str, Any], stored_as: str
-) -> dict[str, Any]:
-    """Everything that decides a stored row apart from the image: the key of decision 10 in the design."""
-    return {
-        "weights": network.weights_sha256,
-        "output": output,
-        "contract": contract.as_json(),
-        "precision": network.precision,
-        "stored": stored_as,
-        **view,
-    }
 
 
 def _batch(images: int, most: int) -> int:
@@ -332,21 +276,6 @@ def _in_order(first: np.ndarray, wanted: Mapping[int, np.ndarray]) -> np.ndarray
     return rows[np.lexsort((rows, -counts))]
 
 
-def _needed(
-    network: Network,
-    spaces: Mapping[Key, Space],
-    wanted: Mapping[int, np.ndarray],
-    lacking: Mapping[Key, np.ndarray],
-    rows: np.ndarray,
-) -> int:
-    """Bytes that the store will take."""
-    return sum(
-        int((wanted[view] & lacking[output, view])[rows].sum())
-        * (network.row_bytes(output) // 4 * space.dtype.itemsize + 32)
-        for (output, view), space in spaces.items()
-    )
-
-
 def _with_duplicates(dataset: Dataset, problems: list[Problem]) -> list[Problem]:
     """A problem of one file is a problem of every copy of it."""
     if not problems:
@@ -357,49 +286,3 @@ def _with_duplicates(dataset: Dataset, problems: list[Problem]) -> list[Problem]
     return [
         Problem(path, reasons[digest]) for path, digest in zip(dataset.paths, digests, strict=True) if digest in reasons
     ]
-
-
-# -- Networks met before: what features of theirs are called in the store, without building them again ---
-#
-#     CACHE/networks/KEY.json     what was asked for, the weight files with their sha256, and what came of it
-#
-# Building a network and reading its weights takes seconds, importing Keras first several more. When
-# everything asked of it is in the store, all that is needed is its name there. The name is looked up
-# under everything it follows from: the wish, the code that builds networks, the versions of what that
-# code stands on, and the content of the weight files.
-
-BUILDERS = Path(__file__).parents[1] / "backbones"  # the code that a network follows from
-
-
-def recall(wish: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What came of this wish the last time; None where it is new, or where code, versions or a weight file changed."""
-    path = _place(wish)
-    try:
-        found = read_json(path)
-        unchanged = all(sha256_file(Path(file)) == sha256 for file, sha256 in found["files"].items())
-    except (OSError, json.JSONDecodeError, KeyError):
-        return None
-    return found["facts"] if unchanged else None
-
-
-def remember(wish: Mapping[str, Any], facts: Mapping[str, Any], files: Sequence[Path]) -> None:
-    """Note what came of a wish.
-
-    Args:
-        wish: everything the user can ask of the network, JSON-able.
-        facts: what to give back, JSON-able.
-        files: that the weights were read from.
-    """
-    hashes = {str(file.absolute()): sha256_file(file) for file in files}
-    write_json(_place(wish), {"wish": dict(wish), "files": hashes, "facts": dict(facts)})
-
-
-def forget(wish: Mapping[str, Any]) -> None:
-    """Drop what was noted."""
-    _place(wish).unlink(missing_ok=True)
-
-
-def _place(wish: Mapping[str, Any]) -> Path:
-    code = {file.name: sha256_file(file) for file in sorted(BUILDERS.glob("*.py"))}
-    name = sha256_json({"wish": dict(wish), "code": code, "versions": versions()})
-    return cache_dir()[0] / "networks" / f"{name[:32]}.json"

@@ -106,6 +106,7 @@ MIXES = ("auto", "none", "mixup", "cutmix")
 TRACKERS = ("mlflow", "wandb")
 FEATURE_FORMATS = ("csv", "parquet", "npz")
 ENGINES = ("auto", "tensorflow-frozen", "keras")
+ANSWERING = (*ENGINES, "onnx")  # a finished classifier may have an ONNX file of its own
 PRECISIONS = ("float32", "bfloat16", "auto")
 STORED_AS = ("float32", "float16")
 FEATURE_POOLS = ("avg", "max", "none")

@@ -118,6 +118,20 @@ class RunDir:
         return record
 
 
+def finished_model(run: str) -> Path:
+    """The classifier's file, of a run folder or given itself; looked for before anything slow begins.
+
+    Raises:
+        TlkitError: no run, or one that is not finished.
+    """
+    run_dir = RunDir(Path(run))
+    if run_dir.path.suffix == ".keras":
+        return run_dir.path
+    if run_dir.read_record()["state"] != "finished":
+        raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
+    return run_dir.model
+
+
 def refuse_occupied(out: Path, *, overwrite: bool, remedy: str = "choose another --out, or add --overwrite.") -> None:
     """Raise if `out` exists and is not an empty folder, unless `overwrite`.
 

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tlkit.backbones import runtime
-from tlkit.backbones.build import Backbone
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, missing, read_json, replacing, write_json, write_text
 from tlkit.base.story import Story
@@ -19,8 +19,9 @@ from tlkit.data.folders import refuse_inside
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
-from tlkit.training.checkpoint import State
-from tlkit.training.plan import Plan
+from tlkit.runs.history import write_event_files, write_history
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
 
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
@@ -69,8 +70,8 @@ def _begin_record(run_dir: RunDir, config: FinetuneConfig) -> None:
 
 
 def discard_empty(run_dir: RunDir) -> None:
-    """Remove a run that was refused before it had any result, so that the next try finds its place free."""
-    if not run_dir.manifest.exists():
+    """Remove a run that was refused before anything was trained, so that the next try finds its place free."""
+    if not run_dir.checkpoints.exists():
         shutil.rmtree(run_dir.path, ignore_errors=True)
 
 
@@ -117,10 +118,8 @@ def _missing(run_dir: RunDir) -> Any:
 # -- images and plan ---------------------------------------------------------------------------
 
 
-def write_images(
-    run_dir: RunDir, dataset: Dataset, splits: Splits, plan: Plan, backbone: Backbone, contract: InputContract
-) -> None:
-    """Record which images are used and for what. The record is written last and speaks of the rest."""
+def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any) -> None:
+    """Record which images are used and for what, with further facts. The record is written last and speaks of the rest."""
     dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
@@ -133,15 +132,13 @@ def write_images(
         run_dir,
         root=str(dataset.root.resolve()),
         classes=list(dataset.classes),
-        task=dataset.task,
+        task=dataset.task.name,
         set_aside=[problem.as_json() for problem in dataset.set_aside],
         ignored=dataset.ignored,
         split_rule=splits.rule,
         fixes=dataset.fixed,
         data_sha256=dataset.fingerprint(),
-        backbone={"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
-        contract=contract.as_json(),
-        plan=plan.as_json(),
+        **facts,
     )
 
 
@@ -151,8 +148,8 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     if "plan" not in record:
         return None
     problems = [Problem(**problem) for problem in record["set_aside"]]
-    multi = record.get("task") == "multi"
-    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi)
+    task = TASKS[record.get("task", SINGLE.name)]
+    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, task=task)
     dataset = replace(dataset, ignored=record["ignored"], fixed=record.get("fixes", ""))
     with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]
@@ -178,10 +175,10 @@ def refuse_changed_images(dataset: Dataset) -> None:
         )
 
 
-def read_plan(run_dir: RunDir) -> Plan | None:
-    """The plan that the run was started with, None before there is one."""
+def read_contract(run_dir: RunDir) -> InputContract | None:
+    """How the run's images become pixels, by the rules that it began with; None before that is settled."""
     record = run_dir.read_record()
-    return Plan.from_json(record["plan"]) if "plan" in record else None
+    return InputContract(**record["contract"]) if "contract" in record else None
 
 
 def update(run_dir: RunDir, **facts: Any) -> None:
@@ -189,13 +186,37 @@ def update(run_dir: RunDir, **facts: Any) -> None:
     write_json(run_dir.record, run_dir.read_record() | facts)
 
 
+class RunSink:
+    """A run folder as the place where training leaves what it has finished: facts in run.json, the choice beside it.
+
+    Args:
+        run_dir: where.
+        prepared: hears of the material once its rows are there.
+    """
+
+    def __init__(self, run_dir: RunDir, prepared: Callable[[Any], None]) -> None:
+        self.folder, self._run_dir, self.prepared = run_dir.path, run_dir, prepared
+
+    def read(self, name: str) -> Any:
+        """What was written under a name, None where nothing was."""
+        if name == "choice":
+            return read_json(self._run_dir.choice) if self._run_dir.choice.is_file() else None
+        return self._run_dir.read_record().get(name)
+
+    def write(self, name: str, content: Any) -> None:
+        """Keep something JSON-able under a name."""
+        if name == "choice":
+            write_json(self._run_dir.choice, content)
+        else:
+            update(self._run_dir, **{name: content})
+
+    def history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write history.csv and event files."""
+        write_history(self._run_dir.history, rows)
+        write_event_files(self._run_dir.logs, rows)
+
+
 # -- the end -----------------------------------------------------------------------------------
-
-
-def write_stages(run_dir: RunDir, states: list[State], parameters: int) -> None:
-    """Record what became of each stage, and how many numbers the classifier holds."""
-    stages = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in states]
-    update(run_dir, stages=stages, parameters=parameters)
 
 
 def finish(run_dir: RunDir, seconds: float) -> float:

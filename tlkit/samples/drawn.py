@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
-from tlkit.data.labels import written
 from tlkit.options.obtain import SampleConfig
 from tlkit.samples.recipes import TABLE
+from tlkit.tasks.labels import written
 
 TRUTH = "truth.csv"
 CLASSES = ("circle", "square", "star", "triangle")

@@ -1,4 +1,4 @@
-"""The addresses of the server and what each answers."""
+"""The routes of the server."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,9 +14,9 @@ from tlkit.base.machine import __version__
 from tlkit.serving import schema
 from tlkit.serving.body import read_body, uploads
 from tlkit.serving.gate import MEDIA_TYPE, PREDICT, Gate
-from tlkit.serving.pages import Page, docs_page, try_page
+from tlkit.serving.pages import HtmlPage, docs_page, try_page
 from tlkit.serving.pixels import EXPLAINED
-from tlkit.serving.problems import Problem, mistake
+from tlkit.serving.problems import RequestProblem, mistake
 from tlkit.serving.service import Service
 
 ASKED = frozenset(("top", "explain", "method"))
@@ -30,7 +30,7 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
         service: what answers images.
         token: that requests must bear; None where none is needed.
         local: whether it listens to this machine alone.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
     app = FastAPI(
         title="tlkit",
@@ -48,7 +48,7 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
 
 
 def _routes(app: FastAPI, service: Service) -> None:
-    pages: dict[str, Page] = {"/": try_page()}
+    pages: dict[str, HtmlPage] = {"/": try_page()}
 
     # First, for routes are tried in order
     @app.post(
@@ -68,7 +68,9 @@ def _routes(app: FastAPI, service: Service) -> None:
         ] = "integrated",
     ) -> Response:
         if unknown := sorted(set(request.query_params) - ASKED):
-            raise Problem("invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}.")
+            raise RequestProblem(
+                "invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}."
+            )
         service.ready()
         service.refuse_when_full()  # before the body is read, and not counted while it is: the slow take nobody's place
         declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
@@ -136,37 +138,37 @@ def _routes(app: FastAPI, service: Service) -> None:
         return JSONResponse(found, headers=_NO_STORE)
 
 
-def _html(page: Page) -> Response:
+def _html(page: HtmlPage) -> Response:
     return HTMLResponse(page.content, headers={"Content-Security-Policy": page.policy, **_NO_STORE})
 
 
 def _refusals(app: FastAPI) -> None:
-    """Everything that is refused looks alike."""
+    """Every refusal is answered in the same form."""
 
-    def told(problem: Problem) -> Response:
+    def answer_of(problem: RequestProblem) -> Response:
         return Response(problem.body(), status_code=problem.status, headers=problem.headers())
 
-    @app.exception_handler(Problem)
-    async def own(_: Request, problem: Problem) -> Response:
-        return told(problem)
+    @app.exception_handler(RequestProblem)
+    async def own(_: Request, problem: RequestProblem) -> Response:
+        return answer_of(problem)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return told(Problem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
+        return answer_of(RequestProblem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            answer = told(Problem("wrong-method", f"{request.method} is not for this address."))
+            answer = answer_of(RequestProblem("wrong-method", f"{request.method} is not for this address."))
             answer.headers.update(error.headers or {})
             return answer
-        return told(Problem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
+        return answer_of(RequestProblem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return told(Problem("bad-request", "The body was not sent to its end."))
+        return answer_of(RequestProblem("bad-request", "The body was not sent to its end."))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
-        return told(mistake(error))
+        return answer_of(mistake(error))

@@ -1,4 +1,4 @@
-"""Connections that nobody can keep busy for nothing: how HTTP arrives, on top of uvicorn's own reading of it."""
+"""Limits on connections, against slow and oversized requests, on top of uvicorn's parser."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tlkit.serving.pixels import HEAD_BYTES, LINGER_SECONDS
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 
 def guarded(seconds: float, connections: int) -> type[asyncio.Protocol]:
@@ -30,7 +30,7 @@ def guarded(seconds: float, connections: int) -> type[asyncio.Protocol]:
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if len(self.connections) > connections:
-                self._refuse(Problem("too-busy", f"{connections} connections are open, which is the limit."))
+                self._refuse(RequestProblem("too-busy", f"{connections} connections are open, which is the limit."))
             else:
                 self._within(seconds, self._too_slow)
 
@@ -44,7 +44,7 @@ def guarded(seconds: float, connections: int) -> type[asyncio.Protocol]:
             self._beside += len(data)
             super().data_received(data)
             if self._beside > HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(Problem("header-too-large", f"It has more than {HEAD_BYTES} bytes."))
+                self._refuse(RequestProblem("header-too-large", f"It has more than {HEAD_BYTES} bytes."))
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -79,10 +79,10 @@ def guarded(seconds: float, connections: int) -> type[asyncio.Protocol]:
             self._within(None)
 
         def send_400_response(self, msg: str) -> None:
-            self._refuse(Problem("bad-request", msg))
+            self._refuse(RequestProblem("bad-request", msg))
 
         def _too_slow(self) -> None:
-            self._refuse(Problem("too-slow", f"Its head was not there after {seconds:g} seconds."))
+            self._refuse(RequestProblem("too-slow", f"Its head was not there after {seconds:g} seconds."))
 
         def _within(self, limit: float | None, otherwise: Callable[[], None] | None = None) -> None:
             """From now on call `otherwise` after so many seconds, and nothing that was to be called before."""
@@ -90,7 +90,7 @@ def guarded(seconds: float, connections: int) -> type[asyncio.Protocol]:
                 self._timer.cancel()
             self._timer = self.loop.call_later(limit, otherwise) if limit is not None and otherwise else None
 
-        def _refuse(self, problem: Problem) -> None:
+        def _refuse(self, problem: RequestProblem) -> None:
             """Answer outside of any application, and hang up; where an answer is under way, only that."""
             self._within(None)
             if self.cycle is not None and not self.cycle.response_complete:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.process import seeded
@@ -86,12 +85,3 @@ def pool(grid: Any, pooling: str) -> Any:
     """
     parts = [LAYERS[kind](dtype="float32", name=f"head_pool_{kind}")(grid) for kind in POOLS[pooling]]
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_pool_concat")(parts)
-
-
-def pooled(grid: np.ndarray, pooling: str) -> np.ndarray:
-    """`pool` in NumPy: (N, h, w, C) of any float type -> float32 (N, C) or (N, 2 C)."""
-    parts = {
-        "avg": lambda: grid.mean(axis=(1, 2), dtype=np.float32),
-        "max": lambda: grid.max(axis=(1, 2)).astype(np.float32),
-    }
-    return np.concatenate([parts[kind]() for kind in POOLS[pooling]], axis=-1)

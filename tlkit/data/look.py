@@ -1,4 +1,4 @@
-"""Look at every file once: what its header says, and what a small copy of its pixels says."""
+"""Read every file once: facts of its header, and of a small copy of its pixels."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from PIL import Image
 from tlkit.base.errors import UnreadableImage
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import InputContract
+from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import decode, in_order
 from tlkit.data.opening import FORMATS
 
@@ -30,6 +30,7 @@ class Looks:
     """Facts about N image files, in columns.
 
     Args:
+        problem: why the file could not be decoded, "" where it could.
         format: as Pillow names it (JPEG, PNG, ...); "" where the file could not be decoded, as all that follows.
         mode: of the pixels as stored (RGB, L, P, CMYK, ...).
         camera: maker and model from EXIF, "" where there is none.
@@ -48,6 +49,7 @@ class Looks:
         small: uint8 (N, 32, 32), a grey copy.
     """
 
+    problem: np.ndarray
     format: np.ndarray
     mode: np.ndarray
     camera: np.ndarray
@@ -64,6 +66,12 @@ class Looks:
     plain: np.ndarray
     frame: np.ndarray
     small: np.ndarray
+
+    @classmethod
+    def of(cls, parts: Sequence[dict[str, np.ndarray]]) -> "Looks":
+        """The columns of some files after those of others."""
+        parts = parts or [Looker(0).columns()]
+        return cls(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
     def __len__(self) -> int:
         return len(self.width)
@@ -89,27 +97,58 @@ def look(files: Sequence[Path], *, story: Story | None = None, threads: int | No
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     looked = in_order(_Chunk, chunks, threads=threads, ahead=2 * threads)
     found = list((story or Silence()).track(looked, "looking at files", len(files)))
-    columns = [chunk.columns for chunk in found] or [_Chunk([]).columns]
-    return Looks(**{name: np.concatenate([column[name] for column in columns]) for name in columns[0]})
+    return Looks.of([chunk.columns for chunk in found])
+
+
+def looks_of(dataset: Dataset, story: Story) -> Looks:
+    """The facts of every file: as the scan saw them, else looked at now."""
+    if dataset.looks is not None:
+        return dataset.looks
+    return look([dataset.file(row) for row in range(len(dataset))], story=story)
 
 
 class _Chunk:
     """Some files; its length is what counts as progress."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self.files = len(files)
-        pixels = np.zeros((len(files), SIDE, SIDE, 3), np.uint8)
-        headers = [_header(file, pixels[row]) for row, file in enumerate(files)]
-        self.columns = _columns(headers) | _pixel_facts(pixels)
+        self.files, looker = len(files), Looker(len(files))
+        for file in files:
+            try:
+                looker.add(file.read_bytes())
+            except OSError as error:
+                looker.add(f"cannot be read: {error.strerror or error}")
+        self.columns = looker.columns()
 
     def __len__(self) -> int:
         return self.files
+
+
+class Looker:
+    """Facts of files whose bytes somebody else reads, one after the other.
+
+    Args:
+        most: files at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._pixels = np.zeros((most, SIDE, SIDE, 3), np.uint8)
+        self._headers: list[dict[str, Any]] = []
+
+    def add(self, content: bytes | str) -> None:
+        """The bytes of the next file, or why there are none."""
+        row = self._pixels[len(self._headers)]
+        self._headers.append({"problem": content} if isinstance(content, str) else _header(content, row))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of `Looks`."""
+        return _columns(self._headers) | _pixel_facts(self._pixels[: len(self._headers)])
 
 
 # -- header ------------------------------------------------------------------------------------
 
 # name -> (type of the column, its value where nothing could be read)
 _HEADER: dict[str, tuple[Any, Any]] = {
+    "problem": (str, ""),
     "format": (str, ""),
     "mode": (str, ""),
     "camera": (str, ""),
@@ -129,13 +168,12 @@ def _columns(headers: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     }
 
 
-def _header(file: Path, pixels: np.ndarray) -> dict[str, Any]:
-    """What the header says; the small copy goes into `pixels`. Empty where the file cannot be decoded."""
+def _header(content: bytes, pixels: np.ndarray) -> dict[str, Any]:
+    """What the header says, or why the file cannot be decoded; the small copy goes into `pixels`."""
     try:
-        content = file.read_bytes()
         pixels[:] = decode(content, _COPY)
-    except (UnreadableImage, OSError):
-        return {}
+    except UnreadableImage as error:
+        return {"problem": str(error)}
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         exif = _exif(image)
         orientation = exif.get(_ORIENTATION, 1)

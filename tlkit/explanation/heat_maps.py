@@ -21,11 +21,11 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EvidenceMap:
     """Maps of B images by one method.
 
     Args:
-        values: float32 (B, h, w); above 0 what speaks for the class, below 0 what speaks against it.
+        values: float32 (B, h, w); above 0 evidence for the class, below 0 against it.
         lattice: where the cells lie in the network's input.
     """
 
@@ -34,12 +34,12 @@ class Evidence:
 
     @property
     def heat(self) -> np.ndarray:
-        """float32 (B, h, w), 0..1: what speaks for the class, the strongest place 1; all 0 where nothing does."""
+        """float32 (B, h, w), 0..1: positive evidence for the class, the strongest 1; all 0 where there is none."""
         return hot(self.values)
 
 
 class Witness:
-    """A classifier cut at the seam between backbone and head, ready to say what it saw where.
+    """A classifier cut at the seam between backbone and head, ready to compute evidence maps.
 
     Args:
         classifier: as `tlkit.classifier.load` gives it.
@@ -64,13 +64,13 @@ class Witness:
         """Grids (B, h, w, C) -> logits float32 (B, K)."""
         return np.asarray(keras.ops.convert_to_numpy(self.head(grids, training=False)))
 
-    def evidence(self, method: str, images: np.ndarray, grids: np.ndarray, classes: np.ndarray) -> Evidence:
+    def evidence(self, method: str, images: np.ndarray, grids: np.ndarray, classes: np.ndarray) -> EvidenceMap:
         """Maps by one of the methods `integrated`, `gradcam`, `occlusion`; arguments as theirs."""
         if method == "occlusion":
             return self.occlusion(images, classes)
         return {"integrated": self.integrated, "gradcam": self.gradcam}[method](grids, classes)
 
-    def integrated(self, grids: np.ndarray, classes: np.ndarray) -> Evidence:
+    def integrated(self, grids: np.ndarray, classes: np.ndarray) -> EvidenceMap:
         """Integrated gradients (Sundararajan et al. 2017) on the grid, from the image's own mean grid.
 
         The path begins where every place holds the mean of all places, so that a map says what a
@@ -92,18 +92,18 @@ class Witness:
             gradient = sum(self.gradient(point, classes[rows]) for point in path) / STEPS
             return (gradient * away).sum(axis=-1)
 
-        return Evidence(_in_batches(batch, len(grids)), self.lattice)
+        return EvidenceMap(_in_batches(batch, len(grids)), self.lattice)
 
-    def gradcam(self, grids: np.ndarray, classes: np.ndarray) -> Evidence:
+    def gradcam(self, grids: np.ndarray, classes: np.ndarray) -> EvidenceMap:
         """Grad-CAM (Selvaraju et al. 2017), before its ReLU: channels weighted by their mean gradient."""
 
         def batch(rows: slice) -> np.ndarray:
             weights = self.gradient(grids[rows], classes[rows]).mean(axis=(1, 2), keepdims=True)
             return (weights * grids[rows]).sum(axis=-1)
 
-        return Evidence(_in_batches(batch, len(grids)), self.lattice)
+        return EvidenceMap(_in_batches(batch, len(grids)), self.lattice)
 
-    def occlusion(self, images: np.ndarray, classes: np.ndarray) -> Evidence:
+    def occlusion(self, images: np.ndarray, classes: np.ndarray) -> EvidenceMap:
         """Occlusion (Zeiler & Fergus 2014): how far the score falls where the image is covered.
 
         Args:
@@ -117,7 +117,7 @@ class Witness:
             return scores(engine.run(covered)[0], np.full(len(covered), code))
 
         maps = [occlusion(partial(score, code=code), image) for image, code in zip(images, codes, strict=True)]
-        return Evidence(np.stack(maps), occlusion_lattice(images.shape[1:3]))
+        return EvidenceMap(np.stack(maps), occlusion_lattice(images.shape[1:3]))
 
 
 def overlays(classifier: Classifier, images: np.ndarray, class_indices: np.ndarray) -> np.ndarray:
@@ -152,7 +152,7 @@ def _in_batches(work: Callable[[slice], np.ndarray], count: int) -> np.ndarray:
 AGREE, DOUBT = 0.7, 0.4  # above the one, nine in ten maps of different images do not agree as well as this
 
 
-def agreement(first: Evidence, second: Evidence) -> np.ndarray:
+def agreement(first: EvidenceMap, second: EvidenceMap) -> np.ndarray:
     """Pearson's correlation of the heat of two maps of the same images, cell by cell of the second.
 
     Of the heat, and not of the ranks of all cells: most cells are ground on which neither method has

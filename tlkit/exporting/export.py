@@ -1,6 +1,5 @@
 """One artifact: written, run in its own runtime, held against Keras, described."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,16 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
-from tlkit.data.labels import as_lines
 from tlkit.exporting import artifact
+from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
 from tlkit.exporting.formats import Format, version_of
 from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
 from tlkit.exporting.runtimes import Outputs, Runtime
 from tlkit.exporting.snippets import program, readme
-from tlkit.exporting.subject import Subject
-from tlkit.exporting.writers import carries_features, write
+from tlkit.exporting.subject import CheckImages, Subject
+from tlkit.exporting.writers import carries_features, has_encoded, write
+from tlkit.tasks.labels import as_lines
 
 # Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
 TOLERANCE_QUANTISED = 0.05
@@ -37,16 +37,19 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
         TlkitError: it cannot be written, or does not give what the classifier gives in Keras.
     """
     write(row.name, subject.classifier, folder / row.model, subject.calibration)
+    write_decoder(folder)
     runtime = Runtime(row, folder)
     outputs, expected = runtime(subject.golden), subject.expected
     golden = Golden(subject.golden, (expected if row.exact else outputs)["logits"], expected["logits"])
     if row.exact:
         _refuse_unfaithful(row, golden, outputs, expected)
-    checked = None if subject.check is None else runtime(subject.check.images)["logits"]
+    checked = None if subject.check is None else runtime(_read_again(folder, subject, subject.check))["logits"]
     contract = {
         **_facts(row, subject),
         "golden": {"file": artifact.GOLDEN, "images": len(golden.images), "tolerance": _tolerance(row)},
-        "encoded": encoded_difference(folder / row.model, subject) if row.name == "savedmodel" else None,
+        "encoded": encoded_difference(folder / row.model, subject)
+        if has_encoded(row.name, subject.classifier)
+        else None,
         "quantised": None if row.exact else _quantised(row, subject, checked, min_agreement),
         "measured": {
             "runtime": runtime.name,
@@ -56,6 +59,24 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
         },
     }
     return _describe(folder, contract, golden, subject)
+
+
+def _read_again(folder: Path, subject: Subject, check: CheckImages) -> np.ndarray:
+    """The check images through the artifact's own decoder, from their files.
+
+    Raises:
+        TlkitError: it makes other pixels of them than tlkit.
+    """
+    images = decoded_by_artifact(folder, subject.classifier.facts.contract, check.files)
+    other = [
+        str(file) for file, one, ours in zip(check.files, images, check.images, strict=True) if (one != ours).any()
+    ]
+    if other:
+        raise TlkitError(
+            f"the decoder in {folder} makes other pixels of {len(other)} images than tlkit: {', '.join(other[:3])}.",
+            "report this; `tlkit predict` works.",
+        )
+    return images
 
 
 def _tolerance(row: Format) -> float:
@@ -74,7 +95,7 @@ def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_ag
     """What quantisation costs, if it is not too much."""
     if subject.check is None or checked is None or subject.calibration is None:
         raise TlkitError(f"{row.name} needs images of the run to be measured on.", "give the run folder.")
-    same = agreement(checked, subject.check.logits, multi=subject.multi)
+    same = agreement(checked, subject.check.logits, subject.task)
     if same < min_agreement:
         raise TlkitError(
             f"in 8 bits only {same:.1%} of {len(checked)} {subject.check.split} images keep their class, "
@@ -100,11 +121,11 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
             "dtype": "float32",
             "colour": "RGB",
             "range": [0, 255],
-            **asdict(facts.contract),
+            **facts.contract.as_json(),
         },
         "outputs": outputs,
         "classes": list(facts.classes),
-        "task": facts.task,
+        "task": facts.task.name,
         "temperature": facts.temperature,
         "threshold": facts.threshold,
         "target_precision": facts.target_precision,

@@ -153,8 +153,3 @@ def reordered(targets: np.ndarray, found: Sequence[str], classes: Sequence[str])
     made[:, [classes.index(name) for name in found]] = targets
     made[(targets < 0).any(axis=1)] = UNKNOWN
     return made
-
-
-def as_targets(truth: np.ndarray, classes: int) -> np.ndarray:
-    """float64 (N, K), 1 where the image has the class: of int (N,), 0..K-1, or of (N, K), 1 where it has, 0 where not."""
-    return np.eye(classes)[truth] if truth.ndim == 1 else (truth == 1).astype(np.float64)

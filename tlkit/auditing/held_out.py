@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-FOLDS = 5
+from tlkit.data.folds import FOLDS, in_turn
+
 AXES = 256  # principal components: the rest costs time and adds noise
 LANDMARKS = 500  # images that the kernel compares with
 WIDTH = 1.0  # of the Gaussian: exp(-WIDTH * distance²) of components at length 1
@@ -50,8 +51,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Classifiers fitted on four fifths of the images, five times.
+class HeldOutProbe:
+    """Classifiers cross-validated on five folds.
 
     Args:
         classes: int64 (K,), the labels it knows, ascending.
@@ -91,8 +92,8 @@ class Probe:
         return self.classes[self.probabilities.argmax(axis=1)]
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> Probe:
-    """Fit and ask.
+def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0) -> HeldOutProbe:
+    """Fit, and predict out of fold.
 
     Args:
         features: float32 (n, C).
@@ -101,7 +102,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed:
         seed: of the folds and landmarks.
     """
     classes, targets = np.unique(labels, return_inverse=True)
-    fold = make_folds(targets, units, seed)
+    fold = in_turn(targets, units, seed)
     with threadpool_limits(1):  # on products this small, threads of BLAS wait for each other longer than they work
         linear = _components(features)
         curved = _compared(linear, features, seed)
@@ -109,21 +110,8 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed:
             _fitted(lens, features, targets, fold, strength)
             for lens, strength in ((linear, _LINEAR), (curved, _CURVED))
         )
-        probe = Probe(classes, fold, sides, np.empty(0), targets)
+        probe = HeldOutProbe(classes, fold, sides, np.empty(0), targets)
         return replace(probe, probabilities=probe.ask(features, np.arange(len(features))))
-
-
-def make_folds(labels: np.ndarray, units: np.ndarray, seed: int, count: int = FOLDS) -> np.ndarray:
-    """int64 (n,), fold 0..count-1 of each image: units whole, classes dealt out evenly."""
-    random = np.random.default_rng(seed)
-    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
-    of_unit = np.empty(len(first), np.int64)
-    dealt = 0
-    for label in np.unique(labels[first]):
-        members = random.permutation(np.flatnonzero(labels[first] == label))
-        of_unit[members] = (dealt + np.arange(len(members))) % count
-        dealt += len(members)
-    return of_unit[inverse.ravel()]
 
 
 def _components(features: np.ndarray) -> Lens:

@@ -1,17 +1,71 @@
-"""The metrics of one split, each with its interval."""
+"""The measures of images of one class each, every one with its interval."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
-from tlkit.classifier.answers import softmax
-from tlkit.evaluation.calibration import calibration_error_interval, reliability
-from tlkit.evaluation.curves import metric
+from tlkit.classifier.answers import Predictions, softmax
+from tlkit.evaluation.calibration import abstention, calibration_error_interval, reliability
+from tlkit.evaluation.curves import class_curves, metric, risk_coverage
 from tlkit.evaluation.intervals import Groups, confusion_intervals, mean_interval, share_interval
-from tlkit.evaluation.results import ClassResult, ConfusedPair, Metric, Reliability
+from tlkit.evaluation.results import ClassResult, ConfusedPair, Metric, Reliability, SplitRequest, SplitResult
+from tlkit.evaluation.slices import Column, slices
 
 MOST_CONFUSED = 50
+CALIBRATION = ("log_loss", "brier", "expected_calibration_error")
 _SMALLEST = np.finfo(np.float64).eps  # where scikit-learn's log_loss clips too
+
+
+def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
+    """Everything about the labelled images of one split; metrics as `evaluate.evaluate` documents them.
+
+    Args:
+        rows: n images, all with labels.
+        wanted: what for; the true class is sliced by in any case.
+        groups: int (n,), or None.
+    """
+    labels, predicted, classes = rows.labels.astype(np.int64), rows.predicted, len(rows.classes)
+    correct = labels == predicted
+    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    finite = bool(np.isfinite(rows.logits).all())
+    areas, curves, means = class_curves(rows.classes, labels, rows.probabilities if finite else None, groups)
+    table = per_class(rows.classes, labels, predicted, areas, groups)
+    metrics = counted(labels, rows.logits, correct, wanted.top_k, groups)
+    metrics |= from_confusion(labels, predicted, confusion, table, groups) | means
+    after, bins = from_probabilities(labels, rows.logits, rows.temperature, correct, groups)
+    metrics |= after
+    before = None
+    if rows.temperature != 1:
+        raw, before = from_probabilities(labels, rows.logits, 1.0, correct, groups)
+        metrics |= {f"{name}_uncalibrated": raw[name] for name in CALIBRATION}
+    risks = risk_coverage(rows.confidence, correct, groups) if finite else None
+    held = None
+    if risks and rows.threshold is not None:
+        held = abstention(rows.confidence, correct, rows.threshold, wanted.target_precision or 0.0, groups)
+        metrics |= {"coverage": held.coverage, "selective_precision": held.precision}
+    return SplitResult(
+        split=wanted.split,
+        n=len(rows),
+        metrics=metrics | ({"area_under_risk_coverage": risks.area} if risks else {}),
+        confusion=confusion,
+        classes=table,
+        confused=most_confused(rows.classes, confusion),
+        reliability=bins,
+        uncalibrated=before,
+        risk_coverage=risks,
+        abstention=held,
+        curves=curves,
+        slices=() if wanted.split == "train" else slices(_with_class(wanted.columns, rows), correct, groups),
+        leak=wanted.leak,
+    )
+
+
+def _with_class(columns: Mapping[str, Column], rows: Predictions) -> dict[str, Column]:
+    """The columns and the true class; an array of objects, so that classes called 0 to 99 are no numbers."""
+    names = np.array([*rows.classes, ""], dtype=object)
+    return {"class": names[rows.labels], **columns}
 
 
 def counted(
@@ -94,7 +148,7 @@ def per_class(
     areas: dict[int, tuple[Metric, Metric]],
     groups: Groups,
 ) -> tuple[ClassResult, ...]:
-    """Precision, recall, F1 and areas of each class; None where nothing is below the line."""
+    """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
     scores = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(names)), zero_division=0)
     rows = []
     for code, (name, precision, recall, f1, support) in enumerate(zip(names, *scores, strict=True)):

@@ -1,4 +1,4 @@
-"""Which images are looked at, and how they are dealt into folds."""
+"""Which images a ranking looks at, and what may not be torn apart."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,10 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.data.dataset import Dataset
+from tlkit.data.folds import strata
 from tlkit.data.split import order_keys, unit_of_rows
 
 FEWEST = 10  # images of a rare class that are kept where there are as many
-
-
-def strata(truth: np.ndarray) -> np.ndarray:
-    """Int (N,), what an image is counted as where classes get their share: its class; of several labels the rarest.
-
-    Args:
-        truth: int (N,), 0..K-1, which are returned; or (N, K), 1 where the image has the class: images of none of them
-            are counted as K.
-    """
-    if truth.ndim == 1:
-        return truth
-    has = truth == 1
-    rarest = np.where(has, has.sum(axis=0), len(truth) + 1).argmin(axis=1)
-    return np.where(has.any(axis=1), rarest, truth.shape[1])
 
 
 def choose(dataset: Dataset, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -64,40 +51,6 @@ def _shares(counts: np.ndarray, limit: int) -> np.ndarray:
 def units_of(dataset: Dataset) -> np.ndarray:
     """int64 (N,): images of one group, exact copies, and what those join, have one number."""
     return np.unique(unit_of_rows(dataset), return_inverse=True)[1].ravel()
-
-
-def deal_folds(labels: np.ndarray, units: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """int64 (N,) fold of each image; a unit stays whole, and each fold gets its share of each class as far as that goes.
-
-    Units are dealt in random order, those of rare classes first, each to the fold that has least of its classes.
-
-    Args:
-        labels: int (N,), 0..K-1, see `strata`.
-        units: int (N,), 0..U-1.
-        count: of folds, 2 to U.
-        random: decides the order.
-    """
-    classes = int(labels.max()) + 1
-    table = np.zeros((int(units.max()) + 1, classes))
-    np.add.at(table, (units, labels), 1)
-    totals = table.sum(axis=0)
-    rarest = np.where(table > 0, totals, np.inf).min(axis=1)
-    shuffled = random.permutation(len(table))
-    order = shuffled[np.argsort(rarest[shuffled], kind="stable")]
-    held = np.zeros((count, classes))
-    fold = np.empty(len(table), np.int64)
-    weight = table / np.maximum(totals, 1)
-    for unit in order.tolist():
-        # The share of its classes that each fold has; among equals the one with fewest images.
-        fold[unit] = np.lexsort((held.sum(axis=1), np.round(held @ weight[unit], 9)))[0]
-        held[fold[unit]] += table[unit]
-    return fold[units]
-
-
-def make_folds(truth: np.ndarray, units: np.ndarray, *, folds: int, repeats: int, seed: int) -> list[np.ndarray]:
-    """Several deals; as many folds as there are units where those are fewer."""
-    count, labels = min(folds, len(np.unique(units))), strata(truth)
-    return [deal_folds(labels, units, count, np.random.default_rng((seed, repeat))) for repeat in range(repeats)]
 
 
 def refuse_hopeless(classes: Sequence[str], truth: np.ndarray, units: np.ndarray) -> list[str]:

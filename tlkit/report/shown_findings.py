@@ -37,7 +37,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ShownFinding:
     """A finding with the cases that are shown, `more` of them not; `doubtful` where it is about labels."""
 
     finding: Finding
@@ -47,7 +47,7 @@ class Evidence:
     doubtful: bool
 
 
-def evidence(audit: AuditResult | None, album: Album, times: int = 1) -> tuple[Evidence, ...]:
+def evidence(audit: AuditResult | None, album: Album, times: int = 1) -> tuple[ShownFinding, ...]:
     """Every finding, serious ones first, with a few of its cases, or `times` as many."""
     findings = audit.findings if audit else ()
     return tuple(
@@ -55,10 +55,10 @@ def evidence(audit: AuditResult | None, album: Album, times: int = 1) -> tuple[E
     )
 
 
-def _evidence(finding: Finding, album: Album, times: int) -> Evidence:
+def _evidence(finding: Finding, album: Album, times: int) -> ShownFinding:
     doubtful = any(group.suggested for group in finding.groups)
     shown = finding.groups[: times * (MISLABELLED if doubtful else GROUPS[finding.severity])]
-    return Evidence(
+    return ShownFinding(
         finding=finding,
         severity=SEVERITY_WORDS[finding.severity],
         cases=tuple(_case(group, album) for group in shown),

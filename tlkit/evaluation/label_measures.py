@@ -3,35 +3,30 @@
 Every interval is by the infinitesimal jackknife (see `intervals.spread`) or Wilson's, over groups where there are any.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from tlkit.classifier.answers import Predictions, decide, image_losses, image_scores, sigmoid
+from tlkit.classifier.answers import Predictions, image_losses, image_scores, sigmoid
 from tlkit.evaluation.calibration import calibration_error_interval, reliability
+from tlkit.evaluation.class_measures import interval_within
 from tlkit.evaluation.curves import area_metric, metric, one_versus_rest
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval
-from tlkit.evaluation.measures import interval_within
-from tlkit.evaluation.results import ClassResult, Leak, Metric, Reliability, SplitResult
-from tlkit.evaluation.slices import Column, slices
+from tlkit.evaluation.results import ClassResult, Metric, Reliability, SplitRequest, SplitResult
+from tlkit.evaluation.slices import slices
+from tlkit.tasks.multi import MULTI
 
 Areas = dict[int, tuple[Metric, Metric]]
 _OF_PROBABILITIES = ("log_loss", "brier", "expected_calibration_error")
 
 
-def measure_several(
-    split: str, rows: Predictions, columns: Mapping[str, Column], groups: Groups, leak: Leak | None
-) -> SplitResult:
+def measure_multi(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
     """Everything about the labelled images of one split; metrics as `evaluate.evaluate` documents them.
 
     Args:
-        split: its name.
         rows: n images, all with targets.
-        columns: to slice by; how many labels an image has is one of them in any case.
+        wanted: what for; how many labels an image has is sliced by in any case.
         groups: int (n,), or None.
-        leak: for the result.
     """
-    truth, given = rows.truth == 1, decide(rows.logits)
+    truth, given = rows.truth == 1, MULTI.decide(rows.logits)
     finite = bool(np.isfinite(rows.logits).all())
     present = np.flatnonzero(truth.any(axis=0)).tolist()
     divided = [
@@ -53,7 +48,7 @@ def measure_several(
         after |= {f"{name}_uncalibrated": found for name, found in raw.items()}
     by_count = {"labels of the image": truth.sum(axis=1).astype(np.float64)}
     return SplitResult(
-        split=split,
+        split=wanted.split,
         n=len(rows),
         metrics={**_in_order(means), **decided(truth, given, rows.logits, groups), **after},
         confusion=np.stack([_two_by_two(truth[:, code], given[:, code]) for code in range(len(rows.classes))]),
@@ -62,9 +57,9 @@ def measure_several(
         reliability=bins,
         uncalibrated=before,
         curves=curves,
-        slices=() if split == "train" else slices({**by_count, **columns}, rows.correct, groups),
-        leak=leak,
-        task="multi",
+        slices=() if wanted.split == "train" else slices({**by_count, **wanted.columns}, rows.correct, groups),
+        leak=wanted.leak,
+        task=MULTI,
     )
 
 
@@ -74,7 +69,7 @@ def _in_order(means: dict[str, Metric]) -> dict[str, Metric]:
 
 
 def decided(truth: np.ndarray, given: np.ndarray, logits: np.ndarray, groups: Groups) -> dict[str, Metric]:
-    """What depends on the labels given alone.
+    """The measures of the predicted labels, without their probabilities.
 
     Args:
         truth: bool (n, K), labels the images have; n at least 1.
@@ -100,7 +95,7 @@ def decided(truth: np.ndarray, given: np.ndarray, logits: np.ndarray, groups: Gr
 
 
 def _ratio(above: np.ndarray, below: np.ndarray, groups: Groups) -> Metric:
-    """Sum over sum of what each image has above and below the line, (n,) both; None with nothing below."""
+    """Ratio of the sums of the numerators and denominators of each image, (n,) both; None where the denominator is 0."""
     total = below.sum()
     if not total:
         return metric(None, len(above), None, groups)
@@ -109,7 +104,7 @@ def _ratio(above: np.ndarray, below: np.ndarray, groups: Groups) -> Metric:
 
 
 def _mean_ratio(above: np.ndarray, below: np.ndarray, met: np.ndarray, groups: Groups) -> Metric:
-    """The mean of such ratios (n, K) over the classes `met` (K,); nothing below the line counts as 0."""
+    """The mean of such ratios (n, K) over the classes `met` (K,); a denominator of 0 counts as 0."""
     if not met.any():
         return metric(None, len(above), None, groups)
     above, below = above[:, met], below[:, met]
@@ -148,7 +143,7 @@ def _two_by_two(right: np.ndarray, called: np.ndarray) -> np.ndarray:
 def _per_class(
     names: tuple[str, ...], truth: np.ndarray, given: np.ndarray, areas: Areas, groups: Groups
 ) -> tuple[ClassResult, ...]:
-    """Precision, recall, F1 and areas of each class; None where nothing is below the line."""
+    """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
     rows = []
     for code, name in enumerate(names):
         right, called = truth[:, code], given[:, code]
