@@ -1,7 +1,7 @@
 """`tlkit audit`: faults in a set of images, found before anything is trained on it.
 
 tlkit audit images
-tlkit audit images --write-fixes fixes.csv && tlkit finetune images --fixes fixes.csv
+tlkit audit images --write-fixes fixes.csv
 """
 
 import time
