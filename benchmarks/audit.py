@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 import tlkit
 from tlkit.base.story import Silence
-from tlkit.data.sniff import IMAGE_SUFFIXES, suffix
+from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 
 SPLITS = ("train", "val", "test")
 

@@ -25,11 +25,11 @@ import simplejpeg
 from measure import in_turn, machine, table
 from PIL import Image, ImageOps
 
-from tlkit.data import decoding
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import batches, decode, native
-from tlkit.data.opening import open_picture
 from tlkit.data.scan import scan
+from tlkit.pixels import decoding
+from tlkit.pixels.opening import open_picture
 
 BATCH = 32
 GRAIN = 6.0  # deviation of the noise added to enlarged images, in grey levels

@@ -15,8 +15,8 @@ from PIL import Image
 
 from tlkit.base.errors import UnreadableImage
 from tlkit.data.decode import native
-from tlkit.data.opening import FORMATS
 from tlkit.data.scan import scan
+from tlkit.pixels.opening import FORMATS
 
 
 def outcome(file: Path) -> tuple[bool, str]:

@@ -26,7 +26,7 @@ from tests.characterisation.observations import (
     observe,
 )
 from tests.characterisation.workshop import HEAD, RECORDED, SAMPLES, Workshop, unpack
-from tlkit.data.contract import InputContract
+from tlkit.pixels.contract import InputContract
 
 pytestmark = pytest.mark.slow  # the file as a whole: a minute and a quarter
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.data import opening
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode, native, thumbnail
+from tlkit.pixels import opening
 
 PHOTO_LIKE = np.stack(np.meshgrid(np.arange(64) * 4, np.arange(48) * 5, indexing="xy"), axis=-1).astype(np.uint8)
 GRADIENT = np.concatenate([PHOTO_LIKE, 255 - PHOTO_LIKE[..., :1]], axis=-1)  # (48, 64, 3)

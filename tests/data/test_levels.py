@@ -3,9 +3,10 @@ import pytest
 from PIL import Image
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.dataset import InputContract, parse_levels
 from tlkit.data.decode import decode
 from tlkit.data.levels import dark, least_to_greatest
+from tlkit.options.groups import parse_levels
+from tlkit.pixels.contract import InputContract
 
 
 class Heard(list):

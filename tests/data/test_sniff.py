@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from tlkit.data.sniff import describe, sniff, suffix
+from tlkit.pixels.sniff import describe, sniff, suffix
 
 WRITABLE = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI", "DDS", "SGI", "ICO", "PPM", "ICNS")
 

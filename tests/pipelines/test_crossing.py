@@ -135,7 +135,7 @@ def dataset(count, given=None):
     hashes = np.random.default_rng(0).integers(0, 256, (count, 32), dtype=np.uint8)
     made = Dataset.__new__(Dataset)
     codes = np.full(count, UNASSIGNED, np.int8) if given is None else given
-    for name, value in (("given", codes), ("targets", None), ("sha256", hashes)):
+    for name, value in (("given", codes), ("labels", np.zeros(count, np.int32)), ("targets", None), ("sha256", hashes)):
         object.__setattr__(made, name, value)
     return made
 

@@ -67,12 +67,12 @@ CHECKS = (
 )
 
 
-def audit(evidence: Evidence, *, checks: Sequence[Check] = CHECKS, story: Story | None = None) -> AuditResult:
-    """Run the checks on the evidence; a check that cannot be run gives the reason."""
+def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: Story | None = None) -> AuditResult:
+    """Run the checks, those of the table unless given, on the evidence; a check that cannot be run gives the reason."""
     story = story or Silence()
     findings: list[Finding] = []
     reasons, seconds = {}, {}
-    for check in checks:
+    for check in CHECKS if checks is None else checks:
         started = time.monotonic()
         reasons[check.name] = check.lacks(evidence)
         if not reasons[check.name]:

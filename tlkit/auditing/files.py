@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, named, share
 from tlkit.auditing.findings import Finding, ImageGroup
-from tlkit.data.sniff import suffix
+from tlkit.pixels.sniff import suffix
 
 SERIOUS_SHARE = 0.05  # of files that cannot be read: more than a few stray files
 _SUFFIXES = {

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
-from tlkit.data.contract import DECODE_VERSION as DECODE_VERSION
-from tlkit.data.contract import InputContract as InputContract
 from tlkit.options.catalog import SPLITS as SPLITS
+from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
+from tlkit.pixels.contract import InputContract as InputContract
 from tlkit.tasks.labelled import Labelled, picked
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import UNLABELLED as UNLABELLED

@@ -17,10 +17,10 @@ from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, InputContract, Problem
-from tlkit.data.decoding import decode as decode
-from tlkit.data.decoding import native as native
-from tlkit.data.decoding import placement as placement
-from tlkit.data.decoding import thumbnail as thumbnail
+from tlkit.pixels.decoding import decode as decode
+from tlkit.pixels.decoding import native as native
+from tlkit.pixels.decoding import placement as placement
+from tlkit.pixels.decoding import thumbnail as thumbnail
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
-from tlkit.data.sniff import IMAGE_SUFFIXES, suffix
+from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.labels import class_name, class_names, cleaned
 
 # Litter that systems and tools leave beside images; names compared in lower case.

@@ -12,11 +12,11 @@ import numpy as np
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
-from tlkit.data.contract import Levels
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import in_order
-from tlkit.data.opening import deep_samples_of
 from tlkit.options.groups import ImageOptions, parse_levels
+from tlkit.pixels.contract import Levels
+from tlkit.pixels.opening import deep_samples_of
 
 LOOKED_AT = 256  # files, evenly over the set: enough to know how its scans are written
 DARK = 4  # times darker than white is the brightest value of a dark set, at least

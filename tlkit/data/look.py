@@ -14,7 +14,7 @@ from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import decode, in_order
-from tlkit.data.opening import FORMATS
+from tlkit.pixels.opening import FORMATS
 
 # All pixel facts are of one small copy: 128 pixels are what small networks see, and comparable between images.
 SIDE = 128

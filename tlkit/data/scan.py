@@ -19,9 +19,9 @@ from tlkit.data.decode import in_order
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.look import Looker, Looks
-from tlkit.data.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import SUFFIXES, Listing, elsewhere, labels_of, read_listing
+from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.tasks.labelled import picked
 from tlkit.tasks.labels import class_name
 from tlkit.tasks.registry import of_texts

@@ -15,8 +15,8 @@ from tlkit.base import errors, files
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_text
 from tlkit.base.machine import __version__
-from tlkit.data import colour, contract, decoding, jpeg, mend, opening, picture, resize, sniff, strips, tiff
 from tlkit.data.dataset import InputContract
+from tlkit.pixels import colour, contract, decoding, jpeg, mend, opening, picture, resize, sniff, strips, tiff
 
 PACKAGE = "decoder"
 NEEDED = "pillow numpy simplejpeg"  # what the modules import from elsewhere

@@ -161,7 +161,7 @@ class BackboneOptions(Options):
     def check(self) -> None:
         """A backbone is a row of the catalogue or a file."""
         super().check()
-        if not self.backbone.endswith(".keras") and not self.backbone.startswith(catalog.HUB):
+        if not self.backbone.endswith(".keras") and catalog.family_of(self.backbone) is None:
             catalog.backbone_row(self.backbone)
 
 

@@ -18,7 +18,6 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
-from tlkit.data.contract import Levels
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.folders import refuse_inside
@@ -30,6 +29,7 @@ from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.rank import RankConfig, Wanted, read_candidates
+from tlkit.pixels.contract import Levels
 from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates
 from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking

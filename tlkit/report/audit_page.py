@@ -8,14 +8,14 @@ from tlkit.auditing.findings import AuditResult
 from tlkit.base.files import write_text
 from tlkit.report.build import OPTIONS, render_page
 from tlkit.report.gallery import BYTES, Album
-from tlkit.report.page import Origin, Thumbnail
+from tlkit.report.page import Provenance, Thumbnail
 from tlkit.report.shown_findings import evidence
 
 TIMES = 3  # as many cases of a finding as the report of a run shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditPage(Origin):
+class AuditPage(Provenance):
     """What the page shows.
 
     Args:

@@ -121,7 +121,7 @@ class EpochRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class Provenance:
     """Where a page comes from: what its last section shows, and what reproduces it.
 
     Args:
@@ -146,7 +146,7 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page(Origin):
+class Page(Provenance):
     """One report. What is None or empty simply does not appear.
 
     Args:

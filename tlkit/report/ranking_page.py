@@ -14,12 +14,12 @@ from tlkit.base.files import write_text
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
 from tlkit.report.build import OPTIONS, render_page
-from tlkit.report.page import Origin
+from tlkit.report.page import Provenance
 from tlkit.report.svg import ChartAxis, Plot, percent, picture, steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankingPage(Origin):
+class RankingPage(Provenance):
     """What the page shows.
 
     Args:

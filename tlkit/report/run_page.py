@@ -128,7 +128,7 @@ def _page(
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
-        tap = Tap.for_head(facts.grid_layer, HEADS[config.head][0], config.pooling)
+        tap = Tap.for_head(facts.grid_layer, HEADS[config.head].reads, config.pooling)
         weights = record["backbone"]["sha256"]
         source = FeatureSource(model=None, outputs=(tap.name,), weights_sha256=weights, contract=contract)
         neighbours = overlays.neighbours(source.asked(config), train, dataset)
@@ -180,7 +180,8 @@ def _model(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if HEADS[config.head][0] == "pooled" else ""),
+        head=f"a {config.head} head"
+        + (f" on {config.pooling} pooling" if HEADS[config.head].reads == "pooled" else ""),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),

@@ -41,16 +41,17 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    _routes(app, service)
+    _asking(app, service)  # first, for routes are tried in order
+    _pages(app)
+    _state(app, service)
     _refusals(app)
     seconds = service.limits.seconds
     return Gate(app, token=token, local=local, seconds=seconds, metrics=service.metrics, fault=fault)
 
 
-def _routes(app: FastAPI, service: Service) -> None:
-    pages: dict[str, HtmlPage] = {"/": try_page()}
+def _asking(app: FastAPI, service: Service) -> None:
+    """What the server is for."""
 
-    # First, for routes are tried in order
     @app.post(
         PREDICT,
         summary="Classes of one image or several.",
@@ -83,6 +84,11 @@ def _routes(app: FastAPI, service: Service) -> None:
             service.budget.give_back(len(body))
         return JSONResponse({"results": results}, headers=_NO_STORE)
 
+
+def _pages(app: FastAPI) -> None:
+    """The pages for people."""
+    pages: dict[str, HtmlPage] = {"/": try_page()}
+
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return _html(pages["/"])
@@ -92,6 +98,10 @@ def _routes(app: FastAPI, service: Service) -> None:
         if "/docs" not in pages:
             pages["/docs"] = docs_page(app.openapi())
         return _html(pages["/docs"])
+
+
+def _state(app: FastAPI, service: Service) -> None:
+    """What watches over the server, or has to know the classifier."""
 
     @app.get("/healthz", summary="Whether the process answers.", response_model=schema.Health)
     async def healthz() -> Response:

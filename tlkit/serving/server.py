@@ -101,8 +101,7 @@ def serve(
         story: hears when it is ready, and of internal errors.
         stop: ends it too.
 
-    Returns:
-        How many `requests` and `images` were answered.
+    Returns: how many `requests` and `images` were answered.
 
     Raises:
         TlkitError: what `load` raises.

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.data.colour import Samples, cmyk_to_rgb, lab_to_rgb, over_white, to_rgb
-from tlkit.data.picture import Picture
-from tlkit.data.strips import unpack
+from tlkit.pixels.colour import Samples, cmyk_to_rgb, lab_to_rgb, over_white, to_rgb
+from tlkit.pixels.picture import Picture
+from tlkit.pixels.strips import unpack
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
@@ -40,7 +40,7 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 
 
 @dataclass(frozen=True)
-class Page:
+class TiffPage:
     """What the tags of a page say of its samples.
 
     Args:
@@ -120,7 +120,7 @@ def deep_tiff(content: bytes) -> Samples | None:
     return _colours(page, unpack(content, page))
 
 
-def _colours(page: Page, values: np.ndarray) -> Samples:
+def _colours(page: TiffPage, values: np.ndarray) -> Samples:
     return Samples(values[..., : _COLOURED[page.photometric]], page.kind, page.bits, page.no_data)
 
 
@@ -144,7 +144,7 @@ def _first_whole(content: bytes) -> tuple[int, Any, bool]:
     raise UnreadableImage("is camera raw, of which only a preview could be read" if seen else "holds no page")
 
 
-def _page(tags: Any, little: bool) -> Page:
+def _page(tags: Any, little: bool) -> TiffPage:
     width, height, samples = (
         int(tags.get(tag, missing)) for tag, missing in ((_WIDTH, 0), (_HEIGHT, 0), (_SAMPLES, 1))
     )
@@ -164,7 +164,7 @@ def _page(tags: Any, little: bool) -> Page:
     form = formats.pop()
     if form not in _KINDS:
         raise UnreadableImage("holds complex numbers, not a picture" if form in (5, 6) else f"has sample format {form}")
-    return Page(
+    return TiffPage(
         width=width,
         height=height,
         bits=bits.pop(),
@@ -217,7 +217,7 @@ def _no_data(tags: Any) -> float | None:
         return None
 
 
-def _refuse_unknown(page: Page) -> None:
+def _refuse_unknown(page: TiffPage) -> None:
     """The true reason, for every kind that is not read."""
     if page.photometric not in _COLOURED:
         what = _UNKNOWN_COLOURS.get(page.photometric, f"colours of an unknown kind ({page.photometric})")
@@ -245,7 +245,7 @@ def _refuse_unknown(page: Page) -> None:
 # -- colours -----------------------------------------------------------------------------------
 
 
-def _rgb(page: Page, values: np.ndarray, levels: tuple[float, float] | None) -> np.ndarray:
+def _rgb(page: TiffPage, values: np.ndarray, levels: tuple[float, float] | None) -> np.ndarray:
     """uint8 (h, w, 3) of samples (h, w, n)."""
     if page.photometric == PALETTE:
         return _coloured(page, values[..., 0])
@@ -263,14 +263,14 @@ def _rgb(page: Page, values: np.ndarray, levels: tuple[float, float] | None) -> 
     return made if alpha is None else over_white(made, alpha, multiplied=bool(page.alpha and page.alpha[1]))
 
 
-def _coloured(page: Page, indices: np.ndarray) -> np.ndarray:
+def _coloured(page: TiffPage, indices: np.ndarray) -> np.ndarray:
     """Through the colour map; one that holds nothing above 255 is of 8 bits, as old programs write it."""
     table = np.asarray(page.colours, np.int64).reshape(3, -1).T
     table = table if table.max(initial=0) < 256 else (table * 2 + 257) // 514
     return table.astype(np.uint8)[indices]
 
 
-def _lab(page: Page, values: np.ndarray) -> np.ndarray:
+def _lab(page: TiffPage, values: np.ndarray) -> np.ndarray:
     """8 bits of each, a and b signed."""
     raw = values.astype(np.int64)
     if page.bits == 16:

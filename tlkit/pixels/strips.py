@@ -11,7 +11,7 @@ from PIL import TiffImagePlugin
 from tlkit.base.errors import UnreadableImage
 
 if TYPE_CHECKING:
-    from tlkit.data.tiff import Page
+    from tlkit.pixels.tiff import TiffPage
 
 PART_LIMIT = 178_956_970  # pixels of a strip or tile, as of a whole image
 
@@ -19,7 +19,7 @@ _NONE, _DEFLATE = 1, (8, 32946)
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def unpack(content: bytes, page: "Page") -> np.ndarray:
+def unpack(content: bytes, page: "TiffPage") -> np.ndarray:
     """Samples (height, width, samples) in the page's type; of fewer than 8 bits, or an odd number, as uint8 to uint32.
 
     Raises:
@@ -46,13 +46,13 @@ def unpack(content: bytes, page: "Page") -> np.ndarray:
     return made
 
 
-def _type(page: "Page") -> np.dtype:
+def _type(page: "TiffPage") -> np.dtype:
     """Of a sample; odd numbers of bits are kept in the next type that holds them."""
     size = next(size for size in (8, 16, 32, 64) if size >= page.bits)
     return np.dtype(f"{'<' if page.little else '>'}{page.kind}{size // 8}")
 
 
-def _chunk(content: bytes, page: "Page", place: tuple[int, int], rows: int, each: int) -> np.ndarray:
+def _chunk(content: bytes, page: "TiffPage", place: tuple[int, int], rows: int, each: int) -> np.ndarray:
     """A strip or tile (rows, its width, samples)."""
     wide = page.chunk[0]
     row_bytes = -(-wide * each * page.bits // 8)
@@ -105,7 +105,7 @@ def _bits(table: np.ndarray, bits: int, count: int) -> np.ndarray:
     return made
 
 
-def _undone_floats(table: np.ndarray, page: "Page", wide: int, each: int) -> np.ndarray:
+def _undone_floats(table: np.ndarray, page: "TiffPage", wide: int, each: int) -> np.ndarray:
     """Predictor 3: bytes sorted by significance over the row, then differences of neighbours (Technical Note 3)."""
     rows, size = len(table), page.bits // 8
     summed = np.cumsum(table.reshape(rows, -1, each), axis=1, dtype=np.uint8).reshape(rows, size, wide * each)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tlkit.data.contract import DECODE_VERSION, InputContract
-from tlkit.data.opening import open_picture, open_upright
-from tlkit.data.picture import Box, Needed, Size
-from tlkit.data.resize import inside, placed, resize
+from tlkit.pixels.contract import DECODE_VERSION, InputContract
+from tlkit.pixels.opening import open_picture, open_upright
+from tlkit.pixels.picture import Box, Needed, Size
+from tlkit.pixels.resize import inside, placed, resize
 
 # By version of the rules: a JPEG is decoded smaller to no less than this many times the size it is then resized
 # to; docs/decoding.md has how far the pixels are from those of a resize of the whole image.

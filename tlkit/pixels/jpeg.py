@@ -16,7 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.data.picture import Needed, Picture
+from tlkit.pixels.picture import Needed, Picture
 
 # The eighths of its size that a JPEG is decoded at. Those between have no fast transform: a photograph at 6/8
 # takes longer than whole.
@@ -38,7 +38,7 @@ _HARMLESS = re.compile(
 
 
 @dataclass(frozen=True)
-class Head:
+class JpegHead:
     """What stands before the first scan.
 
     Args:
@@ -56,7 +56,7 @@ class Head:
     described: bool
 
 
-def read_head(content: bytes) -> Head | None:
+def read_head(content: bytes) -> JpegHead | None:
     """The head of a JPEG file; None where it has none that can be read."""
     frame, described = None, False
     for marker, at in _markers(content):
@@ -67,7 +67,7 @@ def read_head(content: bytes) -> Head | None:
         return None
     marker, bits, height, width, components = frame
     ordinary = marker in _HUFFMAN and bits == 8 and components in (1, 3) and height > 0
-    return Head(width, height, ordinary, marker == _PROGRESSIVE, described)
+    return JpegHead(width, height, ordinary, marker == _PROGRESSIVE, described)
 
 
 def _markers(content: bytes) -> Iterator[tuple[int, int]]:
@@ -84,7 +84,7 @@ def _markers(content: bytes) -> Iterator[tuple[int, int]]:
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
 
 
-def read_jpeg(content: bytes, head: Head, needed: Needed | None) -> Picture | None:
+def read_jpeg(content: bytes, head: JpegHead, needed: Needed | None) -> Picture | None:
     """An ordinary JPEG, upright; None where libjpeg-turbo does not know its kind.
 
     Args:
@@ -114,14 +114,14 @@ def _orientation(content: bytes) -> int:
     return 1
 
 
-def _eighths(head: Head, orientation: int, needed: Needed) -> int:
+def _eighths(head: JpegHead, orientation: int, needed: Needed) -> int:
     """The smallest size at which nothing is lost."""
     upright = (head.width, head.height) if orientation < 5 else (head.height, head.width)
     least = needed(upright)
     return next((n for n in EIGHTHS if all(have * n >= 8 * need for have, need in zip(upright, least, strict=True))), 8)
 
 
-def _strictly(content: bytes, head: Head, eighths: int) -> np.ndarray | None:
+def _strictly(content: bytes, head: JpegHead, eighths: int) -> np.ndarray | None:
     """uint8 (h, w, 3), and no damage is passed over."""
     try:
         return _decoded(content, head, eighths, strict=True)
@@ -136,7 +136,7 @@ def _strictly(content: bytes, head: Head, eighths: int) -> np.ndarray | None:
     return None
 
 
-def _decoded(content: bytes, head: Head, eighths: int, *, strict: bool) -> np.ndarray:
+def _decoded(content: bytes, head: JpegHead, eighths: int, *, strict: bool) -> np.ndarray:
     return simplejpeg.decode_jpeg(
         content,
         colorspace="RGB",
@@ -149,7 +149,7 @@ def _decoded(content: bytes, head: Head, eighths: int, *, strict: bool) -> np.nd
     )
 
 
-def _without_end(content: bytes, head: Head, eighths: int) -> np.ndarray:
+def _without_end(content: bytes, head: JpegHead, eighths: int) -> np.ndarray:
     """A file without its end mark, where all pixels are there."""
     ended = content.removesuffix(b"\xff") + bytes((0xFF, _END))
     try:

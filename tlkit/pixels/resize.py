@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tlkit.data.picture import Box, Size
+from tlkit.pixels.picture import Box, Size
 
 try:
     import cykooz_resizer

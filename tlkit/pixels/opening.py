@@ -31,12 +31,12 @@ from PIL import (
 )
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.data.colour import Samples, to_rgb
-from tlkit.data.jpeg import Head, read_head, read_jpeg
-from tlkit.data.mend import as_declared, deep_samples
-from tlkit.data.picture import Needed, Picture
-from tlkit.data.sniff import HEADER_BYTES, describe, sniff
-from tlkit.data.tiff import deep_tiff, read_tiff
+from tlkit.pixels.colour import Samples, to_rgb
+from tlkit.pixels.jpeg import JpegHead, read_head, read_jpeg
+from tlkit.pixels.mend import as_declared, deep_samples
+from tlkit.pixels.picture import Needed, Picture
+from tlkit.pixels.sniff import HEADER_BYTES, describe, sniff
+from tlkit.pixels.tiff import deep_tiff, read_tiff
 
 try:
     import pillow_heif
@@ -112,7 +112,7 @@ def open_picture(source: Path | bytes, needed: Needed | None = None, levels: Lev
 
 def _jpeg(content: bytes, needed: Needed | None, levels: Levels) -> Picture | None:
     """By libjpeg-turbo, where it is of an ordinary kind; bytes have no levels."""
-    head: Head | None = read_head(content)
+    head: JpegHead | None = read_head(content)
     if head is None or not head.ordinary:
         return None
     _refuse_huge((head.width, head.height))

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.data.colour import Samples, over_white, to_rgb
+from tlkit.pixels.colour import Samples, over_white, to_rgb
 
 Levels = tuple[float, float] | None
 
