@@ -1,11 +1,14 @@
+import io
 import shutil
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from tlkit.backbones.build import build_backbone
+from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
@@ -209,3 +212,45 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
     assert (first.passes, again.passes) == (36, 0) and again.features["grid", 0][np.arange(36)].min() == 1
     assert extract(network, dataset).passes == 36
     assert network.describe("grid", {})["precision"] == "float32"
+
+
+@pytest.fixture
+def diverged(tiny_backbone, network):
+    """The network with a weight that is no number, as a diverged training leaves it."""
+    model = keras.models.clone_model(network.model)
+    weights = network.model.get_weights()
+    weights[0] = weights[0].copy()
+    weights[0].flat[0] = np.nan
+    model.set_weights(weights)
+    return source_of(model, network.outputs, "diverged", name="tiny")
+
+
+def test_features_that_are_not_finite_are_refused_by_network_and_image_and_not_stored(diverged, images, empty_cache):
+    dataset = scan(images)
+    with pytest.raises(TlkitError, match=r"tiny gives nan as a feature of 'blue/0\d.png'"):
+        extract(diverged, dataset)
+    with pytest.raises(TlkitError):  # nor is anything found the second time
+        extract(diverged, dataset)
+    assert not any(len(np.load(file, mmap_mode="r")) for file in empty_cache.rglob("values*.npy"))
+
+
+def test_a_store_that_holds_such_features_from_before_is_refused(diverged, images, empty_cache, monkeypatch):
+    dataset = scan(images)
+    monkeypatch.setattr("tlkit.extraction.extract.refuse_not_finite", lambda *_: None)
+    extract(diverged, dataset)
+    monkeypatch.undo()
+    monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))
+    with pytest.raises(TlkitError, match="tiny gives nan"):
+        extract(diverged, dataset)
+
+
+def test_one_image_of_which_features_are_not_finite_is_the_one_named(images, empty_cache):
+    """A network that divides by the mean of the pixels cannot take a black image."""
+    black = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(black, "PNG")
+    (images / "red" / "dark.png").write_bytes(black.getvalue())
+    taken = keras.Input((32, 32, 3))
+    mean = keras.ops.mean(taken, axis=(1, 2))
+    model = keras.Model(taken, mean / keras.ops.mean(mean, axis=1, keepdims=True))
+    with pytest.raises(TlkitError, match=r"'red/dark\.png'"):
+        extract(source_of(model, ("ratio",), "divides", name="ratios"), scan(images))

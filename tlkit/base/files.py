@@ -1,13 +1,18 @@
 """Files appear whole or not at all: write beside the target, flush, rename."""
 
+import codecs
 import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tlkit.base.errors import TlkitError, nearest
 
 
 @contextlib.contextmanager
@@ -35,9 +40,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically. Bytes of file names that are no UTF-8 come out as they are."""
+    """Write `text` as UTF-8, atomically. Bytes of file names that are no UTF-8 come out as `BYTES_AS_TEXT` has them."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        temporary.write_text(text, encoding="utf-8", errors=BYTES_AS_TEXT, newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,8 +51,61 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; bytes that are no UTF-8 come back as they were."""
-    return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    """Read a JSON file; bytes of file names that are no UTF-8 come back as they were."""
+    return json.loads(restored(path.read_text(encoding="utf-8", errors="surrogateescape")))
+
+
+# -- Names of files that are no UTF-8 --------------------------------------------------------------
+#
+# A name is bytes, and Python holds a byte that is no UTF-8 as a lone surrogate, U+DC80 to U+DCFF, which no file in UTF-8
+# can hold. It is written as the character of the private use area at U+EF00 + byte, U+EF80 to U+EFFF (as MirBSD's
+# OPTU-8 has it), so that everything written is UTF-8, and read back from there.
+
+BYTES_AS_TEXT = "tlkit-bytes-as-text"  # the error handler of files that are written
+_ESCAPED, _PRIVATE = range(0xDC80, 0xDD00), range(0xEF80, 0xF000)
+_RESTORED = dict(zip(_PRIVATE, map(chr, _ESCAPED), strict=True))
+
+
+def _as_private(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    codes = [ord(letter) for letter in error.object[error.start : error.end]]
+    if any(code not in _ESCAPED for code in codes):
+        raise error
+    # As bytes: CPython's UTF-8 encoder takes no other text than ASCII from a handler.
+    return "".join(chr(code - _ESCAPED[0] + _PRIVATE[0]) for code in codes).encode(), error.end
+
+
+codecs.register_error(BYTES_AS_TEXT, _as_private)
+
+
+def restored(text: str) -> str:
+    """What was written with `BYTES_AS_TEXT`, as the name of the file that it is."""
+    return text if text.isascii() else text.translate(_RESTORED)
+
+
+def missing(typed: str, wanted: str) -> TlkitError:
+    """The error for a path that does not exist: an address, or a name to correct.
+
+    Args:
+        typed: what the user gave.
+        wanted: what to give, where there is nothing to correct.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", typed, re.IGNORECASE):  # not C:/
+        name = typed.partition("?")[0].rstrip("/").rpartition("/")[2]
+        fetch = f"curl -LO {shlex.quote(typed)}" if typed.lower().startswith("http") else "copy it here"
+        unpack = f", unpack it (unzip {name})" if name.lower().endswith(".zip") else ""
+        return TlkitError(
+            f"{typed!r} is an address, and a path is wanted.",
+            f"download it first ({fetch}){unpack}, and give the folder or file.",
+        )
+    path = Path(typed).expanduser().absolute()
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    guess = nearest(path.name, siblings)
+    if guess is None:
+        return TlkitError(f"{typed!r} does not exist.", wanted)
+    right = str(Path(typed).with_name(guess))
+    return TlkitError(f"{typed!r} does not exist.", f"did you mean {right!r}?", instead=(typed, right))
 
 
 # -- Names for content: the same bytes always get the same sha256, whatever the file is called ---

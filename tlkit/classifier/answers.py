@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base.files import replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.labelled import Labelled, picked
 from tlkit.tasks.multi import sigmoid as sigmoid
@@ -130,7 +130,7 @@ class Predictions(Labelled):
         own, first = self.task.columns, (*_FIRST, *self.task.columns)
         with (
             replacing(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
             writer = csv.writer(file)
             writer.writerow([*first, *further, *(f"p:{name}" for name in self.classes)])
@@ -176,7 +176,7 @@ class Predictions(Labelled):
         labels, targets = task.read(known["label"], classes)
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
-            paths=known["path"],
+            paths=[restored(path) for path in known["path"]],
             sha256=known["sha256"],
             labels=labels,
             targets=targets,

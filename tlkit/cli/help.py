@@ -88,14 +88,23 @@ def show_all(ctx: typer.Context, asked: bool) -> None:
         raise typer.Exit
 
 
-def refuse(message: str, hint: str, as_json: bool, code: int) -> int:
-    """Two lines on stderr, and the same as JSON on stdout where that was asked for; returns `code`."""
+def refuse(message: str, hint: str, as_json: bool, code: int, right: str = "") -> int:
+    """Two lines on stderr, and the same as JSON on stdout where that was asked for; returns `code`.
+
+    Args:
+        message: what was wrong.
+        hint: what to do.
+        as_json: whether stdout gets it too.
+        code: the exit code.
+        right: the whole command put right, on a line of its own.
+    """
     if as_json:
         sys.stdout.flush()
         line = json.dumps({"error": message, "hint": hint}) + "\n"
         sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
-    print(f"error: {message}" + (f"\nhint:  {hint}" if hint else ""), file=sys.stderr)
+    lines = (("error:", message), ("hint: ", hint), ("try:  ", right))
+    print("\n".join(f"{name} {text}" for name, text in lines if text), file=sys.stderr)
     return code
 
 

@@ -5,6 +5,7 @@
 
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -93,7 +94,14 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     """Two lines on stderr, or the same as JSON on stdout; the traceback only on request."""
     if os.environ.get("TLKIT_DEBUG"):
         traceback.print_exception(error)
-    return refuse(error.message, error.hint, as_json, 1)
+    return refuse(error.message, error.hint, as_json, 1, _right_command(error))
+
+
+def _right_command(error: TlkitError) -> str:
+    """What was typed, with the argument put right that the error speaks of; "" where it speaks of none."""
+    typed, right = error.instead or ("", "")
+    words = sys.argv[1:]
+    return shlex.join(["tlkit", *(right if word == typed else word for word in words)]) if typed in words else ""
 
 
 def _interrupted(command: Command, given: dict[str, Any]) -> int:

@@ -17,6 +17,7 @@ from tlkit.exporting.runtimes import Outputs, Runtime
 from tlkit.exporting.snippets import program, readme
 from tlkit.exporting.subject import CheckImages, Subject
 from tlkit.exporting.writers import carries_features, has_encoded, write
+from tlkit.tasks.labels import as_lines
 
 # Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
 TOLERANCE_QUANTISED = 0.05
@@ -139,7 +140,7 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
 def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: Subject) -> dict[str, Any]:
     """Write what lies beside the model; the contract comes last and speaks of the rest."""
     golden.write(folder / artifact.GOLDEN)
-    write_text(folder / artifact.LABELS, "".join(f"{name}\n" for name in contract["classes"]))
+    write_text(folder / artifact.LABELS, as_lines(contract["classes"]))
     if contract["unfamiliarity"] and subject.classifier.familiarity is not None:
         (folder / artifact.FAMILIARITY).write_bytes(subject.classifier.familiarity.to_bytes())
     write_text(folder / artifact.PROGRAM, program(contract))

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import Batch, batches
@@ -22,6 +23,7 @@ from tlkit.extraction.store import SHARD_BYTES, Appender, Space, look_up
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
 
+LOGITS = "logits"  # the output that decides by itself
 HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
 LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
 
@@ -109,7 +111,13 @@ def extract(
             result.passes += done.passes
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
     result.problems = _with_duplicates(dataset, result.problems)
-    result.features = {key: Rows(look_up(space, dataset.sha256)) for key, space in spaces.items()}
+    stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
+    if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
+        held = [stored[output, CENTRE] for output in source.outputs]
+        first_row = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
+        if len(first_row):
+            refuse_not_finite(source, [found[first_row] for found in held], lambda row: dataset.paths[first_row[row]])
+    result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
 
@@ -206,6 +214,7 @@ class Computation:
 
     def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
         sha256 = self.dataset.sha256[part.positions]
+        refuse_not_finite(self.source, values, lambda row: self.dataset.paths[part.positions[row]])
         for output, rows in zip(self.source.outputs, values, strict=True):
             lacks = self.lacking[output, part.view][part.positions]
             appenders[output, part.view].append(sha256[lacks], rows[lacks])
@@ -214,6 +223,31 @@ class Computation:
         problems = [Problem(self.dataset.paths[rows[i]], reason) for i, reason in batch.problems]
         passes = sum(int(wanted[rows[batch.indices]].sum()) for wanted in self.wanted.values())
         return Done(len(batch), problems, passes)
+
+
+def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
+    """Raise for features that are not finite. Outputs of a whole classifier are left to who measures it.
+
+    Args:
+        source: whose outputs they are, for its name.
+        values: float (n, ...) for each output.
+        path_of: the image of a row.
+
+    Raises:
+        TlkitError: naming the network and the first image.
+    """
+    if LOGITS in source.outputs:
+        return
+    for output, rows in zip(source.outputs, values, strict=True):
+        fine = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        if not fine.all():
+            row = int(fine.argmin())
+            found = rows[row][~np.isfinite(rows[row])].flat[0]
+            raise TlkitError(
+                f"{source.name or 'the network'} gives {found} as a feature of {path_of(row)!r} (output {output}).",
+                "its weights hold values that are not finite, or it cannot take such an image: use other weights or another "
+                "backbone. Nothing was written.",
+            )
 
 
 def _batch(images: int, most: int) -> int:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.files import missing
 from tlkit.options.synonyms import option_meant
 
 C = TypeVar("C", bound="Options")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)  # 0,001
 
 
 def option(
@@ -106,6 +108,12 @@ def coerce(name: str, value: Any, annotation: Any, place: str) -> Any:
     if value is None:
         return None
     if is_list(annotation):
+        if wanted is float and isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+            first, _, second = value.strip().partition(",")
+            raise TlkitError(
+                f"{place} is {value!r}, which may be one number with a decimal comma or two numbers.",
+                f"write {first}.{second} for one number, {first}.0,{second.lstrip('0') or 0}.0 for two.",
+            )
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
         return tuple(_scalar(name, item.strip() if isinstance(item, str) else item, wanted, place) for item in items)
     return _scalar(name, value, wanted, place)
@@ -131,6 +139,8 @@ def _scalar(name: str, value: Any, wanted: type, place: str) -> Any:
 
 def _number_meant(place: str, value: Any) -> str:
     """What to write instead of what is no number."""
+    if _DECIMAL_COMMA.fullmatch(str(value)):
+        return f"did you mean {value.replace(',', '.')}? Numbers have a decimal point."
     flag = place if place.startswith("--") else f"{place} ="
     sides = re.fullmatch(r"\(?\s*(\d+)\s*[x×*,]\s*(\d+)\s*\)?", str(value).lower())
     if sides and sides[1] == sides[2]:
@@ -203,7 +213,7 @@ def refuse_missing(config: Options) -> None:
     for spec in fields(config):
         value = getattr(config, spec.name)
         if spec.metadata.get("exists") and value is not None and not Path(value).exists():
-            raise TlkitError(f"{value!r} does not exist.", f"expected: {spec.metadata['help']}")
+            raise missing(str(value), f"expected: {spec.metadata['help']}")
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,8 @@ from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_fa
 from tlkit.classifier.model import load
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.fixes import Fixing
+from tlkit.data.folders import refuse_inside
 from tlkit.data.look import Looks, look
 from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
@@ -117,6 +119,8 @@ def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
     parts += [f"tta-{config.tta}"] if config.tta > 1 else []
     out = Path(config.out) if config.out else run_dir.path / "-".join(["evaluate", *parts])
     refuse_occupied(out, overwrite=config.overwrite)
+    if config.images:
+        refuse_inside(out, config.images)
     return out
 
 
@@ -127,7 +131,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         return _as_they_are(*known, config.on_bad, story)
-    dataset = scan(config.images, fixes=config.fixes, story=story)
+    fixes = Fixing(config.fixes, held_out=config.fix_held_out) if config.fixes else None
+    dataset = scan(config.images, known=facts.classes, fixes=fixes, story=story)
     classes = facts.classes
     strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:

@@ -25,6 +25,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
+from tlkit.data.folders import refuse_inside
 from tlkit.explanation.heat_maps import BATCH, DOUBT, EvidenceMap, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
@@ -49,6 +50,8 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out = story or Silence(), Path(config.out)
     _refuse_strangers(out, overwrite=config.overwrite)
+    for source in config.paths:
+        refuse_inside(out, source)
     classifier = load(finished_model(config.run))
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.facts import read_facts
@@ -78,7 +78,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     if out:
         with (
             replacing(out) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
             write(file, rows, FORMATS[out.suffix.lower()])
         story.say(f"{out}: {len(rows)} predictions")

@@ -37,6 +37,7 @@ from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
+from tlkit.tasks.labels import as_lines
 from tlkit.training import balance
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
@@ -289,7 +290,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     save(classifier, run_dir.model)
     write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
-    write_text(run_dir.labels, "".join(f"{name}\n" for name in dataset.classes))
+    write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))

@@ -12,9 +12,10 @@ import numpy as np
 
 from tlkit.backbones import runtime
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import read_json, replacing, write_json, write_text
+from tlkit.base.files import BYTES_AS_TEXT, missing, read_json, replacing, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
+from tlkit.data.folders import refuse_inside
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
@@ -39,7 +40,8 @@ def begin(config: FinetuneConfig) -> RunDir:
     """
     run_dir, images = RunDir(Path(config.out)), Path(config.images or "")
     if not images.exists():
-        raise TlkitError(f"{str(images)!r} does not exist.", "give a folder with one folder of images for each class.")
+        raise missing(config.images or "", "give a folder with one folder of images for each class.")
+    refuse_inside(run_dir.path, images)
     remedy = f"choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {config.out}"
     refuse_occupied(run_dir.path, overwrite=config.overwrite, remedy=remedy)
     if run_dir.path.is_dir() and any(run_dir.path.iterdir()):
@@ -121,7 +123,7 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
     dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["path", "split"])
@@ -134,6 +136,7 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
         set_aside=[problem.as_json() for problem in dataset.set_aside],
         ignored=dataset.ignored,
         split_rule=splits.rule,
+        fixes=dataset.fixed,
         data_sha256=dataset.fingerprint(),
         **facts,
     )
@@ -147,7 +150,7 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     problems = [Problem(**problem) for problem in record["set_aside"]]
     task = TASKS[record.get("task", SINGLE.name)]
     dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, task=task)
-    dataset = replace(dataset, ignored=record["ignored"])
+    dataset = replace(dataset, ignored=record["ignored"], fixed=record.get("fixes", ""))
     with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]
     return dataset, Splits(np.array(codes, dtype=np.int8), record["split_rule"])
