@@ -23,7 +23,7 @@ from tlkit.base.story import PlainStory, Story
 from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import Commands, SectionedCommand, refuse
 from tlkit.cli.parameters import typer_function
-from tlkit.options.option import refuse_missing, resolve
+from tlkit.options.option import resolve
 
 app = typer.Typer(
     name="tlkit",
@@ -66,10 +66,9 @@ def act(
         os.environ[OFFLINE] = "1"
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
-        refuse_missing(config)
         with native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log"):
             story = listener(quiet=quiet, verbose=verbose)
-            result = pipelines.load(command.name, story).run(config, story)
+            result = pipelines.carry_out(command.name, config, story)
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt:
@@ -82,7 +81,12 @@ def act(
 def _print(text: str) -> None:
     """Write to stdout; a file name that is no text comes out as the bytes it is made of."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever read along (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(141) from None
 
 
 def _without_text(result: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +126,14 @@ for _command in COMMANDS:
 def main() -> None:
     """Entry point."""
     claim_process()
+    sys.unraisablehook = _unraisable
     app()
+
+
+def _unraisable(left: Any) -> None:
+    """HDF5 repeats at the very end what it could not write; that was said, and helps nobody twice."""
+    if "errno = " not in str(left.exc_value) or os.environ.get("TLKIT_DEBUG"):
+        sys.__unraisablehook__(left)
 
 
 # -- The story on a terminal: sentences on stderr and one progress bar -------------------------

@@ -95,6 +95,11 @@ def refuse_missing(rows: Iterable[Format], *, writing: bool) -> None:
         raise TlkitError(f"{'; '.join(lacking)}: not installed.", "; ".join(remedies) + ".")
 
 
+def refuse_missing_of(names: Iterable[str]) -> None:
+    """`refuse_missing` for formats by name, to be written."""
+    refuse_missing([FORMATS[name] for name in names], writing=True)
+
+
 def version_of(module: str) -> str:
     """`ai-edge-litert 2.1.0`: distribution and version of a module that runs a format."""
     distribution = importlib.metadata.packages_distributions().get(module, [module])[0]

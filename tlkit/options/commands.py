@@ -32,7 +32,10 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     out: str = option(
-        "features.csv", "The table to write; its suffix (.csv, .parquet, .npz) chooses the format.", group="Output"
+        "features.csv",
+        "The table to write; its suffix (.csv, .parquet, .npz) chooses the format.",
+        group="Output",
+        writes="file",
     )
     pool: str = option(
         "avg",
@@ -74,7 +77,7 @@ class FinetuneConfig(
     audit: bool = option(
         True, "Look for what is wrong with the images before training; see `tlkit audit`.", group="Data"
     )
-    out: str = option("run", "The run folder to write.", group="Output")
+    out: str = option("run", "The run folder to write.", group="Output", writes="folder")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
     dry_run: bool = option(False, "Print the plan and stop.", group="Output")
 
@@ -101,6 +104,7 @@ class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, Lo
         "Folder for metrics.json, predictions.csv and report.html; the run folder unless given, with other images or --tta "
         "a folder in it.",
         group="Output",
+        writes="folder",
     )
     on_bad: str = option(
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
@@ -129,7 +133,9 @@ class PredictConfig(TtaOptions, AnsweringOptions):
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
-    out: str | None = option(None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output")
+    out: str | None = option(
+        None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output", writes="file"
+    )
     top: int = option(1, "How many classes to list for each image.", low=1, group="Output")
     on_bad: str = option(
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
@@ -143,7 +149,7 @@ class SplitConfig(ImageOptions, SplitOptions):
     """`tlkit split`: write the split of every image."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
-    out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output")
+    out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output", writes="file")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 
 
@@ -192,9 +198,17 @@ class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, Eng
         "trained, features are computed once for both, and ImageNet networks find wrong labels better.",
         group="Backbone",
     )
-    out: str = option("audit", "The folder to write: audit.html, audit.json, images.csv, grouped.csv.", group="Output")
+    out: str = option(
+        "audit",
+        "The folder to write: audit.html, audit.json, images.csv, grouped.csv.",
+        group="Output",
+        writes="folder",
+    )
     write_fixes: str | None = option(
-        None, "Write proposed fixes (path,action,label,reason) to this CSV, to be read and corrected.", group="Output"
+        None,
+        "Write proposed fixes (path,action,label,reason) to this CSV, to be read and corrected.",
+        group="Output",
+        writes="file",
     )
     strict: bool = option(False, "Exit with 1 when something serious is found.", group="Output")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
@@ -219,7 +233,7 @@ class CompareConfig(Options):
         choices=(*SPLITS, "images"),
         group="Data",
     )
-    out: str | None = option(None, "File to write besides (.json or .html).", group="Output")
+    out: str | None = option(None, "File to write besides (.json or .html).", group="Output", writes="file")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 
     def check(self) -> None:
@@ -242,7 +256,7 @@ class ExplainConfig(Options):
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
-    out: str = option("explained", "The folder of pictures and explain.json to write.", group="Output")
+    out: str = option("explained", "The folder of pictures and explain.json to write.", group="Output", writes="folder")
     class_name: str | None = option(
         None, "Explain this class in every image; the one predicted for each unless given.", group="Explanation"
     )
@@ -291,7 +305,7 @@ class ExportConfig(Options):
         choices=EXPORT_FORMATS,
         group="Export",
     )
-    out: str = option("exported", "The folder to write into.", group="Output")
+    out: str = option("exported", "The folder to write into.", group="Output", writes="folder")
     check_images: int = option(
         200,
         "Images of the run's test (else validation) split on which decisions and accuracy are compared; 0 for none.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from tlkit.base.errors import TlkitError, unknown_name
-from tlkit.base.files import missing
+from tlkit.base.files import missing, try_to_write
 from tlkit.options.synonyms import option_meant
 
 C = TypeVar("C", bound="Options")
@@ -27,9 +27,11 @@ def option(
     low: float | None = None,
     high: float | None = None,
     group: str = "",
+    writes: str = "",
 ) -> Any:
-    """A dataclass field with its help, its choices and its inclusive range."""
-    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high, "group": group})
+    """A dataclass field with its help, its choices and its inclusive range; `writes` says file or folder where it is one to write."""
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "group": group, "writes": writes}
+    return field(default=default, metadata=metadata)
 
 
 def argument(help: str, *, default: Any = MISSING, choices: Collection[str] = (), exists: bool = False) -> Any:
@@ -214,6 +216,30 @@ def refuse_missing(config: Options) -> None:
         value = getattr(config, spec.name)
         if spec.metadata.get("exists") and value is not None and not Path(value).exists():
             raise missing(str(value), f"expected: {spec.metadata['help']}")
+
+
+def written_paths(config: Options) -> dict[str, tuple[Path, str]]:
+    """Flag -> the path that the command will write there, and whether that is a file or a folder."""
+    named = ((spec, getattr(config, spec.name)) for spec in fields(config) if spec.metadata.get("writes"))
+    return {f"--{spec.name.replace('_', '-')}": (Path(it), spec.metadata["writes"]) for spec, it in named if it}
+
+
+def refuse_unwritable(config: Options) -> None:
+    """Raise for a place that cannot be written, or is no place of its kind, before anything slow is loaded.
+
+    Raises:
+        TlkitError: naming it.
+    """
+    for flag, (path, kind) in written_paths(config).items():
+        if path.exists() and path.is_dir() != (kind == "folder"):
+            found = "folder" if path.is_dir() else "file"
+            raise TlkitError(f"{flag} {str(path)!r} is a {found}, expected a {kind}.", f"choose another {flag}.")
+        parent = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+        if path.exists() and kind == "file":
+            parent = parent.parent  # a file is replaced, not written into
+        if not parent.is_dir():
+            raise TlkitError(f"{flag} {str(path)!r}: {str(parent)!r} is a file.", f"choose another {flag}.")
+        try_to_write(parent)
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -112,7 +112,7 @@ class RankConfig(ImageOptions, SplitOptions, StoreOptions, EngineOptions):
         "Extrapolate the accuracy to two and five times as many images, and name the class that gains most.",
         group="Learning curve",
     )
-    out: str = option("rank", "The folder to write: rank.html, rank.json, rank.csv.", group="Output")
+    out: str = option("rank", "The folder to write: rank.html, rank.json, rank.csv.", group="Output", writes="folder")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 

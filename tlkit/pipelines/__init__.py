@@ -1,16 +1,20 @@
 """The story: one file per command, one `run(config) -> result`, read top to bottom."""
 
 import importlib
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, get_type_hints
 
 from tlkit.base.download import offline_if
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import os_error
 from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Story
-from tlkit.options.option import Options, resolve
+from tlkit.options.option import Options, refuse_missing, refuse_unwritable, resolve, written_paths
+from tlkit.runs.folder import RunDir, refuse_occupied
 
 # Commands that load no Keras by themselves,
 COLD = ("cache", "backbones", "compare", "sample", "split", "verify", "weights")
@@ -25,6 +29,64 @@ def load(name: str, story: Story) -> ModuleType:
         if name not in LATE:
             importlib.import_module("tlkit.backbones.runtime")
     return importlib.import_module(f"tlkit.pipelines.{name}")
+
+
+def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
+    """Run a command: refusals first, while nothing slow is loaded; what the system refuses later is an error of ours.
+
+    Raises:
+        TlkitError: as its pipeline does, and where a file cannot be read or written; nothing half-written stays.
+    """
+    refuse_early(name, config)
+    fresh = [path for path, _ in written_paths(config).values() if not path.exists()]
+    try:
+        return load(name, story).run(config, story)
+    except (OSError, RuntimeError) as error:
+        told = os_error(error)
+        if told is None:
+            raise
+        if name == "finetune":  # what a run has finished is gone on with
+            raise _resumable(told, config) from error
+        for path in fresh:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        raise told from error
+
+
+def _resumable(told: TlkitError, config: Options) -> TlkitError:
+    """The same error; where a run was left behind, with how to go on."""
+    run = config.as_dict()["resume"] or config.as_dict()["out"]
+    there = RunDir(Path(run)).record.is_file()
+    return TlkitError(told.message, f"{told.hint} Then go on: tlkit finetune --resume {run}" if there else told.hint)
+
+
+def refuse_early(name: str, config: Options) -> None:
+    """Raise for what can be known to go wrong without loading Keras.
+
+    Raises:
+        TlkitError: naming it.
+    """
+    refuse_missing(config)
+    given = config.as_dict()
+    starts = not (given.get("resume") or given.get("dry_run"))
+    if starts:
+        refuse_unwritable(config)
+    if (run := given.get("run")) and not run.endswith(".keras"):
+        RunDir(Path(run)).read_record()
+    if starts and name in _NEW:
+        for path, _ in written_paths(config).values():
+            refuse_occupied(path, overwrite=given["overwrite"], remedy=_NEW[name].format(path))
+    if name == "export":
+        importlib.import_module("tlkit.exporting.formats").refuse_missing_of(given["format"])
+    if given.get("log"):
+        importlib.import_module("tlkit.runs.tracking").refuse_missing(given["log"])
+
+
+_OTHER = "choose another --out, or add --overwrite."
+# Commands whose place must be free, with the remedy; the others put something into a folder or name their place later.
+_NEW = {
+    **dict.fromkeys(("features", "audit", "rank", "explain", "split", "predict", "compare"), _OTHER),
+    "finetune": "choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {}",
+}
 
 
 def function(name: str) -> Callable[..., dict[str, Any]]:
@@ -43,7 +105,7 @@ def function(name: str) -> Callable[..., dict[str, Any]]:
             raise TypeError(f"tlkit.{name} takes {', '.join(positional) or 'no arguments'} by position")
         given = dict(zip(positional, arguments, strict=False)) | options
         with offline_if(offline):
-            return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
+            return carry_out(name, resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
 
     command.__name__ = name
     command.__doc__ = f"`tlkit {name}` from Python; see `tlkit {name} --help`."

@@ -21,7 +21,7 @@ from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
 from tlkit.exporting.export import export
-from tlkit.exporting.formats import FORMATS, refuse_missing
+from tlkit.exporting.formats import FORMATS, refuse_missing_of
 from tlkit.exporting.golden import draw
 from tlkit.exporting.measured import table
 from tlkit.exporting.subject import CheckImages, Subject, in_keras
@@ -44,7 +44,7 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
             does not give what the classifier gives in Keras.
     """
     story, out = story or Silence(), Path(config.out)
-    refuse_missing([FORMATS[name] for name in config.format], writing=True)
+    refuse_missing_of(config.format)
     _refuse_strangers(out, config)
     subject = _subject(config, finished_model(config.run), story)
     with _folders(out, config.format) as folders:

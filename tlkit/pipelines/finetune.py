@@ -56,7 +56,7 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
     run_dir = record.begin(config)
     try:
         return _walk(config, run_dir, story)
-    except TlkitError:
+    except (TlkitError, OSError):
         record.discard_empty(run_dir)
         raise
 

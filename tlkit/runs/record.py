@@ -50,8 +50,12 @@ def begin(config: FinetuneConfig) -> RunDir:
                 f"{str(run_dir.path)!r} is not a run folder.", "--overwrite replaces runs only; choose another --out."
             )
         shutil.rmtree(run_dir.path)
-    write_text(run_dir.config, write_toml(replace(config, overwrite=False)))
-    _begin_record(run_dir, config)
+    try:
+        write_text(run_dir.config, write_toml(replace(config, overwrite=False)))
+        _begin_record(run_dir, config)
+    except OSError:
+        discard_empty(run_dir)
+        raise
     return run_dir
 
 
