@@ -3,6 +3,7 @@
 0 done, 1 refused with a message and a hint, 2 wrong usage, 130 interrupted.
 """
 
+import atexit
 import json
 import os
 import shlex
@@ -98,6 +99,8 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     """Two lines on stderr, or the same as JSON on stdout; the traceback only on request."""
     if os.environ.get("TLKIT_DEBUG"):
         traceback.print_exception(error)
+    elif isinstance(error.__cause__, (OSError, RuntimeError)):
+        atexit.register(_at_once)
     return refuse(error.message, error.hint, as_json, 1, _right_command(error))
 
 
@@ -126,14 +129,14 @@ for _command in COMMANDS:
 def main() -> None:
     """Entry point."""
     claim_process()
-    sys.unraisablehook = _unraisable
     app()
 
 
-def _unraisable(left: Any) -> None:
-    """HDF5 repeats at the very end what it could not write; that was said, and helps nobody twice."""
-    if "errno = " not in str(left.exc_value) or os.environ.get("TLKIT_DEBUG"):
-        sys.__unraisablehook__(left)
+def _at_once() -> None:
+    """End here: HDF5 takes files apart that it could not write, repeats what it said, and may crash over them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 # -- The story on a terminal: sentences on stderr and one progress bar -------------------------
