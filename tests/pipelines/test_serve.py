@@ -13,6 +13,7 @@ import pytest
 
 from tests.serving.conftest import Listener, form
 from tlkit.base.errors import TlkitError
+from tlkit.base.extras import install
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import InputContract
 from tlkit.options.commands import PredictConfig, ServeConfig
@@ -97,7 +98,7 @@ def test_what_is_wrong_is_named_before_anything_is_loaded(finished, tmp_path, mo
     monkeypatch.setattr(serve.importlib, "import_module", _without_uvicorn)
     with pytest.raises(TlkitError, match="'uvicorn', which is not installed") as error:
         serve.run(ServeConfig(run=run, port=0))
-    assert error.value.hint == "pip install 'tlkit[serve]'"
+    assert error.value.hint == install("serve")
 
 
 def _without_uvicorn(name):

@@ -12,6 +12,7 @@ from tlkit.backbones.graph import functional, replay
 from tlkit.backbones.weight_content import header_problem
 from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError, first_line, unknown_name
+from tlkit.base.extras import install
 from tlkit.base.process import seeded
 from tlkit.base.story import Story
 from tlkit.options.catalog import HUB
@@ -100,7 +101,7 @@ def _keras_hub(spec: str) -> ModuleType:
         return importlib.import_module("keras_hub")
     except ImportError as error:
         raise TlkitError(
-            f"{spec} is a preset of KerasHub, which is not installed here ({error}).", "pip install 'tlkit[hub]'."
+            f"{spec} is a preset of KerasHub, which is not installed here ({error}).", install("hub")
         ) from error
 
 

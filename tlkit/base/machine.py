@@ -17,7 +17,12 @@ __version__ = "0.1.0"
 
 # -- Versions of what shapes results, without importing any of it ------------------------------
 
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-learn", "scipy", "pyarrow")
+PACKAGES = (
+    *("keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "scipy", "scikit-learn", "cleanlab"),  # numbers
+    *("pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs", "pyarrow"),  # pixels and tables
+    *("keras-hub", "optuna", "h5py"),  # networks, searches and weights
+    *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "openvino"),  # other runtimes
+)
 
 
 def versions() -> dict[str, str]:

@@ -100,6 +100,7 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     if os.environ.get("TLKIT_DEBUG"):
         traceback.print_exception(error)
     elif isinstance(error.__cause__, (OSError, RuntimeError)):
+        sys.excepthook = sys.unraisablehook = lambda *left: None  # HDF5 repeats itself over what it could not write
         atexit.register(_at_once)
     return refuse(error.message, error.hint, as_json, 1, _right_command(error))
 
@@ -133,7 +134,7 @@ def main() -> None:
 
 
 def _at_once() -> None:
-    """End here: HDF5 takes files apart that it could not write, repeats what it said, and may crash over them."""
+    """End here: taking files apart that it could not write, HDF5 may crash."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.extras import install
 from tlkit.base.files import write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Story
@@ -49,7 +50,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     """The greatest difference of the file that was written from Keras, in units of what is allowed: 0 to 1."""
     lacking = [module for module in ("tf2onnx", "onnx", "onnxruntime") if not installed(module)]
     if lacking:
-        raise TlkitError(f"{', '.join(lacking)} not installed.", "pip install 'tlkit[onnx]'.")
+        raise TlkitError(f"{', '.join(lacking)} not installed.", install("onnx"))
     if keras.backend.backend() != "tensorflow":
         raise TlkitError(f"ONNX files are made by TensorFlow, and Keras computes with {keras.backend.backend()}.")
     folder, contract = answer_folder(model), classifier.facts.contract

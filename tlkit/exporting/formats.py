@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.extras import install
 from tlkit.options.commands import EXPORT_FORMATS
 
 
@@ -89,7 +90,7 @@ def refuse_missing(rows: Iterable[Format], *, writing: bool) -> None:
         modules += [] if runner(row) else [row.running[0]]
         if modules:
             lacking.append(f"{row.name} needs {' and '.join(dict.fromkeys(modules))}")
-            extra = f"pip install 'tlkit[{row.extra}]'" if row.extra else f"pip install {row.package}"
+            extra = install(row.extra) if row.extra else f"pip install {row.package}"
             remedies[extra if writing else f"pip install {row.package}"] = None
     if lacking:
         raise TlkitError(f"{'; '.join(lacking)}: not installed.", "; ".join(remedies) + ".")

@@ -3,9 +3,10 @@
 import contextlib
 import io
 import logging
+import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from tlkit.backbones.graph import copy_weights
 from tlkit.base.errors import TlkitError
+from tlkit.base.process import native_stderr_silenced
 from tlkit.classifier.model import Classifier, save, with_features
 from tlkit.exporting.encoded import decoded
 
@@ -41,8 +43,9 @@ def write(name: str, classifier: Classifier, path: Path, calibration: np.ndarray
             f"--format {name} is made by TensorFlow, and Keras computes with {keras.backend.backend()} here.",
             "KERAS_BACKEND=tensorflow tlkit export ...; the run itself may have been trained with any backend.",
         )
+    said: list[str] = []
     try:
-        with _quiet():
+        with _quiet() as said:
             if name == "litert-int8":
                 _write_litert(classifier, path, calibration)
             else:
@@ -51,7 +54,7 @@ def write(name: str, classifier: Classifier, path: Path, calibration: np.ndarray
         raise
     except Exception as error:  # converters raise whatever they stumble over
         raise TlkitError(
-            f"this network cannot be written as {name}: {type(error).__name__}: {_first_line(error)}",
+            f"this network cannot be written as {name}: {reason(error, said)}",
             "another format may do; `tlkit export RUN --format keras` always does. TLKIT_DEBUG=1 shows all.",
         ) from error
 
@@ -211,18 +214,54 @@ _WRITERS: dict[str, Callable[[Classifier, Path], None]] = {
 }
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:300]
+# -- What converters say -----------------------------------------------------------------------
+
+# Where they name the operations that they lack: LiteRT's, OpenVINO's, tf2onnx's, ONNX's.
+_LACKS = (
+    r"(?:Custom|TF Select) ops: ([\w, ]+)",
+    r"for operations?(?:\(s\))?: ([\w:, ]+)",
+    r"Unsupported ops: Counter\(\{(.*?)\}",
+    r"No Op registered for (\w+)",
+)
+
+
+def reason(error: Exception, said: Sequence[str]) -> str:
+    """Why a converter gave up: the operations that its format lacks, else the last of its words, where the cause stands.
+
+    Args:
+        error: what it raised; its first lines are about where in its own insides.
+        said: what it logged meanwhile.
+    """
+    text = "\n".join([*said, str(error)])
+    found = [
+        name for pattern in _LACKS for names in re.findall(pattern, text) for name in re.findall(r"[A-Za-z]\w*", names)
+    ]
+    if found:
+        names = list(dict.fromkeys(found))
+        return f"the format has no operation {', '.join(names)} ({type(error).__name__})."
+    lines = [line.strip() for line in text.splitlines() if re.search(r"[A-Za-z]{3}", line) and "http" not in line]
+    return f"{type(error).__name__}: {' '.join(lines[-3:])[-400:] or 'no reason given'}"
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Converters print, log and warn about their own insides."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+def _quiet() -> Iterator[list[str]]:
+    """Nothing that converters print, log or warn of gets out; yields what they logged as errors."""
+    said: list[str] = []
+    listening = logging.Handler(logging.ERROR)
+    listening.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    talkers = [logging.getLogger(name) for name in ("", "tf2onnx", "tf2onnx.tfonnx", "tensorflow", "absl", "openvino")]
+    before = [(talker, talker.handlers, talker.propagate) for talker in talkers]
+    for talker in talkers:
+        talker.handlers, talker.propagate = [listening], False
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            native_stderr_silenced(),
+        ):
             warnings.simplefilter("ignore")
-            yield
+            yield said
     finally:
-        logging.disable(before)
+        for talker, handlers, propagate in before:
+            talker.handlers, talker.propagate = handlers, propagate

@@ -1,6 +1,5 @@
 """`tlkit doctor`: what is installed, what the machine offers, where things are kept."""
 
-import importlib.util
 import os
 import re
 from pathlib import Path
@@ -10,22 +9,11 @@ import keras
 
 from tlkit.backbones import runtime
 from tlkit.backbones.weight_files import models_folder
+from tlkit.base.extras import EXTRAS, install, lacking
 from tlkit.base.machine import cache_dir
 from tlkit.base.story import Story
 from tlkit.options.commands import DoctorConfig
 
-# module -> (what it is for, how to get it)
-EXTRAS = {
-    "keras_hub": ("--backbone hub:PRESET", "pip install 'tlkit[hub]'"),
-    "pillow_heif": ("HEIC photographs", "pip install 'tlkit[heic]'"),
-    "tensorboard": ("looking at logs/", "pip install 'tlkit[tensorboard]'"),
-    "tf2onnx": ("export --format onnx", "pip install 'tlkit[onnx]'"),
-    "onnxruntime": ("running ONNX", "pip install 'tlkit[onnx]'"),
-    "openvino": ("export --format openvino", "pip install 'tlkit[openvino]'"),
-    "ai_edge_litert": ("running LiteRT without TensorFlow", "pip install 'tlkit[litert]'"),
-    "mlflow": ("--log mlflow", "pip install 'tlkit[mlflow]'"),
-    "wandb": ("--log wandb", "pip install 'tlkit[wandb]'"),
-}
 SETTINGS = (
     *("KERAS_BACKEND", "KERAS_HOME", "TLKIT_CACHE", "TLKIT_OFFLINE", "TLKIT_WEIGHTS_URL", "CUDA_VISIBLE_DEVICES"),
     "HTTPS_PROXY",
@@ -36,13 +24,13 @@ def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:
     """Look around.
 
     Returns:
-        `versions`, `hardware`, `extras` (name -> installed), `cache`, `weights`, `settings`, `text`.
+        `versions`, `hardware`, `extras` (name -> whether all of it is installed), `cache`, `weights`, `settings`, `text`.
     """
     cache, why = cache_dir()
     found = {
         "versions": runtime.versions(),
         "hardware": runtime.hardware(),
-        "extras": {module: importlib.util.find_spec(module) is not None for module in EXTRAS},
+        "extras": {extra: not lacking(extra) for extra in EXTRAS},
         "cache": {"folder": str(cache), "reason": why, "writable": _writable(cache)},
         "weights": str(models_folder()),
         "settings": {name: _public(os.environ[name]) for name in SETTINGS if name in os.environ},
@@ -74,8 +62,7 @@ def _text(found: dict[str, Any]) -> str:
     lines.append(f"weights       {found['weights']}")
     lines += [f"{name} = {value}" for name, value in found["settings"].items()]
     lines.append("")
-    for module, (purpose, remedy) in EXTRAS.items():
-        lines.append(
-            f"{module:<14}{'installed' if found['extras'][module] else f'not installed ({purpose}): {remedy}'}"
-        )
+    for extra, row in EXTRAS.items():
+        told = "installed" if found["extras"][extra] else f"not installed ({row.purpose}): {install(extra)}"
+        lines.append(f"{extra:<14}{told}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
+from tlkit.base.extras import install
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
@@ -163,4 +164,4 @@ def _refuse_missing_search(config: FinetuneConfig) -> None:
         TlkitError: with how to get it.
     """
     if config.search is not None and importlib.util.find_spec("optuna") is None:
-        raise TlkitError(f"--search {config.search} needs Optuna.", "install it: pip install 'tlkit[search]'.")
+        raise TlkitError(f"--search {config.search} needs Optuna.", install("search"))

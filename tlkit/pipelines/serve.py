@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.extras import install
 from tlkit.base.story import Silence, Story
 from tlkit.options.commands import ServeConfig
 from tlkit.runs.folder import finished_model
@@ -63,7 +64,7 @@ def _server() -> ModuleType:
         return importlib.import_module("tlkit.serving.server")
     except ModuleNotFoundError as error:
         raise TlkitError(
-            f"tlkit serve needs the package {error.name!r}, which is not installed.", "pip install 'tlkit[serve]'"
+            f"tlkit serve needs the package {error.name!r}, which is not installed.", install("serve")
         ) from error
 
 

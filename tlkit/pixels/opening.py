@@ -283,7 +283,7 @@ def _unidentified(source: Path | bytes) -> str:
         header = stream.read(HEADER_BYTES)
     found = sniff(header)
     if found == "HEIF" and not HEIF:
-        return "is HEIC; `pip install 'tlkit[heic]'` makes it readable"
+        return "is HEIC; `pip install pillow-heif` makes it readable"
     return (
         describe(header) if found is None else f"begins like {found}, but its head is damaged or of a kind unknown here"
     )

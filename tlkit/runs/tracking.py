@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError
+from tlkit.base.extras import install
 from tlkit.base.files import read_json
 from tlkit.base.story import Story
 from tlkit.options.commands import FinetuneConfig
@@ -47,10 +48,9 @@ class Told:
 
 
 class Tracker(NamedTuple):
-    """One tracker: its package, how to get it, what tells it, and what it raises when it cannot be told."""
+    """One tracker: its package, what tells it, and what it raises when it cannot be told."""
 
     package: str
-    remedy: str
     tell: Callable[[Any, Told], str]
     error: str
 
@@ -72,7 +72,7 @@ def refuse_missing(names: Sequence[str] | None) -> None:
         if importlib.util.find_spec(tracker.package) is None:
             raise TlkitError(
                 f"--log {name} needs the package {tracker.package!r}, which is not installed.",
-                f"{tracker.remedy}, or leave --log out and tell it later: tlkit evaluate RUN --log {name}",
+                f"{install(name)}, or leave --log out and tell it later: tlkit evaluate RUN --log {name}",
             )
 
 
@@ -167,6 +167,6 @@ def _wandb(wandb: Any, told: Told) -> str:
 
 
 TRACKERS = {
-    "mlflow": Tracker("mlflow", "pip install 'tlkit[mlflow]'", _mlflow, "mlflow.exceptions.MlflowException"),
-    "wandb": Tracker("wandb", "pip install 'tlkit[wandb]'", _wandb, "wandb.errors.Error"),
+    "mlflow": Tracker("mlflow", _mlflow, "mlflow.exceptions.MlflowException"),
+    "wandb": Tracker("wandb", _wandb, "wandb.errors.Error"),
 }
