@@ -19,7 +19,11 @@ cli = CliRunner()
 def test_every_option_is_a_flag_and_every_command_shows_examples(command):
     shown = cli.invoke(app, [command.name, "--help-all"]).stdout
     for spec in fields(command.options):
-        name = spec.name if spec.metadata.get("argument") else "--" + spec.name.replace("_", "-")
+        name = (
+            spec.name
+            if spec.metadata.get("argument")
+            else "--" + (spec.metadata.get("flag") or spec.name.replace("_", "-"))
+        )
         assert name.lower() in shown.lower()  # Typer has written arguments large and small
     for example in command.examples:
         assert example in shown

@@ -82,3 +82,23 @@ def test_fewer_classes_keep_their_numbers_and_strangers_are_refused(own, colours
     with pytest.raises(TlkitError, match="'greeen'") as caught:
         run(EvaluateConfig(run=str(own), images=str(some), out=str(tmp_path / "other")))
     assert "'green'" in caught.value.hint
+
+
+def test_a_run_whose_images_moved_says_so_and_takes_the_new_place(options, colours, tmp_path, capsys):
+    images = shutil.copytree(colours, tmp_path / "images")
+    out = tmp_path / "run"
+    before = finetune.run(FinetuneConfig(**options | {"images": str(images), "stages": ("head",)}, out=str(out)))
+    images.rename(tmp_path / "archive")
+    with pytest.raises(TlkitError, match="are no longer in") as raised:
+        run(EvaluateConfig(run=str(out)))
+    assert raised.value.hint.endswith(f"tlkit evaluate {out} --images FOLDER")
+    with pytest.raises(TlkitError, match="none of the 36 images"):
+        run(EvaluateConfig(run=str(out), moved_to=str(tmp_path)))
+    after = run(EvaluateConfig(run=str(out), moved_to=str(tmp_path / "archive")), PlainStory())
+    assert "36 of 36" in capsys.readouterr().err
+    accuracy = [{name: it["accuracy"] for name, it in found["metrics"].items()} for found in (before, after)]
+    assert accuracy[0] == accuracy[1]
+    assert run(EvaluateConfig(run=str(out)))["images"] == 36  # the run remembers
+    for wrong in ({"images": str(colours)}, {"run": str(out), "images": str(colours)}):
+        with pytest.raises(TlkitError, match="--images"):
+            (EvaluateConfig if "run" in wrong else FinetuneConfig)(**wrong, moved_to=str(images))

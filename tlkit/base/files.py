@@ -164,7 +164,7 @@ def try_to_write(folder: Path) -> None:
         why, remedy = _SAID.get(error.errno or 0, ("", ""))
         if error.errno == errno.ENOENT or not why:  # /proc
             why, remedy = f"{error.strerror}.", _PLACE
-        raise TlkitError(f"nothing can be written into {str(folder)!r}: {why}", remedy) from error
+        raise TlkitError(f"nothing can be written into {str(folder)!r}: {why}", remedy) from None
 
 
 # -- Names for content: the same bytes always get the same sha256, whatever the file is called ---

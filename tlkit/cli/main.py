@@ -100,7 +100,7 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     if os.environ.get("TLKIT_DEBUG"):
         traceback.print_exception(error)
     elif isinstance(error.__cause__, (OSError, RuntimeError)):
-        sys.excepthook = sys.unraisablehook = lambda *left: None  # HDF5 repeats itself over what it could not write
+        sys.excepthook = sys.unraisablehook = _nothing  # HDF5 repeats itself over what it could not write
         atexit.register(_at_once)
     return refuse(error.message, error.hint, as_json, 1, _right_command(error))
 
@@ -131,6 +131,10 @@ def main() -> None:
     """Entry point."""
     claim_process()
     app()
+
+
+def _nothing(*left: Any) -> None:
+    """Nobody needs it twice."""
 
 
 def _at_once() -> None:

@@ -80,7 +80,7 @@ def _of_field(spec: Field, hint: Any) -> inspect.Parameter:
         plain: Any = list[str] if many else (str if required else Optional[str])  # noqa: UP045
         given = typer.Argument(help=words + _default(spec), show_default=False)
         return _parameter(spec.name, plain, inspect.Parameter.empty if required else None, given)
-    flag = "--" + spec.name.replace("_", "-")
+    flag = "--" + (spec.metadata.get("flag") or spec.name.replace("_", "-"))
     names = [f"{flag}/--no-{flag[2:]}"] if kind is bool and spec.default else [flag]
     plain = bool if kind is bool else str  # `resolve` makes numbers of it, and says in our words where it cannot
     given = typer.Option(

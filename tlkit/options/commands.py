@@ -14,6 +14,7 @@ from tlkit.options.groups import (
     ImageOptions,
     JudgementOptions,
     LogOptions,
+    MovedOptions,
     SplitOptions,
     StoreOptions,
     TtaOptions,
@@ -63,6 +64,7 @@ class FinetuneConfig(
     ValidationOptions,
     JudgementOptions,
     LogOptions,
+    MovedOptions,
 ):
     """`tlkit finetune`: a folder of images to a run folder with a classifier and a report."""
 
@@ -89,10 +91,15 @@ class FinetuneConfig(
                 "give either IMAGES or --resume RUN.",
                 "`tlkit finetune images --out run` starts, `tlkit finetune --resume run` goes on.",
             )
+        if self.moved_to is not None and self.resume is None:
+            raise TlkitError(
+                f"--images {self.moved_to} says where the images of a run are now.",
+                f"to train on them: tlkit finetune {self.moved_to}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, LogOptions):
+class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, LogOptions, MovedOptions):
     """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
 
     run: str = argument("Run folder.", exists=True)
@@ -119,6 +126,11 @@ class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, Lo
             raise TlkitError(
                 f"--fixes {self.fixes} has no effect on the images of the run itself.",
                 "train again with it, or give the images to evaluate on.",
+            )
+        if self.moved_to is not None and self.images is not None:
+            raise TlkitError(
+                f"--images {self.moved_to} says where the run's own images are, and {self.images} are others.",
+                "leave one of them out.",
             )
         if self.tta > 1 and self.target_precision is not None:
             raise TlkitError(

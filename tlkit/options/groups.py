@@ -166,6 +166,18 @@ class BackboneOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MovedOptions(Options):
+    """Where the images of a run are by now."""
+
+    moved_to: str | None = option(
+        None,
+        "Where the run's own images are now, if they were moved: the folder, or the table. The run remembers it.",
+        group="Data",
+        flag="images",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreOptions(Options):
     """How computed features are kept for the next time."""
 

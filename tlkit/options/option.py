@@ -28,10 +28,22 @@ def option(
     high: float | None = None,
     group: str = "",
     writes: str = "",
+    flag: str = "",
 ) -> Any:
-    """A dataclass field with its help, its choices and its inclusive range; `writes` says file or folder where it is one to write."""
+    """A dataclass field with its help, its choices and its inclusive range.
+
+    Args:
+        default: its value unless given.
+        help: what it is.
+        choices: the names it may be.
+        low: the least it may be.
+        high: the most it may be.
+        group: the section of the help that it stands in.
+        writes: `file` or `folder` where it is one that the command writes.
+        flag: its name on the command line, where that is not the field's.
+    """
     metadata = {"help": help, "choices": choices, "low": low, "high": high, "group": group, "writes": writes}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata | {"flag": flag})
 
 
 def argument(help: str, *, default: Any = MISSING, choices: Collection[str] = (), exists: bool = False) -> Any:

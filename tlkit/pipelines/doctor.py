@@ -53,7 +53,7 @@ def _writable(folder: Path) -> bool:
 
 def _text(found: dict[str, Any]) -> str:
     hardware = found["hardware"]
-    lines = [f"{name:<14}{version}" for name, version in found["versions"].items()]
+    lines = [f"{name:<16}{version}" for name, version in found["versions"].items()]
     lines += ["", f"backend       {keras.backend.backend()}", f"cores         {hardware['cores']}"]
     lines.append(f"accelerators  {', '.join(hardware['accelerators']) or 'none: everything runs on the CPU'}")
     lines += ["", f"cache         {found['cache']['folder']} ({found['cache']['reason']})"]

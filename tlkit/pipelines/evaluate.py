@@ -51,6 +51,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     story, run_dir = story or Silence(), RunDir(Path(config.run))
     tracking.refuse_missing(config.log)
     run_dir.read_record()  # says what is wrong with it
+    if config.moved_to:
+        record.move_images(run_dir, config.moved_to, story)
     facts = read_facts(run_dir.model)
     refuse_target(config.target_precision, facts.task)
     views = tta.views_of(config.tta, facts)
@@ -130,6 +132,7 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         known = record.read_images(run_dir)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
+        record.refuse_moved(run_dir, known[0])
         return _as_they_are(*known, config.on_bad, story)
     fixes = Fixing(config.fixes, held_out=config.fix_held_out) if config.fixes else None
     dataset = scan(config.images, known=facts.classes, fixes=fixes, story=story)

@@ -122,6 +122,7 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
         dataset, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
         if dataset is None or splits is None:
             raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
+        record.refuse_moved(RunDir(Path(config.run)), dataset)
         record.refuse_changed_images(dataset)
     except OutOfDate as error:
         if quantised:

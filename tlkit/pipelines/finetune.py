@@ -10,6 +10,7 @@ result already is. Resuming is therefore nothing but walking the same path again
 import importlib.util
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tlkit.auditing import audit
@@ -51,6 +52,8 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
     tracking.refuse_missing(config.log)
     _refuse_missing_search(config)
     if config.resume:
+        if config.moved_to:
+            record.move_images(RunDir(Path(config.resume)), config.moved_to, story)
         return record.finished(config, story) or _walk(*record.reopen(config), story)
     if config.dry_run:
         return _dry_run(config, story)
@@ -80,6 +83,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     dataset, splits = known or _looked_at(config, story)
     parts = build_parts(config, dataset, story, contract=record.read_contract(run_dir))
     if known:
+        record.refuse_moved(run_dir, dataset)
         record.refuse_changed_images(dataset)
         plan = reopened(run_dir.read_record()["plan"], config, dataset, splits)
         if budget:

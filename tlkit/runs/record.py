@@ -24,7 +24,7 @@ from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
-WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
+WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log", "moved_to")
 
 
 def now() -> str:
@@ -160,6 +160,47 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     return dataset, Splits(np.array(codes, dtype=np.int8), record["split_rule"])
 
 
+def move_images(run_dir: RunDir, place: str, story: Story) -> None:
+    """Note where the images of a run are now; every later command finds them there.
+
+    Args:
+        run_dir: the run.
+        place: the folder that they were moved to, or the table beside them.
+        story: hears of it.
+
+    Raises:
+        TlkitError: none of them is there.
+    """
+    known, new = read_images(run_dir), Path(place).resolve()
+    if known is None:  # nothing was read yet, so there is nothing to hold them against
+        update(run_dir, images=str(new))
+        return
+    dataset, root = known[0], new.parent if new.is_file() else new
+    there = sum((root / path).is_file() for path in dataset.paths)
+    if not there:
+        raise TlkitError(
+            f"none of the {len(dataset)} images of {run_dir.path} is in {place!r}.",
+            f"give the folder in which {dataset.paths[0]!r} lies.",
+        )
+    story.say(
+        f"the images of {run_dir.path} are in {root} from now on, {there} of {len(dataset)}; until now in {dataset.root}"
+    )
+    update(run_dir, images=str(new), root=str(root))
+
+
+def refuse_moved(run_dir: RunDir, dataset: Dataset) -> None:
+    """Raise where not one of the first images of a run is in its place any more.
+
+    Raises:
+        OutOfDate: with how to say where they are.
+    """
+    if not any(dataset.file(i).is_file() for i in range(min(len(dataset), 100))):
+        raise OutOfDate(
+            f"the images of {run_dir.path} are no longer in {str(dataset.root)!r}.",
+            f"say where they are now: tlkit evaluate {run_dir.path} --images FOLDER",
+        )
+
+
 def refuse_changed_images(dataset: Dataset) -> None:
     """Raise when files of a run are gone or have another size than when it began.
 
@@ -175,7 +216,7 @@ def refuse_changed_images(dataset: Dataset) -> None:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise OutOfDate(
             f"images of this run have changed or are gone: {', '.join(map(repr, changed[:3]))}{more}.",
-            "restore them under " + str(dataset.root) + ", or start a new run.",
+            f"restore them under {dataset.root}; say with `--images FOLDER` where they are now; or start a new run.",
         )
 
 
