@@ -1,6 +1,5 @@
 """The audit: every check of the table, timed, its findings together."""
 
-import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -155,7 +154,8 @@ def gather(
         codes=splits.codes,
         features=features,
         looks=looks_of(dataset, story),
-        images=shlex.quote(config.images or ""),
+        images=config.images or "",
+        asked=config,
         given=not dataset.drawn and bool((dataset.given != UNASSIGNED).any()),
         mirrored=mirrored,
         seed=config.seed,

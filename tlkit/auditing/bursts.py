@@ -1,7 +1,6 @@
 """Groups that were not declared: clips, bursts and subjects, from file names, times and neighbours."""
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -169,7 +168,7 @@ def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
             f"images share it {times:.0f} times as often as by chance; {_split_over(straddling)}{_accuracy_note(scores)}"
         ),
         remedy="If a group is a film, a subject or a place, keep it on one side of the split; otherwise the results are too optimistic.",
-        command=f"tlkit finetune {evidence.images} --group-by {shlex.quote(grouping.pattern)}",
+        command=evidence.finetune("--group-by", grouping.pattern),
         groups=tuple(
             evidence.group(members[name], f"group {name!r} of {counted(count, 'image')}", score=count)
             for name, count in common

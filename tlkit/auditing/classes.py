@@ -43,7 +43,7 @@ def _unequal(evidence: Evidence, counts: np.ndarray, sizes: dict[str, int]) -> I
                 f"always predicting {large!r} has an accuracy of {most / max(counts.sum(), 1):.0%}."
             ),
             remedy="Read balanced accuracy and macro F1 instead of accuracy, and weight rare classes more in training.",
-            command=f"tlkit finetune {evidence.images} --balance auto",
+            command=evidence.finetune("--balance", "auto"),
             facts={"counts": sizes},
         )
 

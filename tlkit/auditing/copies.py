@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tlkit.auditing import advice
 from tlkit.auditing.evidence import Evidence, counted, share
 from tlkit.auditing.findings import Finding, ImageGroup
 from tlkit.data.dataset import SPLITS
@@ -71,9 +72,14 @@ def _leaks(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
 
 
 def _leak_command(evidence: Evidence) -> str:
+    """In a run the audit comes first, with the run's network: another finds other copies, and leads in a circle."""
     if evidence.given:
-        return f"tlkit audit {evidence.images} --write-fixes fixes.csv && tlkit finetune {evidence.images} --fixes fixes.csv"
-    return evidence.grouped_command or f"tlkit audit {evidence.images}"
+        fixes = advice.free("fixes.csv")
+        return f"{evidence.audit_into_fixes()} && {evidence.finetune('--fixes', fixes)}"
+    if evidence.grouped_file:
+        return evidence.grouped_command
+    grouped = f"{advice.free('audit')}/grouped.csv"
+    return f"{advice.audit(evidence.asked, evidence.images)} && {advice.finetune(evidence.asked, grouped, own=False)}"
 
 
 def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
@@ -91,7 +97,7 @@ def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding
             "byte): one of the labels is wrong, or the classes are hard to distinguish."
         ),
         remedy="Look at them and keep the right one; the file of fixes drops those that are byte for byte.",
-        command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
+        command=evidence.audit_into_fixes(),
         groups=(*_shown(evidence, identical), *(replace(group, score=None) for group in _shown(evidence, near))),
         facts={"kind": "classes", "pictures": len(groups), "identical": len(identical)},
     )
@@ -115,7 +121,7 @@ def _repeats(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
             f"({identical:,} of them byte for byte): they count more than others."
         ),
         remedy="Drop the copies if they are not intended; the file of fixes lists those that are byte for byte.",
-        command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
+        command=evidence.audit_into_fixes(),
         groups=_shown(evidence, groups),
         facts={"kind": "repeats", "pictures": len(groups), "identical": identical},
     )

@@ -16,5 +16,5 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             severity="serious",
             sentence=sentence[0].upper() + sentence[1:],
             remedy="Say what is black and white; the classifier keeps it, and so do predict, serve and every export.",
-            command=f"tlkit finetune {evidence.images} --levels auto",
+            command=evidence.finetune("--levels", "auto"),
         )

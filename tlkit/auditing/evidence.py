@@ -1,18 +1,19 @@
 """What the checks read: images, features and file facts, and quantities computed from them once."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from tlkit.auditing import advice
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.held_out import HeldOutProbe, fit_probe
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.look import Looks
+from tlkit.options.option import Options
 
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
 
@@ -40,6 +41,7 @@ class Evidence:
         features: float32 (N, C), pooled output of a backbone.
         looks: facts of the N files.
         images: what the user typed for the images, for commands.
+        asked: the options of the audit, or of the run that it is part of; commands repeat them.
         given: whether the split was given by folders or a table, and not drawn.
         grouped: whether groups were already named (`--group-by`, or a column).
         mirrored: some images in a mirror, None where that was not computed.
@@ -53,6 +55,7 @@ class Evidence:
     features: np.ndarray
     looks: Looks
     images: str
+    asked: Options | None = None
     given: bool = False
     mirrored: Mirrored | None = None
     grouped_file: str = ""
@@ -117,7 +120,15 @@ class Evidence:
     @property
     def grouped_command(self) -> str:
         """Trains on the table that keeps copies and bursts together, "" where none is written."""
-        return f"tlkit finetune {shlex.quote(self.grouped_file)}" if self.grouped_file else ""
+        return advice.finetune(self.asked, self.grouped_file, own=False) if self.grouped_file else ""
+
+    def finetune(self, *more: str) -> str:
+        """The command that trains on the images as was asked, and with more flags."""
+        return advice.finetune(self.asked, self.images, *more)
+
+    def audit_into_fixes(self) -> str:
+        """The command that writes proposed fixes, by the network that found what is to be fixed."""
+        return advice.audit(self.asked, self.images, "--write-fixes", advice.free("fixes.csv"))
 
     def __len__(self) -> int:
         return len(self.dataset)

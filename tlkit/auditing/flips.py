@@ -65,7 +65,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             f"{after:.0%} of their mirror images{f'; {which}' if which else ''}."
         ),
         remedy="Do not flip in training if a mirror image of your classes is not of the same class (text, digits, left and right).",
-        command=f"tlkit finetune {evidence.images} --no-flip",
+        command=evidence.finetune("--no-flip"),
         groups=tuple(
             evidence.group([int(row)], f"in the mirror taken for {evidence.dataset.classes[label]!r}")
             for row, label in zip(mirrored.rows, seen, strict=True)

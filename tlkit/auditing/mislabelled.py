@@ -40,7 +40,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             else "Review them from the top: this probe also doubts many correct labels; an ImageNet backbone of more parameters "
             "(--backbone) doubts fewer."
         ),
-        command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
+        command=evidence.audit_into_fixes(),
         groups=tuple(
             evidence.group(
                 [rows[at]],
