@@ -128,3 +128,22 @@ def test_empty_bins_are_left_out():
 def test_two_plots_share_a_picture():
     drawn = picture("p", Plot(shares(""), shares("")), Plot(shares(""), shares(""), height=50, top=300))
     assert 'viewBox="0 0 400 350"' in drawn
+
+
+def rows(stage, epochs):
+    return [EpochRow(stage=stage, epoch=epoch, loss=1.0, val_loss=1.0 - epoch / 100) for epoch in epochs]
+
+
+def test_a_solved_head_takes_no_place_on_the_axis_and_stages_do_not_overprint():
+    one = str(curves(rows("head", [1]) + rows("top", range(31)), "loss", "l"))
+    assert ">head<" not in one and ">top<" not in one  # one curve needs no name
+    assert ">0</text>" in one and ">30</text>" in one
+    three = str(curves(rows("head", range(3)) + rows("top", range(3)) + rows("all", range(60)), "loss", "l"))
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="start">(head|top|all)</text>', three)
+    assert [name for *_, name in places] == ["head", "top", "all"]
+    assert len({y for _, y, _ in places}) == 3  # each a line lower, for they start 2 epochs apart
+    assert three.count('class="line first"') == 3  # a line for each stage
+
+
+def test_one_row_of_each_stage_is_no_curve():
+    assert curves(rows("head", [1]) + rows("top", [0]), "loss", "l") is None

@@ -134,7 +134,12 @@ def test_slices_that_are_worse_are_told():
 
 
 @pytest.mark.parametrize(
-    ("precision", "tone"), [(Metric(0.97, 800, 0.95, 0.985), "good"), (Metric(0.9, 800, 0.87, 0.92), "warn")]
+    ("precision", "tone"),
+    [
+        (Metric(0.97, 800, 0.95, 0.985), "good"),
+        (Metric(0.9, 800, 0.87, 0.92), "warn"),
+        (Metric(1.0, 30, 0.89, 1.0), "warn"),  # nothing wrong among 30 shows no 98 %
+    ],
 )
 def test_a_threshold_is_held_to_its_aim(precision, tone):
     found = said(split(abstention=Abstention(0.98, 0.8, Metric(0.8, 1000), precision)))
@@ -168,3 +173,14 @@ def test_a_clean_audit_is_worth_a_word():
 def test_nothing_measured_nothing_said():
     assert remarks(Page(title=""), None) == ()
     assert said(split(metrics={"accuracy": Metric(None, 0)}, classes=())) == ()
+
+
+def test_calibration_of_few_images_is_not_praised():
+    edges, count = np.linspace(0, 1, 16), np.zeros(15, np.int64)
+    confidence, accuracy = np.full(15, np.nan), np.full(15, np.nan)
+    for place, number, sure, right in ((9, 6, 0.63, 0.5), (11, 8, 0.77, 1.0), (13, 10, 0.9, 0.7), (14, 12, 0.97, 0.92)):
+        count[place], confidence[place], accuracy[place] = number, sure, right
+    few = Reliability(edges, count, confidence, accuracy)
+    assert few.expected_calibration_error > 0.1
+    (remark,) = [remark for remark in said(split(reliability=few)) if remark.section == "reliability"]
+    assert remark.tone == "warn" and "36 images are too few to judge its confidence" in remark.text

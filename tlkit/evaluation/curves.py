@@ -138,7 +138,7 @@ def one_versus_rest(
             sums += [influences for _, influences in found]
             totals += [value for value, _ in found]
     hardest = sorted(areas, key=lambda code: areas[code][1].value or 0.0)[:CURVES]
-    curves = tuple(_drawn(names[code], of_class(code), probabilities[:, code], areas[code]) for code in sorted(hardest))
+    curves = tuple(_drawn(names[code], of_class(code), probabilities[:, code], areas[code]) for code in hardest)
     for place, name in enumerate(means):
         # The areas share their images, so influences add up before they are squared.
         means[name] = area_metric(totals[place] / len(counted), sums[place], groups, len(counted))

@@ -99,7 +99,7 @@ def facts(page: Page) -> Facts:
     words = words_of(result)
     shown = galleries(page, result, album, words.dealer)
     opening = words.opening(result) if result else None
-    said = remarks(page, result)
+    said, splits = remarks(page, result), _in_order(page, result)
     return {
         "page": page,
         "main": result,
@@ -109,7 +109,8 @@ def facts(page: Page) -> Facts:
         "remarks": said,
         "tones": TONES,
         "tiles": _tiles(result),
-        "metrics": _metric_rows(page),
+        "metrics": _metric_rows(splits),
+        "measured": splits,
         "matrix": _matrix(result, shown),
         "pairs": _pairs(result, shown),
         "galleries": shown,
@@ -145,9 +146,15 @@ def _tiles(result: SplitResult | None) -> list[tuple[str, Metric]]:
     return [(name, found[name]) for name in words_of(result).tiles if name in found and found[name].value is not None]
 
 
-def _metric_rows(page: Page) -> list[tuple[str, list[Metric | None]]]:
-    """Each metric with its value in every split."""
+def _in_order(page: Page, main: SplitResult | None) -> dict[str, SplitResult]:
+    """The splits, the one that the page is about first: on a narrow screen the others are scrolled to."""
     splits = page.evaluation.splits if page.evaluation else {}
+    first = [name for name, result in splits.items() if main is not None and result.split == main.split]
+    return {name: splits[name] for name in (*first, *(name for name in splits if name not in first))}
+
+
+def _metric_rows(splits: dict[str, SplitResult]) -> list[tuple[str, list[Metric | None]]]:
+    """Each metric with its value in every split."""
     names = dict.fromkeys(name for result in splits.values() for name in result.metrics)
     return [(name, [result.metrics.get(name) for result in splits.values()]) for name in names]
 

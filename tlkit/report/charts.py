@@ -14,25 +14,44 @@ MANY_EPOCHS = 40  # beyond that, dots run into each other
 
 
 def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
-    """`what` (loss or accuracy) on training and validation images over the epochs of all stages.
+    """`what` (loss or accuracy) on training and validation images over the epochs, a line for each stage.
 
-    None where fewer than two epochs have a number: a single one is no curve.
+    A stage that was solved has one row and no curve, and so no place on the axis, which starts where training does: at 0
+    where the beginning was measured. None where no stage has two numbers.
     """
-    train = np.array([getattr(row, what) for row in history], dtype=float)
-    val = np.array([getattr(row, f"val_{what}") for row in history], dtype=float)
-    finite = np.isfinite(train) | np.isfinite(val)
-    if finite.sum() < 2:
+    stages = _trained(history)
+    if not stages:
         return None
-    values = np.concatenate([train, val])
-    epochs = np.arange(1, len(history) + 1)
-    x = ChartAxis(0.5, len(history) + 0.5, steps(1, len(history), 8, whole=True), "epoch")
+    rows = [row for _, _, part in stages for row in part]
+    values = np.array([[getattr(row, what), getattr(row, f"val_{what}")] for row in rows], dtype=float)
+    if np.isfinite(values).any(axis=1).sum() < 2:
+        return None
+    first, last = stages[0][1] + stages[0][2][0].epoch, stages[-1][1] + stages[-1][2][-1].epoch
+    x = ChartAxis(first, max(last, first + 1), steps(first, last, 8, whole=True), "epoch")
     plot = Plot(x, _around(values[np.isfinite(values)], what), height=260)
-    _stages(plot, [row.stage for row in history])
-    for line, kind in ((train, "second dashed"), (val, "first")):
-        plot.line(epochs, line, kind)
-        if len(history) <= MANY_EPOCHS:
-            plot.points(epochs, line, kind)
+    if len(stages) > 1:
+        plot.uprights([offset for _, offset, _ in stages], [name for name, _, _ in stages])
+    for _, offset, part in stages:
+        epochs = [offset + row.epoch for row in part]
+        for name, kind in ((what, "second dashed"), (f"val_{what}", "first")):
+            line = np.array([getattr(row, name) for row in part], dtype=float)
+            plot.line(epochs, line, kind)
+            if len(rows) <= MANY_EPOCHS:
+                plot.points(epochs, line, kind)
     return picture(label, plot)
+
+
+def _trained(history: Sequence[EpochRow]) -> list[tuple[str, int, list[EpochRow]]]:
+    """The stages that have a curve: name, epochs before it, rows."""
+    parts: dict[str, list[EpochRow]] = {}
+    for row in history:
+        parts.setdefault(row.stage, []).append(row)
+    found, before = [], 0
+    for name, part in parts.items():
+        if len(part) > 1:
+            found.append((name, before, part))
+            before += part[-1].epoch
+    return found
 
 
 def _around(values: np.ndarray, what: str) -> ChartAxis:
@@ -44,13 +63,6 @@ def _around(values: np.ndarray, what: str) -> ChartAxis:
         low, high = max(0.0, low), min(1.0, high)
         return ChartAxis(low, high, steps(low, high, 4), written=percent)
     return ChartAxis(low, high, steps(low, high, 4))
-
-
-def _stages(plot: Plot, stages: list[str]) -> None:
-    """A line and a name where each stage starts; none for a single stage."""
-    starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
-    for i in starts if len(starts) > 1 else ():
-        plot.upright(i + 0.5, stages[i])
 
 
 def reliability_diagram(bins: Reliability, label: str, before: Reliability | None = None) -> Markup:
@@ -102,4 +114,4 @@ def precision_recall(found: Sequence[ClassCurves], label: str) -> Markup:
 def _classes(plot: Plot, lines: list[Curve]) -> None:
     """The first `LINES` in their own colour and dashes, drawn last; the rest thin."""
     for i, line in reversed(list(enumerate(lines))):
-        plot.line(line.x, line.y, f"class-{i + 1}" if i < LINES else "muted thin")
+        plot.line(line.x, line.y, f"curve-{i + 1} " + (f"class-{i + 1}" if i < LINES else "muted thin"))

@@ -51,13 +51,13 @@ ENTRIES = {
     "micro_precision": MetricWords("Micro precision", True, "Share of the predicted labels that are correct."),
     "micro_recall": MetricWords("Micro recall", True, "Share of the labels that images have which are predicted."),
     "samples_f1": MetricWords(
-        "F1 of images",
+        "Samples F1",
         True,
         "F1 of the labels of each image, averaged over images; training ranks its epochs by it. With one label an image it is "
         "accuracy.",
     ),
     "subset_accuracy": MetricWords(
-        "Every label correct", True, "Share of images whose labels are all correct, none missing (subset accuracy)."
+        "Subset accuracy", True, "Share of images whose labels are all correct, none missing (exact match)."
     ),
     "hamming_loss": MetricWords(
         "Hamming loss", True, "Share of wrong decisions among those on every label of every image."
@@ -73,7 +73,7 @@ ENTRIES = {
         "Mean negative logarithm of the probability given to the true class. 0 is perfect; confident errors cost most.",
     ),
     "roc_auc": MetricWords(
-        "ROC-AUC",
+        "ROC AUC",
         False,
         "Probability that an image of a class gets a higher score for it than an image of another class, averaged over classes; "
         "0.5 is guessing. Interval after DeLong (1988).",
@@ -84,12 +84,12 @@ ENTRIES = {
         "Mean squared error of the probabilities, summed over classes (halved for two classes). 0 is perfect.",
     ),
     "expected_calibration_error": MetricWords(
-        "Calibration error",
+        "Expected calibration error (ECE)",
         True,
         "Mean difference between confidence and accuracy, in 15 bins of equal width on the confidence (ECE). 0 is perfect.",
     ),
     "mean_average_precision": MetricWords(
-        "Mean average precision",
+        "Mean average precision (mAP)",
         False,
         "Area under the precision-recall curve of each class against the rest, averaged over classes; 1 is perfect.",
     ),
@@ -98,7 +98,7 @@ ENTRIES = {
         "Selective precision", True, "Share of correct answers among the images it answers."
     ),
     "area_under_risk_coverage": MetricWords(
-        "Area under risk-coverage",
+        "Area under the risk–coverage curve (AURC)",
         True,
         "Mean error rate over all coverages, the highest confidence first (AURC). 0 is perfect.",
     ),

@@ -22,6 +22,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+for (const row of document.querySelectorAll("[data-curve]")) {
+  const light = (on) => () => {
+    for (const line of document.querySelectorAll(`#curves .curve-${row.dataset.curve}`)) {
+      line.classList.toggle("lit", on);
+      if (on) line.parentNode.append(line);
+    }
+  };
+  for (const event of ["pointerenter", "focus"]) row.addEventListener(event, light(true));
+  for (const event of ["pointerleave", "blur"]) row.addEventListener(event, light(false));
+}
 let closed = [];
 addEventListener("beforeprint", () => {
   closed = [...document.querySelectorAll("details:not([open])")];

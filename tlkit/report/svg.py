@@ -125,6 +125,16 @@ class Plot:
         room = at + 4 + len(text) * CHARACTER < WIDTH
         self.words(at + 4 if room else at - 4, self.top + TOP - 12, text, "start" if room else "end")
 
+    def uprights(self, places: Sequence[float], texts: Sequence[str]) -> None:
+        """Several of them; a word that would run into the one before stands a line lower."""
+        end, row = -1.0, 0
+        for x, text in zip(places, texts, strict=True):
+            at = self.across(x)
+            row = row + 1 if at < end else 0
+            end = at + 8 + len(text) * CHARACTER
+            self.marks.append(f'<path class="line thin muted" d="M{at:.1f} {self.top + TOP - 10}V{self.bottom:.1f}"/>')
+            self.words(at + 4, self.top + TOP - 12 + row * (LETTER + 3), text, "start")
+
     def words(self, x: float, y: float, text: str, anchor: str) -> None:
         """Text at a place in units."""
         if text:

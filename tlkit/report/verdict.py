@@ -21,6 +21,7 @@ NARROW, WIDE = (
 )  # half an interval of accuracy: up to the first the accuracy is precise, from the second on it is not
 WANTED = 0.02  # half the interval that is offered as an aim
 CHANCE = 2.0  # standard deviations that a gap may reach by chance alone
+TELLING = 0.1  # a gap between confidence and accuracy that chance may not reach where calibration is to be praised
 SERIOUS = 3  # serious findings listed one by one
 
 
@@ -118,7 +119,12 @@ def _calibrated(result: SplitResult) -> Iterator[Remark]:
     gap, (expected, deviation) = bins.expected_calibration_error, chance_gap(bins)
     filled = bins.count > 0
     lean = float(((bins.confidence - bins.accuracy)[filled] * bins.count[filled]).sum() / bins.count.sum())
-    if gap <= expected + CHANCE * deviation:
+    most = expected + CHANCE * deviation
+    if gap <= most and most > TELLING:
+        text = f"{bins.count.sum()} images are too few to judge its confidence: it differs from accuracy by {100 * gap:.1f} points on average, and up to {100 * most:.1f} could be chance."
+        yield Remark("warn", text + _fitted_here(result), "reliability")
+        return
+    if gap <= most:
         on = words_of(result).answers(int(bins.count.sum()), result.n)
         text = f"Its confidence is calibrated as far as {on} show: confidence and accuracy differ by {100 * gap:.1f} points on average, and about {100 * expected:.1f} are expected by chance."
         yield Remark("good", text + _fitted_here(result), "reliability")
@@ -185,8 +191,12 @@ def _abstains(result: SplitResult) -> Iterator[Remark]:
         return
     text = f"Answering only from a confidence of {100 * found.threshold:.0f} % on, it answers {100 * found.coverage.value:.1f} % of the images and {_shown(found.precision)} of these answers are correct; the target was {100 * found.target_precision:.4g} %."
     text += " The threshold was chosen on these same images." if result.split == "val" else ""
-    reached = found.precision.high is None or found.precision.high >= found.target_precision
-    yield Remark("good" if reached else "warn", text, "abstention")
+    low, high = found.precision.low, found.precision.high
+    missed = high is not None and high < found.target_precision
+    told = low is not None and high is not None and (low >= found.target_precision or (high - low) / 2 <= NARROW)
+    if not missed and not told:
+        text += " So few answers cannot show whether it is reached."
+    yield Remark("good" if told and not missed else "warn", text, "abstention")
 
 
 def _shown(metric: Metric) -> str:
