@@ -5,9 +5,9 @@
 # Why it surprises: the layers' documentation says that at inference they do nothing unless training=True is passed, and
 #   a call without an argument is inference for every other layer.
 # Who is hurt: features, Grad-CAM, custom evaluation loops and small servers, which call the model because it is faster
-#   than predict for one image: answers differ from call to call and accuracy is a few points lower, without an error.
+#   than predict for one image: answers differ from call to call, without an error.
 # Instead: training=False in every call of one's own, or keep augmentation out of the model, in the input pipeline.
-# Source: keras.layers.RandomZoom and RandomRotation: "By default, random rotations are only applied during training. At
+# Source: keras.layers.RandomRotation: "By default, random rotations are only applied during training. At
 #   inference time, the layer does nothing. If you need to apply random rotations at inference time, pass
 #   `training=True` when calling the layer."
 # Guessed beforehand: model(images) is the same as predict.

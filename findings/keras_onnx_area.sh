@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What: Resizing(interpolation="area") exports to ONNX, loads, runs, and gives other pixels than Keras: on noise off by
-#   more than half of the whole range, because what is written is nearest neighbour. "bilinear" and "nearest" agree to 1e-5; for "bicubic"
-#   the file runs into an error and for "lanczos3" it does not load, so only "area" is wrong without a word.
+#   more than half of the whole range, because what is written is nearest neighbour. "bilinear" and "nearest" agree to
+#   1e-5; for "bicubic" the file runs into an error and for "lanczos3" it does not load, so only "area" is wrong
+#   without a word.
 # Why it surprises: what a converter cannot say in ONNX it is expected to refuse, as it does for its neighbours.
 # Who is hurt: models that take large photographs and shrink them inside by "area", the interpolation that needs no
 #   antialias and the one a network's users reach for because antialiased Resizing cannot be exported at all.

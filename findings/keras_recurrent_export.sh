@@ -15,7 +15,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv venv
-venv/bin/pip install -qq --disable-pip-version-check keras==3.15.1 tensorflow==2.21.0 tf2onnx==1.17.0 onnx==1.23.2   onnxruntime==1.32.0 openvino==2026.4.1 ai-edge-litert==2.3.0 numpy==2.4.6
+venv/bin/pip install -qq --disable-pip-version-check keras==3.15.1 tensorflow==2.21.0 tf2onnx==1.17.0 onnx==1.23.2 \
+  onnxruntime==1.32.0 openvino==2026.4.1 ai-edge-litert==2.3.0 numpy==2.4.6
 cat > recurrent.py <<'PY'
 import keras, numpy as np, onnxruntime, openvino, tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter

@@ -15,7 +15,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv venv
-venv/bin/pip install -qq --disable-pip-version-check numpy==2.4.6 tifffile==2026.3.3   opencv-python-headless==5.0.0.93 pillow==13.0.0
+venv/bin/pip install -qq --disable-pip-version-check numpy==2.4.6 tifffile==2026.3.3 \
+  opencv-python-headless==5.0.0.93 pillow==13.0.0
 venv/bin/python - <<'PY'
 import cv2, numpy as np, PIL, tifffile
 from PIL import Image

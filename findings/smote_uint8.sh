@@ -16,7 +16,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv venv
-venv/bin/pip install -qq --disable-pip-version-check imbalanced-learn==0.14.2 scikit-learn==1.9.1 scipy==1.17.1   numpy==2.4.6
+venv/bin/pip install -qq --disable-pip-version-check imbalanced-learn==0.14.2 scikit-learn==1.9.1 scipy==1.17.1 \
+  numpy==2.4.6
 venv/bin/python - <<'PY'
 import imblearn, numpy as np, sklearn
 from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE
