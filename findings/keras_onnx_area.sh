@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What: Resizing(interpolation="area") exports to ONNX, loads, runs, and gives other pixels than Keras: on noise off by
-#   more than half of the whole range, because what is written is nearest neighbour. "bilinear" and "nearest" agree to
+# What: Resizing(interpolation="area") exports to ONNX, loads, runs, and gives other pixels than Keras: on noise off by up to
+#   more than half of the range, because what is written is nearest neighbour. "bilinear" and "nearest" agree to
 #   1e-5; for "bicubic" the file runs into an error and for "lanczos3" it does not load, so only "area" is wrong
 #   without a word.
 # Why it surprises: what a converter cannot say in ONNX it is expected to refuse, as it does for its neighbours.
