@@ -198,3 +198,47 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
     assert (first.passes, again.passes) == (36, 0) and again.features["grid", 0][np.arange(36)].min() == 1
     assert extract(network, dataset, CONTRACT).passes == 36
     assert describe(network, "grid", CONTRACT, {}, "float32")["precision"] == "float32"
+
+
+def test_an_image_replaced_after_it_was_listed_is_named_and_never_stored_as_the_other(
+    network, images, empty_cache, capsys
+):
+    dataset = scan(images)
+    red, blue = images / "red", images / "blue"
+    expected = extract(network, dataset, CONTRACT).features["pooled", 0][np.arange(len(dataset))]
+    shutil.rmtree(empty_cache)
+    shutil.copy(blue / "01.png", red / "00.png")  # replaced
+    (red / "02.png").unlink()
+    (red / "03.png").write_bytes((red / "03.png").read_bytes()[:50])
+    found = extract(network, dataset, CONTRACT, story=PlainStory(1))
+    reasons = {problem.path: problem.reason for problem in found.problems}
+    assert set(reasons) == {"red/00.png", "red/02.png", "red/03.png"}
+    assert "has changed" in reasons["red/00.png"] and "No such file" in reasons["red/02.png"]
+    assert all(name in capsys.readouterr().err for name in ("3 files could not be used",))
+    good = np.flatnonzero(~found.features["pooled", 0].lacking)
+    assert len(good) == len(dataset) - 3
+    np.testing.assert_allclose(found.features["pooled", 0][good], expected[good], atol=1e-5)
+
+
+def test_a_replaced_image_is_read_from_its_copy(network, images, empty_cache):
+    shutil.copy(images / "red" / "00.png", images / "red" / "zz.png")
+    dataset = scan(images)
+    shutil.copy(images / "blue" / "01.png", images / "red" / "00.png")
+    found = extract(network, dataset, CONTRACT)
+    assert not found.problems and not found.features["pooled", 0].lacking.any()
+
+
+def test_damage_in_the_store_is_said_once_and_computed_again(network, images, empty_cache, capsys):
+    dataset = scan(images)
+    everything = np.arange(len(dataset))
+    expected = extract(network, dataset, CONTRACT).features["grid", 0][everything]
+    for path in empty_cache.glob("features/*/*.npy"):
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 16
+        path.write_bytes(content)
+    capsys.readouterr()
+    again = extract(network, dataset, CONTRACT, story=PlainStory(1))
+    assert capsys.readouterr().err.count("damaged in the feature store") == 2  # two spaces
+    assert again.passes
+    np.testing.assert_allclose(again.features["grid", 0][everything], expected, atol=1e-5)
+    assert not extract(network, dataset, CONTRACT).passes

@@ -1,9 +1,10 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
 
+import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tlkit.base.errors import UnreadableImage
 from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
 from tlkit.base.machine import cache_dir, versions
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract, Problem
-from tlkit.data.decode import Batch, batches
+from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.room import make_room
-from tlkit.extraction.store import SHARD_BYTES, Appender, Space, StoredFeatures, look_up, open_space
+from tlkit.extraction.shards import SHARD_BYTES
+from tlkit.extraction.store import Appender, Space, StoredFeatures, look_up, open_space
 
 if TYPE_CHECKING:
     import keras
@@ -52,7 +55,7 @@ class Computation:
 
     def run(self, contract: InputContract, batch_size: int) -> Iterator[Batch]:
         """Go through the rows, yielding each batch when its features are with the store."""
-        files = (self.dataset.file(i) for i in self.rows)
+        files = (partial(_content, self.dataset, i) for i in self.rows.tolist())
         with ExitStack() as stack:
             most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
             appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
@@ -88,6 +91,35 @@ class Computation:
             lacks = self.lacking[output, part.view][part.positions]
             appenders[output, part.view].append(sha256[lacks], rows[lacks])
         self.passes += len(part.here)
+
+
+def _content(dataset: Dataset, row: int) -> bytes:
+    """The bytes that the image had when it was listed, from its file or from a copy of it.
+
+    What is decoded is what was hashed, so that no row is ever stored under the name of another image.
+
+    Raises:
+        UnreadableImage: no file has them any more.
+    """
+    reason = ""
+    for place in _places(dataset, row):
+        try:
+            content = dataset.file(place).read_bytes()
+        except OSError as error:
+            reason = reason or f"cannot be read: {error.strerror or error}"
+            continue
+        if hashlib.sha256(content).digest() == dataset.sha256[row].tobytes():
+            return content
+        reason = reason or "has changed since it was listed"
+    raise UnreadableImage(reason)
+
+
+def _places(dataset: Dataset, row: int) -> Iterator[int]:
+    """The row, and then those of its copies."""
+    yield row
+    near = np.flatnonzero(dataset.sha256[:, 0] == dataset.sha256[row, 0])
+    copies = near[(dataset.sha256[near] == dataset.sha256[row]).all(axis=1)]
+    yield from copies[copies != row].tolist()
 
 
 class Part(NamedTuple):
@@ -212,6 +244,7 @@ def extract(
         for view in views
     }
     lacking = {key: look_up(space, dataset.sha256).lacking for key, space in spaces.items()}
+    _tell_damaged(spaces.values(), story)
     first, copy_of = _copies(dataset)
     asked = {view: _asked(view, viewed, copy_of) for view in views}
     wanted = {
@@ -228,9 +261,23 @@ def extract(
         result.passes = work.passes
         result.engine = f"{network.engine.name} ({network.engine.reason})" if work.passes else ""
     result.problems = _with_duplicates(dataset, result.problems)
+    if result.problems:
+        count = len(result.problems)
+        story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(result.problems)}")
     result.features = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:
+    """Say once which shards are not what was written."""
+    for space in spaces:
+        if space.damaged:
+            names = ", ".join(sorted(space.damaged)[:3]) + (", ..." if len(space.damaged) > 3 else "")
+            story.say(
+                f"damaged in the feature store, taken out of it: {names} in {space.folder}; what is wanted of their rows "
+                "is computed again"
+            )
 
 
 def settle(
