@@ -110,7 +110,9 @@ def test_an_occupied_place_is_refused_an_empty_folder_is_free(tmp_path):
     refuse_occupied(tmp_path, overwrite=True)
 
 
-@pytest.mark.parametrize(("text", "words"), [(None, "no run.json"), ("{", "not JSON"), ('{"format": 9}', "format 9")])
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "no run.json"), ("{", "damaged"), ("[]", "damaged"), ('{"format": 9}', "format 9")]
+)
 def test_what_is_no_run_says_why(tmp_path, text, words):
     if text is not None:
         (tmp_path / "run.json").write_text(text)

@@ -1,7 +1,6 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
 
 import hashlib
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
+from tlkit.base.files import read_checked_json, sha256_file, sha256_json, write_checked_json
 from tlkit.base.machine import cache_dir, versions
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract, Problem
@@ -390,11 +389,11 @@ def recall(wish: Mapping[str, Any]) -> dict[str, Any] | None:
     """What came of this wish the last time; None where it is new, or where code, versions or a weight file changed."""
     path = _place(wish)
     try:
-        found = read_json(path)
+        found = read_checked_json(path)
         unchanged = all(sha256_file(Path(file)) == sha256 for file, sha256 in found["files"].items())
-    except (OSError, json.JSONDecodeError, KeyError):
+        return dict(found["facts"]) if unchanged else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged: found out again
         return None
-    return found["facts"] if unchanged else None
 
 
 def remember(wish: Mapping[str, Any], facts: Mapping[str, Any], files: Sequence[Path]) -> None:
@@ -406,7 +405,7 @@ def remember(wish: Mapping[str, Any], facts: Mapping[str, Any], files: Sequence[
         files: that the weights were read from.
     """
     hashes = {str(file.absolute()): sha256_file(file) for file in files}
-    write_json(_place(wish), {"wish": dict(wish), "files": hashes, "facts": dict(facts)})
+    write_checked_json(_place(wish), {"wish": dict(wish), "files": hashes, "facts": dict(facts)})
 
 
 def forget(wish: Mapping[str, Any]) -> None:

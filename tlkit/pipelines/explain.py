@@ -5,7 +5,6 @@ tlkit explain run holiday/ --class-name bees --method integrated
 """
 
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from PIL import Image
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, write_json
+from tlkit.base.leftovers import temporary_beside
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import decide
 from tlkit.classifier.answers import probabilities as chances_of
@@ -33,7 +33,7 @@ from tlkit.explanation.neighbours import TrainingImages, nearest, training_image
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
 from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find
-from tlkit.runs.folder import RunDir, refuse_occupied
+from tlkit.runs.folder import model_of, refuse_occupied
 
 FORMAT = 1
 THUMBNAIL = 120  # pixels of a neighbour's height
@@ -51,7 +51,7 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out, path = story or Silence(), Path(config.out), Path(config.run)
     _refuse_strangers(out, overwrite=config.overwrite)
-    classifier = load(path if path.suffix == ".keras" else _finished(RunDir(path)).model)
+    classifier = load(model_of(path))
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:
         raise unknown_name(f"a class of {config.run}", config.class_name, classes)
@@ -174,15 +174,6 @@ def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
     return f"{number:0{digits}d}-{stem}-{name}-{100 * row['probability']:.0f}.png"
 
 
-def _finished(run_dir: RunDir) -> RunDir:
-    """The run, if it has a classifier."""
-    return run_dir if run_dir.read_record()["state"] == "finished" else _unfinished(str(run_dir.path))
-
-
-def _unfinished(run: str) -> Any:
-    raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
-
-
 def _told(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
     """Say which files are set aside, or refuse them."""
     if problems and config.on_bad == "fail":
@@ -204,7 +195,7 @@ def _refuse_strangers(out: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
     """A folder that takes the place of `out` when everything is in it."""
-    temporary = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
+    temporary = temporary_beside(out)
     temporary.mkdir(parents=True)
     try:
         yield temporary

@@ -4,7 +4,6 @@ tlkit export run --format onnx
 tlkit export run --format keras,savedmodel,onnx,litert,litert-int8,openvino --out exported
 """
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.base.leftovers import temporary_beside
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -27,7 +27,7 @@ from tlkit.exporting.measured import table
 from tlkit.exporting.subject import Check, Subject, in_keras
 from tlkit.options.commands import ExportConfig
 from tlkit.runs import record
-from tlkit.runs.folder import RunDir
+from tlkit.runs.folder import RunDir, model_of
 
 CHECKED_ON = ("test", "val")  # the first of these splits that the run has
 
@@ -46,9 +46,7 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
     story, out, path = story or Silence(), Path(config.out), Path(config.run)
     refuse_missing([FORMATS[name] for name in config.format], writing=True)
     _refuse_strangers(out, config)
-    if path.suffix != ".keras":
-        path = _finished(RunDir(path)).model
-    subject = _subject(config, path, story)
+    subject = _subject(config, model_of(path), story)
     with _folders(out, config.format) as folders:
         contracts = []
         for name, folder in folders.items():
@@ -58,13 +56,6 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
         for sentence in _told(contract):
             story.say(sentence)
     return {"out": config.out, "artifacts": [_row(out, contract) for contract in contracts], "text": table(contracts)}
-
-
-def _finished(run_dir: RunDir) -> RunDir:
-    """The run, if it has a classifier."""
-    if run_dir.read_record()["state"] != "finished":
-        raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
-    return run_dir
 
 
 def _row(out: Path, contract: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +122,7 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
         dataset, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
         if dataset is None or splits is None:
             raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
-        record.refuse_changed_images(dataset)
+        record.refuse_changed_images(RunDir(Path(config.run)), dataset)
     except OutOfDate as error:
         if quantised:
             raise OutOfDate(
@@ -183,7 +174,7 @@ def _refuse_strangers(out: Path, config: ExportConfig) -> None:
 @contextmanager
 def _folders(out: Path, names: tuple[str, ...]) -> Iterator[dict[str, Path]]:
     """An empty folder for each name; when all are filled they appear in `out`, each in one step."""
-    temporary = out / f".tmp-{secrets.token_hex(4)}"
+    temporary = temporary_beside(out / "artifacts")
     new = not out.exists()
     folders = {name: temporary / name for name in names}
     for folder in folders.values():

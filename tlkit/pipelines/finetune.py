@@ -84,7 +84,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     runtime.seed_everything(config.seed)
     known = record.read_images(run_dir)
     if known:
-        record.refuse_changed_images(known[0])
+        record.refuse_changed_images(run_dir, known[0])
         minutes.tell_again(budget, story)
     dataset, splits = known or _scanned(config, story)
     network = _network(config, dataset, story)

@@ -55,7 +55,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         refuse_occupied(out, overwrite=config.overwrite)
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
-    classifier = load(run_path if run_path.suffix == ".keras" else RunDir(run_path).model)
+    classifier = load(run_path if run_path.suffix == ".keras" else RunDir(run_path).intact(RunDir(run_path).model))
     views = tta.views_of(config.tta, classifier.facts)
     for sentence in tta.told(config.tta, classifier.facts):
         story.say(sentence)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.options.commands import ServeConfig
-from tlkit.runs.folder import RunDir
+from tlkit.runs.folder import model_of
 
 if TYPE_CHECKING:
     from tlkit.serving.service import Subject
@@ -59,12 +59,7 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
 
 def _model(run: Path) -> Path:
     """The classifier's file, looked for before anything slow begins."""
-    if run.suffix == ".keras":
-        return run
-    run_dir = RunDir(run)
-    if run_dir.read_record()["state"] != "finished":
-        raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
-    return run_dir.model
+    return model_of(run)
 
 
 def _server() -> ModuleType:

@@ -4,6 +4,7 @@ import csv
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ import numpy as np
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import read_json, replacing, write_json, write_text
+from tlkit.base.files import read_json, reading, replacing, sha256_file, write_checked_json, write_text
+from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
+from tlkit.data.decode import in_order
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
-from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
+from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, refuse_occupied
+from tlkit.runs.hold import hold
 from tlkit.training.checkpoint import State
 from tlkit.training.plan import Plan
 
+AGAIN = "restore it from a copy, or train again."
+MARGIN = 3600.0  # seconds
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
 
@@ -34,19 +40,21 @@ def begin(config: FinetuneConfig) -> RunDir:
     """Make the run folder with its options and record.
 
     Raises:
-        TlkitError: when `out` is occupied by something that is not to be replaced, or has no images.
+        TlkitError: when `out` is occupied by something that is not to be replaced or by another process, or has no images.
     """
     run_dir, images = RunDir(Path(config.out)), Path(config.images or "")
     if not images.exists():
         raise TlkitError(f"{str(images)!r} does not exist.", "give a folder with one folder of images for each class.")
     remedy = f"choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {config.out}"
     refuse_occupied(run_dir.path, overwrite=config.overwrite, remedy=remedy)
-    if run_dir.path.is_dir() and any(run_dir.path.iterdir()):
-        if not run_dir.record.exists():
-            raise TlkitError(
-                f"{str(run_dir.path)!r} is not a run folder.", "--overwrite replaces runs only; choose another --out."
-            )
-        shutil.rmtree(run_dir.path)
+    occupied = run_dir.path.is_dir() and bool(contents(run_dir.path))
+    if occupied and not run_dir.record.exists():
+        raise TlkitError(
+            f"{str(run_dir.path)!r} is not a run folder.", "--overwrite replaces runs only; choose another --out."
+        )
+    run_dir = RunDir(run_dir.path, hold(run_dir.path))
+    for path in contents(run_dir.path) if occupied else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     write_text(run_dir.config, write_toml(replace(config, overwrite=False)))
     _begin_record(run_dir, config)
     return run_dir
@@ -62,8 +70,31 @@ def _begin_record(run_dir: RunDir, config: FinetuneConfig) -> None:
         "seed": config.seed,
         "versions": runtime.versions(),
         "hardware": runtime.hardware(),
+        "files": sums_of(run_dir.config),
     }
-    write_json(run_dir.record, record)
+    write_checked_json(run_dir.record, record)
+
+
+def sums_of(*files: Path) -> dict[str, list[str]]:
+    """`{name: [sha256]}` of files that lie in the run folder itself, those that exist."""
+    return {file.name: [sha256_file(file)] for file in files if file.is_file()}
+
+
+def record_files(run_dir: RunDir) -> None:
+    """Note in run.json what its files are now, so that later readers notice when one is another."""
+    update(run_dir, files=_every_file(run_dir))
+
+
+def _every_file(run_dir: RunDir) -> dict[str, list[str]]:
+    files = (path for path in run_dir.path.iterdir() if path != run_dir.record and path.name[0] != ".")
+    return sums_of(*sorted(files))
+
+
+def expect(run_dir: RunDir, path: Path, sha256: str) -> None:
+    """Note that a file is about to be replaced; until it has been, the old one is right too."""
+    files = run_dir.read_record().get("files", {})
+    if path.name in files:
+        update(run_dir, files=files | {path.name: [sha256, *files[path.name][:1]]})
 
 
 def discard_empty(run_dir: RunDir) -> None:
@@ -76,14 +107,16 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
     """The options and folder of the run that `asked.resume` names.
 
     Raises:
-        TlkitError: not a run, or finished by another version.
+        TlkitError: not a run, finished by another version, or held by another process.
         OutOfDate: options given besides `--resume` that the run was not started with, all of them listed.
     """
     run_dir = RunDir(Path(asked.resume or ""))
     if run_dir.config.is_file() and not run_dir.record.exists():  # killed between the first file and the second
         _begin_record(run_dir, resolve(FinetuneConfig, {}, run_dir.config))
     record = run_dir.read_record()
-    stored = resolve(FinetuneConfig, {}, run_dir.config)
+    if record.get("state") != "finished":
+        run_dir = RunDir(run_dir.path, hold(run_dir.path))
+    stored = resolve(FinetuneConfig, {}, run_dir.intact(run_dir.config))
     default = FinetuneConfig(resume=asked.resume).as_dict()
     given = {
         name: value for name, value in asked.as_dict().items() if value != default[name] and name not in WHEREABOUTS
@@ -101,11 +134,19 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
     """What a run that is already finished gave; None while there is something left to do."""
     _, run_dir = reopen(asked)
     record = run_dir.read_record()
-    if record["state"] != "finished":
+    if record.get("state") != "finished":
+        return None
+    if damaged := run_dir.damaged():
+        story.say(f"of {run_dir.path}, {', '.join(damaged)} is gone or damaged, and is made again")
+        for name in damaged:
+            (run_dir.path / name).unlink(missing_ok=True)
+        update(run_dir, state="running")
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
     dataset, _ = read_images(run_dir) or _missing(run_dir)
-    return result(run_dir, dataset, read_json(run_dir.metrics), record["seconds"])
+    with reading(run_dir.metrics, f"`tlkit evaluate {run_dir.path}` makes it again."):
+        metrics = read_json(run_dir.metrics)
+    return result(run_dir, dataset, metrics, record.get("seconds", 0.0))
 
 
 def _missing(run_dir: RunDir) -> Any:
@@ -139,6 +180,7 @@ def write_images(
         backbone={"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
         contract=contract.as_json(),
         plan=plan.as_json(),
+        files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits),
     )
 
 
@@ -147,26 +189,37 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     record = run_dir.read_record()
     if "plan" not in record:
         return None
-    problems = [Problem(**problem) for problem in record["set_aside"]]
-    multi = record.get("task") == "multi"
-    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, multi=multi)
-    dataset = replace(dataset, ignored=record["ignored"])
-    with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with reading(run_dir.record, AGAIN):
+        problems = [Problem(**problem) for problem in record["set_aside"]]
+        root, classes, multi = Path(record["root"]), tuple(record["classes"]), record.get("task") == "multi"
+        ignored, rule = record["ignored"], record["split_rule"]
+    with reading(run_dir.manifest, AGAIN):
+        dataset = Dataset.read_csv(run_dir.intact(run_dir.manifest), root, classes, problems, multi=multi)
+    with (
+        reading(run_dir.splits, AGAIN),
+        run_dir.intact(run_dir.splits).open(encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]
-    return dataset, Splits(np.array(codes, dtype=np.int8), record["split_rule"])
+        if len(codes) != len(dataset):
+            raise ValueError(f"it has {len(codes)} rows, manifest.csv has {len(dataset)}")
+    return replace(dataset, ignored=ignored), Splits(np.array(codes, dtype=np.int8), rule)
 
 
-def refuse_changed_images(dataset: Dataset) -> None:
-    """Raise when files of a run are gone or have another size than when it began.
+def refuse_changed_images(run_dir: RunDir, dataset: Dataset) -> None:
+    """Raise when files of a run are gone or hold something else than when it began.
+
+    A file that has its size and was last touched well before the run began is taken for the same; all others are
+    hashed. What counts as touched is the later of the times of content and of name and rights, so that neither an older
+    file moved here nor one whose time was set back passes; `MARGIN` is for clocks that differ, as on shared disks.
 
     Raises:
         OutOfDate: naming the first ones.
     """
-    changed = []
-    for index, size in enumerate(dataset.sizes):
-        file = dataset.file(index)
-        if not file.is_file() or file.stat().st_size != size:
-            changed.append(dataset.paths[index])
+    with reading(run_dir.record, AGAIN):
+        began = datetime.fromisoformat(run_dir.read_record()["created"]).timestamp() - MARGIN
+    rows = range(len(dataset))
+    same = in_order(partial(_is_same, dataset, began), rows, threads=usable_cores(), ahead=64)
+    changed = [dataset.paths[row] for row, is_same in zip(rows, same, strict=True) if not is_same]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise OutOfDate(
@@ -175,15 +228,28 @@ def refuse_changed_images(dataset: Dataset) -> None:
         )
 
 
+def _is_same(dataset: Dataset, began: float, row: int) -> bool:
+    file = dataset.file(row)
+    try:
+        facts = file.stat()
+        if facts.st_size != dataset.sizes[row]:
+            return False
+        untouched = max(facts.st_mtime, facts.st_ctime) < began
+        return untouched or sha256_file(file) == dataset.sha256[row].tobytes().hex()
+    except OSError:
+        return False
+
+
 def read_plan(run_dir: RunDir) -> Plan | None:
     """The plan that the run was started with, None before there is one."""
     record = run_dir.read_record()
-    return Plan.from_json(record["plan"]) if "plan" in record else None
+    with reading(run_dir.record, AGAIN):
+        return Plan.from_json(record["plan"]) if "plan" in record else None
 
 
 def update(run_dir: RunDir, **facts: Any) -> None:
     """Add facts to run.json, in one step."""
-    write_json(run_dir.record, run_dir.read_record() | facts)
+    write_checked_json(run_dir.record, run_dir.read_record() | facts)
 
 
 # -- the end -----------------------------------------------------------------------------------
@@ -197,7 +263,7 @@ def write_stages(run_dir: RunDir, states: list[State], parameters: int) -> None:
 
 def finish(run_dir: RunDir, seconds: float) -> float:
     """Mark the run finished. Returns its seconds, those before an interruption not counted."""
-    update(run_dir, state="finished", seconds=round(seconds, 3))
+    update(run_dir, state="finished", seconds=round(seconds, 3), files=_every_file(run_dir))
     return round(seconds, 3)
 
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_json, write_json
+from tlkit.base.files import read_json, reading, write_json
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.choice import Choice, Entry, gain, judge
@@ -233,7 +233,8 @@ def choose(
     trained = Trained(plan, states, material, run_dir.checkpoints)
     if run_dir.choice.is_file() and trained.is_kept():
         trained.put_chosen()
-        made = Choice.from_json(read_json(run_dir.choice))
+        with reading(run_dir.choice, "delete it and run the same command again: it is chosen once more."):
+            made = Choice.from_json(read_json(run_dir.choice))
         story.say(f"choice: {made.chosen} (chosen before)")
         trained.forget_others()
         return made

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing, write_json
+from tlkit.base.files import reading, replacing, write_json
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.evaluation.choice import KINDS, Choice, Entry
@@ -195,7 +195,10 @@ def _write(path: Path, given: Sequence[Entry]) -> None:
 
 
 def _read(path: Path) -> list[Entry]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with (
+        reading(path, "delete it and run the same command again: it is computed once more."),
+        np.load(path, allow_pickle=False) as arrays,
+    ):
         return [Entry(name.partition("|")[2], name.partition("|")[0], arrays[name]) for name in arrays.files]
 
 
