@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.files import replacing, sha256_json
 from tlkit.data import labels as several
 from tlkit.options.catalog import SPLITS as SPLITS
@@ -178,7 +179,7 @@ class Dataset:
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
-            writer = csv.writer(file)
+            writer = cells.Writer(file)
             writer.writerow(["path", "label", "split", "group", "bytes", "sha256", *self.extra])
             for i, name in enumerate(self.paths):
                 group = "" if self.groups is None else self.groups[i]
@@ -211,7 +212,7 @@ class Dataset:
             columns = {name: [] for name in reader.fieldnames or ()}
             for row in reader:
                 for name, value in row.items():
-                    columns[name].append(value)
+                    columns[name].append(cells.read(value))
         known = ("path", "label", "split", "group", "bytes", "sha256")
         return cls(
             root=root,

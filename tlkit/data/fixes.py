@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
@@ -40,7 +41,7 @@ def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
         replacing(file) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
-        writer = csv.writer(stream)
+        writer = cells.Writer(stream)
         writer.writerow(COLUMNS)
         writer.writerows((fix.path, fix.action, fix.label, fix.reason) for fix in fixes)
 
@@ -63,7 +64,7 @@ def read_fixes(file: Path) -> list[Fix]:
                 f"{str(file)!r} has no column {lacking[0]!r}.",
                 f"name the columns in the first line: {','.join(COLUMNS)}.",
             )
-        rows = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in reader]
+        rows = [{name: cells.read((row.get(name) or "").strip()) for name in COLUMNS} for row in reader]
     fixes = [Fix(**row) for row in rows]
     seen: set[str] = set()
     for line, fix in enumerate(fixes, start=2):

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED
@@ -94,7 +95,7 @@ def _read_csv(file: Path) -> dict[str, list[str]]:
                     "put values that contain a comma between double quotes.",
                 )
             for column, value in zip(columns, row, strict=True):
-                column.append(value)
+                column.append(cells.read(value))
     return dict(zip(names, columns, strict=True))
 
 

@@ -4,7 +4,6 @@ tlkit predict run photo.jpg holiday/ '*.png' --top 3
 find . -name '*.jpg' | tlkit predict run -
 """
 
-import csv
 import glob
 import io
 import json
@@ -15,6 +14,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Silence, Story
@@ -165,7 +165,7 @@ def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
     several = any("labels" in row for row in rows)
     header = ["path", *["labels"] * several, "class", "probability", *judged]
     header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
-    writer = csv.writer(file, lineterminator="\n")
+    writer = cells.Writer(file, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
         ranked = [value for entry in row["top"] for value in (entry["class"], entry["probability"])]

@@ -1,6 +1,5 @@
 """From logits to what is written: predictions, metrics, the report. Shared by finetune and evaluate."""
 
-import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.auditing.look import Looks
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import replacing, write_json
 from tlkit.classifier.answers import Predictions
@@ -161,7 +161,7 @@ def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        writer = csv.writer(file)
+        writer = cells.Writer(file)
         writer.writerow(PER_CLASS)
         for split, result in evaluation.splits.items():
             writer.writerows(_class_row(split, row) for row in result.classes)

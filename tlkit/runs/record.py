@@ -12,6 +12,7 @@ import numpy as np
 
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone
+from tlkit.base import cells
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import read_json, reading, replacing, sha256_file, write_checked_json, write_text
 from tlkit.base.machine import usable_cores
@@ -165,7 +166,7 @@ def write_images(
         replacing(run_dir.splits) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        writer = csv.writer(file)
+        writer = cells.Writer(file)
         writer.writerow(["path", "split"])
         writer.writerows(zip(dataset.paths, splits.names(), strict=True))
     update(
