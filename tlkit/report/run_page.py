@@ -189,7 +189,7 @@ def _model(
 
 def read_choice(run_dir: RunDir) -> Choice | None:
     """Which weights the run ships; None where there was nothing to choose from."""
-    if not run_dir.choice.is_file():
+    if not run_dir.intact(run_dir.choice).is_file():
         return None
     with reading(run_dir.choice, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
         return Choice.from_json(read_json(run_dir.intact(run_dir.choice)))
