@@ -8,8 +8,8 @@ images, sizes and precision for every row; models are built, compiled and warm b
 
 `tlkit`    its decoder, its engine and its training loop.
 `Keras`    `predict` and `fit` of the same model, mixed precision by Keras's policy; files by `load_img` in threads.
-`PyTorch`  the same network, channels last, autocast; files by Pillow in the processes of a DataLoader. Left out, and
-           said, where it is not installed.
+`PyTorch`  the same network, channels last, autocast, compiled by `torch.compile` (and eager, for orientation); files by
+           Pillow in the processes of a DataLoader. Left out, and said, where it is not installed.
 
 The last table holds each row's multiplications and additions against those of large matrix products on the same
 device in the same precision.
@@ -20,6 +20,7 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -205,7 +206,7 @@ def torch_network() -> Any:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def torch_rows(task: Task) -> tuple[Work, Work, Work]:
+def torch_rows(task: Task, *, compiled: bool) -> tuple[Work, Work, Work]:
     """Features from memory, features from files, an epoch."""
     import torch
     from torch.utils.data import DataLoader
@@ -215,12 +216,13 @@ def torch_rows(task: Task) -> tuple[Work, Work, Work]:
     half = torch.autocast(device, torch.bfloat16, enabled=task.precision == "bfloat16")
     network = torch_network().to(device, memory_format=torch.channels_last)
     head = torch.nn.Linear(2048, CLASSES).to(device)
+    run = torch.compile(network) if compiled else network
     mean = torch.tensor([123.68, 116.779, 103.939], device=device)[:, None, None]
 
     def forward(images: np.ndarray | Any) -> Any:
         held = torch.as_tensor(images).to(device, non_blocking=True)  # uint8 NHWC, which is channels last
         with half:
-            return network(held.permute(0, 3, 1, 2).float() - mean)
+            return run(held.permute(0, 3, 1, 2).float() - mean)
 
     def features(parts: Iterator[Any]) -> None:
         network.eval()
@@ -304,7 +306,8 @@ def main() -> None:
             "Keras": lambda task: (*keras_features(task), keras_epoch(task)),
         }
         if importlib.util.find_spec("torch"):
-            makers["PyTorch"] = torch_rows
+            makers["PyTorch"] = partial(torch_rows, compiled=True)
+            makers["PyTorch, eager"] = partial(torch_rows, compiled=False)
         else:
             print("PyTorch is not installed and left out.\n")
         for name, make in makers.items():
