@@ -1,4 +1,8 @@
+import os
+import random
 import shutil
+import threading
+import time
 
 import keras
 import numpy as np
@@ -12,6 +16,8 @@ from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation
 from tlkit.extraction import engine as inference
 from tlkit.extraction.extract import Network, describe, extract
+from tlkit.extraction.shards import rows_of
+from tlkit.extraction.store import look_up, open_space
 
 CONTRACT = InputContract(height=32, width=32)
 
@@ -85,10 +91,7 @@ def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(netw
     )
     extract(pooled_only, scan(images), CONTRACT)
     extract(network, scan(images), CONTRACT)
-    rows = [
-        sum(file.stat().st_size // 32 for file in folder.glob("*.ids"))
-        for folder in (empty_cache / "features").iterdir()
-    ]
+    rows = [sum(rows_of(file) for file in folder.glob("*.idx")) for folder in (empty_cache / "features").iterdir()]
     assert rows == [36, 36]
 
 
@@ -242,3 +245,55 @@ def test_damage_in_the_store_is_said_once_and_computed_again(network, images, em
     assert again.passes
     np.testing.assert_allclose(again.features["grid", 0][everything], expected, atol=1e-5)
     assert not extract(network, dataset, CONTRACT).passes
+
+
+MOMENTS = int(os.environ.get("TLKIT_MOMENTS", "10"))
+
+
+def disturb(images, contents, rng, seconds):
+    """Replace, cut, remove and restore images until the time is over."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(rng.random() * 0.01)
+        path = images / f"{rng.randrange(36):02d}.png"
+        content = rng.choice(contents)
+        if rng.random() < 0.2:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(content[: rng.randrange(len(content))] if rng.random() < 0.2 else content)
+
+
+def test_images_replaced_at_any_moment_are_stored_under_their_own_content_or_not_at_all(
+    network, images, tmp_path, empty_cache, monkeypatch
+):
+    contents = [path.read_bytes() for path in sorted(images.rglob("*.png"))]
+    contents += [content + b"\0" for content in contents]
+    every = tmp_path / "every"
+    every.mkdir()
+    for number, content in enumerate(contents):
+        (every / f"{number:02d}.png").write_bytes(content)
+    listed = scan(every, labelled=False)
+    clean = extract(network, listed, CONTRACT).features["pooled", 0][np.arange(len(listed))]
+    stored = 0
+    for seed in range(MOMENTS):
+        rng = random.Random(seed)
+        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / f"cache-{seed}"))
+        folder = tmp_path / f"images-{seed}"
+        folder.mkdir()
+        for number in range(36):
+            (folder / f"{number:02d}.png").write_bytes(contents[number])
+        thread = threading.Thread(target=disturb, args=(folder, contents, rng, 0.05 + rng.random()))
+        thread.start()
+        try:
+            extract(network, scan(folder, labelled=False), CONTRACT, batch_size=4)
+        finally:
+            thread.join()
+        plain = Augmentation(strength="none").describe(0)
+        space = open_space(describe(network, "pooled", CONTRACT, plain, "float32"))
+        found = look_up(space, listed.sha256)
+        there = np.flatnonzero(~found.lacking)
+        stored += len(there)
+        if len(there):
+            np.testing.assert_allclose(found[there], clean[there], atol=1e-5)
+        shutil.rmtree(folder)
+    assert stored
