@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -103,6 +104,16 @@ def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
     assert done.exit_code == code and f"tlkit finetune --resume {out}" in done.stderr
     done = cli.invoke(app, ["predict", str(out), str(colours)])
     assert done.exit_code == code and "hint" not in done.stderr
+
+
+def test_a_full_disk_is_one_error_wherever_it_is_noticed(colours, monkeypatch, tmp_path):
+    def full(name, story):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "metrics.json"))
+
+    monkeypatch.setattr("tlkit.pipelines.load", full)
+    done = cli.invoke(app, ["finetune", str(colours), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 1 and "metrics.json' cannot be read or written: No space left" in done.stderr
+    assert "make room" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_python_functions_take_what_the_command_takes(colours, tiny_backbone, tmp_path):

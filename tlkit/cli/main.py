@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from tlkit.cli.parameters import SectionedCommand, typer_function
 from tlkit.options.option import refuse_missing, resolve
 
 _STARTED = time.time()
+DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
 
 app = typer.Typer(
     name="tlkit",
@@ -76,6 +78,10 @@ def act(
             result = pipelines.load(command.name, story).run(config, story)
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise typer.Exit(_refused(_of_the_disk(error), as_json)) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(_interrupted(command, config, terminated=isinstance(stopped, Terminated))) from None
     text = json.dumps(_without_text(result)) if as_json else command.shown(result)
@@ -103,6 +109,15 @@ def _refused(error: TlkitError, as_json: bool) -> int:
     hint = f"\nhint:  {error.hint}" if error.hint else ""
     print(f"error: {error.message}{hint}", file=sys.stderr)
     return 1
+
+
+def _of_the_disk(error: OSError) -> TlkitError:
+    """What to say of a disk that is full, broken or not to be written, wherever that was noticed."""
+    place = f"{str(error.filename)!r}" if error.filename else "a file"
+    return TlkitError(
+        f"{place} cannot be read or written: {error.strerror}.",
+        "make room on its disk (`tlkit cache clear --older-than 7`) or use another; what is finished stays.",
+    )
 
 
 class Terminated(KeyboardInterrupt):

@@ -141,6 +141,8 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
         story.say(f"of {run_dir.path}, {', '.join(damaged)} is gone or damaged, and is made again")
         for name in damaged:
             (run_dir.path / name).unlink(missing_ok=True)
+        if run_dir.choice.name in damaged:  # the weights that it chose among are no longer kept
+            shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
         update(run_dir, state="running")
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
