@@ -74,7 +74,7 @@ def _facts(file: WeightFile, *, verify: bool) -> dict[str, Any]:
         "bytes": found.stat().st_size if found else None,
         "about_bytes": file.bytes,
         "problem": problem,
-        **{kind: file.known_sums.get(kind) for kind in ("md5", "sha256")},
+        **{kind: file.sums.get(kind) for kind in ("md5", "sha256")},
         "licence": file.row.licence,
         "url": file.url,
     }
@@ -82,7 +82,7 @@ def _facts(file: WeightFile, *, verify: bool) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> str:
     size = bytes_text(row["bytes"]) if row["bytes"] is not None else "~" + bytes_text(row["about_bytes"])
-    total = next((f"{kind} {row[kind]}" for kind in ("md5", "sha256") if row[kind]), "none known")
+    total = next((f"{kind} {row[kind]}" for kind in ("md5", "sha256") if row[kind]), "none stated by Keras")
     return f"{row['backbone']:<36}{size:>12}  {row['weights']:<14} {row['licence']:<13} {total}"
 
 

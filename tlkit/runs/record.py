@@ -143,7 +143,7 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
             (run_dir.path / name).unlink(missing_ok=True)
         if run_dir.choice.name in damaged:  # the weights that it chose among are no longer kept
             shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
-        update(run_dir, state="running")
+        update(run_dir, state="running", files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits))
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
     dataset, _ = read_images(run_dir) or _missing(run_dir)
