@@ -27,8 +27,11 @@ demo: $(INSTALLED) ## a folder of digits to a trained classifier and its report,
 	    $(BIN)/tlkit finetune demo/digits --backbone nano --no-flip --out demo/run; }
 	@echo "The report is $(CURDIR)/demo/run/report.html; open it in a browser."
 
+# Processes; a file of tests stays in one, so that what its tests share is made once
+WORKERS ?= 2
+
 test: $(INSTALLED) ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(INSTALLED) ## format, lint, types, layers, and whether the generated docs are stale
 	$(BIN)/ruff format --check .
@@ -43,7 +46,7 @@ check: lint test ## lint and test: what must pass before a commit
 IMAGES ?= demo/digits
 WEIGHTS ?= imagenet
 
-bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES with MobileNetV2's WEIGHTS
+bench: $(INSTALLED) ## the measurements behind benchmarks/results, on IMAGES with MobileNetV2's WEIGHTS
 	test -d $(IMAGES) || $(BIN)/tlkit sample digits $(IMAGES)
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/training_step.py
@@ -61,7 +64,7 @@ bench: $(INSTALLED) ## the measurements behind benchmarks/RESULTS.md, on IMAGES 
 	    --table quality --recipes probe,default --seeds 0,1 --rows $(dir $(IMAGES))recipe-rows.jsonl
 	$(BIN)/python benchmarks/export.py $(IMAGES) --weights $(WEIGHTS)
 
-docs: $(INSTALLED) ## docs/cli.md and the README's file map, from the code
+docs: $(INSTALLED) ## docs/cli.md and docs/map.md, from the code
 	$(BIN)/python docs/generate.py
 
 # uv resolves for every platform and Python at once; the files it writes are plain pip requirements.

@@ -1,26 +1,34 @@
 """How many images a second become pixels: tlkit's batches, Keras's loader, and Pillow without decoding smaller.
 
-    python benchmarks/decode.py IMAGES_DIR [--size 224] [--megapixels 12]
+    python benchmarks/decode.py IMAGES_DIR [--size 224] [--megapixels 12] [--against CHECKOUT] [--profile]
 
 With --megapixels, JPEG files of that size are made from the first images of the folder (enlarged, with the grain of a
-sensor, so that they take as many bytes as photographs do) and timed instead. The rows take turns.
+sensor, so that they take as many bytes as photographs do) and timed instead. --against times another checkout of tlkit
+too, in a process of its own under CHECKOUT/.venv. The rows take turns, --repeats times, in two threads each.
+--profile says what one image takes in one thread, step by step: reading numbers out of the file, decoding it, resizing.
 """
 
 import argparse
+import os
+import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
 import keras
 import numpy as np
+import simplejpeg
 from measure import in_turn, machine, table
 from PIL import Image, ImageOps
 
-from tlkit.base.machine import usable_cores
+from tlkit.data import decoding
 from tlkit.data.dataset import InputContract
-from tlkit.data.decode import batches, native
+from tlkit.data.decode import batches, decode, native
+from tlkit.data.opening import open_picture
 from tlkit.data.scan import scan
 
 BATCH = 32
@@ -53,6 +61,63 @@ def loader(folder: Path, side: int) -> Callable[[], None]:
     return work
 
 
+# Another checkout: a line in, the folder decoded once, a line out.
+_OTHER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tlkit.core.input_contract import InputContract
+from tlkit.data.images import batches
+files, side = sorted(Path(sys.argv[2]).iterdir()), int(sys.argv[3])
+for _ in sys.stdin:
+    for _ in batches(files, InputContract(height=side, width=side), 32, threads=int(sys.argv[4])):
+        pass
+    print("done", flush=True)
+"""
+
+
+@contextmanager
+def another(checkout: Path, folder: Path, side: int, threads: int) -> Iterator[Callable[[], None]]:
+    """The batches of another checkout, in a process that waits between the turns."""
+    command = [checkout / ".venv/bin/python", "-c", _OTHER, checkout, folder, str(side), str(threads)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=checkout
+    ) as process:
+
+        def work() -> None:
+            print("go", file=process.stdin, flush=True)
+            if process.stdout.readline() != "done\n":
+                raise SystemExit(f"{checkout} cannot decode them.")
+
+        yield work
+        process.stdin.close()
+
+
+def profile(files: list[Path], side: int) -> str:
+    """A table of processor milliseconds an image in one thread, the least of five; each step contains those above."""
+    contents, contract = [file.read_bytes() for file in files], InputContract(height=side, width=side)
+    numbers = {"colorspace": "RGB", "min_height": 1, "min_width": 1, "min_factor": 1}
+
+    def least(work: Callable[[bytes], object]) -> float:
+        times = []
+        for _ in range(5):
+            started = time.thread_time()
+            for content in contents:
+                work(content)
+            times.append(time.thread_time() - started)
+        return 1000 * min(times) / len(contents)
+
+    rows = {
+        "read at an eighth: nearly all of it is Huffman decoding": lambda c: simplejpeg.decode_jpeg(c, **numbers),
+        "decode for this size": lambda c: open_picture(c, decoding._needed((side, side), "squash", decoding.GAPS[2])),
+        "decode and resize": lambda c: decode(c, contract),
+        "the rules of version 1": lambda c: decode(c, InputContract(height=side, width=side, version=1)),
+    }
+    lines = ["| step | ms an image, one thread |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {least(work):.2f} |" for name, work in rows.items())])
+
+
 def enlarged(files: list[Path], megapixels: float, count: int, into: Path) -> None:
     """JPEG files of a size in pixels, 4 to 3."""
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
@@ -76,13 +141,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--megapixels", type=float, help="make files of this size and time those")
     parser.add_argument("--count", type=int, default=24, help="how many to make")
+    parser.add_argument("--limit", type=int, help="so many files of the folder at most, evenly chosen")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--against", type=Path, help="another checkout of tlkit with its .venv")
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     dataset = scan(options.images, labelled=False)
     found = [dataset.file(i) for i in range(len(dataset))]
     jpegs = [file for file in found if file.suffix.lower() in (".jpg", ".jpeg")]
-    contract, threads = InputContract(height=options.size, width=options.size), usable_cores()
-    with tempfile.TemporaryDirectory() as folder:
+    jpegs = jpegs[:: max(1, len(jpegs) // options.limit)][: options.limit] if options.limit else jpegs
+    contract, threads = InputContract(height=options.size, width=options.size), options.threads
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as open_ones:
         if options.megapixels:
             enlarged(jpegs, options.megapixels, options.count, Path(folder))
         else:
@@ -90,7 +160,7 @@ def main() -> None:
         files = sorted(Path(folder).iterdir())
 
         def tlkit() -> None:
-            for _ in batches(files, contract, BATCH):
+            for _ in batches(files, contract, BATCH, threads=threads):
                 pass
 
         rows: dict[str, Callable[[], None]] = {
@@ -98,13 +168,18 @@ def main() -> None:
             "Keras's loader": loader(Path(folder), options.size),
             "plain Pillow": lambda: plain(files, options.size, threads),
         }
+        if options.against:
+            other = another(options.against.resolve(), Path(folder), options.size, threads)
+            rows[f"tlkit of {options.against.name}"] = open_ones.enter_context(other)
         for work in rows.values():
             work()
         seconds = in_turn(rows, options.repeats)
         size = sum(file.stat().st_size for file in files) / len(files) / 1e6
         kind = f" of {options.megapixels:g} megapixels" if options.megapixels else ""
-        print(f"{len(files)} JPEG files{kind}, {size:.2f} MB each, to {options.size} pixels, {threads} threads\n")
+        print(f"{len(files)} JPEG files{kind}, {size:.3f} MB each, to {options.size} pixels, {threads} threads\n")
         print(table(seconds, len(files), "images", "tlkit"))
+        if options.profile:
+            print(f"\n{profile(files[:24], options.size)}")
     print(f"\n{machine()}")
 
 

@@ -24,7 +24,7 @@ from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import Classifier, compose
 from tlkit.data.dataset import InputContract
-from tlkit.explanation.evidence import Evidence, Witness, agreement, overlays
+from tlkit.explanation.heat_maps import EvidenceMap, Witness, agreement, overlays
 from tlkit.explanation.lattice import pixel_centres
 from tlkit.extraction.engine import build_engine
 from tlkit.options import catalog
@@ -68,15 +68,15 @@ def row(classifier: Classifier, images: np.ndarray, labels: np.ndarray, masks: n
         "integrated": witness.integrated(grids, labels),
         "occlusion": witness.occlusion(images, labels),
         "gradcam": witness.gradcam(grids, labels),
-        "gradcam++": Evidence(gradcam_plus_plus(grids, gradient), witness.lattice),
-        "hirescam": Evidence(hirescam(grids, gradient), witness.lattice),
+        "gradcam++": EvidenceMap(gradcam_plus_plus(grids, gradient), witness.lattice),
+        "hirescam": EvidenceMap(hirescam(grids, gradient), witness.lattice),
     }
     cells = [f"{right.mean():.2f}"]
     for evidence in found.values():
         ratios = energy(evidence.lattice.sample(evidence.heat, *everywhere), masks)[right]
         cells.append(f"{ratios.mean():.1f} ({(ratios >= 3).mean():.2f})")
     agreed = agreement(found["integrated"], found["occlusion"])
-    strange = Evidence(np.roll(found["occlusion"].values, 1, axis=0), found["occlusion"].lattice)
+    strange = EvidenceMap(np.roll(found["occlusion"].values, 1, axis=0), found["occlusion"].lattice)
     others = agreement(found["integrated"], strange)
     return [*cells, f"{np.median(agreed[right]):.2f}", f"{others.mean():.2f} ± {others.std():.2f}"]
 

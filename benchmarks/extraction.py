@@ -29,7 +29,7 @@ from tlkit.data.dataset import InputContract
 from tlkit.data.decode import batches
 from tlkit.data.scan import scan
 from tlkit.extraction.engine import Engine, build_engine
-from tlkit.extraction.extract import Network, extract
+from tlkit.extraction.source import FeatureSource
 
 PRECISIONS = ("float32", "bfloat16")
 PEERS = ("onnxruntime", "openvino", "torch")
@@ -65,9 +65,15 @@ def tlkit_row(task: Task, engine: Engine, stores: Iterator[Path]) -> Work:
 
     def work() -> None:
         os.environ["TLKIT_CACHE"] = str(next(stores))
-        network = Network(task.model, ("pooled",), f"benchmark {engine.precision}")
-        network.__dict__["engine"] = engine  # built and warm before
-        extract(network, scan(task.folder, labelled=False), task.contract, batch_size=task.batch_size)
+        source = FeatureSource(
+            model=task.model,
+            outputs=("pooled",),
+            weights_sha256=f"benchmark {engine.precision}",
+            contract=task.contract,
+            batch_size=task.batch_size,
+        )
+        source.__dict__["engine"] = engine  # built and warm before
+        source.extract(scan(task.folder, labelled=False))
 
     return work
 

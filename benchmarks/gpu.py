@@ -293,6 +293,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--rows", default="tlkit,Keras,PyTorch,PyTorch (eager)", help="which, comma-separated")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         task = Task(drawn(Path(folder), options.images), options.size, options.batch_size, options.precision)
@@ -307,10 +308,11 @@ def main() -> None:
         }
         if importlib.util.find_spec("torch"):
             makers["PyTorch"] = partial(torch_rows, compiled=True)
-            makers["PyTorch, eager"] = partial(torch_rows, compiled=False)
+            makers["PyTorch (eager)"] = partial(torch_rows, compiled=False)
         else:
             print("PyTorch is not installed and left out.\n")
-        for name, make in makers.items():
+        wanted = options.rows.split(",")
+        for name, make in ((name, makers[name]) for name in makers if name in wanted):
             for section, work in zip(sections.values(), make(task), strict=True):
                 section[name] = work
         found = {}

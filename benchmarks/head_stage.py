@@ -55,17 +55,16 @@ def whole(options: argparse.Namespace, folder: Path, epochs: int) -> None:
 
 
 def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) -> None:
-    import keras
     import numpy as np
 
     from tlkit.backbones.build import build_backbone
     from tlkit.base.story import Silence
-    from tlkit.classifier.heads.build import build_head, pool
+    from tlkit.classifier.heads.build import build_head
     from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
     from tlkit.data.split import split
     from tlkit.data.views import Augmentation
-    from tlkit.extraction.extract import Network, extract
+    from tlkit.extraction.source import FeatureSource, Tap
     from tlkit.training.checkpoint import Checkpoint
     from tlkit.training.examples import Examples, stored_reader
     from tlkit.training.fit import Validation, fit
@@ -76,20 +75,19 @@ def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) ->
     train, val = splits.indices("train"), splits.indices("val")
     backbone = build_backbone(config.backbone, weights=config.weights)
     head = build_head(config, backbone.grid_shape, len(dataset.classes))
-    model = keras.Model(backbone.model.input, pool(backbone.model.output, head.pooling))
+    tap = Tap(backbone.model.layers[-1].name, head.pooling)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TLKIT_CACHE"] = f"{scratch}/cache"
-        found = extract(
-            Network(model, ("pooled",), backbone.weights_sha256),
+        source = FeatureSource.of_backbone(backbone, InputContract(height=SIZE, width=SIZE), tap)
+        found = source.extract(
             dataset,
-            InputContract(height=SIZE, width=SIZE),
             views=range(views),
             viewed=train,
             augmentation=Augmentation(seed=options.seed),
         ).features
-        held, labels = found["pooled", 0], dataset.labels
+        held, labels = found[tap.name, 0], dataset.labels
         examples = Examples(
-            read=stored_reader([found["pooled", view].select(train) for view in range(views)], options.seed),
+            read=stored_reader([found[tap.name, view].select(train) for view in range(views)], options.seed),
             labels=labels[train],
             weights=np.ones(len(train), np.float32),
             classes=len(dataset.classes),

@@ -105,19 +105,17 @@ def learning_curve(options: argparse.Namespace, folder: str) -> None:
     from tlkit.backbones.build import build_backbone
     from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
-    from tlkit.extraction.extract import extract
-    from tlkit.pipelines.features import feature_network
+    from tlkit.extraction.source import FeatureSource
     from tlkit.ranking import curve
-    from tlkit.ranking import folds as sample
+    from tlkit.ranking import selection as sample
 
     dataset = scan(folder)
     print(f"| seed | backbone | half, images | at | expected, 95 % | measured on the whole | inside |\n{'|---' * 7}|")
     for name, weights in (("nano", "imagenet"), ("mobilenetv2:alpha=0.35", options.weights)):
         backbone = build_backbone(name, weights=weights)
         height, width = backbone.image_size
-        network = feature_network(backbone, None, "avg")
-        stored = extract(network, dataset, InputContract(height=height, width=width, fit="squash")).features
-        features, labels = stored[network.outputs[0], 0][np.arange(len(dataset))], dataset.labels
+        source = FeatureSource.of_backbone(backbone, InputContract(height=height, width=width, fit="squash"))
+        features, labels = source.rows(dataset)[:], dataset.labels
         units, classes = sample.units_of(dataset), len(dataset.classes)
         whole = curve.measure(features, labels, units, classes, seed=0)
         target, truth = float(whole.sizes[-1]), float(whole.accuracy[:, -1].mean())

@@ -176,7 +176,7 @@ def how_many(options: argparse.Namespace, name: str, seed: int, scratch: Path) -
     The curve of the whole ends at 80 % of it. Half of it less a fifth, doubled, is as much.
     """
     from tlkit.data.scan import scan
-    from tlkit.ranking.folds import choose
+    from tlkit.ranking.selection import choose
 
     dataset = scan(options.data / name, group_by=GROUPS.get(name))
     half = choose(dataset, np.arange(len(dataset)), len(dataset) // 2, seed)

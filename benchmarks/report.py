@@ -19,8 +19,7 @@ from tlkit.backbones.build import build_backbone
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.model import load
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.extraction.extract import extract
-from tlkit.pipelines.features import feature_network
+from tlkit.extraction.source import FeatureSource
 from tlkit.report import run_page
 from tlkit.report.build import write_report
 from tlkit.runs import record as run_record
@@ -35,8 +34,8 @@ class Bench:
         self.dataset, self.splits = run_record.read_images(self.run_dir)
         self.classifier = load(self.run_dir.model)
         built = build_backbone(backbone, weights=weights)
-        self.network = feature_network(built, None, "avg")
-        self.network.engine  # noqa: B018  # built once, outside of what is timed
+        self.source = FeatureSource.of_backbone(built, self.classifier.facts.contract)
+        self.source.engine  # noqa: B018  # built once, outside of what is timed
         predictions = Predictions.read_csv(self.run_dir.predictions)
         self.measured = (self.dataset, self.splits, predictions, evaluate(predictions))
 
@@ -44,7 +43,7 @@ class Bench:
         """The features of every image, into an empty store."""
         self.stores += 1
         os.environ["TLKIT_CACHE"] = str(self.scratch / f"store-{self.stores}")
-        extract(self.network, self.dataset, self.classifier.facts.contract)
+        self.source.extract(self.dataset)
 
     def report(self) -> None:
         """The page and its text, from that store."""

@@ -38,13 +38,12 @@ def extraction(options: argparse.Namespace) -> None:
     from tlkit.backbones.build import build_backbone
     from tlkit.data.dataset import InputContract
     from tlkit.data.scan import scan
-    from tlkit.extraction.extract import extract
-    from tlkit.pipelines.features import feature_network
+    from tlkit.extraction.source import FeatureSource
 
     dataset = scan(options.images, labelled=None)
     backbone = build_backbone(options.backbone, weights=options.weights)
-    network = feature_network(backbone, None, "avg")
     contract = InputContract(height=backbone.image_size[0], width=backbone.image_size[1])
+    source = FeatureSource.of_backbone(backbone, contract)
     stride = round(1 / options.new)
     known = dataset.select([i for i in range(len(dataset)) if i % stride])
     new = len(dataset) - len(known)
@@ -58,7 +57,7 @@ def extraction(options: argparse.Namespace) -> None:
             rows += ((known, "empty store"), (known, "full store"), (dataset, "new images"))
             for images, name in rows:
                 started = time.perf_counter()
-                extract(network, images, contract)
+                source.extract(images)
                 seconds[name].append(time.perf_counter() - started)
         if repeat < 0:  # warm: the graph is traced for every size of batch
             seconds = {name: [] for name in seconds}

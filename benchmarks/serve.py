@@ -83,19 +83,20 @@ def clients_process() -> None:
 def engine_rate(run: str, images: list[bytes]) -> object:
     """A function that measures images a second, and processor time an image, of the loop of `tlkit predict`."""
     from tlkit.base.story import Silence
-    from tlkit.classifier.model import load
+    from tlkit.classifier.facts import read_facts
     from tlkit.extraction.engine import infer
     from tlkit.extraction.watch import watching
     from tlkit.options.commands import PredictConfig
     from tlkit.runs.folder import RunDir
 
-    classifier = load(RunDir(Path(run)).model)
-    engine = watching(classifier, (), PredictConfig(run=run, paths=()), Silence())
+    model = RunDir(Path(run)).model
+    facts = read_facts(model)
+    engine = watching(model, facts, (), PredictConfig(run=run, paths=()), Silence())
 
     def rate(seconds: float) -> dict:
         done, started, before = 0, time.perf_counter(), processor(os.getpid())
         while time.perf_counter() - started < seconds:
-            infer(engine, images, classifier.facts.contract, batch_size=32)
+            infer(engine, images, facts.contract, batch_size=32)
             done += len(images)
         return {"rate": done / (time.perf_counter() - started), "cpu": (processor(os.getpid()) - before) / done}
 

@@ -1,4 +1,4 @@
-"""Write what the code already says: the README's file map and docs/cli.md.
+"""Write what the code already says: docs/map.md and docs/cli.md.
 
 python docs/generate.py            write both
 python docs/generate.py --check    exit 1 and name what is stale, write nothing
@@ -12,9 +12,18 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+MAP = ROOT / "docs" / "map.md"
 CLI = ROOT / "docs" / "cli.md"
-BEGIN, END = "<!-- file map: `make docs` writes it -->", "<!-- end of file map -->"
+FOLDERS = {
+    "tlkit": "the package; its files are listed below",
+    "tests": "a folder for each package; `contracts/` holds the laws of the code as tests",
+    "datasets": "recipes of public datasets: address, sum, licence, layout",
+    "docs": "what it does and how it is built; index.md orders the pages",
+    "examples": "a config file and a Python program",
+    "benchmarks": "programs that measure, and their results",
+    "training_nano": "the program that pretrains nano, the small network inside the package",
+    "docker": "what goes into the images, and the script that tries every command in one",
+}
 WIDTH = 100
 
 
@@ -22,7 +31,7 @@ def first_line(path: Path) -> str:
     """The first line of a module's docstring."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     if not docstring:
-        raise SystemExit(f"{path.relative_to(ROOT)} has no docstring; its first line goes into the README.")
+        raise SystemExit(f"{path.relative_to(ROOT)} has no docstring; its first line goes into docs/map.md.")
     return docstring.partition("\n")[0].replace("|", "\\|")
 
 
@@ -31,7 +40,9 @@ def file_map() -> str:
     house = ROOT / "tlkit"
     rows = [("`tlkit/`", f"**{first_line(house / '__init__.py')}**"), *_files(house)]
     for name in packages():
-        rows += [(f"`tlkit/{name}/`", f"**{first_line(house / name / '__init__.py')}**"), *_files(house / name)]
+        for folder in (house / name, *sorted(path.parent for path in (house / name).glob("*/__init__.py"))):
+            title = f"`{folder.relative_to(ROOT).as_posix()}/`"
+            rows += [(title, f"**{first_line(folder / '__init__.py')}**"), *_files(folder)]
     return "\n".join(["| file | what it is for |", "|---|---|", *(f"| {file} | {purpose} |" for file, purpose in rows)])
 
 
@@ -51,14 +62,15 @@ def _files(folder: Path) -> list[tuple[str, str]]:
     return named + [(f"`{path.name}`", "the template of a page") for path in templates]
 
 
-def readme() -> str:
-    """README.md with its file map up to date."""
-    text = README.read_text(encoding="utf-8")
-    before, mark, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not mark or not end:
-        raise SystemExit(f"README.md lost its marks: {BEGIN} and {END}.")
-    return f"{before}{BEGIN}\n\n{file_map()}\n\n{END}{after}"
+def map_page() -> str:
+    """docs/map.md: the folders, and every file of the package."""
+    folders = "\n".join(
+        ["| folder | what it is for |", "|---|---|", *(f"| `{name}/` | {use} |" for name, use in FOLDERS.items())]
+    )
+    written = (
+        "Written by `make docs` from the first lines of docstrings; do not edit. Packages stand from the roof down."
+    )
+    return f"# What is where\n\n{written}\n\n{folders}\n\n## The package\n\n{file_map()}\n"
 
 
 def help_of(*command: str) -> str:
@@ -91,7 +103,7 @@ def cli() -> str:
 
 def main(arguments: list[str]) -> int:
     """Write or check both files; returns the exit code."""
-    wanted = {README: readme(), CLI: cli()}
+    wanted = {MAP: map_page(), CLI: cli()}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
     if "--check" in arguments:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.auditing.evidence import Evidence
-from tlkit.auditing.look import Looks
 from tlkit.data.dataset import Dataset
+from tlkit.data.look import Looks
 
 
 def looks(count, **columns):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from tlkit.auditing.duplicates import connected, exact_duplicates, near_duplicates, near_pairs, nearest, unit
+from tlkit.auditing.duplicates import connected, exact_duplicates, near_duplicates, near_pairs, nearest
+from tlkit.classifier.familiarity import unit
 
 
 def small(images):

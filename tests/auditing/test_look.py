@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkit.auditing.look import jpeg_quality, look
+from tlkit.data.look import jpeg_quality, look
 
 
 def saved(folder, name, image, **options):

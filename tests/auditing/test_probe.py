@@ -1,14 +1,15 @@
 import numpy as np
 
 from tests.auditing.evidences import clouds
-from tlkit.auditing.probe import fit_probe, make_folds
+from tlkit.auditing.held_out import fit_probe
+from tlkit.data.folds import in_turn
 
 
 def test_folds_keep_units_whole_and_deal_classes_evenly():
     labels = np.repeat([0, 1, 2], [50, 30, 7])
     units = np.arange(87)
     units[[3, 4, 60]] = 3
-    fold = make_folds(labels, units, seed=1)
+    fold = in_turn(labels, units, seed=1)
     assert fold[3] == fold[4] == fold[60]
     for label in range(3):
         counts = np.bincount(fold[labels == label], minlength=5)

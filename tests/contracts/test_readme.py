@@ -12,7 +12,10 @@ from tlkit.cli.commands import COMMANDS
 from tlkit.options.option import read_toml, resolve
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    page for folder in (".", "docs", "benchmarks", "benchmarks/results") for page in (ROOT / folder).glob("*.md")
+)
+SHORT = {"README.md": 150, "benchmarks/RESULTS.md": 60}  # lines at most
 KINDS = {row.name: row.options for row in COMMANDS}
 COMMON_FLAGS = {"json", "config", "quiet", "verbose", "help", "version"}
 
@@ -36,14 +39,53 @@ def commands() -> list[str]:
 
 
 def test_the_file_map_is_true():
-    assert generator().readme() == (ROOT / "README.md").read_text(encoding="utf-8"), "run `make docs`"
+    assert generator().map_page() == (ROOT / "docs" / "map.md").read_text(encoding="utf-8"), "run `make docs`"
 
 
 def test_every_folder_is_listed():
     made = {"demo", "runs", "build", "dist", "__pycache__"}
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - made
-    listed = blocks(ROOT / "README.md", "text")[-1]
-    assert [name for name in sorted(folders) if f"{name}/ " not in listed and not name.endswith(".egg-info")] == []
+    assert {name for name in folders if not name.endswith(".egg-info")} == set(generator().FOLDERS)
+
+
+def test_the_readme_and_the_summary_of_results_are_short():
+    lengths = {name: (ROOT / name).read_text(encoding="utf-8").count("\n") for name in SHORT}
+    assert {name: lines for name, lines in lengths.items() if lines > SHORT[name]} == {}
+
+
+def test_the_picture_of_the_report_is_small():
+    assert (ROOT / "docs" / "report.png").stat().st_size < 300_000
+
+
+def test_every_page_is_found_from_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {name for name in pages if f"]({name})" not in index} == set()
+
+
+def figures(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w.-])\d+(?:[.,]\d+)*(?:e-\d+)?", text))
+
+
+def rows(page: Path) -> list[list[str]]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| ")]
+
+
+def test_a_figure_in_the_summary_stands_in_a_page_beside_it():
+    known = set().union(
+        *(figures(page.read_text(encoding="utf-8")) for page in (ROOT / "benchmarks/results").glob("*"))
+    )
+    table = [row for row in rows(ROOT / "benchmarks" / "RESULTS.md") if len(row) == 4]
+    assert {figure for row in table for figure in figures(row[1])} - known == set()
+    assert [row for row in table if "`" not in row[2] and row[2].strip() not in ("command", "the same")] == []
+
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    known = figures((ROOT / "benchmarks" / "results" / "recipe.md").read_text(encoding="utf-8"))
+    table = [row[1:] for row in rows(ROOT / "README.md") if len(row) == 5]
+    assert len(table) > 5
+    assert {figure for row in table[1:] for cell in row for figure in figures(cell)} - known == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

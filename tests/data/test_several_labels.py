@@ -12,6 +12,8 @@ from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import split, unit_of_rows
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 
 LABELS = ("cat|dog", "dog", "|", "fish|cat", "dog | fish", "cat")
 
@@ -33,17 +35,17 @@ def table(tmp_path, write_image):
 
 def test_a_bar_makes_a_table_one_of_several_labels(table, tmp_path):
     dataset = scan(table(*LABELS))
-    assert dataset.multi and dataset.classes == ("cat", "dog", "fish")
+    assert dataset.task is MULTI and dataset.classes == ("cat", "dog", "fish")
     assert dataset.targets.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1], [1, 0, 0]]
     assert (dataset.labels == -1).all() and dataset.labelled.all()
     assert [dataset.label_name(i) for i in range(6)] == ["cat|dog", "dog", "|", "cat|fish", "dog|fish", "cat"]
     assert dataset.class_counts().tolist() == [3, 3, 2]
     assert dataset.class_counts(np.arange(6) < 2).tolist() == [1, 2, 0]
     dataset.write_csv(tmp_path / "m.csv")
-    back = Dataset.read_csv(tmp_path / "m.csv", dataset.root, dataset.classes, multi=True)
+    back = Dataset.read_csv(tmp_path / "m.csv", dataset.root, dataset.classes, task=MULTI)
     assert np.array_equal(back.targets, dataset.targets) and back.fingerprint() == dataset.fingerprint()
     assert dataset.fingerprint() != replace(dataset, targets=1 - dataset.targets).fingerprint()
-    assert not scan(table("cat", "dog")).multi
+    assert scan(table("cat", "dog")).task is SINGLE
 
 
 @pytest.mark.parametrize(

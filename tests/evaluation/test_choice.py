@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tlkit.evaluation.choice import Choice, Entry, choose, difference, gain, judge, luck, why_better
+from tlkit.evaluation.choice import Choice, Entry, chance_bound, choose, difference, gain, judge, why_better
 
 RANDOM = np.random.default_rng(3)
 
@@ -102,9 +102,12 @@ def test_the_luckiest_of_many_has_to_be_further_ahead():
     assert made.chosen == "tuned" and "more than the standard error of 4.8" in made.reason
     assert choose([PROBE, tuned._replace(tried=6)], LABELS).chosen == "tuned"  # 1.9
     made = choose([PROBE, tuned._replace(tried=40)], LABELS)
-    assert made.chosen == "the probe" and "luck" in made.reason
+    assert made.chosen == "the probe" and "more than chance" in made.reason
     made = choose([Entry("the probe", "probe", logits(LABELS, hits(40, range(12)))), tuned._replace(tried=40)], LABELS)
-    assert made.chosen == "tuned" and "2.6 standard errors, which the best of 40 may owe to luck, of 7.3" in made.reason
+    assert (
+        made.chosen == "tuned"
+        and "2.6 standard errors, which the best of 40 may reach by chance, of 7.3" in made.reason
+    )
 
 
 def test_a_soup_refines_fine_tuning_and_is_no_way_around_it():
@@ -125,10 +128,10 @@ def test_several_of_a_kind_are_as_many_tries():
 
 
 def test_the_best_of_many_equals_is_as_seldom_lucky_as_one():
-    assert luck(1) == pytest.approx(1.0) and luck(3) == pytest.approx(1.59, abs=0.01)
+    assert chance_bound(1) == pytest.approx(1.0) and chance_bound(3) == pytest.approx(1.59, abs=0.01)
     for tried in (1, 3, 40, 300):
         best = RANDOM.normal(size=(4000, tried)).max(axis=1)
-        assert (best > luck(tried)).mean() == pytest.approx(0.159, abs=0.03)
+        assert (best > chance_bound(tried)).mean() == pytest.approx(0.159, abs=0.03)
 
 
 def test_images_of_a_group_are_one_piece_of_evidence():

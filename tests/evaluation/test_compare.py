@@ -75,7 +75,7 @@ def test_the_sentence_says_it_all():
 def test_equal_runs_are_said_to_be_equal():
     correct = np.arange(50) < 40
     (found,) = compare({"a": run(correct), "b": run(correct)})
-    assert "right equally often" in found.sentence and not found.significant and found.p_value == 1
+    assert "have the same accuracy" in found.sentence and not found.significant and found.p_value == 1
 
 
 def test_groups_take_the_place_of_images():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from tlkit.classifier.answers import Predictions, decide, sigmoid
+from tlkit.classifier.answers import Predictions, sigmoid
 from tlkit.evaluation import choice
 from tlkit.evaluation.compare import compare
 from tlkit.evaluation.evaluate import evaluate
+from tlkit.tasks.multi import MULTI
 
 CLASSES = ("cat", "dog", "fish", "never")
 
@@ -43,8 +44,8 @@ def result(rows):
 
 
 def test_metrics_are_those_of_scikit_learn(rows, result):
-    truth, given, chances = rows.targets[:, :3], decide(rows.logits)[:, :3], rows.probabilities
-    everything, said = rows.targets, decide(rows.logits)
+    truth, given, chances = rows.targets[:, :3], MULTI.decide(rows.logits)[:, :3], rows.probabilities
+    everything, said = rows.targets, MULTI.decide(rows.logits)
     expected = {
         "mean_average_precision": oracle.average_precision_score(truth, chances[:, :3], average="macro"),
         "roc_auc": oracle.roc_auc_score(truth, chances[:, :3], average="macro"),
@@ -65,13 +66,13 @@ def test_metrics_are_those_of_scikit_learn(rows, result):
         assert result.metrics[name].value == pytest.approx(value, rel=1e-6), name
         assert result.metrics[name].low < value < result.metrics[name].high, name
     assert np.array_equal(result.confusion, oracle.multilabel_confusion_matrix(everything, said))
-    assert result.multi and not result.confused and result.risk_coverage is None and result.abstention is None
+    assert result.task is MULTI and not result.confused and result.risk_coverage is None and result.abstention is None
     assert "accuracy" not in result.metrics and not any(name.startswith("top_") for name in result.metrics)
 
 
 def test_classes_have_their_own_numbers_with_intervals(rows, result):
     for code, row in enumerate(result.classes[:3]):
-        truth, given = rows.targets[:, code], decide(rows.logits)[:, code]
+        truth, given = rows.targets[:, code], MULTI.decide(rows.logits)[:, code]
         assert (row.support, row.predicted) == (truth.sum(), given.sum())
         assert row.precision == pytest.approx(oracle.precision_score(truth, given))
         assert row.recall_interval[0] < row.recall == pytest.approx(oracle.recall_score(truth, given))
@@ -144,6 +145,6 @@ def test_weights_are_chosen_by_the_f1_of_images():
     made = choice.choose(entries, rows.targets)
     assert made.chosen == "tuned" and made.measure == "F1 of each image's labels"
     assert made.candidates[0].accuracy.value == pytest.approx(
-        oracle.f1_score(rows.targets, decide(rows.logits), average="samples", zero_division=1)
+        oracle.f1_score(rows.targets, MULTI.decide(rows.logits), average="samples", zero_division=1)
     )
     assert choice.gain(rows.logits, better, rows.targets).value > 0.1

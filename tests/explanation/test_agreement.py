@@ -1,6 +1,6 @@
 import numpy as np
 
-from tlkit.explanation.evidence import Evidence, agreement, in_words
+from tlkit.explanation.heat_maps import EvidenceMap, agreement, in_words
 from tlkit.explanation.lattice import tiles
 
 LATTICE = tiles((40, 40), (4, 4))
@@ -11,7 +11,7 @@ def test_the_same_as_numpy_on_what_speaks_for_the_class_and_0_for_flat_maps():
     one, other = random.normal(size=(2, 3, 4, 4)).astype(np.float32)
     other[1] = np.where(one[1] > 0, 5 * one[1], -random.random((4, 4)))  # what is below 0 does not count
     other[2] = 0
-    found = agreement(Evidence(one, LATTICE), Evidence(other, LATTICE))
+    found = agreement(EvidenceMap(one, LATTICE), EvidenceMap(other, LATTICE))
     centres = LATTICE.rows.centres, LATTICE.columns.centres
     smooth = LATTICE.sample(one.clip(0), *centres).reshape(3, -1)
     expected = [np.corrcoef(smooth[i], other[i].ravel().clip(0))[0, 1] for i in (0, 1)]
@@ -22,7 +22,7 @@ def test_the_same_as_numpy_on_what_speaks_for_the_class_and_0_for_flat_maps():
 def test_maps_of_different_lattices_are_compared_place_by_place():
     fine = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
     coarse = fine.reshape(1, 4, 2, 4, 2).mean(axis=(2, 4))
-    assert agreement(Evidence(fine, tiles((40, 40), (8, 8))), Evidence(coarse, LATTICE)) > 0.99
+    assert agreement(EvidenceMap(fine, tiles((40, 40), (8, 8))), EvidenceMap(coarse, LATTICE)) > 0.99
 
 
 def test_in_words():

@@ -11,8 +11,8 @@ import pytest
 from tests.explanation.conftest import SIDE
 from tests.explanation.drawn import energy
 from tlkit.classifier.model import save
-from tlkit.explanation.evidence import Evidence, Witness, overlays
 from tlkit.explanation.gradient import scores
+from tlkit.explanation.heat_maps import EvidenceMap, Witness, overlays
 from tlkit.explanation.lattice import pixel_centres, tiles
 from tlkit.options import catalog
 
@@ -72,7 +72,7 @@ def test_overlays_lie_pixel_on_pixel(head_on, unseen):
 
 
 def test_nothing_for_a_class_is_no_heat():
-    heat = Evidence(np.array([[[-1.0, -2.0]], [[3.0, -1.0]]]), tiles((8, 8), (1, 2))).heat
+    heat = EvidenceMap(np.array([[[-1.0, -2.0]], [[3.0, -1.0]]]), tiles((8, 8), (1, 2))).heat
     assert heat.tolist() == [[[0, 0]], [[1, 0]]]
 
 
@@ -81,7 +81,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from tlkit.classifier import load
-from tlkit.explanation.evidence import Witness
+from tlkit.explanation.heat_maps import Witness
 classifier, arrays = load(Path(sys.argv[1])), np.load(sys.argv[2])
 np.save(sys.argv[3], Witness(classifier).integrated(arrays["grids"], arrays["labels"]).values)
 assert "tensorflow" not in sys.modules

@@ -3,6 +3,7 @@ import random
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -15,11 +16,21 @@ from tlkit.data.decode import decode
 from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation
 from tlkit.extraction import engine as inference
-from tlkit.extraction.extract import Network, describe, extract
 from tlkit.extraction.shards import rows_of
-from tlkit.extraction.store import look_up, open_space
+from tlkit.extraction.source import FeatureSource
+from tlkit.extraction.store import look_up
 
 CONTRACT = InputContract(height=32, width=32)
+
+
+def source_of(model, outputs, weights_sha256, **how):
+    return FeatureSource(model=model, outputs=outputs, weights_sha256=weights_sha256, contract=CONTRACT, **how)
+
+
+def extract(source, dataset, *, story=None, views=(0,), viewed=None, augmentation=None, **how):
+    """As a command with these options would."""
+    asked = replace(source, **how) if how else source
+    return asked.extract(dataset, views=views, viewed=viewed, augmentation=augmentation, story=story)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +42,7 @@ def backbone(tiny_backbone):
 def network(backbone):
     grid = backbone.model.output
     pooled = keras.layers.GlobalAveragePooling2D()(grid)
-    return Network(keras.Model(backbone.model.input, [pooled, grid]), ("pooled", "grid"), backbone.weights_sha256)
+    return source_of(keras.Model(backbone.model.input, [pooled, grid]), ("pooled", "grid"), backbone.weights_sha256)
 
 
 @pytest.fixture
@@ -41,7 +52,7 @@ def images(colours, tmp_path):
 
 def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone, images, empty_cache):
     dataset = scan(images)
-    found = extract(network, dataset, CONTRACT, batch_size=7)
+    found = extract(network, dataset, batch_size=7)
     pixels = np.stack([decode(dataset.file(i), CONTRACT) for i in range(len(dataset))])
     grid = backbone.model.predict(pixels, verbose=0)
     everything = np.arange(len(dataset))
@@ -51,46 +62,46 @@ def test_features_are_what_keras_computes_from_the_same_pixels(network, backbone
 
 
 def test_a_second_time_nothing_is_computed_and_no_engine_built(network, images, empty_cache, monkeypatch):
-    first = extract(network, scan(images), CONTRACT)
+    first = extract(network, scan(images))
     monkeypatch.setattr(inference, "build_engine", lambda model, **options: pytest.fail("an engine was built"))
-    afresh = Network(network.model, network.outputs, network.weights_sha256)
-    second = extract(afresh, scan(images), CONTRACT)
+    afresh = source_of(network.model, network.outputs, network.weights_sha256)
+    second = extract(afresh, scan(images))
     assert (first.passes, second.passes, second.stored) == (36, 0, 36)
 
 
 def test_only_new_and_changed_images_are_computed(network, images, empty_cache):
-    extract(network, scan(images), CONTRACT)
+    extract(network, scan(images))
     shutil.copy(images / "red" / "00.png", images / "red" / "copy.png")  # known content under a new name
     (images / "red" / "01.png").write_bytes((images / "red" / "01.png").read_bytes() + b"\0")
-    assert extract(network, scan(images), CONTRACT).passes == 1
+    assert extract(network, scan(images)).passes == 1
 
 
 def test_further_views_are_made_of_the_asked_images_alone_and_of_their_copies(network, images, empty_cache):
     shutil.copy(images / "red" / "00.png", images / "blue" / "00-copy.png")  # comes before the one that is asked for
     dataset, augmentation = scan(images), Augmentation(seed=3)
     asked = [dataset.paths.index(f"red/{number:02d}.png") for number in range(10)]
-    found = extract(network, dataset, CONTRACT, views=(0, 1), viewed=np.array(asked), augmentation=augmentation)
+    found = extract(network, dataset, views=(0, 1), viewed=np.array(asked), augmentation=augmentation)
     assert found.passes == 36 + 10 and found.engine.startswith(network.engine.name)
     assert not found.features["grid", 0].lacking.any()
     there = np.flatnonzero(~found.features["grid", 1].lacking)
     assert there.tolist() == sorted([*asked, dataset.paths.index("blue/00-copy.png")])
-    again = extract(network, dataset, CONTRACT, views=(0, 1), augmentation=augmentation)
+    again = extract(network, dataset, views=(0, 1), augmentation=augmentation)
     assert (again.passes, again.stored) == (36 - 10, 37 + 11)
 
 
 def test_another_size_or_fit_or_weights_is_computed_anew(network, images, empty_cache):
-    extract(network, scan(images), CONTRACT)
-    assert extract(network, scan(images), InputContract(height=32, width=32, fit="pad")).passes == 36
-    other = Network(network.model, network.outputs, "other weights")
-    assert extract(other, scan(images), CONTRACT).passes == 36
+    extract(network, scan(images))
+    assert extract(network, scan(images), contract=InputContract(height=32, width=32, fit="pad")).passes == 36
+    other = source_of(network.model, network.outputs, "other weights")
+    assert extract(other, scan(images)).passes == 36
 
 
 def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(network, backbone, images, empty_cache):
-    pooled_only = Network(
+    pooled_only = source_of(
         keras.Model(backbone.model.input, network.model.outputs[0]), ("pooled",), backbone.weights_sha256
     )
-    extract(pooled_only, scan(images), CONTRACT)
-    extract(network, scan(images), CONTRACT)
+    extract(pooled_only, scan(images))
+    extract(network, scan(images))
     rows = [sum(rows_of(file) for file in folder.glob("*.idx")) for folder in (empty_cache / "features").iterdir()]
     assert rows == [36, 36]
 
@@ -98,7 +109,7 @@ def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(netw
 def test_exact_duplicates_go_through_the_network_once(network, images, empty_cache):
     for number in range(5):
         shutil.copy(images / "red" / "00.png", images / "blue" / f"copy{number}.png")
-    found = extract(network, scan(images), CONTRACT)
+    found = extract(network, scan(images))
     assert found.passes == 36
     assert not found.features["grid", 0].lacking.any()
 
@@ -108,7 +119,7 @@ def test_unreadable_files_are_listed_with_every_copy_and_lack_a_row(network, ima
     for name in ("cut.png", "cut-again.png"):
         (images / "red" / name).write_bytes(whole[: len(whole) // 2])
     dataset = scan(images)
-    found = extract(network, dataset, CONTRACT)
+    found = extract(network, dataset)
     assert sorted(problem.path for problem in found.problems) == ["red/cut-again.png", "red/cut.png"]
     assert found.features["grid", 0].lacking.sum() == 2
     assert len(found.features["grid", 0].present()) == 36
@@ -117,10 +128,10 @@ def test_unreadable_files_are_listed_with_every_copy_and_lack_a_row(network, ima
 def test_views_differ_from_each_other_and_are_the_same_every_time(network, images, empty_cache, monkeypatch, tmp_path):
     augmentation = Augmentation(seed=3)
     everything = np.arange(36)
-    first = extract(network, scan(images), CONTRACT, views=(0, 1, 2), augmentation=augmentation)
+    first = extract(network, scan(images), views=(0, 1, 2), augmentation=augmentation)
     assert first.passes == 3 * 36
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "another"))
-    second = extract(network, scan(images), CONTRACT, views=(0, 1, 2), augmentation=augmentation, batch_size=5)
+    second = extract(network, scan(images), views=(0, 1, 2), augmentation=augmentation, batch_size=5)
     for view in (0, 1, 2):
         np.testing.assert_allclose(
             first.features["grid", view][everything], second.features["grid", view][everything], atol=1e-5
@@ -129,8 +140,8 @@ def test_views_differ_from_each_other_and_are_the_same_every_time(network, image
 
 
 def test_half_precision_is_a_space_of_its_own_half_as_large_and_read_as_float32(network, images, empty_cache):
-    whole = extract(network, scan(images), CONTRACT).features["grid", 0][np.arange(36)]
-    half = extract(network, scan(images), CONTRACT, stored_as="float16")
+    whole = extract(network, scan(images)).features["grid", 0][np.arange(36)]
+    half = extract(network, scan(images), stored_as="float16")
     read = half.features["grid", 0][np.arange(36)]
     assert half.passes == 36 and read.dtype == np.float32
     np.testing.assert_array_equal(read, whole.astype(np.float16))
@@ -139,23 +150,23 @@ def test_half_precision_is_a_space_of_its_own_half_as_large_and_read_as_float32(
 
 
 def test_a_network_is_not_built_when_nothing_is_lacking(network, images, empty_cache):
-    extract(network, scan(images), CONTRACT)
-    later = Network(lambda: pytest.fail("it was built"), network.outputs, network.weights_sha256)
-    assert extract(later, scan(images), CONTRACT).stored == 36
+    extract(network, scan(images))
+    later = source_of(lambda: pytest.fail("it was built"), network.outputs, network.weights_sha256)
+    assert extract(later, scan(images)).stored == 36
     (images / "red" / "01.png").write_bytes((images / "red" / "01.png").read_bytes() + b"\0")
-    later = Network(lambda: network.model, network.outputs, network.weights_sha256)
-    assert extract(later, scan(images), CONTRACT).passes == 1
+    later = source_of(lambda: network.model, network.outputs, network.weights_sha256)
+    assert extract(later, scan(images)).passes == 1
 
 
 def test_room_is_made_before_anything_is_computed(network, images, empty_cache, monkeypatch, capsys):
-    old = Network(network.model, network.outputs, "old weights")
-    extract(old, scan(images), CONTRACT)
+    old = source_of(network.model, network.outputs, "old weights")
+    extract(old, scan(images))
     bytes_of_one = sum(path.stat().st_size for path in empty_cache.rglob("*"))
     monkeypatch.setenv("TLKIT_CACHE_BYTES", str(int(bytes_of_one * 1.5)))
-    extract(network, scan(images), CONTRACT, story=PlainStory())
+    extract(network, scan(images), story=PlainStory())
     assert "removed from the store" in capsys.readouterr().err
-    assert extract(network, scan(images), CONTRACT).passes == 0
-    assert extract(old, scan(images), CONTRACT).passes == 36
+    assert extract(network, scan(images)).passes == 0
+    assert extract(old, scan(images)).passes == 36
 
 
 def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, monkeypatch):
@@ -174,10 +185,10 @@ def test_killed_half_way_it_goes_on_where_it_was(network, images, empty_cache, m
 
     monkeypatch.setattr(inference, "build_engine", failing)
     with pytest.raises(KeyboardInterrupt):
-        extract(network, scan(images), CONTRACT, batch_size=8)
+        extract(network, scan(images), batch_size=8)
     monkeypatch.setattr(inference, "build_engine", real)
-    afresh = Network(network.model, network.outputs, network.weights_sha256)
-    assert extract(afresh, scan(images), CONTRACT, batch_size=8).passes == 36 - 3 * 8
+    afresh = source_of(network.model, network.outputs, network.weights_sha256)
+    assert extract(afresh, scan(images), batch_size=8).passes == 36 - 3 * 8
 
 
 def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
@@ -193,14 +204,14 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
         )
 
     monkeypatch.setattr(inference, "build_engine", half)
-    afresh = Network(network.model, network.outputs, network.weights_sha256)
-    first = extract(afresh, dataset, CONTRACT, engine="keras", precision="bfloat16")
+    afresh = source_of(network.model, network.outputs, network.weights_sha256)
+    first = extract(afresh, dataset, engine_name="keras", precision="bfloat16")
     monkeypatch.undo()
     monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))
-    again = extract(network, dataset, CONTRACT, precision="auto", story=story)
+    again = extract(network, dataset, precision="auto", story=story)
     assert (first.passes, again.passes) == (36, 0) and again.features["grid", 0][np.arange(36)].min() == 1
-    assert extract(network, dataset, CONTRACT).passes == 36
-    assert describe(network, "grid", CONTRACT, {}, "float32")["precision"] == "float32"
+    assert extract(network, dataset).passes == 36
+    assert network.describe("grid", {})["precision"] == "float32"
 
 
 def test_an_image_replaced_after_it_was_listed_is_named_and_never_stored_as_the_other(
@@ -208,12 +219,12 @@ def test_an_image_replaced_after_it_was_listed_is_named_and_never_stored_as_the_
 ):
     dataset = scan(images)
     red, blue = images / "red", images / "blue"
-    expected = extract(network, dataset, CONTRACT).features["pooled", 0][np.arange(len(dataset))]
+    expected = extract(network, dataset).features["pooled", 0][np.arange(len(dataset))]
     shutil.rmtree(empty_cache)
     shutil.copy(blue / "01.png", red / "00.png")  # replaced
     (red / "02.png").unlink()
     (red / "03.png").write_bytes((red / "03.png").read_bytes()[:50])
-    found = extract(network, dataset, CONTRACT, story=PlainStory(1))
+    found = extract(network, dataset, story=PlainStory(1))
     reasons = {problem.path: problem.reason for problem in found.problems}
     assert set(reasons) == {"red/00.png", "red/02.png", "red/03.png"}
     assert "has changed" in reasons["red/00.png"] and "No such file" in reasons["red/02.png"]
@@ -227,24 +238,24 @@ def test_a_replaced_image_is_read_from_its_copy(network, images, empty_cache):
     shutil.copy(images / "red" / "00.png", images / "red" / "zz.png")
     dataset = scan(images)
     shutil.copy(images / "blue" / "01.png", images / "red" / "00.png")
-    found = extract(network, dataset, CONTRACT)
+    found = extract(network, dataset)
     assert not found.problems and not found.features["pooled", 0].lacking.any()
 
 
 def test_damage_in_the_store_is_said_once_and_computed_again(network, images, empty_cache, capsys):
     dataset = scan(images)
     everything = np.arange(len(dataset))
-    expected = extract(network, dataset, CONTRACT).features["grid", 0][everything]
+    expected = extract(network, dataset).features["grid", 0][everything]
     for path in empty_cache.glob("features/*/*.npy"):
         content = bytearray(path.read_bytes())
         content[-3] ^= 16
         path.write_bytes(content)
     capsys.readouterr()
-    again = extract(network, dataset, CONTRACT, story=PlainStory(1))
+    again = extract(network, dataset, story=PlainStory(1))
     assert capsys.readouterr().err.count("damaged in the feature store") == 2  # two spaces
     assert again.passes
     np.testing.assert_allclose(again.features["grid", 0][everything], expected, atol=1e-5)
-    assert not extract(network, dataset, CONTRACT).passes
+    assert not extract(network, dataset).passes
 
 
 MOMENTS = int(os.environ.get("TLKIT_MOMENTS", "10"))
@@ -273,7 +284,7 @@ def test_images_replaced_at_any_moment_are_stored_under_their_own_content_or_not
     for number, content in enumerate(contents):
         (every / f"{number:02d}.png").write_bytes(content)
     listed = scan(every, labelled=False)
-    clean = extract(network, listed, CONTRACT).features["pooled", 0][np.arange(len(listed))]
+    clean = extract(network, listed).features["pooled", 0][np.arange(len(listed))]
     stored = 0
     for seed in range(MOMENTS):
         rng = random.Random(seed)
@@ -285,11 +296,10 @@ def test_images_replaced_at_any_moment_are_stored_under_their_own_content_or_not
         thread = threading.Thread(target=disturb, args=(folder, contents, rng, 0.05 + rng.random()))
         thread.start()
         try:
-            extract(network, scan(folder, labelled=False), CONTRACT, batch_size=4)
+            extract(network, scan(folder, labelled=False), batch_size=4)
         finally:
             thread.join()
-        plain = Augmentation(strength="none").describe(0)
-        space = open_space(describe(network, "pooled", CONTRACT, plain, "float32"))
+        space = network.space("pooled", Augmentation(strength="none"), 0)
         found = look_up(space, listed.sha256)
         there = np.flatnonzero(~found.lacking)
         stored += len(there)

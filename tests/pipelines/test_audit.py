@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import tlkit
+from tlkit.auditing.audit import lines
 from tlkit.auditing.findings import AuditResult, Finding
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence
-from tlkit.pipelines.audit import lines
 
 
 class Heard(Silence):
@@ -60,7 +60,7 @@ def test_planted_faults_are_found_said_and_written(audited, images):
         finding["facts"]["kind"]: finding["groups"] for finding in result["findings"] if finding["check"] == "copies"
     }
     assert kinds == {"classes": 1, "repeats": 1}
-    assert "serious: The class can be guessed from how the files were made" in text
+    assert "serious: The class can be predicted from how the files were made" in text
     audit = json.loads((folder / "audit" / "audit.json").read_text())
     assert audit["counts"] == result["counts"] and audit["images"] == 62
     assert (folder / "audit" / "audit.html").stat().st_size > 10_000

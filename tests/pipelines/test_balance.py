@@ -7,7 +7,7 @@ import pytest
 
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
-from tlkit.training import balancing
+from tlkit.training import balance as balancing
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,9 @@ def unequal(colours, tmp_path_factory):
 def test_auto_is_settled_once_told_and_kept(unequal, options, tmp_path, monkeypatch):
     out = tmp_path / "run"
     given = options | {"images": str(unequal), "stages": ("head",), "balance": "auto"}
-    monkeypatch.setattr(balancing, "choose", lambda *_, **__: balancing.Choice("weights", "by 0.1", {"none": 0.5}))
+    monkeypatch.setattr(
+        balancing, "choose", lambda *_, **__: balancing.BalanceChoice("weights", "by 0.1", {"none": 0.5})
+    )
     run(FinetuneConfig(**given, out=str(out)))
     record = json.loads((out / "run.json").read_text())
     assert record["balance"] == {"balance": "weights", "reason": "by 0.1", "macro_f1": {"none": 0.5}}

@@ -13,14 +13,15 @@ import pytest
 from benchmarks.damage import damaged
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.answers import Predictions
-from tlkit.classifier.model import MEMBER, load, read_facts, read_familiarity
+from tlkit.classifier.facts import MEMBER, read_facts, read_familiarity
+from tlkit.classifier.model import load
 from tlkit.exporting.artifact import read_artifact
 from tlkit.options.commands import EvaluateConfig, ExportConfig, FinetuneConfig
 from tlkit.pipelines import compare, evaluate, export
 from tlkit.pipelines.finetune import run
 from tlkit.report.run_page import read_choice
 from tlkit.runs import record
-from tlkit.runs.folder import RunDir, model_of
+from tlkit.runs.folder import RunDir, finished_model
 from tlkit.runs.history import read_history
 from tlkit.training.checkpoint import Checkpoint
 
@@ -65,14 +66,14 @@ def readers(run_dir, artifact):
     return {
         "record": run_dir.read_record,
         "images": lambda: record.read_images(run_dir),
-        "plan": lambda: record.read_plan(run_dir),
+        "contract": lambda: record.read_contract(run_dir),
         "options": lambda: record.reopen(FinetuneConfig(resume=str(run_dir.path)))[0],
         "choice": lambda: read_choice(run_dir),
         "history": lambda: read_history(run_dir.intact(run_dir.history)),
         "predictions": lambda: compare._read(run_dir.path),
         "held": lambda: evaluate._of_run(run_dir),
-        "facts": lambda: read_facts(model_of(run_dir.path)),
-        "familiarity": lambda: read_familiarity(model_of(run_dir.path)),
+        "facts": lambda: read_facts(finished_model(str(run_dir.path))),
+        "familiarity": lambda: read_familiarity(finished_model(str(run_dir.path))),
         "artifact": lambda: read_artifact(artifact).contract,
         **{f"stage {name}": lambda name=name: weights_of(run_dir.checkpoints / name) for name in stages},
     }

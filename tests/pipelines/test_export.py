@@ -10,7 +10,7 @@ from tests.listener import Listener
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.classifier.familiarity import NEIGHBOURS, Familiarity, fit_familiarity
 from tlkit.classifier.model import load, save
-from tlkit.exporting import build
+from tlkit.exporting import export
 from tlkit.exporting.artifact import sha256_of
 from tlkit.exporting.formats import FORMATS, installed
 from tlkit.options.commands import ExportConfig, PredictConfig, VerifyConfig
@@ -110,7 +110,7 @@ def test_an_unfaithful_artifact_is_refused_and_leaves_nothing(finished, tmp_path
         kernel.assign(np.asarray(kernel) * 1.01)
         save(broken, path)
 
-    monkeypatch.setattr(build, "write", blunt)
+    monkeypatch.setattr(export, "write", blunt)
     with pytest.raises(OutOfDate, match="this classifier as keras gives other logits"):
         run(ExportConfig(run=str(finished[0]), out=str(tmp_path / "out"), check_images=0))
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +164,7 @@ def test_images_that_are_gone_stop_only_what_needs_them(finished, tmp_path):
 
 
 def test_quantisation_that_costs_too_much_is_refused(exported, finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "agreement", lambda logits, expected, **_: 0.42)
+    monkeypatch.setattr(export, "agreement", lambda logits, expected, *_: 0.42)
     options = {"format": ("litert-int8",), "calibration_images": 10, "out": str(tmp_path / "out")}
     with pytest.raises(TlkitError, match=r"only 42\.0% of"):
         run(ExportConfig(run=str(finished[0]), **options))

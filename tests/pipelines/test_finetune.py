@@ -9,7 +9,8 @@ import pytest
 
 from tests.listener import Listener
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.classifier.model import load, read_facts
+from tlkit.classifier.facts import read_facts
+from tlkit.classifier.model import load
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
 from tlkit.data.scan import scan

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
-from tlkit.classifier.model import load, read_facts
+from tlkit.classifier.facts import read_facts
+from tlkit.classifier.model import load
 from tlkit.evaluation.calibration import fewest_images
 from tlkit.options.commands import EvaluateConfig, FinetuneConfig, PredictConfig
 from tlkit.pipelines import evaluate, finetune, predict

@@ -19,7 +19,7 @@ def test_a_run_says_what_it_promised_and_what_it_took(options, tmp_path, monkeyp
     assert "minutes: 5 promised" in story.said[-1]
     top = [row for row in read_history(out / "history.csv") if row["stage"] == "top" and row["epoch"]]
     assert len(top) == 4 and top[-1]["learning_rate"] < 1e-3 * top[0]["learning_rate"]  # the schedule has ended
-    assert any(note.startswith("minutes  5:") for note in record["plan"]["notes"])
+    assert [one["value"] for one in record["plan"]["decisions"] if one["option"] == "minutes"] == ["5"]
 
     record["state"] = "running"
     del record["checksum"]

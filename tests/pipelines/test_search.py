@@ -1,6 +1,7 @@
 """`--search`: trials are counted, kept over a kill, and the best on validation ships."""
 
 import csv
+import importlib.util
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from tlkit.training import search as searching
 
 
 def test_without_optuna_there_is_one_clear_error_and_no_run_folder(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(searching.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TlkitError, match="--search 2 needs Optuna"):
         run(FinetuneConfig(**options, search=2, out=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()

@@ -13,12 +13,13 @@ import pytest
 
 from tests.serving.conftest import Listener, form
 from tlkit.base.errors import TlkitError
-from tlkit.classifier.model import Facts
+from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import InputContract
 from tlkit.options.commands import PredictConfig, ServeConfig
 from tlkit.pipelines import predict, serve
 from tlkit.serving import schema
 from tlkit.serving.answering import judged, readable
+from tlkit.tasks.multi import MULTI
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_several_labels_an_image():
         backbone="none",
         grid_layer="none",
         temperature=2.0,
-        task="multi",
+        task=MULTI,
     )
     rows = np.array([[2.0, -4.0, 6.0, 0.5], [-2.0, -2.2, -2.4, np.nan]], np.float32)
     both, none = judged(rows, facts, 1)

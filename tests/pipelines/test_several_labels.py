@@ -11,7 +11,7 @@ from PIL import Image
 from tests.conftest import CLASSES
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
-from tlkit.classifier.model import read_facts
+from tlkit.classifier.facts import read_facts
 from tlkit.options import commands as configs
 from tlkit.pipelines import compare, evaluate, explain, export, features, finetune, predict, rank, split, verify
 
@@ -50,7 +50,7 @@ def table(path):
 def test_the_run_says_what_it_is_and_how_good(several, stripes):
     out, result, _ = several
     record, facts = json.loads((out / "run.json").read_text()), read_facts(out / "model.keras")
-    assert record["task"] == facts.task == "multi" and facts.classes == tuple(sorted(CLASSES))
+    assert record["task"] == facts.task.name == "multi" and facts.classes == tuple(sorted(CLASSES))
     metrics = result["metrics"]["test"]
     assert 16 <= metrics["subset_accuracy"]["n"] <= 20 and metrics["subset_accuracy"]["groups"] <= 10
     assert metrics["mean_average_precision"]["value"] > 0.75 and "accuracy" not in metrics
@@ -70,8 +70,8 @@ def test_the_report_speaks_of_labels_and_shows_no_confusion(several):
     page, text = (several[0] / "report.html").read_text(), (several[0] / "report.md").read_text()
     assert "mean average precision on" in page and "An image may have several labels" in page
     assert 'id="confusion"' not in page and 'id="abstention"' not in page and "most probable classes" not in page
-    assert 'id="reliability"' in page and 'id="curves"' in page and "Saying which of 3 labels" in page
-    assert "**Mean average precision" in text and "Every label right" in text
+    assert 'id="reliability"' in page and 'id="curves"' in page and "Assigning any number of 3 labels" in page
+    assert "**Mean average precision" in text and "Every label correct" in text
     assert "72 images" in page  # not the sum over labels
 
 

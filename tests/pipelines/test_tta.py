@@ -8,7 +8,8 @@ import pytest
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
 from tlkit.classifier.answers import Predictions, softmax
-from tlkit.classifier.model import load, read_facts, write_facts
+from tlkit.classifier.facts import read_facts, write_facts
+from tlkit.classifier.model import load
 from tlkit.data.decode import decode
 from tlkit.data.views import TtaViews
 from tlkit.evaluation.calibration import fit_temperature

@@ -19,7 +19,7 @@ def test_one_third_moves_and_no_other(options, tiny_backbone, tmp_path, asked):
     plan = json.loads((out / "run.json").read_text())["plan"]
     third = asked
     if asked == "auto":
-        third = next(note.split()[1].rstrip(":") for note in plan["notes"] if note.startswith("unfreeze "))
+        third = next(one["value"] for one in plan["decisions"] if one["option"] == "unfreeze")
     before, after = keras.models.load_model(tiny_backbone), load(out / "model.keras").model
     moved = [
         name

@@ -1,11 +1,11 @@
 import numpy as np
 
-from tlkit.ranking.choose import Entry, Score, compare, in_turn, recommend
+from tlkit.ranking.choose import BackboneScores, Score, compare, in_turn, recommend
 
 
 def entry(name, shares, logme=0.0):
     shares = np.array(shares)
-    return Entry(
+    return BackboneScores(
         name=name,
         flags=f"--backbone {name}",
         image_size=(32, 32),

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tlkit.base.errors import TlkitError
+from tlkit.data import folds as dealing
 from tlkit.data.dataset import Dataset
-from tlkit.ranking import folds as sample
+from tlkit.ranking import selection as sample
 
 
 def dataset(counts, groups=None, seed=0):
@@ -57,14 +58,14 @@ def test_a_limit_below_two_for_each_class_is_refused():
 def test_folds_keep_units_whole_and_share_out_classes():
     labels = np.repeat([0, 1], [40, 10])
     units = np.concatenate([np.arange(40) // 4, 10 + np.arange(10)])
-    folds = sample.deal_folds(labels, units, 5, np.random.default_rng(0))
+    folds = dealing.deal(labels, units, 5, np.random.default_rng(0))
     assert all(len(np.unique(folds[units == unit])) == 1 for unit in np.unique(units))
     assert np.bincount(folds[labels == 0]).tolist() == [8] * 5 and np.bincount(folds[labels == 1]).tolist() == [2] * 5
 
 
 def test_two_images_of_a_class_are_never_in_one_fold():
     labels = np.array([0, 0, 1, 1])
-    for folds in sample.make_folds(labels, np.arange(4), folds=5, repeats=3, seed=0):
+    for folds in dealing.deals(labels, np.arange(4), folds=5, repeats=3, seed=0):
         assert folds[0] != folds[1] and folds[2] != folds[3] and set(folds) == {0, 1, 2, 3}
 
 
@@ -87,8 +88,8 @@ def test_a_class_with_one_image_is_named():
 
 def test_of_several_labels_the_rarest_counts_and_none_is_a_class_of_its_own():
     targets = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 1, 0]], np.int8)
-    assert sample.strata(targets).tolist() == [1, 0, 3, 2, 1]
-    assert sample.strata(np.array([2, 0])).tolist() == [2, 0]
+    assert dealing.strata(targets).tolist() == [1, 0, 3, 2, 1]
+    assert dealing.strata(np.array([2, 0])).tolist() == [2, 0]
     assert sample.refuse_hopeless(("a", "b", "c"), targets, np.arange(5)) == ["a", "c", "none of the classes"]
     with pytest.raises(TlkitError, match="one class, 'none of the classes'"):
         sample.refuse_hopeless(("a", "b", "c"), np.zeros((4, 3), np.int8), np.arange(4))
@@ -96,7 +97,7 @@ def test_of_several_labels_the_rarest_counts_and_none_is_a_class_of_its_own():
 
 def test_folds_share_out_images_without_a_label_too():
     targets = np.array([[1, 0]] * 20 + [[1, 1]] * 10 + [[0, 0]] * 10, np.int8)
-    (folds,) = sample.make_folds(targets, np.arange(40), folds=5, repeats=1, seed=0)
+    (folds,) = dealing.deals(targets, np.arange(40), folds=5, repeats=1, seed=0)
     for rows, each in ((slice(0, 20), 4), (slice(20, 30), 2), (slice(30, 40), 2)):
         assert np.bincount(folds[rows]).tolist() == [each] * 5
 

@@ -23,7 +23,7 @@ from tlkit.evaluation.results import (
     SliceResult,
     SplitResult,
 )
-from tlkit.report.build import Data, EpochRow, Model, Neighbour, Page, PlanRow
+from tlkit.report.build import Data, EpochRow, ModelSection, NearestImage, Page, PlanRow
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -176,7 +176,7 @@ def choice(name):
 def neighbours(classes, paths):
     """Five training images beside each path."""
     return lambda asked: {
-        path: [Neighbour(path=near, label=classes[0], similarity=0.9) for near in paths[:5]] for path in asked
+        path: [NearestImage(path=near, label=classes[0], similarity=0.9) for near in paths[:5]] for path in asked
     }
 
 
@@ -226,7 +226,7 @@ def full_page(classes=("ants", "bees", "wasps"), **changes):
         "evaluation": evaluation(rows),
         "predictions": rows,
         "audit": audit(classes, rows.paths),
-        "model": Model(
+        "model": ModelSection(
             backbone="nano",
             weights="imagenet",
             licence="MIT",

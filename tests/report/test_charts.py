@@ -10,7 +10,7 @@ from tlkit.evaluation.results import Abstention, Metric, Reliability, RiskCovera
 from tlkit.report import charts
 from tlkit.report.charts import curves, reliability_diagram
 from tlkit.report.page import EpochRow
-from tlkit.report.svg import RIGHT, TOP, WIDTH, Axis, Plot, picture, shares, steps
+from tlkit.report.svg import RIGHT, TOP, WIDTH, ChartAxis, Plot, picture, shares, steps
 
 
 def epochs(count, stages=("head",)):
@@ -62,14 +62,14 @@ def test_words_keep_clear_of_the_edges():
 
 
 def test_a_value_stands_where_the_axis_says():
-    plot = Plot(shares("a"), Axis(0, 10, (0, 10)), height=200)
+    plot = Plot(shares("a"), ChartAxis(0, 10, (0, 10)), height=200)
     assert (plot.across(0), plot.across(1)) == (plot.left, WIDTH - RIGHT)
     assert (plot.up(10), plot.up(0)) == (TOP, plot.bottom)
     assert plot.up(5) == pytest.approx((TOP + plot.bottom) / 2)
 
 
 def test_a_line_breaks_where_nothing_was_measured():
-    plot = Plot(Axis(0, 3, ()), Axis(0, 1, ()))
+    plot = Plot(ChartAxis(0, 3, ()), ChartAxis(0, 1, ()))
     plot.line([0, 1, 2, 3], [0.5, 0.5, np.nan, 0.5])
     assert re.sub(r"[\d. ]+", "", re.search(r' d="([^"]*)"', plot.marks[0])[1]) == "MLM"
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from tests.report.pages import evaluation, neighbours, overlays, predictions, thumbnail
-from tlkit.report.gallery import BYTES, NEIGHBOURS, OTHERS, PER_CELL, WORST, Album, galleries
+from tlkit.report.gallery import BYTES, NEIGHBOURS, OTHERS, PER_CELL, WORST, Album, Dealer, galleries
 from tlkit.report.page import Page
 
 
 def shown(rows, **fields):
     page = Page(title="", predictions=rows, **fields)
-    return galleries(page, evaluation(rows).splits["test"], Album(page.thumbnail))
+    return galleries(page, evaluation(rows).splits["test"], Album(page.thumbnail), Dealer)
 
 
 def test_worst_errors_are_errors_of_the_main_split_surest_first():
@@ -103,5 +103,5 @@ def test_without_truth_without_sense_or_without_images_there_is_nothing_to_show(
     result = evaluation(rows).splits["test"]
     broken = Page(title="", predictions=replace(rows, logits=np.full_like(rows.logits, np.nan)))
     for page, split in ((Page(title=""), result), (Page(title="", predictions=rows), None), (broken, result)):
-        empty = galleries(page, split, Album(None))
+        empty = galleries(page, split, Album(None), Dealer)
         assert (empty.worst, empty.least_sure, empty.cells, empty.abstained) == ((), (), (), ())

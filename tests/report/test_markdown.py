@@ -26,17 +26,17 @@ def test_it_lies_beside_the_page(tmp_path, text):
 def test_every_part_has_its_heading(text):
     assert re.findall(r"^## (.*)", text, re.M) == [
         *(
-            "Every number",
+            "All metrics",
             "Data",
             "Audit",
             "Plan and stages",
             "What was chosen, and why",
             "Class by class",
-            "Reliability",
+            "Calibration",
             "Abstention",
         ),
-        *("Where it fails", "Worst errors", "Least sure", "Held back", "Unlike anything in training"),
-        *("Model card", "Do it again"),
+        *("Accuracy by slice", "Worst errors", "Least confident", "Abstentions", "Unfamiliar images"),
+        *("Model card", "Reproduce"),
     ]
 
 

@@ -210,8 +210,8 @@ def test_tables_of_any_length_stay_small_and_say_what_is_left_out():
 
 def test_what_a_colleague_would_say_comes_before_the_sections(parsed):
     text = parsed.text
-    assert text.index("1 image of ants is in train and in test.") < text.index("Every number")
-    assert text.index("Take care") < text.index("Mind") < text.index("Looked at, and well")
+    assert text.index("1 image of ants is in train and in test.") < text.index("All metrics")
+    assert text.index("Problem") < text.index("Caution") < text.index("No problem found")
 
 
 def test_a_thousand_set_aside_files_are_counted_and_not_all_listed():

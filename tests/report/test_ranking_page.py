@@ -1,14 +1,14 @@
 import re
 
 from tlkit.evaluation.results import Metric
-from tlkit.ranking.ranking import Candidate, ClassGain, Forecast, LearningCurve, Ranking, Skipped
+from tlkit.ranking.ranking import ClassGain, Forecast, LearningCurve, RankedBackbone, Ranking, Skipped
 from tlkit.report.ranking_page import RankingPage, render_ranking
 
 HOSTILE = "<script>alert(1)</script>"
 
 
 def candidate(name, accuracy, milliseconds, frontier=True):
-    return Candidate(
+    return RankedBackbone(
         name=name,
         flags=f"--backbone {name}",
         image_size=(32, 48),

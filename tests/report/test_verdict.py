@@ -49,20 +49,20 @@ def test_enough_images_are_said_to_be_enough():
     (remark,) = said(split())
     assert (remark.tone, remark.text) == (
         "good",
-        "1000 test images are enough to know the accuracy to about ±2.0 points.",
+        "1000 test images determine the accuracy to about ±2.0 points.",
     )
 
 
 def test_too_few_images_are_said_to_be_few_with_how_many_it_takes():
     (remark,) = said(split(metrics={"accuracy": Metric(0.9, 60, 0.8, 0.95)}))
     assert remark.tone == "warn"
-    assert "only to about ±7 points, so smaller gains" in remark.text
-    assert "Knowing it to ±2 takes about 870." in remark.text  # 0.9 * 0.1 * (1.96 / 0.02)^2 = 864.4
+    assert "only to about ±7 points, so smaller differences" in remark.text
+    assert "An interval of ±2 points takes about 870 images." in remark.text  # 0.9 * 0.1 * (1.96 / 0.02)^2 = 864.4
 
 
 def test_groups_are_named_where_the_interval_rests_on_them():
     (remark,) = said(split(metrics={"accuracy": Metric(0.9, 600, 0.8, 0.95, groups=12)}))
-    assert "600 test images from 12 groups tell" in remark.text
+    assert "600 test images from 12 groups determine" in remark.text
     assert "takes about" not in remark.text
 
 
@@ -77,7 +77,7 @@ def test_flattering_images_are_bad_where_they_matter_and_minded_where_not():
     )
     same = replace(unseen, metrics={"accuracy": Metric(0.899, 900)})
     assert said(known, test_unseen=same)[0].tone == "warn"
-    assert said(known)[0] == ("bad", first.text.split(".")[0] + ": the numbers are flattered.", "numbers")
+    assert said(known)[0] == ("bad", first.text.split(".")[0] + ": the results are too optimistic.", "numbers")
     assert "None of the test images was trained on" in said(split(leak=Leak(0, 0, 1000)))[0].text
 
 
@@ -95,7 +95,7 @@ def test_chance_gap_by_simulation():
 
 @pytest.mark.parametrize(
     ("accuracy", "tone", "words"),
-    [(0.9, "good", "can be believed"), (0.75, "warn", "too sure of itself"), (0.99, "warn", "too modest")],
+    [(0.9, "good", "is calibrated as far as"), (0.75, "warn", "overconfident"), (0.99, "warn", "underconfident")],
 )
 def test_confidence_is_judged_against_chance(accuracy, tone, words):
     bins = Reliability(np.array([0, 1.0]), np.array([400]), np.array([0.9]), np.array([accuracy]))
@@ -109,7 +109,7 @@ def test_what_was_fitted_on_the_very_images_is_said():
     held = Abstention(0.9, 0.8, Metric(0.8, 1000), Metric(0.95, 800))
     fields = {"reliability": bins, "uncalibrated": bins, "abstention": held}
     on = {
-        name: sum("these very images" in remark.text for remark in said(split(name, **fields)))
+        name: sum("these same images" in remark.text for remark in said(split(name, **fields)))
         for name in ("val", "test")
     }
     assert on == {"val": 2, "test": 0}
@@ -117,7 +117,7 @@ def test_what_was_fitted_on_the_very_images_is_said():
 
 def test_the_weakest_class_is_named_only_where_it_is_surely_weaker():
     weak = ClassResult("wasps", 100, 80, 0.9, 0.6, 0.7, recall_interval=(0.5, 0.7))
-    assert "of 100 images of wasps, 60 were found" in said(split(classes=(*CLASSES, weak)))[0].text
+    assert "of 100 images of wasps, 60 were recognised" in said(split(classes=(*CLASSES, weak)))[0].text
     unsure = replace(weak, recall_interval=(0.5, 0.95))
     assert tones(said(split(classes=(*CLASSES, unsure))), "classes") == []
 
@@ -130,9 +130,7 @@ def test_small_classes_are_named():
 def test_slices_that_are_worse_are_told():
     dark = SliceResult("brightness", "dark", Metric(0.5, 40, 0.35, 0.65), Metric(0.92, 960), 0.001, True)
     (first, *_) = said(split(slices=(dark, replace(dark, value="bright", worse=False))))
-    assert (
-        first.text == "It fails more often where brightness is dark: 50.0 % (35.0 to 65.0), against 92.0 % elsewhere."
-    )
+    assert first.text == "Accuracy is lower where brightness is dark: 50.0 % (35.0 to 65.0), against 92.0 % elsewhere."
 
 
 @pytest.mark.parametrize(
@@ -141,7 +139,7 @@ def test_slices_that_are_worse_are_told():
 def test_a_threshold_is_held_to_its_aim(precision, tone):
     found = said(split(abstention=Abstention(0.98, 0.8, Metric(0.8, 1000), precision)))
     assert tones(found, "abstention") == [tone]
-    assert "the aim was 98 %" in next(remark for remark in found if remark.section == "abstention").text
+    assert "the target was 98 %" in next(remark for remark in found if remark.section == "abstention").text
 
 
 def test_a_threshold_that_nothing_reaches():
@@ -159,7 +157,7 @@ def test_serious_findings_come_before_everything():
 def test_many_serious_findings_are_counted():
     several = audit(("ants", "bees"), [f"{i}.jpg" for i in range(30)])
     several = replace(several, findings=several.findings[:1] * 5)
-    assert [remark.text for remark in said(split(), several)][3] == "The audit has 2 more serious findings."
+    assert [remark.text for remark in said(split(), several)][3] == "The audit has 2 further serious findings."
 
 
 def test_a_clean_audit_is_worth_a_word():

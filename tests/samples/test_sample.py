@@ -13,7 +13,7 @@ from tlkit.base.story import Silence
 from tlkit.options.obtain import SampleConfig
 from tlkit.pipelines import sample
 from tlkit.samples import fetch as fetching
-from tlkit.samples.recipes import Layout, Recipe
+from tlkit.samples.recipes import ArchiveLayout, Recipe
 
 
 def write(tmp_path, **options):
@@ -92,7 +92,7 @@ def recipe(server, archives: dict[str, bytes], images: int, **layout) -> Recipe:
     return Recipe(
         name="made", title="Made", homepage="", licence="none", citation="", images=images, classes=2,
         files=tuple(remote(server.url("ok", name), content) for name, content in archives.items()),
-        layout=Layout(**layout),
+        layout=ArchiveLayout(**layout),
     )  # fmt: skip
 
 

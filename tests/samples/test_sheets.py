@@ -10,6 +10,7 @@ from tlkit.data.scan import scan
 from tlkit.options.commands import SampleConfig
 from tlkit.pipelines import sample
 from tlkit.samples.drawn import draw_sheet
+from tlkit.tasks.multi import MULTI
 
 
 def test_sheets_are_a_table_of_several_labels(tmp_path):
@@ -17,7 +18,7 @@ def test_sheets_are_a_table_of_several_labels(tmp_path):
     assert result["images"] == 60 and result["classes"] == ["circle", "square", "star", "triangle"]
     dataset = scan(tmp_path / "s" / "images.csv")
     counts = dataset.targets.sum(axis=1)
-    assert dataset.multi and set(counts.tolist()) >= {0, 1, 2} and (dataset.class_counts() > 10).all()
+    assert dataset.task is MULTI and set(counts.tolist()) >= {0, 1, 2} and (dataset.class_counts() > 10).all()
     for number in (0, 7):
         assert dataset.label_name(number) == ("|".join(draw_sheet(2, number)[1]) or "|")
     assert decode(dataset.file(0), InputContract(height=192, width=192)).shape == (192, 192, 3)

@@ -16,7 +16,7 @@ from tlkit.data.dataset import InputContract
 from tlkit.serving.pixels import Limits
 from tlkit.serving.problems import KINDS
 from tlkit.serving.server import bind, serve
-from tlkit.serving.service import Subject
+from tlkit.serving.service import ServedClassifier
 
 CLASSES = ("bright", "dark")
 ROOT = str(Path(__file__).parents[2])
@@ -85,7 +85,7 @@ def subject(**changes):
         "judge": judge,
         "explain": explain,
     }
-    return Subject(**given | changes)
+    return ServedClassifier(**given | changes)
 
 
 class Server:

@@ -4,12 +4,12 @@ import threading
 import numpy as np
 
 from tlkit.serving.batcher import Batcher
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 
 def decode(content):
     if content == b"bad":
-        raise Problem("not-an-image", "It is bad.")
+        raise RequestProblem("not-an-image", "It is bad.")
     return np.full((2, 2, 3), int(content), np.uint8)
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.serving.conftest import form
-from tlkit.serving.body import Budget, uploads
+from tlkit.serving.body import BodyBudget, uploads
 from tlkit.serving.pixels import Limits
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 LIMITS = Limits(image_bytes=1000, request_bytes=4000, images=5, pixels=1000, requests=1, seconds=1)
 contents = st.lists(
@@ -47,7 +47,7 @@ def test_whatever_comes_is_read_or_refused(files, changes, way):
         changed[place % len(changed) : place % len(changed) + gone] = put
     try:
         found = read(bytes(changed), kind)
-    except Problem as problem:
+    except RequestProblem as problem:
         assert 400 <= problem.status < 500
     else:
         assert 1 <= len(found) <= LIMITS.images
@@ -57,17 +57,17 @@ def test_whatever_comes_is_read_or_refused(files, changes, way):
 def test_any_content_type(kind):
     try:
         read(b"x", kind)
-    except Problem as problem:
+    except RequestProblem as problem:
         assert problem.kind in ("wrong-type", "invalid")
 
 
 def test_the_budget():
-    budget = Budget(10)
+    budget = BodyBudget(10)
     budget.take(6)
     try:
         budget.take(5)
         raise AssertionError
-    except Problem as problem:
+    except RequestProblem as problem:
         assert problem.status == 429
     budget.give_back(6)
     budget.take(10)

@@ -10,7 +10,7 @@ from tests.serving.conftest import png
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
 from tlkit.serving.pixels import JPEG_SCANS, Limits, pillow_refuses, pixels
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 CONTRACT = InputContract(height=16, width=16)
 LIMITS = Limits(image_bytes=3_000_000, request_bytes=4_000_000, images=1, pixels=2_000_000, requests=1, seconds=1)
@@ -32,7 +32,7 @@ def kind_of(content):
     """The kind of problem, "" for pixels."""
     try:
         found = pixels(content, CONTRACT, LIMITS)
-    except Problem as problem:
+    except RequestProblem as problem:
         assert 400 <= problem.status < 500 and problem.__cause__ is None
         return problem.kind
     assert found.shape == (16, 16, 3) and found.dtype == np.uint8

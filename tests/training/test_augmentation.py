@@ -6,7 +6,7 @@ from tlkit.training.planner import STRENGTH_FROM, settle
 
 def settled(train=300, classes=("cat", "dog", "ant"), **options):
     config, notes = settle(FinetuneConfig(images="images", **options), train, classes)
-    return config.augment, config.mix, "\n".join(notes)
+    return config.augment, config.mix, "\n".join(map(str, notes))
 
 
 @pytest.mark.parametrize("each", [1, *(least + more for least, _ in STRENGTH_FROM for more in (-1, 0) if least), 10**5])
@@ -37,6 +37,6 @@ def test_what_is_asked_for_stays():
 )
 def test_mirrored_digits_are_questioned_and_nothing_is_changed(classes, options, doubted):
     config, notes = settle(FinetuneConfig(images="images", **options), 100, classes)
-    told = "\n".join(notes)
+    told = "\n".join(map(str, notes))
     assert ("WARNING" in told and "--no-flip" in told) == doubted
     assert config.flip == options.get("flip", True)

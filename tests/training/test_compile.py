@@ -4,7 +4,8 @@ import pytest
 
 from tlkit.backbones.build import build_backbone
 from tlkit.options.groups import TrainingOptions
-from tlkit.training.optimizer import build_loss, squared_error, unfreeze_and_compile
+from tlkit.tasks.single import squared_error
+from tlkit.training.optimizer import build_loss, unfreeze_and_compile
 
 
 def test_squared_error_is_brier_by_hand():

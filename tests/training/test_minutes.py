@@ -48,13 +48,13 @@ def test_more_minutes_buy_blocks_then_views_and_epochs(fitted):
 def test_many_images_and_minutes_train_every_block(fitted):
     depths = [depth(fitted(minutes, train=2000).options) for minutes in (1, 2, 3, 5, 8, 20)]
     assert depths == sorted(depths) and depths[-2:] == [3, 3]
-    assert "time for every block" in fitted(20, train=2000).notes[0]
+    assert "time for every block" in fitted(20, train=2000).decision.reason
     assert depth(fitted(20, train=1999).options) == 2
 
 
 def test_the_plan_takes_no_longer_than_there_is_time(fitted):
     for minutes in (2, 3, 5, 8):
-        plan, pace, _ = (found := fitted(minutes)).options, found.pace, found.notes
+        plan, pace, _ = (found := fitted(minutes)).options, found.pace, found.decision
         seconds = 10 + pace.forward * (TOTAL + (plan.views - 1) * TRAIN)
         if "top" in plan.stages:
             seconds += plan.epochs[1] * pace.step * TRAIN
@@ -63,8 +63,10 @@ def test_the_plan_takes_no_longer_than_there_is_time(fitted):
 
 def test_too_few_minutes_are_said_and_the_head_is_trained_all_the_same(fitted):
     found = fitted(0.8)
-    assert found.options.stages == ("head",) and found.options.views >= 1 and "no time to train" in found.notes[0]
-    assert "WARNING: too little even for that" in fitted(0.3).notes[0]
+    assert (
+        found.options.stages == ("head",) and found.options.views >= 1 and "no time to train" in found.decision.reason
+    )
+    assert "WARNING: too little even for that" in fitted(0.3).decision.reason
 
 
 def test_what_was_asked_for_stays(fitted):

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from tlkit.training.examples import Examples
-from tlkit.training.mixing import Mixing, mixed_targets
+from tlkit.training.examples import Examples, Mixing, mixed_targets
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (11, 6, 8, 3), dtype=np.uint8)

@@ -5,7 +5,8 @@ from sklearn.pipeline import make_pipeline
 
 from tests.training.test_probe import floored
 from tlkit.classifier.answers import sigmoid
-from tlkit.training.probe import FALLBACK, STRENGTHS, fit_one_vs_rest, folds_of_labels
+from tlkit.data.folds import stratified_by_labels
+from tlkit.training.probe import FALLBACK, STRENGTHS, fit_one_vs_rest
 
 
 def drawn(images=200, width=12, classes=4, seed=0):
@@ -56,10 +57,10 @@ def test_folds_keep_units_whole_and_share_classes_out():
     random = np.random.default_rng(2)
     targets = (random.random((300, 5)) < [0.02, 0.1, 0.3, 0.6, 0.05]).astype(np.int8)
     units = random.integers(0, 120, 300)
-    folds = folds_of_labels(targets, units, seed=0)
+    folds = stratified_by_labels(targets, units, seed=0)
     assert np.array_equal(np.sum(folds, axis=0), np.ones(300))
     for unit in np.unique(units):
         assert sum(fold[units == unit].any() for fold in folds) == 1
     shares = np.array([targets[fold].sum(axis=0) for fold in folds])
     assert (np.abs(shares - targets.sum(axis=0) / 5) <= 4).all()
-    assert not folds_of_labels(targets[:1], units[:1], seed=0)
+    assert not stratified_by_labels(targets[:1], units[:1], seed=0)

@@ -119,17 +119,17 @@ def test_stages_by_gradient_descent_centralize_on_few_images_and_the_plan_says_s
     few, many = (planned(backbone, train=train, total=train) for train in (200, 3000))
     assert [stage.centralize for stage in few.stages] == [False, True]  # the head is solved
     assert not any(stage.centralize for stage in many.stages)
-    assert any("centralize  on" in note for note in few.notes) and any("centralize  off" in note for note in many.notes)
-    assert not any("centralize" in note for note in planned(backbone, stages=("head",)).notes)
+    assert [plan.decision("centralize").value for plan in (few, many)] == ["on", "off"]
+    assert planned(backbone, stages=("head",)).decision("centralize") is None
 
 
 def test_what_was_left_open_about_augmentation_is_settled_and_said(backbone):
     few = planned(backbone, train=30, head="mlp")
     assert few.augment == "medium" and [stage.mix for stage in few.stages] == ["mixup", "mixup"]
-    assert any("10.0 training images a class" in note for note in few.notes)
+    assert "10.0 training images a class" in few.decision("augment").reason
     cut = planned(backbone, head="mlp", mix="cutmix")
     assert [stage.mix for stage in cut.stages] == ["none", "cutmix"] and "no places" in cut.stages[0].reason
-    assert any("--no-flip" in note for note in cut.notes)  # the classes are a, b and c
+    assert "--no-flip" in cut.decision("flip").reason  # the classes are a, b and c
 
 
 @pytest.mark.parametrize("options", [{"head": "mlp"}, {"loss": "focal"}, {"dropout": 0.2}])

@@ -5,7 +5,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tlkit.classifier.answers import softmax
-from tlkit.training.probe import FALLBACK, STRENGTHS, fit_probe, make_folds
+from tlkit.data.folds import stratified
+from tlkit.training.probe import FALLBACK, STRENGTHS, fit_probe
 
 
 def blobs(classes, count=30, width=8, spread=1.5, seed=0):
@@ -73,7 +74,7 @@ def test_two_images_a_class_still_train_and_one_falls_back():
 def test_images_of_a_unit_share_a_fold_and_every_class_is_always_trained():
     labels = np.repeat([0, 1], 20)
     units = np.repeat(np.arange(10), 4)
-    folds = make_folds(labels, units, seed=0)
+    folds = stratified(labels, units, seed=0)
     assert len(folds) == 5
     for held in folds:
         for unit in np.unique(units):

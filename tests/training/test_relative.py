@@ -5,7 +5,7 @@ import pytest
 from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.training.plan import THIRDS, span
-from tlkit.training.relative import relative_gradients, sample
+from tlkit.training.settle import relative_gradients, sample
 
 
 @pytest.fixture(scope="module")

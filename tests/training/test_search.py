@@ -2,6 +2,8 @@ import pytest
 
 from tlkit.base.errors import TlkitError
 from tlkit.options.commands import FinetuneConfig
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.search import of_the_plan, of_the_stage, space, with_augment, with_rate, worth
 
@@ -29,7 +31,7 @@ def test_what_was_asked_for_is_not_searched():
     assert "blocks" not in space(FinetuneConfig(images="i", stages=("head", "all")), plan("all"), 17).defaults
     assert "blocks" not in space(FinetuneConfig(images="i", unfreeze="middle"), plan(), 17).defaults
     assert "label_smoothing" not in space(FinetuneConfig(images="i", loss="focal"), plan(), 17).defaults
-    planned = [space(FinetuneConfig(images="i"), plan(), 17, multi).defaults for multi in (False, True)]
+    planned = [space(FinetuneConfig(images="i"), plan(), 17, task).defaults for task in (SINGLE, MULTI)]
     assert [values["label_smoothing"] for values in planned] == [0.1, 0.0]
 
 

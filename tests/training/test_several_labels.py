@@ -8,6 +8,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from tlkit.evaluation.calibration import fit_temperature, negative_log_likelihood
 from tlkit.options.groups import TrainingOptions
+from tlkit.tasks.multi import MULTI
 from tlkit.training.examples import Examples
 from tlkit.training.fit import Validation
 from tlkit.training.optimizer import build_loss, unfreeze_and_compile
@@ -40,7 +41,7 @@ def compiled(rate, given, **options):
     network = model()
     updates = given.updates
     unfreeze_and_compile(
-        network, TrainingOptions(**options), blocks=(), learn=0, learning_rate=rate, updates=updates, multi=True
+        network, TrainingOptions(**options), blocks=(), learn=0, learning_rate=rate, updates=updates, task=MULTI
     )
     return network
 
@@ -48,7 +49,7 @@ def compiled(rate, given, **options):
 def test_an_epoch_reports_the_binary_log_loss_and_the_f1_of_images_on_real_rows_alone():
     given = examples()  # 50 images in updates of 13: two rows fill up
     network = compiled(1e-12, given)
-    loss, score = build_epoch(network, multi=True)(given, 0)
+    loss, score = build_epoch(network, task=MULTI)(given, 0)
     logits = np.asarray(network(INPUTS))
     assert score == pytest.approx(f1_score(TARGETS, logits >= 0, average="samples", zero_division=1), abs=1e-6)
     assert loss == pytest.approx(np.mean([log_loss(TARGETS[:, k], expit(logits[:, k])) for k in range(4)]), rel=0.02)
@@ -68,9 +69,9 @@ def test_every_loss_learns_and_tells_labels_from_each_other(loss):
         learn=0,
         learning_rate=0.1,
         updates=20 * given.updates,
-        multi=True,
+        task=MULTI,
     )
-    epoch = build_epoch(network, multi=True)
+    epoch = build_epoch(network, task=MULTI)
     scores = [epoch(given, number) for number in range(20)]
     assert scores[-1][0] < scores[0][0] and scores[-1][1] > scores[0][1]
 
@@ -79,7 +80,7 @@ def test_losses_by_hand():
     targets, logits = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, np.log(3.0)]], np.float32)
 
     def value(**options):
-        return np.asarray(build_loss(TrainingOptions(**options), multi=True)(targets, logits)).item()
+        return np.asarray(build_loss(TrainingOptions(**options), task=MULTI)(targets, logits)).item()
 
     assert value() == pytest.approx((np.log(2) + np.log(4)) / 2, rel=1e-5)
     assert value(loss="squared") == pytest.approx((0.5**2 + 0.75**2) / 2, rel=1e-5)

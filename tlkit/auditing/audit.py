@@ -1,13 +1,26 @@
 """The audit: every check of the table, timed, its findings together."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tlkit.auditing import bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
-from tlkit.auditing.evidence import Evidence, unlearnable
-from tlkit.auditing.findings import AuditResult, Finding, by_severity
+from tlkit.auditing.evidence import Evidence, Mirrored, unlearnable
+from tlkit.auditing.findings import SEVERITIES, AuditResult, Finding, by_severity
+from tlkit.auditing.flips import Mirror, sample
+from tlkit.base.files import write_json
 from tlkit.base.story import Silence, Story
+from tlkit.data.dataset import UNASSIGNED, Dataset, Splits
+from tlkit.data.look import looks_of
+from tlkit.extraction.rows import Rows
+from tlkit.extraction.source import FeatureSource
+from tlkit.options.commands import AuditConfig, FinetuneConfig
+
+OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
 
 
 class Check(NamedTuple):
@@ -35,29 +48,30 @@ def _labels(evidence: Evidence) -> str:
 
 
 def _mirror(evidence: Evidence) -> str:
-    learnable = evidence.mirrored is not None or evidence.dataset.multi
-    return unlearnable(evidence) if learnable else "mirror images were not computed"
+    if evidence.mirrored is None and evidence.dataset.task.can("audit"):
+        return "mirror images were not computed"
+    return unlearnable(evidence)
 
 
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
     Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
-    Check("groups", "clips, bursts and subjects that should stay together", bursts.check, _nothing),
-    Check("shortcuts", "classes that can be guessed without looking at the object", shortcuts.check, unlearnable),
+    Check("groups", "clips, bursts and subjects that belong on one side of a split", bursts.check, _nothing),
+    Check("shortcuts", "classes that can be predicted without looking at the object", shortcuts.check, unlearnable),
     Check("labels", "labels that are likely wrong", mislabelled.check, unlearnable),
-    Check("flips", "classes that are others in the mirror", flips.check, _mirror),
+    Check("flips", "classes that become others when mirrored", flips.check, _mirror),
     Check("classes", "tiny, unequal and missing classes", classes.check, _labels),
     Check("unfamiliar", "images unlike the others", unfamiliar.check, _nothing),
     Check("outliers", "odd size, shape, brightness and blur", outliers.check, _nothing),
 )
 
 
-def audit(evidence: Evidence, *, checks: Sequence[Check] = CHECKS, story: Story | None = None) -> AuditResult:
-    """Run the checks on the evidence; one that cannot be run says why."""
+def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: Story | None = None) -> AuditResult:
+    """Run the checks, those of the table unless given, on the evidence; a check that cannot be run gives the reason."""
     story = story or Silence()
     findings: list[Finding] = []
     reasons, seconds = {}, {}
-    for check in checks:
+    for check in CHECKS if checks is None else checks:
         started = time.monotonic()
         reasons[check.name] = check.lacks(evidence)
         if not reasons[check.name]:
@@ -71,3 +85,81 @@ def audit(evidence: Evidence, *, checks: Sequence[Check] = CHECKS, story: Story 
         checks=reasons,
         seconds=seconds,
     )
+
+
+def quick(
+    config: FinetuneConfig,
+    dataset: Dataset,
+    splits: Splits,
+    source: FeatureSource,
+    rows: Rows | None,
+    path: Path,
+    story: Story,
+) -> Evidence:
+    """The audit at the start of a run: short lines, and audit.json at `path`.
+
+    Args:
+        config: of the run.
+        dataset: its images.
+        splits: of them.
+        source: of features to compare the images by.
+        rows: of the source, for every image; None where the run keeps none.
+        path: of the file to write.
+        story: hears the findings.
+
+    Returns:
+        The evidence: `pictures` (N,) numbers what shows the same picture.
+    """
+    started = time.monotonic()
+    if rows is None:  # a run that makes every view anew keeps none
+        rows = source.rows(dataset, story=story)
+    evidence = gather(config, dataset, splits, rows.pooled(), source, story)
+    result = audit(evidence, story=story)
+    write_json(path, result.as_json())
+    story.say(lines(result, full=False))
+    story.say(f"audit: {summary(result)}, in {time.monotonic() - started:.1f} s; all of it: {path}")
+    return evidence
+
+
+def gather(
+    config: AuditConfig | FinetuneConfig,
+    dataset: Dataset,
+    splits: Splits,
+    features: np.ndarray,
+    source: FeatureSource,
+    story: Story,
+) -> Evidence:
+    """Everything that checks look at: the files themselves, and some images in the mirror."""
+    flips = isinstance(config, AuditConfig) or (config.flip and config.augment != "none")
+    rows = sample(dataset.labels, config.seed)
+    mirrored = None
+    if len(rows) and flips:
+        mirrored = Mirrored(rows, source.rows(dataset.select(rows), 1, augmentation=Mirror()).pooled())
+    return Evidence(
+        dataset=dataset,
+        codes=splits.codes,
+        features=features,
+        looks=looks_of(dataset, story),
+        images=shlex.quote(config.images or ""),
+        given=bool((dataset.given != UNASSIGNED).any()),
+        mirrored=mirrored,
+        seed=config.seed,
+    )
+
+
+def lines(result: AuditResult, *, full: bool) -> str:
+    """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
+    told = []
+    for finding in result.findings:
+        told.append(f"  {finding.severity}: {finding.sentence}")
+        if full or finding.severity == "serious" or finding.check in OF_TRAINING:
+            told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
+    left_out = [f"  not checked: {name} ({reason})" for name, reason in result.checks.items() if reason]
+    return "\n".join([*told, *(left_out if full else [])]) or "  nothing found"
+
+
+def summary(result: AuditResult) -> str:
+    """`2 serious, 1 warning, 3 notes`."""
+    counts = result.counts
+    plural = {"serious": "serious", "warning": "warnings", "note": "notes"}
+    return ", ".join(f"{counts[name]} {name if counts[name] == 1 else plural[name]}" for name in SEVERITIES)

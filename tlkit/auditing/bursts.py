@@ -1,4 +1,4 @@
-"""Groups that nobody named: clips, bursts and subjects that show in file names, times and neighbours."""
+"""Groups that were not declared: clips, bursts and subjects, from file names, times and neighbours."""
 
 import re
 import shlex
@@ -12,8 +12,8 @@ import numpy as np
 from tlkit.auditing.duplicates import connected
 from tlkit.auditing.evidence import Evidence, counted, unlearnable
 from tlkit.auditing.findings import Finding
-from tlkit.auditing.look import Looks
-from tlkit.auditing.probe import fit_probe
+from tlkit.auditing.held_out import fit_probe
+from tlkit.data.look import Looks
 from tlkit.data.split import group_pattern, match_groups
 
 LIFT = 2.5  # times as often as by chance that a neighbour is of the same group
@@ -46,7 +46,7 @@ class Grouping:
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
-    """A grouping by name that neighbours confirm; images taken within seconds of each other."""
+    """A grouping by name that nearest neighbours support; images taken within seconds of each other."""
     if evidence.dataset.groups is None:
         found = suggested_grouping(evidence)
         if found is not None:
@@ -166,9 +166,9 @@ def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
         severity="serious" if leaks and straddling else "warning",
         sentence=(
             f"File names form {grouping.count:,} groups (such as {common[0][0]!r}), and images of a group are alike: near "
-            f"images share it {times:.0f} times as often as by chance; {_split_over(straddling)}{_told(scores)}"
+            f"images share it {times:.0f} times as often as by chance; {_split_over(straddling)}{_accuracy_note(scores)}"
         ),
-        remedy="If a group is a film, a subject or a place, keep it whole, or the results count what was learned by heart.",
+        remedy="If a group is a film, a subject or a place, keep it on one side of the split; otherwise the results are too optimistic.",
         command=f"tlkit finetune {evidence.images} --group-by {shlex.quote(grouping.pattern)}",
         groups=tuple(
             evidence.group(members[name], f"group {name!r} of {counted(count, 'image')}", score=count)
@@ -188,8 +188,8 @@ def _split_over(straddling: int) -> str:
     return f"{counted(straddling, 'group is', 'groups are')} on both sides of the split."
 
 
-def _told(scores: dict[str, float]) -> str:
-    """What keeping groups whole changes, "" where nothing could be learned."""
+def _accuracy_note(scores: dict[str, float]) -> str:
+    """How keeping groups whole changes the accuracy, "" where it could not be measured."""
     if not scores:
         return ""
     return (
@@ -230,7 +230,7 @@ def bursts(looks: Looks) -> list[np.ndarray]:
 
 
 def _by_time(evidence: Evidence) -> Iterator[Finding]:
-    """Bursts, and what keeping them whole changes."""
+    """The finding on bursts, and how keeping them whole changes the accuracy."""
     found = sorted(bursts(evidence.looks), key=len, reverse=True)
     if not found:
         return
@@ -243,9 +243,9 @@ def _by_time(evidence: Evidence) -> Iterator[Finding]:
         severity="serious" if leaks and straddling else "warning",
         sentence=(
             f"{counted(sum(map(len, found)), 'image was', 'images were')} taken within {BURST_SECONDS} seconds of "
-            f"another by the same camera, in {counted(len(found), 'burst')}; {_split_over(straddling)}{_told(scores)}"
+            f"another by the same camera, in {counted(len(found), 'burst')}; {_split_over(straddling)}{_accuracy_note(scores)}"
         ),
-        remedy="Keep a burst on one side of the split, or the results count what was learned by heart.",
+        remedy="Keep a burst on one side of the split; otherwise the results are too optimistic.",
         command=evidence.grouped_command,
         groups=tuple(
             evidence.group(burst.tolist(), f"from {evidence.looks.taken[burst[0]]}", score=len(burst))

@@ -23,10 +23,10 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             check="classes",
             severity="warning",
             sentence=f"{counted(len(tiny), 'class has', 'classes have')} fewer than {TINY} images: {named(tiny)}.",
-            remedy="Collect more images of them, or merge or remove them: nothing can be learned or measured on so few.",
+            remedy="Collect more images of them, or merge or remove them: so few are not enough to train or to test on.",
             facts={"tiny": {name: sizes[name] for name in tiny}},
         )
-    if not dataset.multi:
+    if dataset.task.can("balance"):
         yield from _unequal(evidence, counts, sizes)
     yield from _lacking(evidence)
 
@@ -40,9 +40,9 @@ def _unequal(evidence: Evidence, counts: np.ndarray, sizes: dict[str, int]) -> I
             severity="warning" if most >= VERY_UNEQUAL * max(least, 1) else "note",
             sentence=(
                 f"Classes are of unequal size: {large!r} has {most:,} images and {small!r} {least:,}; "
-                f"always answering {large!r} is right for {most / max(counts.sum(), 1):.0%}."
+                f"always predicting {large!r} has an accuracy of {most / max(counts.sum(), 1):.0%}."
             ),
-            remedy="Read balanced accuracy and macro F1 instead of accuracy, and let rare classes count for more.",
+            remedy="Read balanced accuracy and macro F1 instead of accuracy, and weight rare classes more in training.",
             command=f"tlkit finetune {evidence.images} --balance auto",
             facts={"counts": sizes},
         )

@@ -1,4 +1,4 @@
-"""The same picture more than once: across splits, across classes, or merely twice."""
+"""Duplicates: the same picture across splits, across classes, or more than once in one."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,10 +19,10 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     groups = _groups(evidence.pictures)
     across_splits = [rows for rows in groups if len(set(evidence.codes[rows].tolist()) - {-1}) > 1]
     across_classes = [rows for rows in groups if len({evidence.dataset.label_name(row) for row in rows} - {""}) > 1]
-    told = {int(rows[0]) for rows in (*across_splits, *across_classes)}
+    reported = {int(rows[0]) for rows in (*across_splits, *across_classes)}
     yield from _leaks(evidence, across_splits)
     yield from _conflicts(evidence, across_classes)
-    yield from _repeats(evidence, [rows for rows in groups if int(rows[0]) not in told])
+    yield from _repeats(evidence, [rows for rows in groups if int(rows[0]) not in reported])
 
 
 def _groups(pictures: np.ndarray) -> list[np.ndarray]:
@@ -81,14 +81,14 @@ def _conflicts(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding
         return
     identical = [rows for rows in groups if _contradicts_itself(evidence, rows)]
     near = [rows for rows in groups if not _contradicts_itself(evidence, rows)]
-    where = "there with different labels" if evidence.dataset.multi else "in more than one class"
+    where = evidence.dataset.task.conflict
     many = sum(map(len, identical)) > MANY_CONFLICTS * len(evidence)
     yield Finding(
         check="copies",
         severity="serious" if many else "warning",
         sentence=(
             f"{counted(len(groups), 'picture is', 'pictures are')} {where} ({len(identical):,} of them byte for "
-            "byte): a label is wrong, or classes differ by little."
+            "byte): one of the labels is wrong, or the classes are hard to distinguish."
         ),
         remedy="Look at them and keep the right one; the file of fixes drops those that are byte for byte.",
         command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
@@ -114,7 +114,7 @@ def _repeats(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
             f"{counted(len(groups), 'picture occurs', 'pictures occur')} more than once in one class and split "
             f"({identical:,} of them byte for byte): they count more than others."
         ),
-        remedy="Drop the copies if they are not meant; the file of fixes lists those that are byte for byte.",
+        remedy="Drop the copies if they are not intended; the file of fixes lists those that are byte for byte.",
         command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",
         groups=_shown(evidence, groups),
         facts={"kind": "repeats", "pictures": len(groups), "identical": identical},

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tlkit.auditing.look import HASH_SIDE, distance, perceptual_hash
+from tlkit.data.look import HASH_SIDE, distance, perceptual_hash
 
 COUNT = 10
 _BLOCK = 1 << 24  # similarities in memory at a time: 64 MB
@@ -54,12 +54,6 @@ def nearest(features: np.ndarray, count: int = COUNT) -> Neighbours:
         indices[rows] = np.take_along_axis(best, order, axis=1)
         cosines[rows] = np.take_along_axis(values, order, axis=1)
     return Neighbours(indices, cosines)
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """float32 (N, C), each row divided by its length; rows of zeros stay."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.where(length > 0, length, 1)).astype(np.float32)
 
 
 # -- Copies: images that are the same picture saved again, resized, brightened or cropped a little ---

@@ -1,4 +1,4 @@
-"""What checks look at: the images, their features and file facts, and what is worked out from them once."""
+"""What the checks read: images, features and file facts, and quantities computed from them once."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -7,11 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest, unit
+from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
-from tlkit.auditing.look import Looks
-from tlkit.auditing.probe import Probe, fit_probe
+from tlkit.auditing.held_out import HeldOutProbe, fit_probe
+from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
+from tlkit.data.look import Looks
 
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
 
@@ -106,8 +107,8 @@ class Evidence:
         return np.flatnonzero(self.dataset.labels >= 0)
 
     @cached_property
-    def probe(self) -> Probe:
-        """A linear classifier of the features, asked only about images that it was not fitted on."""
+    def probe(self) -> HeldOutProbe:
+        """A linear classifier of the features, that predicts each image out of fold."""
         rows = self.labelled
         return fit_probe(self.features[rows], self.dataset.labels[rows], self.units[rows], self.seed)
 
@@ -135,9 +136,9 @@ class Evidence:
 
 
 def unlearnable(evidence: Evidence) -> str:
-    """Why nothing can be learned from these labels, "" where something can."""
-    if evidence.dataset.multi:
-        return "needs one class an image, and these may have several labels"
+    """Why no classifier can be fitted to these labels, "" where one can."""
+    if not evidence.dataset.task.can("audit"):
+        return evidence.dataset.task.lacks("audit")
     labels = evidence.dataset.labels[evidence.labelled]
     if len(np.unique(labels)) < 2:
         return "needs two classes"

@@ -1,4 +1,4 @@
-"""Files: those that cannot be read, and those that are not what they seem."""
+"""Files: unreadable, rotated, animated and misnamed ones."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from tlkit.auditing.evidence import Evidence, counted, named, share
 from tlkit.auditing.findings import Finding, ImageGroup
 from tlkit.data.sniff import suffix
 
-SERIOUS_SHARE = 0.05  # of files that cannot be read: more than bad luck
+SERIOUS_SHARE = 0.05  # of files that cannot be read: more than a few stray files
 _SUFFIXES = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif", "jif"),
     "MPO": ("jpg", "jpeg", "mpo"),
@@ -32,8 +32,8 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             check="files",
             severity="note",
-            sentence=f"{counted(len(turned), 'image is', 'images are')} stored turned, with an EXIF tag that says so.",
-            remedy="Nothing to do here: tlkit turns them upright everywhere; most other programs show them lying.",
+            sentence=f"{counted(len(turned), 'image is', 'images are')} stored rotated, with an EXIF orientation tag.",
+            remedy="Nothing to do for tlkit, which turns them upright; other programs may ignore the tag.",
             groups=tuple(
                 evidence.group(
                     [int(row)], f"{looks.width[row]}x{looks.height[row]}, EXIF orientation {looks.orientation[row]}"
@@ -65,7 +65,7 @@ def _unreadable(evidence: Evidence) -> Iterator[Finding]:
             f"{counted(len(problems), 'file')} of {total:,} ({share(len(problems), total)}) cannot be used: "
             f"{named([problem.path for problem in problems])}."
         ),
-        remedy="Restore them from their source, or remove them; tlkit sets them aside and never puts a blank in their place.",
+        remedy="Restore them from their source, or remove them; tlkit sets them aside and never substitutes another image.",
         groups=tuple(ImageGroup(paths=(problem.path,), labels=("",), caption=problem.reason) for problem in problems),
         facts={"unreadable": len(problems), "files": total},
     )
@@ -82,7 +82,7 @@ def _misnamed(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             check="files",
             severity="note",
-            sentence=f"{counted(len(rows), 'file has', 'files have')} a name that says another format than the content.",
-            remedy="Nothing to do here: tlkit goes by content; rename them for programs that go by name.",
+            sentence=f"{counted(len(rows), 'file has', 'files have')} an extension of another format than the content.",
+            remedy="Nothing to do for tlkit, which reads the content; rename them for programs that go by the extension.",
             groups=tuple(evidence.group([int(row)], f"is {looks.format[row]}") for row in rows),
         )

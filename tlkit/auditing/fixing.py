@@ -1,4 +1,4 @@
-"""From findings to fixes: what a file of fixes proposes."""
+"""The fixes that an audit proposes."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,7 +42,7 @@ def _leaked(group: ImageGroup) -> Iterator[Fix]:
 
 
 def _conflicting(group: ImageGroup) -> Iterator[Fix]:
-    """Which label of the same file is right is for a person to say; until then none teaches."""
+    """Copies with different labels are dropped until a person has decided which label is right."""
     names = ", ".join(sorted(set(group.labels)))
     for path in group.paths if group.score == 1.0 else ():
         yield Fix(path, "drop", reason=f"same picture in several classes: {names} ({group.caption})")

@@ -1,4 +1,4 @@
-"""Mirror images: whether flipping in augmentation makes another class of them."""
+"""Mirror images: whether flipping in augmentation changes the class."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ def sample(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
-    """Ask the probe about mirror images of what it was not fitted on."""
+    """Compare the probe's out-of-fold predictions of images and of their mirror images."""
     mirrored = evidence.mirrored
     if mirrored is None:
         return
@@ -61,7 +61,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         check="flips",
         severity="warning",
         sentence=(
-            f"Mirror images look like other classes: a probe names {before:.0%} of {len(truth)} images rightly, and "
+            f"Mirror images look like other classes: a probe classifies {before:.0%} of {len(truth)} images correctly, and "
             f"{after:.0%} of their mirror images{f'; {which}' if which else ''}."
         ),
         remedy="Do not flip in training if a mirror image of your classes is not of the same class (text, digits, left and right).",
@@ -78,7 +78,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 def _taken_for_another(
     evidence: Evidence, truth: np.ndarray, upright: np.ndarray, seen: np.ndarray
 ) -> list[tuple[str, str, float]]:
-    """Classes of which at least half the well-known images become one other class in the mirror."""
+    """Classes of which at least half the correctly classified images are predicted as one other class when mirrored."""
     names, found = evidence.dataset.classes, []
     for label in np.unique(truth):
         known = (truth == label) & (upright == label)

@@ -1,19 +1,17 @@
-"""Which images are known from training: the very bytes, or a picture that looks like one."""
+"""Leakage: which images are exact or near-duplicates of training images."""
 
 import numpy as np
 
-from tlkit.auditing.duplicates import near_duplicates, nearest, unit
-from tlkit.auditing.look import Looks, look
+from tlkit.auditing.duplicates import near_duplicates, nearest
 from tlkit.base.story import Story
 from tlkit.classifier.answers import IN_TRAINING
+from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import Dataset
-from tlkit.extraction.store import StoredFeatures
-
-_CHUNK = 1024  # grids in memory while they are pooled
+from tlkit.data.look import Looks, look
 
 
 def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """int8 (N,), index into `IN_TRAINING`: images, not trained on themselves, whose like was trained on.
+    """int8 (N,), index into `IN_TRAINING`: exact and near-duplicates of training images, among images outside training.
 
     Args:
         pictures: int (N,), equal for images that show the same picture.
@@ -28,7 +26,7 @@ def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -
 
 
 def kin_of(dataset: Dataset, looks: Looks, training: Dataset, story: Story) -> np.ndarray:
-    """The same for images that were in no run: int8 (N,), their kin among the images of a training set.
+    """`in_training` for images that were in no run: int8 (N,), their kin among the images of a training set.
 
     Training images that cannot be read any more are left out, and said; the very bytes are known all the same.
 
@@ -53,15 +51,6 @@ def kin_of(dataset: Dataset, looks: Looks, training: Dataset, story: Story) -> n
 
 
 def flat(small: np.ndarray) -> np.ndarray:
-    """float32 (N, S * S): grey copies uint8 (N, S, S) as features, each without its mean; a poor man's network."""
+    """float32 (N, S * S): grey copies uint8 (N, S, S) as features, each without its mean; where no network is at hand."""
     values = small.reshape(len(small), -1).astype(np.float32)
     return values - values.mean(axis=1, keepdims=True)
-
-
-def pooled(stored: StoredFeatures) -> np.ndarray:
-    """float32 (N, C): rows of the store, grids averaged over their cells."""
-    if len(stored.shape) == 2:
-        return stored[:].astype(np.float32)
-    cells = tuple(range(1, len(stored.shape) - 1))
-    parts = [stored[slice(start, start + _CHUNK)].mean(axis=cells) for start in range(0, len(stored), _CHUNK)]
-    return np.concatenate(parts).astype(np.float32)

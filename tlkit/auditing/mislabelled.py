@@ -14,7 +14,7 @@ ABLE = 0.85  # accuracy from which the probe's doubts are mostly right
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
-    """The labels that the probe contradicts most, with the class that it suggests."""
+    """The labels of the lowest out-of-fold probability, with the predicted class."""
     probe, rows = evidence.probe, evidence.labelled
     quality = label_quality(evidence)
     doubtful = _doubtful(evidence, quality)
@@ -33,9 +33,9 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             f"({share(len(shown), len(rows))} of the images{more}), by a probe that agrees with {accuracy:.0%} of all labels."
         ),
         remedy=(
-            "Look at them from the top: the first are wrong most often; correct the file of fixes and apply it."
+            "Review them from the top: the first are wrong most often; correct the file of fixes and apply it."
             if accuracy >= ABLE
-            else "Look at them from the top: this probe doubts many right labels too; an ImageNet backbone of more parameters "
+            else "Review them from the top: this probe also doubts many correct labels; an ImageNet backbone of more parameters "
             "(--backbone) doubts fewer."
         ),
         command=f"tlkit audit {evidence.images} --write-fixes fixes.csv",

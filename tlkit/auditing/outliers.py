@@ -1,4 +1,4 @@
-"""Images that stand out by size, shape, brightness or blur."""
+"""Outliers in size, aspect ratio, brightness or sharpness."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -7,18 +7,18 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted
 from tlkit.auditing.findings import Finding
-from tlkit.auditing.look import Looks
+from tlkit.data.look import Looks
 
 MANY = 0.1  # of all images: what so many have in common is how the set is, not an outlier
 
 
 class Oddity(NamedTuple):
-    """One way to stand out.
+    """One kind of outlier.
 
     Args:
         what: ends the sentence "3 images are ...".
         remedy: what to do.
-        extent: how far each image goes, float (N,); above 1 it stands out.
+        extent: how far each image goes, float (N,); above 1 it is an outlier.
         caption: of an image, from its facts.
     """
 
@@ -52,13 +52,13 @@ DARK, BRIGHT = 16.0, 243.0  # mean grey
 ODDITIES = (
     Oddity(
         "16 times larger or smaller than usual",
-        "Look whether they come from another source; if one class has them all, the model may learn the source.",
+        "Check whether they come from another source; if they are all of one class, the model may learn the source.",
         _size,
         lambda looks, row: f"{looks.width[row]}x{looks.height[row]}",
     ),
     Oddity(
         "of a shape twice as wide or tall as usual",
-        "Squashed to a square they look different; try --fit pad or --fit crop, or cut them to the object.",
+        "Resized to a square they are distorted; try --fit pad or --fit crop, or crop them to the object.",
         lambda looks: _against_median(looks.aspect, 2),
         lambda looks, row: f"{looks.width[row]}x{looks.height[row]}",
     ),
@@ -90,7 +90,7 @@ ODDITIES = (
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
-    """One finding for each way in which a few images stand out."""
+    """One finding for each kind of outlier."""
     for oddity in ODDITIES:
         extent = oddity.extent(evidence.looks)
         rows = np.flatnonzero(extent > 1)

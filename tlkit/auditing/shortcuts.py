@@ -1,4 +1,4 @@
-"""Shortcuts: whether the class can be told without looking at the object.
+"""Shortcuts: whether the class can be predicted without looking at the object.
 
 A small decision tree is given what surrounds the picture and nothing of what is in it, and asked about
 images that it was not fitted on. Two kinds of columns are judged apart. How a *file* was made (size in
@@ -14,8 +14,8 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, named
 from tlkit.auditing.findings import Finding
-from tlkit.auditing.look import Looks
-from tlkit.auditing.probe import FOLDS, make_folds
+from tlkit.data.folds import FOLDS, in_turn
+from tlkit.data.look import Looks
 
 SAMPLE = 20_000
 LEAVES = 16
@@ -25,7 +25,7 @@ CERTAIN = 4.0  # ... and in standard errors of it
 _MOST_KINDS = 30  # distinct values of a column of names; rarer ones count as one
 
 
-class Kind(NamedTuple):
+class ColumnSet(NamedTuple):
     """A set of columns that is judged as one.
 
     Args:
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind(
+    ColumnSet(
         "serious",
         "from how the files were made",
         "Make every class the same way: same source, same size, same format and quality (for instance convert all); "
@@ -58,7 +58,7 @@ KINDS = (
             "EXIF orientation": lambda looks, _: looks.orientation.astype(float),
         },
     ),
-    Kind(
+    ColumnSet(
         "note",
         "from mean colour, border and bytes",
         "Look whether that is what the classes are (flowers have colours) or how they were photographed "
@@ -78,23 +78,23 @@ KINDS = (
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
-    """One finding for each kind of column that tells the class."""
+    """One finding for each set of columns that predicts the class."""
     rows = evidence.labelled
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(evidence.seed).choice(rows, SAMPLE, replace=False))
     looks, sizes = evidence.looks.select(rows), evidence.dataset.sizes[rows]
     classes, labels = np.unique(evidence.dataset.labels[rows], return_inverse=True)
-    fold = make_folds(labels, evidence.units[rows], evidence.seed)
+    fold = in_turn(labels, evidence.units[rows], evidence.seed)
     names = [evidence.dataset.classes[label] for label in classes]
     for kind in KINDS:
         columns = {name: values(looks, sizes) for name, values in kind.columns.items()}
-        told = Told.by(columns, labels, fold)
-        if told is not None and told.is_much:
-            yield _finding(kind, told, names)
+        predictable = Predictability.by(columns, labels, fold)
+        if predictable is not None and predictable.is_much:
+            yield _finding(kind, predictable, names)
 
 
-class Told(NamedTuple):
-    """What columns say about the class, out of fold.
+class Predictability(NamedTuple):
+    """How well columns predict the class, out of fold.
 
     Args:
         accuracy: of a tree on all columns.
@@ -102,7 +102,7 @@ class Told(NamedTuple):
         error: standard error of the accuracy under the majority.
         areas: column -> area under the ROC curve of each class, from that column alone.
         whole: the same from all columns together.
-        errors: standard error of those areas were there nothing to tell.
+        errors: standard error of those areas under independence of columns and class.
     """
 
     accuracy: float
@@ -113,8 +113,8 @@ class Told(NamedTuple):
     errors: np.ndarray
 
     @classmethod
-    def by(cls, columns: dict[str, np.ndarray], labels: np.ndarray, fold: np.ndarray) -> "Told | None":
-        """Fit and ask; None where no column varies."""
+    def by(cls, columns: dict[str, np.ndarray], labels: np.ndarray, fold: np.ndarray) -> "Predictability | None":
+        """Fit and predict; None where no column varies."""
         varied = {
             name: values
             for name, values in columns.items()
@@ -137,39 +137,39 @@ class Told(NamedTuple):
 
     @property
     def is_much(self) -> bool:
-        """Whether a class is given away, or many images are."""
+        """Whether a class is predictable, or many images are."""
         gain = self.accuracy - self.majority
         return bool(self.given_away.any()) or gain > max(GAIN, CERTAIN * self.error)
 
     @property
     def given_away(self) -> np.ndarray:
-        """Bool (K,): classes that the columns give away, by more than chance does for so few images."""
+        """Bool (K,): classes that the columns predict better than chance does for so few images."""
         return (self.whole >= TELLS) & (self.whole - 0.5 > CERTAIN * self.errors)
 
-    def guilty(self) -> list[str]:
-        """Columns that tell most by themselves, strongest first."""
+    def predictive(self) -> list[str]:
+        """The columns that predict most by themselves, the strongest first."""
         best = {name: float(areas.max()) for name, areas in self.areas.items()}
         strongest = max(best.values())
         return [name for name in sorted(best, key=lambda name: -best[name]) if best[name] >= strongest - 0.1][:4]
 
 
-def _finding(kind: Kind, told: Told, names: list[str]) -> Finding:
-    guilty = told.guilty()
-    away = [names[label] for label in np.argsort(-told.whole, kind="stable") if told.given_away[label]]
+def _finding(kind: ColumnSet, predictable: Predictability, names: list[str]) -> Finding:
+    predictive = predictable.predictive()
+    away = [names[label] for label in np.argsort(-predictable.whole, kind="stable") if predictable.given_away[label]]
     who = f"; {named(away)} {'is' if len(away) == 1 else 'are'} given away" if away else ""
     return Finding(
         check="shortcuts",
         severity=kind.severity,
         sentence=(
-            f"The class can be guessed {kind.what}, without looking at the object: right for {told.accuracy:.0%}, where "
-            f"always answering the largest class is right for {told.majority:.0%}; most by {', '.join(guilty)}{who}."
+            f"The class can be predicted {kind.what}, without looking at the object: accuracy {predictable.accuracy:.0%}, where "
+            f"always predicting the largest class has {predictable.majority:.0%}; most by {', '.join(predictive)}{who}."
         ),
         remedy=kind.remedy,
         facts={
-            "accuracy": told.accuracy,
-            "majority": told.majority,
-            "columns": guilty,
-            "areas": {name: dict(zip(names, areas, strict=True)) for name, areas in told.areas.items()},
+            "accuracy": predictable.accuracy,
+            "majority": predictable.majority,
+            "columns": predictive,
+            "areas": {name: dict(zip(names, areas, strict=True)) for name, areas in predictable.areas.items()},
             "given_away": away,
         },
     )
@@ -202,7 +202,7 @@ def _areas(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _errors(labels: np.ndarray) -> np.ndarray:
-    """Standard error of each class's area when columns and classes have nothing to do with each other."""
+    """Standard error of each class's area under independence of columns and classes."""
     own = np.bincount(labels).astype(float)
     other = len(labels) - own
     return np.sqrt((own + other + 1) / (12 * np.maximum(own * other, 1)))

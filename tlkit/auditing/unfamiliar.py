@@ -1,4 +1,4 @@
-"""Images unlike every other one, or unlike the rest of their class."""
+"""Images far from all others, or far from the rest of their class."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             check="unfamiliar",
             severity="note",
             sentence=f"{counted(len(odd), 'image is', 'images are')} unlike every other image of the set.",
-            remedy="Look at them: placeholders, wrong files and drawings among photographs end up here; remove what does not belong.",
+            remedy="Review them: placeholders, wrong files and drawings among photographs appear here; remove what does not belong.",
             groups=tuple(
                 evidence.group([int(row)], f"{score[row]:.1f} times as far as usual", score=score[row]) for row in odd
             ),

@@ -1,5 +1,6 @@
 """`build_backbone`: a name or a file in, a backbone out."""
 
+import importlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import keras
 from tlkit.backbones import applications, user_model
 from tlkit.backbones import weights as pretrained
 from tlkit.backbones.blocks import Block, find_blocks
+from tlkit.backbones.graph import foreign_layers
 from tlkit.backbones.nano import NANO_WEIGHTS
 from tlkit.backbones.weight_files import weights_at_hand
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory, Story
-from tlkit.options.catalog import HUB, backbone_row
+from tlkit.options.catalog import Family, backbone_row, family_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class Backbone:
         name: catalogue name with its variants in one spelling, or the path of a user's file.
         model: one flat functional graph; input `images` float32 (B, H, W, 3), RGB 0..255; output the grid.
         image_size: (H, W).
-        preprocess: mode of the preprocessing inside; `identity` for user models, `hub` for a preset's own scaling.
+        preprocess: mode of the preprocessing inside; `identity` for user models, a family's prefix for its own scaling.
         weights: `imagenet`, `none` or the path they were read from.
         weights_sha256: fingerprint of the values.
         blocks: from input to output, covering every layer once.
@@ -62,7 +64,7 @@ def build_backbone(
 
     Args:
         spec: a name of the catalogue in any case, with variants after a colon (`mobilenetv2:alpha=0.35`); the path of
-            a `.keras` file, which is cut at its last spatial layer; or a KerasHub preset (`hub:resnet_18_imagenet`).
+            a `.keras` file, which is cut at its last spatial layer; or a name of another family (`hub:resnet_18_imagenet`).
         weights: `imagenet`, `none` (random, reproduced by `seed`) or the path of a `.h5`, `.weights.h5` or `.keras`
             file. A user's file brings its own, and `imagenet` keeps them.
         image_size: side, or (height, width); native unless given.
@@ -78,8 +80,8 @@ def build_backbone(
             'set "image_data_format": "channels_last" in keras.json, or remove that line.',
         )
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if str(spec).startswith(HUB):
-        return _from_hub(str(spec), str(weights), size, seed, story or PlainStory())
+    if family := family_of(str(spec)):
+        return _of_family(family, str(spec), str(weights), size, seed, story or PlainStory())
     if user_model.is_path(str(spec)):
         return _from_file(Path(spec), str(weights), size, seed)
     row = backbone_row(str(spec))
@@ -98,7 +100,7 @@ def build_backbone(
 
 def files_of(spec: str, weights: str, image_size: tuple[int, int]) -> list[Path]:
     """The files that the weights of a backbone built from these were read from; none where they are random."""
-    if weights == "none" or spec.startswith(HUB):
+    if weights == "none" or family_of(spec):
         return []
     given = [] if weights == "imagenet" else [Path(weights)]
     if user_model.is_path(spec):
@@ -118,16 +120,17 @@ def _from_file(path: Path, weights: str, size: tuple[int, int] | None, seed: int
     return _backbone(str(path), model, (height, width), "identity", str(path) if weights == "imagenet" else weights)
 
 
-def _from_hub(spec: str, weights: str, size: tuple[int, int] | None, seed: int, story: Story) -> Backbone:
-    """A preset with its own weights (`imagenet` keeps them), random ones, or those of a file."""
-    from tlkit.backbones.hub import build_from_hub, foreign_layers
-
-    model = build_from_hub(spec, size, random_weights=weights != "imagenet", seed=seed, story=story)
+def _of_family(
+    family: Family, spec: str, weights: str, size: tuple[int, int] | None, seed: int, story: Story
+) -> Backbone:
+    """A network with its own weights (`imagenet` keeps them), random ones, or those of a file."""
+    build = importlib.import_module(family.module).build
+    model = build(spec, size, random_weights=weights != "imagenet", seed=seed, story=story)
     if weights not in ("imagenet", "none"):
         pretrained.load_file(model, Path(weights))
     _, height, width, _ = model.inputs[0].shape
     own = spec if weights == "imagenet" else weights
-    return replace(_backbone(spec, model, (height, width), "hub", own), foreign=foreign_layers(model))
+    return replace(_backbone(spec, model, (height, width), family.prefix, own), foreign=foreign_layers(model))
 
 
 def _backbone(name: str, model: keras.Model, size: tuple[int, int], preprocess: str, weights: str) -> Backbone:

@@ -197,3 +197,9 @@ def _snake(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def foreign_layers(model: keras.Model) -> tuple[str, ...]:
+    """Classes in a graph that are not Keras's own, so that a file of it needs another package to load."""
+    kinds = {type(call.operation) for call in calls(model)}
+    return tuple(sorted(kind.__name__ for kind in kinds if not kind.__module__.startswith("keras.")))

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.backbones.graph import calls, functional, replay
+from tlkit.backbones.graph import functional, replay
 from tlkit.backbones.weight_content import header_problem
 from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError, first_line, unknown_name
@@ -21,7 +21,7 @@ DEFAULT_SIDE = 224  # of presets that take any size and whose converter names no
 TOLERANCE = 1e-4
 
 
-def build_from_hub(
+def build(
     spec: str, image_size: tuple[int, int] | None, *, random_weights: bool, seed: int, story: Story
 ) -> keras.Model:
     """A preset as a flat graph from images to a grid, its image converter's scaling inside.
@@ -63,12 +63,6 @@ def build_from_hub(
     with seeded(seed):
         output = replay(body, scaled)
     return keras.Model(images, _grid(spec, body, output, size), name=Path(folder).name.replace(".", "_"))
-
-
-def foreign_layers(model: keras.Model) -> tuple[str, ...]:
-    """Classes in a graph that are not Keras's own, so that a file of it needs another package to load."""
-    kinds = {type(call.operation) for call in calls(model)}
-    return tuple(sorted(kind.__name__ for kind in kinds if not kind.__module__.startswith("keras.")))
 
 
 def find_preset(spec: str, story: Story) -> Path:

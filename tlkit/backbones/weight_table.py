@@ -154,10 +154,10 @@ def weight_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple
         TlkitError: when Keras has no ImageNet weights of this variant.
     """
     name = imagenet_file(row, variants, image_size)
-    told = [f"{key}={value}" for key, value in sorted(variants.items()) if (key, value) in _telling(row)]
-    plain = f"{row.name}:{','.join(told)}" if told else row.name
+    named = [f"{key}={value}" for key, value in sorted(variants.items()) if (key, value) in _telling(row)]
+    plain = f"{row.name}:{','.join(named)}" if named else row.name
     side = side_of_weights(row, variants, image_size)
-    spec = plain if side == 224 or row.name not in SIDES else f"{plain}{',' if told else ':'}size={side}"
+    spec = plain if side == 224 or row.name not in SIDES else f"{plain}{',' if named else ':'}size={side}"
     total = SUMS.get(plain, "")
     count = PARAMETERS.get(plain, round(row.parameters * 1e6))
     return WeightFile(spec, row, name, {_kind(total): total} if total else {}, count)

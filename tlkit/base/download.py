@@ -30,7 +30,7 @@ class RemoteFile:
     Args:
         urls: the same bytes, tried in order.
         bytes: its exact size, 0 where only the server knows.
-        sha256: hex, or "" where nobody who should know states one.
+        sha256: hex, or "" where its source states none.
         md5: hex, where a publisher states only that.
         stated_by: who states size and sum, or why there is none.
     """
@@ -374,7 +374,7 @@ class _Transfer:
             raise _Refused(f"has {announced:,} bytes, expected {self.size:,}: the file was changed")
         self.size = self.size or announced
         if not self.size:
-            raise _Refused("does not say how long the file is, so that half of it could not be told from the whole")
+            raise _Refused("does not say how long the file is, so that an incomplete file could not be recognised")
         return int(start)
 
 

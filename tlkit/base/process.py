@@ -136,7 +136,7 @@ def _descriptor_2_is(path: str) -> Iterator[int]:
 
 # -- Which of Keras's backends computes. Settled before Keras is imported, because then it is too late to choose ---
 
-# Backends that can train, in the order in which they are taken where nobody chose.
+# Backends that can train, in the order in which they are taken where none was chosen.
 BACKENDS = ("tensorflow", "jax", "torch")
 
 

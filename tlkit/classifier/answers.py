@@ -1,104 +1,62 @@
-"""What a classifier said about images: logits in, probabilities out. The only place with a softmax or a sigmoid."""
+"""Predictions: logits of images, and what the task makes of them."""
 
 import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit.base import cells
 from tlkit.base.files import replacing
-from tlkit.data import labels as several
-from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED
+from tlkit.data.dataset import SPLITS, UNASSIGNED
+from tlkit.tasks.labelled import Labelled, picked
+from tlkit.tasks.multi import sigmoid as sigmoid
+from tlkit.tasks.registry import of_columns, of_truth
+from tlkit.tasks.single import softmax as softmax
+
+if TYPE_CHECKING:
+    from tlkit.classifier.facts import Facts
 
 IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
-_FIRST = ("path", "sha256", "split", "label", "predicted", "probability")  # the last one not for several labels
-_ALMOST_ONE = 1 - 2.0**-53
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities float64 (N, K), rows sum to 1, from logits (N, K); finite for any finite input."""
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def sigmoid(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities float64 (N, K), each of its own class alone, from logits (N, K); finite for any finite input."""
-    scaled = logits.astype(np.float64) / temperature
-    small = np.exp(-np.abs(scaled))
-    return np.where(scaled >= 0, 1.0, small) / (1 + small)
-
-
-def probabilities(logits: np.ndarray, temperature: float = 1.0, *, multi: bool = False) -> np.ndarray:
-    """float64 (N, K): the softmax, or a sigmoid for each class where an image may have several (`multi`)."""
-    return (sigmoid if multi else softmax)(logits, temperature)
-
-
-def decide(logits: np.ndarray) -> np.ndarray:
-    """Bool (N, K), the labels that logits (N, K) give where an image may have several: a probability of at least 0.5."""
-    return logits >= 0
+_FIRST = ("path", "sha256", "split", "label", "predicted")  # then those of the task
 
 
 def image_scores(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """float64 (N,), 0..1: how right each image is; the mean is what ranks epochs.
-
-    For one class an image: 1 where the most probable class is the true one, else 0, so that the mean is accuracy. For
-    several: F1 of the labels given against those it has (Godbole and Sarawagi 2004), 1 where there are none and none are
-    given. Of one label each the second is the first.
+    """float64 (N,), 0..1: how right each image is, see `Task.scores`; the mean is what ranks epochs.
 
     Args:
         logits: float (N, K).
         truth: int (N,), 0..K-1; or (N, K), 1 where the image has the class, 0 where not.
     """
-    if truth.ndim == 1:
-        return (logits.argmax(axis=1) == truth).astype(np.float64)
-    given, has = decide(logits), truth == 1
-    both, either = (given & has).sum(axis=1), given.sum(axis=1) + has.sum(axis=1)
-    return np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
-
-
-def score_name(*, multi: bool) -> str:
-    """What the mean of `image_scores` is called, where an image may have several labels (`multi`) or one."""
-    return "F1 of each image's labels" if multi else "accuracy"
+    return of_truth(truth).scores(logits, truth)
 
 
 def image_losses(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """float64 (N,): -log p(truth) of each image; for several labels the mean of that over the K yes-or-no questions.
-
-    Args:
-        logits: float (N, K).
-        truth: as of `image_scores`.
-        temperature: logits are divided by it.
-    """
-    scaled = logits.astype(np.float64) / temperature
-    if truth.ndim == 2:
-        return np.logaddexp(0.0, np.where(truth == 1, -scaled, scaled)).mean(axis=1)
-    shifted = scaled - scaled.max(axis=1, keepdims=True)
-    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]
+    """float64 (N,): -log p(truth) of each image, see `Task.losses`; arguments as of `image_scores`."""
+    return of_truth(truth).losses(logits, truth, temperature)
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Labelled):
     """Logits of N images over K classes, in a fixed order and keyed by path, never by position alone.
 
     Args:
         paths: of the images, as in the manifest.
         sha256: hex, of each image's bytes.
-        labels: int32 (N,), index into `classes`, -1 where the truth is unknown, and throughout with `targets`.
+        labels: int32 (N,), see `Labelled`.
         splits: int8 (N,), index into `SPLITS`, -1 for none.
         logits: float32 (N, K), before temperature.
         classes: K class names.
-        temperature: logits are divided by it before the softmax (Guo et al. 2017); 1 changes nothing.
+        temperature: logits are divided by it before they become probabilities (Guo et al. 2017); 1 changes nothing.
         threshold: the classifier answers where its confidence reaches this, 0..1; None where it always answers.
         groups: N names of what belongs together (a patient, a clip), "" for an image on its own; None where
             there are none.
         unfamiliarity: float32 (N,), distance to what was trained on; above 1 is unlike anything in it. NaN where
             it was not measured, None where it never was.
         in_training: int8 (N,), index into `IN_TRAINING`: whether the image, or one that looks like it, was
-            trained on; None where nobody looked.
-        targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
-            None where an image has one. With it probabilities are sigmoids.
+            trained on; None where it was not examined.
+        targets: of several labels, see `Labelled`.
     """
 
     paths: list[str]
@@ -118,35 +76,14 @@ class Predictions:
         return len(self.paths)
 
     @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.targets is not None
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """Bool (N,), whether the truth is known."""
-        return self.labels >= 0 if self.targets is None else np.all(self.targets >= 0, axis=1)
-
-    def of_class(self, label: int) -> np.ndarray:
-        """Bool (N,), the images of a class."""
-        return self.labels == label if self.targets is None else self.targets[:, label] == 1
-
-    @property
-    def truth(self) -> np.ndarray:
-        """`labels` (N,), or `targets` (N, K) where an image may have several."""
-        return self.labels if self.targets is None else self.targets
-
-    @property
     def correct(self) -> np.ndarray:
         """Bool (N,), whether everything said of an image is true: its class, or every one of its labels."""
-        if self.targets is None:
-            return self.predicted == self.labels
-        return (decide(self.logits) == (self.targets == 1)).all(axis=1) & self.labelled
+        return self.task.correct(self.logits, self.truth)
 
     @property
     def probabilities(self) -> np.ndarray:
         """float64 (N, K)."""
-        return probabilities(self.logits, self.temperature, multi=self.multi)
+        return self.task.probabilities(self.logits, self.temperature)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -172,12 +109,12 @@ class Predictions:
             paths=[self.paths[i] for i in pick],
             sha256=[self.sha256[i] for i in pick],
             labels=self.labels[rows],
-            targets=None if self.targets is None else self.targets[rows],
+            targets=picked(self.targets, rows),
             splits=self.splits[rows],
             logits=self.logits[rows],
             groups=None if self.groups is None else [self.groups[i] for i in pick],
-            unfamiliarity=None if self.unfamiliarity is None else self.unfamiliarity[rows],
-            in_training=None if self.in_training is None else self.in_training[rows],
+            unfamiliarity=picked(self.unfamiliarity, rows),
+            in_training=picked(self.in_training, rows),
         )
 
     def of_split(self, name: str) -> "Predictions":
@@ -191,7 +128,7 @@ class Predictions:
         have several labels, `label` and `predicted` are as `cat|dog` and there is no `probability`.
         """
         split_names, further, chances = (*SPLITS, ""), self._further(), self.probabilities
-        first = _FIRST[:-1] if self.multi else _FIRST
+        own, first = self.task.columns, (*_FIRST, *self.task.columns)
         with (
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -201,20 +138,12 @@ class Predictions:
             for i, name in enumerate(self.paths):
                 row = [f"{p:.9g}" for p in chances[i]]
                 known = [name, self.sha256[i], split_names[self.splits[i]], self.label_name(i), self.predicted_name(i)]
-                known += [] if self.multi else [row[int(self.logits[i].argmax())]]
+                known += [row[int(self.logits[i].argmax())]] * ("probability" in own)
                 writer.writerow([*known, *(column[i] for column in further.values()), *row])
 
-    def label_name(self, index: int) -> str:
-        """The true class of a row, "" where it is not known; several as `cat|dog`, and `|` for none of the classes."""
-        if self.targets is not None:
-            return several.decode(self.targets[index], self.classes)
-        return (*self.classes, "")[self.labels[index]]
-
     def predicted_name(self, index: int) -> str:
-        """What a row was called, written in the same way."""
-        if self.multi:
-            return several.decode(decide(self.logits[index]), self.classes)
-        return self.classes[int(self.logits[index].argmax())]
+        """The predicted class of a row, or its labels, written in the same way."""
+        return self.task.called(self.logits[index], self.classes)
 
     def _further(self) -> dict[str, list[str]]:
         """The columns that not every evaluation has, as text."""
@@ -242,20 +171,18 @@ class Predictions:
         classes = tuple(name[2:] for name in header if name.startswith("p:"))
         first = len(header) - len(classes)
         known = {name: [row[place] for row in rows] for place, name in enumerate(header[:first])}
-        label_codes = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}
         split_codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
         chances = np.array([row[first:] for row in rows], dtype=np.float64).reshape(-1, len(classes))
-        logits, multi = np.log(np.maximum(chances, 1e-300)), _FIRST[-1] not in known
-        if multi:
-            logits -= np.log1p(-np.minimum(chances, _ALMOST_ONE))
+        task = of_columns(known)
+        labels, targets = task.read(known["label"], classes)
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
             paths=known["path"],
             sha256=known["sha256"],
-            labels=np.array([UNLABELLED if multi else label_codes[name] for name in known["label"]], dtype=np.int32),
-            targets=several.encode(known["label"], classes) if multi else None,
+            labels=labels,
+            targets=targets,
             splits=np.array([split_codes[name] for name in known["split"]], dtype=np.int8),
-            logits=logits.astype(np.float32),
+            logits=task.logits(chances).astype(np.float32),
             classes=classes,
             groups=known.get("group"),
             unfamiliarity=None if far is None else np.array([text or "nan" for text in far], dtype=np.float32),
@@ -263,32 +190,31 @@ class Predictions:
         )
 
 
-# -- Several views of an image, one answer -----------------------------------------------------
+# -- What is told of images that nobody knows the truth of ---------------------------------------
 
 
-def average_logits(views: np.ndarray, temperature: float = 1.0, *, multi: bool = False) -> np.ndarray:
-    """Logits whose probabilities, at the same temperature, are the mean of the probabilities of the views.
-
-    Probabilities are averaged, not logits: no view then outvotes the others by being sure of itself (Krizhevsky et al.
-    2012 average the softmax of ten crops). On photographs of flowers the two gave the same accuracy, see docs/log.md.
-    What is returned are logits again, so that whatever works on those of one view works on these.
+def answer_rows(paths: list[str], outputs: np.ndarray, facts: "Facts", top: int) -> list[dict[str, Any]]:
+    """One row for each image, its `top` most probable classes first to last.
 
     Args:
-        views: float (V, N, K), logits of V views of N images.
-        temperature: that makes probabilities of them.
-        multi: whether each class is a question of its own, a sigmoid, and not one of K, a softmax.
-
-    Returns:
-        float32 (N, K); finite for any finite input.
+        paths: n of them.
+        outputs: float32 (n, K + 1), logits and unfamiliarity, see `watching`.
+        facts: of the classifier.
+        top: classes to list.
     """
-    scaled = views.astype(np.float64) / temperature
-    if multi:
-        yes, no = _mean(-np.logaddexp(0.0, -scaled)), _mean(-np.logaddexp(0.0, scaled))
-        return ((yes - no) * temperature).astype(np.float32)
-    log_sum = np.logaddexp.reduce(scaled, axis=2, keepdims=True)
-    return (_mean(scaled - log_sum) * temperature).astype(np.float32)
-
-
-def _mean(logarithms: np.ndarray) -> np.ndarray:
-    """Logarithm of the mean over the first axis."""
-    return np.logaddexp.reduce(logarithms, axis=0) - np.log(len(logarithms))
+    if not len(paths):
+        return []
+    chances = facts.task.probabilities(outputs[:, :-1], facts.temperature)
+    order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
+    rows = []
+    for path, row, output, best in zip(paths, chances, outputs, order, strict=True):
+        far = float(output[-1])
+        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
+        said = facts.task.further(output[:-1], facts.classes)
+        judged: dict[str, Any] = {}
+        if facts.threshold is not None:
+            judged["abstain"] = not row[best[0]] >= facts.threshold
+        if not np.isnan(far):
+            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
+        rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
+    return rows

@@ -1,7 +1,8 @@
-"""Training images, small enough to travel with a classifier, to tell what is unlike all of them."""
+"""Familiarity: features of training images, kept with a classifier to recognise images unlike all of them."""
 
 import io
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -32,18 +33,18 @@ class Familiarity:
     limit: float
     validation: int
 
-    def unfamiliarity(self, features: np.ndarray) -> np.ndarray:
+    def unfamiliarity(self, features: Any) -> np.ndarray:
         """Distance to the 5th nearest training image over the limit (Sun et al. 2022); above 1 is unfamiliar.
 
         Args:
-            features: float (n, C), pooled.
+            features: float (n, C), pooled; an array, or rows of the store, which are read a block at a time.
 
         Returns:
             float32 (n,), 0 or more; NaN where a feature is not finite.
         """
         return (self.distance(features) / self.limit).astype(np.float32)
 
-    def distance(self, features: np.ndarray) -> np.ndarray:
+    def distance(self, features: Any) -> np.ndarray:
         """float64 (n,), see `unfamiliarity`; 0..2, in lengths of a feature vector."""
         places, references = self.directions.astype(np.float32), self.places.astype(np.float32)
         lengths = (references**2).sum(axis=1) + self.rest
@@ -78,7 +79,7 @@ class Familiarity:
 
 def unit(features: np.ndarray) -> np.ndarray:
     """float32 (n, C), each row divided by its length; rows of zeros stay."""
-    values = features.astype(np.float32)
+    values = np.asarray(features, np.float32)
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(length > 0, length, 1.0)
 

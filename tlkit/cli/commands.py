@@ -65,7 +65,7 @@ COMMANDS = (
     Command(
         "weights",
         WeightsConfig,
-        "List pretrained weights, fetch them, or carry them to a machine without a network.",
+        "List pretrained weights, fetch them, or copy them to a machine without a network.",
         (
             "tlkit weights list",
             "tlkit weights fetch resnet50 mobilenetv2:alpha=0.35,size=160",
@@ -83,7 +83,7 @@ COMMANDS = (
     Command(
         "audit",
         AuditConfig,
-        "Look for what is wrong with a set of images.",
+        "Check a set of images for faults: duplicates, wrong labels, shortcuts.",
         (
             "tlkit audit images",
             "tlkit audit images --backbone mobilenetv2 --write-fixes fixes.csv",
@@ -94,7 +94,7 @@ COMMANDS = (
     Command(
         "split",
         SplitConfig,
-        "Decide who trains, validates and tests.",
+        "Split images into training, validation and test.",
         ("tlkit split images --out splits.csv", "tlkit split faces --group-by '(S[0-9]+)_' --out splits.csv"),
         _out,
     ),
@@ -111,7 +111,7 @@ COMMANDS = (
     Command(
         "rank",
         RankConfig,
-        "Say which backbone suits the images, before any is trained.",
+        "Rank backbones on the images before any is trained.",
         (
             "tlkit rank images",
             "tlkit rank images --backbones nano,resnet50,mobilenetv2:alpha=0.35,size=160",
@@ -140,7 +140,7 @@ COMMANDS = (
     Command(
         "compare",
         CompareConfig,
-        "Say whether one run is better than another.",
+        "Test whether one run is better than another.",
         ("tlkit compare run-a run-b", "tlkit compare baseline b c --out comparison.html"),
         lambda result: result["text"],
     ),
@@ -154,7 +154,7 @@ COMMANDS = (
     Command(
         "explain",
         ExplainConfig,
-        "Show where a classifier looks, and which training images it is reminded of.",
+        "Show the evidence for predictions, and the nearest training images.",
         (
             "tlkit explain run photo.jpg holiday/ --out explained",
             "tlkit explain run photo.jpg --class-name bees --method integrated --neighbours 6",
@@ -164,7 +164,7 @@ COMMANDS = (
     Command(
         "export",
         ExportConfig,
-        "Write a classifier for other runtimes, held against Keras first.",
+        "Export a classifier to other runtimes, checked against Keras.",
         (
             "tlkit export run --format onnx",
             "tlkit export run --format savedmodel,onnx,litert,litert-int8,openvino --out exported",
@@ -174,14 +174,14 @@ COMMANDS = (
     Command(
         "verify",
         VerifyConfig,
-        "Check that an exported classifier gives here what it gave at export.",
+        "Check that an exported classifier gives the same logits as at export.",
         ("tlkit verify exported/onnx", "tlkit verify exported/litert-int8 --json"),
         lambda result: result["text"],
     ),
     Command(
         "serve",
         ServeConfig,
-        "Answer over HTTP, with a page to try the classifier on.",
+        "Serve a classifier over HTTP, with a page to try it.",
         ("tlkit serve run", "tlkit serve run --host 0.0.0.0 --port 8080 --token-file token.txt"),
         lambda result: "",
     ),

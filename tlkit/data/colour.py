@@ -1,6 +1,7 @@
 """Every colour mode to RGB 0..255; one function a mode, the table at the end."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -118,3 +119,100 @@ _MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "I": _numbers,
     "F": _numbers,
 }
+
+
+# -- samples as the file holds them -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Numbers of a file and what it says of them.
+
+    Args:
+        values: (h, w, n), of any real type.
+        kind: `u`, `i` or `f`: unsigned, signed, floating-point.
+        bits: of a sample; unsigned ones of up to 16 bits are white at their greatest number.
+        no_data: a value that stands for nothing.
+        maximum: what the file says is white, where it says so itself.
+    """
+
+    values: np.ndarray
+    kind: str
+    bits: int
+    no_data: float | None = None
+    maximum: int | None = None
+
+    @property
+    def declared(self) -> int | None:
+        """The number that is white; None where the file does not say."""
+        return self.maximum or (2**self.bits - 1 if self.kind == "u" and self.bits <= 16 else None)
+
+    def as_bytes(self, levels: tuple[float, float] | None) -> np.ndarray:
+        """uint8 (h, w, n): black is 0 and white 255; `levels` say which values those are, else the file does.
+
+        Where it does not (floats, signed and 32-bit integers), it is the smallest usual range that holds all values,
+        as of `_numbers`. What stands for nothing is black, and so is what is no number.
+        """
+        if levels is None and self.declared:
+            return self.values if self.declared == 255 else _table(self.declared)[self.values]
+        low, high = levels or self.range()
+        white = next((white for white in self._whites() if low >= 0 and high <= white), None)
+        start, end = (low, high) if levels or white is None else (0.0, white)
+        made = np.empty(self.values.shape, np.uint8)
+        for band in _bands(self.values):
+            found = self.values[band].astype(np.float64)
+            found[~self._counts(found)] = start
+            span = end - start or 1.0
+            made[band] = np.floor((np.clip(found, start, end) - start) * 255.0 / span + 0.5)
+        return made
+
+    def _whites(self) -> tuple[float, ...]:
+        return (1.0, 255.0, 65535.0) if self.kind == "f" else (255.0, 65535.0)
+
+    def _counts(self, found: np.ndarray) -> np.ndarray:
+        """Which are numbers that stand for something."""
+        counts = np.isfinite(found)
+        if self.no_data is not None and np.isfinite(self.no_data):
+            stands = np.float32(self.no_data) if self.bits == 32 and self.kind == "f" else self.no_data
+            counts &= found != float(stands)
+        return counts
+
+    def range(self) -> tuple[float, float]:
+        """Least and greatest.
+
+        Raises:
+            UnreadableImage: no number among them.
+        """
+        ranges = []
+        for band in _bands(self.values):
+            found = self.values[band].astype(np.float64)
+            found = found[self._counts(found)]
+            if found.size:
+                ranges.append((float(found.min()), float(found.max())))
+        if not ranges:
+            raise UnreadableImage("holds no finite number")
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def _table(white: int) -> np.ndarray:
+    """uint8 for every number up to white: its part of 255, rounded."""
+    return ((np.arange(white + 1) * 510 + white) // (2 * white)).astype(np.uint8)
+
+
+def over_white(colours: np.ndarray, alpha: np.ndarray, *, multiplied: bool = False) -> np.ndarray:
+    """uint8 (h, w, 3) seen through uint8 (h, w, 1) on white; `multiplied` colours are so by alpha already."""
+    share = alpha.astype(np.uint32)
+    if multiplied:
+        return np.minimum(colours + (255 - share), 255).astype(np.uint8)
+    mixed = colours * share + 255 * (255 - share) + 128
+    return ((mixed + (mixed >> 8)) >> 8).astype(np.uint8)
+
+
+def cmyk_to_rgb(ink: np.ndarray) -> np.ndarray:
+    """uint8 (h, w, 4) to (h, w, 3), each colour less its ink and less black, as Pillow has it."""
+    return np.asarray(Image.fromarray(ink, "CMYK").convert("RGB"))
+
+
+def lab_to_rgb(lab: np.ndarray) -> np.ndarray:
+    """uint8 (h, w, 3) of L* and signed a*, b*, as TIFF holds them."""
+    return np.asarray(_lab(Image.frombytes("LAB", (lab.shape[1], lab.shape[0]), lab.tobytes())))

@@ -1,52 +1,26 @@
-"""What turns a file into the pixels a network sees; stored with every model, so that none forgets it."""
+"""The images a command works on: one row per image, held in columns; and which split each belongs to."""
 
 import csv
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkit.base import cells
-from tlkit.base.files import replacing, sha256_json
-from tlkit.data import labels as several
+from tlkit.base.files import replacing
+from tlkit.data.contract import DECODE_VERSION as DECODE_VERSION
+from tlkit.data.contract import InputContract as InputContract
 from tlkit.options.catalog import SPLITS as SPLITS
+from tlkit.tasks.labelled import Labelled, picked
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import UNLABELLED as UNLABELLED
+from tlkit.tasks.task import Task
 
-# Raised whenever the same file and contract would give other pixels than before.
-DECODE_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputContract:
-    """RGB, 0..255, EXIF-transposed, alpha over white, antialiased bilinear resize to one size.
-
-    Args:
-        height: pixels.
-        width: pixels.
-        fit: `squash` (resize both sides freely), `crop` (resize the short side, cut the centre)
-            or `pad` (resize the long side, pad with black to the middle).
-        version: of the decode rules themselves, see `DECODE_VERSION`.
-    """
-
-    height: int
-    width: int
-    fit: str = "squash"
-    version: int = DECODE_VERSION
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields as a JSON-able dict; `InputContract(**that)` restores it."""
-        return asdict(self)
-
-    def fingerprint(self) -> str:
-        """Hex sha256; equal contracts give equal pixels."""
-        return sha256_json(self.as_json())
-
-
-# -- The list of images a command works on: one row per image, held in columns -----------------
-
-UNLABELLED = -1
+if TYPE_CHECKING:
+    from tlkit.data.look import Looks
 
 
 @dataclass(frozen=True)
@@ -62,14 +36,14 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Labelled):
     """Images, columns of equal length N; about 200 bytes a row, so that a million rows fit anywhere.
 
     Args:
         root: the folder that relative paths start from.
         classes: class names; a label is an index into them.
         paths: POSIX, relative to `root` where they lie below it, else absolute.
-        labels: int32 (N,), `UNLABELLED` (-1) where there is none, and throughout where an image may have several.
+        labels: int32 (N,), see `Labelled`.
         sha256: uint8 (N, 32), of the file's bytes.
         sizes: int64 (N,), of the files, in bytes.
         given: int8 (N,), split named by the layout or the manifest file (index into `SPLITS`), -1 for none.
@@ -77,8 +51,8 @@ class Dataset:
         extra: further columns of a manifest file, by name; used as slices in reports.
         set_aside: files that look like images and cannot be used.
         ignored: how many files were no images at all (hidden files, text, ...).
-        targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
-            None where an image has one.
+        targets: of several labels, see `Labelled`.
+        looks: what the scan saw in every file, None where it only listed them.
     """
 
     root: Path
@@ -93,6 +67,7 @@ class Dataset:
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
     targets: np.ndarray | None = None
+    looks: "Looks | None" = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -100,33 +75,6 @@ class Dataset:
     def file(self, index: int) -> Path:
         """The file of record `index`."""
         return self.root / self.paths[index]
-
-    @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.targets is not None
-
-    @property
-    def task(self) -> str:
-        """`single`, one class an image, or `multi`, any number of them."""
-        return "multi" if self.multi else "single"
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """Bool (N,), whether the truth is known."""
-        return self.labels >= 0 if self.targets is None else np.all(self.targets >= 0, axis=1)
-
-    @property
-    def truth(self) -> np.ndarray:
-        """`labels` (N,), or `targets` (N, K) where an image may have several."""
-        return self.labels if self.targets is None else self.targets
-
-    def label_name(self, index: int) -> str:
-        """Class name of record `index`, "" where it has none; several as `cat|dog`, and `|` for none of the classes."""
-        if self.targets is not None:
-            return several.decode(self.targets[index], self.classes)
-        label = self.labels[index]
-        return "" if label == UNLABELLED else self.classes[label]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """The rows at `indices`, in that order; what was set aside stays known."""
@@ -136,13 +84,19 @@ class Dataset:
             self,
             paths=[self.paths[i] for i in pick],
             labels=self.labels[rows],
-            targets=None if self.targets is None else self.targets[rows],
+            targets=picked(self.targets, rows),
             sha256=self.sha256[rows],
             sizes=self.sizes[rows],
             given=self.given[rows],
             groups=None if self.groups is None else [self.groups[i] for i in pick],
             extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
+            looks=None if self.looks is None else self.looks.select(rows),
         )
+
+    def unreadable(self) -> list[Problem]:
+        """Files that the scan saw and that cannot be decoded, with the reason."""
+        seen = () if self.looks is None else self.looks.problem.tolist()
+        return [Problem(path, reason) for path, reason in zip(self.paths, seen, strict=False) if reason]
 
     def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""
@@ -150,23 +104,15 @@ class Dataset:
         kept = self.select([i for i, path in enumerate(self.paths) if path not in bad])
         return replace(kept, set_aside=(*self.set_aside, *problems))
 
-    def of_class(self, label: int) -> np.ndarray:
-        """Bool (N,), the images of a class."""
-        return self.labels == label if self.targets is None else self.targets[:, label] == 1
-
     def class_counts(self, among: np.ndarray | None = None) -> np.ndarray:
         """int64 (K,) images of each class, of all or of those that bool (N,) names."""
         rows = slice(None) if among is None else among
-        if self.targets is not None:
-            return (self.targets[rows] == 1).sum(axis=0)
-        labels = self.labels[rows]
-        return np.bincount(labels[labels >= 0], minlength=len(self.classes))
+        return self.task.counts(self.truth[rows], len(self.classes))
 
     def fingerprint(self) -> str:
         """Hex sha256 over content, labels and class names; independent of where the files lie."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
-        one = self.labels.astype("<i4").view(np.uint8).reshape(-1, 4)
-        rows = np.concatenate([self.sha256, one if self.targets is None else self.targets.view(np.uint8)], axis=1)
+        rows = np.concatenate([self.sha256, self.task.as_bytes(self.truth)], axis=1)
         digest.update(rows[np.lexsort(rows.T[::-1])].tobytes())
         return digest.hexdigest()
 
@@ -201,11 +147,10 @@ class Dataset:
         classes: tuple[str, ...],
         set_aside: Sequence[Problem] = (),
         *,
-        multi: bool = False,
+        task: Task = SINGLE,
     ) -> "Dataset":
-        """Read what `write_csv` wrote. The root, the class order and `multi` live in the run's JSON."""
+        """Read what `write_csv` wrote. The root, the class order and the task live in the run's JSON."""
         codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
-        label_codes = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}
         columns: dict[str, list[Any]] = {}
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
@@ -214,12 +159,13 @@ class Dataset:
                 for name, value in row.items():
                     columns[name].append(cells.read(value))
         known = ("path", "label", "split", "group", "bytes", "sha256")
+        labels, targets = task.read(columns["label"], classes)
         return cls(
             root=root,
             classes=classes,
             paths=columns["path"],
-            labels=np.array([UNLABELLED if multi else label_codes[name] for name in columns["label"]], dtype=np.int32),
-            targets=several.encode(columns["label"], classes) if multi else None,
+            labels=labels,
+            targets=targets,
             sha256=np.frombuffer(bytes.fromhex("".join(columns["sha256"])), dtype=np.uint8).reshape(-1, 32),
             sizes=np.array(columns["bytes"], dtype=np.int64),
             given=np.array([codes[name] for name in columns["split"]], dtype=np.int8),

@@ -17,6 +17,7 @@ class Units:
         labels: int64 (P,), class 0..K-1 of every part.
         sizes: int64 (P,), images of every part.
         classes: K.
+        crossed: whether rows, and not only units, may count for several classes.
     """
 
     of_row: np.ndarray
@@ -24,6 +25,7 @@ class Units:
     labels: np.ndarray
     sizes: np.ndarray
     classes: int
+    crossed: bool = False
 
     @classmethod
     def of_rows(cls, names: np.ndarray, labels: np.ndarray, keys: np.ndarray, *, classes: int) -> "Units":
@@ -44,7 +46,7 @@ class Units:
         rows, codes = (slice(None), labels) if labels.ndim == 1 else np.nonzero(labels)
         parts, sizes = np.unique(of_row[rows] * classes + codes, return_counts=True)
         starts = np.searchsorted(parts, np.arange(len(least) + 1) * classes)
-        return cls(of_row, starts, parts % classes, sizes, classes)
+        return cls(of_row, starts, parts % classes, sizes, classes, crossed=labels.ndim > 1)
 
     def counts(self, parts: np.ndarray | slice = slice(None)) -> np.ndarray:
         """int64 (K,) images of each class, in all parts or some."""
@@ -57,7 +59,12 @@ class Units:
 
 
 def deal(units: Units, *, val: float, test: float) -> np.ndarray:
-    """int8 (N,) codes of the rows: 0 train, 1 val, 2 test.
+    """int8 (N,) codes of the rows: 0 train, 1 val, 2 test."""
+    return (_deal_crossed if units.crossed else _deal_pure)(units, val, test)
+
+
+def _deal_pure(units: Units, val: float, test: float) -> np.ndarray:
+    """Where most units are of one class.
 
     Units that span classes are dealt first, the same fractions of them as of all, so that neither
     side gets more than its share of what is odd. Then each class takes its own units until its
@@ -72,8 +79,8 @@ def deal(units: Units, *, val: float, test: float) -> np.ndarray:
     return table.side[units.of_row]
 
 
-def deal_several(units: Units, *, val: float, test: float) -> np.ndarray:
-    """int8 (N,) codes of the rows, 0 train, 1 val, 2 test, where most units span classes.
+def _deal_crossed(units: Units, val: float, test: float) -> np.ndarray:
+    """Where most units span classes.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): always the class with fewest units left. Each of
     them goes to the side that lacks most of what it was to have: not of that class alone, as in the paper, which leaves

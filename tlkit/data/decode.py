@@ -1,8 +1,6 @@
-"""Files to pixels: the one decode and the one resize, for training, evaluation and prediction alike.
+"""Files to batches of pixels, ahead of whoever consumes them; `decoding.py` has what becomes of each."""
 
-docs/decoding.md states the contract; `opening.py` and `colour.py` hold its first two thirds.
-"""
-
+import io
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,50 +17,20 @@ from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, InputContract, Problem
-from tlkit.data.opening import open_upright
+from tlkit.data.decoding import decode as decode
+from tlkit.data.decoding import native as native
+from tlkit.data.decoding import placement as placement
+from tlkit.data.decoding import thumbnail as thumbnail
 
-# An image is averaged in whole pixels, or decoded smaller where JPEG can, to no less than this many
-# times the size it is then resized to. At 2 the pixels of photos lie half a grey level from those of
-# a resize of the whole image, on average; at 3 nothing is gained on photos below two megapixels.
-REDUCING_GAP = 2.0
+
+def jpeg(image: Image.Image, quality: int) -> bytes:
+    """The JPEG file of an RGB image; quality 1..95, see Pillow."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
 
 Source = Path | bytes | Callable[[], bytes]  # a file, the bytes of one, or what reads them in the decoding thread
-Size = tuple[int, int]
-Box = tuple[float, float, float, float]
-
-
-def decode(source: Path | bytes, contract: InputContract) -> np.ndarray:
-    """uint8 (H, W, 3), RGB 0..255, of an image file or its bytes.
-
-    Raises:
-        UnreadableImage: and nothing else, whatever is wrong with the file.
-    """
-    return np.asarray(_fitted(source, contract))
-
-
-def native(source: Path | bytes) -> np.ndarray:
-    """uint8 (h, w, 3), RGB 0..255 upright, at the image's own size.
-
-    Raises:
-        UnreadableImage: whatever is wrong with the file.
-    """
-    return np.asarray(open_upright(source))
-
-
-def thumbnail(source: Path | bytes, side: int) -> Image.Image:
-    """RGB, upright, aspect kept, neither side above `side` pixels; small images stay as they are.
-
-    Raises:
-        UnreadableImage: whatever is wrong with the file.
-    """
-
-    def needed(size: Size) -> Size:
-        return _gapped(_inside(size, (side, side)))
-
-    image = open_upright(source, needed)
-    if max(image.size) <= side:
-        return image
-    return image.resize(_inside(image.size, (side, side)), Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
 
 
 @dataclass(frozen=True)
@@ -95,7 +63,7 @@ def batches(
         files: image files, their bytes, or functions that read these and may raise `UnreadableImage`.
         contract: what pixels to make of them.
         batch_size: files to a batch; the last one may be smaller, none is empty.
-        threads: Defaults to one for each usable core. Pillow works outside the interpreter lock.
+        threads: Defaults to one for each usable core. Decoders and resize work outside the interpreter lock.
     """
     threads = threads or usable_cores()
     slots = _slots(files, contract, batch_size)
@@ -134,7 +102,7 @@ def _slots(files: Iterable[Source], contract: InputContract, batch_size: int) ->
 def _fill(contract: InputContract, slot: _Slot) -> _Slot:
     try:
         source = slot.source if isinstance(slot.source, Path | bytes) else slot.source()
-        slot.images[slot.row] = _fitted(source, contract)
+        slot.images[slot.row] = decode(source, contract)
     except UnreadableImage as error:
         slot.problem = error.message
     return slot
@@ -148,68 +116,6 @@ def _batch(slots: list[_Slot]) -> Batch:
         images=images if len(good) == len(slots) else images[[slot.row for slot in good]],
         problems=[(slot.index, slot.problem) for slot in slots if slot.problem],
     )
-
-
-# -- resize ------------------------------------------------------------------------------------
-
-
-def _fitted(source: Path | bytes, contract: InputContract) -> Image.Image:
-    """RGB image of the contract's size."""
-    target = (contract.width, contract.height)
-
-    def needed(size: Size) -> Size:
-        inner, (left, top, right, bottom) = _placed(size, target, contract.fit)
-        width, height = _gapped(inner)
-        return int(width * size[0] / (right - left)), int(height * size[1] / (bottom - top))
-
-    image = open_upright(source, needed)
-    inner, box = _placed(image.size, target, contract.fit)
-    image = image.resize(inner, Image.Resampling.BILINEAR, box=box, reducing_gap=REDUCING_GAP)
-    if inner == target:
-        return image
-    padded = Image.new("RGB", target)
-    padded.paste(image, ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2))
-    return padded
-
-
-def _placed(size: Size, target: Size, fit: str) -> tuple[Size, Box]:
-    """The size an image is resized to, and the part of it that is: all, or the middle for `crop`."""
-    width, height = size
-    whole = (0.0, 0.0, float(width), float(height))
-    if fit == "squash":
-        return target, whole
-    if fit == "pad":
-        return _inside(size, target, enlarge=True), whole
-    scale = min(width / target[0], height / target[1])
-    left, top = (width - target[0] * scale) / 2, (height - target[1] * scale) / 2
-    return target, (max(left, 0.0), max(top, 0.0), min(width - left, width), min(height - top, height))
-
-
-def placement(size: Size, contract: InputContract) -> tuple[Box, Box]:
-    """Which part of an image the network sees, and where in its input that part lies.
-
-    Args:
-        size: (width, height) of the upright image.
-        contract: how it becomes the input.
-
-    Returns:
-        Two boxes (left, top, right, bottom) in pixels: one of the image, one of the input.
-    """
-    target = (contract.width, contract.height)
-    inner, box = _placed(size, target, contract.fit)
-    left, top = (target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2
-    return box, (left, top, left + inner[0], top + inner[1])
-
-
-def _inside(size: Size, target: Size, *, enlarge: bool = False) -> Size:
-    """The largest size of the same aspect inside `target`, at least one pixel a side."""
-    scale = min(target[0] / size[0], target[1] / size[1])
-    scale = scale if enlarge else min(scale, 1.0)
-    return max(1, min(target[0], round(size[0] * scale))), max(1, min(target[1], round(size[1] * scale)))
-
-
-def _gapped(size: Size) -> Size:
-    return int(size[0] * REDUCING_GAP), int(size[1] * REDUCING_GAP)
 
 
 # -- Threads that keep their results in order and never run far ahead --------------------------

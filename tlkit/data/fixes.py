@@ -11,7 +11,6 @@ from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
-from tlkit.data import labels as several
 from tlkit.data.dataset import Dataset
 
 COLUMNS = ("path", "action", "label", "reason")
@@ -110,15 +109,12 @@ def apply_fixes(dataset: Dataset, file: str | None, story: Story) -> Dataset:
 
 def _relabel(dataset: Dataset, row: int, label: str, place: str) -> None:
     """Give a row of a manifest, in place, another label, or others where an image may have several."""
-    names = several.read_labels(label, place) if dataset.multi else (label,)
+    names = dataset.task.names(label, place)
     for name in names:
         if name not in dataset.classes:
             raise unknown_name(f"a class here ({place})", name, dataset.classes)
     codes = [dataset.classes.index(name) for name in names]
-    if dataset.targets is None:
-        dataset.labels[row] = codes[0]
-    else:
-        dataset.targets[row] = np.isin(np.arange(len(dataset.classes)), codes)
+    dataset.truth[row] = dataset.task.truth_of(codes, len(dataset.classes))
 
 
 def _no_such_image(file: str, line: int, path: str, known: dict[str, int]) -> TlkitError:

@@ -85,7 +85,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Device and inode: the same folder, whatever way it was reached."""
+    """Device and inode: the same folder, by whatever path it was reached."""
     found = os.stat(path)  # noqa: PTH116 - a string from scandir, millions of times
     return found.st_dev, found.st_ino
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -30,8 +31,12 @@ from PIL import (
 )
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.data.colour import to_rgb
+from tlkit.data.colour import Samples, to_rgb
+from tlkit.data.jpeg import Head, read_head, read_jpeg
+from tlkit.data.mend import as_declared, deep_samples
+from tlkit.data.picture import Needed, Picture
 from tlkit.data.sniff import HEADER_BYTES, describe, sniff
+from tlkit.data.tiff import deep_tiff, read_tiff
 
 try:
     import pillow_heif
@@ -78,17 +83,99 @@ _UPRIGHT = {
 }
 _SUBFILE_TYPE, _DNG_VERSION = 254, 50706
 
-# (size) -> the size below which decoding smaller would cost quality
-Needed = Callable[[tuple[int, int]], tuple[int, int]]
+Levels = tuple[float, float] | None
 
 
-def open_upright(source: Path | bytes, needed: Needed | None = None) -> Image.Image:
-    """RGB image, first frame, upright, alpha over white.
+def open_picture(source: Path | bytes, needed: Needed | None = None, levels: Levels = None) -> Picture:
+    """RGB pixels, first frame, upright, alpha over white.
 
     Args:
         source: a file, or the bytes of one.
         needed: given the upright size, the smallest size worth decoding to; a JPEG may then come
             at a half, a quarter or an eighth of its size, never below it. None decodes all.
+        levels: what is black and white in files of more than 8 bits a sample; None takes the file's word.
+
+    Raises:
+        UnreadableImage: and nothing else.
+    """
+    _silence_pillow()
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        reader = _READERS.get(sniff(content[:HEADER_BYTES]) or "")
+        picture = reader(content, needed, levels) if reader else None
+        return picture or _by_pillow(content, needed, levels)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever the bytes make them stumble over
+        raise UnreadableImage(_reason(source, error)) from error
+
+
+def _jpeg(content: bytes, needed: Needed | None, levels: Levels) -> Picture | None:
+    """By libjpeg-turbo, where it is of an ordinary kind; bytes have no levels."""
+    head: Head | None = read_head(content)
+    if head is None or not head.ordinary:
+        return None
+    _refuse_huge((head.width, head.height))
+    return read_jpeg(content, head, needed)
+
+
+def _tiff(content: bytes, needed: Needed | None, levels: Levels) -> Picture | None:
+    return read_tiff(content, levels, _refuse_huge)
+
+
+# Formats that Pillow reads with errors or slowly; None from a reader means that the file is Pillow's after all.
+_READERS: dict[str, Callable[[bytes, Needed | None, Levels], Picture | None]] = {"JPEG": _jpeg, "TIFF": _tiff}
+
+
+def _by_pillow(content: bytes, needed: Needed | None, levels: Levels) -> Picture:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _refuse_huge(image.size)
+        box = None
+        if needed is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+            box = _draft(image, needed)
+        rgb = as_declared(image, content, levels)
+        orientation = _orientation(image)
+    picture = Picture.whole(np.asarray(rgb))
+    return (picture if box is None else Picture(picture.pixels, box)).upright(orientation)
+
+
+def deep_samples_of(source: Path | bytes) -> Samples | None:
+    """The numbers of a file of more than 8 bits a sample, before anything is made of them; None where it has 8.
+
+    Raises:
+        UnreadableImage: and nothing else.
+    """
+    _silence_pillow()
+    try:
+        content = source if isinstance(source, bytes) else _deep_enough(source)
+        kind = sniff(content[:HEADER_BYTES])
+        if kind == "TIFF":
+            return deep_tiff(content)
+        if kind not in _DEEP or (kind == "PNG" and content[24:25] != b"\x10"):
+            return None
+        with Image.open(io.BytesIO(content), formats=(kind,)) as image:
+            _refuse_huge(image.size)
+            return deep_samples(image, content)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # as above
+        raise UnreadableImage(_reason(source, error)) from error
+
+
+_DEEP = ("PNG", "JPEG2000", "PPM")  # and TIFF
+
+
+def _deep_enough(path: Path) -> bytes:
+    """A file's bytes; of formats that are never deep, and of PNG that says so, the head alone."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+        kind = sniff(head)
+        shallow = kind not in (*_DEEP, "TIFF") or (kind == "PNG" and head[24:25] != b"\x10")
+        return head if shallow else head + file.read()
+
+
+def open_upright(source: Path | bytes, needed: Needed | None = None) -> Image.Image:
+    """`open_picture` by the rules of version 1: Pillow for everything, and a smaller JPEG taken for the whole image.
 
     Raises:
         UnreadableImage: and nothing else.
@@ -96,7 +183,7 @@ def open_upright(source: Path | bytes, needed: Needed | None = None) -> Image.Im
     _silence_pillow()
     try:
         with _stream(source) as stream, Image.open(stream, formats=FORMATS) as image:
-            _refuse_huge(image)
+            _refuse_huge(image.size)
             _refuse_raw(image)
             if needed is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
                 _draft(image, needed)
@@ -114,13 +201,18 @@ def _stream(source: Path | bytes) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
-def _draft(image: JpegImagePlugin.JpegImageFile, needed: Needed) -> None:
-    """Let the JPEG decoder shrink: it costs a fraction of decoding all and then throwing most away."""
+def _draft(image: JpegImagePlugin.JpegImageFile, needed: Needed) -> tuple[float, float, float, float] | None:
+    """Let the JPEG decoder reduce the image, at a fraction of the cost of decoding it whole.
+
+    Returns:
+        The part of the smaller pixels that is the image, as stored; None for all of them.
+    """
     if _orientation(image) >= 5:
         width, height = needed((image.height, image.width))
-        image.draft(None, (height, width))
+        drafted = image.draft(None, (height, width))
     else:
-        image.draft(None, needed(image.size))
+        drafted = image.draft(None, needed(image.size))
+    return drafted and drafted[1]
 
 
 def _orientation(image: Image.Image) -> int:
@@ -133,8 +225,11 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _refuse_huge(image: Image.Image) -> None:
-    width, height = image.size
+def _refuse_huge(size: tuple[int, int]) -> None:
+    """Before any pixel is decoded; the server's limit, which Pillow keeps, counts for every reader."""
+    width, height = size
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"{width}x{height} pixels")
     if width * height > PIXEL_LIMIT:
         raise UnreadableImage(f"declares {width}x{height} pixels, more than the limit of {PIXEL_LIMIT:,}")
     if not width * height:
@@ -142,7 +237,7 @@ def _refuse_huge(image: Image.Image) -> None:
 
 
 def _refuse_raw(image: Image.Image) -> None:
-    """Camera raw files are TIFF whose first image is a small preview; passing it off as the photo is a lie."""
+    """Camera raw files are TIFF whose first image is a small preview; it is not the photograph."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         if _DNG_VERSION in tags or (tags.get(_SUBFILE_TYPE, 0) == 1 and image.n_frames == 1):
@@ -150,7 +245,7 @@ def _refuse_raw(image: Image.Image) -> None:
 
 
 def _silence_pillow() -> None:
-    """Pillow's warnings say less than what is reported here, and `-W error` must not turn them into failures.
+    """Warnings of Pillow are silenced: what matters is reported here, and `-W error` must not turn them into failures.
 
     `warnings.catch_warnings` is not safe in threads before Python 3.14; a filter for Pillow's own
     modules, put in front once, is.

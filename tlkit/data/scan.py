@@ -12,15 +12,18 @@ import numpy as np
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
-from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.fixes import apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
+from tlkit.data.look import Looker, Looks
 from tlkit.data.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import SUFFIXES, Listing, labels_of, read_listing
+from tlkit.tasks.labelled import picked
+from tlkit.tasks.registry import of_texts
 
+LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
 PIECE = 1 << 20  # bytes read at a time
 
@@ -35,6 +38,7 @@ class Contents:
         sizes: int64 (n,), bytes, of those.
         problems: files that should be images by their name, or were named by the user, and are not.
         ignored: how many others are no images.
+        looks: of the images, None where they were not looked at.
     """
 
     images: np.ndarray
@@ -42,6 +46,7 @@ class Contents:
     sizes: np.ndarray
     problems: tuple[Problem, ...]
     ignored: int
+    looks: Looks | None = None
 
 
 @dataclass
@@ -54,23 +59,28 @@ class _Chunk:
     sizes: list[int]
     problems: list[Problem]
     ignored: int
+    columns: dict[str, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return self.files
 
 
-def read_contents(root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False) -> Contents:
-    """Sniff and hash files in threads; memory beyond the result does not grow with their number.
+def read_contents(
+    root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False, look: bool = False
+) -> Contents:
+    """Identify and hash files in threads; memory beyond the result does not grow with their number.
 
     Args:
         root: the folder that `paths` are relative to.
         paths: the files.
         story: hears the progress.
         all_meant: every file was named as an image by the user, so that none may be left out unsaid.
+        look: whether images are decoded as well, each from the same bytes as its hash.
     """
-    starts = range(0, len(paths), CHUNK)
-    threads = min(32, 2 * usable_cores())  # waiting for the disk costs no core
-    read = partial(_read_chunk, root, paths, all_meant)
+    size = LOOKED if look else CHUNK
+    threads = usable_cores() if look else min(32, 2 * usable_cores())  # waiting for the disk costs no core
+    read = partial(_read_chunk, root, paths, all_meant, look, size)
+    starts = range(0, len(paths), size)
     chunks = list(story.track(in_order(read, starts, threads=threads, ahead=4 * threads), "reading files", len(paths)))
     return Contents(
         images=np.array([i for chunk in chunks for i in chunk.images], dtype=np.int64),
@@ -78,16 +88,17 @@ def read_contents(root: Path, paths: Sequence[str], story: Story, *, all_meant: 
         sizes=np.array([size for chunk in chunks for size in chunk.sizes], dtype=np.int64),
         problems=tuple(problem for chunk in chunks for problem in chunk.problems),
         ignored=sum(chunk.ignored for chunk in chunks),
+        looks=Looks.of([chunk.columns for chunk in chunks if chunk.columns]) if look else None,
     )
 
 
-def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, start: int) -> _Chunk:
-    stop = min(start + CHUNK, len(paths))
-    chunk = _Chunk(stop - start, [], bytearray(), [], [], 0)
+def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, look: bool, size: int, start: int) -> _Chunk:
+    stop = min(start + size, len(paths))
+    chunk, looker = _Chunk(stop - start, [], bytearray(), [], [], 0), Looker(stop - start) if look else None
     for i in range(start, stop):
         path = paths[i]
         try:
-            found = _fingerprint(os.path.join(root, path), path)  # noqa: PTH118 - a million times
+            found = _fingerprint(os.path.join(root, path), path, looker)  # noqa: PTH118 - a million times
         except OSError as error:
             chunk.problems.append(Problem(path, f"cannot be read: {error.strerror or error}"))
             continue
@@ -97,20 +108,25 @@ def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, start: int) -
             else:
                 chunk.ignored += 1
         else:
-            digest, size = found
+            digest, length = found
             chunk.images.append(i)
             chunk.digests += digest
-            chunk.sizes.append(size)
+            chunk.sizes.append(length)
+    chunk.columns = looker.columns() if looker else None
     return chunk
 
 
-def _fingerprint(file: str, path: str) -> tuple[bytes, int] | str:
-    """sha256 and size of an image file, or what else it holds."""
+def _fingerprint(file: str, path: str, looker: Looker | None) -> tuple[bytes, int] | str:
+    """sha256 and size of an image file, which is looked at where somebody does; or what else it holds."""
     with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - a million times; Path.open costs as much as the hash
         piece = stream.read(PIECE)
         header = piece[:HEADER_BYTES]
         if sniff(header, path) is None:
             return describe(header)
+        if looker:
+            content = piece + stream.readall()
+            looker.add(content)
+            return hashlib.sha256(content).digest(), len(content)
         digest = hashlib.sha256(piece)
         size = len(piece)
         while piece := stream.read(PIECE):
@@ -122,6 +138,7 @@ def _fingerprint(file: str, path: str) -> tuple[bytes, int] | str:
 # -- Which images there are: walk, sniff, hash. Nothing is decoded here ------------------------
 
 _SILENCE = Silence()
+Reading = partial[Contents]  # `read_contents` for a story
 
 
 def scan(
@@ -131,6 +148,7 @@ def scan(
     group_by: str | None = None,
     labelled: bool | None = True,
     fixes: str | None = None,
+    look: bool = False,
     story: Story = _SILENCE,
 ) -> Dataset:
     """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
@@ -146,16 +164,17 @@ def scan(
         labelled: True needs classes; False takes every image below the folder with label -1; None
             takes classes where the folders or the file name them.
         fixes: a file of labels to change and images to drop, see `fixes.py`.
+        look: whether every image is decoded as well, so that those that cannot be are known (`Dataset.unreadable`).
         story: hears the progress and what was noticed.
 
     Raises:
         TlkitError: nothing there, no classes, an empty class folder, a class that train lacks, ...
     """
-    source = Path(images).expanduser().absolute()
+    source, read = Path(images).expanduser().absolute(), partial(read_contents, story=story, look=look)
     if source.is_dir():
-        dataset = _scan_folder(source, classes, group_by, labelled, story)
+        dataset = _scan_folder(source, classes, group_by, labelled, read, story)
     elif source.suffix.lower() in SUFFIXES and source.is_file():
-        dataset = _scan_file(source, classes, group_by, labelled, story)
+        dataset = _scan_file(source, classes, group_by, labelled, read)
     else:
         raise _no_source(source)
     _tell(dataset, story)
@@ -163,14 +182,19 @@ def scan(
 
 
 def _scan_folder(
-    root: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, story: Story
+    root: Path,
+    classes: Sequence[str] | None,
+    group_by: str | None,
+    labelled: bool | None,
+    reading: Reading,
+    story: Story,
 ) -> Dataset:
     pattern = group_pattern(group_by) if group_by else None
     tree = walk(root)
     flat = labelled is False or (labelled is None and not tree.folders)
     layout = _unlabelled(tree) if flat else read_layout(tree, str(root))
     names = layout.classes if flat else _class_names(layout.classes, classes, "class folder")
-    contents = read_contents(root, layout.files, story)
+    contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
     paths = [layout.files[i] for i in contents.images.tolist()]
     _refuse_none(str(root), paths, contents)
@@ -188,13 +212,14 @@ def _scan_folder(
         given=given,
         set_aside=(*tree.loops, *contents.problems),
         ignored=tree.ignored + contents.ignored,
+        looks=contents.looks,
     )
     dataset = dataset.without(loose) if loose else dataset
     return dataset if pattern is None else replace(dataset, groups=match_groups(pattern, dataset.paths))
 
 
 def _scan_file(
-    file: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, story: Story
+    file: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, reading: Reading
 ) -> Dataset:
     listing = read_listing(file, labelled=bool(labelled))
     names: tuple[str, ...] = ()
@@ -204,14 +229,9 @@ def _scan_file(
         read = [labels_of(file, listing.labels, row) for row in range(len(labels))]
         names = _class_names(tuple(sorted({name for row in read for name in row})), classes, "label")
         _refuse_untrained(file, read, listing.given)
-        if several.are_several(listing.labels):
-            texts = [several.written(row) if text else "" for text, row in zip(listing.labels, read, strict=True)]
-            targets = several.encode(texts, names)
-        else:
-            codes = {name: code for code, name in enumerate(names)} | {"": UNLABELLED}
-            labels = np.array([codes[name] for name in listing.labels], dtype=np.int32)
+        labels, targets = of_texts(listing.labels).read(listing.labels, names)
     groups = _listed_groups(listing, group_by)
-    contents = read_contents(file.parent, listing.paths, story, all_meant=True)
+    contents = reading(file.parent, listing.paths, all_meant=True)
     kept = contents.images.tolist()
     _refuse_none(str(file), kept, contents)
     dataset = Dataset(
@@ -219,13 +239,14 @@ def _scan_file(
         classes=names,
         paths=[listing.paths[i] for i in kept],
         labels=labels[contents.images],
-        targets=None if targets is None else targets[contents.images],
+        targets=picked(targets, contents.images),
         sha256=contents.sha256,
         sizes=contents.sizes,
         given=listing.given[contents.images],
         groups=None if groups is None else [groups[i] for i in kept],
         extra={name: [column[i] for i in kept] for name, column in listing.columns.items()},
         set_aside=contents.problems,
+        looks=contents.looks,
     )
     for name, count in zip(names, dataset.class_counts().tolist(), strict=True):
         if not count:
@@ -312,7 +333,7 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
 
 
 def _tell(dataset: Dataset, story: Story) -> None:
-    """Say what a user would not expect."""
+    """Report what a user may not expect."""
     for code, split in enumerate(SPLITS):
         rows = dataset.given == code
         lacking = np.flatnonzero(dataset.class_counts(rows) == 0).tolist() if rows.any() else []

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes; its name has no say, except to tell what was meant to be an image."""
+"""The format of a file by its first bytes; its extension only says whether it was meant to be an image."""
 
 import re
 

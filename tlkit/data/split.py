@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: a function of content, so that it survives renaming and growth."""
+"""The split into training, validation and test images: a function of content, stable under renaming and growth."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
-from tlkit.data.deal import Units, deal, deal_several
+from tlkit.data.deal import Units, deal
 
 TRAIN, VAL, TEST = range(3)
 
@@ -66,16 +66,8 @@ def _dealt(dataset: Dataset, units: np.ndarray, rows: np.ndarray, val: float, te
     if not len(rows):
         return np.empty(0, dtype=np.int8)
     keys = order_keys(dataset, rows, seed)
-    found = Units.of_rows(units[rows], _classes_of(dataset, rows), keys, classes=len(dataset.classes) + 1)
-    return (deal_several if dataset.multi else deal)(found, val=val, test=test)
-
-
-def _classes_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Class 0..K of each row, 0 for none: int (n,), or bool (n, K + 1) where an image may have several."""
-    if dataset.targets is None:
-        return dataset.labels[rows] + 1
-    has = dataset.targets[rows] == 1
-    return np.column_stack([~has.any(axis=1), has])
+    shares = dataset.task.shares(dataset.truth[rows])
+    return deal(Units.of_rows(units[rows], shares, keys, classes=len(dataset.classes) + 1), val=val, test=test)
 
 
 def _straddling(codes: np.ndarray, units: np.ndarray) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest
-from tlkit.data import labels as several
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.data.folders import SPLIT_FOLDERS
+from tlkit.tasks import labels as several
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 # Written by Manifest.write_csv; scanning finds them anew.

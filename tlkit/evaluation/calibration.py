@@ -1,10 +1,9 @@
-"""Whether a probability means what it says, and the one number that repairs it."""
+"""Calibration: reliability, temperature scaling, and the threshold of abstention."""
 
 from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from scipy.stats import beta
 
 from tlkit.classifier.answers import image_losses, image_scores
@@ -115,18 +114,15 @@ def _bisect(beyond: Callable[[float], bool], low: float, high: float) -> float:
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
     """Mean of -log p(truth), from logits (n, K) and int labels (n,), or (n, K) of 0 and 1; finite for finite logits."""
-    if labels.ndim == 2:
-        return float(image_losses(logits, labels, temperature).mean())
-    scaled = logits.astype(np.float64) / temperature
-    return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
+    return float(image_losses(logits, labels, temperature).mean())
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that makes held-out images most likely (Guo et al. 2017), within `TEMPERATURES`.
+    """The temperature of the highest likelihood on held-out images (Guo et al. 2017), within `TEMPERATURES`.
 
-    Divide logits by it before the softmax. It changes no prediction, only how sure each one is. Where the
-    images cannot say - fewer than two, or no error among them, so that ever colder looks ever better - it
-    is never below 1: sharpening without a single error to answer for would be invention.
+    Logits are divided by it before the softmax. It changes no prediction, only its confidence. Where the
+    images cannot say - fewer than two, or no error among them, so that the likelihood rises
+    without limit as it falls - it is never below 1.
 
     Args:
         logits: float (n, K), of images that were not trained on.
@@ -161,12 +157,12 @@ def lowest_precision(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def fewest_images(target: float) -> int:
-    """How many images can show a precision of `target` if there is no error among them."""
+    """The fewest images that show a precision of `target` where none of them is an error."""
     return int(np.ceil(np.log(RISK) / np.log(target)))
 
 
 def choose_threshold(confidence: np.ndarray, correct: np.ndarray, target: float, groups: Groups = None) -> float | None:
-    """The lowest confidence at which the answers from there on up are shown to be precise enough.
+    """The lowest threshold of confidence whose answers are shown to reach the precision.
 
     Selective classification with a guaranteed risk (Geifman and El-Yaniv 2017), with the exact bound at every
     threshold and no further price for the search: precision falls as more is answered, so a threshold that

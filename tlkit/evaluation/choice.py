@@ -1,4 +1,4 @@
-"""Which weights a run ships: the candidates, how they fared on images held out, and why this one."""
+"""Which weights a run ships: the candidates, their results on held-out images, and the reason for the choice."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkit.classifier.answers import image_losses, image_scores, score_name
+from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.compare import paired_interval
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval, spread
 from tlkit.evaluation.results import Metric
+from tlkit.tasks.registry import of_truth
 
 CHOICE_FORMAT = 1
 KINDS = ("probe", "fine-tuned", "interpolated", "soup")
@@ -21,7 +22,7 @@ KINDS = ("probe", "fine-tuned", "interpolated", "soup")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One set of weights that might be shipped, as the images held out see it.
+    """One set of weights that might be shipped, measured on the held-out images.
 
     Args:
         name: in words.
@@ -95,14 +96,14 @@ _METRICS = ("accuracy", "log_loss", "gained", "lowered")
 # A single candidate that is no better is ahead by more than one standard error one time in six. The best of m would be so
 # much more often, so it has to be further ahead, by as much as makes that one time in six again (Šidák 1967): 1.6 standard
 # errors for the best of three, 2.6 for what these images picked among 40 epochs. And a mean of epochs has a say only where
-# fine-tuning, or what lies between, has beaten the simplest already: of training that ends worse, the best epochs are lucky.
+# fine-tuning, or what lies between, has beaten the simplest already: the best epochs of worse training are chance maxima.
 
 TOLERANCE = 1 + 1e-9  # a difference of one standard error is none
 _MOST = -float(np.log(np.finfo(np.float64).eps))  # of a loss
 
 
 class Entry(NamedTuple):
-    """What a candidate says.
+    """A candidate and its logits on the held-out images.
 
     Args:
         name: in words.
@@ -118,7 +119,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedCandidate:
     """How a candidate did on each image.
 
     Args:
@@ -137,7 +138,7 @@ class Verdict:
         return float(self.right.mean()), -float(self.loss.mean())
 
 
-def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> Verdict:
+def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> JudgedCandidate:
     """Score a candidate on each image.
 
     Args:
@@ -151,7 +152,7 @@ def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> Verdict:
         _, place, support = np.unique(labels, return_inverse=True, return_counts=True)
         weights = (len(labels) / (len(support) * support))[place]
     loss = np.minimum(image_losses(entry.logits, labels, fit_temperature(entry.logits, labels)), _MOST)
-    return Verdict(entry, image_scores(entry.logits, labels) * weights, loss * weights)
+    return JudgedCandidate(entry, image_scores(entry.logits, labels) * weights, loss * weights)
 
 
 def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = None, balanced: bool = False) -> Choice:
@@ -168,17 +169,18 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
     """
     verdicts = [judge(entry, labels, balanced) for entry in entries]
     first = taken = verdicts[0]
-    told = ""
+    better = ""
     for kind in KINDS:
         own = [verdict for verdict in verdicts[1:] if verdict.entry.kind == kind]
         if own and (kind != "soup" or taken is not first):
             best = max(own, key=lambda verdict: verdict.rank)
             why = why_better(taken, best, groups, tried=sum(verdict.entry.tried for verdict in own))
             if why:
-                told, taken = f"{best.entry.name} {why} {taken.entry.name}", best
-    measure = "balanced accuracy" if balanced and labels.ndim == 1 else score_name(multi=labels.ndim == 2)
+                better, taken = f"{best.entry.name} {why} {taken.entry.name}", best
+    task = of_truth(labels)
+    measure = "balanced accuracy" if balanced and task.can("balance") else task.score_name
     reason = (
-        told or f"nothing is better than {first.entry.name} by more than luck would have it, and it is the simplest"
+        better or f"no candidate is better than {first.entry.name}, the simplest, by more than chance would explain"
     )
     return Choice(
         candidates=tuple(_candidate(verdict, first, groups, balanced) for verdict in verdicts),
@@ -189,25 +191,30 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
     )
 
 
-def why_better(simple: Verdict, other: Verdict, groups: Groups = None, tried: int = 1) -> str:
-    """Why the more complex of two, the best of so many, is to be taken, in words; "" where it is not."""
-    least = luck(tried)
+def why_better(simple: JudgedCandidate, other: JudgedCandidate, groups: Groups = None, tried: int = 1) -> str:
+    """The reason, in words, to take the more complex of two candidates, the best of `tried`; "" where there is none."""
+    least = chance_bound(tried)
     bar = (
         "the standard error"
         if tried == 1
-        else f"{least:.1f} standard errors, which the best of {tried} may owe to luck,"
+        else f"{least:.1f} standard errors, which the best of {tried} may reach by chance,"
     )
     gained, error = difference(other.right - simple.right, groups)
     if gained > least * error * TOLERANCE:
-        return f"is right more often by {100 * gained:.1f} points, more than {bar} of {100 * error:.1f}, than"
+        return f"is more accurate by {100 * gained:.1f} points, more than {bar} of {100 * error:.1f}, than"
     lowered, loss_error = difference(simple.loss - other.loss, groups)
     if gained >= -error and lowered > least * loss_error * TOLERANCE:
-        return f"is right about as often and has a log loss lower by {lowered:.3f}, more than {bar} of {loss_error:.3f}, than"
+        return (
+            f"is about as accurate and has a log loss lower by {lowered:.3f}, more than {bar} of {loss_error:.3f}, than"
+        )
     return ""
 
 
-def luck(tried: int) -> float:
-    """How many standard errors the best of so many equals exceeds by luck as seldom as a single one exceeds one."""
+def chance_bound(tried: int) -> float:
+    """The quantile, in standard errors, that the best of `tried` equally good candidates exceeds by chance with probability 0.16.
+
+    That is the probability with which one candidate exceeds one standard error (Šidák 1967).
+    """
     normal = NormalDist()
     return normal.inv_cdf(normal.cdf(1.0) ** (1 / tried))
 
@@ -222,8 +229,8 @@ def difference(values: np.ndarray, groups: Groups = None) -> tuple[float, float]
     return mean, error * (float(np.sqrt(n / (n - 1))) if groups is None else 1.0)
 
 
-def _candidate(verdict: Verdict, first: Verdict, groups: Groups, balanced: bool) -> Candidate:
-    """With its intervals; differences are to the simplest."""
+def _candidate(verdict: JudgedCandidate, first: JudgedCandidate, groups: Groups, balanced: bool) -> Candidate:
+    """Its results with intervals; differences are to the simplest candidate."""
     n, gained, lowered = len(verdict.right), None, None
     if verdict is not first:
         right, loss = verdict.right - first.right, first.loss - verdict.loss

@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: whether the difference is real or the luck of these images."""
+"""Paired comparison of two classifiers on the same images: the difference, its interval and its significance."""
 
 from collections.abc import Mapping
 
@@ -11,6 +11,8 @@ from tlkit.evaluation.evaluate import group_codes
 from tlkit.evaluation.intervals import LEVEL, Groups, Interval, share_interval
 from tlkit.evaluation.results import Comparison, Metric
 from tlkit.evaluation.slices import SIGNIFICANT, holm
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 
 RESAMPLES = 2000
 FLIPS = 10_000
@@ -19,12 +21,12 @@ _SMALLEST = np.finfo(np.float64).eps
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value that each is as often alone in being right (McNemar 1947): exact, by the binomial."""
+    """McNemar's exact test (McNemar 1947): two-sided p-value of the discordant pairs, by the binomial."""
     return float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
 
 
 def flipped(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p-value that the sum of differences (n,) is 0, by turning the signs of whole groups at random.
+    """Two-sided p-value that the sum of differences (n,) is 0, by random sign flips of whole groups.
 
     The sign-flip test (Fisher 1935), the counterpart of McNemar's for images that are not independent.
     """
@@ -66,7 +68,7 @@ def paired_interval(differences: np.ndarray, groups: Groups = None, *, step: flo
 
 
 def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
-    """Hold every other run against the first.
+    """Compare every other run with the first.
 
     Args:
         runs: name -> predictions of the same n labelled images in the same order, classes in the same order.
@@ -95,7 +97,7 @@ def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Met
     loss = _loss(second) - _loss(first)
     found = {
         "accuracy": metric(float(hits.mean()), n, paired_interval(hits, groups, step=1.0), groups),
-        **_second_opinion(first, second, hits, groups),
+        **SECOND[first.task.name](first, second, hits, groups),
         "log_loss": metric(float(loss.mean()), n, paired_interval(loss, groups), groups),
     }
     if groups is None:
@@ -103,22 +105,26 @@ def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Met
     return found, flipped(hits, groups), f"sign flips of {found['accuracy'].groups} groups"
 
 
-def _second_opinion(first: Predictions, second: Predictions, hits: np.ndarray, groups: Groups) -> dict[str, Metric]:
+def _samples_f1(first: Predictions, second: Predictions, hits: np.ndarray, groups: Groups) -> dict[str, Metric]:
+    f1 = image_scores(second.logits, second.truth) - image_scores(first.logits, first.truth)
+    return {"samples_f1": metric(float(f1.mean()), len(first), paired_interval(f1, groups, step=1.0), groups)}
+
+
+def _balanced(first: Predictions, second: Predictions, hits: np.ndarray, groups: Groups) -> dict[str, Metric]:
     n = len(first)
-    if first.multi:
-        f1 = image_scores(second.logits, second.truth) - image_scores(first.logits, first.truth)
-        return {"samples_f1": metric(float(f1.mean()), n, paired_interval(f1, groups, step=1.0), groups)}
     # Each image of a class with m of n images counts n / (K m): the mean is that of the classes' means.
     _, place, support = np.unique(first.labels, return_inverse=True, return_counts=True)
     balanced = hits * (n / (len(support) * support))[place]
     return {"balanced_accuracy": metric(float(balanced.mean()), n, paired_interval(balanced, groups, step=1.0), groups)}
 
 
+SECOND = {SINGLE.name: _balanced, MULTI.name: _samples_f1}
+"""What is compared besides accuracy and log loss; one row a task."""
+
+
 def _loss(rows: Predictions) -> np.ndarray:
-    """-log p(truth) of each image, float64 (n,)."""
-    if rows.multi:
-        return image_losses(rows.logits, rows.truth, rows.temperature)
-    return -np.log(np.maximum(rows.probabilities[np.arange(len(rows)), rows.labels], _SMALLEST))
+    """-log p(truth) of each image, float64 (n,), at most that of the least float above 0 (as scikit-learn clips)."""
+    return np.minimum(image_losses(rows.logits, rows.truth, rows.temperature), -np.log(_SMALLEST))
 
 
 def _comparison(
@@ -133,7 +139,7 @@ def _comparison(
     right = [rows.correct for rows in runs]
     accuracy = [metric(float(hits.mean()), len(hits), share_interval(hits, groups), groups) for hits in right]
     significant = p_value < SIGNIFICANT and not gained.low <= 0 <= gained.high  # type: ignore[operator]
-    told = f"{test}, p = {p_value:.2g}" + (f" after Holm's correction for {pairs} pairs" if pairs > 1 else "")
+    tested = f"{test}, p = {p_value:.2g}" + (f" after Holm's correction for {pairs} pairs" if pairs > 1 else "")
     return Comparison(
         first=names[0],
         second=names[1],
@@ -145,18 +151,18 @@ def _comparison(
         p_value=p_value,
         test=test,
         significant=significant,
-        sentence=_sentence(names, gained, significant, told),
+        sentence=_sentence(names, gained, significant, tested),
     )
 
 
-def _sentence(names: tuple[str, str], gained: Metric, significant: bool, told: str) -> str:
+def _sentence(names: tuple[str, str], gained: Metric, significant: bool, tested: str) -> str:
     """`B is better by 1.4 points, 95 % interval -0.3 to 3.1, on 312 images: not significant (...)`."""
     low, value, high = (100 * (number or 0.0) for number in (gained.low, gained.value, gained.high))
     better, worse = (names[1], names[0]) if value >= 0 else (names[0], names[1])
     if value < 0:
         low, value, high = -high, -value, -low
     images = f"{gained.n} images" + (f" in {gained.groups} groups" if gained.groups else "")
-    verdict = f"{'significant' if significant else 'not significant'} ({told})"
+    verdict = f"{'significant' if significant else 'not significant'} ({tested})"
     if value == 0:
-        return f"{better} and {worse} are right equally often, 95 % interval {low:.1f} to {high:.1f} points, on {images}: {verdict}."
+        return f"{better} and {worse} have the same accuracy, 95 % interval {low:.1f} to {high:.1f} points, on {images}: {verdict}."
     return f"{better} is better than {worse} by {value:.1f} points, 95 % interval {low:.1f} to {high:.1f}, on {images}: {verdict}."

@@ -86,7 +86,7 @@ def metric(value: float | None, n: int, interval: Interval | None, groups: Group
 def class_curves(
     names: tuple[str, ...], labels: np.ndarray, probabilities: np.ndarray | None, groups: Groups
 ) -> tuple[dict[int, tuple[Metric, Metric]], tuple[ClassCurves, ...], dict[str, Metric]]:
-    """Each class against the rest: areas of every class, curves of the hardest, and the mean areas.
+    """Each class against the rest: areas of every class, curves of those of lowest average precision, and the mean areas.
 
     Args:
         names: K classes.
@@ -160,7 +160,7 @@ def _thinned(*columns: np.ndarray) -> list[np.ndarray]:
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray, groups: Groups = None) -> RiskCoverage:
-    """Answer the surest images first, one after the other, and count errors.
+    """The risk-coverage curve: error rate as images are answered in order of falling confidence.
 
     Images of the same confidence come in any order: each counts as the mean of its equals.
 

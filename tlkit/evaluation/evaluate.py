@@ -1,4 +1,4 @@
-"""Predictions and the truth, to numbers with intervals."""
+"""From predictions and truth to metrics with intervals."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,16 @@ import numpy as np
 
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.data.dataset import SPLITS, UNASSIGNED
-from tlkit.evaluation.calibration import abstention
-from tlkit.evaluation.curves import class_curves, risk_coverage
-from tlkit.evaluation.measures import counted, from_confusion, from_probabilities, most_confused, per_class
-from tlkit.evaluation.results import EvaluationResult, Leak, SplitResult
-from tlkit.evaluation.several import measure_several
-from tlkit.evaluation.slices import Column, slices
+from tlkit.evaluation.class_measures import measure_single
+from tlkit.evaluation.label_measures import measure_multi
+from tlkit.evaluation.results import EvaluationResult, Leak, SplitRequest, SplitResult
+from tlkit.evaluation.slices import Column
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 
 WITHOUT_SPLIT = "images"
-_CALIBRATION = ("log_loss", "brier", "expected_calibration_error")
+MEASURES = {SINGLE.name: measure_single, MULTI.name: measure_multi}
+"""One row a task."""
 
 
 def evaluate(
@@ -73,8 +74,11 @@ def evaluate(
         if not len(rows):
             continue
         given = {} if name == "train" else {column: _picked(values, rows) for column, values in (columns or {}).items()}
-        measured[name] = _measure(name, predictions.select(rows), top_k, given, target_precision)
-        notes += _notes(measured[name], int(inside.sum()), predictions.select(rows))
+        own = predictions.select(rows)
+        leak = None if own.in_training is None or name == "train" else _leak(own.in_training)
+        wanted = SplitRequest(split=name, columns=given, top_k=top_k, target_precision=target_precision, leak=leak)
+        measured[name] = MEASURES[own.task.name](own, wanted, group_codes(own.groups))
+        notes += _notes(measured[name], int(inside.sum()), own)
     return EvaluationResult(splits=measured, notes=tuple(notes))
 
 
@@ -95,55 +99,6 @@ def _named(predictions: Predictions) -> list[tuple[str, np.ndarray]]:
 
 def _picked(values: Column, rows: np.ndarray) -> Column:
     return values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
-
-
-def _measure(
-    split: str, rows: Predictions, top_k: int, columns: Mapping[str, Column], target: float | None
-) -> SplitResult:
-    """Everything about the labelled images of one split."""
-    leak = None if rows.in_training is None or split == "train" else _leak(rows.in_training)
-    if rows.multi:
-        return measure_several(split, rows, columns, group_codes(rows.groups), leak)
-    labels, predicted, classes = rows.labels.astype(np.int64), rows.predicted, len(rows.classes)
-    correct, groups = labels == predicted, group_codes(rows.groups)
-    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-    finite = bool(np.isfinite(rows.logits).all())
-    areas, curves, means = class_curves(rows.classes, labels, rows.probabilities if finite else None, groups)
-    table = per_class(rows.classes, labels, predicted, areas, groups)
-    metrics = counted(labels, rows.logits, correct, top_k, groups)
-    metrics |= from_confusion(labels, predicted, confusion, table, groups) | means
-    after, bins = from_probabilities(labels, rows.logits, rows.temperature, correct, groups)
-    metrics |= after
-    before = None
-    if rows.temperature != 1:
-        raw, before = from_probabilities(labels, rows.logits, 1.0, correct, groups)
-        metrics |= {f"{name}_uncalibrated": raw[name] for name in _CALIBRATION}
-    risks = risk_coverage(rows.confidence, correct, groups) if finite else None
-    held = None
-    if risks and rows.threshold is not None:
-        held = abstention(rows.confidence, correct, rows.threshold, target or 0.0, groups)
-        metrics |= {"coverage": held.coverage, "selective_precision": held.precision}
-    return SplitResult(
-        split=split,
-        n=len(rows),
-        metrics=metrics | ({"area_under_risk_coverage": risks.area} if risks else {}),
-        confusion=confusion,
-        classes=table,
-        confused=most_confused(rows.classes, confusion),
-        reliability=bins,
-        uncalibrated=before,
-        risk_coverage=risks,
-        abstention=held,
-        curves=curves,
-        slices=() if split == "train" else slices(_with_class(columns, rows), correct, groups),
-        leak=leak,
-    )
-
-
-def _with_class(columns: Mapping[str, Column], rows: Predictions) -> dict[str, Column]:
-    """The columns and the true class; an array of objects, so that classes called 0 to 99 are no numbers."""
-    names = np.array([*rows.classes, ""], dtype=object)
-    return {"class": names[rows.labels], **columns}
 
 
 def group_codes(groups: list[str] | None) -> np.ndarray | None:
@@ -178,11 +133,11 @@ def _notes(result: SplitResult, images: int, rows: Predictions) -> list[str]:
 
 
 def _leak_note(split: str, leak: Leak) -> str:
-    """How many images are known from training, and where to look instead."""
+    """How many images were trained on, and which results leave them out."""
     found = [f"{leak.exact} were in the training set"] * (leak.exact > 0)
     found += [f"{leak.near} look like an image in the training set"] * (leak.near > 0)
-    told = f"{split}: of {leak.n} images {' and '.join(found)}"
+    known = f"{split}: of {leak.n} images {' and '.join(found)}"
     if leak.exact + leak.near == leak.n:
-        return f"{told}: these results say nothing about new images."
+        return f"{known}: these results say nothing about new images."
     apart = "unseen" if split == WITHOUT_SPLIT else f"{split}_unseen"
-    return f"{told}: the results are flattered; those under '{apart}' leave these images out."
+    return f"{known}: the results are too optimistic; those under '{apart}' leave these images out."

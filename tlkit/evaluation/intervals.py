@@ -5,7 +5,7 @@ what is drawn, and Student's t with groups - 1 degrees of freedom takes the plac
 
 Every function returns `(low, high)`, or None where the data cannot say. With nothing to resample but
 agreement (no error at all, say) a bootstrap would claim certainty, and a loss that rests on two or three
-images has no honest interval (five constructions were tried; all covered far less than 95 %): silence there.
+images has no interval (five constructions were tried; all covered far less than 95 %).
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _Z = float(ndtri(0.5 + LEVEL / 2))
 
 
 def wilson(successes: float, n: float) -> Interval | None:
-    """Score interval of a proportion (Wilson 1927); honest at 0 and n successes, None for n = 0."""
+    """Score interval of a proportion (Wilson 1927); with its nominal coverage near 0 and n successes, None for n = 0."""
     if n == 0:
         return None
     share, z2 = successes / n, _Z * _Z

@@ -1,22 +1,19 @@
-"""What a classifier learns about itself once it is trained: how sure to be, when to abstain, what is unfamiliar."""
+"""What is fitted after training: the temperature, the threshold of abstention, the reference of familiarity."""
 
-import keras
+from dataclasses import replace
+
 import numpy as np
 
-from tlkit.backbones.weights import weights_sha256
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references
-from tlkit.classifier.heads.build import pool
-from tlkit.classifier.model import Classifier, seam
+from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, Splits
-from tlkit.data.views import CENTRE
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
-from tlkit.extraction.extract import Network, extract
-
-_CHUNK = 4096  # images whose features are in memory at a time
+from tlkit.extraction.source import FeatureSource
+from tlkit.tasks.task import Task
 
 
 def refuse_hopeless(target: float | None, splits: Splits) -> None:
@@ -39,22 +36,18 @@ def refuse_hopeless(target: float | None, splits: Splits) -> None:
         )
 
 
-def refuse_target(target: float | None, *, multi: bool) -> None:
-    """Raise where a precision is asked for and an image may have several labels: there is no one answer to hold back.
+def refuse_target(target: float | None, task: Task) -> None:
+    """Raise where a precision is asked for and the task has no one answer to withhold.
 
     Raises:
         TlkitError: saying what to look at instead.
     """
-    if multi and target is not None:
-        raise TlkitError(
-            f"--target-precision {target:g} is for images of one label each, and these may have several.",
-            "drop it; the probability of each label is in predictions.csv and is calibrated: answer from the one that "
-            "suits you on.",
-        )
+    if target is not None:
+        task.refuse("threshold", f"--target-precision {target:g}")
 
 
 def _shown_at_most(images: int) -> float:
-    """The precision that so many images show if there is no error among them, rounded down."""
+    """The highest precision that so many images can show, without an error among them, rounded down."""
     from tlkit.evaluation.calibration import lowest_precision
 
     bound = float(lowest_precision(np.array(images), np.array(images)))
@@ -100,22 +93,11 @@ def learn_familiarity(
         return None, unfamiliarity
     known = train[references(dataset.labels[train])]
     rows = np.sort(np.concatenate([known, held, splits.indices("test")]))
-    grid, layer = seam(classifier), classifier.facts.grid_layer
-    backbone = keras.Model(classifier.model.input, grid)
-    network = Network(
-        keras.Model(classifier.model.input, pool(grid, "avg")), (f"{layer}:avg",), weights_sha256(backbone)
-    )
-    contract = classifier.facts.contract
-    found = extract(network, dataset.select(rows), contract, batch_size=batch_size, story=story)
-    stored = found.features[network.outputs[0], CENTRE]
+    source = replace(FeatureSource.of_classifier(classifier), batch_size=batch_size)
+    stored = source.rows(dataset.select(rows), story=story)
 
-    def features(wanted: np.ndarray) -> np.ndarray:
-        return stored[np.searchsorted(rows, wanted)]
-
-    reference = fit_familiarity(features(known), features(held))
+    reference = fit_familiarity(*(stored[np.searchsorted(rows, wanted)] for wanted in (known, held)))
     if reference is not None:
-        for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK]
-            unfamiliarity[part] = reference.unfamiliarity(features(part))
+        unfamiliarity[rows] = reference.unfamiliarity(stored)
         unfamiliarity[train] = np.nan
     return reference, unfamiliarity

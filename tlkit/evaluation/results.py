@@ -1,9 +1,13 @@
 """What an evaluation found, ready for JSON and for the report."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
+
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """`count` images of class `truth` were called `predicted`."""
+    """`count` images of class `truth` were predicted as `predicted`."""
 
     truth: str
     predicted: str
@@ -119,7 +123,7 @@ class ClassCurves:
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """What answering only the surest images does to the share of wrong answers (El-Yaniv and Wiener 2010).
+    """The risk-coverage curve: error rate of the images of highest confidence (El-Yaniv and Wiener 2010).
 
     Args:
         coverage: float64 (m,), share of images answered, rising to 1.
@@ -136,7 +140,7 @@ class RiskCoverage:
 
 @dataclass(frozen=True)
 class Abstention:
-    """What it means on this split to answer only where the confidence reaches the threshold.
+    """Coverage and precision on this split where only confidences from the threshold on are answered.
 
     Args:
         target_precision: the precision the threshold was chosen for, on validation images.
@@ -174,7 +178,7 @@ class SliceResult:
 
 @dataclass(frozen=True)
 class Leak:
-    """Images of this split that the classifier has seen in training, or nearly.
+    """Images of this split that were trained on, and near-duplicates of training images.
 
     Args:
         exact: images whose very bytes are among the training images.
@@ -185,6 +189,25 @@ class Leak:
     exact: int
     near: int
     n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRequest:
+    """What is to be measured on one split, beside its predictions.
+
+    Args:
+        split: its name.
+        columns: to slice by: name -> a value for each image, "" or NaN where there is none.
+        top_k: of the top-k accuracy.
+        target_precision: what the threshold of the predictions was chosen for, 0..1.
+        leak: which of the images were trained on, for the result.
+    """
+
+    split: str
+    columns: Mapping[str, Sequence[str] | np.ndarray] = field(default_factory=dict)
+    top_k: int = 5
+    target_precision: float | None = None
+    leak: Leak | None = None
 
 
 @dataclass(frozen=True)
@@ -205,8 +228,8 @@ class SplitResult:
         abstention: None where no threshold was asked for.
         curves: one-versus-rest, of the classes with the lowest average precision; at most 30 of them.
         slices: lowest p-value first; only slices with enough images to say anything.
-        leak: None where nobody looked.
-        task: `single`, or `multi` where an image may have several labels.
+        leak: None where it was not examined.
+        task: what the answers mean.
     """
 
     split: str
@@ -222,12 +245,7 @@ class SplitResult:
     curves: tuple[ClassCurves, ...] = ()
     slices: tuple[SliceResult, ...] = ()
     leak: Leak | None = None
-    task: str = "single"
-
-    @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.task == "multi"
+    task: Task = SINGLE
 
 
 @dataclass(frozen=True)
@@ -253,6 +271,8 @@ def plain(value: Any) -> Any:
     """Dataclasses, arrays and numbers of NumPy as what JSON knows; numbers that are not finite become None."""
     if isinstance(value, Metric):
         return value.as_json()
+    if isinstance(value, Task):
+        return value.name
     if is_dataclass(value):
         return {spec.name: plain(getattr(value, spec.name)) for spec in fields(value)}
     if isinstance(value, dict):

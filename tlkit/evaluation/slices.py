@@ -1,4 +1,4 @@
-"""Where a classifier fails: accuracy on images that share a property, against all the others."""
+"""Accuracy by slice: on images that share a property, against all the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,7 +17,7 @@ Column = Sequence[str] | np.ndarray
 
 
 def slices(columns: Mapping[str, Column], correct: np.ndarray, groups: Groups = None) -> tuple[SliceResult, ...]:
-    """Test every slice that has enough images for being harder than the rest.
+    """Test every slice of enough images for a lower accuracy than the rest.
 
     Fisher's exact test (1922), one-sided; with groups a t-test on the difference, by group. p-values are
     corrected over all slices tested (Holm 1979), so that with many columns chance alone finds nothing.
@@ -53,7 +53,7 @@ def slices(columns: Mapping[str, Column], correct: np.ndarray, groups: Groups = 
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values (m,) corrected so that all together err at the level of one (Holm 1979)."""
+    """p-values (m,) corrected for multiple comparisons (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     corrected = np.empty(len(order))
     corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))

@@ -1,4 +1,4 @@
-"""Test-time augmentation: which views, their mean, what it does to calibration, and what is said about it."""
+"""Test-time augmentation: which views, their mean, what it does to calibration, and the notes on it."""
 
 from dataclasses import replace
 
@@ -6,12 +6,11 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.classifier.answers import Predictions, average_logits
-from tlkit.classifier.model import Facts
+from tlkit.classifier.answers import Predictions
+from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import Dataset
 from tlkit.data.views import CENTRE, TtaViews
-from tlkit.extraction.extract import Network, extract
-from tlkit.options.commands import EvaluateConfig
+from tlkit.extraction.source import FeatureSource
 
 UNMIRRORED = {
     None: "its file does not say whether mirrored images are alike",
@@ -35,8 +34,8 @@ def views_of(asked: int, facts: Facts) -> TtaViews:
 
 
 def average(
-    config: EvaluateConfig,
-    network: Network,
+    count: int,
+    source: FeatureSource,
     dataset: Dataset,
     facts: Facts,
     views: TtaViews,
@@ -47,8 +46,8 @@ def average(
     """Logits of the mean of all views, float32 (n, K); the views come from the store where it has them.
 
     Args:
-        config: how many views, and what computes them.
-        network: with the logits as its one output.
+        count: of views, the image itself among them.
+        source: with the logits as its one output.
         dataset: N images.
         facts: of the classifier.
         views: the family.
@@ -56,20 +55,9 @@ def average(
         good: int (n,), rows of the manifest that could be read.
         story: hears the progress.
     """
-    numbers = range(CENTRE + 1, config.tta)
-    found = extract(
-        network,
-        dataset,
-        facts.contract,
-        views=numbers,
-        augmentation=views,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-    ).features
-    more = [found[network.outputs[0], number][good] for number in numbers]
-    return average_logits(np.stack([first, *more]), facts.temperature, multi=facts.multi)
+    found = source.extract(dataset, views=range(CENTRE + 1, count), augmentation=views, story=story)
+    more = [rows[good] for rows in found.features.values()]
+    return facts.task.mean_logits(np.stack([first, *more]), facts.temperature)
 
 
 def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str, ...]] | None:
@@ -92,12 +80,12 @@ def calibrate(predictions: Predictions, facts: Facts) -> tuple[Facts, tuple[str,
     if facts.target_precision is None:
         return facts, ()
     judged = replace(predictions, temperature=facts.temperature)
-    threshold, told = find_threshold(judged, facts.target_precision)
-    return replace(facts, threshold=threshold), (told,)
+    threshold, sentence = find_threshold(judged, facts.target_precision)
+    return replace(facts, threshold=threshold), (sentence,)
 
 
-def told(asked: int, facts: Facts, *, calibrated: bool = False) -> tuple[str, ...]:
-    """What a reader of the results must know; nothing without test-time augmentation."""
+def describe_views(asked: int, facts: Facts, *, calibrated: bool = False) -> tuple[str, ...]:
+    """Notes for the reader of the results; none without test-time augmentation."""
     if asked == 1:
         return ()
     kinds = "the image, its mirror image" if facts.flip else "the image"
@@ -109,5 +97,5 @@ def told(asked: int, facts: Facts, *, calibrated: bool = False) -> tuple[str, ..
         sentences.append("the temperature was fitted to these means on the validation images of the run.")
     else:
         kept = "the temperature is that" if facts.threshold is None else "temperature and threshold are those"
-        sentences.append(f"{kept} of single views: the means may be less sure than right.")
+        sentences.append(f"{kept} of single views: the means may be underconfident.")
     return (*sentences, "the classifier's file, its exports and `tlkit serve` judge one view.")

@@ -1,19 +1,16 @@
-"""The training images most like an image, in the eyes of the network."""
+"""The nearest training images of an image, by the features of the network."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from tlkit.backbones.weights import weights_sha256
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.classifier.heads.build import pool
+from tlkit.classifier.familiarity import unit
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset
-from tlkit.extraction.extract import Network, extract
-from tlkit.pipelines.features import told
+from tlkit.extraction.source import FeatureSource
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir
 
@@ -39,13 +36,6 @@ def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np
         indices[rows] = np.argsort(-alike, axis=1, kind="stable")[:, :count]
         cosines[rows] = np.take_along_axis(alike, indices[rows], axis=1)
     return indices, np.clip(cosines, -1, 1)
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Rows float32 (N, C) of length 1; rows of zeros stay."""
-    features = np.asarray(features, np.float32)
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths == 0, 1, lengths)
 
 
 _ROWS = 256
@@ -76,17 +66,12 @@ def training_images(run: str, classifier: Classifier, story: Story) -> TrainingI
         raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
     dataset, splits = images
     train = dataset.select(splits.indices("train"))
-    model, layer = classifier.model, classifier.facts.grid_layer
-    seam = model.get_layer(layer).output
-    weights = weights_sha256(keras.Model(model.input, seam))
-    network = Network(keras.Model(model.input, pool(seam, "avg")), (f"{layer}:avg",), weights)
-    extraction = extract(network, train, classifier.facts.contract, story=story)
-    story.say(f"neighbours among {len(train)} training images: {told(extraction)}")
+    extraction = FeatureSource.of_classifier(classifier).extract(train, story=story)
+    story.say(f"neighbours among {len(train)} training images: {extraction.sentence()}")
     if extraction.problems:
         first = extraction.problems[0]
         story.say(
             f"{len(extraction.problems)} of them cannot be read and are left out, first {first.path}: {first.reason}"
         )
-    stored = extraction.features[network.outputs[0], 0]
-    rows = np.flatnonzero(~stored.lacking)
-    return TrainingImages(train.select(rows), stored[rows]) if len(rows) else None
+    rows = np.flatnonzero(~extraction.rows.lacking)
+    return TrainingImages(train.select(rows), extraction.rows[rows]) if len(rows) else None

@@ -40,7 +40,7 @@ def heat_on(size: tuple[int, int], heat: np.ndarray, lattice: Lattice, contract:
 
 
 def shaded(photograph: Image.Image, contract: InputContract) -> Image.Image:
-    """The photograph, dark where the network did not look."""
+    """The photograph, darkened where there is no evidence."""
     pixels, seen = np.asarray(photograph), _seen(photograph.size, contract)[..., None]
     return Image.fromarray(np.where(seen, pixels, pixels // 3))
 

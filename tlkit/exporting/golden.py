@@ -7,7 +7,8 @@ import numpy as np
 
 from tlkit.base.errors import OutOfDate
 from tlkit.base.files import replacing
-from tlkit.classifier.answers import decide
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 
 IMAGES = 12
 TOLERANCE = 1e-4  # of logits up to 1, and of their size where they are larger
@@ -45,7 +46,7 @@ def draw(height: int, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Golden:
-    """Images and what the classifier says about them.
+    """Images and their logits.
 
     Args:
         images: uint8 (G, H, W, 3), RGB 0..255.
@@ -90,11 +91,9 @@ def excess(logits: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANC
     return difference(logits / allowed, expected / allowed)
 
 
-def agreement(logits: np.ndarray, expected: np.ndarray, *, multi: bool = False) -> float:
+def agreement(logits: np.ndarray, expected: np.ndarray, task: Task = SINGLE) -> float:
     """Fraction of images (n, K) whose most probable class is the same, 0..1; of several labels, all of them."""
-    if multi:
-        return float((decide(logits) == decide(expected)).all(axis=1).mean())
-    return float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean())
+    return float(task.same(logits, expected).mean())
 
 
 def refuse_different(logits: np.ndarray, golden: Golden, tolerance: float, what: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""What an artifact costs in decisions, on images of the run; and the table of it."""
+"""How many decisions an artifact changes, on images of the run; and the table of it."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +13,8 @@ from tlkit.exporting.artifact import model_bytes
 from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.golden import agreement, excess
 from tlkit.exporting.runtimes import BATCH, as_png, open_encoded
-from tlkit.exporting.subject import Check, Subject
+from tlkit.exporting.subject import CheckImages, Subject
+from tlkit.tasks.registry import of_truth
 
 IN_GRAPH = ("JPEG", "PNG", "GIF", "BMP")  # what TensorFlow decodes
 
@@ -27,15 +28,15 @@ def decisions(subject: Subject, golden: np.ndarray, checked: np.ndarray | None) 
         checked: logits (n, K) of the check images in the runtime; None where there are none.
     """
     if subject.check is None or checked is None:
-        same, of, count = agreement(golden, subject.expected["logits"], multi=subject.multi), "golden", len(golden)
+        same, of, count = agreement(golden, subject.expected["logits"], subject.task), "golden", len(golden)
     else:
-        same, of = agreement(checked, subject.check.logits, multi=subject.multi), subject.check.split
+        same, of = agreement(checked, subject.check.logits, subject.task), subject.check.split
         count = len(checked)
     return {"agreement": same, "images": count, "of": of}
 
 
-def quantised_cost(check: Check, checked: np.ndarray, calibration: int) -> dict[str, Any]:
-    """What 8 bits cost, on images of the run that were not trained on.
+def quantised_cost(check: CheckImages, checked: np.ndarray, calibration: int) -> dict[str, Any]:
+    """The accuracy lost to quantisation in 8 bits, on images of the run that were not trained on.
 
     Args:
         check: the images, with the logits of float32.
@@ -46,7 +47,7 @@ def quantised_cost(check: Check, checked: np.ndarray, calibration: int) -> dict[
         "calibration_images": calibration,
         "images": len(checked),
         "split": check.split,
-        "agreement": agreement(checked, check.logits, multi=check.labels.ndim == 2),
+        "agreement": agreement(checked, check.logits, of_truth(check.labels)),
         "accuracy": float(image_scores(check.logits, check.labels).mean()),
         "accuracy_quantised": float(image_scores(checked, check.labels).mean()),
     }
@@ -79,7 +80,7 @@ def encoded_difference(model: Path, subject: Subject) -> dict[str, Any]:
         "of": of,
         "median_difference": float(np.median(apart)),
         "max_difference": float(apart.max()),
-        "agreement": agreement(logits, expected, multi=subject.multi),
+        "agreement": agreement(logits, expected, subject.task),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.exporting.formats import FORMATS, Format, runner, version_of
+from tlkit.extraction.onnx_engine import open_session
 
 Outputs = dict[str, np.ndarray]  # logits (n, K), and features (n, C) where the artifact gives them
 Call = Callable[[np.ndarray], Outputs]
@@ -116,14 +117,6 @@ def as_png(image: np.ndarray) -> bytes:
     return tf.io.encode_png(image).numpy()
 
 
-def _open_onnx(path: Path) -> Call:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
-
-
 def _open_litert(path: Path) -> Call:
     if runner(FORMATS["litert"]) == "ai_edge_litert":
         from ai_edge_litert.interpreter import Interpreter
@@ -147,7 +140,7 @@ def _open_openvino(path: Path) -> Call:
 _OPENERS: dict[str, Callable[[Path], Call]] = {
     "keras": _open_keras,
     "savedmodel": _open_savedmodel,
-    "onnx": _open_onnx,
+    "onnx": open_session,
     "litert": _open_litert,
     "litert-int8": _open_litert,
     "openvino": _open_openvino,

@@ -1,8 +1,11 @@
-"""Programs that run an artifact without tlkit: pixels as its contract says, the runtime, softmax or sigmoids with temperature."""
+"""Programs that run an artifact without tlkit: pixels by the decoder beside, the runtime, softmax or sigmoids with temperature."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from tlkit.exporting.decoder import NEEDED
 from tlkit.exporting.formats import FORMATS
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
 
 HEAD = """\
 import json
@@ -11,51 +14,23 @@ from pathlib import Path
 
 import numpy as np
 {imports}
-from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from decoder import InputContract, UnreadableImage, decode  # noqa: E402 - lies beside
+
 CONTRACT = json.loads((HERE / "contract.json").read_text(encoding="utf-8"))
-HEIGHT, WIDTH = {height}, {width}
+INPUT = InputContract(**{{name: CONTRACT["input"][name] for name in {names}}})
 
 
 def pixels(path):
-    \"\"\"float32 (1, HEIGHT, WIDTH, 3), RGB 0..255.\"\"\"
-    image = Image.open(path)
-{draft}
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-{fit}
-    return np.asarray(image, np.float32)[None]
+    \"\"\"float32 (1, {height}, {width}, 3), RGB 0..255; stops with a message where a file is no image.\"\"\"
+    try:
+        return decode(Path(path), INPUT).astype(np.float32)[None]
+    except UnreadableImage as error:
+        sys.exit(f"{{path}}: the file {{error}}")
 
 """
-
-# A large JPEG is decoded at a half, a quarter or an eighth, to no less than twice what is needed.
-DRAFT = {
-    "squash": "    image.draft('RGB', (2 * WIDTH, 2 * HEIGHT))",
-    "crop": """\
-    scale = min(image.width / WIDTH, image.height / HEIGHT)
-    image.draft("RGB", (int(2 * image.width / scale), int(2 * image.height / scale)))""",
-    "pad": """\
-    scale = max(image.width / WIDTH, image.height / HEIGHT)
-    image.draft("RGB", (2 * round(image.width / scale), 2 * round(image.height / scale)))""",
-}
-FIT = {
-    "squash": "    image = image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, reducing_gap=2.0)",
-    "crop": """\
-    scale = min(image.width / WIDTH, image.height / HEIGHT)
-    left, top = max((image.width - WIDTH * scale) / 2, 0), max((image.height - HEIGHT * scale) / 2, 0)
-    box = (left, top, min(image.width - left, image.width), min(image.height - top, image.height))
-    image = image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)""",
-    "pad": """\
-    scale = min(WIDTH / image.width, HEIGHT / image.height)
-    inner = max(1, min(WIDTH, round(image.width * scale))), max(1, min(HEIGHT, round(image.height * scale)))
-    small = image.resize(inner, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    image = Image.new("RGB", (WIDTH, HEIGHT))
-    image.paste(small, ((WIDTH - inner[0]) // 2, (HEIGHT - inner[1]) // 2))""",
-}
 
 IMPORTS = {
     "keras": "import keras",
@@ -185,27 +160,51 @@ UNFAMILIAR_WORD = """\
 """
 
 
+class Words(NamedTuple):
+    """What the program and the README of an artifact say for a task.
+
+    Args:
+        activation: Python that makes probabilities of logits.
+        main: the loop over files.
+        note: the end of a sentence on the logits.
+    """
+
+    activation: str
+    main: str
+    note: str
+
+
+PROGRAMS = {
+    SINGLE.name: Words(LOGITS, MAIN, "."),
+    MULTI.name: Words(
+        SIGMOID,
+        MAIN_OF_SEVERAL,
+        "; an image may have several, each as probable as `1 / (1 + exp(-logit / temperature))`.",
+    ),
+}
+"""One row a task."""
+
+
 def program(contract: dict[str, Any]) -> str:
     """The program `classify.py` for an artifact, as text; its names are explained in the artifact's README.
 
     Args:
         contract: of the artifact.
     """
-    kind, given = contract["kind"], contract["input"]
+    kind, given, words = contract["kind"], contract["input"], PROGRAMS[contract.get("task", SINGLE.name)]
     features = bool(contract["unfamiliarity"])
     head = HEAD.format(
         imports=IMPORTS[kind],
         height=given["height"],
         width=given["width"],
-        draft=DRAFT[given["fit"]],
-        fit=FIT[given["fit"]],
+        names=tuple(name for name in ("height", "width", "fit", "version", "levels") if name in given),
     )
     parts = [
         head,
         RUN_KERAS_WITH_FEATURES if kind == "keras" and features else RUN[kind],
-        SIGMOID if contract.get("task") == "multi" else LOGITS,
+        words.activation,
         UNFAMILIAR if features else "",
-        MAIN_OF_SEVERAL if contract.get("task") == "multi" else MAIN,
+        words.main,
         ABSTAIN if contract["threshold"] is not None else "",
         UNFAMILIAR_WORD if features else "",
         '        print("\\t".join(words))\n',
@@ -231,17 +230,14 @@ def readme(contract: dict[str, Any], table: str) -> str:
         f"Exported by tlkit {contract['versions']['tlkit']} from a {contract['backbone']}. Classes: {named}.",
         f"In: photographs, RGB, {given['height']} x {given['width']} pixels, float32 in 0..255; the network's own "
         f"preprocessing is inside it. Fit: {given['fit']}. Out: a logit for each class"
-        + (
-            "; an image may have several, each as probable as `1 / (1 + exp(-logit / temperature))`."
-            if contract.get("task") == "multi"
-            else "."
-        ),
+        + PROGRAMS[contract.get("task", SINGLE.name)].note,
         "## Run it",
-        f"```bash\npip install {row.package} pillow numpy\npython classify.py photo.jpg\n```",
-        "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json` and the model are:",
+        f"```bash\npip install {row.package} {NEEDED}\npython classify.py photo.jpg\n```",
+        "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json`, `decoder/` and the model are:",
         f"```python\n{program(contract)}```",
-        "Photographs become the pixels that tlkit makes of them. Unusual files (16 bits, CMYK, HEIC) need more than "
-        "these lines.",
+        "Files become the pixels that the classifier was trained on: `decoder/` is the decode of tlkit itself, for every "
+        "format it reads; what it cannot read stops the program with the reason. `pip install cykooz-resizer` makes it "
+        "faster, `pip install pillow-heif` lets it read HEIC.",
         *_notes(contract),
         "## Is it whole?",
         f"`tlkit verify .` checks every file and repeats the golden batch: {GOLDEN_WORDS}. Without tlkit:",

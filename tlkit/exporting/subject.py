@@ -9,10 +9,11 @@ import numpy as np
 
 from tlkit.classifier.model import Classifier, with_features
 from tlkit.exporting.runtimes import BATCH, Outputs
+from tlkit.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckImages:
     """Images of the run that decisions are compared on.
 
     Args:
@@ -47,13 +48,13 @@ class Subject:
     sha256: str
     golden: np.ndarray
     expected: Outputs
-    check: Check | None = None
+    check: CheckImages | None = None
     calibration: np.ndarray | None = None
 
     @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.classifier.facts.multi
+    def task(self) -> Task:
+        """What its logits mean."""
+        return self.classifier.facts.task
 
 
 def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:

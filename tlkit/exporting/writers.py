@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.backbones.graph import copy_weights
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.model import Classifier, save, with_features
 from tlkit.exporting.encoded import decoded
@@ -56,8 +57,13 @@ def write(name: str, classifier: Classifier, path: Path, calibration: np.ndarray
 
 
 def carries_features(name: str, classifier: Classifier) -> bool:
-    """Whether a format's graph gives the features too, to recognise what is unlike training; 8 bits blur them."""
+    """Whether a format's graph gives the features too, for unfamiliarity; in 8 bits they are too coarse."""
     return classifier.familiarity is not None and name != "litert-int8"
+
+
+def has_encoded(name: str, classifier: Classifier) -> bool:
+    """Whether it has a signature for the bytes of files: TensorFlow reads samples as bytes, so not where levels are stated."""
+    return name == "savedmodel" and classifier.facts.contract.levels is None
 
 
 def _forward(name: str, classifier: Classifier) -> Callable[[Any], dict[str, Any]]:
@@ -65,7 +71,7 @@ def _forward(name: str, classifier: Classifier) -> Callable[[Any], dict[str, Any
     import tensorflow as tf
 
     features = carries_features(name, classifier)
-    model = with_features(classifier) if features else classifier.model
+    model = with_erf(with_features(classifier) if features else classifier.model)
 
     def forward(images: Any) -> dict[str, Any]:
         outputs = model(images, training=False)
@@ -73,6 +79,36 @@ def _forward(name: str, classifier: Classifier) -> Callable[[Any], dict[str, Any
         return {output: tf.identity(tf.cast(value, tf.float32), name=output) for output, value in given.items()}
 
     return forward
+
+
+def with_erf(model: keras.Model) -> keras.Model:
+    """The same network, GELU (Hendrycks & Gimpel 2016) written with the error function where it is written with `erfc`.
+
+    TensorFlow computes the exact GELU by `Erfc`, which ONNX lacks; this form is equal to 1e-7. A network without GELU is
+    given back as it is.
+    """
+    if not any(_is_exact_gelu(layer) for layer in model.layers):
+        return model
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        copy = type(layer).from_config(layer.get_config())
+        if _is_exact_gelu(layer):
+            copy.activation = _gelu
+        return copy
+
+    copy = keras.models.clone_model(model, clone_function=copied)
+    copy_weights(model, copy)
+    return copy
+
+
+def _is_exact_gelu(layer: keras.Layer) -> bool:
+    activation = getattr(layer, "activation", None)
+    approximate = getattr(activation, "keywords", {}).get("approximate", False)
+    return getattr(activation, "func", activation) is keras.activations.gelu and not approximate
+
+
+def _gelu(values: Any) -> Any:
+    return 0.5 * values * (1.0 + keras.ops.erf(values * 0.7071067811865476))
 
 
 def _images(classifier: Classifier, batch: int | None = None) -> Any:
@@ -99,7 +135,7 @@ def _archive(classifier: Classifier, traced: Any) -> Any:
 
 
 def _write_savedmodel(classifier: Classifier, path: Path) -> None:
-    """With a second signature, for the bytes of image files."""
+    """With a second signature, for the bytes of image files, where there can be one."""
     import tensorflow as tf
 
     traced = _traced("savedmodel", classifier)
@@ -108,7 +144,9 @@ def _write_savedmodel(classifier: Classifier, path: Path) -> None:
         return traced(decoded(classifier.facts.contract, images_bytes))
 
     archive = _archive(classifier, traced)
-    archive.add_endpoint(ENCODED, from_bytes, input_signature=[tf.TensorSpec((None,), tf.string, name="images_bytes")])
+    if has_encoded("savedmodel", classifier):
+        contents = tf.TensorSpec((None,), tf.string, name="images_bytes")
+        archive.add_endpoint(ENCODED, from_bytes, input_signature=[contents])
     archive.write_out(str(path), verbose=False)
 
 

@@ -1,21 +1,21 @@
-"""The engines, and which of them computes a model here."""
+"""The engines, and which of them computes a model here. Keras is loaded when one of its engines is built."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import keras
 import numpy as np
 
-from tlkit.backbones.runtime import gpus
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import Batch, batches
-from tlkit.extraction import frozen, keras_jit
+
+if TYPE_CHECKING:
+    import keras
 
 T = TypeVar("T")
 Outputs = tuple[np.ndarray, ...]
@@ -27,7 +27,7 @@ class Engine:
 
     Args:
         run: uint8 or float32 (B, ...) -> one float32 (B, ...) for each output of the model.
-        name: `tensorflow-frozen` or `keras`.
+        name: `tensorflow-frozen`, `keras` or `onnx`.
         reason: why this engine, in a few words.
         precision: `float32` or `bfloat16`: what it multiplies in; it adds up and answers in float32.
         start: the same without waiting: gives the function that does.
@@ -52,7 +52,7 @@ class Engine:
             yield done, wait()
 
 
-def build_engine(model: keras.Model, *, engine: str = "auto", precision: str = "float32") -> Engine:
+def build_engine(model: "keras.Model", *, engine: str = "auto", precision: str = "float32") -> Engine:
     """The forward pass of `model`; later changes of its weights may go unnoticed.
 
     Args:
@@ -63,6 +63,8 @@ def build_engine(model: keras.Model, *, engine: str = "auto", precision: str = "
     Raises:
         TlkitError: the engine cannot compute this model here, or not in this precision.
     """
+    from tlkit.extraction import frozen, keras_jit
+
     name, reason = choose_engine(model) if engine == "auto" else (engine, "as asked for")
     if name == "tensorflow-frozen" and (obstacle := frozen.why_not(model)):
         raise TlkitError(f"--engine {name} cannot compute this: {obstacle}.", "use --engine auto.")
@@ -70,8 +72,13 @@ def build_engine(model: keras.Model, *, engine: str = "auto", precision: str = "
     return Engine(lambda inputs: start(inputs)(), name, reason, precision, start)
 
 
-def choose_engine(model: keras.Model) -> tuple[str, str]:
+def choose_engine(model: "keras.Model") -> tuple[str, str]:
     """Name of the fastest engine for a model here, and why."""
+    import keras
+
+    from tlkit.backbones.runtime import gpus
+    from tlkit.extraction import frozen
+
     obstacle = ", ".join(gpus()) or frozen.why_not(model)
     if not obstacle:
         return "tensorflow-frozen", "TensorFlow on a CPU: one graph of constants, a core for each small batch"

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import copy_weights
+from tlkit.extraction.folding import folded
 from tlkit.extraction.frozen import Fetch
 
 # Scaling to what the network was trained on, pooling of the result and the head: cheap, and what follows from them
@@ -69,14 +70,11 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
 
 
 def _jax(model: keras.Model) -> Callable[[np.ndarray], Any]:
-    """Pixels travel to the device as they are; its weights are there already."""
+    """Pixels travel to the device as they are; its weights are there already, BatchNorm folded into them.
+
+    On an H200 in bfloat16 ResNet50 takes 1.36 times as many images a second folded (benchmarks/results).
+    """
     import jax
 
-    def forward(trained: Any, others: Any, inputs: Any) -> Any:
-        outputs, _ = model.stateless_call(trained, others, inputs.astype("float32"), training=False)
-        return [output.astype("float32") for output in keras.tree.flatten(outputs)]
-
-    compiled = jax.jit(forward)
-    trained = [variable.value for variable in model.trainable_variables]
-    others = [variable.value for variable in model.non_trainable_variables]
-    return lambda inputs: compiled(trained, others, inputs)
+    forward = folded(model)
+    return jax.jit(lambda inputs: [output.astype("float32") for output in forward(inputs.astype("float32"))])

@@ -1,13 +1,33 @@
-"""Fewer features: principal components, fitted on the training images alone."""
+"""Fewer features: a transform is one row of `TRANSFORMS`, fitted on the training images alone."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import replacing
+from tlkit.extraction.rows import Rows
 
 FIT_ROWS = 20_000  # more rows hardly move the components and would have to fit into memory
+
+
+class Transform(Protocol):
+    """What makes other features of features."""
+
+    @classmethod
+    def fit(cls, rows: Rows, width: int, seed: int) -> Self:
+        """Fit on the rows of the training split; `width` features are wanted."""
+
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        """float32 (n, C) to float32 (n, width)."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a reader of the table has to know, JSON-able; its `explained` is 0..1, of the variance in training."""
+
+    def save(self, path: Path) -> None:
+        """Write what `apply` needs as NPZ, whole or not at all."""
 
 
 @dataclass(frozen=True)
@@ -26,50 +46,58 @@ class Components:
     explained: float
     rows: int
 
+    @classmethod
+    def fit(cls, rows: Rows, width: int, seed: int) -> "Components":
+        """Fit `width` components, on a seeded sample of 20,000 rows where there are more.
+
+        Raises:
+            TlkitError: when there are fewer images or features than components.
+        """
+        from sklearn.decomposition import PCA
+
+        chosen = np.arange(len(rows))
+        if len(rows) > FIT_ROWS:
+            chosen = np.sort(np.random.default_rng(seed).choice(len(rows), FIT_ROWS, replace=False))
+        features = rows.flat(chosen)
+        most = min(features.shape)
+        if width > most:
+            raise TlkitError(
+                f"--reduce pca:{width} asks for more components than {features.shape[0]} training images with {features.shape[1]} features have.",
+                f"use pca:{most} or fewer.",
+            )
+        fitted = PCA(width, random_state=seed).fit(features)
+        return cls(
+            mean=fitted.mean_.astype(np.float32),
+            axes=fitted.components_.T.astype(np.float32),
+            explained=float(fitted.explained_variance_ratio_.sum()),
+            rows=len(features),
+        )
+
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """float32 (n, C) to float32 (n, components)."""
+        """float32 (n, C) to float32 (n, width)."""
         return (features - self.mean) @ self.axes
 
+    def describe(self) -> dict[str, Any]:
+        """For the sidecar of the table."""
+        return {"method": "pca", "explained": self.explained, "fitted_on": self.rows}
 
-def parse_reduction(text: str) -> int:
-    """Number of components of `pca:N`.
+    def save(self, path: Path) -> None:
+        """Write `mean` and `axes` as NPZ, whole or not at all."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, mean=self.mean, axes=self.axes)
+
+
+TRANSFORMS: dict[str, type[Transform]] = {"pca": Components}
+
+
+def parse_reduction(text: str) -> tuple[type[Transform], int]:
+    """The transform and the width of `pca:N`.
 
     Raises:
         TlkitError: for anything else.
     """
     method, _, number = text.partition(":")
-    if method != "pca" or not number.isdigit() or int(number) < 1:
-        raise TlkitError(f"--reduce is {text!r}, expected pca:N with N at least 1.", "for example: --reduce pca:64.")
-    return int(number)
-
-
-def fit_components(read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, count: int, seed: int) -> Components:
-    """Fit on the rows of the training split (a seeded sample of 20,000 where there are more).
-
-    Args:
-        read: indices (n,) -> float32 (n, C).
-        rows: indices of the training images.
-        count: components wanted.
-        seed: of the sample and of the randomised solver.
-
-    Raises:
-        TlkitError: when there are fewer images or features than components.
-    """
-    from sklearn.decomposition import PCA
-
-    if len(rows) > FIT_ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, FIT_ROWS, replace=False))
-    features = read(rows)
-    most = min(features.shape)
-    if count > most:
-        raise TlkitError(
-            f"--reduce pca:{count} asks for more components than {features.shape[0]} training images with {features.shape[1]} features have.",
-            f"use pca:{most} or fewer.",
-        )
-    fitted = PCA(count, random_state=seed).fit(features)
-    return Components(
-        mean=fitted.mean_.astype(np.float32),
-        axes=fitted.components_.T.astype(np.float32),
-        explained=float(fitted.explained_variance_ratio_.sum()),
-        rows=len(rows),
-    )
+    if method not in TRANSFORMS or not number.isdigit() or int(number) < 1:
+        names = " or ".join(f"{name}:N" for name in TRANSFORMS)
+        raise TlkitError(f"--reduce is {text!r}, expected {names} with N at least 1.", "for example: --reduce pca:64.")
+    return TRANSFORMS[method], int(number)

@@ -1,21 +1,27 @@
-"""An engine that also says how unfamiliar each image is. On its own, because `predict` starts without evaluation."""
+"""Who answers: an engine that says the logits of a classifier and how unfamiliar each image is.
 
+The answering file of the run does it where there is one (`onnx_engine`); what it cannot do loads Keras.
+"""
+
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError
+from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
-from tlkit.classifier.answers import average_logits
-from tlkit.classifier.model import Classifier, with_features
+from tlkit.classifier.facts import Facts, read_familiarity
 from tlkit.data.views import CENTRE, TtaViews
+from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import Engine
-from tlkit.extraction.precision import settle_engine
 from tlkit.options.groups import EngineOptions
 
 
 def watching(
-    classifier: Classifier,
+    model: Path,
+    facts: Facts,
     files: Sequence[Path],
     config: EngineOptions,
     story: Story,
@@ -25,29 +31,60 @@ def watching(
     """An engine whose one output is the logits and, last, the unfamiliarity; NaN where the classifier has no reference.
 
     Args:
-        classifier: that judges.
+        model: file of the classifier that judges.
+        facts: what it knows about itself.
         files: to settle the precision on.
         config: which engine.
         story: hears of it.
         views: of every image, whose probabilities are averaged; unfamiliarity is that of the image itself.
         count: how many of them.
+
+    Raises:
+        TlkitError: `--engine onnx` where the run has no answering file; otherwise as `build_engine`.
     """
-    reference, facts = classifier.familiarity, classifier.facts
-    engine = settle_engine(
-        classifier.model if reference is None else with_features(classifier),
+    reference = read_familiarity(model)
+    engine = _answering(model, config, story) or _in_keras(model, files, config, story)
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        logits, *features = engine.run(images)
+        if views is not None and count > 1:
+            more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
+            logits = facts.task.mean_logits(np.stack([logits, *more]), facts.temperature)
+        far = reference.unfamiliarity(features[0]) if reference else np.full(len(logits), np.nan, np.float32)
+        return (np.column_stack([logits, far]),)
+
+    return Engine(run, engine.name, engine.reason, engine.precision)
+
+
+def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | None:
+    """The engine of the answering file; None where another was asked for, or there is none and it says why."""
+    if config.engine not in ("auto", "onnx") or config.precision == "bfloat16":
+        return None
+    obstacle = onnx_engine.why_not(model)
+    if obstacle is None:
+        return onnx_engine.open_answer(model)
+    if config.engine == "onnx":
+        raise TlkitError(
+            f"--engine onnx cannot compute {str(model)!r}: {obstacle}.",
+            "use --engine auto; runs that `tlkit finetune` finishes with onnx, tf2onnx and onnxruntime installed have one.",
+        )
+    story.say(f"loading Keras to answer: {obstacle}")
+    return None
+
+
+def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: Story) -> Engine:
+    if told := settle_backend():
+        story.say(told)
+    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    from tlkit.classifier.model import load, with_features
+    from tlkit.extraction.precision import settle_engine
+
+    classifier = load(model)
+    return settle_engine(
+        classifier.model if classifier.familiarity is None else with_features(classifier),
         files,
         classifier.facts.contract,
         engine=config.engine,
         precision=config.precision,
         story=story,
     )
-
-    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        logits, *features = engine.run(images)
-        if views is not None and count > 1:
-            more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
-            logits = average_logits(np.stack([logits, *more]), facts.temperature, multi=facts.multi)
-        far = reference.unfamiliarity(features[0]) if reference else np.full(len(logits), np.nan, np.float32)
-        return (np.column_stack([logits, far]),)
-
-    return Engine(run, engine.name, engine.reason, engine.precision)

@@ -85,9 +85,65 @@ def _read_row(line: str) -> BackboneRow:
 
 BACKBONES: dict[str, BackboneRow] = {row.name: row for row in map(_read_row, _ROWS.strip().splitlines())}
 
+
+class Family(NamedTuple):
+    """Networks of another source than `keras.applications`, written `PREFIX:NAME`.
+
+    Args:
+        prefix: what stands before the colon.
+        example: one of them, as typed.
+        title: what they are.
+        module: where `build(spec, image_size, *, random_weights, seed, story)` is, which gives a flat functional model
+            from `images` float32 (H, W, 3), 0..255, to a grid.
+    """
+
+    prefix: str
+    example: str
+    title: str
+    module: str
+
+
+FAMILIES = {
+    row.prefix: row for row in (Family("hub", "hub:resnet_18_imagenet", "a KerasHub preset", "tlkit.backbones.hub"),)
+}
 HUB = "hub:"  # what stands before the name of a KerasHub preset
 
-HEADS = ("linear", "mlp", "conv", "attention", "transformer", "rnn", "lstm", "gru")
+
+def family_of(spec: str) -> Family | None:
+    """The family of a name such as `hub:resnet_18_imagenet`; None for a name of the catalogue and for a file."""
+    prefix, colon, _ = spec.partition(":")
+    return FAMILIES.get(prefix) if colon else None
+
+
+class HeadRow(NamedTuple):
+    """One kind of head.
+
+    Args:
+        name: what users type.
+        reads: `pooled`, features (B, C), or `grid`, (B, h, w, C).
+        module: where the function of its name is, which puts layers between what it reads and the logits.
+    """
+
+    name: str
+    reads: str
+    module: str
+
+
+_IN = "tlkit.classifier.heads"
+HEADS = {
+    row.name: row
+    for row in (
+        HeadRow("linear", "pooled", f"{_IN}.dense"),
+        HeadRow("mlp", "pooled", f"{_IN}.dense"),
+        HeadRow("conv", "grid", f"{_IN}.conv"),
+        HeadRow("attention", "grid", f"{_IN}.attention"),
+        HeadRow("transformer", "grid", f"{_IN}.attention"),
+        HeadRow("rnn", "grid", f"{_IN}.recurrent"),
+        HeadRow("lstm", "grid", f"{_IN}.recurrent"),
+        HeadRow("gru", "grid", f"{_IN}.recurrent"),
+    )
+}
+
 POOLINGS = ("avg", "max", "concat")
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
 LOSSES = ("crossentropy", "focal", "squared")
@@ -106,6 +162,7 @@ MIXES = ("auto", "none", "mixup", "cutmix")
 TRACKERS = ("mlflow", "wandb")
 FEATURE_FORMATS = ("csv", "parquet", "npz")
 ENGINES = ("auto", "tensorflow-frozen", "keras")
+ANSWERING = (*ENGINES, "onnx")  # a finished classifier may have an ONNX file of its own
 PRECISIONS = ("float32", "bfloat16", "auto")
 STORED_AS = ("float32", "float16")
 FEATURE_POOLS = ("avg", "max", "none")

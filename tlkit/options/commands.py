@@ -6,6 +6,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
 from tlkit.options.catalog import SPLITS
 from tlkit.options.groups import (
+    AnsweringOptions,
     BackboneOptions,
     EngineOptions,
     FixOptions,
@@ -123,7 +124,7 @@ class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, Lo
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TtaOptions, EngineOptions):
+class PredictConfig(TtaOptions, AnsweringOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
@@ -139,7 +140,7 @@ class PredictConfig(TtaOptions, EngineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig(ImageOptions, SplitOptions):
-    """`tlkit split`: write who trains, validates and tests."""
+    """`tlkit split`: write the split of every image."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output")
@@ -162,14 +163,14 @@ class CacheConfig(Options):
 
     action: str = argument("What to do: show, or clear.", default="show", choices=("show", "clear"))
     older_than: float | None = option(
-        None, "Clear only what nobody has used for this many days.", low=0, group="What to clear"
+        None, "Clear only what has not been used for this many days.", low=0, group="What to clear"
     )
     keep: str | None = option(
         None, "Clear what was used least recently until the store holds this much: 20GB, 500MB.", group="What to clear"
     )
 
     def check(self) -> None:
-        """What to clear has a meaning only for `clear`."""
+        """What to clear applies to `clear` alone."""
         super().check()
         for name in ("older_than", "keep"):
             if self.action != "clear" and getattr(self, name) is not None:
@@ -187,8 +188,8 @@ class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, Eng
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     backbone: str = option(
         "nano",
-        "The network whose features images are compared by: nano is at hand everywhere and cheap; with the one you "
-        "train, its features are computed once for both, and ImageNet networks see labels better.",
+        "The network whose features images are compared by: nano is always available and fast; with the backbone to be "
+        "trained, features are computed once for both, and ImageNet networks find wrong labels better.",
         group="Backbone",
     )
     out: str = option("audit", "The folder to write: audit.html, audit.json, images.csv, grouped.csv.", group="Output")
@@ -210,7 +211,7 @@ class CompareConfig(Options):
     """`tlkit compare`: whether one classifier is better than another."""
 
     runs: tuple[str, ...] = argument(
-        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; the others are held against the first."
+        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; the others are compared with the first."
     )
     split: str | None = option(
         None,
@@ -237,7 +238,7 @@ METHODS = ("integrated", "gradcam", "occlusion")
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig(Options):
-    """`tlkit explain`: where a classifier looks, and which training images it is reminded of."""
+    """`tlkit explain`: the evidence for a prediction, and the nearest training images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
@@ -248,13 +249,13 @@ class ExplainConfig(Options):
     method: tuple[str, ...] = option(
         ("integrated", "occlusion"),
         "Methods, comma-separated: integrated (gradients on the grid, from its mean), gradcam, "
-        "occlusion (covers patches; slower). With two, how far they agree is stated.",
+        "occlusion (covers patches; slower). With two, their agreement is reported.",
         choices=METHODS,
         group="Explanation",
     )
     neighbours: int = option(
         3,
-        "Training images to show that look most alike to the network; 0 for none.",
+        "Number of nearest training images to show, by the features of the network; 0 for none.",
         low=0,
         high=20,
         group="Explanation",
@@ -303,7 +304,7 @@ class ExportConfig(Options):
     )
     min_agreement: float = option(
         0.9,
-        "litert-int8 is refused when fewer of the check images than this fraction keep their class.",
+        "litert-int8 is refused where the predicted class stays the same on less than this fraction of the check images.",
         low=0,
         high=1,
         group="Export",
@@ -336,17 +337,17 @@ class VerifyConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig(EngineOptions):
+class ServeConfig(AnsweringOptions):
     """`tlkit serve`: a page and an HTTP API for one classifier."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     host: str = option(
-        "127.0.0.1", "Address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 everybody.", group="Server"
+        "127.0.0.1", "Address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 every interface.", group="Server"
     )
     port: int = option(8000, "Port to listen on; 0 takes a free one and says which.", low=0, high=65535, group="Server")
     token_file: str | None = option(
         None,
-        "File with the token that requests must bear; TLKIT_SERVE_TOKEN holds it unless given.",
+        "File with the bearer token of requests; TLKIT_SERVE_TOKEN holds it unless given.",
         group="Server",
     )
     neighbours: int = option(
@@ -355,7 +356,7 @@ class ServeConfig(EngineOptions):
     batch_size: int = option(32, "Most images in one inference step.", low=1, high=4096, group="Inference")
     batch_wait: float = option(
         2.0,
-        "Milliseconds that a step waits for images which are being decoded; with none it starts at once.",
+        "Milliseconds that a batch waits for images that are being decoded; without any it starts at once.",
         low=0,
         high=1000,
         group="Inference",
@@ -365,7 +366,7 @@ class ServeConfig(EngineOptions):
     max_images: int = option(32, "Most images in one request.", low=1, high=4096, group="Limits")
     max_megapixels: float = option(
         50.0,
-        "Most pixels of one image, in millions, whatever its file claims to be.",
+        "Most pixels of one image, in millions.",
         low=0.01,
         high=178,
         group="Limits",

@@ -8,6 +8,26 @@ from tlkit.options.option import Options, option
 from tlkit.options.training import TrainingOptions as TrainingOptions  # every group is found here
 
 
+def parse_levels(text: str) -> tuple[float, float] | None:
+    """`LOW,HIGH` as two numbers; None for `auto`, which is settled on the images.
+
+    Raises:
+        TlkitError: neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not low < high:
+        raise TlkitError(
+            f"--levels {text}: expected LOW,HIGH with LOW below HIGH, or auto.",
+            "--levels 0,4095 for 12-bit values in 16-bit files.",
+        )
+    return low, high
+
+
 @dataclass(frozen=True, kw_only=True)
 class FixOptions(Options):
     """What is wrong with the images, and is to be put right while they are read."""
@@ -22,16 +42,22 @@ class FixOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(FixOptions):
-    """Which images, and how they become pixels."""
+    """The images, and how they are decoded and resized."""
 
     fit: str = option(
         "squash",
-        "How an image meets the input size: squash both sides, crop the centre, or pad.",
+        "How an image is brought to the input size: squash both sides, crop the centre, or pad.",
         choices=catalog.FITS,
         group="Data",
     )
     image_size: int | None = option(
         None, "Side of the input in pixels; the backbone's native size unless given.", low=16, high=4096, group="Data"
+    )
+    levels: str | None = option(
+        None,
+        "Sample values that are black and white in files of more than 8 bits: LOW,HIGH (0,4095 for 12 bits in 16-bit "
+        "files), or auto, the least and greatest of the set; what each file declares unless given.",
+        group="Data",
     )
     on_bad: str = option(
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
@@ -40,16 +66,22 @@ class ImageOptions(FixOptions):
         None, "Class names in index order, comma-separated; sorted folder names unless given.", group="Data"
     )
 
+    def check(self) -> None:
+        """Levels are a range."""
+        super().check()
+        if self.levels is not None:
+            parse_levels(self.levels)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions(Options):
-    """Who trains, who validates, who tests."""
+    """The split into training, validation and test images."""
 
     val: float = option(0.15, "Fraction of each class held out for validation.", low=0, high=0.9, group="Split")
     test: float = option(0.15, "Fraction of each class held out for test.", low=0, high=0.9, group="Split")
     group_by: str | None = option(
         None,
-        "What must not straddle splits: a manifest column, or a regular expression on the path whose first group names it.",
+        "Groups that stay within one split: a column of the table, or a regular expression on the path whose first group names them.",
         group="Split",
     )
     keras_split: float | None = option(
@@ -62,7 +94,7 @@ class SplitOptions(Options):
     seed: int = option(0, "Seed of everything random.", low=0, high=2**31 - 1, group="Split")
 
     def check(self) -> None:
-        """The fractions must leave something to train on."""
+        """The fractions must leave training images."""
         super().check()
         if self.val + self.test > 0.9:
             raise TlkitError(
@@ -72,30 +104,30 @@ class SplitOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgementOptions(Options):
-    """When the classifier says nothing, and where its failures are looked for."""
+    """Abstention, and the slices on which accuracy is measured."""
 
     target_precision: float | None = option(
         None,
-        "Answer only where validation images show that this share of the answers is right (0.98), and abstain elsewhere.",
+        "Precision that the answers are to have, shown on validation images (0.98); below the threshold that reaches it the classifier abstains.",
         low=0.01,
         high=0.9999,
         group="Evaluation",
     )
     slice_by: tuple[str, ...] | None = option(
         None,
-        "Columns of the image table, comma-separated: say where the classifier is worse. "
-        "Classes, image size and brightness are looked at anyway.",
+        "Columns of the image table, comma-separated: accuracy is also measured on slices by them. "
+        "Slices by class, image size and brightness are always measured.",
         group="Evaluation",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogOptions(Options):
-    """Whom else to tell."""
+    """Experiment trackers."""
 
     log: tuple[str, ...] | None = option(
         None,
-        "Experiment trackers, comma-separated, that are told of the finished run: mlflow, wandb; each where its own "
+        "Experiment trackers, comma-separated, to which the finished run is logged: mlflow, wandb; each as its own "
         "settings say (MLFLOW_TRACKING_URI, WANDB_MODE).",
         choices=catalog.TRACKERS,
         group="Output",
@@ -118,7 +150,7 @@ class BackboneOptions(Options):
     def check(self) -> None:
         """A backbone is a row of the catalogue or a file."""
         super().check()
-        if not self.backbone.endswith(".keras") and not self.backbone.startswith(catalog.HUB):
+        if not self.backbone.endswith(".keras") and catalog.family_of(self.backbone) is None:
             catalog.backbone_row(self.backbone)
 
 
@@ -136,25 +168,37 @@ class StoreOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions(Options):
-    """What computes the passes through a network that only read it."""
+    """The engine of forward passes."""
 
     engine: str = option(
         "auto",
-        "What computes features and predictions: auto takes the fastest here and says which.",
+        "Engine of features and predictions: auto takes the fastest on this machine and reports it.",
         choices=catalog.ENGINES,
         group="Inference",
     )
     precision: str = option(
         "float32",
-        "What features and predictions are computed in; auto tries bfloat16 on the first images and takes it if it is 1.2 times as fast and agrees.",
+        "Precision of features and predictions; auto tries bfloat16 on the first images and takes it if it is 1.2 times as fast and agrees.",
         choices=catalog.PRECISIONS,
         group="Inference",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnsweringOptions(EngineOptions):
+    """What computes the answers of a finished classifier."""
+
+    engine: str = option(
+        "auto",
+        "What computes the answers: auto takes the ONNX file that the run keeps for it, which needs no TensorFlow, else Keras; it says which.",
+        choices=catalog.ANSWERING,
+        group="Inference",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadOptions(Options):
-    """What sits on the backbone."""
+    """The head on the backbone."""
 
     head: str = option("linear", "The head's kind.", choices=catalog.HEADS, group="Head")
     pooling: str = option("avg", "How linear and mlp heads pool the grid.", choices=catalog.POOLINGS, group="Head")
@@ -181,12 +225,12 @@ MOST_VIEWS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class TtaOptions(Options):
-    """How many views of an image are judged."""
+    """Test-time augmentation."""
 
     tta: int = option(
         1,
-        "Judge every image in so many views and average the probabilities (test-time augmentation): 2 adds its mirror "
-        "image, more add light crops; takes so many times as long.",
+        "Views of every image whose probabilities are averaged (test-time augmentation): 2 adds its mirror "
+        "image, more add light crops; the time grows in proportion.",
         low=1,
         high=MOST_VIEWS,
         group="Inference",
@@ -198,11 +242,11 @@ class TtaOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationOptions(Options):
-    """What chooses between the probe and what was fine-tuned."""
+    """How the choice between the probe and fine-tuned weights is validated."""
 
     validate: str = option(
         "auto",
-        "What decides which weights ship: split (images held out), folds (cross-validation, so that every image trains), or "
+        "Validation of the choice of weights: split (held-out images), folds (cross-validation, so that every image trains), or "
         "auto, which takes folds where fewer than 30 images would be held out.",
         choices=catalog.VALIDATIONS,
         group="Training",

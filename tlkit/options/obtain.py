@@ -103,7 +103,7 @@ class WeightsConfig(Options):
         return whole
 
     def check(self) -> None:
-        """Everything but `list` needs to be told what."""
+        """Every action but `list` needs arguments."""
         super().check()
         wants = {
             "fetch": ("a backbone", "tlkit weights fetch resnet50"),

@@ -5,7 +5,7 @@ One field is at once a Python argument, a flag (`--image-size`), a TOML key (`im
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -19,7 +19,7 @@ def option(
     default: Any,
     help: str,
     *,
-    choices: tuple[str, ...] = (),
+    choices: Collection[str] = (),
     low: float | None = None,
     high: float | None = None,
     group: str = "",
@@ -28,7 +28,7 @@ def option(
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high, "group": group})
 
 
-def argument(help: str, *, default: Any = MISSING, choices: tuple[str, ...] = (), exists: bool = False) -> Any:
+def argument(help: str, *, default: Any = MISSING, choices: Collection[str] = (), exists: bool = False) -> Any:
     """A field that is positional on the command line; required unless it has a default.
 
     Args:

@@ -109,7 +109,7 @@ class RankConfig(ImageOptions, SplitOptions, StoreOptions, EngineOptions):
     )
     how_many: bool = option(
         False,
-        "Say what two and five times as many images would bring, and which class to photograph first.",
+        "Extrapolate the accuracy to two and five times as many images, and name the class that gains most.",
         group="Learning curve",
     )
     out: str = option("rank", "The folder to write: rank.html, rank.json, rank.csv.", group="Output")

@@ -11,23 +11,23 @@ SMOOTHING = 0.1  # of labels, unless given (Szegedy et al. 2016)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(Options):
-    """How it learns."""
+    """Training: stages, schedule, optimizer, loss, augmentation."""
 
     stages: tuple[str, ...] = option(
         ("head", "top"),
-        "Stages, comma-separated: head (backbone frozen), top (its last blocks learn too), all (everything learns).",
+        "Stages, comma-separated: head (backbone frozen), top (its last blocks train too), all (every layer trains).",
         choices=catalog.STAGES,
         group="Training",
     )
     blocks: int | None = option(
         None,
-        "How many last blocks learn in the top stage; planned unless given: the fewest that hold 95 % of the parameters, or a third of them where that would take long.",
+        "How many last blocks train in the top stage; planned unless given: the fewest that hold 95 % of the parameters, or a third of them where that would take long.",
         low=1,
         group="Training",
     )
     unfreeze: str = option(
         "last",
-        "Which third of the blocks learns in the top stage besides the head: last (see --blocks), middle, first, all of them, "
+        "Which third of the blocks trains in the top stage besides the head: last (see --blocks), middle, first, all of them, "
         "or auto, the one whose gradients are largest against its weights.",
         choices=catalog.UNFREEZE,
         group="Training",
@@ -40,8 +40,8 @@ class TrainingOptions(Options):
     )
     minutes: float | None = option(
         None,
-        "Minutes that the whole command may take, from its start to the report: plans blocks, views and epochs to fit, and keeps "
-        "to it while it trains.",
+        "Minutes that the whole command may take, from its start to the report: blocks, views and epochs are planned to fit, and "
+        "adjusted during training.",
         low=0.05,
         high=100_000,
         group="Training",
@@ -63,7 +63,7 @@ class TrainingOptions(Options):
     )
     accumulate: int = option(
         1,
-        "Batches whose gradients make one update: a batch so many times as large, in the memory of one.",
+        "Batches whose gradients are accumulated for one update: the effect of a batch so many times as large, in the memory of one.",
         low=1,
         high=1024,
         group="Training",
@@ -82,7 +82,7 @@ class TrainingOptions(Options):
     )
     layer_decay: float = option(
         1.0,
-        "Each block of the backbone learns at so many times the rate of the one after it, the last at so many times the head's; 1 gives all the same.",
+        "Factor between the learning rate of a block of the backbone and that of the block after it, or of the head after the last; 1 gives all the same rate.",
         low=0.05,
         high=1,
         group="Training",
@@ -145,8 +145,8 @@ class TrainingOptions(Options):
     flip: bool = option(True, "Allow horizontal flips in augmentation; wrong for digits and text.", group="Training")
     patience: int | None = option(
         None,
-        "Epochs without improvement on validation before a stage stops and its best epoch is kept; unless given it goes on to "
-        "the end of its schedule, where the rate is smallest and most is gained, and the end is kept.",
+        "Epochs without improvement on validation before a stage stops and its best epoch is kept; unless given a stage runs to "
+        "the end of its schedule, and its last epoch is kept.",
         low=1,
         group="Training",
     )
@@ -179,9 +179,9 @@ class TrainingOptions(Options):
                 "drop it, or use --loss crossentropy.",
             )
 
-    def smoothing(self, multi: bool = False) -> float:
-        """Label smoothing, of images with one label each or, `multi`, several."""
-        planned = SMOOTHING if self.loss == "crossentropy" and not multi else 0.0
+    def smoothing(self, smooths: bool = True) -> float:
+        """Label smoothing: as asked for, else that of cross-entropy where the task `smooths`, else none."""
+        planned = SMOOTHING if self.loss == "crossentropy" and smooths else 0.0
         return planned if self.label_smoothing is None else self.label_smoothing
 
     def _check_minutes(self) -> None:
@@ -229,7 +229,7 @@ class TrainingOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class LoraOptions(TrainingOptions):
-    """How it learns, perhaps by factors of low rank alone."""
+    """Training, with low-rank adaptation."""
 
     lora: int | None = option(
         None,

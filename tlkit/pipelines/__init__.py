@@ -14,14 +14,14 @@ from tlkit.options.option import Options, resolve
 
 # Commands that load no Keras by themselves,
 COLD = ("cache", "backbones", "compare", "sample", "split", "verify", "weights")
-LATE = ("features", "serve")  # and those that load it only where there is something to compute, or meanwhile
+LATE = ("features", "predict", "serve")  # and those that load it only where there is something to compute, or meanwhile
 
 
 def load(name: str, story: Story) -> ModuleType:
     """The pipeline of a command. Keras comes first where it is needed, so that its backend starts quietly."""
     if name not in COLD:
-        if told := settle_backend():
-            story.say(told)
+        if notice := settle_backend():
+            story.say(notice)
         if name not in LATE:
             importlib.import_module("tlkit.backbones.runtime")
     return importlib.import_module(f"tlkit.pipelines.{name}")

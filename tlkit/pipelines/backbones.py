@@ -4,7 +4,7 @@ from typing import Any
 
 from tlkit.backbones.weight_files import imagenet_file, models_folder, weights_at_hand
 from tlkit.base.story import Story
-from tlkit.options.catalog import BACKBONES, BackboneRow
+from tlkit.options.catalog import BACKBONES, FAMILIES, BackboneRow
 from tlkit.options.commands import BackbonesConfig
 
 
@@ -13,7 +13,7 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
 
     Returns:
         `backbones`: name, image_size, channels, parameters (millions), preprocess, licence, weights
-        (`inside`, `at hand` or `download`), file; `folder` of the files; `text`.
+        (`inside`, `at hand` or `download`), file; `families` of other sources; `folder` of the files; `text`.
     """
     rows = [{**row._asdict(), **_weights(row)} for row in BACKBONES.values()]
     header = f"{'name':<20}{'pixels':>7}{'features':>10}{'parameters':>12}  {'weights':<10}licence"
@@ -28,8 +28,15 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
         "`tlkit weights fetch NAME` downloads them now, `tlkit weights import FILE` takes them from elsewhere.",
         "nano is inside tlkit and needs no network; ImageNet backbones are better (docs/nano.md says how much).",
         "variants after a colon: mobilenetv2:alpha=0.35; a path to a .keras file also works.",
+        *(f"{family.title}: {family.example}." for family in FAMILIES.values()),
     ]
-    return {"backbones": rows, "folder": str(models_folder()), "text": "\n".join([header, *lines, *notes])}
+    families = [{"prefix": family.prefix, "title": family.title} for family in FAMILIES.values()]
+    return {
+        "backbones": rows,
+        "families": families,
+        "folder": str(models_folder()),
+        "text": "\n".join([header, *lines, *notes]),
+    }
 
 
 def _weights(row: BackboneRow) -> dict[str, str]:

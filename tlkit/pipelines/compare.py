@@ -1,4 +1,4 @@
-"""`tlkit compare`: two runs or more in; whether the difference between them is real out.
+"""`tlkit compare`: two or more runs in; their paired differences, with intervals and tests, out.
 
 tlkit compare run-a run-b
 tlkit compare baseline b c --out comparison.html
@@ -47,7 +47,7 @@ def run(config: CompareConfig, story: Story | None = None) -> dict[str, Any]:
     split = config.split or _common_split(runs, story)
     matched = match(runs, split, story)
     comparisons = compare(matched)
-    text = "\n\n".join(told(comparison) for comparison in comparisons)
+    text = "\n\n".join(comparison_text(comparison) for comparison in comparisons)
     found = {
         "split": split,
         "images": comparisons[0].n,
@@ -120,8 +120,7 @@ def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
     made = {}
     for name, rows in runs.items():
         order = [rows.classes.index(known) for known in classes]
-        labels = rows.labels if rows.multi else np.argsort(order)[rows.labels].astype(np.int32)
-        targets = None if rows.targets is None else rows.targets[:, order]
+        labels, targets = rows.task.renamed(rows.labels, rows.targets, rows.classes, classes)
         made[name] = replace(rows, classes=classes, logits=rows.logits[:, order], labels=labels, targets=targets)
     return made
 
@@ -129,10 +128,9 @@ def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
 def _refuse_other_classes(runs: Mapping[str, Predictions]) -> None:
     first, *others = runs
     for other in others:
-        if runs[first].multi != runs[other].multi:
-            several, one = (first, other) if runs[first].multi else (other, first)
+        if runs[first].task != runs[other].task:
             raise TlkitError(
-                f"{several!r} gives an image any number of labels, {one!r} gives it one.",
+                f"{first!r} {runs[first].task.gives}, {other!r} {runs[other].task.gives}.",
                 "compare runs that were trained on the same kind of labels.",
             )
         for have, lack in ((first, other), (other, first)):
@@ -177,16 +175,14 @@ def _name(path: str, paths: tuple[str, ...]) -> str:
     return Path(path).name if names.count(Path(path).name) == 1 and Path(path).name else path
 
 
-def told(found: Comparison) -> str:
+def comparison_text(found: Comparison) -> str:
     """A comparison for a reader."""
     lines = [found.sentence]
     if "samples_f1" in found.differences:
-        lines.append(
-            "  an image may have several labels: right means every one of them, and accuracy counts those images"
-        )
+        lines.append("  an image may have several labels: accuracy is the share of images with every label correct")
     for name, accuracy in zip((found.first, found.second), found.accuracy, strict=True):
         lines.append(f"  {name}: accuracy {accuracy.value:.4f} [{accuracy.low:.3f}, {accuracy.high:.3f}]")
     for name, paths in ((found.first, found.only_first), (found.second, found.only_second)):
         shown = ": " + ", ".join(paths[:LISTED]) + (" ..." if len(paths) > LISTED else "") if paths else ""
-        lines.append(f"  {name} alone is right on {len(paths)}{shown}")
+        lines.append(f"  {name} alone is correct on {len(paths)}{shown}")
     return "\n".join(lines)

@@ -9,36 +9,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from tlkit.auditing import kinship
-from tlkit.auditing.look import Looks, look
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
-from tlkit.classifier.familiarity import Familiarity
-from tlkit.classifier.model import Facts, load, read_facts, read_familiarity, with_features, write_facts
-from tlkit.data import labels as several
-from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Splits
+from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
+from tlkit.classifier.model import load
+from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.look import Looks, look
 from tlkit.data.scan import read_contents, scan
-from tlkit.data.views import CENTRE
 from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
-from tlkit.extraction.extract import Network, extract
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
-from tlkit.pipelines.features import told
 from tlkit.report import outcome, run_page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
-
-FEATURES = "features:avg"
-CHUNK = 4096  # images whose features are in memory at a time
 
 
 def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
@@ -59,7 +51,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     tracking.refuse_missing(config.log)
     run_dir.read_record()  # says what is wrong with it
     facts = read_facts(run_dir.intact(run_dir.model))
-    refuse_target(config.target_precision, multi=facts.multi)
+    refuse_target(config.target_precision, facts.task)
     views = tta.views_of(config.tta, facts)
     out = _out(config, run_dir)
     dataset, splits = _images(config, run_dir, facts, story)
@@ -67,35 +59,29 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_hopeless(config, run_dir)
 
     reference = read_familiarity(run_dir.model)
-    outputs = ("logits",) if reference is None else ("logits", FEATURES)
-    network = Network(partial(_network, run_dir.model, outputs), outputs, sha256_file(run_dir.model), facts.backbone)
-    extraction = extract(
-        network,
-        dataset,
-        facts.contract,
-        engine=config.engine,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        story=story,
-    )
-    story.say(told(extraction, "predictions"))
-    logits = extraction.features["logits", CENTRE]
+    outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
+    extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
+    story.say(extraction.sentence("predictions"))
+    logits, *features = extraction.features.values()
     good = np.flatnonzero(~logits.lacking)
     splits = splits.select(good)
     scores = logits[good]
     if config.tta > 1:
-        alone = replace(network, model=partial(_network, run_dir.model, ("logits",)), outputs=("logits",))
-        scores = tta.average(config, alone, dataset, facts, views, scores, good, story)
+        alone = FeatureSource.of_file(run_dir.model, LOGITS).asked(config)
+        scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
 
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
+    far = np.full(len(good), np.nan, np.float32)  # of training images too
+    if reference is not None:
+        far[held] = reference.unfamiliarity(features[0].select(good[held]))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     predictions = outcome.build_predictions(
         dataset,
         splits,
         scores,
         facts,
-        unfamiliarity=_unfamiliarity(reference, extraction.features.get((FEATURES, CENTRE)), good, held),
+        unfamiliarity=None if reference is None else far,
         in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
     )
     facts, notes = _judged(config, run_dir, facts, predictions, story)
@@ -113,7 +99,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     metrics = outcome.write_outcome(out, predictions, evaluation, page)
     if out == run_dir.path:
         record.record_files(run_dir)
-    story.say(outcome.told(metrics))
+    story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
     tracking.tell(config.log, run_dir, out, story)
     return {
@@ -152,20 +138,13 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
             f"{config.images} has classes that the classifier does not know: {', '.join(map(repr, strangers))}.",
             f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove the folders.",
         )
-    if dataset.multi and not facts.multi:
+    if not facts.task.understands(dataset.task):
         raise TlkitError(
-            f"{config.images} has images of several labels, and the classifier gives one class to each.",
+            f"{config.images} has images of several labels, and the classifier {facts.task.gives}.",
             "train one on such a table, or give images of one label each.",
         )
-    codes = np.array([classes.index(name) for name in dataset.classes], np.int32)
-    relabelled = replace(dataset, classes=classes, labels=codes[dataset.labels])
-    if facts.multi:  # a table in which no image has several labels, or a folder, tells them all the same
-        one = dataset.labels[:, None] == np.arange(len(dataset.classes))
-        own = one if dataset.targets is None else dataset.targets
-        targets = several.reordered(own, dataset.classes, classes)
-        relabelled = replace(
-            dataset, classes=classes, labels=np.full(len(dataset), UNLABELLED, np.int32), targets=targets
-        )
+    labels, targets = facts.task.renamed(dataset.labels, dataset.targets, dataset.classes, classes)
+    relabelled = replace(dataset, classes=classes, labels=labels, targets=targets)
     return relabelled, Splits(np.full(len(dataset), UNASSIGNED, np.int8), "all images are evaluated together")
 
 
@@ -184,32 +163,6 @@ def _as_they_are(dataset: Dataset, splits: Splits, on_bad: str, story: Story) ->
     if changed:
         story.say(f"{changed} images have changed since the run; they are measured as they are now")
     return replace(kept, sha256=contents.sha256, sizes=contents.sizes), splits.select(contents.images)
-
-
-def _network(path: Path, outputs: tuple[str, ...]) -> keras.Model:
-    """The classifier, with the features that its familiarity looks at where they are asked for."""
-    classifier = load(path)
-    return with_features(classifier) if FEATURES in outputs else classifier.model
-
-
-def _unfamiliarity(
-    reference: Familiarity | None, features: StoredFeatures | None, good: np.ndarray, held: np.ndarray
-) -> np.ndarray | None:
-    """How unlike the training images they are, NaN for these themselves; None where the classifier cannot tell.
-
-    Args:
-        reference: of the classifier.
-        features: of all images, those that could not be read among them.
-        good: rows of `features` that could be read.
-        held: which of the good ones are no training images.
-    """
-    if reference is None or features is None:
-        return None
-    far = np.full(len(good), np.nan, np.float32)
-    for start in range(0, len(held), CHUNK):
-        part = held[start : start + CHUNK]
-        far[part] = reference.unfamiliarity(features[good[part]])
-    return far
 
 
 def _kin(
@@ -255,7 +208,7 @@ def _judged(
         return _choose(config, run_dir, facts, predictions, story)
     own = tta.calibrate(predictions, facts) if config.images is None else None
     found, told = own or (facts, ())
-    return found, (*tta.told(config.tta, facts, calibrated=own is not None), *told)
+    return found, (*tta.describe_views(config.tta, facts, calibrated=own is not None), *told)
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""`tlkit explain`: images in; pictures of where the classifier looked, and the training images that it is reminded of.
+"""`tlkit explain`: images in; heat maps of the evidence for a class, and the nearest training images, out.
 
 tlkit explain run photo.jpg --out explained
 tlkit explain run holiday/ --class-name bees --method integrated
@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,19 +22,16 @@ from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, write_json
 from tlkit.base.leftovers import temporary_beside
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import decide
-from tlkit.classifier.answers import probabilities as chances_of
-from tlkit.classifier.heads.build import pooled
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
-from tlkit.data.labels import decode
-from tlkit.explanation.evidence import BATCH, DOUBT, Evidence, Witness, agreement, in_words
+from tlkit.explanation.heat_maps import BATCH, DOUBT, EvidenceMap, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
+from tlkit.extraction.rows import pooled
 from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find
-from tlkit.runs.folder import model_of, refuse_occupied
+from tlkit.runs.folder import finished_model, refuse_occupied
 
 FORMAT = 1
 THUMBNAIL = 120  # pixels of a neighbour's height
@@ -49,9 +47,9 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     Raises:
         TlkitError: not a run, unknown class, nothing found, occupied `out`, unreadable files with `on_bad=fail`.
     """
-    story, out, path = story or Silence(), Path(config.out), Path(config.run)
+    story, out = story or Silence(), Path(config.out)
     _refuse_strangers(out, overwrite=config.overwrite)
-    classifier = load(model_of(path))
+    classifier = load(finished_model(config.run))
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:
         raise unknown_name(f"a class of {config.run}", config.class_name, classes)
@@ -87,13 +85,13 @@ class _Work:
         """Draw a picture of every image of a batch, and say what is in it."""
         grids = self.witness.grids(batch.images)
         logits = self.witness.logits(grids)
-        probabilities = chances_of(logits, self.facts.temperature, multi=self.facts.multi)
+        probabilities = self.facts.task.probabilities(logits, self.facts.temperature)
         predicted = logits.argmax(axis=1)
         chosen = self.config.class_name
         codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
         found = {name: self.witness.evidence(name, batch.images, grids, codes) for name in self.config.method}
         agreed = agreement(*list(found.values())[:2]).round(4).tolist() if len(found) > 1 else [None] * len(codes)
-        alike = self._alike(pooled(grids, "avg"))
+        alike = self._alike(pooled(grids))
         rows = []
         for i, index in enumerate(batch.indices.tolist()):
             row = {
@@ -115,7 +113,7 @@ class _Work:
 
     def _called(self, logits: np.ndarray) -> str:
         """What logits (K,) say: a class, or several as `cat|dog` where an image may have them."""
-        return decode(decide(logits), self.facts.classes) if self.facts.multi else self.facts.classes[logits.argmax()]
+        return self.facts.task.called(logits, self.facts.classes)
 
     def _alike(self, features: np.ndarray) -> list[list[dict[str, Any]]]:
         """For each image its nearest training images."""
@@ -131,7 +129,7 @@ class _Work:
             for row, near in zip(indices, cosines, strict=True)
         ]
 
-    def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, Evidence]]) -> Image.Image:
+    def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, EvidenceMap]]) -> Image.Image:
         """The photograph, each method's map over it, and under them the nearest training images."""
         contract = self.facts.contract
         photograph = panel(thumbnail(Path(row["path"]), MOST))
@@ -228,12 +226,10 @@ def _summary(rows: list[dict[str, Any]], out: Path) -> str:
     if agreed:
         doubtful = [row for row in rows if row["agreement"] is not None and row["agreement"] < DOUBT]
         lines.append(f"  agreement of the two methods: median {median(agreed):.2f}; below {DOUBT} in {len(doubtful)}")
-        lines += [f"    {row['agreement']:5.2f}  {row['path']}" for row in sorted(doubtful, key=_by_agreement)[:5]]
+        lines += [
+            f"    {row['agreement']:5.2f}  {row['path']}" for row in sorted(doubtful, key=itemgetter("agreement"))[:5]
+        ]
     blank = [row for row in rows if row["against"]]
     if blank:
         lines.append(f"  in {len(blank)} nothing speaks for the class, first {blank[0]['path']}")
     return "\n".join(lines)
-
-
-def _by_agreement(row: dict[str, Any]) -> float:
-    return row["agreement"]

@@ -1,4 +1,4 @@
-"""`tlkit export`: a classifier to artifacts that other runtimes run without tlkit, each held against Keras first.
+"""`tlkit export`: a classifier to artifacts that other runtimes run without tlkit, each checked against Keras first.
 
 tlkit export run --format onnx
 tlkit export run --format keras,savedmodel,onnx,litert,litert-int8,openvino --out exported
@@ -20,14 +20,14 @@ from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
-from tlkit.exporting.build import export
+from tlkit.exporting.export import export
 from tlkit.exporting.formats import FORMATS, refuse_missing
 from tlkit.exporting.golden import draw
 from tlkit.exporting.measured import table
-from tlkit.exporting.subject import Check, Subject, in_keras
+from tlkit.exporting.subject import CheckImages, Subject, in_keras
 from tlkit.options.commands import ExportConfig
 from tlkit.runs import record
-from tlkit.runs.folder import RunDir, model_of
+from tlkit.runs.folder import RunDir, finished_model
 
 CHECKED_ON = ("test", "val")  # the first of these splits that the run has
 
@@ -43,17 +43,17 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
         TlkitError: missing packages, occupied `out`, images that are gone where they are needed, or an artifact that
             does not give what the classifier gives in Keras.
     """
-    story, out, path = story or Silence(), Path(config.out), Path(config.run)
+    story, out = story or Silence(), Path(config.out)
     refuse_missing([FORMATS[name] for name in config.format], writing=True)
     _refuse_strangers(out, config)
-    subject = _subject(config, model_of(path), story)
+    subject = _subject(config, finished_model(config.run), story)
     with _folders(out, config.format) as folders:
         contracts = []
         for name, folder in folders.items():
             story.say(f"{name}: writing and comparing with Keras")
             contracts.append(export(FORMATS[name], subject, folder, config.min_agreement))
     for contract in contracts:
-        for sentence in _told(contract):
+        for sentence in _notes(contract):
             story.say(sentence)
     return {"out": config.out, "artifacts": [_row(out, contract) for contract in contracts], "text": table(contracts)}
 
@@ -67,16 +67,16 @@ def _row(out: Path, contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told(contract: dict[str, Any]) -> list[str]:
+def _notes(contract: dict[str, Any]) -> list[str]:
     """What a table has no room for."""
-    told, encoded = [], contract["encoded"]
+    notes, encoded = [], contract["encoded"]
     if encoded:
-        told.append(
+        notes.append(
             f"{contract['kind']}: the signature for encoded bytes decodes in TensorFlow: on {encoded['images']} "
             f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the middle, "
             f"{encoded['max_difference']:.2g} at most; {encoded['agreement']:.1%} keep their class"
         )
-    return told
+    return notes
 
 
 # -- what it is held against -------------------------------------------------------------------
@@ -105,7 +105,7 @@ def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
             pixels = _decoded(dataset, splits.indices(split), config.check_images, contract, split, story)
             logits = in_keras(classifier, pixels.images)["logits"]
             files = [pixels.records.file(i) for i in range(len(pixels.records))]
-            check = Check(split, files, pixels.images, pixels.records.truth, logits)
+            check = CheckImages(split, files, pixels.images, pixels.records.truth, logits)
         if quantised:
             count = config.calibration_images
             calibration = _decoded(dataset, splits.indices("train"), count, contract, "train", story).images

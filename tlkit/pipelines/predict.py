@@ -12,23 +12,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import decide
-from tlkit.classifier.answers import probabilities as chances_of
-from tlkit.classifier.model import Facts, load
+from tlkit.classifier.answers import answer_rows
+from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Problem
-from tlkit.data.labels import written
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
 from tlkit.extraction.engine import infer
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import PredictConfig
 from tlkit.runs.folder import RunDir, refuse_occupied
+from tlkit.tasks.labels import written
 
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
@@ -55,14 +52,17 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         refuse_occupied(out, overwrite=config.overwrite)
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
-    classifier = load(run_path if run_path.suffix == ".keras" else RunDir(run_path).intact(RunDir(run_path).model))
-    views = tta.views_of(config.tta, classifier.facts)
-    for sentence in tta.told(config.tta, classifier.facts):
+    model = run_path if run_path.suffix == ".keras" else RunDir(run_path).intact(RunDir(run_path).model)
+    facts = read_facts(model)
+    views = tta.views_of(config.tta, facts)
+    for sentence in tta.describe_views(config.tta, facts):
         story.say(sentence)
+    engine = watching(model, facts, files, config, story, views, config.tta)
+    story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     good, outputs, bad = infer(
-        watching(classifier, files, config, story, views, config.tta),
+        engine,
         files,
-        classifier.facts.contract,
+        facts.contract,
         batch_size=config.batch_size,
         description="predicting",
         story=story,
@@ -72,7 +72,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
-    rows = predictions([str(files[i]) for i in good], outputs, classifier.facts, config.top)
+    rows = answer_rows([str(files[i]) for i in good], outputs, facts, config.top)
     for sentence in _warnings(rows):
         story.say(sentence)
     if out:
@@ -116,42 +116,17 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]
     return files, problems
 
 
-def predictions(paths: list[str], outputs: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
-    """One row for each image, its `top` most probable classes first to last.
-
-    Args:
-        paths: n of them.
-        outputs: float32 (n, K + 1), logits and unfamiliarity, see `watching`.
-        facts: of the classifier.
-        top: classes to list.
-    """
-    if not len(paths):
-        return []
-    probabilities = chances_of(outputs[:, :-1], facts.temperature, multi=facts.multi)
-    given = decide(outputs[:, :-1]).sum(axis=1).tolist()
-    order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
-    rows = []
-    for path, row, far, best, count in zip(paths, probabilities, outputs[:, -1].tolist(), order, given, strict=True):
-        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
-        said = {"labels": [facts.classes[k] for k in best[:count]]} if facts.multi else {}
-        judged: dict[str, Any] = {}
-        if facts.threshold is not None:
-            judged["abstain"] = not row[best[0]] >= facts.threshold
-        if not np.isnan(far):
-            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-        rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
-    return rows
-
-
 def _warnings(rows: list[dict[str, Any]]) -> list[str]:
     """How many images the classifier would rather not answer, and those unlike anything in training."""
     held = sum(row.get("abstain", False) for row in rows)
     strange = sorted((row for row in rows if row.get("unfamiliar")), key=lambda row: -row["unfamiliarity"])
-    told = [f"abstains from {held} of {len(rows)} images: not sure enough"] if held else []
+    warnings = [f"abstains from {held} of {len(rows)} images: their confidence is below the threshold"] if held else []
     if strange:
         shown = ", ".join(f"{row['path']} ({row['unfamiliarity']:.2f})" for row in strange[:3])
-        told.append(f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}")
-    return told
+        warnings.append(
+            f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}"
+        )
+    return warnings
 
 
 def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:

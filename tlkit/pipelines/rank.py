@@ -1,4 +1,4 @@
-"""`tlkit rank`: images in; which backbone suits them, and what more images would bring, out.
+"""`tlkit rank`: images in; a ranking of backbones and a learning curve out.
 
 tlkit rank images
 tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
@@ -6,6 +6,7 @@ tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
 
 import shlex
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,21 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import score_name
+from tlkit.data.contract import Levels
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import set_aside
+from tlkit.data.folds import deals as dealt
+from tlkit.data.levels import levels_for
 from tlkit.data.scan import scan
 from tlkit.data.split import split
-from tlkit.data.views import CENTRE
 from tlkit.evaluation.results import plain
-from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
+from tlkit.extraction.extract import Extraction
+from tlkit.extraction.source import FeatureSource
 from tlkit.options.rank import RankConfig, Wanted, read_candidates
-from tlkit.pipelines.features import extracted, feature_network, told
-from tlkit.ranking import choose, curve
-from tlkit.ranking import folds as sample
+from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates
-from tlkit.ranking.ranking import Candidate, Forecast, LearningCurve, Ranking
-from tlkit.report.ranking_page import RankingPage, as_csv, told_ranking, write_ranking_page
+from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking
+from tlkit.report.ranking_page import RankingPage, as_csv, ranking_text, write_ranking_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
 
@@ -61,23 +61,24 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     dataset = dataset.select(rows)
     _say_images(config, whole, dataset, available, story)
 
-    contestants = [_look(config, one, dataset, story) for one in wanted]
-    problems = list({problem.path: problem for one in contestants for problem in one.problems}.values())
+    levels = levels_for(config, whole, story)
+    contestants = [_look(config, one, dataset, levels, story) for one in wanted]
+    problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)
-    units = sample.units_of(dataset)
-    single = sample.refuse_hopeless(dataset.classes, dataset.truth, units)
+    units = selection.units_of(dataset)
+    single = selection.refuse_hopeless(dataset.classes, dataset.truth, units)
     if single:
         more = f" and {len(single) - 5} more" if len(single) > 5 else ""
         story.say(
             f"classes of a single image (or group, or copies), which count as wrong: {', '.join(single[:5])}{more}"
         )
-    deals = sample.make_folds(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
+    deals = dealt(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
     entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
     chosen, reason = choose.recommend(ranked)
-    measure = score_name(multi=dataset.multi)
+    measure = dataset.task.score_name
     ranking = Ranking(
         images=len(dataset),
         available=available,
@@ -94,7 +95,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         measure=measure,
         curve=_curve(config, contestants, chosen, dataset, kept, available, story) if config.how_many else None,
     )
-    text = told_ranking(ranking)
+    text = ranking_text(ranking)
     result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
     _write(config, out, ranking, result, dataset)
     story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(dataset)} images in {result['seconds']:.1f} s")
@@ -125,8 +126,8 @@ def _rows(config: RankConfig, dataset: Dataset) -> tuple[np.ndarray, int]:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     pool = np.sort(np.concatenate([splits.indices("train"), splits.indices("val")]))
     labelled = pool[dataset.labelled[pool]]
-    sample.refuse_hopeless(dataset.classes, dataset.truth[labelled], sample.units_of(dataset)[labelled])
-    return sample.choose(dataset, labelled, config.limit, config.seed), len(labelled)
+    selection.refuse_hopeless(dataset.classes, dataset.truth[labelled], selection.units_of(dataset)[labelled])
+    return selection.choose(dataset, labelled, config.limit, config.seed), len(labelled)
 
 
 def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: int, story: Story) -> None:
@@ -162,56 +163,55 @@ def _readable(dataset: Dataset, problems: list[Problem]) -> np.ndarray:
 # -- a candidate -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
 class _Contestant:
     """A candidate that has looked at the images."""
 
-    def __init__(self, wanted: Wanted, size: tuple[int, int], parameters: int, network: Network) -> None:
-        self.wanted, self.size, self.parameters, self.network = wanted, size, parameters, network
-        self.problems: list[Problem] = []
-        self.stored: StoredFeatures
-        self.computed, self.seconds = 0, 0.0
+    wanted: Wanted
+    size: tuple[int, int]
+    parameters: int
+    source: FeatureSource
+    found: Extraction
 
     def features(self, kept: np.ndarray) -> np.ndarray:
         """float32 (n, C) of the images that could be read."""
-        rows = self.stored[kept]
-        return rows.reshape(len(rows), -1)
+        return self.found.rows.flat(kept)
 
-    def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.Entry:
+    def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.BackboneScores:
         """What its features say about the labels."""
         started = time.monotonic()
         features = self.features(kept)
         found = choose.score(features, dataset.truth, len(dataset.classes), deals)
-        return choose.Entry(
+        return choose.BackboneScores(
             name=self.wanted.name,
             flags=shlex.join(self.wanted.flags),
             image_size=self.size,
             parameters=self.parameters,
             features=features.shape[1],
             score=found,
-            computed=self.computed,
-            seconds=self.seconds + time.monotonic() - started,
+            computed=self.found.passes,
+            seconds=self.found.seconds + time.monotonic() - started,
         )
 
     def timed(self, random: np.random.Generator) -> Any:
-        """One pass of a batch of noise through the engine, to be timed."""
+        """One pass of a batch of noise through the engine that is fastest here in float32, to be timed."""
         pixels = random.integers(0, 256, (BATCH, *self.size, 3), dtype=np.uint8)
-        return lambda: self.network.engine.run(pixels)
+        plain = (self.source.engine_name, self.source.precision) == ("auto", "float32")
+        source = self.source if plain else replace(self.source, engine_name="auto", precision="float32")
+        return lambda: source.engine.run(pixels)
 
 
-def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, story: Story) -> _Contestant:
+def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, levels: Levels | None, story: Story) -> _Contestant:
     """One forward pass of what the store does not hold yet."""
     backbone = build_backbone(
         wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed, story=story
     )
     height, width = backbone.image_size
-    contract = InputContract(height=height, width=width, fit=config.fit)
-    network = feature_network(backbone, None, "avg")
-    one = _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), network)
-    found = extracted(config, network, dataset, contract, story)
-    story.say(f"{wanted.name} at {height}x{width}: {told(found)}")
-    one.stored, one.problems = found.features[network.outputs[0], CENTRE], found.problems
-    one.computed, one.seconds = found.passes, found.seconds
-    return one
+    contract = InputContract(height=height, width=width, fit=config.fit, levels=levels)
+    source = FeatureSource.of_backbone(backbone, contract).asked(config)
+    found = source.extract(dataset, story=story)
+    story.say(f"{wanted.name} at {height}x{width}: {found.sentence()}")
+    return _Contestant(wanted, backbone.image_size, int(backbone.model.count_params()), source, found)
 
 
 def _milliseconds(contestants: list[_Contestant]) -> dict[str, list[float]]:
@@ -226,7 +226,7 @@ def _milliseconds(contestants: list[_Contestant]) -> dict[str, list[float]]:
 def _curve(
     config: RankConfig,
     contestants: list[_Contestant],
-    chosen: Candidate,
+    chosen: RankedBackbone,
     dataset: Dataset,
     kept: np.ndarray,
     available: int,
@@ -234,7 +234,7 @@ def _curve(
 ) -> LearningCurve:
     """The learning curve of a linear head on the recommended candidate's features."""
     features = next(one for one in contestants if one.wanted.name == chosen.name).features(kept)
-    units, classes = sample.units_of(dataset), len(dataset.classes)
+    units, classes = selection.units_of(dataset), len(dataset.classes)
     measured = curve.measure(features, dataset.truth, units, classes, config.seed)
     gains = curve.class_gains(measured, dataset.classes, dataset.class_counts())
     first, advice = curve.first_class(gains)

@@ -6,7 +6,7 @@ from typing import Any
 from tlkit.base.story import Silence, Story
 from tlkit.options import catalog
 from tlkit.options.obtain import SampleConfig
-from tlkit.samples import drawn
+from tlkit.samples.drawn import MADE
 from tlkit.samples.fetch import fetch
 from tlkit.samples.recipes import count_images, downloads_of, new_folder, read_recipe, refuse_foreign
 
@@ -37,15 +37,10 @@ def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
 
 def _make(config: SampleConfig, out: Path, story: Story) -> dict[str, Any]:
     """Write one of the samples that need no network; returns its card."""
-    maker = {"digits": drawn, "shapes": drawn, "sheets": drawn}[config.name]
-    card = {"name": config.name, **maker.CARD, "options": config.as_dict() | {"out": out.name}}
+    made = MADE[config.name]
+    card = {"name": config.name, **made.card, "options": config.as_dict() | {"out": out.name}}
     with new_folder(out, card) as folder:
-        if config.name == "digits":
-            drawn.write_digits(folder, count=config.count, story=story)
-        elif config.name == "sheets":
-            drawn.write_sheets(folder, config, story)
-        else:
-            drawn.write_shapes(folder, config, story)
+        made.write(folder, config, story)
     return card
 
 

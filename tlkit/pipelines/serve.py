@@ -1,4 +1,4 @@
-"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is told to stop.
+"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is stopped.
 
 tlkit serve run
 tlkit serve run --host 0.0.0.0 --port 80 --token-file token.txt
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.options.commands import ServeConfig
-from tlkit.runs.folder import model_of
+from tlkit.runs.folder import finished_model
 
 if TYPE_CHECKING:
-    from tlkit.serving.service import Subject
+    from tlkit.serving.service import ServedClassifier
 
 TOKEN = "TLKIT_SERVE_TOKEN"
 
@@ -32,7 +32,7 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
     Raises:
         TlkitError: no finished run, an address that cannot be listened on, a bad token, the extra not installed.
     """
-    story, model = story or Silence(), _model(Path(config.run))
+    story, model = story or Silence(), finished_model(config.run)
     server = _server()
     token = _token(config, server)
     listening = server.bind(config.host, config.port)
@@ -55,11 +55,6 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
         )
     story.say(f"stopped after {counted['requests']} requests and {counted['images']} images")
     return {"url": url, **counted}
-
-
-def _model(run: Path) -> Path:
-    """The classifier's file, looked for before anything slow begins."""
-    return model_of(run)
 
 
 def _server() -> ModuleType:
@@ -99,9 +94,8 @@ def _limits(config: ServeConfig) -> Any:
     )
 
 
-def _load(config: ServeConfig, model: Path, story: Story) -> "Subject":
-    """In a thread, while the server says that it is alive; here Keras is loaded."""
-    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+def _load(config: ServeConfig, model: Path, story: Story) -> "ServedClassifier":
+    """In a thread, while the server says that it is alive."""
     from tlkit.serving.answering import load_subject
 
     return load_subject(config, model, story)

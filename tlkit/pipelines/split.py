@@ -1,4 +1,4 @@
-r"""`tlkit split`: images in, a manifest that says who trains, validates and tests.
+r"""`tlkit split`: images in, a table with the split of each out.
 
 tlkit split images --group-by '(S\d+)_' --out splits.csv
 tlkit finetune splits.csv
@@ -12,11 +12,11 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
-from tlkit.data.labels import SEPARATOR
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.options.commands import SplitConfig
 from tlkit.runs.folder import refuse_occupied
+from tlkit.tasks.labels import SEPARATOR
 
 
 def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:

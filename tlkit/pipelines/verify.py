@@ -1,4 +1,4 @@
-"""`tlkit verify`: whether an artifact, here and now, gives what it gave when it was exported.
+"""`tlkit verify`: whether an artifact still gives the logits that it gave when it was exported.
 
 tlkit verify exported/onnx
 """
@@ -12,6 +12,8 @@ from tlkit.exporting.formats import refuse_missing
 from tlkit.exporting.golden import Golden, agreement, difference, refuse_different
 from tlkit.exporting.runtimes import Runtime
 from tlkit.options.commands import VerifyConfig
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
 
 REMEDY = "do not use it here; try the version of the runtime in contract.json, or export again."
 
@@ -44,7 +46,7 @@ def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
         "images": len(golden.images),
         "max_difference": difference(logits, golden.logits),
         "tolerance": tolerance,
-        "agreement": agreement(logits, golden.reference, multi=found.contract.get("task") == "multi"),
+        "agreement": agreement(logits, golden.reference, TASKS[found.contract.get("task", SINGLE.name)]),
         "latency_ms": round(runtime.latency(golden.images[0]), 3),
     }
     return {**result, "text": _text(result)}

@@ -1,4 +1,4 @@
-"""`tlkit weights`: which pretrained weights are at hand, and getting others here, with and without a network.
+"""`tlkit weights`: which pretrained weights are at hand, and getting others, with and without a network.
 
 tlkit weights list
 tlkit weights fetch resnet50 mobilenetv2:alpha=0.35,size=160

@@ -10,18 +10,18 @@ from scipy.special import stdtrit
 from scipy.stats import binomtest
 
 from tlkit.classifier.answers import image_scores
-from tlkit.data.labels import as_targets
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.logme import logme
-from tlkit.ranking.ranking import Candidate
+from tlkit.ranking.ranking import RankedBackbone
 from tlkit.ranking.ridge import out_of_fold, spectrum
+from tlkit.tasks.registry import of_truth
 
 ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Score:
-    """What features say about labels.
+    """How well features predict labels.
 
     Args:
         logme: log evidence for an image.
@@ -33,8 +33,8 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A candidate before it is compared; see `Candidate`."""
+class BackboneScores:
+    """A candidate before it is compared; see `RankedBackbone`."""
 
     name: str
     flags: str
@@ -55,7 +55,7 @@ def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence
         classes: K.
         deals: int (N,) folds, one for each repeat.
     """
-    targets = as_targets(truth, classes)
+    targets = of_truth(truth).as_targets(truth, classes)
     found, shares = spectrum(features), []
     for folds in deals:
         right = image_scores(out_of_fold(found, targets, folds), truth)
@@ -82,8 +82,8 @@ def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, 
 
 
 def compare(
-    entries: Sequence[Entry], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
-) -> list[Candidate]:
+    entries: Sequence[BackboneScores], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
+) -> list[RankedBackbone]:
     """Candidates, the most accurate first (by LogME where that is equal), each held against the best on the same folds.
 
     Args:
@@ -100,7 +100,7 @@ def compare(
         behind = corrected(best.score.shares - one.score.shares, folds)
         faster = [other for other in ordered if times[other.name] < times[one.name]]
         made.append(
-            Candidate(
+            RankedBackbone(
                 name=one.name,
                 flags=one.flags,
                 image_size=one.image_size,
@@ -122,7 +122,7 @@ def compare(
     return made
 
 
-def recommend(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+def recommend(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str]:
     """The fastest of those within one standard error of the best, and why (the one-standard-error rule, Breiman 1984).
 
     Args:
@@ -146,7 +146,7 @@ def recommend(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     )
 
 
-def _share(one: Candidate) -> str:
+def _share(one: RankedBackbone) -> str:
     return f"{one.accuracy.value or 0:.1%}"
 
 

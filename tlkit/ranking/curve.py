@@ -1,17 +1,18 @@
-"""Accuracy against the number of images: measured on features, and carried on by a power law."""
+"""Learning curve: accuracy against the number of images, measured on features and extrapolated by a power law."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
 
-from tlkit.classifier.answers import decide, image_scores
-from tlkit.data.labels import as_targets
+from tlkit.classifier.answers import image_scores
+from tlkit.data.folds import deals as dealt
+from tlkit.data.folds import strata
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.choose import LEVEL, Estimate, corrected, corrected_share, correction
-from tlkit.ranking.folds import make_folds, strata
 from tlkit.ranking.ranking import ClassGain
 from tlkit.ranking.ridge import fit_predict
+from tlkit.tasks.registry import of_truth
 
 SHARES = (0.1, 0.2, 0.4, 0.8)  # of all images, to learn from
 FOLDS, REPEATS = 5, 2
@@ -22,7 +23,7 @@ LEAST_ERROR = 0.002  # standard error below which a point is not believed
 
 @dataclass(frozen=True)
 class Measured:
-    """Linear heads on growing parts of the images, each judged on images that none of them saw.
+    """Linear heads on growing parts of the images, each tested on held-out images.
 
     Args:
         sizes: float (J,), images learned from, ascending.
@@ -68,8 +69,8 @@ def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes:
         classes: K.
         seed: of folds and parts.
     """
-    targets, labels = as_targets(truth, classes), strata(truth)
-    deals = make_folds(truth, units, folds=FOLDS, repeats=REPEATS, seed=seed)
+    targets, labels = of_truth(truth).as_targets(truth, classes), strata(truth)
+    deals = dealt(truth, units, folds=FOLDS, repeats=REPEATS, seed=seed)
     accuracy, recall, sizes = [], [], []
     folds = int(max(deal.max() for deal in deals)) + 1
     for repeat, deal in enumerate(deals):
@@ -100,7 +101,7 @@ def _depth(labels: np.ndarray, units: np.ndarray, random: np.random.Generator) -
 
 
 def _said(features: np.ndarray, targets: np.ndarray, part: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """float64 (m, K): what a head that learned from `part` says of the images left out, as `ridge.out_of_fold` does."""
+    """float64 (m, K): scores of a head fitted to `part` for the images left out, as of `ridge.out_of_fold`."""
     if (targets[part] == targets[part[0]]).all():
         return np.tile(targets[part[0]] - 0.5, (len(held), 1))
     return fit_predict(features[part], targets[part], features[held])
@@ -108,7 +109,7 @@ def _said(features: np.ndarray, targets: np.ndarray, part: np.ndarray, held: np.
 
 def _recall(scores: np.ndarray, truth: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(K,), NaN for a class without an image here."""
-    given = decide(scores) if truth.ndim == 2 else as_targets(scores.argmax(axis=1), targets.shape[1]) > 0
+    given = of_truth(truth).decide(scores)
     counts = targets.sum(axis=0)
     return (given * targets).sum(axis=0) / np.where(counts > 0, counts, np.nan)
 

@@ -40,7 +40,7 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _evidence(values: np.ndarray, seen: np.ndarray, unseen: float, count: int) -> float:
-    """Log evidence at its maximum; 0 for a class without an image, which says nothing.
+    """Log evidence at its maximum; 0 for a class without an image.
 
     Args:
         values: (r,) eigenvalues of F F' in any unit: alpha takes it up.

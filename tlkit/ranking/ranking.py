@@ -1,4 +1,4 @@
-"""What a ranking found: candidates with their accuracy and cost, and what more images would bring."""
+"""The result of a ranking: candidates with accuracy and cost, and the learning curve."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tlkit.options.rank import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class RankedBackbone:
     """A backbone on these images, before any training.
 
     Args:
@@ -59,7 +59,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A candidate that was not looked at."""
+    """A candidate that was left out."""
 
     name: str
     reason: str
@@ -149,7 +149,7 @@ class Ranking:
     available: int
     classes: tuple[str, ...]
     rule: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RankedBackbone, ...]
     skipped: tuple[Skipped, ...]
     recommended: str
     best: str

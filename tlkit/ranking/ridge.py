@@ -47,7 +47,7 @@ def spectrum(features: np.ndarray) -> Spectrum:
 
 
 def out_of_fold(found: Spectrum, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """float64 (N, K): what a ridge model of the targets, fitted without an image's fold, says of it, less one half.
+    """float64 (N, K): out-of-fold predictions of ridge regression on the targets, less one half.
 
     The class of an image is the one with the most; of several labels those above 0 are given. Intercept not penalised.
     Leaving out a fold needs no new fit: with the hat matrix H of the whole, the residuals of the images left out are
@@ -79,7 +79,7 @@ def out_of_fold(found: Spectrum, targets: np.ndarray, folds: np.ndarray) -> np.n
 
 
 def fit_predict(features: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """float64 (M, K): what a ridge model whose penalty leave-one-out chose (Allen 1974) says of `others`, less one half.
+    """float64 (M, K): predictions for `others` of a ridge model whose penalty leave-one-out chose (Allen 1974), less one half.
 
     Args:
         features: float (N, C), N >= 2, not all alike.

@@ -7,9 +7,9 @@ from pathlib import Path
 from tlkit.auditing.findings import AuditResult
 from tlkit.base.files import write_text
 from tlkit.report.build import OPTIONS, render_page
-from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album
 from tlkit.report.page import Origin, Thumbnail
+from tlkit.report.shown_findings import evidence
 
 TIMES = 3  # as many cases of a finding as the report of a run shows
 
@@ -52,10 +52,10 @@ def render_audit(page: AuditPage) -> str:
 
 
 def verdict(result: AuditResult) -> str:
-    """What the findings come to, in a sentence."""
+    """The findings summed up in a sentence."""
     counts = result.counts
     if counts["serious"]:
-        return "Deal with what is serious before training: until then no result on these images can be trusted."
+        return "Resolve the serious findings before training: until then no result on these images can be trusted."
     if counts["warning"]:
-        return "Nothing serious. Look at the warnings; they cost an hour now or a week later."
-    return "Nothing is wrong that these checks can see."
+        return "No serious finding. Review the warnings before training."
+    return "These checks found no problem."

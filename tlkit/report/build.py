@@ -1,4 +1,4 @@
-"""A Page to one HTML file and one of Markdown: offline, no script from elsewhere, hostile names never run."""
+"""Render a page as one HTML file and one Markdown file: self-contained, and safe with any class or file name."""
 
 import base64
 import hashlib
@@ -15,23 +15,22 @@ from tlkit.base.files import write_text
 from tlkit.evaluation.results import Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
 from tlkit.report.card import model_card
-from tlkit.report.evidence import evidence
 from tlkit.report.gallery import BYTES, Album, Galleries, galleries
 from tlkit.report.glossary import entry
-from tlkit.report.headline import WHERE, headline, main_split, several
-from tlkit.report.page import Data, EpochRow, Model, Neighbour, Page, PlanRow
+from tlkit.report.headline import WHERE, Headline, Several, main_split
+from tlkit.report.page import Data, EpochRow, ModelSection, NearestImage, Page, PlanRow
+from tlkit.report.shown_findings import evidence
+from tlkit.report.tasks import words_of
 from tlkit.report.verdict import chance_gap, remarks
 
-__all__ = ["Data", "EpochRow", "Model", "Neighbour", "Page", "PlanRow", "render", "write_report"]
+__all__ = ["Data", "EpochRow", "ModelSection", "NearestImage", "Page", "PlanRow", "render", "write_report"]
 
 LARGEST_MATRIX = 40  # classes; beyond that a table of cells is wallpaper, and the most confused pairs say more
 PAIRS = 15
 SET_ASIDE = 200
 ROWS = 1000  # of any table
 OPTIONS = 20_000  # characters of the options that are shown
-TILES = ("balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
-TILES_OF_SEVERAL = ("micro_f1", "macro_f1", "subset_accuracy", "roc_auc")
-TONES = {"bad": "Take care", "warn": "Mind", "good": "Looked at, and well"}
+TONES = {"bad": "Problem", "warn": "Caution", "good": "No problem found"}
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # in the table beside the curve
 
 Facts = dict[str, Any]
@@ -60,8 +59,8 @@ SECTIONS = (
     Section("curves", "Curves", lambda facts: facts["charts"]["roc"]),
     Section("slices", "Slices", lambda facts: facts["main"] and facts["main"].slices),
     Section("errors", "Errors", lambda facts: facts["galleries"].worst),
-    Section("unsure", "Least sure", lambda facts: facts["galleries"].least_sure),
-    Section("abstained", "Held back", lambda facts: facts["galleries"].abstained),
+    Section("unsure", "Least confident", lambda facts: facts["galleries"].least_sure),
+    Section("abstained", "Abstentions", lambda facts: facts["galleries"].abstained),
     Section("unfamiliar", "Unfamiliar", lambda facts: facts["galleries"].unfamiliar),
     Section("set-aside", "Set aside", lambda facts: facts["page"].data and facts["page"].data.set_aside),
     Section("card", "Model card", lambda facts: facts["card"]),
@@ -94,17 +93,19 @@ def _render(found: Facts) -> str:
 
 
 def facts(page: Page) -> Facts:
-    """Everything the sections show, by name."""
+    """What the templates of the sections read, by name."""
     result, album = main_split(page.evaluation), Album(page.thumbnail)
     proof = evidence(page.audit, album)
-    shown = galleries(page, result, album)
+    words = words_of(result)
+    shown = galleries(page, result, album, words.dealer)
+    opening = words.opening(result) if result else None
     said = remarks(page, result)
     return {
         "page": page,
         "main": result,
-        "headline": headline(result) if result else None,
-        "several": several(result) if result else None,
-        "multi": bool(result and result.multi),
+        "headline": opening if isinstance(opening, Headline) else None,
+        "several": opening if isinstance(opening, Several) else None,
+        "words": words,
         "remarks": said,
         "tones": TONES,
         "tiles": _tiles(result),
@@ -139,10 +140,9 @@ def facts(page: Page) -> Facts:
 
 
 def _tiles(result: SplitResult | None) -> list[tuple[str, Metric]]:
-    """A few metrics besides accuracy for the head of the page."""
+    """The few metrics shown beside the headline."""
     found = result.metrics if result else {}
-    wanted = TILES_OF_SEVERAL if result and result.multi else TILES
-    return [(name, found[name]) for name in wanted if name in found and found[name].value is not None]
+    return [(name, found[name]) for name in words_of(result).tiles if name in found and found[name].value is not None]
 
 
 def _metric_rows(page: Page) -> list[tuple[str, list[Metric | None]]]:
@@ -154,7 +154,7 @@ def _metric_rows(page: Page) -> list[tuple[str, list[Metric | None]]]:
 
 def _matrix(result: SplitResult | None, shown: Galleries) -> list[list[dict[str, Any]]] | None:
     """Rows of cells: count, share of the row (0..1), whether on the diagonal, whether its images are below."""
-    if result is None or result.multi or not 2 <= len(result.classes) <= LARGEST_MATRIX:
+    if result is None or not words_of(result).matrix or not 2 <= len(result.classes) <= LARGEST_MATRIX:
         return None
     opened = {(cell.row, cell.column) for cell in shown.cells}
     support = result.confusion.sum(axis=1)
@@ -199,7 +199,7 @@ def _data_rows(data: Data | None) -> dict[str, Any] | None:
 
 
 def _coverage(found: RiskCoverage | None) -> list[tuple[float, float, float]]:
-    """A few points of the curve: share answered, share wrong among them, least confidence."""
+    """A few points of the curve: coverage, error rate, lowest confidence answered."""
     if found is None or not len(found.coverage):
         return []
     places = sorted({int(abs(found.coverage - wanted).argmin()) for wanted in COVERAGES})
@@ -207,16 +207,16 @@ def _coverage(found: RiskCoverage | None) -> list[tuple[float, float, float]]:
 
 
 def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
-    """The drawings, None where there is nothing to draw."""
+    """The figures; None where there is nothing to plot."""
     bins, risk, lines = (result.reliability, result.risk_coverage, result.curves) if result else (None, None, ())
     below, beside = "the numbers are in the table below.", "the numbers are in the table beside it."
     return {
         "loss": charts.curves(page.history, "loss", f"Loss by epoch; {below}"),
         "accuracy": charts.curves(page.history, "accuracy", f"Accuracy by epoch; {below}"),
-        "reliability": charts.reliability_diagram(bins, f"Share correct by confidence; {beside}", result.uncalibrated)
+        "reliability": charts.reliability_diagram(bins, f"Accuracy by confidence; {beside}", result.uncalibrated)
         if bins and result
         else None,
-        "risk": charts.risk_coverage(risk, f"Share of wrong answers by share answered; {beside}", result.abstention)
+        "risk": charts.risk_coverage(risk, f"Error rate by coverage; {beside}", result.abstention)
         if risk and result
         else None,
         "roc": charts.roc(lines, f"ROC curves; {below}") if lines else None,
@@ -251,7 +251,7 @@ def _name(text: object) -> Markup:
 
 
 def _code(text: object, indent: int = 4) -> Markup:
-    """Indented lines, in which Markdown sees nothing; control characters made visible."""
+    """Indented lines, which Markdown leaves as they are; control characters made visible."""
     lines = (glossary.plain(line) for line in str(text).split("\n"))
     return Markup("\n".join(" " * indent + line for line in lines))
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from tlkit.evaluation.results import Abstention, ClassCurves, Curve, Reliability, RiskCoverage
 from tlkit.report.page import EpochRow
-from tlkit.report.svg import Axis, Plot, percent, picture, shares, steps
+from tlkit.report.svg import ChartAxis, Plot, percent, picture, shares, steps
 
 LINES = 5  # classes with a colour of their own in one chart; the others are thin and grey
 MANY_EPOCHS = 40  # beyond that, dots run into each other
@@ -25,7 +25,7 @@ def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
         return None
     values = np.concatenate([train, val])
     epochs = np.arange(1, len(history) + 1)
-    x = Axis(0.5, len(history) + 0.5, steps(1, len(history), 8, whole=True), "epoch")
+    x = ChartAxis(0.5, len(history) + 0.5, steps(1, len(history), 8, whole=True), "epoch")
     plot = Plot(x, _around(values[np.isfinite(values)], what), height=260)
     _stages(plot, [row.stage for row in history])
     for line, kind in ((train, "second dashed"), (val, "first")):
@@ -35,15 +35,15 @@ def curves(history: Sequence[EpochRow], what: str, label: str) -> Markup | None:
     return picture(label, plot)
 
 
-def _around(values: np.ndarray, what: str) -> Axis:
+def _around(values: np.ndarray, what: str) -> ChartAxis:
     """An axis that holds the values with a little air; shares stay within 0 and 1."""
     low, high = float(values.min()), float(values.max())
     air = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     low, high = low - air, high + air
     if what == "accuracy":
         low, high = max(0.0, low), min(1.0, high)
-        return Axis(low, high, steps(low, high, 4), written=percent)
-    return Axis(low, high, steps(low, high, 4))
+        return ChartAxis(low, high, steps(low, high, 4), written=percent)
+    return ChartAxis(low, high, steps(low, high, 4))
 
 
 def _stages(plot: Plot, stages: list[str]) -> None:
@@ -58,7 +58,7 @@ def reliability_diagram(bins: Reliability, label: str, before: Reliability | Non
 
     `before`: the same before the temperature, as hollow dots.
     """
-    above = Plot(Axis(0, 1, ()), shares("share correct"), height=252)
+    above = Plot(ChartAxis(0, 1, ()), shares("share correct"), height=252)
     filled = bins.count > 0
     above.bars(bins.edges[:-1][filled], bins.edges[1:][filled], bins.accuracy[filled])
     above.line((0, 1), (0, 1), "muted dashed")
@@ -66,13 +66,13 @@ def reliability_diagram(bins: Reliability, label: str, before: Reliability | Non
         above.points(before.confidence, before.accuracy, "second hollow", radius=4)
     above.points(bins.confidence, bins.accuracy, radius=4)
     most = int(bins.count.max())
-    below = Plot(shares("confidence"), Axis(0, most, (0, most), "images"), height=120, top=262, margin=above.left)
+    below = Plot(shares("confidence"), ChartAxis(0, most, (0, most), "images"), height=120, top=262, margin=above.left)
     below.bars(bins.edges[:-1], bins.edges[1:], bins.count, "muted")
     return picture(label, above, below)
 
 
 def risk_coverage(found: RiskCoverage, label: str, abstention: Abstention | None = None) -> Markup:
-    """Share of wrong answers when only the surest images are answered, with the chosen threshold."""
+    """The risk-coverage curve: error rate against the share of images answered, with the chosen threshold."""
     high = min(1.0, 1.15 * float(found.risk.max()) or 0.05)
     plot = Plot(shares("share answered"), shares("wrong among them", high=high), height=290)
     plot.line(found.coverage, found.risk)

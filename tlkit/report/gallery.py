@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tlkit.classifier.answers import Predictions, decide
+from tlkit.classifier.answers import Predictions
 from tlkit.data.dataset import SPLITS
-from tlkit.data.labels import SEPARATOR
 from tlkit.evaluation.results import SplitResult
 from tlkit.report.page import Neighbours, Overlays, Page, Thumbnail
+from tlkit.tasks.labels import SEPARATOR
 
 WORST, OTHERS = 12, 12  # images in the gallery of errors, and in each of the others
 CELLS, PER_CELL = 60, 8
@@ -21,7 +21,7 @@ BYTES = 6_000_000  # of pictures, as base64, in one page
 
 @dataclass
 class Album:
-    """Pictures as data URIs: each made once, none once the budget of the page is spent.
+    """Images as data URIs: each encoded once, none after the budget of the page is spent.
 
     Args:
         thumbnail: path -> JPEG bytes.
@@ -85,11 +85,11 @@ class Card:
         path: as in the predictions.
         truth: name of its class, "" where it has none.
         predicted: name of the class it was given.
-        probability: of the predicted class; of several labels that of the surest wrong answer, or where all are right of
-            the least sure one.
+        probability: of the predicted class; of several labels that of the wrong label of highest confidence, or where all
+            are correct the lowest confidence.
         of_truth: probability of the true class, or answer.
         image: data URI, or None.
-        unfamiliarity: above 1 is unlike anything in training; None where nobody measured.
+        unfamiliarity: above 1 is unlike anything in training; None where it was not measured.
         overlay: data URI of where the classifier looked, or None.
         alike: the training images most like it.
     """
@@ -122,9 +122,9 @@ class Galleries:
     """The chosen images, and how many there were to choose from.
 
     Args:
-        worst: errors, surest of the wrong class first; `errors` of them in all.
+        worst: errors, highest confidence first; `errors` of them in all.
         least_sure: the two best classes closest together first.
-        abstained: below the threshold, surest first; `held_back` of them in all.
+        abstained: below the threshold, highest confidence first; `held_back` of them in all.
         unfamiliar: unlike anything in training, farthest first; `strange` of them in all.
         cells: of the confusion matrix.
         looks: class -> a few of its images, as data URIs.
@@ -141,7 +141,7 @@ class Galleries:
     looks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def galleries(page: Page, result: SplitResult | None, album: Album) -> Galleries:
+def galleries(page: Page, result: SplitResult | None, album: Album, dealer_of: type["Dealer"]) -> Galleries:
     """Choose the images of the split of `result`; empty galleries where there is nothing to choose from."""
     if page.predictions is None:
         return Galleries()
@@ -152,7 +152,7 @@ def galleries(page: Page, result: SplitResult | None, album: Album) -> Galleries
     rows = page.predictions.select(np.flatnonzero((page.predictions.splits == code) & page.predictions.labelled))
     if not len(rows) or not np.isfinite(rows.logits).all():
         return Galleries(looks=looks)
-    dealer = (_SeveralDealer if rows.multi else _Dealer)(rows, album)
+    dealer = dealer_of(rows, album)
     worst = dealer.cards(dealer.errors[:WORST])
     return Galleries(
         worst=_explained(worst, album, page.overlays, page.neighbours),
@@ -185,7 +185,7 @@ def _looks(predictions: Predictions, album: Album) -> dict[str, list[str]]:
 def _explained(
     cards: tuple[Card, ...], album: Album, overlays: Overlays | None, neighbours: Neighbours | None
 ) -> tuple[Card, ...]:
-    """The cards with where the classifier looked and what it has seen of the kind."""
+    """The cards with the evidence for the predicted class and the nearest training images."""
     paths = [card.path for card in cards]
     looked = overlays(paths) if overlays and paths else {}
     known = neighbours(paths) if neighbours and paths else {}
@@ -202,7 +202,7 @@ def _explained(
     )
 
 
-class _Dealer:
+class Dealer:
     """The images of one split, sorted in the ways galleries need."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
@@ -219,12 +219,14 @@ class _Dealer:
 
     @property
     def abstained(self) -> np.ndarray:
+        """Rows below the threshold, the highest confidence first."""
         held = self.rows.abstained
         below = np.flatnonzero(held) if held is not None else np.empty(0, np.int64)
         return below[np.argsort(-self.best[below], kind="stable")]
 
     @property
     def unfamiliar(self) -> np.ndarray:
+        """Unfamiliar rows, the farthest first."""
         far = self.rows.unfamiliarity
         if far is None:
             return np.empty(0, np.int64)
@@ -232,12 +234,15 @@ class _Dealer:
         return beyond[np.argsort(-far[beyond], kind="stable")]
 
     def cards(self, indices: Iterable[int]) -> tuple[Card, ...]:
+        """These rows, as they are shown."""
         return tuple(map(self._card, indices))
 
     def truth_name(self, i: int) -> str:
+        """What a row is."""
         return self.rows.label_name(i)
 
     def predicted_name(self, i: int) -> str:
+        """What it was predicted to be."""
         return self.rows.predicted_name(i)
 
     def _card(self, i: int) -> Card:
@@ -253,7 +258,7 @@ class _Dealer:
         )
 
     def cells(self) -> Iterable[Cell]:
-        """The fullest cells of errors, their surest errors first."""
+        """The off-diagonal cells of most images, errors of the highest confidence first."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i in self.errors:
             groups.setdefault((int(self.rows.labels[i]), int(self.predicted[i])), []).append(int(i))
@@ -263,12 +268,12 @@ class _Dealer:
             yield Cell(row, column, *names, len(members), self.cards(members[:PER_CELL]))
 
 
-class _SeveralDealer(_Dealer):
-    """The same where an image may have several labels: every class is a question whose answer may be wrong."""
+class LabelDealer(Dealer):
+    """The same for several labels an image: an error is any class decided wrongly."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
         self.rows, self.album = rows, album
-        given, truth, chances = decide(rows.logits), rows.truth == 1, rows.probabilities
+        given, truth, chances = rows.task.decide(rows.logits), rows.truth == 1, rows.probabilities
         sure, wrong = np.where(given, chances, 1 - chances), given != truth
         surest, least, mistaken = np.where(wrong, sure, -1.0).max(axis=1), sure.min(axis=1), wrong.any(axis=1)
         self.best = np.where(mistaken, surest, least)
@@ -278,11 +283,13 @@ class _SeveralDealer(_Dealer):
         self.by_margin = np.argsort(least, kind="stable")
 
     def truth_name(self, i: int) -> str:
+        """Its labels, separated by commas."""
         return super().truth_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
 
     def predicted_name(self, i: int) -> str:
+        """The labels it was given."""
         return super().predicted_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
 
     def cells(self) -> Iterable[Cell]:
-        """There is no confusion between classes."""
+        """There is no confusion matrix."""
         return ()

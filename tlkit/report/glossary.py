@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from tlkit.evaluation.results import Metric
 
 
-class Entry(NamedTuple):
+class MetricWords(NamedTuple):
     """One metric.
 
     Args:
@@ -24,94 +24,98 @@ class Entry(NamedTuple):
 
 
 ENTRIES = {
-    "accuracy": Entry(
+    "accuracy": MetricWords(
         "Accuracy",
         True,
-        "Share of images whose most probable class is the true one. Its interval is Wilson's (1927): the accuracies "
-        "that this many images cannot rule out.",
+        "Share of images whose predicted class is the true one. Its interval is Wilson's (1927).",
     ),
-    "balanced_accuracy": Entry(
+    "balanced_accuracy": MetricWords(
         "Balanced accuracy",
         True,
-        "Mean over classes of the share found (recall). Rare classes weigh as much as common ones.",
+        "Mean recall over classes. Rare classes weigh as much as common ones.",
     ),
-    "macro_f1": Entry(
+    "macro_f1": MetricWords(
         "Macro F1", True, "Mean over classes of F1, the harmonic mean of precision and recall; 100 % is perfect."
     ),
-    "macro_precision": Entry(
-        "Macro precision", True, "Mean over classes of: of the images called this class, how many are."
+    "macro_precision": MetricWords(
+        "Macro precision", True, "Mean precision over classes: the share of images predicted as a class that are of it."
     ),
-    "macro_recall": Entry(
-        "Macro recall", True, "Mean over classes of: of the images of this class, how many were found."
+    "macro_recall": MetricWords(
+        "Macro recall", True, "Mean recall over classes: the share of images of a class that are predicted as it."
     ),
-    "micro_f1": Entry(
+    "micro_f1": MetricWords(
         "Micro F1",
         True,
-        "F1 of all labels of all images together: common labels weigh more. Precision and recall likewise.",
+        "F1 over all labels of all images together: common labels weigh more. Precision and recall likewise.",
     ),
-    "micro_precision": Entry("Micro precision", True, "Of all labels given, how many are true."),
-    "micro_recall": Entry("Micro recall", True, "Of all labels that images have, how many were given."),
-    "samples_f1": Entry(
+    "micro_precision": MetricWords("Micro precision", True, "Share of the predicted labels that are correct."),
+    "micro_recall": MetricWords("Micro recall", True, "Share of the labels that images have which are predicted."),
+    "samples_f1": MetricWords(
         "F1 of images",
         True,
-        "F1 of the labels of each image, averaged over images; what training ranks its epochs by. Of one label each it is "
+        "F1 of the labels of each image, averaged over images; training ranks its epochs by it. With one label an image it is "
         "accuracy.",
     ),
-    "subset_accuracy": Entry("Every label right", True, "Share of images whose labels are all right, none missing."),
-    "hamming_loss": Entry("Wrong labels", True, "Share of wrong answers among all yes-or-no answers (Hamming loss)."),
-    "cohen_kappa": Entry(
+    "subset_accuracy": MetricWords(
+        "Every label correct", True, "Share of images whose labels are all correct, none missing (subset accuracy)."
+    ),
+    "hamming_loss": MetricWords(
+        "Hamming loss", True, "Share of wrong decisions among those on every label of every image."
+    ),
+    "cohen_kappa": MetricWords(
         "Cohen’s kappa",
         False,
-        "Agreement with the truth beyond chance: 0 is guessing by class frequency, 1 is perfect.",
+        "Agreement with the truth beyond chance: 0 is guessing by class frequency, 1 is perfect agreement.",
     ),
-    "log_loss": Entry(
+    "log_loss": MetricWords(
         "Log loss",
         False,
-        "Mean of −ln of the probability given to the true class. 0 is perfect; being sure and wrong costs most.",
+        "Mean negative logarithm of the probability given to the true class. 0 is perfect; confident errors cost most.",
     ),
-    "roc_auc": Entry(
+    "roc_auc": MetricWords(
         "ROC-AUC",
         False,
-        "Chance that an image of a class scores higher for it than an image of another class, averaged over classes; "
+        "Probability that an image of a class gets a higher score for it than an image of another class, averaged over classes; "
         "0.5 is guessing. Interval after DeLong (1988).",
     ),
-    "brier": Entry(
+    "brier": MetricWords(
         "Brier score",
         False,
         "Mean squared error of the probabilities, summed over classes (halved for two classes). 0 is perfect.",
     ),
-    "expected_calibration_error": Entry(
+    "expected_calibration_error": MetricWords(
         "Calibration error",
         True,
-        "Mean gap between how sure the classifier is and how often it is right, in 15 bins of equal width on the "
-        "confidence of its answer (ECE). 0 is perfect.",
+        "Mean difference between confidence and accuracy, in 15 bins of equal width on the confidence (ECE). 0 is perfect.",
     ),
-    "mean_average_precision": Entry(
+    "mean_average_precision": MetricWords(
         "Mean average precision",
         False,
-        "Area under precision and recall of each class against the rest, averaged over classes; 1 is perfect.",
+        "Area under the precision-recall curve of each class against the rest, averaged over classes; 1 is perfect.",
     ),
-    "coverage": Entry("Answered", True, "Share of images on which the confidence reaches the threshold."),
-    "selective_precision": Entry("Right among them", True, "Share of right answers among the images it answers."),
-    "area_under_risk_coverage": Entry(
-        "Risk over coverage",
+    "coverage": MetricWords("Coverage", True, "Share of images whose confidence reaches the threshold."),
+    "selective_precision": MetricWords(
+        "Selective precision", True, "Share of correct answers among the images it answers."
+    ),
+    "area_under_risk_coverage": MetricWords(
+        "Area under risk-coverage",
         True,
-        "Mean share of wrong answers over all shares of images answered, the surest first (AURC). 0 is perfect.",
+        "Mean error rate over all coverages, the highest confidence first (AURC). 0 is perfect.",
     ),
 }
 
 
-def entry(metric: str) -> Entry:
+def entry(metric: str) -> MetricWords:
     """The entry of a metric by its name in metrics.json; a plain one where it is unknown."""
     if top := re.fullmatch(r"top_(\d+)_accuracy", metric):
         k = top[1]
-        return Entry(
+        return MetricWords(
             f"Top-{k} accuracy", True, f"Share of images whose true class is among the {k} most probable ones."
         )
     if metric.endswith("_uncalibrated"):
         calibrated = entry(metric.removesuffix("_uncalibrated"))
-        return Entry(f"{calibrated.name}, before temperature", calibrated.percent, "")
-    return ENTRIES.get(metric, Entry(metric.replace("_", " ").capitalize(), False, ""))
+        return MetricWords(f"{calibrated.name}, before temperature", calibrated.percent, "")
+    return ENTRIES.get(metric, MetricWords(metric.replace("_", " ").capitalize(), False, ""))
 
 
 # -- How values are written in a report: names, shares, numbers, times -------------------------

@@ -1,10 +1,12 @@
-"""The first thing a reader sees: one number, how sure it is, and what it is worth, in words."""
+"""The headline of the report: one number, its interval, and its baseline."""
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
 
-PREFERRED = ("test", "images", "val", "train")  # the first one present speaks for the classifier
+PREFERRED = ("test", "images", "val", "train")  # the report is about the first one present
 WHERE = {
     "test": "test images",
     "val": "validation images",
@@ -12,21 +14,21 @@ WHERE = {
     "images": "images",
 }
 CAVEATS = {
-    "val": "There is no test split. Training chose what ships by these images, so expect a little less on new ones.",
-    "train": "The classifier learned from these very images. The number says nothing about new ones.",
+    "val": "There is no test split. These images also chose what ships, so that new images may give slightly lower results.",
+    "train": "The classifier was trained on these images. The number says nothing about new ones.",
 }
 
 
 @dataclass(frozen=True)
 class Headline:
-    """Accuracy on the main split against always answering its most common class.
+    """Accuracy on the main split, against that of always predicting its most common class.
 
     Args:
         split: name of the main split.
         where: "test images".
         accuracy: with its interval.
-        correct: images that were right.
-        baseline: accuracy of always answering `majority`, 0..1.
+        correct: images that were classified correctly.
+        baseline: accuracy of always predicting `majority`, 0..1.
         majority: the most common class of the split.
         verdict: `better`, `unclear` or `worse` than the baseline.
         caveat: a sentence, or "".
@@ -44,13 +46,13 @@ class Headline:
 
 @dataclass(frozen=True)
 class Several:
-    """What is said first where an image may have several labels.
+    """The headline of several labels an image.
 
     Args:
         split: name of the main split.
         where: "test images".
         precision: mean average precision, with its interval.
-        baseline: what guessing has: the mean share of images that have a label, 0..1.
+        baseline: what guessing gives: the mean share of images that have a label, 0..1.
         exact: share of images with every label right.
         right: how many these are.
         verdict: `better`, `unclear` or `worse` than the baseline.
@@ -68,12 +70,11 @@ class Several:
 
 
 def several(result: SplitResult) -> Several | None:
-    """What to say first about a split of several labels; None for others, and where it is not known."""
+    """The headline of a split of several labels; None where it is not defined."""
     precision = result.metrics.get("mean_average_precision")
-    if not result.multi or precision is None or precision.value is None:
+    if precision is None or precision.value is None:
         return None
-    shares = [row.support / result.n for row in result.classes if row.average_precision is not None]
-    baseline = sum(shares) / len(shares)
+    baseline = result.task.baseline(_support(result), result.n)
     exact = result.metrics["subset_accuracy"]
     return Several(
         split=result.split,
@@ -87,6 +88,10 @@ def several(result: SplitResult) -> Several | None:
     )
 
 
+def _support(result: SplitResult) -> np.ndarray:
+    return np.array([row.support for row in result.classes])
+
+
 def _against(metric: Metric, baseline: float) -> str:
     """`better`, `worse` or `unclear`."""
     low = metric.value if metric.low is None else metric.low
@@ -97,18 +102,18 @@ def _against(metric: Metric, baseline: float) -> str:
 
 
 def main_split(evaluation: EvaluationResult | None) -> SplitResult | None:
-    """The split that speaks for the classifier, or None where nothing was measured."""
+    """The split that the report is about, or None where nothing was measured."""
     found = evaluation.splits if evaluation else {}
     return next((found[name] for name in PREFERRED if name in found), next(iter(found.values()), None))
 
 
 def headline(result: SplitResult) -> Headline | None:
-    """What to say first about a split; None where its accuracy is not known."""
+    """The headline of a split; None where its accuracy is not defined."""
     accuracy = result.metrics.get("accuracy")
     if accuracy is None or accuracy.value is None or not result.n:
         return None
     largest = max(result.classes, key=lambda row: row.support)
-    baseline = largest.support / result.n
+    baseline = result.task.baseline(_support(result), result.n)
     return Headline(
         split=result.split,
         where=WHERE.get(result.split, f"images of {result.split}"),

@@ -1,6 +1,5 @@
-"""From logits to what is written: predictions, metrics, the report. Shared by finetune and evaluate."""
+"""From logits to the written results: predictions, metrics, the report. Shared by finetune and evaluate."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing.look import Looks
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import replacing, write_json
 from tlkit.classifier.answers import Predictions
-from tlkit.classifier.model import Facts
+from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import SPLITS, Dataset, Splits
-from tlkit.data.decode import thumbnail
+from tlkit.data.decode import jpeg, thumbnail
+from tlkit.data.look import Looks
 from tlkit.evaluation.results import ClassResult, EvaluationResult
 from tlkit.report.build import Data, Page, write_report
 
@@ -108,7 +107,7 @@ def data_section(dataset: Dataset, splits: Splits, notes: tuple[str, ...] = ()) 
     return Data(
         classes=dataset.classes,
         counts=counts or {"images": dataset.class_counts().tolist()},
-        images=_images_by_split(dataset, splits) if dataset.multi else None,
+        images=_images_by_split(dataset, splits),
         rule=splits.rule,
         set_aside=dataset.set_aside,
         ignored=dataset.ignored,
@@ -130,9 +129,7 @@ def thumbnails(root: Path) -> Callable[[str], bytes | None]:
             image = thumbnail(root / path, THUMBNAIL_SIDE)
         except UnreadableImage:
             return None
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
-        return buffer.getvalue()
+        return jpeg(image, THUMBNAIL_QUALITY)
 
     return make
 
@@ -183,7 +180,7 @@ def _class_row(split: str, row: ClassResult) -> list[Any]:
     return [split, *plain, *ends]
 
 
-def _told_of_several(split: str, found: Mapping[str, Mapping[str, float | None]]) -> str:
+def _line_of_labels(split: str, found: Mapping[str, Mapping[str, float | None]]) -> str:
     """A line: the mean over labels of average precision, F1, and how many images have every label right."""
 
     def shown(name: str) -> str:
@@ -195,16 +192,16 @@ def _told_of_several(split: str, found: Mapping[str, Mapping[str, float | None]]
     groups = f" in {exact['groups']} groups" if "groups" in exact else ""
     return (
         f"  {split:<6} mean average precision {shown('mean_average_precision')}, micro F1 {shown('micro_f1')}, "
-        f"every label right {exact['value']:.1%}, n = {exact['n']}{groups}"
+        f"every label correct {exact['value']:.1%}, n = {exact['n']}{groups}"
     )
 
 
-def told(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
+def describe_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
     """Accuracy and macro F1 of each split, in lines; of several labels mean average precision and F1."""
     lines = []
     for split, found in metrics.items():
         if "subset_accuracy" in found:
-            lines.append(_told_of_several(split, found))
+            lines.append(_line_of_labels(split, found))
             continue
         accuracy, f1 = found["accuracy"], found.get("macro_f1", {"value": None})
         interval = f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" if accuracy["low"] is not None else ""
@@ -212,7 +209,7 @@ def told(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str
         macro = f", macro F1 {f1['value']:.4f}" if f1["value"] is not None else ""
         held = found.get("selective_precision")
         answered = (
-            f"; answers {found['coverage']['value']:.1%}, of them {held['value']:.1%} right"
+            f"; answers {found['coverage']['value']:.1%}, {held['value']:.1%} of them correctly"
             if held and held["value"] is not None
             else ""
         )

@@ -14,7 +14,7 @@ Overlays = Callable[[Sequence[str]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbour:
+class NearestImage:
     """A training image like another image.
 
     Args:
@@ -28,19 +28,19 @@ class Neighbour:
     similarity: float
 
 
-Neighbours = Callable[[Sequence[str]], Mapping[str, Sequence[Neighbour]]]
+Neighbours = Callable[[Sequence[str]], Mapping[str, Sequence[NearestImage]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelSection:
     """The classifier, for its card.
 
     Args:
         backbone: its name.
         weights: where its first weights come from, in words.
-        licence: of those weights, "" where nobody knows.
+        licence: of those weights, "" where it is not known.
         head: in words.
-        parameters: how many numbers the whole classifier holds, None where nobody counted.
+        parameters: parameters of the whole classifier, None where they were not counted.
         image_size: height and width in pixels of what it sees.
         fit: how an image meets that size.
         temperature: its logits are divided by it.
@@ -150,6 +150,7 @@ class Page(Origin):
     Args:
         data: the images.
         plan: the stages.
+        decisions: what was left to tlkit: option, what was chosen, why.
         history: the epochs of all stages, in order.
         choice: which weights ship.
         evaluation: what was measured.
@@ -163,12 +164,13 @@ class Page(Origin):
 
     data: Data | None = None
     plan: Sequence[PlanRow] = ()
+    decisions: Sequence[tuple[str, str, str]] = ()
     history: Sequence[EpochRow] = ()
     choice: Choice | None = None
     evaluation: EvaluationResult | None = None
     predictions: Predictions | None = None
     audit: AuditResult | None = None
-    model: Model | None = None
+    model: ModelSection | None = None
     thumbnail: Thumbnail | None = None
     overlays: Overlays | None = None
     neighbours: Neighbours | None = None

@@ -12,10 +12,10 @@ from markupsafe import Markup
 from tlkit.base import cells
 from tlkit.base.files import write_text
 from tlkit.evaluation.results import Metric
-from tlkit.ranking.ranking import Candidate, LearningCurve, Ranking
+from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
 from tlkit.report.build import OPTIONS, render_page
 from tlkit.report.page import Origin
-from tlkit.report.svg import Axis, Plot, percent, picture, steps
+from tlkit.report.svg import ChartAxis, Plot, percent, picture, steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,14 @@ def render_ranking(page: RankingPage) -> str:
     )
 
 
-def frontier(candidates: Sequence[Candidate], measure: str) -> Markup:
+def frontier(candidates: Sequence[RankedBackbone], measure: str) -> Markup:
     """What is measured against milliseconds, on a scale of powers; candidates by their numbers, the frontier as a line."""
     times = np.log10([max(one.milliseconds, 1e-4) for one in candidates])
     low, high = float(times.min()) - 0.15, float(times.max()) + 0.15
     tens = range(math.floor(low), math.ceil(high) + 1)
     ticks = [at for power in tens for at in (power, power + math.log10(2), power + math.log10(5)) if low <= at <= high]
     ends = [_ends(one.accuracy) for one in candidates]
-    plot = Plot(Axis(low, high, ticks, "milliseconds an image, here", _power), _shares(ends, measure), height=330)
+    plot = Plot(ChartAxis(low, high, ticks, "milliseconds an image, here", _power), _shares(ends, measure), height=330)
     for at, (least, most) in zip(times, ends, strict=True):
         plot.line((at, at), (least, most), "muted")
     best = sorted((at, one.accuracy.value or 0.0) for at, one in zip(times, candidates, strict=True) if one.frontier)
@@ -79,7 +79,7 @@ def learning_curve(found: LearningCurve, measure: str) -> Markup:
     ends = [_ends(one) for _, one in measured + expected]
     ticks = sorted({round(float(place), 6) for place in places})
     apart = [place for i, place in enumerate(ticks) if i == 0 or place - ticks[i - 1] > 0.12 * (high - low)]
-    plot = Plot(Axis(low, high, apart, "images to learn from", _power), _shares(ends, measure), height=330)
+    plot = Plot(ChartAxis(low, high, apart, "images to learn from", _power), _shares(ends, measure), height=330)
     for at, (least, most) in zip(places, ends, strict=True):
         plot.line((at, at), (least, most), "muted")
     if found.rate is not None and found.reducible is not None and found.floor is not None:
@@ -98,12 +98,12 @@ def _ends(metric: Metric) -> tuple[float, float]:
     return (value if metric.low is None else metric.low), (value if metric.high is None else metric.high)
 
 
-def _shares(ends: Sequence[tuple[float, float]], measure: str) -> Axis:
+def _shares(ends: Sequence[tuple[float, float]], measure: str) -> ChartAxis:
     """An axis of shares that holds all of these."""
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     air = max(0.02, 0.06 * (high - low))
     low, high = max(0.0, low - air), min(1.0, high + air)
-    return Axis(low, high, steps(low, high, 5), measure, percent)
+    return ChartAxis(low, high, steps(low, high, 5), measure, percent)
 
 
 def _power(exponent: float) -> str:
@@ -114,7 +114,7 @@ def _power(exponent: float) -> str:
 # -- A ranking in words for a terminal, and as a table -----------------------------------------
 
 
-def told_ranking(ranking: Ranking) -> str:
+def ranking_text(ranking: Ranking) -> str:
     """The ranking for a reader of a terminal."""
     width = max(len(one.name) for one in ranking.candidates)
     measure = "accuracy" if ranking.measure == "accuracy" else "F1"
@@ -127,10 +127,10 @@ def told_ranking(ranking: Ranking) -> str:
             f"{one.logme:7.4f}  {one.milliseconds:8.2f}  {one.megabytes:4.0f}  {'yes' if one.frontier else ''}"
         )
     lines += ["", f"recommended: {ranking.recommended}. {ranking.reason}", f"  $ {ranking.command}"]
-    return "\n".join(lines + (["", *_told_curve(ranking.curve)] if ranking.curve else []))
+    return "\n".join(lines + (["", *_curve_text(ranking.curve)] if ranking.curve else []))
 
 
-def _told_curve(found: LearningCurve) -> list[str]:
+def _curve_text(found: LearningCurve) -> list[str]:
     """The learning curve in lines."""
     measured = ", ".join(f"{images}: {metric.value or 0:.3f}" for images, metric in found.points)
     lines = [f"a linear head on {found.candidate}, by images learned from: {measured}"]

@@ -3,44 +3,44 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from tlkit.auditing import kinship
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.findings import AUDIT_FORMAT, AuditResult
-from tlkit.auditing.look import look
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, reading, sha256_file, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
-from tlkit.classifier.model import Classifier, read_facts, save
+from tlkit.classifier.facts import read_facts
+from tlkit.classifier.heads.build import HEADS
+from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.look import looks_of
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
-from tlkit.extraction.extract import Network
-from tlkit.extraction.store import StoredFeatures
+from tlkit.exporting.answer import write_answer
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.catalog import BACKBONES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
-from tlkit.report import outcome, pictures
-from tlkit.report.build import EpochRow, Model, Page, PlanRow
+from tlkit.report import outcome, overlays
+from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
 from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
-from tlkit.training import balancing, search
-from tlkit.training.checkpoint import State
-from tlkit.training.crossing import Crossed
+from tlkit.training import balance
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
+from tlkit.training.train import Trained
 
-POOLED = ("linear", "mlp")  # heads that read the pooled grid
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
 OF_NANO = "learned from a network that had learned on ImageNet"
 
@@ -68,6 +68,8 @@ def of_run(
     record, config = run_dir.read_record(), _config(run_dir)
     with reading(run_dir.history, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
         history = read_history(run_dir.intact(run_dir.history))
+    with reading(run_dir.record, run_record.AGAIN):
+        plan = Plan.from_json(record["plan"])
     page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
     data = outcome.data_section(dataset, splits)
     return replace(
@@ -77,8 +79,9 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
-        data=replace(data, notes=(*data.notes, *balancing.notes(record), *search.notes(record))),
-        plan=_plan_rows(Plan.from_json(record["plan"]), record.get("stages", ()), history),
+        data=replace(data, notes=(*data.notes, *balance.notes(record), *_searched(record))),
+        plan=_plan_rows(plan, record.get("stages", ()), history),
+        decisions=[(one.option, one.value, one.reason) for one in plan.decisions],
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),
         audit=read_audit(run_dir.path / "audit.json"),
@@ -126,11 +129,10 @@ def _page(
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
-        output = f"{facts.grid_layer}:{config.pooling}" if config.head in POOLED else facts.grid_layer
-        kinds = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
+        tap = Tap.for_head(facts.grid_layer, HEADS[config.head].reads, config.pooling)
         weights = record["backbone"]["sha256"]
-        networks = [Network(_unbuilt, (output,), weights, precision=kind) for kind in kinds]
-        neighbours = pictures.neighbours(networks, contract, config.stored_as, train, dataset)
+        source = FeatureSource(model=None, outputs=(tap.name,), weights_sha256=weights, contract=contract)
+        neighbours = overlays.neighbours(source.asked(config), train, dataset)
     return Page(
         title="",
         data=outcome.data_section(dataset, splits),
@@ -138,7 +140,7 @@ def _page(
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset.root),
-        overlays=pictures.overlays(classifier, model_sha256, contract, dataset, predictions),
+        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
@@ -148,8 +150,9 @@ def _page(
     )
 
 
-def _unbuilt() -> NoReturn:
-    raise NotImplementedError("only what is stored under its name is read")
+def _searched(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the record of a run says about its search."""
+    return (record["search"]["note"],) if "search" in record else ()
 
 
 def _config(run_dir: RunDir) -> FinetuneConfig:
@@ -166,7 +169,7 @@ def _model(
     temperature: float,
     threshold: float | None,
     contract: InputContract,
-) -> Model:
+) -> ModelSection:
     """The classifier, for its card."""
     backbone = record["backbone"]
     row = BACKBONES.get(backbone["name"].partition(":")[0].lower())
@@ -174,11 +177,12 @@ def _model(
     words = IN_WORDS.get(config.weights, f"from {Path(config.weights).name}")
     if config.weights == "imagenet" and row is None:
         words = f"from {Path(config.backbone).name}"
-    return Model(
+    return ModelSection(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=f"a {config.head} head" + (f" on {config.pooling} pooling" if config.head in POOLED else ""),
+        head=f"a {config.head} head"
+        + (f" on {config.pooling} pooling" if HEADS[config.head].reads == "pooled" else ""),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
@@ -192,7 +196,7 @@ def read_choice(run_dir: RunDir) -> Choice | None:
     if not run_dir.intact(run_dir.choice).is_file():
         return None
     with reading(run_dir.choice, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
-        return Choice.from_json(read_json(run_dir.intact(run_dir.choice)))
+        return Choice.from_json(read_json(run_dir.choice))
 
 
 def read_audit(path: Path) -> AuditResult | None:
@@ -243,31 +247,20 @@ def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[Pl
 # -- The end of a training run: what the classifier learns about itself, its file, its measures, its report ---
 
 
-def finish(
-    config: FinetuneConfig,
-    run_dir: RunDir,
-    material: Material,
-    states: list[State],
-    scores: np.ndarray,
-    evidence: Evidence | None,
-    story: Story,
-    crossed: Crossed | None = None,
-) -> dict[str, Any]:
+def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: Story) -> dict[str, Any]:
     """Calibrate, choose when to abstain, save the classifier, evaluate, report.
 
     Args:
-        config: of the run.
         run_dir: where everything goes.
-        material: the images and the trained network.
-        states: what became of each stage.
-        scores: float32 (N, K), logits of every image.
-        evidence: of the audit before training; None where there was none, then the files are looked at now.
+        result: the images, the trained network, and what it says of every image.
+        evidence: of the audit before training; None where there was none.
         story: hears what was chosen.
-        crossed: what cross-validation found, where it took the place of validation images.
 
     Returns:
         The content of metrics.json.
     """
+    material, scores, crossed = result.material, result.logits, result.crossed
+    config = material.config
     dataset, splits = material.dataset, material.splits
     held, trained = splits.indices("val"), splits.codes == 0
     judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], dataset.truth[held])
@@ -289,11 +282,13 @@ def finish(
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
-        threshold, told = find_threshold(predictions, config.target_precision)
-        notes = (*notes, told)
+        threshold, sentence = find_threshold(predictions, config.target_precision)
+        notes = (*notes, sentence)
         classifier = classifier.with_facts(threshold=threshold)
         predictions = outcome.judged_by(predictions, classifier.facts)
-    save(classifier.knowing(reference), run_dir.model)
+    classifier = classifier.knowing(reference)
+    save(classifier, run_dir.model)
+    write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, "".join(f"{name}\n" for name in dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
@@ -301,7 +296,8 @@ def finish(
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
-    record.write_stages(run_dir, states, classifier.model.count_params())
+    ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
+    record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
 
@@ -309,7 +305,6 @@ def finish(
 def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
     dataset = material.dataset
-    looks = look([dataset.file(i) for i in range(len(dataset))], story=story)
-    stored = material.stored.get("features")
-    features = kinship.flat(looks.small) if not isinstance(stored, StoredFeatures) else kinship.pooled(stored)
+    looks, rows = looks_of(dataset, story), material.stored.get("features")
+    features = kinship.flat(looks.small) if rows is None else rows.pooled()
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

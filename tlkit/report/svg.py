@@ -17,7 +17,7 @@ TOP, RIGHT, GAP = 26.0, 20.0, 8.0
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """One side of a plot.
 
     Args:
@@ -39,9 +39,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def shares(label: str, *, high: float = 1.0) -> Axis:
+def shares(label: str, *, high: float = 1.0) -> ChartAxis:
     """An axis from 0 to `high` (0..1] of shares, written as percentages."""
-    return Axis(0.0, high, steps(0.0, high, 5), label, percent)
+    return ChartAxis(0.0, high, steps(0.0, high, 5), label, percent)
 
 
 def steps(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
@@ -67,8 +67,8 @@ class Plot:
         margin: room for the numbers of the upright axis, in units; as they need unless given.
     """
 
-    x: Axis
-    y: Axis
+    x: ChartAxis
+    y: ChartAxis
     height: float = 250.0
     top: float = 0.0
     margin: float = 0.0

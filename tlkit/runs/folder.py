@@ -157,23 +157,23 @@ class RunDir:
         return path.is_file() and sha256_file(path) in wanted
 
 
-def model_of(run: Path) -> Path:
-    """The classifier's file: the one given, or that of a finished run.
-
-    Raises:
-        TlkitError: no run, not finished, or its classifier is gone or damaged.
-    """
-    if run.suffix == ".keras":
-        return run
-    run_dir = RunDir(run)
-    if run_dir.read_record().get("state") != "finished":
-        raise TlkitError(f"{run} is not finished.", f"tlkit finetune --resume {run}")
-    return run_dir.intact(run_dir.model)
-
-
 def contents(folder: Path) -> list[Path]:
     """What lies in a folder, but for the lock of a process that was killed before it wrote anything."""
     return [path for path in folder.iterdir() if path.name != LOCK]
+
+
+def finished_model(run: str) -> Path:
+    """The classifier's file, of a run folder or given itself; looked for before anything slow begins.
+
+    Raises:
+        TlkitError: no run, one that is not finished, or one whose classifier is gone or damaged.
+    """
+    run_dir = RunDir(Path(run))
+    if run_dir.path.suffix == ".keras":
+        return run_dir.path
+    if run_dir.read_record().get("state") != "finished":
+        raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
+    return run_dir.intact(run_dir.model)
 
 
 def refuse_occupied(out: Path, *, overwrite: bool, remedy: str = "choose another --out, or add --overwrite.") -> None:

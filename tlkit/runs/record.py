@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from tlkit.backbones import runtime
-from tlkit.backbones.build import Backbone
 from tlkit.base import cells
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import read_json, reading, replacing, sha256_file, write_checked_json, write_text
+from tlkit.base.files import read_json, reading, replacing, sha256_file, write_checked_json, write_json, write_text
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
@@ -22,9 +22,10 @@ from tlkit.data.decode import in_order
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, refuse_occupied
+from tlkit.runs.history import write_event_files, write_history
 from tlkit.runs.hold import hold
-from tlkit.training.checkpoint import State
-from tlkit.training.plan import Plan
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
 
 AGAIN = "restore it from a copy, or train again."
 MARGIN = 3600.0  # seconds
@@ -99,8 +100,8 @@ def expect(run_dir: RunDir, path: Path, sha256: str) -> None:
 
 
 def discard_empty(run_dir: RunDir) -> None:
-    """Remove a run that was refused before it had any result, so that the next try finds its place free."""
-    if not run_dir.manifest.exists():
+    """Remove a run that was refused before anything was trained, so that the next try finds its place free."""
+    if not run_dir.checkpoints.exists():
         shutil.rmtree(run_dir.path, ignore_errors=True)
 
 
@@ -159,10 +160,8 @@ def _missing(run_dir: RunDir) -> Any:
 # -- images and plan ---------------------------------------------------------------------------
 
 
-def write_images(
-    run_dir: RunDir, dataset: Dataset, splits: Splits, plan: Plan, backbone: Backbone, contract: InputContract
-) -> None:
-    """Record which images are used and for what. The record is written last and speaks of the rest."""
+def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any) -> None:
+    """Record which images are used and for what, with further facts. The record is written last and speaks of the rest."""
     dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
@@ -175,14 +174,12 @@ def write_images(
         run_dir,
         root=str(dataset.root.resolve()),
         classes=list(dataset.classes),
-        task=dataset.task,
+        task=dataset.task.name,
         set_aside=[problem.as_json() for problem in dataset.set_aside],
         ignored=dataset.ignored,
         split_rule=splits.rule,
         data_sha256=dataset.fingerprint(),
-        backbone={"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
-        contract=contract.as_json(),
-        plan=plan.as_json(),
+        **facts,
         files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits),
     )
 
@@ -194,10 +191,10 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
         return None
     with reading(run_dir.record, AGAIN):
         problems = [Problem(**problem) for problem in record["set_aside"]]
-        root, classes, multi = Path(record["root"]), tuple(record["classes"]), record.get("task") == "multi"
+        root, classes, task = Path(record["root"]), tuple(record["classes"]), TASKS[record.get("task", SINGLE.name)]
         ignored, rule = record["ignored"], record["split_rule"]
     with reading(run_dir.manifest, AGAIN):
-        dataset = Dataset.read_csv(run_dir.intact(run_dir.manifest), root, classes, problems, multi=multi)
+        dataset = Dataset.read_csv(run_dir.intact(run_dir.manifest), root, classes, problems, task=task)
     with (
         reading(run_dir.splits, AGAIN),
         run_dir.intact(run_dir.splits).open(encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -243,11 +240,10 @@ def _is_same(dataset: Dataset, began: float, row: int) -> bool:
         return False
 
 
-def read_plan(run_dir: RunDir) -> Plan | None:
-    """The plan that the run was started with, None before there is one."""
+def read_contract(run_dir: RunDir) -> InputContract | None:
+    """How the run's images become pixels, by the rules that it began with; None before that is settled."""
     record = run_dir.read_record()
-    with reading(run_dir.record, AGAIN):
-        return Plan.from_json(record["plan"]) if "plan" in record else None
+    return InputContract(**record["contract"]) if "contract" in record else None
 
 
 def update(run_dir: RunDir, **facts: Any) -> None:
@@ -255,13 +251,40 @@ def update(run_dir: RunDir, **facts: Any) -> None:
     write_checked_json(run_dir.record, run_dir.read_record() | facts)
 
 
+class RunSink:
+    """A run folder as the place where training leaves what it has finished: facts in run.json, the choice beside it.
+
+    Args:
+        run_dir: where.
+        prepared: hears of the material once its rows are there.
+    """
+
+    def __init__(self, run_dir: RunDir, prepared: Callable[[Any], None]) -> None:
+        self.folder, self._run_dir, self.prepared = run_dir.path, run_dir, prepared
+
+    def read(self, name: str) -> Any:
+        """What was written under a name, None where nothing was."""
+        if name == "choice":
+            if not self._run_dir.choice.is_file():
+                return None
+            with reading(self._run_dir.choice, "delete it and run the same command again: it is chosen once more."):
+                return read_json(self._run_dir.choice)
+        return self._run_dir.read_record().get(name)
+
+    def write(self, name: str, content: Any) -> None:
+        """Keep something JSON-able under a name."""
+        if name == "choice":
+            write_json(self._run_dir.choice, content)
+        else:
+            update(self._run_dir, **{name: content})
+
+    def history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write history.csv and event files."""
+        write_history(self._run_dir.history, rows)
+        write_event_files(self._run_dir.logs, rows)
+
+
 # -- the end -----------------------------------------------------------------------------------
-
-
-def write_stages(run_dir: RunDir, states: list[State], parameters: int) -> None:
-    """Record what became of each stage, and how many numbers the classifier holds."""
-    stages = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in states]
-    update(run_dir, stages=stages, parameters=parameters)
 
 
 def finish(run_dir: RunDir, seconds: float) -> float:

@@ -6,17 +6,19 @@ Every file is a function of the seed and its number, so the same options give th
 import csv
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
-from tlkit.data.labels import written
 from tlkit.options.obtain import SampleConfig
 from tlkit.samples.recipes import TABLE
+from tlkit.tasks.labels import written
 
 TRUTH = "truth.csv"
 CLASSES = ("circle", "square", "star", "triangle")
@@ -221,20 +223,16 @@ DIGITS_CARD = {
 }
 
 
-def write_digits(folder: Path, *, count: int | None, story: Story) -> None:
+def write_digits(folder: Path, config: SampleConfig, story: Story) -> None:
     """Write `folder/DIGIT/NUMBER.png`, 8×8 grey values enlarged to 32×32; black on white, as they were written.
 
-    Args:
-        folder: an existing, empty folder.
-        count: how many at most, evenly over the ten digits; all of them when None.
-        story: hears how far it is.
+    `config.count` is how many at most, evenly over the ten digits; all of them when None.
     """
-    from PIL import Image
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     labels = digits.target
-    chosen = _evenly(labels, count)
+    chosen = _evenly(labels, config.count)
     for label in np.unique(labels):
         (folder / str(label)).mkdir()
     for index in story.track(chosen, "writing digits", len(chosen)):
@@ -253,3 +251,17 @@ def _evenly(labels: np.ndarray, count: int | None) -> list[int]:
         rank[of_class] = np.arange(len(of_class))
     by_rank = np.lexsort((labels, rank))
     return sorted(by_rank[:count].tolist())
+
+
+class Made(NamedTuple):
+    """One sample that needs no network: what its card says, and what writes it into an empty folder."""
+
+    card: dict[str, str]
+    write: Callable[[Path, SampleConfig, Story], None]
+
+
+MADE = {
+    "digits": Made(DIGITS_CARD, write_digits),
+    "shapes": Made(SHAPES_CARD, write_shapes),
+    "sheets": Made(SHEETS_CARD, write_sheets),
+}

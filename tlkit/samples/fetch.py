@@ -13,7 +13,7 @@ from typing import IO
 from tlkit.base.download import Patience, download
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.samples.recipes import IMAGE_SUFFIXES, Layout, Recipe
+from tlkit.samples.recipes import IMAGE_SUFFIXES, ArchiveLayout, Recipe
 
 # Photographs do not compress: what unpacks to more than this times its size is no dataset of them.
 EXPANSION = 4
@@ -68,7 +68,7 @@ def _require_space(recipe: Recipe, downloads: Path, archives: list[Path]) -> Non
         )
 
 
-def _unpack_wanted(archive: Path, unpacked: Path, layout: Layout, budget: int, story: Story) -> None:
+def _unpack_wanted(archive: Path, unpacked: Path, layout: ArchiveLayout, budget: int, story: Story) -> None:
     """The images below the root and the lists; through the inner archive where there is one."""
 
     def wanted(name: str) -> bool:
@@ -85,7 +85,7 @@ def _unpack_wanted(archive: Path, unpacked: Path, layout: Layout, budget: int, s
     unpack(inner, unpacked, wanted, budget, story)
 
 
-def _arrange_folders(unpacked: Path, folder: Path, layout: Layout) -> None:
+def _arrange_folders(unpacked: Path, folder: Path, layout: ArchiveLayout) -> None:
     """Move root/CLASS/FILE or root/SPLIT/CLASS/FILE up, with better class names."""
     root = unpacked / layout.root
     for path in sorted(root.rglob("*")):
@@ -96,7 +96,7 @@ def _arrange_folders(unpacked: Path, folder: Path, layout: Layout) -> None:
         _move(path, folder.joinpath(*parents, name))
 
 
-def _arrange_lists(unpacked: Path, folder: Path, layout: Layout) -> None:
+def _arrange_lists(unpacked: Path, folder: Path, layout: ArchiveLayout) -> None:
     """Move root/CLASS_NUMBER.jpg to SPLIT/CLASS/CLASS_NUMBER.jpg for each line of the split's list."""
     files = {path.stem: path for path in (unpacked / layout.root).glob("*") if path.is_file()}
     for split, list_name in layout.lists.items():

@@ -16,14 +16,14 @@ from tlkit.base.download import RemoteFile
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import write_json
 from tlkit.base.leftovers import PREFIX, temporary_beside
-from tlkit.data.labels import read_labels
 from tlkit.options import catalog
+from tlkit.tasks.labels import read_labels
 
 LAYOUTS = ("folders", "lists")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ArchiveLayout:
     """Where in the archives the images are, and which class each belongs to.
 
     Args:
@@ -72,7 +72,7 @@ class Recipe:
     splits: Mapping[str, int] = field(default_factory=dict)
     notes: str = ""
     files: tuple[RemoteFile, ...]
-    layout: Layout
+    layout: ArchiveLayout
 
     @property
     def bytes(self) -> int:
@@ -123,7 +123,7 @@ def _recipe(content: dict[str, Any], place: str) -> Recipe:
         raise TlkitError(f"{place} has no [[files]].", "see datasets/recipes for examples.")
     for i, file in enumerate(files, 1):
         file.check(f"{place}, file {i}:")
-    layout = _build(Layout, parts.pop("layout", {}), f"{place}, layout:")
+    layout = _build(ArchiveLayout, parts.pop("layout", {}), f"{place}, layout:")
     if layout.kind not in LAYOUTS:
         raise unknown_name(f"a layout ({place})", layout.kind, LAYOUTS)
     return _build(Recipe, parts | {"files": files, "layout": layout}, f"{place}:")

@@ -1,12 +1,13 @@
-"""A classifier as the server asks for it: rows, answers, and why. On its own, for it loads Keras."""
+"""The classifier behind the server: outputs, answers and explanations. Keras is loaded for the first explanation."""
 
 import base64
-import io
+import importlib
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -14,23 +15,25 @@ from threadpoolctl import threadpool_limits
 
 from tlkit.base.errors import UnreadableImage
 from tlkit.base.story import Story
-from tlkit.classifier.heads.build import pooled
-from tlkit.classifier.model import Classifier, Facts, load
-from tlkit.data.decode import thumbnail
-from tlkit.explanation.evidence import Witness
-from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
-from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
+from tlkit.classifier.answers import answer_rows
+from tlkit.classifier.facts import Facts, read_facts, read_familiarity
+from tlkit.data.decode import jpeg, thumbnail
+from tlkit.extraction.rows import pooled
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
-from tlkit.pipelines.predict import predictions
-from tlkit.serving.service import Subject
+from tlkit.serving.service import ServedClassifier
+
+if TYPE_CHECKING:
+    from tlkit.classifier.model import Classifier
+    from tlkit.explanation.heat_maps import Witness
+    from tlkit.explanation.neighbours import TrainingImages
 
 T = TypeVar("T")
 THUMBNAIL = 240  # pixels of a neighbour's long side
 COMPUTING = "The training images are still being looked at; ask again in a while."
 
 
-def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
+def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassifier:
     """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
 
     Raises:
@@ -38,24 +41,24 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> Subject:
     """
     # Its threads spin while they wait, and take the cores from the engine and the decoders
     threadpool_limits(1, "blas")
-    classifier = load(model)
-    classifier = classifier.with_facts(classes=tuple(map(readable, classifier.facts.classes)))
-    facts, contract = classifier.facts, classifier.facts.contract
-    engine = watching(classifier, (), config, story)
+    facts = read_facts(model)
+    facts = replace(facts, classes=tuple(map(readable, facts.classes)))
+    contract = facts.contract
+    engine = watching(model, facts, (), config, story)
     sizes = {config.batch_size, *(2**power for power in range(config.batch_size.bit_length()))}  # see `Batcher`
     for size in sorted(sizes, reverse=True):  # a backend's own compiler then compiles the largest alone
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
-    explainer = Explainer(classifier, config, story)
-    return Subject(
+    explainer = Explainer(model, facts, config, story)
+    return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
         facts={
             "backbone": facts.backbone,
-            "task": facts.task,
+            "task": facts.task.name,
             "threshold": facts.threshold,
             "target_precision": facts.target_precision,
             "temperature": facts.temperature,
-            "knows_the_unfamiliar": classifier.familiarity is not None,
+            "knows_the_unfamiliar": read_familiarity(model) is not None,
             "engine": engine.name,
             "precision": engine.precision,
         },
@@ -76,12 +79,12 @@ def readable(name: str) -> str:
 
 def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
     """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
-    listed = len(facts.classes) if facts.multi else top  # of several labels all that are given, however many
-    return [_answer(row, top) for row in predictions([""] * len(rows), rows, facts, listed)]
+    listed = facts.task.listed(len(facts.classes), top)
+    return [_answer(row, top) for row in answer_rows([""] * len(rows), rows, facts, listed)]
 
 
 def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
-    """A row of `predictions` as the API has it; of several labels each has a probability of its own, and all have none."""
+    """A row of `answer_rows` as the API has it; of several labels each has a probability of its own, and all have none."""
     several = row.get("labels")
     ranked = row["top"][: max(top, len(several or ()))]
     return {
@@ -94,46 +97,58 @@ def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
 
 
 class Explainer:
-    """Where the classifier looked and which training images are alike; ready some time after it is made.
+    """Where the classifier looked and which training images are alike. The first explanation loads Keras, and waits for it.
 
     Args:
-        classifier: to explain.
+        model: file of the classifier.
+        facts: what it knows about itself, its names readable.
         config: says how many neighbours, and of which run.
-        story: told about the training images.
+        story: hears about the training images.
     """
 
-    def __init__(self, classifier: Classifier, config: ServeConfig, story: Story) -> None:
-        self.classifier, self.config = classifier, config
+    def __init__(self, model: Path, facts: Facts, config: ServeConfig, story: Story) -> None:
+        self.model, self.facts, self.config = model, facts, config
         self._story = _Stoppable(story)
         self._witness: Future[Witness] = Future()
         self._known: Future[TrainingImages | None] = Future()
         self._thread = threading.Thread(target=self._prepare, name="tlkit-explain-prepare")
-        self._thread.start()
+        self._starting = threading.Lock()
 
     def close(self) -> None:
         """Give up what is not ready."""
         self._story.stopped.set()
-        self._thread.join()
+        with self._starting:
+            begun = self._thread.ident is not None
+        if begun:
+            self._thread.join()
+
+    def _begin(self) -> None:
+        """Make ready what explanations need, once, when the first is asked for."""
+        with self._starting:
+            if self._thread.ident is None and not self._story.stopped.is_set():
+                self._thread.start()
 
     def _prepare(self) -> None:
         """First what every explanation needs, then the training images, which may take a while."""
-        steps: list[tuple[Future, Any]] = [
-            (self._witness, lambda: Witness(self.classifier)),
-            (self._known, self._look_at_training),
-        ]
-        for future, work in steps:
-            try:
-                future.set_result(work())
-            except _Stopped:
-                future.cancel()
-            except Exception as error:  # noqa: BLE001 - told to whoever asks for an explanation
-                future.set_exception(error)
-                self._story.say(f"explanations go without something: {error}")
+        try:
+            importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+            from tlkit.classifier.model import load
+            from tlkit.explanation.heat_maps import Witness
 
-    def _look_at_training(self) -> TrainingImages | None:
-        if not self.config.neighbours:
-            return None
-        return training_images(self.config.run, self.classifier, self._story)
+            classifier = load(self.model)
+            self._witness.set_result(Witness(classifier))
+            self._known.set_result(self._look_at_training(classifier))
+        except _Stopped:
+            self._known.cancel()
+        except Exception as error:  # noqa: BLE001 - told to whoever asks for an explanation
+            lacking = self._known if self._witness.done() else self._witness
+            lacking.set_exception(error)
+            self._story.say(f"explanations go without something: {error}")
+
+    def _look_at_training(self, classifier: "Classifier") -> "TrainingImages | None":
+        from tlkit.explanation.neighbours import training_images
+
+        return training_images(self.config.run, classifier, self._story) if self.config.neighbours else None
 
     def explain(self, content: bytes, pixels: np.ndarray, row: np.ndarray, method: str) -> dict[str, Any]:
         """`method`, `label`, `overlay`, `blank`, `neighbours` and `note`: the schema of the API.
@@ -144,16 +159,19 @@ class Explainer:
             row: float32 (K + 1,), its logits and its unfamiliarity.
             method: `integrated` or `gradcam`.
         """
-        witness, contract, images = self._witness.result(), self.classifier.facts.contract, pixels[None]
+        self._begin()
+        from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
+
+        witness, contract, images = self._witness.result(), self.facts.contract, pixels[None]
         code = int(row[:-1].argmax())
         grids = witness.grids(images)
         evidence = witness.evidence(method, images, grids, np.array([code]))
         photograph = panel(thumbnail(content, MOST))
         heat = heat_on(photograph.size, evidence.heat[0], evidence.lattice, contract)
-        alike, note = self._alike(pooled(grids, "avg"))
+        alike, note = self._alike(pooled(grids))
         return {
             "method": method,
-            "label": self.classifier.facts.classes[code],
+            "label": self.facts.classes[code],
             "overlay": _data_url(overlay(shaded(photograph, contract), heat)),
             "blank": not evidence.heat[0].any(),
             "neighbours": alike,
@@ -169,6 +187,8 @@ class Explainer:
         known = self._known.result()
         if known is None:
             return [], "There are no training images to compare with."
+        from tlkit.explanation.neighbours import nearest
+
         indices, cosines = nearest(features, known.features, self.config.neighbours)
         return [
             {
@@ -180,7 +200,7 @@ class Explainer:
         ], ""
 
 
-def _thumbnail(known: TrainingImages, index: int) -> str | None:
+def _thumbnail(known: "TrainingImages", index: int) -> str | None:
     """A training image in small; None where its file is gone or is another one now."""
     file = known.dataset.file(index)
     try:
@@ -192,13 +212,11 @@ def _thumbnail(known: TrainingImages, index: int) -> str | None:
 
 
 def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, 85)).decode()
 
 
 class _Stopped(Exception):
-    """The server stops; nobody waits for this any more."""
+    """The server stops; no request waits for this any more."""
 
 
 class _Stoppable:

@@ -1,4 +1,4 @@
-"""The addresses of the server and what each answers."""
+"""The routes of the server."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,9 +14,9 @@ from tlkit.base.machine import __version__
 from tlkit.serving import schema
 from tlkit.serving.body import read_body, uploads
 from tlkit.serving.gate import MEDIA_TYPE, PREDICT, Gate
-from tlkit.serving.pages import Page, docs_page, try_page
+from tlkit.serving.pages import HtmlPage, docs_page, try_page
 from tlkit.serving.pixels import EXPLAINED
-from tlkit.serving.problems import Problem, mistake
+from tlkit.serving.problems import RequestProblem, mistake
 from tlkit.serving.service import Service
 
 ASKED = frozenset(("top", "explain", "method"))
@@ -30,7 +30,7 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
         service: what answers images.
         token: that requests must bear; None where none is needed.
         local: whether it listens to this machine alone.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
     app = FastAPI(
         title="tlkit",
@@ -41,16 +41,17 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    _routes(app, service)
+    _asking(app, service)  # first, for routes are tried in order
+    _pages(app)
+    _state(app, service)
     _refusals(app)
     seconds = service.limits.seconds
     return Gate(app, token=token, local=local, seconds=seconds, metrics=service.metrics, fault=fault)
 
 
-def _routes(app: FastAPI, service: Service) -> None:
-    pages: dict[str, Page] = {"/": try_page()}
+def _asking(app: FastAPI, service: Service) -> None:
+    """What the server is for."""
 
-    # First, for routes are tried in order
     @app.post(
         PREDICT,
         summary="Classes of one image or several.",
@@ -68,7 +69,9 @@ def _routes(app: FastAPI, service: Service) -> None:
         ] = "integrated",
     ) -> Response:
         if unknown := sorted(set(request.query_params) - ASKED):
-            raise Problem("invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}.")
+            raise RequestProblem(
+                "invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}."
+            )
         service.ready()
         service.refuse_when_full()  # before the body is read, and not counted while it is: the slow take nobody's place
         declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
@@ -81,6 +84,11 @@ def _routes(app: FastAPI, service: Service) -> None:
             service.budget.give_back(len(body))
         return JSONResponse({"results": results}, headers=_NO_STORE)
 
+
+def _pages(app: FastAPI) -> None:
+    """The pages for people."""
+    pages: dict[str, HtmlPage] = {"/": try_page()}
+
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return _html(pages["/"])
@@ -90,6 +98,10 @@ def _routes(app: FastAPI, service: Service) -> None:
         if "/docs" not in pages:
             pages["/docs"] = docs_page(app.openapi())
         return _html(pages["/docs"])
+
+
+def _state(app: FastAPI, service: Service) -> None:
+    """What watches over the server, or has to know the classifier."""
 
     @app.get("/healthz", summary="Whether the process answers.", response_model=schema.Health)
     async def healthz() -> Response:
@@ -136,37 +148,37 @@ def _routes(app: FastAPI, service: Service) -> None:
         return JSONResponse(found, headers=_NO_STORE)
 
 
-def _html(page: Page) -> Response:
+def _html(page: HtmlPage) -> Response:
     return HTMLResponse(page.content, headers={"Content-Security-Policy": page.policy, **_NO_STORE})
 
 
 def _refusals(app: FastAPI) -> None:
-    """Everything that is refused looks alike."""
+    """Every refusal is answered in the same form."""
 
-    def told(problem: Problem) -> Response:
+    def answer_of(problem: RequestProblem) -> Response:
         return Response(problem.body(), status_code=problem.status, headers=problem.headers())
 
-    @app.exception_handler(Problem)
-    async def own(_: Request, problem: Problem) -> Response:
-        return told(problem)
+    @app.exception_handler(RequestProblem)
+    async def own(_: Request, problem: RequestProblem) -> Response:
+        return answer_of(problem)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return told(Problem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
+        return answer_of(RequestProblem("invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}."))
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            answer = told(Problem("wrong-method", f"{request.method} is not for this address."))
+            answer = answer_of(RequestProblem("wrong-method", f"{request.method} is not for this address."))
             answer.headers.update(error.headers or {})
             return answer
-        return told(Problem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
+        return answer_of(RequestProblem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return told(Problem("bad-request", "The body was not sent to its end."))
+        return answer_of(RequestProblem("bad-request", "The body was not sent to its end."))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
-        return told(mistake(error))
+        return answer_of(mistake(error))

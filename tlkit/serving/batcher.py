@@ -1,7 +1,7 @@
 """Images of many requests in batches of one engine: decoded in threads, computed together as they are ready.
 
 The engine never waits while there is something to compute, except for images that are being decoded already, and for
-those a few milliseconds at most. So one client alone waits for nobody, and many fill its batches.
+those a few milliseconds at most. So a single client never waits, and many clients fill the batches.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkit.base.machine import usable_cores
-from tlkit.serving.problems import Problem, mistake
+from tlkit.serving.problems import RequestProblem, mistake
 
 
 @dataclass(eq=False)
@@ -25,7 +25,7 @@ class Work:
     Args:
         content: its file.
         waiting: how many images of its request are not done, in a list of one that they share.
-        done: told when none is.
+        done: called when none is.
         pixels: uint8 (H, W, 3), once decoded.
         row: what the engine made of it, float32 (N,).
         problem: why it has none.
@@ -36,18 +36,18 @@ class Work:
     done: asyncio.Future
     pixels: np.ndarray | None = None
     row: np.ndarray | None = None
-    problem: Problem | None = None
+    problem: RequestProblem | None = None
 
 
 class Batcher:
     """Files in, rows out; for one event loop.
 
     Args:
-        decode: a file's bytes -> uint8 (H, W, 3); raises Problem.
+        decode: a file's bytes -> uint8 (H, W, 3); raises RequestProblem.
         infer: uint8 (B, H, W, 3) -> float32 (B, N); called in a thread of the batcher.
         batch_size: most images of a batch.
         wait: seconds that a batch waits for images which are being decoded.
-        seen: told the size of every batch.
+        seen: called with the size of every batch.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class Batcher:
                 work.pixels = self.decode(work.content)
                 self._ready.put(work)
                 return
-        except Problem as problem:
+        except RequestProblem as problem:
             work.problem = problem
-        except BaseException as error:  # noqa: BLE001 - told to whoever asked
+        except BaseException as error:  # noqa: BLE001 - reported to the request
             work.problem = mistake(error)
         self._tell([work])
 
@@ -102,7 +102,7 @@ class Batcher:
                 rows = self.infer(np.stack([work.pixels for work in batch if work.pixels is not None]))
                 for work, row in zip(batch, rows, strict=True):
                     work.row = row
-            except BaseException as error:  # noqa: BLE001 - told to whoever asked
+            except BaseException as error:  # noqa: BLE001 - reported to the request
                 for work in batch:
                     work.problem = mistake(error)
             self.seen(len(batch))

@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from tlkit.serving.pixels import PART_HEADERS, Limits, megabytes
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -36,7 +36,7 @@ class Base64Images(BaseModel):
     ]
 
 
-class Budget:
+class BodyBudget:
     """Bytes of bodies that are in memory, over all requests.
 
     Args:
@@ -50,10 +50,10 @@ class Budget:
         """Count bytes in.
 
         Raises:
-            Problem: there would be too many.
+            RequestProblem: there would be too many.
         """
         if self.held + count > self.most:
-            raise Problem("too-busy", "The images of other requests fill the memory that is set aside for them.")
+            raise RequestProblem("too-busy", "The images of other requests fill the memory that is set aside for them.")
         self.held += count
 
     def give_back(self, count: int) -> None:
@@ -61,7 +61,7 @@ class Budget:
         self.held -= count
 
 
-async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limits: Limits, budget: Budget) -> bytes:
+async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limits: Limits, budget: BodyBudget) -> bytes:
     """The whole body; refused as soon as it is known to be too large. Its bytes stay counted in `budget`.
 
     Args:
@@ -71,7 +71,7 @@ async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limits: 
         budget: of all requests.
 
     Raises:
-        Problem: more bytes than there may be.
+        RequestProblem: more bytes than there may be.
     """
     if declared and int(declared) > limits.request_bytes:
         raise _too_large(limits)
@@ -88,21 +88,23 @@ async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limits: 
         raise
 
 
-def _too_large(limits: Limits) -> Problem:
-    return Problem("body-too-large", f"The body has more than {megabytes(limits.request_bytes)}, which is the limit.")
+def _too_large(limits: Limits) -> RequestProblem:
+    return RequestProblem(
+        "body-too-large", f"The body has more than {megabytes(limits.request_bytes)}, which is the limit."
+    )
 
 
 async def uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
     """The images of a body, one or more.
 
     Raises:
-        Problem: of another type, not well formed, none or too many.
+        RequestProblem: of another type, not well formed, none or too many.
     """
     kind, options = parse_options_header(content_type)
     read = _READERS.get(kind)
     if read is None:
         named = kind.decode("latin-1")[:80]
-        raise Problem("wrong-type", f"The body is {named!r}." if named else "The request has no Content-Type.")
+        raise RequestProblem("wrong-type", f"The body is {named!r}." if named else "The request has no Content-Type.")
     if len(body) >= IN_A_THREAD:
         return await asyncio.to_thread(read, body, options, limits)
     return read(body, options, limits)
@@ -110,7 +112,9 @@ async def uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload
 
 def _refuse_many(count: int, limits: Limits) -> None:
     if count > limits.images:
-        raise Problem("too-many-images", f"The request has more than {limits.images} images, which is the limit.")
+        raise RequestProblem(
+            "too-many-images", f"The request has more than {limits.images} images, which is the limit."
+        )
 
 
 def _json(body: bytes, options: dict[bytes, bytes], limits: Limits) -> list[Upload]:
@@ -119,7 +123,7 @@ def _json(body: bytes, options: dict[bytes, bytes], limits: Limits) -> list[Uplo
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "the body"
-        raise Problem("invalid", f"{place}: {first['msg']}.", 'send {"images": ["BASE64", ...]}.') from None
+        raise RequestProblem("invalid", f"{place}: {first['msg']}.", 'send {"images": ["BASE64", ...]}.') from None
     _refuse_many(len(images), limits)
     return [Upload(None, _decoded(text, f"images.{index}")) for index, text in enumerate(images)]
 
@@ -131,7 +135,7 @@ def _decoded(text: str, place: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
-        raise Problem("invalid", f"{place} is not base64.", "send the bytes of the file as base64.") from None
+        raise RequestProblem("invalid", f"{place} is not base64.", "send the bytes of the file as base64.") from None
 
 
 def _form(body: bytes, options: dict[bytes, bytes], limits: Limits) -> list[Upload]:
@@ -141,11 +145,11 @@ def _form(body: bytes, options: dict[bytes, bytes], limits: Limits) -> list[Uplo
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Problem("invalid", f"The form is not well formed: {' '.join(str(error).split())}.") from None
+        raise RequestProblem("invalid", f"The form is not well formed: {' '.join(str(error).split())}.") from None
     if not form.ended:
-        raise Problem("invalid", "The form is not well formed: it is cut short.")
+        raise RequestProblem("invalid", "The form is not well formed: it is cut short.")
     if not form.found:
-        raise Problem("invalid", "The form has no image.", "send files in fields named 'image'.")
+        raise RequestProblem("invalid", "The form has no image.", "send files in fields named 'image'.")
     return form.found
 
 
@@ -190,11 +194,11 @@ class _Form:
         options = parse_options_header(self.disposition)[1]
         field = options.get(b"name", b"").decode("utf-8", "replace")
         if field not in ("image", "images"):
-            raise Problem("invalid", f"The form has a field {field[:NAME]!r}.", "name every field 'image'.")
+            raise RequestProblem("invalid", f"The form has a field {field[:NAME]!r}.", "name every field 'image'.")
         _refuse_many(len(self.found) + 1, self.limits)
         name = options.get(b"filename")
-        told = None if name is None else name.decode("utf-8", "replace")[:NAME]
-        self.found.append(Upload(told, b"".join(self.content)))
+        file_name = None if name is None else name.decode("utf-8", "replace")[:NAME]
+        self.found.append(Upload(file_name, b"".join(self.content)))
 
     def _all(self) -> None:
         self.ended = True

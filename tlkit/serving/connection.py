@@ -1,4 +1,4 @@
-"""Connections that nobody can keep busy for nothing: how HTTP arrives, on top of uvicorn's own reading of it."""
+"""Limits on connections, against slow and oversized requests, on top of uvicorn's parser."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,111 +7,114 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tlkit.serving.pixels import HEAD_BYTES, LINGER_SECONDS
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 
-def guarded(seconds: float, connections: int) -> type[asyncio.Protocol]:
-    """The class of connections with these limits.
+class _Guarded(HttpToolsProtocol):
+    """One connection. A head must come soon and be small; who goes on sending after a refusal is cut off.
 
-    Args:
+    Attributes:
         seconds: for the head of a request to arrive, and for an answer to be taken.
-        connections: open at the same time.
+        most: connections open at the same time.
     """
 
-    class Guarded(HttpToolsProtocol):
-        """One connection. A head must come soon and be small; who goes on sending after a refusal is cut off."""
+    seconds: float
+    most: int
 
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self._timer: asyncio.TimerHandle | None = None
-            self._beside = 0  # bytes since the last of a body: of a head, or of what may follow a body
-            self._in_body = False
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._timer: asyncio.TimerHandle | None = None
+        self._beside = 0  # bytes since the last of a body: of a head, or of what may follow a body
+        self._in_body = False
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > connections:
-                self._refuse(Problem("too-busy", f"{connections} connections are open, which is the limit."))
-            else:
-                self._within(seconds, self._too_slow)
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self._refuse(RequestProblem("too-busy", f"{self.most} connections are open, which is the limit."))
+        else:
+            self._within(self.seconds, self._too_slow)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._within(None)
-            super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._within(None)
+        super().connection_lost(exc)
 
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._beside += len(data)
+        super().data_received(data)
+        if self._beside > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(RequestProblem("header-too-large", f"It has more than {HEAD_BYTES} bytes."))
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # of asyncio, whose bool uvicorn leaves out
+        """The client sends no more. It may still be listening: what it asked for whole is answered, and no more."""
+        super().eof_received()
+        last = self.pipeline[0][0] if self.pipeline else self.cycle
+        if self._in_body or last is None or last.response_complete:
+            return False  # asyncio closes the connection
+        last.keep_alive = False
+        return True
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._within(self.seconds, self._too_slow)
+
+    def on_headers_complete(self) -> None:
+        self._within(None)
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._beside, self._in_body = 0, False
+        if self.cycle.response_complete:
+            self._within(None)  # it has come to an end after all
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_body:  # refused half-way: read on for a moment, so that the refusal is read too
+            self._within(LINGER_SECONDS, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._within(self.seconds, self.transport.abort)  # nobody takes the answer
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._within(None)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(RequestProblem("bad-request", msg))
+
+    def _too_slow(self) -> None:
+        self._refuse(RequestProblem("too-slow", f"Its head was not there after {self.seconds:g} seconds."))
+
+    def _within(self, limit: float | None, otherwise: Callable[[], None] | None = None) -> None:
+        """From now on call `otherwise` after so many seconds, and nothing that was to be called before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(limit, otherwise) if limit is not None and otherwise else None
+
+    def _refuse(self, problem: RequestProblem) -> None:
+        """Answer outside of any application, and hang up; where an answer is under way, only that."""
+        self._within(None)
+        if self.cycle is not None and not self.cycle.response_complete:
+            if not self._in_body or self.pipeline or self.cycle.response_started:
+                self.transport.abort()
                 return
-            self._beside += len(data)
-            super().data_received(data)
-            if self._beside > HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(Problem("header-too-large", f"It has more than {HEAD_BYTES} bytes."))
+            self.cycle.disconnected = True  # its body is broken: the application hears no more and answers nobody
+            self.cycle.message_event.set()
+        body = problem.body()
+        headers = {**problem.headers(), "Content-Length": str(len(body)), "Connection": "close"}
+        lines = [f"HTTP/1.1 {problem.status} Refused", *(f"{name}: {value}" for name, value in headers.items())]
+        self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        self.transport.close()
 
-        def eof_received(self) -> bool:  # type: ignore[override]  # of asyncio, whose bool uvicorn leaves out
-            """The client sends no more. It may still be listening: what it asked for whole is answered, and no more."""
-            super().eof_received()
-            last = self.pipeline[0][0] if self.pipeline else self.cycle
-            if self._in_body or last is None or last.response_complete:
-                return False  # asyncio closes the connection
-            last.keep_alive = False
-            return True
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._within(seconds, self._too_slow)
-
-        def on_headers_complete(self) -> None:
-            self._within(None)
-            self._in_body = True
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            self._beside = 0
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._beside, self._in_body = 0, False
-            if self.cycle.response_complete:
-                self._within(None)  # it has come to an end after all
-            super().on_message_complete()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self._in_body:  # refused half-way: read on for a moment, so that the refusal is read too
-                self._within(LINGER_SECONDS, self.transport.abort)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._within(seconds, self.transport.abort)  # nobody takes the answer
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._within(None)
-
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(Problem("bad-request", msg))
-
-        def _too_slow(self) -> None:
-            self._refuse(Problem("too-slow", f"Its head was not there after {seconds:g} seconds."))
-
-        def _within(self, limit: float | None, otherwise: Callable[[], None] | None = None) -> None:
-            """From now on call `otherwise` after so many seconds, and nothing that was to be called before."""
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_later(limit, otherwise) if limit is not None and otherwise else None
-
-        def _refuse(self, problem: Problem) -> None:
-            """Answer outside of any application, and hang up; where an answer is under way, only that."""
-            self._within(None)
-            if self.cycle is not None and not self.cycle.response_complete:
-                if not self._in_body or self.pipeline or self.cycle.response_started:
-                    self.transport.abort()
-                    return
-                self.cycle.disconnected = True  # its body is broken: the application hears no more and answers nobody
-                self.cycle.message_event.set()
-            body = problem.body()
-            headers = {**problem.headers(), "Content-Length": str(len(body)), "Connection": "close"}
-            lines = [f"HTTP/1.1 {problem.status} Refused", *(f"{name}: {value}" for name, value in headers.items())]
-            self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-            self.transport.close()
-
-    return Guarded
+def guarded(seconds: float, connections: int) -> type[_Guarded]:
+    """The class of connections with these limits."""
+    return type("GuardedWithin", (_Guarded,), {"seconds": seconds, "most": connections})

@@ -1,4 +1,4 @@
-"""What every request passes before and after it is answered: who may ask, how long it may take, what is counted."""
+"""What every request passes: authorisation, time limits, counters."""
 
 import asyncio
 import hmac
@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from tlkit.serving.problems import Problem, mistake
+from tlkit.serving.problems import RequestProblem, mistake
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -77,7 +77,7 @@ class Gate:
             elsewhere could have its own name point here, and read the answers.
         seconds: that a request may take.
         metrics: counts them.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class Gate:
             async with asyncio.timeout(self.seconds):
                 await self.application(scope, receive, answer)
         except TimeoutError:
-            await answer.refuse(Problem("too-slow", f"It was not done after {self.seconds:g} seconds."))
-        except Problem as problem:
+            await answer.refuse(RequestProblem("too-slow", f"It was not done after {self.seconds:g} seconds."))
+        except RequestProblem as problem:
             await answer.refuse(problem)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the server
             self.fault(error)
@@ -122,18 +122,20 @@ class Gate:
         if self._hosts is not None:
             host = headers.get(b"host", b"").decode("latin-1").lower()
             if host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
-                raise Problem("wrong-host", f"The header Host is {host[:100]!r}, and this server is for this machine.")
+                raise RequestProblem(
+                    "wrong-host", f"The header Host is {host[:100]!r}, and this server is for this machine."
+                )
         if scope["method"] == "POST" and (reason := _sent_by_another(headers)):
-            raise Problem("cross-site", reason)
+            raise RequestProblem("cross-site", reason)
         if self._token is not None and scope["path"] in GUARDED:
             self._authorize(headers.get(b"authorization", b""))
 
     def _authorize(self, given: bytes) -> None:
         scheme, _, token = given.partition(b" ")
         if scheme.lower() != b"bearer" or not token:
-            raise Problem("no-token", "The request bears none.")
+            raise RequestProblem("no-token", "The request bears none.")
         if not hmac.compare_digest(token.strip(), self._token or b""):
-            raise Problem("wrong-token", "It is another one.")
+            raise RequestProblem("wrong-token", "It is another one.")
 
 
 def _sent_by_another(headers: dict[bytes, bytes]) -> str:
@@ -166,7 +168,7 @@ class _Answer:
             self.whole = not message.get("more_body", False)
         await self._send(message)
 
-    async def refuse(self, problem: Problem) -> None:
+    async def refuse(self, problem: RequestProblem) -> None:
         """Answer with a problem; where another answer has begun, end the connection instead."""
         if self.whole:
             return

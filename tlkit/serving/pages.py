@@ -17,24 +17,24 @@ _POLICY = (
 )
 
 
-class Page(NamedTuple):
+class HtmlPage(NamedTuple):
     """HTML, and the policy under which a browser shows it: nothing from elsewhere, no script but its own."""
 
     content: str
     policy: str
 
 
-def try_page() -> Page:
+def try_page() -> HtmlPage:
     """Where one drops, pastes or photographs an image."""
     return _page("page.html", _text("page.js"))
 
 
-def docs_page(openapi: dict[str, Any]) -> Page:
+def docs_page(openapi: dict[str, Any]) -> HtmlPage:
     """What can be asked, from the OpenAPI description."""
     return _page("docs.html", "", paths=openapi["paths"], kinds=KINDS)
 
 
-def _page(template: str, script: str, **values: Any) -> Page:
+def _page(template: str, script: str, **values: Any) -> HtmlPage:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tlkit.serving", ""),
         autoescape=True,
@@ -45,7 +45,7 @@ def _page(template: str, script: str, **values: Any) -> Page:
     style = _text("page.css")
     own = {"style": Markup(style), "script": Markup(script), "version": __version__}
     content = environment.get_template(template).render(own | values)
-    return Page(content, _POLICY.format(style=_hash(style), script=f"'{_hash(script)}'" if script else "'none'"))
+    return HtmlPage(content, _POLICY.format(style=_hash(style), script=f"'{_hash(script)}'" if script else "'none'"))
 
 
 def _text(name: str) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from tlkit.base.errors import UnreadableImage
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 HEAD_BYTES = 32 * 1024  # of a request's line and headers
 PART_HEADERS = 8  # of one part of a form
@@ -55,7 +55,7 @@ class Limits:
 
 
 def megabytes(count: int) -> str:
-    """`20 MB`: how limits are told."""
+    """`20 MB`: how limits are written."""
     return f"{count / 1e6:.3g} MB"
 
 
@@ -66,10 +66,10 @@ def pixels(content: bytes, contract: InputContract, limits: Limits) -> np.ndarra
     """uint8 (H, W, 3), RGB 0..255.
 
     Raises:
-        Problem: too large, too many pixels, or no image; nothing else, whatever the bytes are.
+        RequestProblem: too large, too many pixels, or no image; nothing else, whatever the bytes are.
     """
     if len(content) > limits.image_bytes:
-        raise Problem(
+        raise RequestProblem(
             "image-too-large", f"It has {megabytes(len(content))}; the limit is {megabytes(limits.image_bytes)}."
         )
     _refuse_scans(content)
@@ -77,14 +77,16 @@ def pixels(content: bytes, contract: InputContract, limits: Limits) -> np.ndarra
         return decode(content, contract)
     except UnreadableImage as error:
         if isinstance(error.__cause__, Image.DecompressionBombError):
-            raise Problem("too-many-pixels", f"The limit is {limits.pixels / 1e6:.3g} million.") from None
-        raise Problem("not-an-image", f"The file {error.message}.") from None
+            raise RequestProblem("too-many-pixels", f"The limit is {limits.pixels / 1e6:.3g} million.") from None
+        raise RequestProblem("not-an-image", f"The file {error.message}.") from None
 
 
 def _refuse_scans(content: bytes) -> None:
     """A small JPEG may order thousands of passes over all of its pixels; the limit of pixels does not see that."""
     if content.startswith(b"\xff\xd8") and (scans := content.count(b"\xff\xda")) > JPEG_SCANS:
-        raise Problem("too-many-pixels", f"The JPEG has {scans} scans; the limit is {JPEG_SCANS}.", "save it again.")
+        raise RequestProblem(
+            "too-many-pixels", f"The JPEG has {scans} scans; the limit is {JPEG_SCANS}.", "save it again."
+        )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What can be wrong with a request: one row each, told as problem details (RFC 9457)."""
+"""What can be wrong with a request, one row each, as problem details (RFC 9457)."""
 
 import json
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 MEDIA_TYPE = "application/problem+json"
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """A kind of problem.
 
     Args:
@@ -21,34 +21,36 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "bad-request": Kind(400, "The request is not HTTP as it should be", "see /docs for what can be asked."),
-    "wrong-host": Kind(
+    "bad-request": ProblemKind(400, "The request is not HTTP as it should be", "see /docs for what can be asked."),
+    "wrong-host": ProblemKind(
         400, "The request is for another host", "ask for 127.0.0.1 or localhost; behind a proxy, use a token."
     ),
-    "no-token": Kind(401, "A token is needed", "send the header 'Authorization: Bearer TOKEN'."),
-    "wrong-token": Kind(401, "The token is not the right one", "ask whoever runs this server for it."),
-    "cross-site": Kind(403, "Another site's page asked", "use this server's own page, or a program."),
-    "not-found": Kind(404, "There is nothing here", "see /docs for what can be asked."),
-    "wrong-method": Kind(405, "This cannot be asked that way", "see /docs for the methods of each address."),
-    "too-slow": Kind(408, "The request took too long", "send less at once, or over a faster connection."),
-    "body-too-large": Kind(413, "The request is too large", "send fewer or smaller images at once."),
-    "image-too-large": Kind(413, "The image file is too large", "send a smaller or more compressed file."),
-    "too-many-pixels": Kind(413, "The image has too many pixels", "reduce it before sending it."),
-    "too-many-images": Kind(413, "There are too many images", "spread them over several requests."),
-    "wrong-type": Kind(
+    "no-token": ProblemKind(401, "A token is needed", "send the header 'Authorization: Bearer TOKEN'."),
+    "wrong-token": ProblemKind(401, "The token is not the right one", "ask whoever runs this server for it."),
+    "cross-site": ProblemKind(403, "Another site's page asked", "use this server's own page, or a program."),
+    "not-found": ProblemKind(404, "There is nothing here", "see /docs for what can be asked."),
+    "wrong-method": ProblemKind(405, "This cannot be asked that way", "see /docs for the methods of each address."),
+    "too-slow": ProblemKind(408, "The request took too long", "send less at once, or over a faster connection."),
+    "body-too-large": ProblemKind(413, "The request is too large", "send fewer or smaller images at once."),
+    "image-too-large": ProblemKind(413, "The image file is too large", "send a smaller or more compressed file."),
+    "too-many-pixels": ProblemKind(413, "The image has too many pixels", "reduce it before sending it."),
+    "too-many-images": ProblemKind(413, "There are too many images", "spread them over several requests."),
+    "wrong-type": ProblemKind(
         415, "The body is of a type not known here", "send multipart/form-data or application/json; see /docs."
     ),
-    "not-an-image": Kind(415, "The file is no image that can be read", "send a JPEG, PNG, WebP or another image file."),
-    "invalid": Kind(422, "The request is not as expected", "see /docs for what is."),
-    "too-busy": Kind(429, "Too many requests at the same time", "try again in a moment."),
-    "header-too-large": Kind(431, "The head of the request is too large", "send fewer and shorter headers."),
-    "internal": Kind(500, "The server made a mistake", "its log has the details; please report it."),
-    "not-ready": Kind(503, "The server is not ready", "try again in a moment; /readyz says when."),
+    "not-an-image": ProblemKind(
+        415, "The file is no image that can be read", "send a JPEG, PNG, WebP or another image file."
+    ),
+    "invalid": ProblemKind(422, "The request is not as expected", "see /docs for what is."),
+    "too-busy": ProblemKind(429, "Too many requests at the same time", "try again in a moment."),
+    "header-too-large": ProblemKind(431, "The head of the request is too large", "send fewer and shorter headers."),
+    "internal": ProblemKind(500, "The server made a mistake", "its log has the details; please report it."),
+    "not-ready": ProblemKind(503, "The server is not ready", "try again in a moment; /readyz says when."),
 }
 RETRY_SECONDS = {"too-busy": 1, "not-ready": 2}
 
 
-class Problem(Exception):
+class RequestProblem(Exception):
     """A request, or one of its images, that is refused.
 
     Args:
@@ -74,7 +76,7 @@ class Problem(Exception):
         }
 
     def headers(self) -> dict[str, str]:
-        """What HTTP wants to be said beside it."""
+        """The HTTP headers that go with it."""
         found = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
         if self.status == 401:
             found["WWW-Authenticate"] = "Bearer"
@@ -87,8 +89,8 @@ class Problem(Exception):
         return json.dumps(self.as_json()).encode()
 
 
-def mistake(error: BaseException) -> Problem:
-    """A mistake of ours; the details go to the log, not to whoever asked."""
-    problem = Problem("internal", "Something unforeseen happened.")
+def mistake(error: BaseException) -> RequestProblem:
+    """An internal error; the details go to the log, not to the client."""
+    problem = RequestProblem("internal", "Something unforeseen happened.")
     problem.__cause__ = error
     return problem

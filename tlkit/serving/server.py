@@ -1,4 +1,4 @@
-"""From a socket to the last answer: bind, load meanwhile, say when it answers, and stop without dropping anybody."""
+"""From a socket to the last answer: bind, load meanwhile, say when it answers, and stop without dropping a request."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tlkit.base.story import Story
 from tlkit.serving.app import build_app
 from tlkit.serving.connection import guarded
 from tlkit.serving.pixels import KEEP_ALIVE_SECONDS, Limits, pillow_refuses
-from tlkit.serving.service import Service, Subject
+from tlkit.serving.service import ServedClassifier, Service
 
 SHORTEST_TOKEN = 16
 
@@ -81,7 +81,7 @@ def check_token(token: str, place: str) -> str:
 
 
 def serve(
-    load: Callable[[], Subject],
+    load: Callable[[], ServedClassifier],
     listening: socket.socket,
     *,
     limits: Limits,
@@ -98,11 +98,10 @@ def serve(
         limits: of requests.
         token: that requests must bear; None where none is needed.
         wait: seconds that a batch waits for images which are being decoded.
-        story: told when it is ready, and of mistakes of ours.
+        story: hears when it is ready, and of internal errors.
         stop: ends it too.
 
-    Returns:
-        How many `requests` and `images` were answered.
+    Returns: how many `requests` and `images` were answered.
 
     Raises:
         TlkitError: what `load` raises.

@@ -12,14 +12,14 @@ import numpy as np
 
 from tlkit.data.dataset import InputContract
 from tlkit.serving.batcher import Batcher, Work
-from tlkit.serving.body import Budget, Upload
+from tlkit.serving.body import BodyBudget, Upload
 from tlkit.serving.gate import Metrics
 from tlkit.serving.pixels import EXPLAINED, EXPLANATIONS, Limits, pixels
-from tlkit.serving.problems import Problem
+from tlkit.serving.problems import RequestProblem
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ServedClassifier:
     """A classifier that is ready to answer.
 
     Args:
@@ -56,20 +56,20 @@ class Service:
     Args:
         limits: of the server.
         wait: seconds that a batch waits for images which are being decoded.
-        fault: told of mistakes of ours.
+        fault: called with internal errors.
     """
 
     def __init__(self, limits: Limits, *, wait: float, fault: Callable[[BaseException], None]) -> None:
         self.limits, self.wait, self.fault = limits, wait, fault
-        self.subject: Subject | None = None
+        self.subject: ServedClassifier | None = None
         self.batcher: Batcher | None = None
-        self.budget = Budget(limits.held_bytes)
+        self.budget = BodyBudget(limits.held_bytes)
         self.metrics = Metrics(lambda: self.batcher.under_way if self.batcher else 0)
         self.requests = self.explanations = 0  # under way
         self.images = 0  # answered
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="tlkit-explain")
 
-    def open(self, subject: Subject) -> None:
+    def open(self, subject: ServedClassifier) -> None:
         """Answer with this subject from now on; in the event loop."""
         self.batcher = Batcher(
             partial(pixels, contract=subject.contract, limits=self.limits),
@@ -81,7 +81,7 @@ class Service:
         self.subject = subject
 
     def close(self) -> None:
-        """Answer nobody any more; waits for the threads."""
+        """Stop answering; waits for the threads."""
         subject, self.subject = self.subject, None
         if subject:
             subject.close()
@@ -89,31 +89,31 @@ class Service:
         if self.batcher:
             self.batcher.close()
 
-    def ready(self) -> Subject:
+    def ready(self) -> ServedClassifier:
         """The subject.
 
         Raises:
-            Problem: it is not there yet.
+            RequestProblem: it is not there yet.
         """
         if self.subject is None:
-            raise Problem("not-ready", "The classifier is being loaded.")
+            raise RequestProblem("not-ready", "The classifier is being loaded.")
         return self.subject
 
     def refuse_when_full(self) -> None:
         """Raise while all places are taken.
 
         Raises:
-            Problem: saying so.
+            RequestProblem: saying so.
         """
         if self.requests >= self.limits.requests:
-            raise Problem("too-busy", f"{self.requests} requests are being answered, which is the limit.")
+            raise RequestProblem("too-busy", f"{self.requests} requests are being answered, which is the limit.")
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """One of the places for requests.
 
         Raises:
-            Problem: all are taken.
+            RequestProblem: all are taken.
         """
         self.refuse_when_full()
         self.requests += 1
@@ -133,13 +133,13 @@ class Service:
             method: of explaining; None for no explanation.
 
         Raises:
-            Problem: of the only image; explanations for too many.
+            RequestProblem: of the only image; explanations for too many.
         """
         subject = self.ready()
         if method and len(images) > EXPLAINED:
-            raise Problem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
+            raise RequestProblem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
         if method and subject.explain is None:
-            raise Problem("invalid", "This classifier cannot be explained.", "ask without explain=true.")
+            raise RequestProblem("invalid", "This classifier cannot be explained.", "ask without explain=true.")
         works = await self._batcher().run([image.content for image in images])
         rows = [work.row for work in works if work.row is not None]
         judged = iter(subject.judge(np.stack(rows), top) if rows else [])
@@ -159,10 +159,10 @@ class Service:
 
     def _batcher(self) -> Batcher:
         if self.batcher is None:
-            raise Problem("not-ready", "The classifier is being loaded.")
+            raise RequestProblem("not-ready", "The classifier is being loaded.")
         return self.batcher
 
-    def _refused(self, problem: Problem, *, alone: bool) -> dict[str, Any]:
+    def _refused(self, problem: RequestProblem, *, alone: bool) -> dict[str, Any]:
         """The problem of one image among several; raised where there is no other."""
         self.metrics.refused.labels(problem.kind).inc()
         if problem.__cause__ is not None:
@@ -171,9 +171,11 @@ class Service:
             raise problem
         return problem.as_json()
 
-    async def _explain(self, subject: Subject, work: Work, method: str) -> dict[str, Any]:
+    async def _explain(self, subject: ServedClassifier, work: Work, method: str) -> dict[str, Any]:
         if self.explanations >= EXPLANATIONS:
-            raise Problem("too-busy", f"{EXPLANATIONS} images are being explained or wait for it, which is the limit.")
+            raise RequestProblem(
+                "too-busy", f"{EXPLANATIONS} images are being explained or wait for it, which is the limit."
+            )
         self.explanations += 1
         try:
             loop, given = asyncio.get_running_loop(), (work.content, work.pixels, work.row, method)

@@ -11,12 +11,20 @@ solves; and as its bias carries no penalty, training it on logits + log prior en
 log prior taken from its bias, so that adjusting before or after is one and the same there.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.base.story import Story
+from tlkit.data.dataset import Dataset, Splits
+from tlkit.training.plan import Decision
 from tlkit.training.probe import Probe, fit_one_vs_rest, fit_probe, validate_probe
+
+if TYPE_CHECKING:
+    from tlkit.training.checkpoint import Sink
+    from tlkit.training.stages import Material
 
 TAU = 1.0  # of Menon et al.
 UNEQUAL = 1.5  # the largest class over the smallest; below that there is nothing to balance
@@ -73,7 +81,7 @@ def solve(
 
 
 @dataclass(frozen=True)
-class Choice:
+class BalanceChoice:
     """How classes are balanced.
 
     Args:
@@ -87,7 +95,15 @@ class Choice:
     macro_f1: dict[str, float]
 
 
-def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0) -> Choice:
+def near_enough(counts: np.ndarray) -> str:
+    """Why classes of these sizes, int (K,), need no balancing; "" where they may."""
+    equal = counts.max() < UNEQUAL * counts.min()
+    return f"classes of {counts.min()} to {counts.max()} training images are near enough to equal" if equal else ""
+
+
+def choose(
+    features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0
+) -> BalanceChoice:
     """The way with the best macro-F1 of a linear head, cross-validated on the training images; `sample` is not among them.
 
     All predictions on held-out images are put together before the score is taken: a fold may hold one image of a rare
@@ -101,17 +117,15 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
         units: int (N,); images of one unit share a fold.
         seed: of the folds and the bootstrap.
     """
-    counts = np.bincount(labels, minlength=classes)
-    if counts.max() < UNEQUAL * counts.min():
-        return Choice(
-            "none", f"classes of {counts.min()} to {counts.max()} training images are near enough to equal", {}
-        )
+    equal = near_enough(np.bincount(labels, minlength=classes))
+    if equal:
+        return BalanceChoice("none", equal, {})
     plain, weighted = (
         validate_probe(features, labels, units=units, weights=image_weights(labels, classes, balance), seed=seed)
         for balance in ("none", "weights")
     )
     if plain is None or weighted is None:
-        return Choice("none", "a class has too few training images for cross-validation", {})
+        return BalanceChoice("none", "a class has too few training images for cross-validation", {})
     logits = {
         "none": plain.logits,
         "weights": weighted.logits,
@@ -123,10 +137,10 @@ def choose(features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.
     found = f"macro-F1 of a linear head, cross-validated: {', '.join(f'{name} {scores[name]:.3f}' for name in guesses)}"
     best = max(scores, key=lambda name: scores[name])
     if best == "none":
-        return Choice("none", found, scores)
+        return BalanceChoice("none", found, scores)
     ahead = scores[best] - scores["none"] > errors[best]
     outcome = f"{best} is {'ahead of' if ahead else 'not clearly ahead of'} none (standard error {errors[best]:.3f})"
-    return Choice(best if ahead else "none", f"{found}; {outcome}", scores)
+    return BalanceChoice(best if ahead else "none", f"{found}; {outcome}", scores)
 
 
 def _scored(
@@ -155,3 +169,58 @@ def macro_f1(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, cla
     right = weights @ (truth & guess)
     total = weights @ truth + weights @ guess
     return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
+
+
+# -- `--balance auto`: settled once features are there, and kept with what training leaves -------
+
+
+def foreseen(dataset: Dataset, splits: Splits) -> Decision:
+    """What the plan says of it, before there are features."""
+    reason = _needless(dataset, splits.indices("train"))
+    if reason:
+        return Decision("balance", "none", reason)
+    how = "the best macro-F1 of a linear head among none, weights and logit-adjust, once features are there"
+    return Decision("balance", "by cross-validation", how)
+
+
+def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
+    """The material with a balance that stages know: measured where `auto` asks for it, recalled when resuming."""
+    if material.config.balance != "auto":
+        return material
+    known = sink.read("balance")
+    choice = BalanceChoice(**known) if known else _measured(material)
+    sink.write("balance", asdict(choice))
+    story.say(told(choice))
+    return replace(material, config=replace(material.config, balance=choice.balance))
+
+
+def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the record of a run says about it, for the report; nothing where there was nothing to settle."""
+    return (told(BalanceChoice(**record["balance"])),) if "balance" in record else ()
+
+
+def told(choice: BalanceChoice) -> str:
+    """The choice in a sentence."""
+    return f"balance {choice.balance}: {choice.reason}"
+
+
+def _measured(material: "Material") -> BalanceChoice:
+    rows, labels = material.rows("train"), material.labels("train")
+    reason = _needless(material.dataset, rows)
+    if reason:
+        return BalanceChoice("none", reason, {})
+    stored = next(iter(material.views.get("features", ())), None)  # view 0: the images themselves
+    if stored is None:
+        return BalanceChoice("none", "no features are stored to measure it on", {})
+    units = material.groups[rows]
+    return choose(stored.pooled(), labels, classes=material.classes, units=units, seed=material.config.seed)
+
+
+def _needless(dataset: Dataset, train: np.ndarray) -> str:
+    """Why there is nothing to measure, "" where there may be."""
+    if not dataset.task.can("balance"):
+        return "an image may have several labels, and every class is a question of its own"
+    counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
+    if not counts.all():
+        return "a class has no training images"
+    return near_enough(counts)

@@ -10,15 +10,13 @@ import keras
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_json, reading, write_json
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.choice import Choice, Entry, gain, judge
 from tlkit.evaluation.choice import choose as decide
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.evaluation.results import Metric
-from tlkit.runs.folder import RunDir
-from tlkit.training.checkpoint import Checkpoint, Kept, State
+from tlkit.training.checkpoint import Checkpoint, Kept, Sink, State
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.stages import Material, held_out, logits, stage_model
 
@@ -72,7 +70,7 @@ def gradient_stages(plan: Plan) -> list[Stage]:
     return [stage for stage in plan.stages if stage.name != "head"]
 
 
-class Trained:
+class Tuned:
     """What the stages after the first one left.
 
     Args:
@@ -175,7 +173,7 @@ class Offer(NamedTuple):
     tried: int = 1
 
 
-def offers(trained: Trained) -> list[Offer]:
+def offers(trained: Tuned) -> list[Offer]:
     """What the stages left and what lies between, the simplest first: the probe, what each stage ended with, ..."""
     best: dict[str, tuple[Stage, str, str]] = {}
     for stage, kept in trained.kept():
@@ -191,7 +189,7 @@ def offers(trained: Trained) -> list[Offer]:
     return found
 
 
-def _put_between(trained: Trained, tuned: Offer, alpha: float) -> None:
+def _put_between(trained: Tuned, tuned: Offer, alpha: float) -> None:
     trained.put_probe()
     probe = trained.read()
     tuned.put()
@@ -208,7 +206,7 @@ def entries(found: Sequence[Offer], said: Callable[[], np.ndarray]) -> list[Entr
 
 
 def choose(
-    run_dir: RunDir,
+    sink: Sink,
     plan: Plan,
     material: Material,
     states: Sequence[State],
@@ -218,7 +216,7 @@ def choose(
     """Choose what ships, put it into the layers, and record it; a choice that was made before is taken as it is.
 
     Args:
-        run_dir: where it is recorded.
+        sink: where it is recorded.
         plan: its stages.
         material: the images and the network.
         states: what became of each stage.
@@ -230,11 +228,11 @@ def choose(
     """
     if not gradient_stages(plan):
         return crossed
-    trained = Trained(plan, states, material, run_dir.checkpoints)
-    if run_dir.choice.is_file() and trained.is_kept():
+    trained = Tuned(plan, states, material, sink.folder / "checkpoints")
+    known = sink.read("choice")
+    if known and trained.is_kept():
         trained.put_chosen()
-        with reading(run_dir.choice, "delete it and run the same command again: it is chosen once more."):
-            made = Choice.from_json(read_json(run_dir.choice))
+        made = Choice.from_json(known)
         story.say(f"choice: {made.chosen} (chosen before)")
         trained.forget_others()
         return made
@@ -258,7 +256,7 @@ def choose(
     made = replace(made, held_out=f"{len(labels)} validation images")
     _put_by_name(made.chosen, found)
     trained.keep()
-    write_json(run_dir.choice, made.as_json())
+    sink.write("choice", made.as_json())
     story.say(told(made))
     trained.forget_others()
     return made
@@ -279,7 +277,7 @@ def _put_by_name(name: str, found: Sequence[Offer]) -> None:
     offer.put()
 
 
-def _soup(trained: Trained, rank: Callable[[], Rank]) -> tuple[Weights, int]:
+def _soup(trained: Tuned, rank: Callable[[], Rank]) -> tuple[Weights, int]:
     """The greedy mean of the epochs kept, and how many are in it; `rank` is of what the layers hold."""
     kept = sorted(trained.kept(), key=lambda one: one[1].score or (), reverse=True)
 
@@ -297,7 +295,7 @@ def _soup(trained: Trained, rank: Callable[[], Rank]) -> tuple[Weights, int]:
 
 def is_balanced(material: Material) -> bool:
     """Whether every class is to weigh the same."""
-    return material.config.balance != "none" and not material.dataset.multi
+    return material.config.balance != "none" and material.dataset.task.can("balance")
 
 
 def ships_from(plan: Plan, made: Choice | None) -> Stage:
@@ -305,9 +303,7 @@ def ships_from(plan: Plan, made: Choice | None) -> Stage:
     return plan.stages[0] if made is not None and made.taken.kind == "probe" else plan.stages[-1]
 
 
-def record_gain(
-    made: Choice, run_dir: RunDir, plan: Plan, material: Material, scores: np.ndarray, story: Story
-) -> None:
+def record_gain(made: Choice, sink: Sink, plan: Plan, material: Material, scores: np.ndarray, story: Story) -> None:
     """Record what the choice gains over the probe on every split; scores float32 (N, K) of every image.
 
     Only where the head's input is stored, which makes the probe's logits a matter of a second.
@@ -315,13 +311,13 @@ def record_gain(
     head = plan.stages[0]
     if made.taken.kind == "probe" or head.source != "features":
         return
-    model, checkpoint = stage_model(head, material), Checkpoint(run_dir.checkpoints / head.name)
+    model, checkpoint = stage_model(head, material), Checkpoint(sink.folder / "checkpoints" / head.name)
     shipped = model.get_weights()
     checkpoint.load_weights(model, checkpoint.read().best)
     before = logits(head, material, story)
     model.set_weights(shipped)
     gained = _by_split(material.dataset, material.splits, before, scores)
-    write_json(run_dir.choice, replace(made, gained=gained).as_json())
+    sink.write("choice", replace(made, gained=gained).as_json())
 
 
 def _by_split(dataset: Dataset, splits: Splits, before: np.ndarray, after: np.ndarray) -> dict[str, Metric]:

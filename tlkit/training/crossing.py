@@ -17,21 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
-from tlkit.base.files import reading, replacing, write_json
+from tlkit.base.files import reading, replacing
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
+from tlkit.data.folds import stratified
 from tlkit.evaluation.choice import KINDS, Choice, Entry
 from tlkit.evaluation.choice import choose as decide
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import VALIDATION_IMAGES
-from tlkit.runs.folder import RunDir
-from tlkit.training.checkpoint import Checkpoint
-from tlkit.training.choosing import PROBE, Trained, entries, gradient_stages, groups_of, is_balanced, offers, told
-from tlkit.training.examples import Rows
-from tlkit.training.plan import Plan, duration
-from tlkit.training.probe import make_folds
-from tlkit.training.stages import Material, held_out, run_stage
+from tlkit.training.checkpoint import Checkpoint, Sink
+from tlkit.training.choosing import PROBE, Tuned, entries, gradient_stages, groups_of, is_balanced, offers, told
+from tlkit.training.plan import Decision, Plan, duration
+from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
@@ -66,10 +63,8 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
         TlkitError: cross-validation was asked for, and an image may have several labels.
     """
     held, given = splits.indices("val"), (dataset.given == SPLITS.index("val")).any()
-    if config.validate == "folds" and dataset.multi:
-        raise TlkitError(
-            "--validate folds: images of several labels cannot be dealt into folds.", "use --validate split."
-        )
+    if config.validate == "folds":
+        dataset.task.refuse("folds", "--validate folds:")
     if not _allowed(config, dataset) or (config.validate == "auto" and (given or len(held) >= FEWEST)):
         return splits
     codes = splits.codes.copy()
@@ -88,12 +83,62 @@ def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
     return (
         config.validate != "split"
         and not needed
-        and not dataset.multi
+        and dataset.task.can("folds")
         and (config.val > 0 or config.validate == "folds")
     )
 
 
-def cross_validated(plan: Plan, run_dir: RunDir, material: Material, story: Story) -> tuple[Plan, Crossed | None]:
+def unchecked(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> str:
+    """Why nothing could check what fine-tuning does, so that it is left out; "" where something can, or need not."""
+    if not _replaces_validation(config, dataset, splits) or not gradient_stages(plan):
+        return ""
+    train, folds = len(splits.indices("train")), folds_of(config, dataset, splits)
+    seconds = _seconds(plan, len(folds))
+    if not folds:
+        why = "a class has a single image (or group), so nothing can be held out"
+    elif train < FEWEST_IN_ALL and config.validate == "auto":
+        few = f"{train} training images are too few to choose by (fewer than {FEWEST_IN_ALL})"
+        why = f"{few}; --validate folds does so all the same"
+    elif seconds > SECONDS_MOST:
+        why = f"{len(folds)} folds would take about {duration(seconds)}, more than {duration(SECONDS_MOST)}"
+    else:
+        return ""
+    return f"Fine-tuning is left out, for nothing could check it: {why}. --val 0 fine-tunes unchecked."
+
+
+def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Decision:
+    """What decides which weights ship."""
+    train, held = len(splits.indices("train")), len(splits.indices("val"))
+    if held:
+        return Decision("validate", "split", f"{held} validation images decide what ships")
+    if not _replaces_validation(config, dataset, splits):
+        return Decision("validate", "nothing", "no images are held out: the last stage ships, whatever it is worth")
+    folds = folds_of(config, dataset, splits)
+    if not folds:
+        return Decision("validate", "nothing", "a class has a single image (or group), so nothing can be held out")
+    which = (
+        "as asked" if config.validate == "folds" else f"fewer than {FEWEST} validation images are too few to choose by"
+    )
+    expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
+    how = f"{which}: {train} training images, each held out once{expected}; what wins is trained anew on all of them"
+    return Decision("validate", f"{len(folds)} folds", how)
+
+
+def folds_of(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> list[np.ndarray]:
+    """Bool (n,) masks of the training images that each fold holds out; none where a class has a single unit."""
+    rows = splits.indices("train")
+    return stratified(dataset.labels[rows], groups_of_all(dataset)[rows], config.seed)
+
+
+def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> bool:
+    return not len(splits.indices("val")) and _allowed(config, dataset)
+
+
+def _seconds(plan: Plan, folds: int) -> float:
+    return folds * sum(stage.seconds + OVERHEAD for stage in gradient_stages(plan))
+
+
+def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) -> tuple[Plan, Crossed | None]:
     """Where there are no validation images but should be: choose what ships by cross-validation.
 
     Returns:
@@ -101,30 +146,17 @@ def cross_validated(plan: Plan, run_dir: RunDir, material: Material, story: Stor
         validation or none was wanted.
     """
     rows, config = material.rows("train"), material.config
-    if len(material.rows("val")) or not _allowed(config, material.dataset):
+    if not _replaces_validation(config, material.dataset, material.splits):
         return plan, None
-    folds = make_folds(material.labels("train"), material.groups[rows], config.seed)
-    tuned = gradient_stages(plan)
-    seconds = len(folds) * sum(stage.seconds + OVERHEAD for stage in tuned)
-    why = ""
-    if tuned and not folds:
-        why = "a class has a single image (or group), so nothing can be held out"
-    elif tuned and len(rows) < FEWEST_IN_ALL and config.validate == "auto":
-        few = f"{len(rows)} training images are too few to choose by (fewer than {FEWEST_IN_ALL})"
-        why = f"{few}; --validate folds does so all the same"
-    elif tuned and seconds > SECONDS_MOST:
-        why = f"{len(folds)} folds would take about {duration(seconds)}, more than {duration(SECONDS_MOST)}"
-    if why:
-        why = f"Fine-tuning is left out, for nothing could check it: {why}. --val 0 fine-tunes unchecked."
-        story.say(why)
-        plan = replace(plan, stages=plan.stages[:1])
+    left_out = plan.decision("stages")
+    why, folds = left_out.reason if left_out else "", folds_of(config, material.dataset, material.splits)
     if not folds:
         return plan, Crossed(None, np.empty((0, material.classes), np.float32), np.empty(0, np.int32), why)
-    expected = f", about {duration(seconds)}" if gradient_stages(plan) else ""
+    expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
     story.say(f"cross-validation in {len(folds)} folds of {len(rows)} training images{expected}")
-    found = _chosen(_given(plan, run_dir, material, folds, story), material, folds)
+    found = _chosen(_given(plan, sink.folder / "checkpoints", material, folds, story), material, folds)
     if found.choice is not None:
-        write_json(run_dir.choice, found.choice.as_json())
+        sink.write("choice", found.choice.as_json())
         story.say(told(found.choice))
         if found.choice.taken.kind == "probe":
             plan = replace(plan, stages=plan.stages[:1])
@@ -132,13 +164,13 @@ def cross_validated(plan: Plan, run_dir: RunDir, material: Material, story: Stor
 
 
 def _given(
-    plan: Plan, run_dir: RunDir, material: Material, folds: Sequence[np.ndarray], story: Story
+    plan: Plan, checkpoints: Path, material: Material, folds: Sequence[np.ndarray], story: Story
 ) -> list[list[Entry]]:
     """What the candidates of each fold say of the images it held out; the layers are as before afterwards."""
     model, found = material.classifier.model, []
     start = [np.array(weight) for weight in model.get_weights()]
     for number, held in enumerate(folds, start=1):
-        folder = run_dir.checkpoints / "folds" / str(number)
+        folder = checkpoints / "folds" / str(number)
         if not folder.with_suffix(".npz").is_file():
             began = time.monotonic()
             model.set_weights(start)
@@ -159,7 +191,7 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
     codes = np.full(len(material.splits.codes), UNASSIGNED, np.int8)
     codes[material.rows("train")[~held]] = SPLITS.index("train")
     kept = np.flatnonzero(~held)
-    views = {name: [_Some(view, kept) for view in views] for name, views in material.views.items()}
+    views = {name: [view.select(kept) for view in views] for name, views in material.views.items()}
     training = replace(material, splits=Splits(codes, ""), views=views)
     codes = codes.copy()
     codes[material.rows("train")[held]] = SPLITS.index("val")
@@ -167,25 +199,8 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
     states = [run_stage(stage, training, Checkpoint(folder / stage.name), Silence()) for stage in plan.stages]
     if not gradient_stages(plan):
         return [Entry(PROBE, "probe", held_out(plan.stages[0], judging)())]
-    trained = Trained(plan, states, judging, folder)
+    trained = Tuned(plan, states, judging, folder)
     return entries(offers(trained), trained.held_out())
-
-
-@dataclass(frozen=True)
-class _Some:
-    """Some rows of others, int (n,)."""
-
-    rows: Rows
-    kept: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, ...)."""
-        return len(self.kept), *self.rows.shape[1:]
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """float32 of these positions."""
-        return self.rows[self.kept[positions]]
 
 
 def _write(path: Path, given: Sequence[Entry]) -> None:

@@ -5,7 +5,7 @@ The order of epoch e depends on (seed, e) alone, so that a resumed stage sees wh
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,25 +14,16 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import batches, in_order
 from tlkit.data.views import Augmentation, threads
 from tlkit.extraction.engine import Engine
+from tlkit.extraction.rows import Rows
+from tlkit.tasks.registry import of_truth
+from tlkit.tasks.task import Task
 from tlkit.training.balance import drawn_equally
-from tlkit.training.mixing import Mixing, mixed_targets
 
 # (positions (b,), epoch) -> inputs (b, ...)
 Reader = Callable[[np.ndarray, int], np.ndarray]
 # (positions (n,), those that each is mixed with) -> inputs (n, ...), targets (n, K), weights (n,)
 Taken = tuple[np.ndarray, np.ndarray, np.ndarray]
 Taker = Callable[[np.ndarray, np.ndarray], Taken]
-
-
-class Rows(Protocol):
-    """Stored outputs of the frozen part, float32 (N, ...), read from disk as they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, ...)."""
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """float32 (n, ...) of these positions, in memory."""
 
 
 MEMORY_BYTES = 2 * 2**30  # decoded pixels kept in memory between epochs, at most
@@ -114,6 +105,93 @@ def pixel_bytes(images: int, height: int, width: int) -> int:
     return images * height * width * 3
 
 
+# -- MixUp and CutMix ----------------------------------------------------------------------------
+#
+# MixUp and CutMix: training rows made of two, their labels mixed like them.
+#
+# Both work on what a stage reads, pixels or the stored output of the frozen prefix; mixing there is manifold mixup (Verma
+# et al. 2019), and costs nothing that was not paid for already. Keras's layers MixUp and CutMix are for pixels in the input
+# pipeline and draw from a state of their own; here everything follows from (seed, epoch, position), so that a resumed run
+# sees what it would have seen, however its updates are divided.
+
+# Both shares are drawn from Beta(a, a).
+CONCENTRATIONS = {"mixup": 0.2, "cutmix": 1.0}  # Zhang et al. 2018 for ImageNet; Yun et al. 2019
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """A way to mix.
+
+    Args:
+        how: `mixup` or `cutmix`; the latter needs rows with places, (h, w, C).
+        seed: of the draws.
+    """
+
+    how: str
+    seed: int
+
+    def draw(self, count: int, epoch: int) -> np.ndarray:
+        """Float64 (count, 3) in 0..1: the share that each row keeps of itself, at least a half; where a cut is centred."""
+        random = np.random.default_rng((self.seed, epoch, 2))
+        concentration = CONCENTRATIONS[self.how]
+        share = random.beta(concentration, concentration, count)
+        return np.column_stack([np.maximum(share, 1 - share), random.random((count, 2))])
+
+    def mix(self, rows: np.ndarray, others: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mix rows with others.
+
+        Args:
+            rows: (n, ...).
+            others: (n, ...), what is mixed into each.
+            drawn: (n, 3) of these rows, from `draw`.
+
+        Returns:
+            (n, ...), float32 from `mixup`; float32 (n,), the share that each row kept of itself.
+        """
+        return (_mixed if self.how == "mixup" else _cut)(rows, others, drawn)
+
+
+def mixed_targets(
+    targets: np.ndarray, weights: np.ndarray, others: np.ndarray, other_weights: np.ndarray, shares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The targets (n, K) and weights (n,) of mixed rows.
+
+    A loss that is linear in the target, such as cross-entropy, is that of the two rows by their shares, each with its
+    own weight.
+    """
+    own, given = shares * weights, (1 - shares) * other_weights
+    total = own + given
+    safe = np.where(total > 0, total, 1)
+    mixed = targets * (own / safe)[:, None] + others * (given / safe)[:, None]
+    return mixed.astype(np.float32), total.astype(np.float32)
+
+
+def _mixed(rows: np.ndarray, others: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted sums (MixUp, Zhang et al. 2018)."""
+    shares = drawn[:, 0].astype(np.float32)
+    aligned = shares.reshape(-1, *[1] * (rows.ndim - 1))
+    return rows * aligned + others * (1 - aligned), shares
+
+
+def _cut(rows: np.ndarray, others: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A rectangle of each row comes from the other one (CutMix, Yun et al. 2019); shares are of the area it really has."""
+    height, width = rows.shape[1:3]
+    side = np.sqrt(1 - drawn[:, 0])
+    inside = [_between(drawn[:, 1], side, height), _between(drawn[:, 2], side, width)]
+    box = inside[0][:, :, None] & inside[1][:, None, :]
+    return np.where(box[..., None], others, rows), (1 - box.mean(axis=(1, 2))).astype(np.float32)
+
+
+def _between(centre: np.ndarray, side: np.ndarray, cells: int) -> np.ndarray:
+    """Bool (n, cells): whether a cell is within half a side of the centre, both in shares of all cells."""
+    start, end = (np.rint((centre + half * side) * cells) for half in (-0.5, 0.5))
+    cell = np.arange(cells)
+    return (cell >= start[:, None]) & (cell < end[:, None])
+
+
+# -- batches -----------------------------------------------------------------------------------
+
+
 class Chunk(NamedTuple):
     """Several batches of one shape, ready to be run one after the other.
 
@@ -160,9 +238,9 @@ class Examples:
     mixing: Mixing | None = None
 
     @property
-    def multi(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.labels.ndim == 2
+    def task(self) -> Task:
+        """What the labels mean."""
+        return of_truth(self.labels)
 
     @property
     def updates(self) -> int:
@@ -211,9 +289,7 @@ class Examples:
 
     def _targets(self, positions: np.ndarray) -> np.ndarray:
         """Float32 (n, K): one-hot, or several a row."""
-        if self.multi:
-            return self.labels[positions].astype(np.float32)
-        return np.eye(self.classes, dtype=np.float32)[self.labels[positions]]
+        return self.task.as_targets(self.labels[positions], self.classes).astype(np.float32)
 
     def _plain(self, epoch: int) -> Taker:
         return lambda here, others: (self.read(here, epoch), self._targets(here), self.weights[here])

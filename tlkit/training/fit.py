@@ -16,6 +16,7 @@ from tlkit.backbones.runtime import jit
 from tlkit.base.story import Story
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
+from tlkit.tasks.registry import of_truth
 from tlkit.training.checkpoint import Checkpoint, Kept, State
 from tlkit.training.examples import Examples, Reader
 from tlkit.training.memory import ran_out
@@ -41,7 +42,7 @@ class Validation:
     @property
     def name(self) -> str:
         """What the first number of a score is."""
-        return "accuracy" if self.labels.ndim == 1 else "F1"
+        return of_truth(self.labels).score
 
     def measure(self, model: keras.Model, batch_size: int = EVALUATION_BATCH) -> Score | None:
         """(accuracy, log loss) of the model's logits, None without images; of several labels the F1 of each image."""
@@ -152,7 +153,7 @@ def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: St
 
 
 def _epoch_of(model: keras.Model, examples: Examples) -> Epoch:
-    return build_epoch(model, multi=True) if examples.multi else build_epoch(model)
+    return build_epoch(model, task=examples.task)
 
 
 def _begin_again(

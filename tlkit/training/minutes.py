@@ -12,30 +12,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Protocol
-
-import numpy as np
 
 from tlkit.backbones.build import Backbone
 from tlkit.base import process
-from tlkit.base.errors import TlkitError
-from tlkit.base.machine import budget as disk_budget
-from tlkit.base.story import Story
-from tlkit.classifier.heads.build import Head
 from tlkit.classifier.model import Classifier
-from tlkit.data.dataset import Dataset, InputContract, Splits
-from tlkit.data.decode import batches
-from tlkit.evaluation.judgement import refuse_target
-from tlkit.extraction.room import list_spaces
-from tlkit.extraction.store import store_dir
+from tlkit.data.dataset import Splits
 from tlkit.options.commands import FinetuneConfig
-from tlkit.runs import record
-from tlkit.runs.folder import RunDir
-from tlkit.training import plan, relative
+from tlkit.training import plan
 from tlkit.training.plan import (
     DEEP,
     TRAINING_PASSES,
     Anatomy,
+    Decision,
     Pace,
     Plan,
     duration,
@@ -44,7 +32,7 @@ from tlkit.training.plan import (
     planned_epochs,
     useful_epochs,
 )
-from tlkit.training.planner import build_plan, measured_step
+from tlkit.training.planner import measured_step
 from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
 
 EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
@@ -164,6 +152,7 @@ FRESH = 2.0  # times what a multiply-add takes where every block learns: early o
 EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
 WORTH_MEASURING = 1.0  # minutes from which on a training step is timed, too
 STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
+DECODING = 4e-3  # seconds of an image from the file to pixels, where it is not timed
 SOLVING = (1.0, 2e-3)  # seconds of a machine like budget.py's, and for each training image: the head, cross-validated
 AUDITING = (2.0, 2e-3)  # seconds likewise, and for each image, which is decoded once more
 
@@ -175,12 +164,12 @@ class Fitted:
     Args:
         options: with stages, blocks, views and epochs planned.
         pace: as measured.
-        notes: what was measured and chosen.
+        decision: what was measured and chosen.
     """
 
     options: FinetuneConfig
     pace: Pace
-    notes: tuple[str, ...]
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -213,7 +202,7 @@ def fit_into(
     train: int,
     val: int,
     total: int,
-    decode: float,
+    decode: float | None,
     disk: tuple[int, str],
 ) -> Fitted:
     """Plan stages, blocks, views and epochs for the time that is left; what was asked for stays as it is.
@@ -227,7 +216,7 @@ def fit_into(
         train: training images.
         val: validation images.
         total: images of all splits.
-        decode: seconds that an image takes to become pixels.
+        decode: seconds that an image takes to become pixels; None to time nothing, and estimate all of it.
         disk: bytes that the store may hold, and why so many.
     """
     choices = _Choices(
@@ -261,8 +250,11 @@ class _Anatomies:
         return Anatomy(chosen, *self._parts)
 
 
-def _measure(anatomy: Anatomy, minutes: float, decode: float) -> Throughput:
+def _measure(anatomy: Anatomy, minutes: float, decode: float | None) -> Throughput:
     """The network on a batch of noise; a training step too, where there is time for it."""
+    if decode is None:
+        speed = plan.seconds_per_operation()
+        return Throughput(speed * operations(anatomy.backbone.model.layers), DECODING, STEP_RATIO * speed)
     forward = plan.measure_forward(anatomy.backbone.model)
     if minutes >= WORTH_MEASURING and "top" in anatomy.options.stages:
         return Throughput(forward, decode, measured_step(anatomy, forward) / _work(anatomy))
@@ -289,7 +281,7 @@ class _Choices:
         train: int,
         val: int,
         total: int,
-        decode: float,
+        decode: float | None,
         disk: tuple[int, str],
     ) -> None:
         self.anatomies, self.options, self.budget, self.machine = anatomies, anatomies.options, budget, machine
@@ -297,9 +289,10 @@ class _Choices:
         self.batch = self.options.batch_size * self.options.accumulate
         self.speed = _measure(anatomies.of(anatomies.depths[0]), budget.minutes, decode)
         solving = machine * (SOLVING[0] + SOLVING[1] * train)
-        auditing = machine * (AUDITING[0] + AUDITING[1] * total) + decode * total
+        auditing = machine * (AUDITING[0] + AUDITING[1] * total) + self.speed.decode * total
+        self.measured = decode is not None and budget.minutes >= WORTH_MEASURING
         self.before = solving + self.options.audit * auditing  # from extraction to the stage that follows the head
-        self.told = f"minutes  {budget.minutes:g}: {1 / self.speed.extraction:.0f} images/s from file to features"
+        self.told = f"{1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
         """As many blocks as have time for enough epochs, then views, then epochs; None where not one block has.
@@ -328,13 +321,13 @@ class _Choices:
         if spare < 0:
             return None
         epochs = min(useful_epochs(self.train, self.batch), least + int(spare / (step * self.train)))
-        how = "measured" if self.budget.minutes >= WORTH_MEASURING else "estimated"
+        how = "measured" if self.measured else "estimated"
         told = (
             f"{self.told}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
         )
         told += "; there is time for every block" * (blocks == EVERY)
         told += f"; about {epochs} epochs, settled again after each"
-        return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, (told,))
+        return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, self._decision(told))
 
     def head_alone(self) -> Fitted:
         """The head, with as many views as there is time for."""
@@ -348,7 +341,10 @@ class _Choices:
         few = f"; WARNING: too little even for that, which takes about {needed}" if left < 0 else ""
         chosen = replace(options, stages=("head",), unfreeze="last", blocks=None, views=views, minutes=None)
         anatomy = self.anatomies.of(None, views)
-        return Fitted(chosen, _pace(anatomy, self.speed, 0.0), (f"{self.told}; the head alone{why}{few}",))
+        return Fitted(chosen, _pace(anatomy, self.speed, 0.0), self._decision(f"{self.told}; the head alone{why}{few}"))
+
+    def _decision(self, told: str) -> Decision:
+        return Decision("minutes", f"{self.budget.minutes:g}", told)
 
     def _set_aside(self, step: float) -> None:
         self.budget.set_aside(
@@ -361,85 +357,6 @@ def _pace(anatomy: Anatomy, speed: Throughput, step: float) -> Pace:
     prefix = speed.forward * (1 - operations(anatomy.suffix) / whole)
     operation = speed.forward / whole
     return Pace(forward=speed.extraction, prefix=prefix, step=step, operation=operation, disk=plan.DISK, measured=True)
-
-
-# -- The plan of a run, from its options, its images and the time it may take ------------------
-
-TIMED = 32  # images
-
-
-class Parts(Protocol):
-    """The network and how images meet it."""
-
-    @property
-    def backbone(self) -> Backbone:
-        """What computes features."""
-
-    @property
-    def head(self) -> Head:
-        """What reads them."""
-
-    @property
-    def classifier(self) -> Classifier:
-        """The two composed."""
-
-    @property
-    def contract(self) -> InputContract:
-        """What turns a file into pixels."""
-
-
-def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
-    """Raise for what knows images of one label alone.
-
-    Raises:
-        TlkitError: saying what to use instead.
-    """
-    if not dataset.multi:
-        return
-    refuse_target(config.target_precision, multi=True)
-    if config.balance not in ("none", "auto"):
-        raise TlkitError(
-            f"--balance {config.balance} is for images of one label each, and these may have several.",
-            "drop it: every class is a question of its own.",
-        )
-    if config.unfreeze == "auto":
-        raise TlkitError(
-            "--unfreeze auto measures with images of one label each, and these may have several.",
-            "say which third: first, middle, last or all.",
-        )
-
-
-def planned(
-    config: FinetuneConfig,
-    parts: Parts,
-    dataset: Dataset,
-    splits: Splits,
-    budget: Budget | None,
-    why_blocks: str = "asked for",
-) -> Plan:
-    """The plan: what was asked for is kept, what was left open is chosen, and every choice has its reason."""
-    config, notes = relative.settled(config, parts.backbone, parts.contract, dataset, splits)
-    network = parts.backbone, parts.classifier, parts.head.reads
-    train, val = (len(splits.indices(name)) for name in ("train", "val"))
-    disk, total = disk_budget(store_dir(), sum(space.bytes for space in list_spaces())), len(splits.codes)
-    pace = None
-    if budget:
-        decode = _decoding(dataset, parts.contract)
-        fitted = fit_into(budget, config, *network, train=train, val=val, total=total, decode=decode, disk=disk)
-        why_blocks = "asked for" if config.blocks else "as many as there is time for"
-        config, pace, notes = fitted.options, fitted.pace, (*notes, *fitted.notes)
-    plan = build_plan(config, *network, train=train, total=total, disk=disk, pace=pace, why_blocks=why_blocks)
-    return replace(plan, notes=(*notes, *plan.notes), unfreeze=config.unfreeze)
-
-
-def _decoding(dataset: Dataset, contract: InputContract) -> float:
-    """Seconds for each image, from the file to pixels, on some of them."""
-    rows = np.linspace(0, len(dataset) - 1, min(TIMED, len(dataset))).astype(int)
-    files = [dataset.file(row) for row in rows]
-    started = time.perf_counter()
-    for _ in batches(files, contract, 32):
-        pass
-    return (time.perf_counter() - started) / len(files)
 
 
 def budget(config: FinetuneConfig) -> Budget | None:
@@ -458,15 +375,3 @@ def set_aside(budget: Budget, plan: Plan, splits: Splits) -> None:
     viewed = total + train * (max(stage.views for stage in plan.stages) - 1)
     forward = plan.extraction_seconds / viewed if plan.extraction_seconds else step / (1 + PASSES_BACK)
     budget.set_aside(step=step, forward=forward, val=val, total=total, pace=slowness())
-
-
-def tell_again(budget: Budget | None, story: Story) -> None:
-    """Say of a run that is gone on with how long it may take."""
-    if budget:
-        story.say(f"minutes: {budget.minutes:g} again, from here on")
-
-
-def tell(budget: Budget, run_dir: RunDir, story: Story) -> None:
-    """Say, and record, what was promised and what it took."""
-    story.say(budget.told())
-    record.update(run_dir, minutes={"promised": budget.minutes, "taken": round(budget.spent / 60, 3)})

@@ -16,23 +16,25 @@ from tlkit.backbones.blocks import Block, set_trainable
 from tlkit.backbones.runtime import jit
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import TrainingOptions
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 from tlkit.training import lora
 
 FREE_FROM = 2000  # training images
 
 
 def is_centralized(options: FinetuneConfig, train: int) -> tuple[bool, str]:
-    """Whether gradients are centralized, and a note for the plan.
+    """Whether gradients are centralized, and why.
 
     Args:
         options: what was asked for.
         train: training images.
     """
     if options.centralize != "auto":
-        return options.centralize == "on", f"centralize  {options.centralize}, asked for"
+        return options.centralize == "on", "asked for"
     few = train < FREE_FROM
     bound = f"{'fewer than' if few else 'not fewer than'} {FREE_FROM:,}"
-    return few, f"centralize  {'on' if few else 'off'}, {train:,} training images, {bound}"
+    return few, f"{train:,} training images, {bound}"
 
 
 def filters(model: keras.Model) -> set[int]:
@@ -251,7 +253,7 @@ def unfreeze_and_compile(
     parts: int = 1,
     centralize: bool = False,
     added: np.ndarray | None = None,
-    multi: bool = False,
+    task: Task = SINGLE,
 ) -> None:
     """Choose what learns and compile for it.
 
@@ -266,7 +268,7 @@ def unfreeze_and_compile(
         parts: batches whose gradients are averaged into one update.
         centralize: whether the gradients of filters are centralized.
         added: float32 (K,) that the loss adds to the logits, see `balance.log_prior`.
-        multi: whether an image may have several labels.
+        task: what the logits mean.
     """
     set_trainable(model, learn, options.batchnorm, blocks=blocks, skipped=skipped)
     lora.hold(model, blocks)
@@ -279,40 +281,13 @@ def unfreeze_and_compile(
         factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
         centralized=filters(model) if centralize else (),
     )
-    model.compile(optimizer=optimizer, loss=build_loss(options, added, multi=multi), jit_compile=jit())
+    model.compile(optimizer=optimizer, loss=build_loss(options, added, task=task), jit_compile=jit())
 
 
-def build_loss(options: TrainingOptions, added: np.ndarray | None = None, *, multi: bool = False) -> Callable:
-    """The loss on logits (B, K), with `added` (K,) to each, and one-hot labels (B, K), or several a row (`multi`)."""
-    loss = _loss_of_several(options) if multi else _plain_loss(options)
+def build_loss(options: TrainingOptions, added: np.ndarray | None = None, *, task: Task = SINGLE) -> Callable:
+    """The loss on logits (B, K), with `added` (K,) to each, and targets (B, K) of the task."""
+    loss = task.loss(options.loss, options.smoothing(task.smooths))
     if added is None:
         return loss
     each = loss.call if isinstance(loss, keras.losses.Loss) else loss  # (B,), so that rows keep their weights
     return lambda one_hot, logits: each(one_hot, logits + added)
-
-
-def _plain_loss(options: TrainingOptions) -> Callable:
-    if options.loss == "crossentropy":
-        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.smoothing())
-    if options.loss == "focal":
-        return keras.losses.CategoricalFocalCrossentropy(from_logits=True)  # Lin et al. 2017
-    return squared_error
-
-
-def _loss_of_several(options: TrainingOptions) -> Callable:
-    """The same losses of K yes-or-no questions, the mean over them."""
-    if options.loss == "crossentropy":
-        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=options.smoothing(multi=True))
-    if options.loss == "focal":
-        return keras.losses.BinaryFocalCrossentropy(from_logits=True)
-    return squared_errors
-
-
-def squared_errors(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-    """Squared distance of each probability from the truth, the mean over classes; (B,)."""
-    return keras.ops.mean(keras.ops.square(keras.ops.sigmoid(logits) - targets), axis=-1)
-
-
-def squared_error(one_hot: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-    """Squared distance of the probabilities from the truth, summed over classes (Brier 1950); (B,)."""
-    return keras.ops.sum(keras.ops.square(keras.ops.softmax(logits) - one_hot), axis=-1)

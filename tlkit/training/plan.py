@@ -257,23 +257,54 @@ class Stage:
         return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
 
 
+@dataclass(frozen=True)
+class Decision:
+    """One choice that was left to tlkit.
+
+    Args:
+        option: what was left open, by the name of its option where it has one.
+        value: what was chosen; or, where that needs what is not computed yet, how it will be.
+        reason: why.
+    """
+
+    option: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.option:<10}  {self.value}: {self.reason}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The stages, and what is said of the run as a whole.
+    """The stages, and everything that was left open, settled.
 
     Args:
         stages: in order.
         extraction_seconds: expected, before the first stage.
-        notes: what was chosen for all stages, against which alternatives, and why.
+        decisions: every automatic choice with its reason.
         augment: how far views go, "" where a plan does not say.
         unfreeze: which third learns in the top stage, "" where a plan does not say.
     """
 
     stages: tuple[Stage, ...]
     extraction_seconds: float
-    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     augment: str = ""
     unfreeze: str = ""
+
+    def decision(self, option: str) -> Decision | None:
+        """What was decided about an option, None where nothing was."""
+        return next((one for one in self.decisions if one.option == option), None)
+
+    def deciding(self, *decisions: Decision) -> "Plan":
+        """The plan with further decisions; each takes the place of an earlier one about the same option."""
+        told = {one.option: one for one in (*self.decisions, *decisions)}
+        return replace(self, decisions=tuple(told.values()))
+
+    def settles(self, options: FinetuneConfig) -> FinetuneConfig:
+        """The options with what the plan has settled of them."""
+        return replace(options, augment=self.augment or options.augment, unfreeze=self.unfreeze or options.unfreeze)
 
     def as_json(self) -> dict[str, Any]:
         """JSON-able; `Plan.from_json` restores it."""
@@ -281,9 +312,13 @@ class Plan:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Plan":
-        """Restore what `as_json` gave."""
-        stages = tuple(Stage(**stage) for stage in content["stages"])
-        return cls(**content | {"stages": stages, "notes": tuple(content.get("notes", ()))})
+        """Restore what `as_json` gave; plans written before there were decisions have `notes`, a line for each."""
+        content = dict(content)
+        notes = [note.split(maxsplit=1) for note in content.pop("notes", ())]
+        decisions = [Decision(**one) for one in content.pop("decisions", ())]
+        decisions += [Decision(option, *text.partition(": ")[::2]) for option, text in notes]
+        stages = tuple(Stage(**stage) for stage in content.pop("stages"))
+        return cls(stages=stages, decisions=tuple(decisions), **content)
 
     def text(self) -> str:
         """The plan as lines for a reader."""
@@ -291,7 +326,6 @@ class Plan:
         lines = [
             "plan:",
             f"  extract  {extraction if self.extraction_seconds else 'nothing: the disk has no room for it'}",
-            *(f"  {note}" for note in self.notes),
         ]
         for stage in self.stages:
             how = (
@@ -304,7 +338,7 @@ class Plan:
             )
             memory = f"; about {bytes_text(stage.memory_bytes)} of memory" if stage.memory_bytes else ""
             lines.append(f"           {stage.reason}{memory}")
-        return "\n".join(lines)
+        return "\n".join([*lines, "decided:", *(f"  {one}" for one in self.decisions)])
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ Costs are estimated from the network's operations, which takes no time. Where th
 and the run is long enough for it to matter, the network itself is timed on a batch of noise.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import keras
@@ -16,8 +17,19 @@ from tlkit.training import lora, plan
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
 from tlkit.training.memory import estimate, parts_that_fit, room
 from tlkit.training.optimizer import is_centralized, unfreeze_and_compile
-from tlkit.training.plan import TRAINING_PASSES, Anatomy, Pace, Plan, Stage, operations, parameters, settle_depth
-from tlkit.training.ways import Way, Ways, is_convex, nth, stage_epochs
+from tlkit.training.plan import (
+    TRAINING_PASSES,
+    UPDATES,
+    Anatomy,
+    Decision,
+    Pace,
+    Plan,
+    Stage,
+    operations,
+    parameters,
+    settle_depth,
+)
+from tlkit.training.ways import HEAD_EPOCHS, Way, Ways, is_convex, nth, stage_epochs
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
 RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
@@ -41,6 +53,7 @@ def build_plan(
     total: int,
     disk: tuple[int, str],
     pace: Pace | None = None,
+    measure: bool = True,
     why_blocks: str = "asked for",
 ) -> Plan:
     """Plan the stages.
@@ -54,19 +67,22 @@ def build_plan(
         total: images of all splits.
         disk: bytes that the store may hold, and why so many.
         pace: where the network was timed before; estimated, and measured where it matters, unless given.
+        measure: whether it may be timed.
         why_blocks: why as many blocks as `options` says.
 
     Raises:
         TlkitError: more blocks asked for than there are.
     """
-    options, notes = settle(options, train, classifier.facts.classes)
+    asked = options
+    options, decisions = settle(options, train, classifier.facts.classes)
     options, why = settle_depth(options, backbone, train)
     anatomy = Anatomy(options, backbone, classifier, head_reads)
     ways = Ways(anatomy, train, total, *disk)
     pace = pace or _estimated(anatomy)
     ranked = ways.ranked(pace)
     if (
-        not pace.measured
+        measure
+        and not pace.measured
         and len(ranked) > 1
         and ranked[0].seconds > WORTH_MEASURING
         and ranked[1].seconds < CLOSE * ranked[0].seconds
@@ -75,13 +91,37 @@ def build_plan(
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks)
     stages = tuple(planner.stage(number, name) for number, name in enumerate(options.stages))
-    descends = any(stage.method == "gradient" for stage in stages)
+    decisions = (*ways.decisions(ranked, pace), *decisions, *_of_stages(asked, options, stages, why, train))
     return Plan(
         stages=stages,
         extraction_seconds=ways.extraction_seconds(ranked[0], pace),
-        notes=(*ways.told(ranked, pace), *notes, *[is_centralized(options, train)[1]] * descends),
+        decisions=decisions,
         augment=options.augment,
     )
+
+
+def _of_stages(
+    asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, train: int
+) -> Iterator[Decision]:
+    """What was left open about stages: how deep, how long, at which rate, whether gradients are centralized."""
+    if why_blocks:
+        yield Decision("blocks", str(options.blocks), why_blocks)
+    trained = [stage for stage in stages if stage.method == "gradient"]
+    if not trained:
+        return
+    if asked.epochs is None:
+        size = options.batch_size * options.accumulate
+        why = f"about {UPDATES} updates of {size} images in {plan.EPOCHS[0]} to {plan.EPOCHS[1]} epochs"
+        why += f", {HEAD_EPOCHS} for a head that is not solved" * (trained[0].name == "head")
+        yield Decision("epochs", _each(trained, "epochs"), why)
+    if asked.learning_rate is None:
+        yield Decision("learning_rate", _each(trained, "learning_rate"), "the peak rate of such a stage")
+    centralize, why = is_centralized(options, train)
+    yield Decision("centralize", "on" if centralize else "off", why)
+
+
+def _each(stages: Sequence[Stage], name: str) -> str:
+    return ", ".join(f"{stage.name} {getattr(stage, name):g}" for stage in stages)
 
 
 def _estimated(anatomy: Anatomy) -> Pace:
@@ -277,7 +317,9 @@ STRENGTH_FROM = ((20, "light"), (0, "medium"))
 MIXING = {"none": "none", "light": "none", "medium": "mixup", "strong": "mixup"}
 
 
-def settle(options: FinetuneConfig, train: int, classes: tuple[str, ...]) -> tuple[FinetuneConfig, tuple[str, ...]]:
+def settle(
+    options: FinetuneConfig, train: int, classes: tuple[str, ...]
+) -> tuple[FinetuneConfig, tuple[Decision, ...]]:
     """Replace `auto` in the options, and say why.
 
     Args:
@@ -286,7 +328,7 @@ def settle(options: FinetuneConfig, train: int, classes: tuple[str, ...]) -> tup
         classes: names.
 
     Returns:
-        The options without `auto`, and notes for the plan.
+        The options without `auto`, and the decisions.
     """
     images = train / max(len(classes), 1)
     least, chosen = next(row for row in STRENGTH_FROM if images >= row[0])
@@ -294,16 +336,16 @@ def settle(options: FinetuneConfig, train: int, classes: tuple[str, ...]) -> tup
     mix = MIXING[strength] if options.mix == "auto" else options.mix
     bounds = f"{least} or more" if least else f"fewer than {min(row[0] for row in STRENGTH_FROM if row[0])}"
     why = f"{images:.1f} training images a class, {bounds}" if options.augment == "auto" else "asked for"
-    how = f"mixing {mix}, {'as with ' + strength if options.mix == 'auto' else 'asked for'}"
-    note = f"augment  {strength}, {why}; {how}"
-    return replace(options, augment=strength, mix=mix), (note, *_doubts(options.flip and strength != "none", classes))
+    how = f"as with {strength} augmentation" if options.mix == "auto" else "asked for"
+    decisions = (Decision("augment", strength, why), Decision("mix", mix, how))
+    doubts = _doubts(options.flip and strength != "none", classes)
+    return replace(options, augment=strength, mix=mix), (*decisions, *doubts)
 
 
-def _doubts(flips: bool, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _doubts(flips: bool, classes: tuple[str, ...]) -> tuple[Decision, ...]:
     """A warning where views are mirrored and the classes look like digits or letters."""
     if not flips or not all(len(name) == 1 for name in classes):
         return ()
     named = ", ".join(classes[:5]) + ", ..." * (len(classes) > 5)
-    return (
-        f"flip     WARNING: classes are single characters ({named}); if the images show them, views must not be mirrored: --no-flip",
-    )
+    why = f"WARNING: classes are single characters ({named}); if the images show them, views must not be mirrored"
+    return (Decision("flip", "on", f"{why}: --no-flip"),)

@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tlkit.classifier.answers import image_losses, softmax
+from tlkit.data.folds import stratified, stratified_by_labels
 
 # Inverse penalties on standardised features per training image, strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-FOLDS = 5
 FALLBACK = 1e-2
 ITERATIONS = 300
 # Below this many multiplications a step, threads of BLAS wait for each other longer than they work: 3,777 x 512
@@ -162,31 +162,11 @@ def _validated(
     """What the inverse penalty is chosen by, None where it is not, and how in words."""
     if strength is not None:
         return None, "given"
-    folds = make_folds(labels, units, seed)
+    folds = stratified(labels, units, seed)
     if not folds:
         return None, "too few images to choose it"
     found = cross_validate(standard[: len(labels)], labels, weights, folds)
     return found, f"best of {len(found.scores)} in {len(folds)}-fold cross-validation"
-
-
-def make_folds(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Bool (M,) held-out masks, stratified by class over units; empty when a class has fewer than two units."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    per_class = [len(np.unique(units[labels == label])) for label in np.unique(labels)]
-    count = min(FOLDS, *per_class)
-    if count < 2:
-        return []
-    # Without groups the plain one, which shares every class out evenly however few images it has.
-    grouped = len(np.unique(units)) < len(units)
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(count, shuffle=True, random_state=seed)
-    features = np.empty((len(labels), 0))
-    parts = splitter.split(features, labels, units) if grouped else splitter.split(features, labels)
-    masks = []
-    for kept, held in parts:
-        if len(np.unique(labels[kept])) == len(per_class):
-            masks.append(np.isin(np.arange(len(labels)), held))
-    return masks
 
 
 def validate_probe(
@@ -194,7 +174,7 @@ def validate_probe(
 ) -> CrossValidation | None:
     """The cross-validation of `fit_probe` alone, without the head; None where a class has too few units for it."""
     standard, _, _ = standardised(features)
-    folds = make_folds(labels, units, seed)
+    folds = stratified(labels, units, seed)
     with threadpool_limits(_threads(standard, labels)):
         return cross_validate(standard, labels, weights, folds) if folds else None
 
@@ -278,7 +258,7 @@ def fit_one_vs_rest(
     with threadpool_limits(1 if standard.size * targets.shape[1] < WORTH_THREADS else None):
         found, rule = None, "given"
         if strength is None:
-            folds = folds_of_labels(targets, units, seed)
+            folds = stratified_by_labels(targets, units, seed)
             found = _cross_validate(standard[: len(targets)], targets, folds) if folds else None
             rule = f"best of {len(found.scores)} in {len(folds)}-fold cross-validation" if found else "too few images"
             strength = found.best if found else FALLBACK
@@ -316,28 +296,6 @@ def solve(features: np.ndarray, targets: np.ndarray, strength: float, start: np.
     options = {"maxiter": ITERATIONS, "gtol": LEVEL, "ftol": FLAT}
     found = minimize(slope, start.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(shape)
-
-
-def folds_of_labels(targets: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Bool (N,) held-out masks, a unit in one of them; each fold gets its share of every class as far as that goes.
-
-    Units are dealt in random order, those of rare classes first, each to the fold that has least of its classes. Empty
-    for fewer than two units.
-    """
-    number = np.unique(units, return_inverse=True)[1].ravel()
-    count = min(FOLDS, int(number.max(initial=-1)) + 1)
-    if count < 2:
-        return []
-    table = np.zeros((int(number.max()) + 1, targets.shape[1] + 1))
-    np.add.at(table, number, np.column_stack([np.ones(len(targets)), targets]))  # images, then each class
-    totals = np.maximum(table.sum(axis=0), 1)
-    rarest = np.where(table > 0, totals, np.inf).min(axis=1)
-    shuffled = np.random.default_rng((seed, 4)).permutation(len(table))
-    held, fold = np.zeros((count, table.shape[1])), np.empty(len(table), np.int64)
-    for unit in shuffled[np.argsort(rarest[shuffled], kind="stable")].tolist():
-        fold[unit] = int(np.round(held @ (table[unit] / totals), 9).argmin())
-        held[fold[unit]] += table[unit]
-    return [fold[number] == one for one in range(count)]
 
 
 def _cross_validate(features: np.ndarray, targets: np.ndarray, folds: Sequence[np.ndarray]) -> CrossValidation:

@@ -5,21 +5,18 @@ planned settings are the first trial, so the search never ends below them on val
 """
 
 import csv
-import importlib.util
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
 from tlkit.options.commands import FinetuneConfig
-from tlkit.options.option import resolve
-from tlkit.runs import record as run_record
-from tlkit.runs.folder import RunDir
-from tlkit.training.checkpoint import Checkpoint, State
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
+from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.plan import Plan, Stage
 from tlkit.training.stages import Material, run_stage
 
@@ -33,7 +30,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {  # least, most, whether on a lo
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What may be tried.
 
     Args:
@@ -52,20 +49,20 @@ class Space:
         return found | {name: trial.suggest_categorical(name, values) for name, values in self.choices.items()}
 
 
-def space(config: FinetuneConfig, plan: Plan, blocks: int, multi: bool = False) -> Space:
+def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) -> SearchSpace:
     """What may be tried around a plan.
 
     Args:
         config: the options; `augment` and `unfreeze` settled.
         plan: its last stage is the one that is searched.
         blocks: of the backbone.
-        multi: whether an image may have several labels.
+        task: what the images are labelled for.
     """
     stage = plan.stages[-1]
     planned = {
         "layer_decay": config.layer_decay,
         "weight_decay": config.weight_decay,
-        "label_smoothing": config.smoothing(multi),
+        "label_smoothing": config.smoothing(task.smooths),
     }
     ranges = {name: limits for name, limits in RANGES.items() if limits[0] <= planned[name] <= limits[1]}
     if config.loss != "crossentropy":
@@ -78,10 +75,10 @@ def space(config: FinetuneConfig, plan: Plan, blocks: int, multi: bool = False) 
     if stage.name == "top" and config.blocks is None and config.unfreeze == "last":
         depths = {max(1, stage.blocks // 2), stage.blocks, min(blocks - 1, 2 * stage.blocks)}
         choices["blocks"], defaults["blocks"] = tuple(sorted(depths)), stage.blocks
-    return Space(defaults, ranges, choices)
+    return SearchSpace(defaults, ranges, choices)
 
 
-def with_augment(found: Space, planned: str) -> Space:
+def with_augment(found: SearchSpace, planned: str) -> SearchSpace:
     """With the strength of the augmentation, where it was left to the plan, among what is tried."""
     names = AUGMENTS if planned in AUGMENTS else (planned, *AUGMENTS)
     return replace(found, defaults=found.defaults | {"augment": planned}, choices=found.choices | {"augment": names})
@@ -129,53 +126,34 @@ STARTUP = 3  # finished trials before others are stopped early
 COLUMNS = ("trial", "state", "val_accuracy", "val_loss", "epochs", "seconds")
 
 
-def refuse_missing(config: FinetuneConfig) -> None:
-    """Raise before anything is computed where Optuna is not installed.
-
-    Raises:
-        TlkitError: with how to get it.
-    """
-    if config.search is not None and importlib.util.find_spec("optuna") is None:
-        raise TlkitError(f"--search {config.search} needs Optuna.", "install it: pip install 'tlkit[search]'.")
-
-
-def searched(plan: Plan, material: Material, run_dir: RunDir, prepare: Prepare, story: Story) -> tuple[Plan, Material]:
+def searched(
+    plan: Plan, material: Material, sink: Sink, prepare: Prepare, story: Story, *, augment: bool
+) -> tuple[Plan, Material]:
     """Try settings of the last stage, the stages before it being done; the best trial becomes its result.
 
     Args:
         plan: of the run.
         material: with the head trained, every trial starts from its weights; and with the options, as settled.
-        run_dir: where trials are kept.
+        sink: where trials are kept.
         prepare: makes plan and material for other options.
         story: hears about every trial.
+        augment: whether the strength of the augmentation is searched, too.
 
     Returns:
         The plan with the best trial's stage, whose checkpoint is where that of a stage is, and its material.
-
-    Raises:
-        TlkitError: no validation images.
     """
     config = material.config
-    known = run_dir.read_record().get("search")
+    known = sink.read("search")
     if known:
         story.say(f"{known['note']} (searched before)")
         return plan, material
-    if not len(material.rows("val")):
-        raise TlkitError(
-            f"--search {config.search}: there are no validation images to tell trials apart.",
-            "hold some out with --val.",
-        )
-    trials = _Trials(plan, material, run_dir, prepare, story)
+    trials = _Trials(plan, material, sink, prepare, story, augment=augment)
     trials.run()
     best = trials.take_best()
-    run_record.update(run_dir, plan=best.plan.as_json(), search={"trials": config.search, "note": trials.note})
+    sink.write("plan", best.plan.as_json())
+    sink.write("search", {"trials": config.search, "note": trials.note})
     story.say(trials.note)
     return best.plan, best.material
-
-
-def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the record of a run says about its search, for the report."""
-    return (record["search"]["note"],) if "search" in record else ()
 
 
 @dataclass(frozen=True)
@@ -193,13 +171,15 @@ class _Trial:
 class _Trials:
     """The study, and everything a trial needs."""
 
-    def __init__(self, plan: Plan, material: Material, run_dir: RunDir, prepare: Prepare, story: Story) -> None:
-        self.plan, self.material, self.run_dir = plan, material, run_dir
+    def __init__(
+        self, plan: Plan, material: Material, sink: Sink, prepare: Prepare, story: Story, *, augment: bool
+    ) -> None:
+        self.plan, self.material, self.place = plan, material, sink.folder
         self.prepare, self.story = prepare, story
         self.config = config = material.config
-        self.folder = run_dir.path / "search"
-        self.space = space(config, plan, len(material.backbone.blocks), material.dataset.multi)
-        if resolve(FinetuneConfig, {}, run_dir.config).augment == "auto":
+        self.folder = sink.folder / "search"
+        self.space = space(config, plan, len(material.backbone.blocks), material.dataset.task)
+        if augment:
             self.space = with_augment(self.space, config.augment)
         self.start = material.classifier.model.get_weights()
         self.images = len(material.rows("val"))
@@ -233,7 +213,7 @@ class _Trials:
             f"({_in_words(best.params)}); {pruned} were stopped early. The {self.images} validation images were looked at "
             "once for each trial and flatter the best one: what counts is the test split"
         )
-        trial, target = self._trial(best.params), self.run_dir.checkpoints / self.plan.stages[-1].name
+        trial, target = self._trial(best.params), self.place / "checkpoints" / self.plan.stages[-1].name
         if self._place(best.number).is_dir():
             shutil.rmtree(target, ignore_errors=True)
             self._place(best.number).rename(target)
@@ -308,7 +288,10 @@ class _Trials:
     def _write_table(self) -> None:
         """search.csv, a row for each finished trial."""
         names = sorted(self.space.defaults)
-        with replacing(self.run_dir.search) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        with (
+            replacing(self.place / "search.csv") as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow([*COLUMNS, *names])
             for trial in self._finished():

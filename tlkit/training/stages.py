@@ -16,15 +16,15 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.views import Augmentation
 from tlkit.extraction.engine import build_engine, infer
 from tlkit.extraction.precision import settle_engine
+from tlkit.extraction.rows import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
 from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
-from tlkit.training.examples import Examples, PixelReader, Reader, Rows, computed_reader, stored_reader
+from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
 from tlkit.training.fit import Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
-from tlkit.training.mixing import Mixing
 from tlkit.training.optimizer import unfreeze_and_compile
 from tlkit.training.plan import Stage, useful_epochs
 
@@ -66,6 +66,12 @@ class Material:
     def labels(self, split: str) -> np.ndarray:
         """Int (n,) of a split; or (n, K), 1 where an image has the class, where it may have several."""
         return self.dataset.truth[self.rows(split)]
+
+
+def groups_of_all(dataset: Dataset) -> np.ndarray:
+    """Int (N,), equal for images that share a fold: those of a group, or exact copies where there are no groups."""
+    names = dataset.groups or [row.tobytes() for row in dataset.sha256]
+    return np.unique(names, return_inverse=True)[1]
 
 
 def run_stage(
@@ -115,7 +121,7 @@ def run_stage(
             parts=parts,
             centralize=stage.centralize,
             added=added,
-            multi=examples.multi,
+            task=examples.task,
         )
 
     with lora.adapted(stage, material.backbone, config.lora, config.seed):

@@ -12,22 +12,24 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 from tlkit.training.examples import Chunk, Examples
 
 # One epoch: (examples, epoch) -> (mean loss, accuracy) over the epoch, of the weights as they were at each step.
 Epoch = Callable[[Examples, int], tuple[float, float]]
-# (logits, labels, weights) of a batch -> the sum of `core.predictions.image_scores`
+# (logits, labels, weights) of a batch -> the sum of `Task.scores`
 Hits = Callable[[Any, Any, Any], Any]
 
 
-def build_epoch(model: keras.Model, *, multi: bool = False) -> Epoch:
+def build_epoch(model: keras.Model, *, task: Task = SINGLE) -> Epoch:
     """The training loop of a compiled model, compiled for its backend; compile the model anew, build it anew.
 
     Args:
         model: compiled.
-        multi: whether an image may have several labels; what counts as right depends on it.
+        task: what counts as right depends on it.
     """
-    return _LOOPS[keras.backend.backend()](model, _hits_of_several if multi else _hits)
+    return _LOOPS[keras.backend.backend()](model, task.hits)
 
 
 def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
@@ -146,19 +148,3 @@ def _summed(
     while under_way:
         finish()
     return losses / (examples.updates * examples.parts), hits / len(examples.labels)
-
-
-def _hits(logits: Any, labels: Any, weights: Any) -> Any:
-    """How many rows are classified rightly; rows that only fill the batch up have no label and do not count."""
-    ops = keras.ops
-    right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(labels, axis=-1)), "float32")
-    return ops.sum(right * ops.sum(labels, axis=-1))
-
-
-def _hits_of_several(logits: Any, labels: Any, weights: Any) -> Any:
-    """F1 of each row's labels, added up; rows that only fill the batch up have no weight and do not count."""
-    ops = keras.ops
-    given, has = (ops.cast(part, "float32") for part in (logits >= 0, labels >= 0.5))
-    either = ops.sum(given, axis=-1) + ops.sum(has, axis=-1)
-    f1 = ops.where(either > 0, 2 * ops.sum(given * has, axis=-1) / ops.maximum(either, 1), 1.0)
-    return ops.sum(f1 * ops.cast(weights > 0, "float32"))

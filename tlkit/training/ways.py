@@ -10,7 +10,7 @@ import numpy as np
 
 from tlkit.base.machine import available_memory, bytes_text
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training.plan import Anatomy, Pace, duration, planned_epochs
+from tlkit.training.plan import Anatomy, Decision, Pace, duration, planned_epochs
 
 HEAD_EPOCHS = 30  # of a head that is not solved
 WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored
@@ -146,14 +146,17 @@ class Ways:
                 seconds += epochs * self.train * self.anatomy.row_bytes(name) * pace.disk
         return replace(way, seconds=seconds)
 
-    def told(self, ways: list[Way], pace: Pace) -> tuple[str, ...]:
+    def decisions(self, ways: list[Way], pace: Pace) -> tuple[Decision, ...]:
         """The chosen way, the first, against the others; and what it takes on disk."""
         chosen, *others = ways
         how = "measured" if pace.measured else "estimated"
-        views = f"views    {self._in_words(chosen)}: about {duration(chosen.seconds)} in all ({how})"
+        views = f"about {duration(chosen.seconds)} in all ({how})"
         views += "".join(f"; {self._in_words(way)}: {duration(way.seconds)}" for way in others)
-        most = f"of the {bytes_text(self.budget)} that the store may hold ({self.budget_reason})"
-        return views, f"store    up to {bytes_text(chosen.bytes)} {most}"
+        most = f"the store may hold {bytes_text(self.budget)} ({self.budget_reason})"
+        return (
+            Decision("views", self._in_words(chosen), views),
+            Decision("store", f"up to {bytes_text(chosen.bytes)}", most),
+        )
 
     def _in_words(self, way: Way) -> str:
         text = f"{way.views} stored view{'s' * (way.views > 1)} of each training image"

@@ -1,34 +1,16 @@
 """`build_head`: from options to a small Keras model, features in, logits out."""
 
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
-import numpy as np
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.process import seeded
-from tlkit.classifier.heads.attention import attention, transformer
-from tlkit.classifier.heads.conv import conv
-from tlkit.classifier.heads.dense import linear, mlp
 from tlkit.classifier.heads.parts import dense, dropped
-from tlkit.classifier.heads.recurrent import recurrent
+from tlkit.options.catalog import HEADS
 from tlkit.options.groups import HeadOptions
-
-Reads = Literal["pooled", "grid"]
-
-# kind -> what it reads, and what it puts before the logits
-HEADS: dict[str, tuple[Reads, Callable[[Any, HeadOptions], Any]]] = {
-    "linear": ("pooled", linear),
-    "mlp": ("pooled", mlp),
-    "conv": ("grid", conv),
-    "attention": ("grid", attention),
-    "transformer": ("grid", transformer),
-    "rnn": ("grid", recurrent("rnn")),
-    "lstm": ("grid", recurrent("lstm")),
-    "gru": ("grid", recurrent("gru")),
-}
 
 POOLS = {"avg": ("avg",), "max": ("max",), "concat": ("avg", "max")}
 LAYERS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
@@ -44,7 +26,7 @@ class Head:
         model: input `head_features` float32, output `logits` float32 (B, K), no softmax.
     """
 
-    reads: Reads
+    reads: str
     pooling: str
     model: keras.Model
 
@@ -65,13 +47,14 @@ def build_head(options: HeadOptions, grid_shape: tuple[int, int, int], classes: 
         raise unknown_name("a head", options.head, HEADS)
     if classes < 2:
         raise TlkitError(f"a classifier needs two classes or more, not {classes}.", "add images of another class.")
-    reads, body = HEADS[options.head]
-    shape = grid_shape if reads == "grid" else (grid_shape[-1] * len(POOLS[options.pooling]),)
+    row = HEADS[options.head]
+    body = getattr(importlib.import_module(row.module), row.name)
+    shape = grid_shape if row.reads == "grid" else (grid_shape[-1] * len(POOLS[options.pooling]),)
     with seeded(seed):
         features = keras.Input(shape, dtype="float32", name="head_features")
         tensor = dropped(body(features, options), options, "head_dropout")
         logits = dense(classes, options, "logits", dtype="float32")(tensor)
-    return Head(reads, options.pooling, keras.Model(features, logits, name="head"))
+    return Head(row.reads, options.pooling, keras.Model(features, logits, name="head"))
 
 
 def pool(grid: Any, pooling: str) -> Any:
@@ -86,12 +69,3 @@ def pool(grid: Any, pooling: str) -> Any:
     """
     parts = [LAYERS[kind](dtype="float32", name=f"head_pool_{kind}")(grid) for kind in POOLS[pooling]]
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_pool_concat")(parts)
-
-
-def pooled(grid: np.ndarray, pooling: str) -> np.ndarray:
-    """`pool` in NumPy: (N, h, w, C) of any float type -> float32 (N, C) or (N, 2 C)."""
-    parts = {
-        "avg": lambda: grid.mean(axis=(1, 2), dtype=np.float32),
-        "max": lambda: grid.max(axis=(1, 2)).astype(np.float32),
-    }
-    return np.concatenate([parts[kind]() for kind in POOLS[pooling]], axis=-1)

@@ -32,3 +32,6 @@ def recurrent(kind: str) -> Callable[[Any, HeadOptions], Any]:
         return tensor
 
     return build
+
+
+rnn, lstm, gru = map(recurrent, CELLS)

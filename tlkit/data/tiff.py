@@ -1,0 +1,290 @@
+"""TIFF: every photometric interpretation, sample type and layout that can be a picture, or the reason why not.
+
+Pillow opens a fixed list of combinations, guesses some of the others and calls the rest damaged. Here its
+libtiff only unpacks bytes (and decodes JPEG and fax); what the bytes mean is read from the tags, after TIFF 6.0
+(Adobe 1992), its Technical Note 3 of 2005 (floating-point predictor) and BigTIFF.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from tlkit.base.errors import UnreadableImage
+from tlkit.data.colour import Samples, cmyk_to_rgb, lab_to_rgb, over_white, to_rgb
+from tlkit.data.picture import Picture
+from tlkit.data.strips import unpack
+
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
+_STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
+_COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 320, 322, 323, 324, 325, 338, 339
+_NO_DATA, _DNG_VERSION = 42113, 50706
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
+_UNKNOWN_COLOURS = {
+    4: "a transparency mask",
+    10: "ITU Lab colours",
+    32803: "a camera's raw mosaic",
+    34892: "camera raw",
+    32844: "LogL luminances",
+    32845: "LogLuv colours",
+    51177: "a depth map",
+}
+_UNPACKED = (1, 5, 8, 32946, 32773, 34925, 50000)  # none, LZW, Deflate, PackBits, LZMA, Zstandard
+_DECODED = {2: 1, 3: 1, 4: 1, 6: 8, 7: 8, 50001: 8}  # fax, JPEG, WebP; and the bits that Pillow's libtiff takes
+_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # sample format -> NumPy's letter; 4 is "not said"
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the tags of a page say of its samples.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        bits: of a sample.
+        kind: `u`, `i` or `f`: unsigned, signed, floating-point.
+        samples: of a pixel.
+        photometric: what they mean.
+        compression: how they are packed.
+        predictor: 1 none, 2 differences, 3 differences of floating-point bytes.
+        planar: whether each sample has chunks of its own.
+        reversed_bits: whether the lowest bit of a byte comes first.
+        chunk: (width, height) of a strip or tile.
+        tiled: whether chunks are tiles.
+        places: (offset, bytes) of every chunk.
+        little: byte order of samples.
+        alpha: place of the sample that is alpha, and whether colours are multiplied by it; None without one.
+        colours: the colour map, red, green, blue one after the other.
+        no_data: the value that stands for nothing (GDAL); None without one.
+        orientation: 1..8.
+    """
+
+    width: int
+    height: int
+    bits: int
+    kind: str
+    samples: int
+    photometric: int
+    compression: int
+    predictor: int
+    planar: bool
+    reversed_bits: bool
+    chunk: tuple[int, int]
+    tiled: bool
+    places: tuple[tuple[int, int], ...]
+    little: bool
+    alpha: tuple[int, bool] | None
+    colours: tuple[int, ...]
+    no_data: float | None
+    orientation: int
+
+
+def read_tiff(
+    content: bytes, levels: tuple[float, float] | None, refuse_huge: Callable[[tuple[int, int]], None]
+) -> Picture | None:
+    """The first page that is no reduced copy, upright, alpha over white.
+
+    Args:
+        content: of the file.
+        levels: what is black and white where samples have more than 8 bits; None takes what the file declares.
+        refuse_huge: raises where (width, height) is too much.
+
+    Raises:
+        UnreadableImage: no picture, of a kind that is not read, damaged or cut short.
+    """
+    index, tags, little = _first_whole(content)
+    page = _page(tags, little)
+    refuse_huge((page.width, page.height))
+    _refuse_unknown(page)
+    if page.compression in _DECODED or page.photometric == YCBCR:
+        return _by_libtiff(content, index)
+    values = unpack(content, page)
+    return Picture.whole(_rgb(page, values, levels)).upright(page.orientation)
+
+
+def deep_tiff(content: bytes) -> Samples | None:
+    """Grey or colours of a file of more than 8 bits a sample, as it holds them; None where it has 8, or a colour map.
+
+    Raises:
+        UnreadableImage: as of `read_tiff`.
+    """
+    page = _page(*_first_whole(content)[1:])
+    _refuse_unknown(page)
+    if page.bits <= 8 or page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK):
+        return None
+    return _colours(page, unpack(content, page))
+
+
+def _colours(page: Page, values: np.ndarray) -> Samples:
+    return Samples(values[..., : _COLOURED[page.photometric]], page.kind, page.bits, page.no_data)
+
+
+# -- tags --------------------------------------------------------------------------------------
+
+
+def _first_whole(content: bytes) -> tuple[int, Any, bool]:
+    """Number and tags of the page, and whether the file is little-endian."""
+    head = content[:16] if content[2:4] in (b"+\x00", b"\x00+") else content[:8]
+    stream, tags = io.BytesIO(content), TiffImagePlugin.ImageFileDirectory_v2(head)
+    following, seen, index = tags.next, set(), 0
+    while following and following not in seen:
+        seen.add(following)
+        stream.seek(following)
+        tags.load(stream)
+        if _DNG_VERSION in tags:
+            raise UnreadableImage("is camera raw, of which only a preview could be read")
+        if not int(tags.get(_SUBFILE, 0)) & 1:
+            return index, tags, head[:2] == b"II"
+        following, index = tags.next, index + 1
+    raise UnreadableImage("is camera raw, of which only a preview could be read" if seen else "holds no page")
+
+
+def _page(tags: Any, little: bool) -> Page:
+    width, height, samples = (
+        int(tags.get(tag, missing)) for tag, missing in ((_WIDTH, 0), (_HEIGHT, 0), (_SAMPLES, 1))
+    )
+    bits, formats = set(_numbers(tags, _BITS, 1)), set(_numbers(tags, _FORMAT, 1))
+    if len(bits) > 1 or len(formats) > 1:
+        raise UnreadableImage(f"has samples of several sizes or types ({sorted(bits)} bits), which are not read")
+    tiled = _TILES in tags
+    chunk = (
+        (int(tags[_TILE_WIDTH]), int(tags[_TILE_HEIGHT]))
+        if tiled
+        else (width, min(int(tags.get(_ROWS, height)), height))
+    )
+    offsets = _numbers(tags, _TILES if tiled else _STRIPS, 0)
+    sizes = _numbers(tags, _TILE_BYTES if tiled else _STRIP_BYTES, 0)
+    if len(sizes) != len(offsets):
+        sizes = (2**40,) * len(offsets)  # not said: to the end
+    form = formats.pop()
+    if form not in _KINDS:
+        raise UnreadableImage("holds complex numbers, not a picture" if form in (5, 6) else f"has sample format {form}")
+    return Page(
+        width=width,
+        height=height,
+        bits=bits.pop(),
+        kind=_KINDS[form],
+        samples=samples,
+        photometric=int(tags.get(_PHOTOMETRIC, BLACK_IS_ZERO)),
+        compression=int(tags.get(_COMPRESSION, 1)),
+        predictor=int(tags.get(_PREDICTOR, 1)),
+        planar=int(tags.get(_PLANAR, 1)) == 2 and samples > 1,
+        reversed_bits=int(tags.get(_FILL_ORDER, 1)) == 2,
+        chunk=chunk,
+        tiled=tiled,
+        places=tuple(zip(offsets, sizes, strict=True)),
+        little=little,
+        alpha=_alpha(tags, samples),
+        colours=_numbers(tags, _COLOURS, 0) if _COLOURS in tags else (),
+        no_data=_no_data(tags),
+        orientation=int(tags.get(_ORIENTATION, 1)),
+    )
+
+
+def _numbers(tags: Any, tag: int, missing: int) -> tuple[int, ...]:
+    value = tags.get(tag, missing)
+    return tuple(map(int, value)) if isinstance(value, tuple | list) else (int(value),)
+
+
+# how many samples are colour
+_COLOURED = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
+
+
+def _alpha(tags: Any, samples: int) -> tuple[int, bool] | None:
+    """The first extra sample that is alpha; four samples of RGB without a word on the fourth have it too."""
+    photometric = int(tags.get(_PHOTOMETRIC, BLACK_IS_ZERO))
+    colours = _COLOURED.get(photometric, 1)
+    if samples <= colours:
+        return None
+    if _EXTRA not in tags:
+        return (3, False) if photometric == RGB and samples == 4 else None
+    for place, meaning in enumerate(_numbers(tags, _EXTRA, 0)):
+        if meaning in (_ASSOCIATED, _UNASSOCIATED):
+            return colours + place, meaning == _ASSOCIATED
+    return None
+
+
+def _no_data(tags: Any) -> float | None:
+    text = tags.get(_NO_DATA)
+    try:
+        return float(str(text).strip("\0 ")) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _refuse_unknown(page: Page) -> None:
+    """The true reason, for every kind that is not read."""
+    if page.photometric not in _COLOURED:
+        what = _UNKNOWN_COLOURS.get(page.photometric, f"colours of an unknown kind ({page.photometric})")
+        raise UnreadableImage(f"holds {what}, which are not read" if what.endswith("s") else f"holds {what}, not read")
+    known = {"u": range(1, 33), "i": (8, 16, 32), "f": (16, 32, 64)}[page.kind]
+    name = {"u": "unsigned integers", "i": "signed integers", "f": "floating-point numbers"}[page.kind]
+    if page.bits not in known and not (page.bits == 64 and page.kind != "f"):
+        raise UnreadableImage(f"holds {name} of {page.bits} bits, which are not read")
+    colours = _COLOURED[page.photometric]
+    extra = page.samples - colours
+    if extra < 0 or (extra > 1 and colours == 1) or (extra == 1 and colours == 1 and page.alpha is None):
+        raise UnreadableImage(f"holds {page.samples} bands, and does not say which are red, green and blue")
+    taken = _DECODED.get(page.compression)
+    if taken is None and page.compression not in _UNPACKED:
+        raise UnreadableImage(f"is packed by method {page.compression}, which is not read")
+    if (taken is not None and page.bits != taken) or (page.photometric == YCBCR and page.bits != 8):
+        packed = "JPEG" if page.compression in (6, 7) else "colours"
+        raise UnreadableImage(f"holds {packed} of {page.bits} bits a sample, which is not read")
+    if page.photometric in (CMYK, CIELAB, ICCLAB) and (page.bits not in (8, 16) or page.kind == "f"):
+        raise UnreadableImage(f"holds CMYK or Lab of {page.bits} bits a sample, which is not read")
+    if page.photometric == PALETTE and (page.bits > 16 or page.kind != "u" or len(page.colours) != 3 << page.bits):
+        raise UnreadableImage("has a colour map that does not fit its samples")
+
+
+# -- colours -----------------------------------------------------------------------------------
+
+
+def _rgb(page: Page, values: np.ndarray, levels: tuple[float, float] | None) -> np.ndarray:
+    """uint8 (h, w, 3) of samples (h, w, n)."""
+    if page.photometric == PALETTE:
+        return _coloured(page, values[..., 0])
+    alpha = None
+    if page.alpha is not None:
+        alpha = Samples(values[..., page.alpha[0] : page.alpha[0] + 1], page.kind, page.bits).as_bytes(None)
+    if page.photometric in (CIELAB, ICCLAB):
+        return _lab(page, values[..., :3])
+    made = _colours(page, values).as_bytes(levels if page.bits > 8 else None)
+    if page.photometric == WHITE_IS_ZERO:
+        made = 255 - made
+    if page.photometric == CMYK:
+        made = cmyk_to_rgb(made)
+    made = np.repeat(made, 3, axis=2) if made.shape[2] == 1 else made
+    return made if alpha is None else over_white(made, alpha, multiplied=bool(page.alpha and page.alpha[1]))
+
+
+def _coloured(page: Page, indices: np.ndarray) -> np.ndarray:
+    """Through the colour map; one that holds nothing above 255 is of 8 bits, as old programs write it."""
+    table = np.asarray(page.colours, np.int64).reshape(3, -1).T
+    table = table if table.max(initial=0) < 256 else (table * 2 + 257) // 514
+    return table.astype(np.uint8)[indices]
+
+
+def _lab(page: Page, values: np.ndarray) -> np.ndarray:
+    """8 bits of each, a and b signed."""
+    raw = values.astype(np.int64)
+    if page.bits == 16:
+        light = (raw[..., :1] % 65536 * 2 + 257) // 514
+        raw = np.concatenate([light, (raw[..., 1:] % 65536) >> 8], axis=2)
+    raw = raw % 256
+    if page.photometric == ICCLAB:
+        raw[..., 1:] = (raw[..., 1:] + 128) % 256
+    return lab_to_rgb(raw.astype(np.uint8))
+
+
+def _by_libtiff(content: bytes, index: int) -> Picture:
+    """JPEG, fax and YCbCr as Pillow's libtiff decodes them; Pillow turns them, too."""
+    with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+        image.seek(index)
+        image.load()
+        return Picture.whole(np.asarray(to_rgb(image)))

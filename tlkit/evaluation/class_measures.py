@@ -1,0 +1,186 @@
+"""The measures of images of one class each, every one with its interval."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
+
+from tlkit.classifier.answers import Predictions, softmax
+from tlkit.evaluation.calibration import abstention, calibration_error_interval, reliability
+from tlkit.evaluation.curves import class_curves, metric, risk_coverage
+from tlkit.evaluation.intervals import Groups, confusion_intervals, mean_interval, share_interval
+from tlkit.evaluation.results import ClassResult, ConfusedPair, Metric, Reliability, SplitRequest, SplitResult
+from tlkit.evaluation.slices import Column, slices
+
+MOST_CONFUSED = 50
+CALIBRATION = ("log_loss", "brier", "expected_calibration_error")
+_SMALLEST = np.finfo(np.float64).eps  # where scikit-learn's log_loss clips too
+
+
+def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
+    """Everything about the labelled images of one split; metrics as `evaluate.evaluate` documents them.
+
+    Args:
+        rows: n images, all with labels.
+        wanted: what for; the true class is sliced by in any case.
+        groups: int (n,), or None.
+    """
+    labels, predicted, classes = rows.labels.astype(np.int64), rows.predicted, len(rows.classes)
+    correct = labels == predicted
+    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    finite = bool(np.isfinite(rows.logits).all())
+    areas, curves, means = class_curves(rows.classes, labels, rows.probabilities if finite else None, groups)
+    table = per_class(rows.classes, labels, predicted, areas, groups)
+    metrics = counted(labels, rows.logits, correct, wanted.top_k, groups)
+    metrics |= from_confusion(labels, predicted, confusion, table, groups) | means
+    after, bins = from_probabilities(labels, rows.logits, rows.temperature, correct, groups)
+    metrics |= after
+    before = None
+    if rows.temperature != 1:
+        raw, before = from_probabilities(labels, rows.logits, 1.0, correct, groups)
+        metrics |= {f"{name}_uncalibrated": raw[name] for name in CALIBRATION}
+    risks = risk_coverage(rows.confidence, correct, groups) if finite else None
+    held = None
+    if risks and rows.threshold is not None:
+        held = abstention(rows.confidence, correct, rows.threshold, wanted.target_precision or 0.0, groups)
+        metrics |= {"coverage": held.coverage, "selective_precision": held.precision}
+    return SplitResult(
+        split=wanted.split,
+        n=len(rows),
+        metrics=metrics | ({"area_under_risk_coverage": risks.area} if risks else {}),
+        confusion=confusion,
+        classes=table,
+        confused=most_confused(rows.classes, confusion),
+        reliability=bins,
+        uncalibrated=before,
+        risk_coverage=risks,
+        abstention=held,
+        curves=curves,
+        slices=() if wanted.split == "train" else slices(_with_class(wanted.columns, rows), correct, groups),
+        leak=wanted.leak,
+    )
+
+
+def _with_class(columns: Mapping[str, Column], rows: Predictions) -> dict[str, Column]:
+    """The columns and the true class; an array of objects, so that classes called 0 to 99 are no numbers."""
+    names = np.array([*rows.classes, ""], dtype=object)
+    return {"class": names[rows.labels], **columns}
+
+
+def counted(
+    labels: np.ndarray, logits: np.ndarray, correct: np.ndarray, top_k: int, groups: Groups
+) -> dict[str, Metric]:
+    """Accuracy and top-k accuracy."""
+    n, classes = logits.shape
+    metrics = {"accuracy": _share(correct, groups)}
+    k = top_k if classes > top_k else min(3, classes - 1)
+    if k >= 2:
+        of_truth = logits[np.arange(n), labels][:, None]
+        # On a tie the first class is ahead, as in `Predictions.predicted`.
+        ahead = (logits > of_truth) | ((logits == of_truth) & (np.arange(classes) < labels[:, None]))
+        metrics[f"top_{k}_accuracy"] = _share(ahead.sum(axis=1) < k, groups)
+    return metrics
+
+
+def from_confusion(
+    labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray, per_class: tuple[ClassResult, ...], groups: Groups
+) -> dict[str, Metric]:
+    """Macro averages over the classes that have an image, and kappa."""
+    present = [row for row in per_class if row.support]
+    recall = float(np.mean([row.recall for row in present]))
+    values: dict[str, float | None] = {
+        "balanced_accuracy": recall,
+        "macro_precision": float(np.mean([row.precision or 0.0 for row in present])),
+        "macro_recall": recall,
+        "macro_f1": float(np.mean([row.f1 for row in present])),
+        # Undefined where truth and prediction are one and the same single class.
+        "cohen_kappa": float(cohen_kappa_score(labels, predicted)) if np.count_nonzero(confusion) > 1 else None,
+    }
+    if len(present) < 2:  # a mean over one class is that class's accuracy, not a macro average
+        values = dict.fromkeys(values)
+    by_group = None if groups is None else _by_group(labels, predicted, confusion, groups)
+    intervals = confusion_intervals(confusion, by_group=by_group)
+    return {name: metric(value, len(labels), intervals[name], groups) for name, value in values.items()}
+
+
+def _by_group(labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray, groups: np.ndarray) -> csr_array:
+    """Sparse (G, M): images of each group in each occupied cell of the confusion matrix."""
+    cell = np.searchsorted(np.flatnonzero(confusion), labels * len(confusion) + predicted)
+    _, group = np.unique(groups, return_inverse=True)
+    return csr_array((np.ones(len(cell)), (group, cell)))
+
+
+def from_probabilities(
+    labels: np.ndarray, logits: np.ndarray, temperature: float, correct: np.ndarray, groups: Groups
+) -> tuple[dict[str, Metric], Reliability | None]:
+    """Log loss, Brier score, calibration error and its bins; undefined where a logit is not finite."""
+    n = len(labels)
+    names = ("log_loss", "brier", "expected_calibration_error")
+    if not np.isfinite(logits).all():
+        return dict.fromkeys(names, metric(None, n, None, groups)), None
+    probabilities = softmax(logits, temperature)
+    of_truth = probabilities[np.arange(n), labels]
+    loss = -np.log(np.maximum(of_truth, _SMALLEST))
+    # Sum over classes of (p - truth)^2 without the (n, K) table of truths.
+    squared = (probabilities**2).sum(axis=1) - of_truth**2 + (1 - of_truth) ** 2
+    brier = squared / 2 if probabilities.shape[1] == 2 else squared
+    confidence = probabilities.max(axis=1)
+    bins = reliability(confidence, correct)
+    found = (
+        (float(loss.mean()), mean_interval(loss, groups)),
+        (float(brier.mean()), mean_interval(brier, groups)),
+        (bins.expected_calibration_error, calibration_error_interval(confidence, correct, groups)),
+    )
+    return {
+        name: metric(value, n, interval, groups) for name, (value, interval) in zip(names, found, strict=True)
+    }, bins
+
+
+def per_class(
+    names: tuple[str, ...],
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    areas: dict[int, tuple[Metric, Metric]],
+    groups: Groups,
+) -> tuple[ClassResult, ...]:
+    """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
+    scores = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(names)), zero_division=0)
+    rows = []
+    for code, (name, precision, recall, f1, support) in enumerate(zip(names, *scores, strict=True)):
+        called, right = predicted == code, labels == code
+        calls = int(called.sum())
+        area = areas.get(code)
+        rows.append(
+            ClassResult(
+                name=name,
+                support=int(support),
+                predicted=calls,
+                precision=float(precision) if calls else None,
+                recall=float(recall) if support else None,
+                f1=float(f1) if calls + support else None,
+                roc_auc=area[0].value if area else None,
+                average_precision=area[1].value if area else None,
+                precision_interval=interval_within(called, right, groups),
+                recall_interval=interval_within(right, called, groups),
+            )
+        )
+    return tuple(rows)
+
+
+def interval_within(among: np.ndarray, hits: np.ndarray, groups: Groups) -> tuple[float, float] | None:
+    """Interval of the share of hits, bool (n,), among some images, bool (n,)."""
+    return share_interval(hits[among], None if groups is None else groups[among]) if among.any() else None
+
+
+def most_confused(names: tuple[str, ...], confusion: np.ndarray) -> tuple[ConfusedPair, ...]:
+    """The largest cells off the diagonal, at most `MOST_CONFUSED`; ties in class order."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
+    cells = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return tuple(ConfusedPair(names[i], names[j], int(wrong[i, j])) for i, j in cells if wrong[i, j])
+
+
+def _share(hits: np.ndarray, groups: Groups) -> Metric:
+    return metric(float(hits.mean()), len(hits), share_interval(hits, groups), groups)

@@ -1,0 +1,71 @@
+"""The answering file of a run: its classifier as ONNX, held against Keras, so that answers need no TensorFlow."""
+
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+import keras
+
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_json
+from tlkit.base.machine import versions
+from tlkit.base.story import Story
+from tlkit.classifier.model import Classifier
+from tlkit.exporting.formats import FORMATS, installed
+from tlkit.exporting.golden import draw, excess
+from tlkit.exporting.subject import in_keras
+from tlkit.exporting.writers import write
+from tlkit.extraction.onnx_engine import answer_folder, describe_answer, open_session
+
+
+def write_answer(classifier: Classifier, model: Path, story: Story) -> bool:
+    """Write the answering file beside a classifier's own, if this machine can and the file answers as Keras does.
+
+    It is an extra of the run: what keeps it from being written is said, and the run is whole without it.
+
+    Args:
+        classifier: as saved in `model`.
+        model: the `.keras` file.
+        story: hears how long it took, or why there is none.
+
+    Returns:
+        Whether it was written.
+    """
+    started = time.monotonic()
+    try:
+        apart = _write(classifier, model)
+    except TlkitError as error:
+        story.say(f"no answering file, so that answers load Keras: {error.message}")
+        return False
+    story.say(
+        f"answers need no TensorFlow: {answer_folder(model)} gives the logits of Keras "
+        f"(difference {apart:.2f} of what is allowed; {time.monotonic() - started:.1f} s)"
+    )
+    return True
+
+
+def _write(classifier: Classifier, model: Path) -> float:
+    """The greatest difference of the file that was written from Keras, in units of what is allowed: 0 to 1."""
+    lacking = [module for module in ("tf2onnx", "onnx", "onnxruntime") if not installed(module)]
+    if lacking:
+        raise TlkitError(f"{', '.join(lacking)} not installed.", "pip install 'tlkit[onnx]'.")
+    if keras.backend.backend() != "tensorflow":
+        raise TlkitError(f"ONNX files are made by TensorFlow, and Keras computes with {keras.backend.backend()}.")
+    folder, contract = answer_folder(model), classifier.facts.contract
+    images = draw(contract.height, contract.width)
+    made = folder.with_name(f".tmp-answer-{secrets.token_hex(4)}")
+    made.mkdir()
+    try:
+        file = made / FORMATS["onnx"].model
+        write("onnx", classifier, file, None)
+        answers, expected = open_session(file)(images.astype("float32")), in_keras(classifier, images)
+        apart = max(excess(answers[name], expected[name]) for name in expected)
+        if apart > 1:
+            raise TlkitError(f"the ONNX file gives other numbers than Keras ({apart:.1f} times what is allowed).")
+        write_json(made / "answer.json", describe_answer(model, file, apart, versions()))
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return apart

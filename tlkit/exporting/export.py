@@ -1,0 +1,150 @@
+"""One artifact: written, run in its own runtime, held against Keras, described."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import write_checked_json, write_text
+from tlkit.base.machine import versions
+from tlkit.exporting import artifact
+from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
+from tlkit.exporting.formats import Format, version_of
+from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
+from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
+from tlkit.exporting.runtimes import Outputs, Runtime
+from tlkit.exporting.snippets import program, readme
+from tlkit.exporting.subject import CheckImages, Subject
+from tlkit.exporting.writers import carries_features, has_encoded, write
+
+# Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
+TOLERANCE_QUANTISED = 0.05
+_OTHER = "another format may do: `tlkit export RUN --format keras` always does."
+
+
+def export(row: Format, subject: Subject, folder: Path, min_agreement: float) -> dict[str, Any]:
+    """Write one artifact into an empty folder; returns its contract.
+
+    Args:
+        row: the format.
+        subject: what to export.
+        folder: to fill.
+        min_agreement: fraction of check images that must keep their class when a format is quantised, 0..1.
+
+    Raises:
+        TlkitError: it cannot be written, or does not give what the classifier gives in Keras.
+    """
+    write(row.name, subject.classifier, folder / row.model, subject.calibration)
+    write_decoder(folder)
+    runtime = Runtime(row, folder)
+    outputs, expected = runtime(subject.golden), subject.expected
+    golden = Golden(subject.golden, (expected if row.exact else outputs)["logits"], expected["logits"])
+    if row.exact:
+        _refuse_unfaithful(row, golden, outputs, expected)
+    checked = None if subject.check is None else runtime(_read_again(folder, subject, subject.check))["logits"]
+    contract = {
+        **_facts(row, subject),
+        "golden": {"file": artifact.GOLDEN, "images": len(golden.images), "tolerance": _tolerance(row)},
+        "encoded": encoded_difference(folder / row.model, subject)
+        if has_encoded(row.name, subject.classifier)
+        else None,
+        "quantised": None if row.exact else _quantised(row, subject, checked, min_agreement),
+        "measured": {
+            "runtime": runtime.name,
+            "max_difference": difference(outputs["logits"], expected["logits"]),
+            **decisions(subject, outputs["logits"], checked),
+            "latency_ms": round(runtime.latency(subject.golden[0]), 3),
+        },
+    }
+    return _describe(folder, contract, golden, subject)
+
+
+def _read_again(folder: Path, subject: Subject, check: CheckImages) -> np.ndarray:
+    """The check images through the artifact's own decoder, from their files.
+
+    Raises:
+        TlkitError: it makes other pixels of them than tlkit.
+    """
+    images = decoded_by_artifact(folder, subject.classifier.facts.contract, check.files)
+    other = [
+        str(file) for file, one, ours in zip(check.files, images, check.images, strict=True) if (one != ours).any()
+    ]
+    if other:
+        raise TlkitError(
+            f"the decoder in {folder} makes other pixels of {len(other)} images than tlkit: {', '.join(other[:3])}.",
+            "report this; `tlkit predict` works.",
+        )
+    return images
+
+
+def _tolerance(row: Format) -> float:
+    return TOLERANCE if row.exact else TOLERANCE_QUANTISED
+
+
+def _refuse_unfaithful(row: Format, golden: Golden, outputs: Outputs, expected: Outputs) -> None:
+    what = f"this classifier as {row.name}"
+    refuse_different(outputs["logits"], golden, TOLERANCE, what, _OTHER)
+    if "features" in outputs and excess(outputs["features"], expected["features"]) > 1:
+        apart = difference(outputs["features"], expected["features"])
+        raise TlkitError(f"{what} gives other features than in Keras: they differ by {apart:.3g}.", _OTHER)
+
+
+def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_agreement: float) -> dict[str, Any]:
+    """What quantisation costs, if it is not too much."""
+    if subject.check is None or checked is None or subject.calibration is None:
+        raise TlkitError(f"{row.name} needs images of the run to be measured on.", "give the run folder.")
+    same = agreement(checked, subject.check.logits, subject.task)
+    if same < min_agreement:
+        raise TlkitError(
+            f"in 8 bits only {same:.1%} of {len(checked)} {subject.check.split} images keep their class, "
+            f"--min-agreement is {min_agreement:.1%}.",
+            "calibrate on more images (--calibration-images), lower --min-agreement, or use --format litert.",
+        )
+    return quantised_cost(subject.check, checked, len(subject.calibration))
+
+
+def _facts(row: Format, subject: Subject) -> dict[str, Any]:
+    """What the classifier knows about itself, and what goes in and out."""
+    facts, features = subject.classifier.facts, carries_features(row.name, subject.classifier)
+    outputs = {"logits": [row.batch, len(facts.classes)]}
+    if features:
+        outputs["features"] = [row.batch, subject.expected["features"].shape[1]]
+    return {
+        "format": artifact.ARTIFACT_FORMAT,
+        "kind": row.name,
+        "model": row.model,
+        "input": {
+            "name": "images",
+            "shape": [row.batch, facts.contract.height, facts.contract.width, 3],
+            "dtype": "float32",
+            "colour": "RGB",
+            "range": [0, 255],
+            **facts.contract.as_json(),
+        },
+        "outputs": outputs,
+        "classes": list(facts.classes),
+        "task": facts.task.name,
+        "temperature": facts.temperature,
+        "threshold": facts.threshold,
+        "target_precision": facts.target_precision,
+        "unfamiliarity": artifact.FAMILIARITY if features else None,
+        "backbone": facts.backbone,
+        "grid_layer": facts.grid_layer,
+        "source_sha256": subject.sha256,
+        "versions": versions() | dict(version_of(module).split() for module in row.writing),
+    }
+
+
+def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: Subject) -> dict[str, Any]:
+    """Write what lies beside the model; the contract comes last and speaks of the rest."""
+    golden.write(folder / artifact.GOLDEN)
+    write_text(folder / artifact.LABELS, "".join(f"{name}\n" for name in contract["classes"]))
+    if contract["unfamiliarity"] and subject.classifier.familiarity is not None:
+        (folder / artifact.FAMILIARITY).write_bytes(subject.classifier.familiarity.to_bytes())
+    write_text(folder / artifact.PROGRAM, program(contract))
+    measured = contract | {"files": artifact.describe_files(folder)}
+    write_text(folder / artifact.README, readme(measured, table([measured])))
+    contract = contract | {"files": artifact.describe_files(folder)}
+    write_checked_json(folder / artifact.CONTRACT, contract)
+    return contract

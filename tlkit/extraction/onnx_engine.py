@@ -1,0 +1,109 @@
+"""Answering without TensorFlow: the ONNX file that a run keeps beside its classifier, and the engine that runs it.
+
+    RUN/model.keras          the classifier
+       /answer/model.onnx    its graph, raw RGB 0..255 in, logits and features out
+              /answer.json   of which network it was made, its sum, how far it was from Keras
+
+The file is believed only while it is the one that was written (its sha256) and belongs to the network in `model.keras`
+(the checksums of its members that hold the graph and the weights, which the archive itself carries). Class names,
+temperature, threshold and familiarity are read from `model.keras`, so that they may change without it.
+"""
+
+import importlib.util
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import read_json, sha256_file
+from tlkit.base.machine import usable_cores
+from tlkit.extraction.engine import Engine
+
+FORMAT = 1
+_NETWORK = ("config.json", "model.weights.h5")  # members of a `.keras` file that decide what it computes
+
+Outputs = dict[str, np.ndarray]
+
+
+def answer_folder(model: Path) -> Path:
+    """Where the answering file of a classifier lies."""
+    return model.with_name("answer")
+
+
+def network_key(model: Path) -> dict[str, int]:
+    """`{member: CRC-32}` of what decides the numbers in a `.keras` file; only the archive's directory is read.
+
+    Raises:
+        TlkitError: it is no such file.
+    """
+    try:
+        with zipfile.ZipFile(model) as archive:
+            return {name: archive.getinfo(name).CRC for name in _NETWORK}
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise TlkitError(f"{str(model)!r} is no classifier: {error}.", "give a run folder.") from error
+
+
+def why_not(model: Path) -> str | None:
+    """Why the classifier in `model` cannot be asked by way of its answering file; None where it can."""
+    folder = answer_folder(model)
+    if not (folder / "answer.json").is_file():
+        return "it has no answering file"
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed"
+    try:
+        about = read_json(folder / "answer.json")
+        known = about["format"] == FORMAT and about["network"] == network_key(model)
+        whole = known and sha256_file(folder / "model.onnx") == about["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its answering file is damaged"
+    if not known:
+        return "its answering file is of another network"
+    return None if whole else "its answering file is damaged"
+
+
+def open_answer(model: Path) -> Engine:
+    """The engine of a classifier's answering file: images -> logits, and features where the classifier knows its training.
+
+    Args:
+        model: the `.keras` file, for which `why_not` gives None.
+    """
+    call = open_session(answer_folder(model) / "model.onnx")
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        found = call(images.astype(np.float32, copy=False))
+        return tuple(found[name] for name in ("logits", "features") if name in found)
+
+    return Engine(run, "onnx", "the file that the run keeps for answering; TensorFlow is not loaded")
+
+
+def open_session(path: Path) -> Callable[[np.ndarray], Outputs]:
+    """An ONNX file in ONNX Runtime on the processor: float32 (n, H, W, 3) -> its outputs by name."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+def describe_answer(model: Path, file: Path, difference: float, versions: dict[str, Any]) -> dict[str, Any]:
+    """What `answer.json` says of an ONNX file made from a classifier.
+
+    Args:
+        model: the `.keras` file.
+        file: the ONNX file.
+        difference: the greatest of its logits from those of Keras, in units of what is allowed.
+        versions: of what wrote it.
+    """
+    return {
+        "format": FORMAT,
+        "network": network_key(model),
+        "sha256": sha256_file(file),
+        "difference": difference,
+        "versions": versions,
+    }

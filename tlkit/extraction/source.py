@@ -1,0 +1,263 @@
+"""A frozen network and what is taken from it: the source of features, and the only maker of the keys of stored rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.files import sha256_file
+from tlkit.base.story import Story
+from tlkit.data.dataset import Dataset, InputContract
+from tlkit.data.views import CENTRE, Augmentation
+from tlkit.extraction.extract import extract
+from tlkit.extraction.rows import Rows
+from tlkit.extraction.store import Space, look_up, open_space
+from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, RankConfig
+from tlkit.options.groups import StoreOptions
+
+if TYPE_CHECKING:
+    import keras
+
+    from tlkit.backbones.build import Backbone
+    from tlkit.classifier.model import Classifier
+    from tlkit.extraction.engine import Engine
+
+LOGITS = "logits"  # the output that decides by itself
+FEATURES = "features:avg"  # what the familiarity of a finished classifier looks at
+PRECISIONS = ("float32", "bfloat16")
+HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
+
+Asking = AuditConfig | EvaluateConfig | FeaturesConfig | FinetuneConfig | RankConfig
+
+
+class Tap(NamedTuple):
+    """What is taken from a network: the output of a layer, as it is or pooled (`avg`, `max`, `concat`)."""
+
+    layer: str
+    pooling: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in the store."""
+        return f"{self.layer}:{self.pooling}" if self.pooling else self.layer
+
+    @classmethod
+    def for_head(cls, layer: str, reads: str, pooling: str) -> "Tap":
+        """What a head reads of the grid: `pooled` or all of it."""
+        return cls(layer, pooling if reads == "pooled" else None)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureSource:
+    """A frozen network with named outputs, how images meet it, and how what it says is computed and stored.
+
+    Args:
+        model: images (B, H, W, 3), 0..255 -> one tensor for each output; or a function that builds it when it is
+            needed; None where it is not at hand, and what the store has of it can still be read.
+        outputs: names, in the model's order; a name identifies the layer and pooling.
+        weights_sha256: of the network the outputs are taken from.
+        contract: what pixels to make of an image.
+        name: of the network, for people to read.
+        stored_as: `float32`, or `float16` for half the space and three digits; what is read is float32.
+        engine_name: what computes it, see `build_engine`; or `auto`.
+        precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
+        batch_size: images to a forward pass; fewer where there are few.
+        executor: where it is computed, a row of `EXECUTORS`.
+    """
+
+    model: "keras.Model | Callable[[], keras.Model] | None"
+    outputs: tuple[str, ...]
+    weights_sha256: str
+    contract: InputContract
+    name: str = ""
+    stored_as: str = "float32"
+    engine_name: str = "auto"
+    precision: str = "float32"
+    batch_size: int = 32
+    executor: str = "here"
+
+    # -- where a source comes from
+
+    @classmethod
+    def of_backbone(cls, backbone: "Backbone", contract: InputContract, *taps: Tap) -> "FeatureSource":
+        """A backbone up to some of its layers; up to its last one, averaged, where none are named."""
+        taps = taps or (Tap(backbone.model.layers[-1].name, "avg"),)
+        model, names = _tapped(backbone.model, taps), tuple(tap.name for tap in taps)
+        return cls(
+            model=model, outputs=names, weights_sha256=backbone.weights_sha256, contract=contract, name=backbone.name
+        )
+
+    @classmethod
+    def of_classifier(cls, classifier: "Classifier") -> "FeatureSource":
+        """The averaged grid of a classifier; its rows are those of any other network with the same weights below."""
+        import keras
+
+        from tlkit.backbones.weights import weights_sha256
+        from tlkit.classifier.model import seam
+
+        tap = Tap(classifier.facts.grid_layer, "avg")
+        return cls(
+            model=_tapped(classifier.model, (tap,)),
+            outputs=(tap.name,),
+            weights_sha256=weights_sha256(keras.Model(classifier.model.input, seam(classifier))),
+            contract=classifier.facts.contract,
+        )
+
+    @classmethod
+    def of_file(cls, path: Path, *outputs: str) -> "FeatureSource":
+        """What a classifier's file answers: its `LOGITS`, and `FEATURES` where they are asked for."""
+        from tlkit.classifier.facts import read_facts
+
+        facts = read_facts(path)
+        return cls(
+            model=partial(_loaded, path, FEATURES in outputs),
+            outputs=outputs,
+            weights_sha256=sha256_file(path),
+            contract=facts.contract,
+            name=facts.backbone,
+        )
+
+    def asked(self, config: Asking) -> "FeatureSource":
+        """The same, computed and stored as the options of a command ask."""
+        return replace(
+            self,
+            engine_name=config.engine,
+            precision=config.precision,
+            batch_size=config.batch_size,
+            stored_as=config.stored_as if isinstance(config, StoreOptions) else self.stored_as,
+        )
+
+    # -- what it gives
+
+    extract = extract  # its rows, from the store where it has them, and what that took
+
+    def rows(
+        self,
+        dataset: Dataset,
+        view: int = CENTRE,
+        *,
+        augmentation: Augmentation | None = None,
+        story: Story | None = None,
+    ) -> Rows:
+        """The rows of one view of its first output, one for each image; those of unreadable images are lacking."""
+        return self.extract(dataset, views=(view,), augmentation=augmentation, story=story).rows
+
+    def stored(self, sha256: np.ndarray) -> Rows:
+        """The rows of its first output that the store has now, for images uint8 (n, 32); nothing is computed."""
+        return Rows(look_up(self.space(self.outputs[0]), sha256))
+
+    # -- its keys
+
+    def describe(self, output: str, view: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that decides a stored row apart from the image: the key of decision 10 in the design."""
+        return {
+            "weights": self.weights_sha256,
+            "output": output,
+            "contract": self.contract.as_json(),
+            "precision": self.precision,
+            "stored": self.stored_as,
+            **view,
+        }
+
+    def space(self, output: str, augmentation: Augmentation | None = None, view: int = CENTRE) -> Space:
+        """Where the rows of an output are stored."""
+        seen = (augmentation or Augmentation(strength="none")).describe(view)
+        return open_space(self.describe(output, seen), {"network": self.name})
+
+    # -- what computes it
+
+    @cached_property
+    def built(self) -> "keras.Model":
+        """The model."""
+        return self.model() if isinstance(self.model, FunctionType | partial) else self.model
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
+        from tlkit.extraction.engine import build_engine  # loads Keras
+
+        return build_engine(self.built, engine=self.engine_name, precision=self.precision)
+
+    def row_bytes(self, output: str) -> int:
+        """Bytes of one float32 row of an output."""
+        return 4 * int(np.prod(self.built.outputs[self.outputs.index(output)].shape[1:]))
+
+    def in_each_precision(self) -> tuple["FeatureSource", ...]:
+        """The same in the precisions that its rows may have been computed in."""
+        kinds = PRECISIONS if self.precision == "auto" else (self.precision,)
+        return tuple(replace(self, precision=kind) for kind in kinds)
+
+    def settled(self, dataset: Dataset, story: Story) -> "FeatureSource":
+        """In one precision: where either will do, the one that the store holds most of, else by trial."""
+        if self.precision != "auto":
+            return self
+        held = {one: 1 - float(one.stored(dataset.sha256).lacking.mean()) for one in self.in_each_precision()}
+        most = max(held, key=lambda one: held[one])
+        if held[most] >= HELD_ENOUGH:
+            story.say(f"precision {most.precision}: the store holds {held[most]:.0%} of the images in it")
+            return most
+        from tlkit.extraction.precision import settle_engine  # loads Keras
+
+        files = [dataset.file(i) for i in range(len(dataset))]
+        labels = None if self.outputs[0] == LOGITS else dataset.labels
+        found = settle_engine(
+            self.built, files, self.contract, engine=self.engine_name, precision="auto", labels=labels, story=story
+        )
+        settled = replace(self, model=self.built, precision=found.precision)
+        settled.__dict__["engine"] = found  # as if built on first use
+        return settled
+
+
+def evidence_space(model_sha256: str, contract: InputContract, cells: int) -> Space:
+    """Where maps of the evidence for the predicted class are stored, `cells` x `cells` for an image.
+
+    Args:
+        model_sha256: of the file of the classifier.
+        contract: how its images become pixels.
+        cells: of a map along each side.
+    """
+    key = {"weights": model_sha256, "output": f"evidence:{cells}", "contract": contract.as_json()}
+    return open_space(key | {"precision": "float32"})
+
+
+def find_tap(backbone: "Backbone", layer: str | None, pooling: str) -> Tap:
+    """What a layer of a backbone gives, its last one unless named; a grid pooled unless `pooling` is `none`.
+
+    Raises:
+        TlkitError: when the layer does not exist or its output is neither a grid nor a vector.
+    """
+    names = [found.name for found in backbone.model.layers]
+    if layer is not None and layer not in names:
+        raise unknown_name(f"a layer of {backbone.name}", layer, names)
+    name = layer or names[-1]
+    shape = tuple(backbone.model.get_layer(name).output.shape)
+    if len(shape) not in (2, 4):
+        raise TlkitError(
+            f"--layer {name} gives {shape}, expected a grid (B, h, w, C) or vectors (B, C).",
+            "choose a convolution, an activation or a pooling layer.",
+        )
+    return Tap(name, pooling if pooling != "none" and len(shape) == 4 else None)
+
+
+def _tapped(model: "keras.Model", taps: Sequence[Tap]) -> "keras.Model":
+    """The model up to the taps; as it is where there are none."""
+    import keras
+
+    from tlkit.classifier.heads.build import pool
+
+    outputs = [model.get_layer(tap.layer).output for tap in taps]
+    outputs = [pool(out, tap.pooling) if tap.pooling else out for out, tap in zip(outputs, taps, strict=True)]
+    return keras.Model(model.input, outputs[0] if len(outputs) == 1 else outputs)
+
+
+def _loaded(path: Path, features: bool) -> "keras.Model":
+    """The classifier, with the features that its familiarity looks at where they are asked for."""
+    from tlkit.classifier.model import load, with_features
+
+    classifier = load(path)
+    return with_features(classifier) if features else classifier.model

@@ -1,0 +1,75 @@
+"""Which images a ranking looks at, and what may not be torn apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.data.dataset import Dataset
+from tlkit.data.folds import strata
+from tlkit.data.split import order_keys, unit_of_rows
+
+FEWEST = 10  # images of a rare class that are kept where there are as many
+
+
+def choose(dataset: Dataset, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Up to `limit` of the rows, each class with its share, in the order of a hash of their content (or group).
+
+    A choice that does not depend on names or places, and a smaller limit takes from what a larger one takes.
+    Rare classes keep up to ten images.
+
+    Raises:
+        TlkitError: fewer than two images for each class within the limit.
+    """
+    ordered = rows[np.argsort(order_keys(dataset, rows, seed), kind="stable")]
+    labels = strata(dataset.truth[ordered])
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    present = int((counts > 0).sum())
+    if len(rows) > limit < 2 * present:
+        raise TlkitError(
+            f"--limit {limit} leaves less than two images for each of {present} classes.",
+            f"give {2 * present} or more.",
+        )
+    if len(rows) <= limit:
+        return ordered
+    shares = _shares(counts, limit)
+    place = np.empty(len(ordered), np.int64)
+    for label in np.flatnonzero(counts):
+        own = np.flatnonzero(labels == label)
+        place[own] = np.arange(len(own))
+    return ordered[place < shares[labels]]
+
+
+def _shares(counts: np.ndarray, limit: int) -> np.ndarray:
+    """int64 (K,) images of each class, in all at most `limit`: a small class up to its floor, the others in proportion."""
+    floor = np.minimum(counts, min(FEWEST, limit // int((counts > 0).sum())))
+    spare = limit - int(floor.sum())
+    over = counts - floor
+    return floor + (over * min(1.0, spare / max(1, int(over.sum())))).astype(np.int64)
+
+
+def units_of(dataset: Dataset) -> np.ndarray:
+    """int64 (N,): images of one group, exact copies, and what those join, have one number."""
+    return np.unique(unit_of_rows(dataset), return_inverse=True)[1].ravel()
+
+
+def refuse_hopeless(classes: Sequence[str], truth: np.ndarray, units: np.ndarray) -> list[str]:
+    """Classes of a single unit, which cannot be learned and tested at once; of several labels those counted for images.
+
+    Raises:
+        TlkitError: fewer than two classes, or none with two units.
+    """
+    labels, names = strata(truth), (*classes, "none of the classes")
+    present = np.unique(labels)
+    if len(present) < 2:
+        have = f"one class, {names[present[0]]!r}" if len(present) else "no labelled image"
+        raise TlkitError(
+            f"there is {have}; a ranking needs two classes or more.", "put the images into one folder for each class."
+        )
+    single = [names[label] for label in present if len(np.unique(units[labels == label])) < 2]
+    if len(single) == len(present):
+        raise TlkitError(
+            "no class has two images that are not copies of each other or of one group.",
+            "a class is learned from one image and tested on another: add images.",
+        )
+    return single

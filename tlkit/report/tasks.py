@@ -1,0 +1,179 @@
+"""What the report says differently for each task: one row a task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tlkit.evaluation.results import SplitResult
+from tlkit.report.gallery import Dealer, LabelDealer
+from tlkit.report.headline import WHERE, Headline, Several, headline, several
+from tlkit.report.page import ModelSection
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.single import SINGLE
+
+NAMED = 12  # classes listed by name
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWords:
+    """A row; sentences are plain text, which the templates escape.
+
+    Args:
+        opening: what is said first about a split; its template is chosen by its kind.
+        dealer: sorts the images of a split for the galleries.
+        tiles: metrics beside the first one.
+        matrix: whether there is a confusion matrix.
+        activation: what makes probabilities of logits.
+        purpose: sentences of the model card on what it is for, from the model and its classes.
+        measured: sentences of the model card on how well it does.
+        exact: what comes before the share of images about which everything said is true.
+        answers: what a reliability diagram counts: a function of how many, and of the images.
+        score, scored, score_note: the score of training, in a chart and below a table.
+        bins: headings of the table of the reliability diagram: how many, how sure, how often true.
+        calibrated: what a reliability diagram of a calibrated classifier looks like.
+        slices: what is compared between slices.
+        errors, evidence, unsure: of the galleries.
+        classes, glossary: further paragraphs, "" for none.
+    """
+
+    opening: Callable[[SplitResult], Headline | Several | None]
+    dealer: type[Dealer]
+    tiles: tuple[str, ...]
+    matrix: bool
+    activation: str
+    purpose: Callable[[ModelSection, tuple[str, ...]], tuple[str, ...]]
+    measured: Callable[[SplitResult], tuple[str, ...]]
+    exact: str
+    answers: Callable[[int, int], str]
+    score: str
+    scored: str
+    score_note: str
+    bins: tuple[str, str, str]
+    calibrated: str
+    slices: str
+    errors: str
+    evidence: str
+    unsure: str
+    classes: str
+    glossary: str
+
+
+def words_of(result: SplitResult | None) -> TaskWords:
+    """The row of a result; of one class an image where nothing was measured."""
+    return WORDS[(result.task if result else SINGLE).name]
+
+
+def _named(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:NAMED]) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
+
+
+def _purpose(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
+    unsure = (
+        f"Below a confidence of {model.threshold:.2f} it abstains."
+        if model.threshold is not None
+        else "It answers for every image, also of something else: it has no threshold."
+    )
+    named = _named(classes)
+    return (f"Assigning one of {len(classes)} classes to images like those it was trained on: {named}.", unsure)
+
+
+def _purpose_of_labels(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
+    return (
+        f"Assigning any number of {len(classes)} labels to images like those it was trained on: {_named(classes)}.",
+        "It gives every label whose probability is 50 % or more, and so may give none.",
+    )
+
+
+def _measured(result: SplitResult) -> tuple[str, ...]:
+    accuracy = result.metrics.get("accuracy")
+    if accuracy is None or accuracy.value is None:
+        return ()
+    interval = (
+        ""
+        if accuracy.low is None or accuracy.high is None
+        else f" (95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})"
+    )
+    sentences = [
+        f"Accuracy {100 * accuracy.value:.1f} %{interval} on {result.n:,} {WHERE.get(result.split, 'images')}."
+    ]
+    rows = [row for row in result.classes if row.recall is not None]
+    if len(rows) > 1:
+        low, high = min(rows, key=lambda row: row.recall or 0), max(rows, key=lambda row: row.recall or 0)
+        sentences.append(
+            f"Recall by class: from {100 * (low.recall or 0):.0f} % ({low.name}) to {100 * (high.recall or 0):.0f} % ({high.name})."
+        )
+    return tuple(sentences)
+
+
+def _measured_of_labels(result: SplitResult) -> tuple[str, ...]:
+    precision, exact = result.metrics["mean_average_precision"], result.metrics["subset_accuracy"]
+    if precision.value is None or exact.value is None:
+        return ()
+    interval = (
+        ""
+        if precision.low is None or precision.high is None
+        else f" (95 % interval {precision.low:.3f} to {precision.high:.3f})"
+    )
+    where = WHERE.get(result.split, "images")
+    rows = [row for row in result.classes if row.average_precision is not None]
+    low, high = (pick(rows, key=lambda row: row.average_precision or 0.0) for pick in (min, max))
+    return (
+        f"Mean average precision {precision.value:.3f}{interval} on {result.n:,} {where}; "
+        f"every label correct on {100 * exact.value:.1f} % of them.",
+        f"Average precision by label: from {low.average_precision:.2f} ({low.name}) to {high.average_precision:.2f} "
+        f"({high.name}).",
+    )
+
+
+WORDS = {
+    SINGLE.name: TaskWords(
+        opening=headline,
+        dealer=Dealer,
+        tiles=("balanced_accuracy", "macro_f1", "roc_auc", "log_loss"),
+        matrix=True,
+        activation="softmax",
+        purpose=_purpose,
+        measured=_measured,
+        exact="accuracy is",
+        answers=lambda answers, images: f"{answers} images",
+        score="accuracy",
+        scored="Accuracy",
+        score_note="",
+        bins=("Images", "Confidence", "Correct"),
+        calibrated="Of the predictions that a calibrated classifier makes with 80 % confidence, 80 % are correct: its points lie on the "
+        "dashed line. Points below the line mean overconfidence, above it underconfidence.",
+        slices="Accuracy",
+        errors="Errors of the highest confidence",
+        evidence="predicted class",
+        unsure="Images whose two most probable classes are closest in probability, correct or not.",
+        classes="",
+        glossary="",
+    ),
+    MULTI.name: TaskWords(
+        opening=several,
+        dealer=LabelDealer,
+        tiles=("micro_f1", "macro_f1", "subset_accuracy", "roc_auc"),
+        matrix=False,
+        activation="sigmoids",
+        purpose=_purpose_of_labels,
+        measured=_measured_of_labels,
+        exact="every label is correct on",
+        answers=lambda answers, images: f"{answers} answers about {images} images",
+        score="F1",
+        scored="F1 of the images’ labels",
+        score_note="; accuracy is the mean F1 of the images’ labels",
+        bins=("Answers", "Probability", "Present"),
+        calibrated="Of the labels to which a calibrated classifier gives a probability of 80 %, 80 % are present: its points lie on the "
+        "dashed line. Below the line probabilities are too high, above it too low. Every label of every image counts, "
+        "given or not.",
+        slices="The share of images with every label correct, called accuracy here,",
+        errors="Images with a wrong label of the highest confidence",
+        evidence="most probable label",
+        unsure="Images with a label probability nearest to 50 %, correct or not.",
+        classes="An image may have several labels, so every class is decided on its own: a label is predicted from a "
+        "probability of 50 % on. Confusion matrix, top-k accuracy and risk-coverage curve are not defined, as they need one "
+        "predicted class for each image.",
+        glossary="Log loss, Brier score and calibration error are over all yes-or-no answers, one for each label of each "
+        "image; a probability is that of the label being present.",
+    ),
+}
+"""One row a task."""

@@ -1,0 +1,1 @@
+"""What the numbers of a head mean: one class an image, or several labels."""

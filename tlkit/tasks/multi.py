@@ -1,0 +1,188 @@
+"""Several labels an image: a sigmoid for each class, given where it reaches 0.5."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlkit.tasks import labels as written
+from tlkit.tasks.single import SINGLE, TINY
+from tlkit.tasks.task import UNLABELLED, Refusal, Task, mean_logarithm
+
+_ALMOST_ONE = 1 - 2.0**-53
+_ONE_LABEL = "is for images of one label each, and these may have several"
+
+
+def sigmoid(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities float64 (N, K), each of its own class alone, from logits (N, K); finite for any finite input."""
+    scaled = logits.astype(np.float64) / temperature
+    small = np.exp(-np.abs(scaled))
+    return np.where(scaled >= 0, 1.0, small) / (1 + small)
+
+
+class Multi(Task):
+    """Truth is int8 (N, K), 1 where the image has the class, 0 where not, a row of -1 where it is unknown."""
+
+    name = "multi"
+    score_name, score, exact = "F1 of each image's labels", "F1", "subset_accuracy"
+    gives = "gives any number of labels to each image"
+    conflict = "there with different labels"
+    smooths = False
+    refusals = {
+        "threshold": Refusal(
+            _ONE_LABEL,
+            "drop it; the probability of each label is in predictions.csv and is calibrated: answer from the one that "
+            "suits you on.",
+        ),
+        "balance": Refusal(_ONE_LABEL, "drop it: every class is a question of its own."),
+        "unfreeze": Refusal(
+            "measures with images of one label each, and these may have several",
+            "say which third: first, middle, last or all.",
+        ),
+        "folds": Refusal("images of several labels cannot be dealt into folds", "use --validate split."),
+        "audit": Refusal("needs one class an image, and these may have several labels", ""),
+    }
+
+    def fits(self, truth: np.ndarray) -> bool:
+        return truth.ndim == 2
+
+    def takes(self, texts: Sequence[str]) -> bool:
+        """Any of them holds `|`."""
+        return written.are_several(texts)
+
+    def read(self, texts: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        return np.full(len(texts), UNLABELLED, np.int32), written.encode(texts, classes)
+
+    def write(self, row: Any, classes: Sequence[str]) -> str:
+        """As `cat|dog`, and `|` for none of the classes."""
+        return written.decode(row, classes)
+
+    def truth_of(self, codes: Sequence[int], classes: int) -> Any:
+        return np.isin(np.arange(classes), codes)
+
+    def names(self, text: str, place: str) -> tuple[str, ...]:
+        return written.read_labels(text, place)
+
+    def understands(self, other: Task) -> bool:
+        """A table in which no image has several labels, or a folder, tells them all the same."""
+        return other in (self, SINGLE)
+
+    def renamed(
+        self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """One label an image is read as all of its labels."""
+        own = labels[:, None] == np.arange(len(found)) if targets is None else targets
+        return np.full(len(labels), UNLABELLED, np.int32), written.reordered(own, found, classes)
+
+    def known(self, truth: np.ndarray) -> np.ndarray:
+        return np.all(truth >= 0, axis=1)
+
+    def of_class(self, truth: np.ndarray, code: int) -> np.ndarray:
+        return truth[:, code] == 1
+
+    def counts(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        return (truth == 1).sum(axis=0)
+
+    def as_bytes(self, truth: np.ndarray) -> np.ndarray:
+        return truth.view(np.uint8)
+
+    def as_targets(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        return (truth == 1).astype(np.float64)
+
+    def strata(self, truth: np.ndarray) -> np.ndarray:
+        """The rarest of the labels of each image, K for an image without one."""
+        has = truth == 1
+        rarest = np.where(has, has.sum(axis=0), len(truth) + 1).argmin(axis=1)
+        return np.where(has.any(axis=1), rarest, truth.shape[1])
+
+    def shares(self, truth: np.ndarray) -> np.ndarray:
+        has = truth == 1
+        return np.column_stack([~has.any(axis=1), has])
+
+    def described(self, counts: np.ndarray, images: int, known: int, shown: str) -> str:
+        mean = counts.sum() / max(1, known)
+        return f"{images} images with any of {len(counts)} labels ({shown}), {mean:.1f} an image"
+
+    # -- logits ----------------------------------------------------------------------------------
+
+    def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        return sigmoid(logits, temperature)
+
+    def logits(self, probabilities: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(probabilities, TINY)) - np.log1p(-np.minimum(probabilities, _ALMOST_ONE))
+
+    def mean_logits(self, views: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        scaled = views.astype(np.float64) / temperature
+        yes, no = mean_logarithm(-np.logaddexp(0.0, -scaled)), mean_logarithm(-np.logaddexp(0.0, scaled))
+        return ((yes - no) * temperature).astype(np.float32)
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        return logits >= 0
+
+    def correct(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return (self.decide(logits) == (truth == 1)).all(axis=1) & self.known(truth)
+
+    def scores(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """F1 of the labels given against those it has (Godbole and Sarawagi 2004); 1 where both are none.
+
+        Of images with one label each that are given one each, the mean is accuracy.
+        """
+        given, has = self.decide(logits), truth == 1
+        both, either = (given & has).sum(axis=1), given.sum(axis=1) + has.sum(axis=1)
+        return np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
+
+    def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """The mean of it over the K yes-or-no questions."""
+        scaled = logits.astype(np.float64) / temperature
+        return np.logaddexp(0.0, np.where(truth == 1, -scaled, scaled)).mean(axis=1)
+
+    def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return (self.decide(logits) == self.decide(others)).all(axis=1)
+
+    def called(self, logits: np.ndarray, classes: Sequence[str]) -> str:
+        return written.decode(self.decide(logits), classes)
+
+    def further(self, logits: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
+        """The labels given, most probable first."""
+        order = np.argsort(-logits, kind="stable")
+        return {"labels": [classes[k] for k in order[: self.decide(logits).sum()]]}
+
+    def listed(self, classes: int, top: int) -> int:
+        """All of them: every label given is part of the answer, however many."""
+        return classes
+
+    def baseline(self, support: np.ndarray, images: int) -> float:
+        """Mean average precision of guessing: the mean share of images that have a label, where some have it and some not."""
+        divided = support[(support > 0) & (support < images)]
+        return float((divided / images).mean())
+
+    # -- training --------------------------------------------------------------------------------
+
+    def loss(self, name: str, smoothing: float) -> Callable[..., Any]:
+        """The losses of K yes-or-no questions, the mean over them."""
+        import keras
+
+        if name == "crossentropy":
+            return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
+        if name == "focal":
+            return keras.losses.BinaryFocalCrossentropy(from_logits=True)
+        return squared_errors
+
+    def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
+        """F1 of each row's labels, added up; rows that only fill the batch up have no weight."""
+        from keras import ops
+
+        given, has = (ops.cast(part, "float32") for part in (logits >= 0, targets >= 0.5))
+        either = ops.sum(given, axis=-1) + ops.sum(has, axis=-1)
+        f1 = ops.where(either > 0, 2 * ops.sum(given * has, axis=-1) / ops.maximum(either, 1), 1.0)
+        return ops.sum(f1 * ops.cast(weights > 0, "float32"))
+
+
+def squared_errors(targets: Any, logits: Any) -> Any:
+    """Squared distance of each probability from the truth, the mean over classes; tensors (B, K) to (B,)."""
+    from keras import ops
+
+    return ops.mean(ops.square(ops.sigmoid(logits) - targets), axis=-1)
+
+
+MULTI = Multi()

@@ -1,0 +1,145 @@
+"""One class an image: a softmax, of which the most probable class is the answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlkit.tasks.task import UNLABELLED, Task, mean_logarithm
+
+TINY = 1e-300  # the least probability whose logarithm is taken
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities float64 (N, K), rows sum to 1, from logits (N, K); finite for any finite input."""
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+class Single(Task):
+    """Truth is int (N,), index of the class, `UNLABELLED` where it is unknown."""
+
+    name = "single"
+    columns = ("probability",)
+    score_name = score = exact = "accuracy"
+    gives = "gives one class to each image"
+    conflict = "in more than one class"
+    smooths = True
+
+    def fits(self, truth: np.ndarray) -> bool:
+        return truth.ndim == 1
+
+    def read(self, texts: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        codes = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}
+        return np.array([codes[text] for text in texts], dtype=np.int32), None
+
+    def write(self, row: Any, classes: Sequence[str]) -> str:
+        return "" if row == UNLABELLED else classes[row]
+
+    def truth_of(self, codes: Sequence[int], classes: int) -> Any:
+        return codes[0]
+
+    def names(self, text: str, place: str) -> tuple[str, ...]:
+        return (text,)
+
+    def renamed(
+        self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        return np.array([*(classes.index(name) for name in found), UNLABELLED], np.int32)[labels], None
+
+    def known(self, truth: np.ndarray) -> np.ndarray:
+        return truth >= 0
+
+    def of_class(self, truth: np.ndarray, code: int) -> np.ndarray:
+        return truth == code
+
+    def counts(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        return np.bincount(truth[truth >= 0], minlength=classes)
+
+    def as_bytes(self, truth: np.ndarray) -> np.ndarray:
+        return truth.astype("<i4").view(np.uint8).reshape(-1, 4)
+
+    def as_targets(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        return np.eye(classes)[truth]
+
+    def strata(self, truth: np.ndarray) -> np.ndarray:
+        return truth
+
+    def shares(self, truth: np.ndarray) -> np.ndarray:
+        return truth + 1
+
+    def described(self, counts: np.ndarray, images: int, known: int, shown: str) -> str:
+        return f"{images} images in {len(counts)} classes ({shown})"
+
+    # -- logits ----------------------------------------------------------------------------------
+
+    def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        return softmax(logits, temperature)
+
+    def logits(self, probabilities: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(probabilities, TINY))
+
+    def mean_logits(self, views: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        scaled = views.astype(np.float64) / temperature
+        log_sum = np.logaddexp.reduce(scaled, axis=2, keepdims=True)
+        return (mean_logarithm(scaled - log_sum) * temperature).astype(np.float32)
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        return np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
+
+    def correct(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return logits.argmax(axis=1) == truth
+
+    def scores(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """1 where the most probable class is the true one, else 0: the mean is accuracy."""
+        return (logits.argmax(axis=1) == truth).astype(np.float64)
+
+    def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        scaled = logits.astype(np.float64) / temperature
+        shifted = scaled - scaled.max(axis=1, keepdims=True)
+        return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]
+
+    def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return logits.argmax(axis=1) == others.argmax(axis=1)
+
+    def called(self, logits: np.ndarray, classes: Sequence[str]) -> str:
+        return classes[int(logits.argmax())]
+
+    def further(self, logits: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
+        return {}
+
+    def listed(self, classes: int, top: int) -> int:
+        return top
+
+    def baseline(self, support: np.ndarray, images: int) -> float:
+        """The accuracy of always answering the most common class."""
+        return float(support.max()) / images
+
+    # -- training --------------------------------------------------------------------------------
+
+    def loss(self, name: str, smoothing: float) -> Callable[..., Any]:
+        import keras
+
+        if name == "crossentropy":
+            return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        if name == "focal":
+            return keras.losses.CategoricalFocalCrossentropy(from_logits=True)  # Lin et al. 2017
+        return squared_error
+
+    def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
+        """How many rows are classified correctly; rows that only fill the batch up have no label."""
+        from keras import ops
+
+        right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1)), "float32")
+        return ops.sum(right * ops.sum(targets, axis=-1))
+
+
+def squared_error(one_hot: Any, logits: Any) -> Any:
+    """Squared distance of the probabilities from the truth, summed over classes (Brier 1950); tensors (B, K) to (B,)."""
+    from keras import ops
+
+    return ops.sum(ops.square(ops.softmax(logits) - one_hot), axis=-1)
+
+
+SINGLE = Single()

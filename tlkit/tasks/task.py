@@ -1,0 +1,222 @@
+"""What every task answers for: how its truth is held and written, what its logits mean, what it learns by and cannot do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+
+UNLABELLED = -1
+
+
+class Refusal(NamedTuple):
+    """What a task says where something is asked of it that it cannot do.
+
+    Args:
+        why: the rest of a sentence that begins with what was asked for.
+        remedy: what to do instead.
+    """
+
+    why: str
+    remedy: str
+
+
+class Task(ABC):
+    """A kind of target. K numbers an image from the head, `logits` (N, K); `truth` is what each image really is.
+
+    Attributes:
+        name: in run.json, in a classifier's facts and in evaluation.json.
+        columns: of predictions.csv, besides those that every task has.
+        score_name: what the mean of `scores` is called, in full.
+        score: the same in a word.
+        exact: the metric that counts images about which everything said is true.
+        gives: what a classifier does with an image, in words.
+        conflict: of pictures whose copies contradict each other: where they are found.
+        smooths: whether cross-entropy smooths labels by default.
+        refusals: what it cannot do, by name: `threshold`, `balance`, `unfreeze`, `folds`, `audit`.
+    """
+
+    name: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]] = ()
+    score_name: ClassVar[str]
+    score: ClassVar[str]
+    exact: ClassVar[str]
+    gives: ClassVar[str]
+    conflict: ClassVar[str]
+    smooths: ClassVar[bool]
+    refusals: ClassVar[Mapping[str, Refusal]] = {}
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    def can(self, ability: str) -> bool:
+        """Whether it can do one of what `refusals` lists."""
+        return ability not in self.refusals
+
+    def lacks(self, ability: str) -> str:
+        """Why it cannot, "" where it can."""
+        return "" if self.can(ability) else self.refusals[ability].why
+
+    def refuse(self, ability: str, asked: str) -> None:
+        """Raise where it cannot.
+
+        Args:
+            ability: one of what `refusals` lists.
+            asked: what was asked for, as the message begins: `--balance weights`.
+
+        Raises:
+            TlkitError: saying what to do instead.
+        """
+        if not self.can(ability):
+            raise TlkitError(f"{asked} {self.refusals[ability].why}.", self.refusals[ability].remedy)
+
+    # -- truth: an array with one row an image ---------------------------------------------------
+
+    @abstractmethod
+    def fits(self, truth: np.ndarray) -> bool:
+        """Whether an array of N rows is a truth of this task."""
+
+    def takes(self, texts: Sequence[str]) -> bool:
+        """Whether a column of a table of images, as a user wrote it, is one of this task."""
+        return False
+
+    @abstractmethod
+    def read(self, texts: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        """The columns `labels` int32 (N,) and `targets` of N texts as `write` gives them, "" where unknown."""
+
+    @abstractmethod
+    def write(self, row: Any, classes: Sequence[str]) -> str:
+        """A row of truth as text, "" where it is unknown."""
+
+    @abstractmethod
+    def truth_of(self, codes: Sequence[int], classes: int) -> Any:
+        """A row of truth: of an image of the classes `codes`, of so many."""
+
+    @abstractmethod
+    def names(self, text: str, place: str) -> tuple[str, ...]:
+        """The class names in a text that a user wrote at `place`."""
+
+    def understands(self, other: "Task") -> bool:
+        """Whether images labelled for another task can be evaluated: `renamed` makes truth of this task of theirs."""
+        return other is self
+
+    @abstractmethod
+    def renamed(
+        self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """`labels` and `targets` of the classes `found`, of this task or a simpler one, as this task's of `classes`."""
+
+    @abstractmethod
+    def known(self, truth: np.ndarray) -> np.ndarray:
+        """Bool (N,), whether the truth of an image is known."""
+
+    @abstractmethod
+    def of_class(self, truth: np.ndarray, code: int) -> np.ndarray:
+        """Bool (N,), the images of a class."""
+
+    @abstractmethod
+    def counts(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        """int64 (K,) images of each class."""
+
+    @abstractmethod
+    def as_bytes(self, truth: np.ndarray) -> np.ndarray:
+        """uint8 (N, bytes), for fingerprints."""
+
+    @abstractmethod
+    def as_targets(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        """float64 (N, K), what the head is to give: 1 where an image of known truth has the class, else 0."""
+
+    @abstractmethod
+    def strata(self, truth: np.ndarray) -> np.ndarray:
+        """Int (N,), what an image is counted as where every class is to get its share of a sample or a fold."""
+
+    @abstractmethod
+    def shares(self, truth: np.ndarray) -> np.ndarray:
+        """Int (N,) or bool (N, K + 1), the classes that an image counts for in a split; class 0 is none of them."""
+
+    @abstractmethod
+    def described(self, counts: np.ndarray, images: int, known: int, shown: str) -> str:
+        """The images in a few words.
+
+        Args:
+            counts: int (K,), images of each class.
+            images: in all.
+            known: of known truth.
+            shown: the counts in words.
+        """
+
+    # -- logits ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """float64 (N, K), from logits (N, K) divided by the temperature; finite for any finite input."""
+
+    @abstractmethod
+    def logits(self, probabilities: np.ndarray) -> np.ndarray:
+        """float64 (N, K), of which `probabilities` makes these again."""
+
+    @abstractmethod
+    def mean_logits(self, views: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """float32 (N, K) whose probabilities are the mean of those of several views of each image.
+
+        Probabilities are averaged, not logits: no view then outvotes the others by being sure of itself (Krizhevsky et
+        al. 2012 average the softmax of ten crops). What is returned are logits again, finite for any finite input, so
+        that whatever works on those of one view works on these.
+
+        Args:
+            views: float (V, N, K), logits of V views of N images.
+            temperature: that makes probabilities of them, and of what is returned.
+        """
+
+    @abstractmethod
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """Bool (N, K), the classes that logits (N, K) give."""
+
+    @abstractmethod
+    def correct(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Bool (N,), whether everything said of an image is true; False where the truth is unknown."""
+
+    @abstractmethod
+    def scores(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """float64 (N,), 0..1: how right each image is; the mean is what ranks epochs."""
+
+    @abstractmethod
+    def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """float64 (N,): -log p(truth) of each image, logits divided by the temperature."""
+
+    @abstractmethod
+    def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Bool (N,), whether two networks decide alike."""
+
+    @abstractmethod
+    def called(self, logits: np.ndarray, classes: Sequence[str]) -> str:
+        """What logits (K,) of one image say, as text."""
+
+    @abstractmethod
+    def further(self, logits: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
+        """What an answer about one image (K,) holds besides its most probable class, by key."""
+
+    @abstractmethod
+    def listed(self, classes: int, top: int) -> int:
+        """How many classes a server looks at where a client asks for the `top` most probable ones."""
+
+    @abstractmethod
+    def baseline(self, support: np.ndarray, images: int) -> float:
+        """What the first metric of a report is without looking at an image, 0..1, of so many images of each class."""
+
+    # -- training: Keras tensors -----------------------------------------------------------------
+
+    @abstractmethod
+    def loss(self, name: str, smoothing: float) -> Callable[..., Any]:
+        """The loss `crossentropy`, `focal` or `brier` on targets and logits (B, K)."""
+
+    @abstractmethod
+    def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
+        """The sum of `scores` over a batch of tensors; rows that only fill it up do not count."""
+
+
+def mean_logarithm(logarithms: np.ndarray) -> np.ndarray:
+    """Logarithm of the mean over the first axis, of logarithms."""
+    return np.logaddexp.reduce(logarithms, axis=0) - np.log(len(logarithms))

@@ -1,0 +1,119 @@
+"""`train`: images and a network in, a trained classifier out; the same function for the command and for Python.
+
+    parts = build_parts(options, dataset, story)
+    trained = train(dataset, splits, parts, options, FolderSink(Path("work")))
+
+Every step leaves its result with the sink, whole or not at all, and is skipped where that result already is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.model import Classifier
+from tlkit.data.dataset import Dataset, Splits
+from tlkit.evaluation.choice import Choice
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training import balance, choosing, crossing, minutes
+from tlkit.training.checkpoint import Checkpoint, Sink, State
+from tlkit.training.crossing import Crossed
+from tlkit.training.minutes import Budget
+from tlkit.training.parts import Parts, gather
+from tlkit.training.plan import Decision, Plan
+from tlkit.training.settle import settle
+from tlkit.training.stages import Material, logits, run_stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What came of it.
+
+    Args:
+        plan: as it was carried out.
+        material: the images, and the layers, which hold what ships.
+        states: what became of each stage.
+        logits: float32 (N, K) of every image, by what ships.
+        choice: among which weights; None where there was nothing to choose from, or no image to choose by.
+        crossed: what cross-validation found, where it took the place of validation images.
+    """
+
+    plan: Plan
+    material: Material
+    states: Sequence[State]
+    logits: np.ndarray
+    choice: Choice | None
+    crossed: Crossed | None
+
+    @property
+    def classifier(self) -> Classifier:
+        """Images in, logits out; not calibrated yet."""
+        return self.material.classifier
+
+
+def train(
+    dataset: Dataset,
+    splits: Splits,
+    source: Parts,
+    options: FinetuneConfig,
+    sink: Sink,
+    *,
+    plan: Plan | None = None,
+    budget: Budget | None = None,
+    story: Story | None = None,
+) -> Trained:
+    """Train in stages, and put what is the best of them on held-out images into the layers.
+
+    Args:
+        dataset: the images, every one of them readable.
+        splits: which of them train, which decide.
+        source: the network, whose layers are trained.
+        options: as asked for; paths among them are not looked at.
+        sink: where results go, and where those of an earlier call are found.
+        plan: `settle`'s for the same arguments, made here unless given.
+        budget: of the minutes that all of it may take.
+        story: hears what happens.
+
+    Raises:
+        TlkitError: what the options ask for cannot be done with these images, or a file is gone.
+    """
+    story = story or Silence()
+    plan = plan or settle(options, source, dataset, splits, budget=budget)
+    material = gather(plan.settles(options), source, plan, dataset, splits, story)
+    sink.prepared(material)
+    material = balance.settled(material, sink, story)
+    if options.balance == "auto":
+        settled = balance.BalanceChoice(**sink.read("balance"))
+        plan = plan.deciding(Decision("balance", settled.balance, settled.reason))
+        sink.write("plan", plan.as_json())
+    plan, crossed = crossing.cross_validated(plan, sink, material, story)
+    if budget:
+        minutes.set_aside(budget, plan, splits)
+    states: list[State] = []
+    for number, stage in enumerate(plan.stages):
+        if options.search and number == len(plan.stages) - 1:
+            plan, material = _searched(plan, material, source, options, sink, story)
+            stage = plan.stages[-1]
+        story.say(f"stage {stage.name}: {stage.learns}")
+        states.append(run_stage(stage, material, Checkpoint(sink.folder / "checkpoints" / stage.name), story, budget))
+        story.say(f"  {states[-1].note}")
+        sink.history([row for state in states for row in state.history])
+    made = choosing.choose(sink, plan, material, states, story, crossed.choice if crossed else None)
+    scores = logits(choosing.ships_from(plan, made), material, story)
+    if made is not None:
+        choosing.record_gain(made, sink, plan, material, scores, story)
+    return Trained(plan=plan, material=material, states=states, logits=scores, choice=made, crossed=crossed)
+
+
+def _searched(
+    plan: Plan, material: Material, source: Parts, options: FinetuneConfig, sink: Sink, story: Story
+) -> tuple[Plan, Material]:
+    """The plan and the material of the best trial of the last stage."""
+    from tlkit.training import search  # of this option alone
+
+    def prepare(tried: FinetuneConfig) -> tuple[Plan, Material]:
+        other = settle(tried, source, material.dataset, material.splits, why_blocks="as this trial has it")
+        return other, gather(tried, source, other, material.dataset, material.splits, story)
+
+    return search.searched(plan, material, sink, prepare, story, augment=options.augment == "auto")
