@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tlkit.base.errors import TlkitError, nearest
+from tlkit.base.errors import TlkitError, first_line, nearest
+from tlkit.base.leftovers import temporary_beside
+
+CHECKSUM = "checksum"  # of a JSON object, the last of its names
 
 
 @contextlib.contextmanager
@@ -28,15 +30,27 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         durable: wait until the disk has it; without, a loss of power (not a kill) may leave it empty or zeros.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         if durable:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
         temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder, where the system lets anybody ask for that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -106,6 +120,54 @@ def missing(typed: str, wanted: str) -> TlkitError:
         return TlkitError(f"{typed!r} does not exist.", wanted)
     right = str(Path(typed).with_name(guess))
     return TlkitError(f"{typed!r} does not exist.", f"did you mean {right!r}?", instead=(typed, right))
+
+
+def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as JSON with a checksum of its own, atomically."""
+    content = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: tuples as lists, names as text
+    write_json(path, content | {CHECKSUM: sha256_json(content)})
+
+
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what `write_checked_json` wrote, without its checksum; an object that has none is taken as it is.
+
+    Raises:
+        ValueError: it is no JSON, no object, or not what was written.
+        OSError: it cannot be read.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    found = content.pop(CHECKSUM, None)
+    if found is not None and found != sha256_json(content):
+        raise ValueError(f"it is not what was written: its {CHECKSUM} is another")
+    return content
+
+
+@contextlib.contextmanager
+def reading(path: Path, hint: str) -> Iterator[None]:
+    """Inside, whatever a damaged or missing file makes its reader raise becomes one error that names the file.
+
+    Args:
+        path: of the file.
+        hint: how to get it back.
+
+    Raises:
+        TlkitError: the file is gone, cannot be read, or holds what its reader does not understand.
+    """
+    try:
+        yield
+    except TlkitError:
+        raise
+    except FileNotFoundError as error:
+        raise TlkitError(f"{str(path)!r} is gone.", hint) from error
+    except OSError as error:
+        if error.errno is None:  # of a library that reads the content, such as h5py
+            raise TlkitError(f"{str(path)!r} is damaged: {first_line(error)}", hint) from error
+        raise TlkitError(f"{str(path)!r} cannot be read: {error.strerror}.", hint) from error
+    except Exception as error:  # json, csv, zipfile, NumPy, h5py and Keras each raise their own
+        reason = first_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {first_line(error)}"
+        raise TlkitError(f"{str(path)!r} is damaged: {reason}", hint) from error
 
 
 # -- Names for content: the same bytes always get the same sha256, whatever the file is called ---

@@ -79,7 +79,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     dataset, splits = known or _looked_at(config, story)
     parts = build_parts(config, dataset, story, contract=record.read_contract(run_dir))
     if known:
-        record.refuse_changed_images(dataset)
+        record.refuse_changed_images(run_dir, dataset)
         plan = reopened(run_dir.read_record()["plan"], config, dataset, splits)
         if budget:
             story.say(f"minutes: {budget.minutes:g} again, from here on")
