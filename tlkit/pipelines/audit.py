@@ -60,7 +60,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
     height, width = backbone.image_size
-    contract = contract_for(config, backbone.image_size, dataset, story)
+    contract = contract_for(config, backbone.image_size, dataset, Silence() if config.levels is None else story)
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {_chosen(backbone)} at {height}x{width}")
     source = FeatureSource.of_backbone(backbone, contract).asked(config)
     extraction = source.extract(dataset, story=story)
