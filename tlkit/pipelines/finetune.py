@@ -122,6 +122,12 @@ def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
 
 def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    if not len(splits.indices("train")):
+        raise TlkitError(
+            f"none of the {len(dataset)} images is to train on: {splits.rule}",
+            "call the folder (or the value in the column `split`) of the training images train; "
+            "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
+        )
     return crossing.join_few(config, dataset, splits)
 
 
