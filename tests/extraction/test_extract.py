@@ -1,5 +1,9 @@
 import io
+import os
+import random
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import keras
@@ -15,7 +19,9 @@ from tlkit.data.decode import decode
 from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation
 from tlkit.extraction import engine as inference
+from tlkit.extraction.shards import rows_of
 from tlkit.extraction.source import FeatureSource
+from tlkit.extraction.store import look_up
 
 CONTRACT = InputContract(height=32, width=32)
 
@@ -99,10 +105,7 @@ def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(netw
     )
     extract(pooled_only, scan(images))
     extract(network, scan(images))
-    rows = [
-        sum(file.stat().st_size // 32 for file in folder.glob("*.ids"))
-        for folder in (empty_cache / "features").iterdir()
-    ]
+    rows = [sum(rows_of(file) for file in folder.glob("*.idx")) for folder in (empty_cache / "features").iterdir()]
     assert rows == [36, 36]
 
 
@@ -254,3 +257,98 @@ def test_one_image_of_which_features_are_not_finite_is_the_one_named(images, emp
     model = keras.Model(taken, mean / keras.ops.mean(mean, axis=1, keepdims=True))
     with pytest.raises(TlkitError, match=r"'red/dark\.png'"):
         extract(source_of(model, ("ratio",), "divides", name="ratios"), scan(images))
+
+
+def test_an_image_replaced_after_it_was_listed_is_named_and_never_stored_as_the_other(
+    network, images, empty_cache, capsys
+):
+    dataset = scan(images)
+    red, blue = images / "red", images / "blue"
+    expected = extract(network, dataset).features["pooled", 0][np.arange(len(dataset))]
+    shutil.rmtree(empty_cache)
+    shutil.copy(blue / "01.png", red / "00.png")  # replaced
+    (red / "02.png").unlink()
+    (red / "03.png").write_bytes((red / "03.png").read_bytes()[:50])
+    found = extract(network, dataset, story=PlainStory(1))
+    reasons = {problem.path: problem.reason for problem in found.problems}
+    assert set(reasons) == {"red/00.png", "red/02.png", "red/03.png"}
+    assert "has changed" in reasons["red/00.png"] and "No such file" in reasons["red/02.png"]
+    assert all(name in capsys.readouterr().err for name in ("3 files could not be used",))
+    good = np.flatnonzero(~found.features["pooled", 0].lacking)
+    assert len(good) == len(dataset) - 3
+    np.testing.assert_allclose(found.features["pooled", 0][good], expected[good], atol=1e-5)
+
+
+def test_a_replaced_image_is_read_from_its_copy(network, images, empty_cache):
+    shutil.copy(images / "red" / "00.png", images / "red" / "zz.png")
+    dataset = scan(images)
+    shutil.copy(images / "blue" / "01.png", images / "red" / "00.png")
+    found = extract(network, dataset)
+    assert not found.problems and not found.features["pooled", 0].lacking.any()
+
+
+def test_damage_in_the_store_is_said_once_and_computed_again(network, images, empty_cache, capsys):
+    dataset = scan(images)
+    everything = np.arange(len(dataset))
+    expected = extract(network, dataset).features["grid", 0][everything]
+    for path in empty_cache.glob("features/*/*.npy"):
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 16
+        path.write_bytes(content)
+    capsys.readouterr()
+    again = extract(network, dataset, story=PlainStory(1))
+    assert capsys.readouterr().err.count("damaged in the feature store") == 2  # two spaces
+    assert again.passes
+    np.testing.assert_allclose(again.features["grid", 0][everything], expected, atol=1e-5)
+    assert not extract(network, dataset).passes
+
+
+MOMENTS = int(os.environ.get("TLKIT_MOMENTS", "10"))
+
+
+def disturb(images, contents, rng, seconds):
+    """Replace, cut, remove and restore images until the time is over."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(rng.random() * 0.01)
+        path = images / f"{rng.randrange(36):02d}.png"
+        content = rng.choice(contents)
+        if rng.random() < 0.2:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(content[: rng.randrange(len(content))] if rng.random() < 0.2 else content)
+
+
+def test_images_replaced_at_any_moment_are_stored_under_their_own_content_or_not_at_all(
+    network, images, tmp_path, empty_cache, monkeypatch
+):
+    contents = [path.read_bytes() for path in sorted(images.rglob("*.png"))]
+    contents += [content + b"\0" for content in contents]
+    every = tmp_path / "every"
+    every.mkdir()
+    for number, content in enumerate(contents):
+        (every / f"{number:02d}.png").write_bytes(content)
+    listed = scan(every, labelled=False)
+    clean = extract(network, listed).features["pooled", 0][np.arange(len(listed))]
+    stored = 0
+    for seed in range(MOMENTS):
+        rng = random.Random(seed)
+        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / f"cache-{seed}"))
+        folder = tmp_path / f"images-{seed}"
+        folder.mkdir()
+        for number in range(36):
+            (folder / f"{number:02d}.png").write_bytes(contents[number])
+        thread = threading.Thread(target=disturb, args=(folder, contents, rng, 0.05 + rng.random()))
+        thread.start()
+        try:
+            extract(network, scan(folder, labelled=False), batch_size=4)
+        finally:
+            thread.join()
+        space = network.space("pooled", Augmentation(strength="none"), 0)
+        found = look_up(space, listed.sha256)
+        there = np.flatnonzero(~found.lacking)
+        stored += len(there)
+        if len(there):
+            np.testing.assert_allclose(found[there], clean[there], atol=1e-5)
+        shutil.rmtree(folder)
+    assert stored

@@ -11,8 +11,9 @@ import pytest
 
 from tlkit import pipelines
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import os_error, replacing
+from tlkit.base.files import replacing
 from tlkit.base.story import Silence
+from tlkit.base.system import os_error
 from tlkit.options.commands import FeaturesConfig, FinetuneConfig, PredictConfig, RankConfig, SplitConfig
 
 PROGRAM = """
@@ -71,7 +72,7 @@ def test_a_refusal_loads_no_keras(arguments, said, tmp_path):
     ],
 )
 def test_what_the_system_refuses_is_said_with_the_remedy(number, said, hint):
-    told = os_error(OSError(number, os.strerror(number), "/data/.tmp-0a1b2c3d-features.csv"))
+    told = os_error(OSError(number, os.strerror(number), "/data/.tmp-0a1b2c3d-77-0a1b2c3d-features.csv"))
     assert told.message.startswith("/data/features.csv: ") and said in told.message and hint in told.hint
 
 

@@ -2,19 +2,19 @@
 
 import codecs
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
-import secrets
 import shlex
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError, first_line, nearest
+from tlkit.base.leftovers import temporary_beside
+
+CHECKSUM = "checksum"  # of a JSON object, the last of its names
 
 
 @contextlib.contextmanager
@@ -30,18 +30,30 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         durable: wait until the disk has it; without, a loss of power (not a kill) may leave it empty or zeros.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         if durable:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
         temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         error.filename = str(path)  # which has none where a disk is full
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder, where the system lets anybody ask for that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,58 +125,52 @@ def missing(typed: str, wanted: str) -> TlkitError:
     return TlkitError(f"{typed!r} does not exist.", f"did you mean {right!r}?", instead=(typed, right))
 
 
-# -- What the system says of a file, in our words ----------------------------------------------
-
-_ROOM = "make room there, or choose another place; `tlkit cache show` says what the store of features holds."
-_PLACE = "choose another place, or change who may write there."
-# error number -> what is said of the file, and the remedy
-_SAID = {
-    errno.ENOSPC: ("its disk is full.", _ROOM),
-    errno.EDQUOT: ("the quota of its disk is used up.", _ROOM),
-    errno.EFBIG: ("it is larger than files may be here.", "`ulimit -f unlimited`, or another disk."),
-    errno.EROFS: ("its disk can only be read.", _PLACE),
-    errno.EACCES: ("permission denied.", _PLACE),
-    errno.EPERM: ("permission denied.", _PLACE),
-    errno.ENOENT: ("it is not there, or no longer.", "restore it; another program may have moved or removed it."),
-    errno.EMFILE: ("too many files are open.", "`ulimit -n 4096` allows more."),
-    errno.ENAMETOOLONG: ("its name is too long for its disk.", "choose a shorter one."),
-    errno.EIO: ("its disk reports an error.", "copy what is there to another disk, and look into the system's log."),
-}
+def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as JSON with a checksum of its own, atomically."""
+    content = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: tuples as lists, names as text
+    write_json(path, content | {CHECKSUM: sha256_json(content)})
 
 
-def os_error(error: OSError | RuntimeError) -> TlkitError | None:
-    """The one error that a user meets for what the system refused: which file, why, and the remedy.
-
-    None for an error that is not of the system. HDF5 tells of what it could not write in the text of a RuntimeError.
-    """
-    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
-    if number is None and (found := re.search(r"errno = (\d+)", str(error))):
-        number = int(found[1])
-    if not name and (found := re.search(r"filename = '([^']*)'", str(error))):
-        name = found[1]
-    if number is None and not isinstance(error, OSError):
-        return None
-    why, remedy = _SAID.get(number or 0, ("", ""))
-    if not why:
-        why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it was met."
-    name = re.sub(r"\.tmp-[0-9a-f]{8}-", "", str(name)) if name else "a file or connection"
-    return TlkitError(f"{name}: {why}", remedy)
-
-
-def try_to_write(folder: Path) -> None:
-    """Raise where nothing can be written into an existing folder: a file without a name is tried, and is gone at once.
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what `write_checked_json` wrote, without its checksum; an object that has none is taken as it is.
 
     Raises:
-        TlkitError: with the reason of the system.
+        ValueError: it is no JSON, no object, or not what was written.
+        OSError: it cannot be read.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    found = content.pop(CHECKSUM, None)
+    if found is not None and found != sha256_json(content):
+        raise ValueError(f"it is not what was written: its {CHECKSUM} is another")
+    return content
+
+
+@contextlib.contextmanager
+def reading(path: Path, hint: str) -> Iterator[None]:
+    """Inside, whatever a damaged or missing file makes its reader raise becomes one error that names the file.
+
+    Args:
+        path: of the file.
+        hint: how to get it back.
+
+    Raises:
+        TlkitError: the file is gone, cannot be read, or holds what its reader does not understand.
     """
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**16))
+        yield
+    except TlkitError:
+        raise
+    except FileNotFoundError as error:
+        raise TlkitError(f"{str(path)!r} is gone.", hint) from error
     except OSError as error:
-        why, remedy = _SAID.get(error.errno or 0, ("", ""))
-        if error.errno == errno.ENOENT or not why:  # /proc
-            why, remedy = f"{error.strerror}.", _PLACE
-        raise TlkitError(f"nothing can be written into {str(folder)!r}: {why}", remedy) from None
+        if error.errno is None:  # of a library that reads the content, such as h5py
+            raise TlkitError(f"{str(path)!r} is damaged: {first_line(error)}", hint) from error
+        raise TlkitError(f"{str(path)!r} cannot be read: {error.strerror}.", hint) from error
+    except Exception as error:  # json, csv, zipfile, NumPy, h5py and Keras each raise their own
+        reason = first_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {first_line(error)}"
+        raise TlkitError(f"{str(path)!r} is damaged: {reason}", hint) from error
 
 
 # -- Names for content: the same bytes always get the same sha256, whatever the file is called ---

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.labelled import Labelled, picked
@@ -132,7 +133,7 @@ class Predictions(Labelled):
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
-            writer = csv.writer(file)
+            writer = cells.Writer(file)
             writer.writerow([*first, *further, *(f"p:{name}" for name in self.classes)])
             for i, name in enumerate(self.paths):
                 row = [f"{p:.9g}" for p in chances[i]]
@@ -165,7 +166,7 @@ class Predictions(Labelled):
         temperature already applied, which no metric can tell apart. The threshold lives in the classifier.
         """
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = list(csv.reader(file))
+            rows = [[cells.read(cell) for cell in row] for row in csv.reader(file)]
         header, rows = rows[0], rows[1:]
         classes = tuple(name[2:] for name in header if name.startswith("p:"))
         first = len(header) - len(classes)

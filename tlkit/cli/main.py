@@ -1,13 +1,17 @@
 """`tlkit`: parse, call one pipeline, print. The only place that catches errors and sets exit codes.
 
-0 done, 1 refused with a message and a hint, 2 wrong usage, 130 interrupted.
+0 done, 1 refused with a message and a hint, 2 wrong usage, 130 interrupted (Ctrl+C), 143 terminated (SIGTERM).
 """
 
 import atexit
+import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +29,8 @@ from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import Commands, SectionedCommand, refuse
 from tlkit.cli.parameters import typer_function
 from tlkit.options.option import resolve
+
+_STARTED = time.time()
 
 app = typer.Typer(
     name="tlkit",
@@ -65,15 +71,16 @@ def act(
     """Resolve the options, run the pipeline, print its result on stdout."""
     if offline:
         os.environ[OFFLINE] = "1"
+    config = None
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
-        with native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log"):
+        with native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log"), _ended_by_sigterm():
             story = listener(quiet=quiet, verbose=verbose)
             result = pipelines.carry_out(command.name, config, story)
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(_interrupted(command, given)) from None
+    except KeyboardInterrupt as stopped:
+        raise typer.Exit(_interrupted(command, config, terminated=isinstance(stopped, Terminated))) from None
     text = json.dumps(_without_text(result)) if as_json else command.shown(result)
     if text:
         _print(text)
@@ -112,15 +119,44 @@ def _right_command(error: TlkitError) -> str:
     return shlex.join(["tlkit", *(right if word == typed else word for word in words)]) if typed in words else ""
 
 
-def _interrupted(command: Command, given: dict[str, Any]) -> int:
-    """Say how to go on: every finished step is on disk."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: whoever cleans up after Ctrl+C does so now too."""
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM ends the command as Ctrl+C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(command: Command, config: Any, *, terminated: bool) -> int:
+    """Say how to go on, where there is something to go on with: every finished step is on disk."""
     print("\ninterrupted.", file=sys.stderr)
+    if hint := _how_to_go_on(command, config):
+        print(f"hint:  {hint}", file=sys.stderr)
+    return 143 if terminated else 130
+
+
+def _how_to_go_on(command: Command, config: Any) -> str:
+    """What continues an interrupted command; "" where nothing of it is on disk."""
     if command.name == "finetune":
-        run = given.get("resume") or given.get("out") or "run"
-        print(f"hint:  go on with: tlkit finetune --resume {run}", file=sys.stderr)
-    elif command.name == "features":
-        print("hint:  the same command goes on where it was.", file=sys.stderr)
-    return 130
+        run = Path(config.resume or config.out) if config is not None else None
+        begun = run is not None and not config.dry_run and (run / "config.toml").is_file()
+        return f"go on with: tlkit finetune --resume {run}" if begun else ""
+    stored = (cache_dir()[0] / "features").glob("*/*.idx")
+    new = any(path.stat().st_mtime >= _STARTED for path in stored if path.exists())
+    return "the same command goes on where it was." if new else ""
 
 
 for _command in COMMANDS:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
@@ -128,7 +129,7 @@ class Dataset(Labelled):
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
-            writer = csv.writer(file)
+            writer = cells.Writer(file)
             writer.writerow(["path", "label", "split", "group", "bytes", "sha256", *self.extra])
             for i, name in enumerate(self.paths):
                 group = "" if self.groups is None else self.groups[i]
@@ -160,7 +161,7 @@ class Dataset(Labelled):
             columns = {name: [] for name in reader.fieldnames or ()}
             for row in reader:
                 for name, value in row.items():
-                    columns[name].append(value)
+                    columns[name].append(cells.read(value))
         known = ("path", "label", "split", "group", "bytes", "sha256")
         labels, targets = task.read(columns["label"], classes)
         return cls(

@@ -1,6 +1,5 @@
 """Fixes: corrected labels and dropped images, listed in a CSV and applied when images are read. No file is touched."""
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.base.story import Story
@@ -41,7 +41,7 @@ def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
         replacing(file) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
-        writer = csv.writer(stream)
+        writer = cells.Writer(stream)
         writer.writerow(COLUMNS)
         writer.writerows((fix.path, fix.action, fix.label, fix.reason) for fix in fixes)
 

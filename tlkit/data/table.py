@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.base.files import restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
@@ -158,7 +159,7 @@ def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -
                     else f"columns are separated by {_SEPARATORS.get(separator, repr(separator))} here, as in the first line.",
                 )
             for column, value in zip(columns, row, strict=True):
-                column.append(value)
+                column.append(cells.read(value))
     except csv.Error as error:
         raise TlkitError(
             f"line {reader.line_num} of {str(file)!r} cannot be read: {error}.", "write it again."

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import write_json, write_text
+from tlkit.base.files import write_checked_json, write_text
 from tlkit.base.machine import versions
 from tlkit.exporting import artifact
 from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
@@ -147,5 +147,5 @@ def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: S
     measured = contract | {"files": artifact.describe_files(folder)}
     write_text(folder / artifact.README, readme(measured, table([measured])))
     contract = contract | {"files": artifact.describe_files(folder)}
-    write_json(folder / artifact.CONTRACT, contract)
+    write_checked_json(folder / artifact.CONTRACT, contract)
     return contract

@@ -1,24 +1,27 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
 
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
+from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Problem
-from tlkit.data.decode import Batch, batches
+from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.executor import spread
 from tlkit.extraction.room import make_room
 from tlkit.extraction.rows import Rows
-from tlkit.extraction.store import SHARD_BYTES, Appender, Space, look_up
+from tlkit.extraction.shards import SHARD_BYTES
+from tlkit.extraction.store import Appender, Space, look_up
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
@@ -95,6 +98,7 @@ def extract(
     source = source.settled(dataset, story)
     spaces = {(output, view): source.space(output, augmentation, view) for output in source.outputs for view in views}
     lacking = {key: look_up(space, dataset.sha256).lacking for key, space in spaces.items()}
+    _tell_damaged(spaces.values(), story)
     first, copy_of = _copies(dataset)
     asked = {view: _asked(view, viewed, copy_of) for view in views}
     wanted = {
@@ -111,6 +115,9 @@ def extract(
             result.passes += done.passes
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
     result.problems = _with_duplicates(dataset, result.problems)
+    if result.problems:
+        count = len(result.problems)
+        story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(result.problems)}")
     stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
         held = [stored[output, CENTRE] for output in source.outputs]
@@ -120,6 +127,46 @@ def extract(
     result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:
+    """Say once which shards are not what was written."""
+    for space in spaces:
+        if space.damaged:
+            names = ", ".join(sorted(space.damaged)[:3]) + (", ..." if len(space.damaged) > 3 else "")
+            story.say(
+                f"damaged in the feature store, taken out of it: {names} in {space.folder}; what is wanted of their rows "
+                "is computed again"
+            )
+
+
+def _content(dataset: Dataset, row: int) -> bytes:
+    """The bytes that the image had when it was listed, from its file or from a copy of it.
+
+    What is decoded is what was hashed, so that no row is ever stored under the name of another image.
+
+    Raises:
+        UnreadableImage: no file has them any more.
+    """
+    reason = ""
+    for place in _places(dataset, row):
+        try:
+            content = dataset.file(place).read_bytes()
+        except OSError as error:
+            reason = reason or f"cannot be read: {error.strerror or error}"
+            continue
+        if hashlib.sha256(content).digest() == dataset.sha256[row].tobytes():
+            return content
+        reason = reason or "has changed since it was listed"
+    raise UnreadableImage(reason)
+
+
+def _places(dataset: Dataset, row: int) -> Iterator[int]:
+    """The row, and then those of its copies."""
+    yield row
+    near = np.flatnonzero(dataset.sha256[:, 0] == dataset.sha256[row, 0])
+    copies = near[(dataset.sha256[near] == dataset.sha256[row]).all(axis=1)]
+    yield from copies[copies != row].tolist()
 
 
 @dataclass(frozen=True)
@@ -171,7 +218,7 @@ class Computation:
 
     def __call__(self, rows: np.ndarray) -> Iterator[Done]:
         """Go through the rows, int (n,), yielding what is done as soon as its features are with the store."""
-        files = (self.dataset.file(i) for i in rows)
+        files = (partial(_content, self.dataset, row) for row in rows.tolist())
         decoded = batches(files, self.source.contract, _batch(len(rows), self.source.batch_size))
         with ExitStack() as stack:
             most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))

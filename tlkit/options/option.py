@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from tlkit.base.errors import TlkitError, unknown_name
-from tlkit.base.files import missing, try_to_write
+from tlkit.base.files import missing
+from tlkit.base.system import try_to_write
 from tlkit.options.synonyms import option_meant
 
 C = TypeVar("C", bound="Options")

@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 
 from tlkit.base.download import offline_if
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import os_error
 from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Story
+from tlkit.base.system import os_error
 from tlkit.options.option import Options, refuse_missing, refuse_unwritable, resolve, written_paths
 from tlkit.runs.folder import RunDir, refuse_occupied
 

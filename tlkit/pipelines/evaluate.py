@@ -14,6 +14,7 @@ import numpy as np
 from tlkit.auditing import kinship
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import reading, sha256_file
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
@@ -53,7 +54,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     run_dir.read_record()  # says what is wrong with it
     if config.moved_to:
         record.move_images(run_dir, config.moved_to, story)
-    facts = read_facts(run_dir.model)
+    facts = read_facts(run_dir.intact(run_dir.model))
     refuse_target(config.target_precision, facts.task)
     views = tta.views_of(config.tta, facts)
     out = _out(config, run_dir)
@@ -100,6 +101,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     else:
         page = run_page.of_others(run_dir, config.images, *measured)
     metrics = outcome.write_outcome(out, predictions, evaluation, page)
+    if out == run_dir.path:
+        record.record_files(run_dir)
     story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
     tracking.tell(config.log, run_dir, out, story)
@@ -193,7 +196,10 @@ def _remembered(run_dir: RunDir, dataset: Dataset) -> np.ndarray | None:
     """What the run's predictions.csv says of these images; None where it lacks one, or its content has changed."""
     if not run_dir.predictions.is_file():
         return None
-    rows = Predictions.read_csv(run_dir.predictions)
+    try:
+        rows = _read(run_dir)
+    except TlkitError:  # it is about to be written again
+        return None
     if rows.in_training is None:
         return None
     known = dict(zip(zip(rows.paths, rows.sha256, strict=True), rows.in_training.tolist(), strict=True))
@@ -222,7 +228,7 @@ def _choose(
     ours = predictions if config.images is None else _of_run(run_dir)
     threshold, told = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
-    write_facts(run_dir.model, chosen)
+    write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, run_dir.model, sha256_file(new)))
     story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")
     return chosen, (told,)
 
@@ -234,4 +240,9 @@ def _of_run(run_dir: RunDir) -> Predictions:
             f"{str(run_dir.predictions)!r} is gone: the threshold is chosen on its validation images.",
             f"write it again: tlkit evaluate {run_dir.path}",
         )
-    return Predictions.read_csv(run_dir.predictions)
+    return _read(run_dir)
+
+
+def _read(run_dir: RunDir) -> Predictions:
+    with reading(run_dir.predictions, f"write it again: tlkit evaluate {run_dir.path}"):
+        return Predictions.read_csv(run_dir.intact(run_dir.predictions))

@@ -5,7 +5,6 @@ tlkit explain run holiday/ --class-name bees --method integrated
 """
 
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from PIL import Image
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, write_json
+from tlkit.base.leftovers import temporary_beside
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
@@ -196,7 +196,7 @@ def _refuse_strangers(out: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
     """A folder that takes the place of `out` when everything is in it."""
-    temporary = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
+    temporary = temporary_beside(out)
     temporary.mkdir(parents=True)
     try:
         yield temporary

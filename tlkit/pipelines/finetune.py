@@ -84,7 +84,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     parts = build_parts(config, dataset, story, contract=record.read_contract(run_dir))
     if known:
         record.refuse_moved(run_dir, dataset)
-        record.refuse_changed_images(dataset)
+        record.refuse_changed_images(run_dir, dataset)
         plan = reopened(run_dir.read_record()["plan"], config, dataset, splits)
         if budget:
             story.say(f"minutes: {budget.minutes:g} again, from here on")
@@ -127,6 +127,12 @@ def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
 
 def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    if not len(splits.indices("train")):
+        raise TlkitError(
+            f"none of the {len(dataset)} images is to train on: {splits.rule}",
+            "call the folder (or the value in the column `split`) of the training images train; "
+            "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
+        )
     return crossing.join_few(config, dataset, splits)
 
 

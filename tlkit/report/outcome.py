@@ -1,6 +1,5 @@
 """From logits to the written results: predictions, metrics, the report. Shared by finetune and evaluate."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import BYTES_AS_TEXT, replacing, write_json
 from tlkit.classifier.answers import Predictions
@@ -159,7 +159,7 @@ def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
-        writer = csv.writer(file)
+        writer = cells.Writer(file)
         writer.writerow(PER_CLASS)
         for split, result in evaluation.splits.items():
             writer.writerows(_class_row(split, row) for row in result.classes)

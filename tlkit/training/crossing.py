@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.files import replacing
+from tlkit.base.files import reading, replacing
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.folds import stratified
@@ -213,7 +213,10 @@ def _write(path: Path, given: Sequence[Entry]) -> None:
 
 
 def _read(path: Path) -> list[Entry]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with (
+        reading(path, "delete it and run the same command again: it is computed once more."),
+        np.load(path, allow_pickle=False) as arrays,
+    ):
         return [Entry(name.partition("|")[2], name.partition("|")[0], arrays[name]) for name in arrays.files]
 
 
