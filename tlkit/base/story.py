@@ -1,9 +1,10 @@
 """How a pipeline talks while it works: sentences and progress, to whoever listens."""
 
+import importlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -51,8 +52,77 @@ class PlainStory:
             now = time.monotonic()
             if now - last >= 5:
                 last = now
-                rate = done / (now - started)
-                self.say(f"  {description}: {done}{f' of {total}' if total else ''} ({rate:.0f}/s)")
+                self.say(f"  {progress(description, done, total, now - started)}")
+
+
+def progress(description: str, done: int, total: int | None, seconds: float) -> str:
+    """How far something is: `reading files: 320 of 398 (17/s), 5 s left`."""
+    rate = done / seconds if seconds > 0 else 0.0
+    shown = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+    left = f", {clock((total - done) / rate)} left" if total and rate else ""
+    return f"{description}: {done}{f' of {total}' if total else ''} ({shown}){left}"
+
+
+def clock(seconds: float) -> str:
+    """A time as people say it: `40 s`, `2:05 min`, `1:10 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+class NotebookStory(PlainStory):
+    """One plain output of a notebook's cell that grows line by line; progress takes turns in its last line.
+
+    Not on stderr, which notebooks show as a red wall.
+    """
+
+    def __init__(self, verbosity: int = 1) -> None:
+        super().__init__(verbosity)
+        self._lines: list[str] = []
+        self._handle: Any = None
+
+    def say(self, text: str) -> None:
+        """Add it below."""
+        if self.verbosity >= 1:
+            self._lines += text.split("\n")
+            self._show()
+
+    def detail(self, text: str) -> None:
+        """Add it below when verbose."""
+        if self.verbosity >= 2:
+            self.say(text)
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """Yield from `items`; the last line says how far it is, twice a second, and is gone at the end."""
+        started = last = time.monotonic()
+        done = 0
+        for item in items:
+            yield item
+            done += len(item) if hasattr(item, "__len__") else 1
+            now = time.monotonic()
+            if self.verbosity and now - last >= 0.5:
+                last = now
+                self._show(f"  {progress(description, done, total, now - started)}")
+        if last > started:
+            self._show()
+
+    def _show(self, below: str = "") -> None:
+        display = importlib.import_module("IPython.display").display  # there, where a notebook is
+
+        content = {"text/plain": "\n".join([*self._lines, below] if below else self._lines)}
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+
+def story_for_python(verbose: bool = True) -> Story:
+    """Who listens where nobody was named: a notebook's cell, else lines on stderr; nobody without `verbose`."""
+    if not verbose:
+        return Silence()
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return NotebookStory() if type(shell).__name__ == "ZMQInteractiveShell" else PlainStory()
 
 
 class Silence:

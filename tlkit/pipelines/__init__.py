@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from tlkit.base.download import offline_if
 from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
-from tlkit.base.story import PlainStory, Story
+from tlkit.base.story import Story, story_for_python
 from tlkit.base.system import os_error
 from tlkit.options.option import Options, refuse_missing, refuse_unwritable, resolve, written_paths
 from tlkit.runs.folder import RunDir, refuse_occupied
@@ -92,12 +92,14 @@ _NEW = {
 def function(name: str) -> Callable[..., dict[str, Any]]:
     """The Python face of a command: its arguments by position, its flags by keyword.
 
-    The function takes two keywords more: `story`, who is told how it goes (lines on stderr unless given), and `offline`,
-    which keeps it off the network.
+    The function takes three keywords more: `story`, who is told how it goes; `verbose`, False for nobody, else the cell of a
+    notebook or lines on stderr; and `offline`, which keeps it off the network.
     """
 
-    def command(*arguments: Any, story: Story | None = None, offline: bool = False, **options: Any) -> dict[str, Any]:
-        listener = story or PlainStory()
+    def command(
+        *arguments: Any, story: Story | None = None, verbose: bool = True, offline: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        listener = story or story_for_python(verbose)
         pipeline = load(name, listener)
         kind: type[Options] = get_type_hints(pipeline.run)["config"]
         positional = [spec.name for spec in fields(kind) if spec.metadata.get("argument")]

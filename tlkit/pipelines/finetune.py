@@ -94,7 +94,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     _tell(dataset, splits, plan, story)
 
     evidence: list[Evidence] = []
-    sink = record.RunSink(run_dir, lambda material: evidence.extend(_audited(parts, material, run_dir, story)))
+    sink = record.RunSink(run_dir, lambda material: evidence.extend(_audited(config, parts, material, run_dir, story)))
     trained = train(dataset, splits, parts, config, sink, plan=plan, budget=budget, story=story)
     metrics = finish(run_dir, trained, evidence[0] if evidence else None, story)
     story.say(outcome.describe_metrics(metrics))
@@ -155,9 +155,8 @@ def _described(dataset: Dataset) -> str:
     return dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
 
 
-def _audited(parts: Parts, material: Material, run_dir: RunDir, story: Story) -> list[Evidence]:
-    """What the audit of the images gathered, where it is wanted and was not done before."""
-    config = material.config
+def _audited(config: FinetuneConfig, parts: Parts, material: Material, run_dir: RunDir, story: Story) -> list[Evidence]:
+    """What the audit of the images gathered, where it is wanted and was not done before; it repeats what was asked for."""
     if not config.audit or run_dir.audit.exists():
         return []
     pooling = parts.head.pooling if parts.head.reads == "pooled" else "avg"

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.runtime import jit
-from tlkit.base.story import Story
+from tlkit.base.story import Story, clock
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
 from tlkit.tasks.registry import of_truth
@@ -113,7 +113,7 @@ def fit(
         epochs += state.epoch
     while not exploded and (not state.latest or (state.epoch < epochs and state.waited < (patience or epochs))):
         try:
-            following = run.epoch(state, examples, epoch) if state.latest else run.start(examples)
+            following = run.epoch(state, examples, epoch, epochs) if state.latest else run.start(examples)
             exploded, state = following is None, following or state
             if budget and state.epoch:
                 epochs = _settled_again(budget, state.epoch, epochs, stage, story)
@@ -201,8 +201,8 @@ class _Run:
             )
         return state
 
-    def epoch(self, state: State, examples: Examples, run: Epoch) -> State | None:
-        """Train for one epoch, measure, record, checkpoint; None when the loss is no longer a number."""
+    def epoch(self, state: State, examples: Examples, run: Epoch, epochs: int) -> State | None:
+        """Train for one epoch of `epochs`, measure, record, checkpoint; None when the loss is no longer a number."""
         began, done = time.monotonic(), state.epoch + 1
         _reset_dropout(self.model, state.epoch)
         loss, accuracy = run(examples, state.epoch)
@@ -232,7 +232,9 @@ class _Run:
         self.checkpoint.write(state)
         held_out = f", validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
         best = " best" if better and self.picks else ""
-        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){best}")
+        ahead = state.seconds / done * (epochs - done)
+        left = f", {clock(ahead)} left of {self.stage}" if ahead >= 1 else ""
+        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s{left}){best}")
         return state
 
 
