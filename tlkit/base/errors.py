@@ -24,6 +24,8 @@ class TlkitError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # shown under the message by Python, notebooks and debuggers
 
 
 class UnreadableImage(TlkitError):

@@ -1,19 +1,13 @@
 """The story: one file per command, one `run(config) -> result`, read top to bottom."""
 
 import importlib
-from collections.abc import Callable
-from dataclasses import fields
-from pathlib import PurePath
 from types import ModuleType
-from typing import Any, get_type_hints
 
-from tlkit.base.download import offline_if
 from tlkit.base.process import settle_backend
-from tlkit.base.story import PlainStory, Story
-from tlkit.options.option import Options, resolve
+from tlkit.base.story import Story
 
 # Commands that load no Keras by themselves,
-COLD = ("cache", "backbones", "compare", "sample", "split", "verify", "weights")
+COLD = ("cache", "backbones", "compare", "report", "sample", "split", "verify", "weights")
 LATE = ("features", "predict", "serve")  # and those that load it only where there is something to compute, or meanwhile
 
 
@@ -25,33 +19,3 @@ def load(name: str, story: Story) -> ModuleType:
         if name not in LATE:
             importlib.import_module("tlkit.backbones.runtime")
     return importlib.import_module(f"tlkit.pipelines.{name}")
-
-
-def function(name: str) -> Callable[..., dict[str, Any]]:
-    """The Python face of a command: its arguments by position, its flags by keyword.
-
-    The function takes two keywords more: `story`, who is told how it goes (lines on stderr unless given), and `offline`,
-    which keeps it off the network.
-    """
-
-    def command(*arguments: Any, story: Story | None = None, offline: bool = False, **options: Any) -> dict[str, Any]:
-        listener = story or PlainStory()
-        pipeline = load(name, listener)
-        kind: type[Options] = get_type_hints(pipeline.run)["config"]
-        positional = [spec.name for spec in fields(kind) if spec.metadata.get("argument")]
-        if len(arguments) > len(positional):
-            raise TypeError(f"tlkit.{name} takes {', '.join(positional) or 'no arguments'} by position")
-        given = dict(zip(positional, arguments, strict=False)) | options
-        with offline_if(offline):
-            return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
-
-    command.__name__ = name
-    command.__doc__ = f"`tlkit {name}` from Python; see `tlkit {name} --help`."
-    return command
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text, so that options stay JSON-able."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(item) for item in value)
-    return str(value) if isinstance(value, PurePath) else value

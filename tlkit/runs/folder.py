@@ -1,5 +1,6 @@
 """The run folder: where each of its files is, and how it comes to exist."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,24 @@ class RunDir:
                 "use the tlkit version that wrote it (see its run.json), or train again.",
             )
         return record
+
+    def result(self) -> dict[str, Any]:
+        """What `tlkit finetune` returns of a finished run and `--json` prints, from what lies in the folder."""
+        record = self.read_record()
+        if not self.manifest.is_file() or not self.metrics.is_file():
+            raise TlkitError(f"{str(self.path)!r} has lost its manifest.csv or metrics.json.", "train again.")
+        with self.manifest.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            images = sum(1 for _ in csv.reader(file)) - 1
+        return {
+            "out": str(self.path),
+            "images": images,
+            "classes": record["classes"],
+            "set_aside": record["set_aside"],
+            "metrics": read_json(self.metrics),
+            "model": str(self.model),
+            "report": str(self.report),
+            "seconds": record["seconds"],
+        }
 
 
 def finished_model(run: str) -> Path:

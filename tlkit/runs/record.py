@@ -105,12 +105,7 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
     if record["state"] != "finished":
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
-    dataset, _ = read_images(run_dir) or _missing(run_dir)
-    return result(run_dir, dataset, read_json(run_dir.metrics), record["seconds"])
-
-
-def _missing(run_dir: RunDir) -> Any:
-    raise TlkitError(f"{str(run_dir.path)!r} has lost its manifest.csv or splits.csv.", "train again.")
+    return run_dir.result()
 
 
 # -- images and plan ---------------------------------------------------------------------------
@@ -220,17 +215,3 @@ def finish(run_dir: RunDir, seconds: float) -> float:
     """Mark the run finished. Returns its seconds, those before an interruption not counted."""
     update(run_dir, state="finished", seconds=round(seconds, 3))
     return round(seconds, 3)
-
-
-def result(run_dir: RunDir, dataset: Dataset, metrics: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What the command returns and `--json` prints."""
-    return {
-        "out": str(run_dir.path),
-        "images": len(dataset),
-        "classes": list(dataset.classes),
-        "set_aside": [problem.as_json() for problem in dataset.set_aside],
-        "metrics": metrics,
-        "model": str(run_dir.model),
-        "report": str(run_dir.report),
-        "seconds": seconds,
-    }
