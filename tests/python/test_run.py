@@ -10,7 +10,7 @@ from PIL import Image
 
 import tlkit
 from tlkit.base.errors import TlkitError
-from tlkit.python.run import Measured, Run
+from tlkit.python.run import Evaluated, Run
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def test_classes_called_like_numbers_or_nothing_stay_text(tmp_path):
     (tmp_path / "predictions.csv").write_text(
         "path,sha256,split,label,predicted,probability,p:NA,p:007\nNA.png,00,test,NA,007,0.75,0.25,0.75\n"
     )
-    row = Measured({"out": str(tmp_path)}).predictions.iloc[0]
+    row = Evaluated({"out": str(tmp_path)}).predictions.iloc[0]
     assert (row["path"], row["label"], row["predicted"], row["probability"]) == ("NA.png", "NA", "007", 0.75)
 
 
@@ -92,7 +92,7 @@ def test_what_is_no_image_is_refused(run, wrong):
 
 def test_evaluation_figure_and_export(run, colours, tmp_path):
     measured = run.evaluate(colours, out=tmp_path / "measured", verbose=False)
-    assert isinstance(measured, Measured) and "36 images" in repr(measured)
+    assert isinstance(measured, Evaluated) and "36 images" in repr(measured)
     assert len(measured.predictions) == 36 and not measured.metrics.empty
     assert run.figure("confusion").get_size_inches()[0] == pytest.approx(89 / 25.4)
     assert run.figure("per-class", columns=2)._repr_png_().startswith(b"\x89PNG")

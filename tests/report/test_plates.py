@@ -28,7 +28,7 @@ def folder_of(page, folder):
     rows = [history_row("head", 1, train=(0.8, 0.5), held_out=(0.7, 0.6))]
     rows += [history_row("top", 0, held_out=(0.7, 0.6)), history_row("top", 1, train=(0.9, 0.3), held_out=(0.8, 0.5))]
     write_history(folder / "history.csv", rows)
-    (folder / "run.json").write_text(json.dumps({"root": str(folder / "images")}))
+    (folder / "run.json").write_text(json.dumps({"format": 1, "state": "finished", "root": str(folder / "images")}))
     for path in page.predictions.paths:
         file = folder / "images" / path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if file.is_absolute() and path.isprintable():
@@ -110,6 +110,14 @@ def test_names_that_are_hostile_and_classes_that_are_many(tmp_path):
         assert len(drawn.plates) + len(drawn.left_out) == len(FIGURES)
         for plate in drawn.plates:
             plate.write(tmp_path / f"out-{number}", ("svg",))
+
+
+def test_a_run_that_is_not_finished_and_a_file_are_refused(tmp_path):
+    (tmp_path / "run.json").write_text('{"format": 1, "state": "running"}')
+    (tmp_path / "model.keras").write_text("")
+    for wrong, message in ((tmp_path, "is not finished"), (tmp_path / "model.keras", "does not exist")):
+        with pytest.raises(TlkitError, match=message):
+            report(ReportConfig(run=str(wrong)))
 
 
 def test_what_was_not_measured_is_left_out_with_its_reason(tmp_path):

@@ -32,7 +32,7 @@ def read_evaluation(path: Path) -> EvaluationResult:
             found = content.get("format")
             raise TlkitError(f"{path} has format {found!r}, this tlkit reads {EVALUATION_FORMAT}.", remedy)
         return restored(EvaluationResult, content)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise TlkitError(
             f"{str(path)!r} does not exist.", f"finish it (tlkit finetune --resume {path.parent}), or {remedy}"
         ) from None

@@ -1,6 +1,8 @@
 """`tlkit report`: a finished run in; its figures for a paper, each with a caption, out.
 
-tlkit report run --figures pdf,png --columns 2 --out figures
+    tlkit report run --figures pdf,png --columns 2 --out figures
+
+The page itself, report.html, is written by `tlkit finetune`, and again by `tlkit evaluate RUN`.
 """
 
 from pathlib import Path
@@ -10,6 +12,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.options.commands import ReportConfig
 from tlkit.report.plates import FIGURES, draw
+from tlkit.runs.folder import RunDir, finished_model
 
 
 def run(config: ReportConfig, story: Story | None = None) -> dict[str, Any]:
@@ -22,6 +25,8 @@ def run(config: ReportConfig, story: Story | None = None) -> dict[str, Any]:
         TlkitError: no finished run, or files of these names in `out` without `overwrite`.
     """
     story, run_folder = story or Silence(), Path(config.run)
+    if RunDir(run_folder).record.is_file():
+        finished_model(config.run)
     out = Path(config.out) if config.out else run_folder / "figures"
     occupied = [name for name in FIGURES for kind in (*config.figures, "txt") if (out / f"{name}.{kind}").exists()]
     if occupied and not config.overwrite:

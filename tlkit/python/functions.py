@@ -27,7 +27,7 @@ FURTHER = {
 def function(name: str) -> Callable[..., Any]:
     """The Python face of a command: its arguments by position, its flags by keyword, and those of `FURTHER`.
 
-    What comes back is what `--json` prints; `finetune` and `evaluate` return it as a `Run` and a `Measured`.
+    What comes back is what `--json` prints; `finetune` and `evaluate` return it as a `Run` and a `Evaluated`.
     """
     kind, given_by = options_of(name), [spec.name for spec in fields(options_of(name)) if _is_argument(spec)]
 
@@ -104,11 +104,11 @@ def _of_pipeline(name: str) -> tuple[str, str]:
 
 
 def _as_object(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    from tlkit.python.run import Measured, Run
+    from tlkit.python.run import Evaluated, Run
 
     if name == "finetune" and "model" in result:
         return Run(result)
-    return Measured(result) if name == "evaluate" else result
+    return Evaluated(result) if name == "evaluate" else result
 
 
 def _is_argument(spec: Field[Any]) -> bool:

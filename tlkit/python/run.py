@@ -30,7 +30,7 @@ _TEXT = ("path", "sha256", "split", "label", "predicted", "group", "in_training"
 _STYLE = "font-family:sans-serif;border-left:4px solid #0072B2;padding:.3em 1em;max-width:46em"
 
 
-class Measured(dict[str, Any]):
+class Evaluated(dict[str, Any]):
     """What an evaluation returned, a mapping as `--json` prints it, and the tables beside it.
 
     Args:
@@ -115,7 +115,7 @@ class Measured(dict[str, Any]):
         return f"{against} gives {found.baseline:.1%}. {found.caveat}".strip()
 
 
-class Run(Measured):
+class Run(Evaluated):
     """A finished run: a mapping as `tlkit finetune --json` prints it, and what can be done with it."""
 
     @property
@@ -155,7 +155,7 @@ class Run(Measured):
         table = pandas.DataFrame(rows, columns=list(rows[0]) if rows else ["path", "class", "probability"])
         return table if options.get("top", 1) > 1 else table.drop(columns="top", errors="ignore")
 
-    def evaluate(self, images: Any = None, **options: Any) -> "Measured":
+    def evaluate(self, images: Any = None, **options: Any) -> "Evaluated":
         """Measure on other labelled images, or again on the run's own; arguments of `tlkit.evaluate`."""
         return function("evaluate")(self.path, images, **options)
 
