@@ -61,7 +61,7 @@ def measured(options: argparse.Namespace) -> float:
 
     from tlkit.sklearn import ImageFeatures
 
-    files = sorted(path for path in options.folder.rglob("*") if path.is_file())
+    files = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     labels, paths = np.array([path.parent.name for path in files]), np.array([str(path) for path in files])
     features = ImageFeatures(options.backbone, weights=options.weights)
     steps = (StandardScaler(), LogisticRegression(max_iter=300))

@@ -1,5 +1,6 @@
 """Figures for a paper: the widths of journals, letters that embed, words that say what is shown; and nothing breaks them."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -133,3 +134,17 @@ def test_what_was_not_measured_is_left_out_with_its_reason(tmp_path):
         figures(folder, ("confusoin",))
     with pytest.raises(TlkitError, match="expected 1"):
         figures(folder, columns=3)
+
+
+def test_several_labels_an_image_have_no_matrix_and_the_rest(tmp_path):
+    rng = np.random.default_rng(0)
+    rows, classes = full_page().predictions, 3
+    logits = rng.normal(size=(len(rows), classes)).astype(np.float32)
+    targets = (logits + rng.normal(size=logits.shape) > 0).astype(np.int8)
+    several = dataclasses.replace(rows, targets=targets, labels=np.full(len(rows), -1, np.int32), logits=logits)
+    page = full_page(predictions=several, evaluation=evaluate(several))
+    folder = folder_of(page, tmp_path / "run")
+    drawn = draw(folder, columns=2)
+    assert {"confusion", "confusion-normalised", "errors"} <= set(drawn.left_out)
+    assert {"roc", "precision-recall", "per-class"} <= {plate.name for plate in drawn.plates}
+    assert "several labels" in drawn.left_out["confusion"]

@@ -123,7 +123,7 @@ def draw_reliability(depicted: Depicted) -> Figure:
         if found is not None:
             filled = found.count > 0
             x, y, n = found.confidence[filled], found.accuracy[filled], found.count[filled]
-            above.plot(x, y, line, marker=marker, color=colour, label=name)
+            above.plot(x, y, line, marker=marker, color=colour, label=name, clip_on=False)
     spread = 1.96 * np.sqrt(np.clip(x * (1 - x), 1e-9, None) / n)
     above.fill_between(
         x,
@@ -224,7 +224,7 @@ def draw_errors(depicted: Depicted) -> Figure:
     shown = depicted.errors[:ERRORS]
     down = -(-len(shown) // across)
     side = WIDTHS[depicted.columns] / across
-    figure = depicted.figure(down * (side + 9) + 2)
+    figure = depicted.figure(down * (side + 5) + 2)
     panels = np.atleast_1d(figure.subplots(down, across)).ravel()
     for axes in panels:
         axes.set_axis_off()
@@ -235,6 +235,6 @@ def draw_errors(depicted: Depicted) -> Figure:
             axes.imshow(thumbnail(path, 320), aspect="equal")
         except UnreadableImage:
             axes.text(0.5, 0.5, "cannot be read", ha="center", va="center", size=5)
-        said = f"{printed(truth, limit)}\n→ {printed(predicted, limit)} {confidence:.2f}"
+        said = f"{printed(truth, limit)}\n→ {printed(predicted, limit)}, {confidence:.2f}"
         axes.set_title(said, size=5.5, loc="left", pad=2)
     return figure
