@@ -49,7 +49,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     """The greatest difference of the file that was written from Keras, in units of what is allowed: 0 to 1."""
     lacking = [module for module in ("tf2onnx", "onnx", "onnxruntime") if not installed(module)]
     if lacking:
-        raise TlkitError(f"{', '.join(lacking)} not installed.", "pip install 'tlkit[onnx]'.")
+        raise TlkitError(f"{', '.join(lacking)} not installed.", f"pip install {' '.join(lacking)}.")
     if keras.backend.backend() != "tensorflow":
         raise TlkitError(f"ONNX files are made by TensorFlow, and Keras computes with {keras.backend.backend()}.")
     folder, contract = answer_folder(model), classifier.facts.contract
