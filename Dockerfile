@@ -22,11 +22,13 @@ WORKDIR /src
 COPY docker/answer.lock docker/
 RUN python -m venv --without-pip /opt/tlkit \
  && pip --python /opt/tlkit/bin/python install --require-hashes --only-binary :all: -r docker/answer.lock
-# ONNX Runtime's tools for making files, and its library for programs in C, a second copy of what Python loads
+# Left out, for answers never load it: ONNX Runtime's tools for making files, and its library for programs in C, a second copy
+# of what Python loads; compilers of Fortran wrappers and extensions, colours for source code, stubs, tests of others.
 # hadolint ignore=DL3003
 RUN cd "$(/opt/tlkit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
  && rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets \
-        onnxruntime/capi/libonnxruntime.so.* \
+        onnxruntime/capi/libonnxruntime.so.* numpy/f2py numpy/distutils pygments markdown_it \
+ && find . -name '*.pyi' -delete \
  && find . -type d \( -name tests -o -name test_data \) -prune -exec rm -rf {} +
 COPY --from=wheel /tmp/wheels /tmp/wheels
 RUN pip --python /opt/tlkit/bin/python install --no-deps /tmp/wheels/*.whl

@@ -36,6 +36,7 @@ FAMILIES = (
     *("nano", "convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2", "inceptionv3"),
     *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet50", "resnet50v2", "vgg16", "xception"),
 )
+CLOSE = 1e-3  # of the largest logit: random networks amplify rounding; a wrong layer is wrong by all of it
 QUICK = {"nano", "linear-linear", "mlp-gelu", "transformer-gelu", "gru-tanh"}
 
 
@@ -85,7 +86,7 @@ def test_every_family_is_here():
 def test_a_backbone_of_each_family(name, tmp_path):
     row = catalog.backbone_row(name)
     backbone = build_backbone(name, weights="none", image_size=row.minimum, seed=3)
-    assert furthest(*in_format("onnx", classifier_of(backbone), tmp_path / "onnx")) < 1e-4
+    assert furthest(*in_format("onnx", classifier_of(backbone), tmp_path / "onnx")) < CLOSE
     keras.utils.clear_session()
     gc.collect()
 
@@ -96,7 +97,7 @@ def test_gelu_in_other_runtimes(format_name, tmp_path):
     if not all(map(installed, FORMATS[format_name].writing)):
         pytest.skip(f"{format_name} cannot be written here")
     backbone = build_backbone("convnexttiny", weights="none", image_size=32, seed=3)
-    assert furthest(*in_format(format_name, classifier_of(backbone), tmp_path / format_name)) < 1e-4
+    assert furthest(*in_format(format_name, classifier_of(backbone), tmp_path / format_name)) < CLOSE
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ HEADS = [
 @pytest.mark.parametrize(("head", "activation"), HEADS)
 def test_every_head_with_every_activation(small, head, activation, tmp_path):
     classifier = classifier_of(small, head=head, activation=activation)
-    assert furthest(*in_format("onnx", classifier, tmp_path / "onnx")) < 1e-4
+    assert furthest(*in_format("onnx", classifier, tmp_path / "onnx")) < CLOSE
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

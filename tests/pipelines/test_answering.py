@@ -106,25 +106,6 @@ def test_asking_for_a_file_that_is_not_there_is_refused(run_folder, colours):
         answered(run_folder, colours, engine="onnx")
 
 
-def test_gelu_is_written_so_that_onnx_knows_it(tmp_path):
-    import keras
-
-    from tlkit.exporting.writers import with_erf
-
-    keras.utils.set_random_seed(0)
-    images = keras.Input((8, 8, 3))
-    tensor = keras.layers.Conv2D(4, 3, activation="gelu")(images)
-    tensor = keras.layers.Activation("gelu")(tensor)
-    tensor = keras.layers.GlobalAveragePooling2D()(tensor)
-    model = keras.Model(images, keras.layers.Dense(3, activation="relu")(tensor))
-    pixels = np.random.default_rng(0).normal(0, 2, (5, 8, 8, 3)).astype(np.float32)
-    rewritten = with_erf(model)
-    assert rewritten is not model
-    np.testing.assert_allclose(rewritten.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-6)
-    plain = keras.Model(images, keras.layers.Conv2D(4, 3, activation="relu")(images))
-    assert with_erf(plain) is plain
-
-
 # Only what docker/answer.lock lists can be imported: an installation that answers, without TensorFlow and Keras.
 ANSWERING = """
 import json, re, sys, threading, urllib.error, urllib.request
@@ -212,3 +193,15 @@ def test_an_installation_of_what_the_answering_image_holds_answers(finished, col
     assert found["serve?explain=true"]["status"] == 422 and "no Keras" in found["serve?explain=true"]["detail"]
     for name in ("finetune", "evaluate"):
         assert found[name] == f"tlkit {name} needs the package 'keras', which is not installed here."
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 9, 20])
+def test_a_batch_is_the_images_one_by_one(finished, count):
+    call = onnx_engine.open_session(onnx_engine.answer_folder(finished[0] / "model.keras") / "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    together = call(images)
+    assert together["logits"].shape == (count, 3) and len(together["features"]) == count
+    for number in range(count):
+        alone = call(images[number : number + 1])
+        for name, values in together.items():
+            np.testing.assert_allclose(values[number], alone[name][0], rtol=1e-4, atol=1e-5)

@@ -59,7 +59,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     try:
         file = made / FORMATS["onnx"].model
         write("onnx", classifier, file, None)
-        answers, expected = open_session(file)(images.astype("float32")), in_keras(classifier, images)
+        answers, expected = open_session(file)(images), in_keras(classifier, images)
         apart = max(excess(answers[name], expected[name]) for name in expected)
         if apart > 1:
             raise TlkitError(f"the ONNX file gives other numbers than Keras ({apart:.1f} times what is allowed).")
