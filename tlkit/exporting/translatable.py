@@ -20,7 +20,7 @@ def translatable(model: keras.Model) -> keras.Model:
     if not any(_is_exact_gelu(layer) or _is_depthwise(layer) for layer in model.layers):
         return model
     copy = keras.models.clone_model(model, clone_function=_written)
-    for layer in model.layers:
+    for layer in filter(lambda layer: layer.weights, model.layers):  # the copy's input has another name
         target = copy.get_layer(layer.name)
         if _is_depthwise(layer):
             kernel, *bias = layer.weights
