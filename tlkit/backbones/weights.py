@@ -12,6 +12,7 @@ import numpy as np
 
 from tlkit.backbones.graph import calls, copy_weights, functional
 from tlkit.backbones.nano import load_nano_weights
+from tlkit.backbones.weight_content import wrong_with
 from tlkit.backbones.weight_files import at_hand
 from tlkit.backbones.weight_table import weight_file
 from tlkit.backbones.weight_transfer import fetch
@@ -38,6 +39,8 @@ def load_imagenet(
     file = weight_file(row, variants, image_size)
     found = at_hand(file.name) or fetch(file, story or PlainStory())
     try:
+        if wrong := wrong_with(file, found):
+            raise TlkitError(f"{str(found)!r} does not hold the weights of {file.spec}: {wrong}.")
         load_file(network, found)
     except TlkitError as error:
         raise TlkitError(
