@@ -18,7 +18,6 @@ EXTRAS = {
     "hub": Extra(("keras_hub",), "--backbone hub:PRESET"),
     "jax": Extra(("jax",), "computing without TensorFlow"),
     "search": Extra(("optuna",), "finetune --search"),
-    "onnx": Extra(("tf2onnx", "onnx", "onnxruntime"), "export --format onnx"),
     "litert": Extra(("ai_edge_litert",), "running LiteRT without TensorFlow"),
     "openvino": Extra(("openvino",), "export --format openvino"),
     "serve": Extra(("fastapi", "uvicorn", "httptools", "multipart", "prometheus_client"), "tlkit serve"),

@@ -74,7 +74,8 @@ def act(
     config = None
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
-        with native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log"), _ended_by_sigterm():
+        native = native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log")
+        with native, _ended_by_sigterm(), pipelines.refusing_what_lacks(command.name):
             story = listener(quiet=quiet, verbose=verbose)
             result = pipelines.carry_out(command.name, config, story)
     except TlkitError as error:

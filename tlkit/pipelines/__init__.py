@@ -1,29 +1,30 @@
 """The story: one file per command, one `run(config) -> result`, read top to bottom."""
 
+import contextlib
 import importlib
 import shutil
-from collections.abc import Callable
-from dataclasses import fields
-from pathlib import Path, PurePath
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
-from tlkit.base.download import offline_if
 from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
-from tlkit.base.story import Story, story_for_python
+from tlkit.base.story import Story
 from tlkit.base.system import os_error
-from tlkit.options.option import Options, refuse_missing, refuse_unwritable, resolve, written_paths
+from tlkit.options.option import Options, refuse_missing, refuse_unwritable, written_paths
 from tlkit.runs.folder import RunDir, refuse_occupied
 
-# Commands that load no Keras by themselves,
-COLD = ("cache", "backbones", "compare", "sample", "split", "verify", "weights")
-LATE = ("features", "predict", "serve")  # and those that load it only where there is something to compute, or meanwhile
+# Commands that load no Keras by themselves; predict and serve do where a run has no answering file,
+COLD = ("cache", "backbones", "compare", "predict", "report", "sample", "serve", "split", "verify", "weights")
+LATE = ("features",)  # and those that load it only where there is something to compute
 
 
 def load(name: str, story: Story) -> ModuleType:
     """The pipeline of a command. Keras comes first where it is needed, so that its backend starts quietly."""
     if name not in COLD:
+        if importlib.util.find_spec("keras") is None:
+            raise ModuleNotFoundError("No module named 'keras'", name="keras")
         if notice := settle_backend():
             story.say(notice)
         if name not in LATE:
@@ -89,33 +90,26 @@ _NEW = {
 }
 
 
-def function(name: str) -> Callable[..., dict[str, Any]]:
-    """The Python face of a command: its arguments by position, its flags by keyword.
+@contextlib.contextmanager
+def refusing_what_lacks(name: str) -> Iterator[None]:
+    """Around a command: a package that is not installed is refused in one sentence.
 
-    The function takes three keywords more: `story`, who is told how it goes; `verbose`, False for nobody, else the cell of a
-    notebook or lines on stderr; and `offline`, which keeps it off the network.
+    An installation that only answers (docs/docker.md) has what predict, serve and verify import, and nothing else.
+
+    Args:
+        name: of the command.
+
+    Raises:
+        TlkitError: naming the package.
     """
-
-    def command(
-        *arguments: Any, story: Story | None = None, verbose: bool = True, offline: bool = False, **options: Any
-    ) -> dict[str, Any]:
-        listener = story or story_for_python(verbose)
-        pipeline = load(name, listener)
-        kind: type[Options] = get_type_hints(pipeline.run)["config"]
-        positional = [spec.name for spec in fields(kind) if spec.metadata.get("argument")]
-        if len(arguments) > len(positional):
-            raise TypeError(f"tlkit.{name} takes {', '.join(positional) or 'no arguments'} by position")
-        given = dict(zip(positional, arguments, strict=False)) | options
-        with offline_if(offline):
-            return carry_out(name, resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
-
-    command.__name__ = name
-    command.__doc__ = f"`tlkit {name}` from Python; see `tlkit {name} --help`."
-    return command
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text, so that options stay JSON-able."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(item) for item in value)
-    return str(value) if isinstance(value, PurePath) else value
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "tlkit").partition(".")[0]
+        if package == "tlkit":  # a mistake of ours
+            raise
+        raise TlkitError(
+            f"tlkit {name} needs the package {package!r}, which is not installed here.",
+            "install the whole of tlkit (pip install tlkit, or the image without --target answer); "
+            "predict, serve and verify of finished runs do without Keras.",
+        ) from error
