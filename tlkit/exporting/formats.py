@@ -42,7 +42,7 @@ FORMATS = {
     for row in (
         Format("keras", "Keras", "model.keras", "", (), ("keras",), "keras tensorflow"),
         Format("savedmodel", "SavedModel", "model", "", ("tensorflow",), ("tensorflow",), "tensorflow"),
-        Format("onnx", "ONNX", "model.onnx", "onnx", ("tf2onnx", "onnx"), ("onnxruntime",), "onnxruntime"),
+        Format("onnx", "ONNX", "model.onnx", "", ("tf2onnx", "onnx"), ("onnxruntime",), "onnxruntime"),
         Format("litert", "LiteRT", "model.tflite", "litert", ("tensorflow",), _LITERT, "ai-edge-litert", batch=1),
         Format(
             "litert-int8",
@@ -89,8 +89,8 @@ def refuse_missing(rows: Iterable[Format], *, writing: bool) -> None:
         modules += [] if runner(row) else [row.running[0]]
         if modules:
             lacking.append(f"{row.name} needs {' and '.join(dict.fromkeys(modules))}")
-            extra = f"pip install 'tlkit[{row.extra}]'" if row.extra else f"pip install {row.package}"
-            remedies[extra if writing else f"pip install {row.package}"] = None
+            brought = f"pip install 'tlkit[{row.extra}]'" if row.extra else f"pip install {' '.join(modules)}"
+            remedies[brought if writing else f"pip install {row.package}"] = None
     if lacking:
         raise TlkitError(f"{'; '.join(lacking)}: not installed.", "; ".join(remedies) + ".")
 

@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.backbones.graph import copy_weights
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.model import Classifier, save, with_features
 from tlkit.exporting.encoded import decoded
+from tlkit.exporting.translatable import translatable
 
 OPSET = 17  # ONNX; of 2022, everything that runs ONNX today reads it
 SERVING, ENCODED = "serving_default", "encoded"  # the signatures of a SavedModel
@@ -71,7 +71,7 @@ def _forward(name: str, classifier: Classifier) -> Callable[[Any], dict[str, Any
     import tensorflow as tf
 
     features = carries_features(name, classifier)
-    model = with_erf(with_features(classifier) if features else classifier.model)
+    model = translatable(with_features(classifier) if features else classifier.model)
 
     def forward(images: Any) -> dict[str, Any]:
         outputs = model(images, training=False)
@@ -79,36 +79,6 @@ def _forward(name: str, classifier: Classifier) -> Callable[[Any], dict[str, Any
         return {output: tf.identity(tf.cast(value, tf.float32), name=output) for output, value in given.items()}
 
     return forward
-
-
-def with_erf(model: keras.Model) -> keras.Model:
-    """The same network, GELU (Hendrycks & Gimpel 2016) written with the error function where it is written with `erfc`.
-
-    TensorFlow computes the exact GELU by `Erfc`, which ONNX lacks; this form is equal to 1e-7. A network without GELU is
-    given back as it is.
-    """
-    if not any(_is_exact_gelu(layer) for layer in model.layers):
-        return model
-
-    def copied(layer: keras.Layer) -> keras.Layer:
-        copy = type(layer).from_config(layer.get_config())
-        if _is_exact_gelu(layer):
-            copy.activation = _gelu
-        return copy
-
-    copy = keras.models.clone_model(model, clone_function=copied)
-    copy_weights(model, copy)
-    return copy
-
-
-def _is_exact_gelu(layer: keras.Layer) -> bool:
-    activation = getattr(layer, "activation", None)
-    approximate = getattr(activation, "keywords", {}).get("approximate", False)
-    return getattr(activation, "func", activation) is keras.activations.gelu and not approximate
-
-
-def _gelu(values: Any) -> Any:
-    return 0.5 * values * (1.0 + keras.ops.erf(values * 0.7071067811865476))
 
 
 def _images(classifier: Classifier, batch: int | None = None) -> Any:

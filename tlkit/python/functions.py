@@ -41,7 +41,7 @@ def function(name: str) -> Callable[..., Any]:
         given = dict(zip(given_by, arguments, strict=False)) | options
         config = resolve(kind, {key: _plain(value) for key, value in given.items()})
         refuse_missing(config)
-        with offline_if(offline):
+        with offline_if(offline), pipelines.refusing_what_lacks(name):
             return _as_object(name, pipelines.load(name, listener).run(config, listener))
 
     command.__name__ = command.__qualname__ = name
