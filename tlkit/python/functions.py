@@ -17,6 +17,7 @@ from tlkit.base.story import Story, story_for_python
 from tlkit.options import commands
 from tlkit.options.option import Options, resolve
 
+GROUPS = ("Backbone", "Features", "Head", "Training", "Data", "Split", "Output")  # the others come last
 FURTHER = {
     "story": (
         Story | None,
@@ -67,20 +68,19 @@ def signature(kind: type[Options]) -> inspect.Signature:
         default = inspect.Parameter.empty if spec.default is MISSING else spec.default
         return inspect.Parameter(spec.name, how, default=default, annotation=hints[spec.name])
 
-    own = [parameter(spec) for spec in fields(kind)]
+    own = [parameter(spec) for spec in sorted(fields(kind), key=_place)]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default, _) in FURTHER.items()
     ]
-    positional = [each for each in own if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    return inspect.Signature([*positional, *(each for each in own if each not in positional), *more])
+    return inspect.Signature([*own, *more])
 
 
 def described(name: str, kind: type[Options]) -> str:
     """The docstring: what it does, every option with type, default, choices, range and help, what comes back."""
     summary, rest = _of_pipeline(name)
     hints = get_type_hints(kind)
-    ordered = sorted(fields(kind), key=lambda spec: not _is_argument(spec))
+    ordered = sorted(fields(kind), key=_place)
     lines = [f"    {spec.name} ({_typed(spec, hints[spec.name])}): {spec.metadata['help']}" for spec in ordered]
     lines += [f"    {further} ({default!r}): {text}" for further, (_, default, text) in FURTHER.items()]
     return "\n".join([summary, "", f"The same as `tlkit {name}`.", "", "Args:", *lines, *(["", rest] if rest else [])])
@@ -112,6 +112,12 @@ def _as_object(name: str, result: dict[str, Any]) -> dict[str, Any]:
     if name == "finetune" and "model" in result:
         return Run(result)
     return Evaluated(result) if name == "evaluate" else result
+
+
+def _place(spec: Field[Any]) -> tuple[bool, int]:
+    """Arguments first, then groups of options."""
+    group = spec.metadata.get("group", "")
+    return not _is_argument(spec), GROUPS.index(group) if group in GROUPS else len(GROUPS)
 
 
 def _is_argument(spec: Field[Any]) -> bool:
