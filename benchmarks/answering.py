@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--other", required=True)
     parser.add_argument("--many", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--rows", default="predict,serve", help="Which, by how their names begin.")
     options = parser.parse_args()
     kinds = (".jpg", ".jpeg", ".png")
     files = sorted(str(path) for path in Path(options.images).rglob("*") if path.suffix.lower() in kinds)[
@@ -90,6 +91,8 @@ def main() -> None:
     }
     print("| | seconds | other | ratio | MB | other | ratio |\n|---|---|---|---|---|---|---|")
     for name, (measure, images) in rows.items():
+        if not name.startswith(tuple(options.rows.split(","))):
+            continue
         ours, theirs = [], []
         for _ in range(options.repeat):
             ours.append(measure(OURS, options.run, images))

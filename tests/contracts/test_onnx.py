@@ -31,11 +31,24 @@ from tlkit.tasks.single import SINGLE
 
 pytest.importorskip("tensorflow", reason="ONNX files are made by TensorFlow")
 
-# One of each family; its other members repeat the same layers.
-FAMILIES = (
-    *("nano", "convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2", "inceptionv3"),
-    *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet50", "resnet50v2", "vgg16", "xception"),
-)
+# One of each family, by how its names begin; its other members repeat the same layers.
+FAMILIES = {
+    "convnext": "convnexttiny",
+    "densenet": "densenet121",
+    "efficientnetb": "efficientnetb0",
+    "efficientnetv2": "efficientnetv2b0",
+    "inceptionresnet": "inceptionresnetv2",
+    "inceptionv3": "inceptionv3",
+    "mobilenet": "mobilenet",
+    "mobilenetv2": "mobilenetv2",
+    "mobilenetv3": "mobilenetv3small",
+    "nano": "nano",
+    "nasnet": "nasnetmobile",
+    "resnet": "resnet50",
+    "resnet50v2": "resnet50v2",
+    "vgg": "vgg16",
+    "xception": "xception",
+}
 CLOSE = 1e-3  # of the largest logit: random networks amplify rounding; a wrong layer is wrong by all of it
 QUICK = {"nano", "linear-linear", "mlp-gelu", "transformer-gelu", "gru-tanh"}
 
@@ -73,16 +86,11 @@ def in_format(name, classifier, folder):
     return Runtime(FORMATS[name], folder)(images), in_keras(classifier, images)
 
 
-def test_every_family_is_here():
-    def kind(name):
-        return catalog.backbone_row(name).preprocess, catalog.backbone_row(name).licence
-
-    assert {kind(name) for name in FAMILIES} == {kind(name) for name in catalog.BACKBONES}
-    starts = tuple(name.rstrip("0123456789").removesuffix("tiny").removesuffix("small") for name in FAMILIES)
-    assert [name for name in catalog.BACKBONES if not name.startswith(starts)] == []
+def test_every_backbone_is_of_a_family():
+    assert [name for name in catalog.BACKBONES if not name.startswith(tuple(FAMILIES))] == []
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=quick(name)) for name in FAMILIES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=quick(name)) for name in FAMILIES.values()])
 def test_a_backbone_of_each_family(name, tmp_path):
     row = catalog.backbone_row(name)
     backbone = build_backbone(name, weights="none", image_size=row.minimum, seed=3)

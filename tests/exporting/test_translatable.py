@@ -24,8 +24,9 @@ def pixels():
         lambda: (keras.layers.Conv2D(6, 3, groups=6, padding="same", bias_initializer="normal"),),
         lambda: (keras.layers.Conv2D(18, 3, groups=6, strides=2, use_bias=False, activation="gelu"),),
         lambda: (keras.layers.Conv2D(6, 3, groups=6, dilation_rate=2), keras.layers.BatchNormalization()),
+        lambda: (keras.layers.Normalization(mean=[1, 2, 3, 4, 5, 6], variance=[1, 4, 9, 1, 4, 9]),),
     ],
-    ids=["gelu", "depthwise", "three filters a channel", "dilated"],
+    ids=["gelu", "depthwise", "three filters a channel", "dilated", "normalization"],
 )
 def test_the_same_numbers_from_other_layers(layers):
     keras.utils.set_random_seed(0)

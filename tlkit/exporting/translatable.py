@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from tlkit.backbones.graph import copy_weights
 
@@ -10,17 +11,20 @@ from tlkit.backbones.graph import copy_weights
 def translatable(model: keras.Model) -> keras.Model:
     """The same network, written so that every format can hold it; as it is given where that is so already.
 
-    Two layers of ConvNeXt, and whatever else has them, are written anew. GELU (Hendrycks & Gimpel 2016), which TensorFlow
+    Three layers of ConvNeXt, and whatever else has them, are written anew. GELU (Hendrycks & Gimpel 2016), which TensorFlow
     computes by `erfc`, with the error function: equal to 1e-7. A convolution with a group for each channel, which Keras
-    has XLA compile, as the depthwise convolution that it is.
+    has XLA compile, as the depthwise convolution that it is. And Normalization computes with constants, which otherwise
+    become inputs of the graph.
 
     Args:
         model: flat, as `compose` makes it.
     """
-    if not any(_is_exact_gelu(layer) or _is_depthwise(layer) for layer in model.layers):
+    if not any(_is_exact_gelu(layer) or _is_depthwise(layer) or _normalizes(layer) for layer in model.layers):
         return model
     copy = keras.models.clone_model(model, clone_function=_written)
-    for layer in filter(lambda layer: layer.weights, model.layers):  # the copy's input has another name
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):  # the copy's has another name
+            continue
         target = copy.get_layer(layer.name)
         if _is_depthwise(layer):
             kernel, *bias = layer.weights
@@ -29,6 +33,8 @@ def translatable(model: keras.Model) -> keras.Model:
                 new.assign(old.value)
         else:
             copy_weights(layer, target)
+        if _normalizes(layer):
+            target.mean, target.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     return copy
 
 
@@ -37,6 +43,10 @@ def _written(layer: keras.Layer) -> keras.Layer:
     if _is_exact_gelu(layer):
         copy.activation = _gelu
     return copy
+
+
+def _normalizes(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.Normalization)
 
 
 def _is_exact_gelu(layer: keras.Layer) -> bool:

@@ -31,6 +31,7 @@ class Engine:
         reason: why this engine, in a few words.
         precision: `float32` or `bfloat16`: what it multiplies in; it adds up and answers in float32.
         start: the same without waiting: gives the function that does.
+        part: images that it takes at once, however many come; None for all of them.
     """
 
     run: Callable[[np.ndarray], Outputs]
@@ -38,6 +39,7 @@ class Engine:
     reason: str
     precision: str = "float32"
     start: Callable[[np.ndarray], Callable[[], Outputs]] | None = None
+    part: int | None = None
 
     def ahead(self, items: Iterable[T], inputs: Callable[[T], np.ndarray]) -> Iterator[tuple[T, Outputs]]:
         """Every item with the outputs of its inputs, in order; the next is begun before one is waited for."""

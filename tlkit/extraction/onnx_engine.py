@@ -9,9 +9,12 @@ The file is believed only while it is the one that was written (its sha256) and 
 temperature, threshold and familiarity are read from `model.keras`, so that they may change without it.
 """
 
+import functools
 import importlib.util
+import math
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from tlkit.base.machine import usable_cores
 from tlkit.extraction.engine import Engine
 
 FORMAT = 1
-PART = 8  # images that go through the network at once
+PART = 4  # images that a core computes at once
 _NETWORK = ("config.json", "model.weights.h5")  # members of a `.keras` file that decide what it computes
 
 Outputs = dict[str, np.ndarray]
@@ -77,30 +80,46 @@ def open_answer(model: Path) -> Engine:
         found = call(images)
         return tuple(found[name] for name in ("logits", "features") if name in found)
 
-    return Engine(run, "onnx", "the file that the run keeps for answering; TensorFlow is not loaded")
+    return Engine(
+        run, "onnx", "the file that the run keeps for answering; TensorFlow is not loaded", part=PART * usable_cores()
+    )
 
 
 def open_session(path: Path) -> Callable[[np.ndarray], Outputs]:
     """An ONNX file in ONNX Runtime on the processor: images (n, H, W, 3), RGB 0..255 of any type -> its outputs by name.
 
-    A batch goes through in parts, which takes no longer and keeps a fraction of the memory; each uses all cores.
+    One image is computed by all cores. Of several, each core computes some from beginning to end, few at a time: threads that
+    wait for one another at every layer take longer, most of all where others use the cores too, and few keep little memory.
     """
-    import onnxruntime
+    cores = usable_cores()
+    wide = _session(path, cores)
+    names = [output.name for output in wide.get_outputs()]
+    narrow = functools.cache(lambda: _session(path, 1))
+    pool = ThreadPoolExecutor(cores, thread_name_prefix="tlkit-onnx")
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
+    def run(session: Any, images: np.ndarray) -> list[np.ndarray]:
+        return session.run(names, {"images": images.astype(np.float32, copy=False)})
 
     def call(images: np.ndarray) -> Outputs:
-        parts = [
-            session.run(names, {"images": images[start : start + PART].astype(np.float32, copy=False)})
-            for start in range(0, max(1, len(images)), PART)
-        ]
+        if len(images) <= 1:
+            return dict(zip(names, run(wide, images), strict=True))
+        step = min(PART, math.ceil(len(images) / cores))
+        batches = [images[start : start + step] for start in range(0, len(images), step)]
+        parts = list(pool.map(functools.partial(run, narrow()), batches))
         return {name: np.concatenate(found) for name, found in zip(names, zip(*parts, strict=True), strict=True)}
 
     return call
+
+
+def _session(path: Path, threads: int) -> Any:
+    """A file in ONNX Runtime, computed by so many threads that sleep while they wait."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def describe_answer(model: Path, file: Path, difference: float, versions: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The answering file of the run does it where there is one (`onnx_engine`); what i
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def watching(
         far = reference.unfamiliarity(features[0]) if reference else np.full(len(logits), np.nan, np.float32)
         return (np.column_stack([logits, far]),)
 
-    return Engine(run, engine.name, engine.reason, engine.precision)
+    return replace(engine, run=run, start=None)
 
 
 def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | None:

@@ -46,7 +46,8 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
     facts = replace(facts, classes=tuple(map(readable, facts.classes)))
     contract = facts.contract
     engine = watching(model, facts, (), config, story)
-    sizes = {config.batch_size, *(2**power for power in range(config.batch_size.bit_length()))}  # see `Batcher`
+    most = min(config.batch_size, engine.part or config.batch_size)
+    sizes = {most, *(2**power for power in range(most.bit_length()))}  # see `Batcher`
     for size in sorted(sizes, reverse=True):  # a backend's own compiler then compiles the largest alone
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
