@@ -2,21 +2,15 @@
 
 import contextlib
 import importlib
-import importlib.util
-from collections.abc import Callable, Iterator
-from dataclasses import fields
-from pathlib import PurePath
+from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, get_type_hints
 
-from tlkit.base.download import offline_if
 from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
-from tlkit.base.story import PlainStory, Story
-from tlkit.options.option import Options, resolve
+from tlkit.base.story import Story
 
 # Commands that load no Keras by themselves; predict and serve do where a run has no answering file,
-COLD = ("cache", "backbones", "compare", "predict", "sample", "serve", "split", "verify", "weights")
+COLD = ("cache", "backbones", "compare", "predict", "report", "sample", "serve", "split", "verify", "weights")
 LATE = ("features",)  # and those that load it only where there is something to compute
 
 
@@ -55,34 +49,3 @@ def refusing_what_lacks(name: str) -> Iterator[None]:
             "install the whole of tlkit (pip install tlkit, or the image without --target answer); "
             "predict, serve and verify of finished runs do without Keras.",
         ) from error
-
-
-def function(name: str) -> Callable[..., dict[str, Any]]:
-    """The Python face of a command: its arguments by position, its flags by keyword.
-
-    The function takes two keywords more: `story`, who is told how it goes (lines on stderr unless given), and `offline`,
-    which keeps it off the network.
-    """
-
-    def command(*arguments: Any, story: Story | None = None, offline: bool = False, **options: Any) -> dict[str, Any]:
-        listener = story or PlainStory()
-        with refusing_what_lacks(name):
-            pipeline = load(name, listener)
-        kind: type[Options] = get_type_hints(pipeline.run)["config"]
-        positional = [spec.name for spec in fields(kind) if spec.metadata.get("argument")]
-        if len(arguments) > len(positional):
-            raise TypeError(f"tlkit.{name} takes {', '.join(positional) or 'no arguments'} by position")
-        given = dict(zip(positional, arguments, strict=False)) | options
-        with offline_if(offline), refusing_what_lacks(name):
-            return pipeline.run(resolve(kind, {key: _plain(value) for key, value in given.items()}), listener)
-
-    command.__name__ = name
-    command.__doc__ = f"`tlkit {name}` from Python; see `tlkit {name} --help`."
-    return command
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text, so that options stay JSON-able."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(item) for item in value)
-    return str(value) if isinstance(value, PurePath) else value
