@@ -105,6 +105,7 @@ tlkit rank /data --backbones nano --out /out/rank
 tlkit finetune /data --backbone nano --stages head --out /out/other
 tlkit evaluate /out/run /data --out /out/evaluation
 tlkit compare /out/run /out/other
+tlkit report /out/run --out /out/figures
 tlkit explain /out/run "/data/$image_file" --out /out/explained
 tlkit export /out/run --format keras,savedmodel,onnx,litert,litert-int8 --out /out/exported
 for kind in keras savedmodel onnx litert litert-int8; do tlkit verify "/out/exported/$kind"; done

@@ -24,6 +24,7 @@ BROUGHT = {
     "pydantic": "fastapi",
     "mlflow": "mlflow-skinny",
     "torch": "keras",
+    "pandas": "cleanlab",
 }
 
 
