@@ -104,10 +104,11 @@ def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
     done = cli.invoke(app, ["finetune", str(colours), "--out", str(out)])
     assert done.exit_code == code and done.stderr == "\ninterrupted.\n"
     out.mkdir()
-    (out / "config.toml").touch()
-    done = cli.invoke(app, ["finetune", str(colours), "--out", str(out)])
+    for name in ("config.toml", "model.keras"):
+        (out / name).touch()
+    done = cli.invoke(app, ["finetune", str(colours), "--out", str(out), "--overwrite"])
     assert done.exit_code == code and f"tlkit finetune --resume {out}" in done.stderr
-    done = cli.invoke(app, ["predict", str(out), str(colours)])
+    done = cli.invoke(app, ["predict", str(out / "model.keras"), str(colours)])
     assert done.exit_code == code and "hint" not in done.stderr
 
 
@@ -117,7 +118,7 @@ def test_a_full_disk_is_one_error_wherever_it_is_noticed(colours, monkeypatch, t
 
     monkeypatch.setattr("tlkit.pipelines.load", full)
     done = cli.invoke(app, ["finetune", str(colours), "--out", str(tmp_path / "run")])
-    assert done.exit_code == 1 and "metrics.json' cannot be read or written: No space left" in done.stderr
+    assert done.exit_code == 1 and "metrics.json: its disk is full" in done.stderr
     assert "make room" in done.stderr and "Traceback" not in done.stderr
 
 

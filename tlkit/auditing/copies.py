@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tlkit.auditing import advice
 from tlkit.auditing.evidence import Evidence, counted, share
 from tlkit.auditing.findings import Finding, ImageGroup
 from tlkit.data.dataset import SPLITS
+from tlkit.options import advice
 
 TRAIN = SPLITS.index("train")
 MANY_CONFLICTS = 0.01  # of the images

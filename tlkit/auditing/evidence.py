@@ -6,13 +6,13 @@ from functools import cached_property
 
 import numpy as np
 
-from tlkit.auditing import advice
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.held_out import HeldOutProbe, fit_probe
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.look import Looks
+from tlkit.options import advice
 from tlkit.options.option import Options
 
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything

@@ -5,8 +5,8 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from tlkit.auditing import advice
 from tlkit.cli import main
+from tlkit.options import advice
 from tlkit.options.commands import AuditConfig, FinetuneConfig
 
 
