@@ -1,5 +1,6 @@
 """The version, on its own, so that every layer can read it."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -28,12 +29,16 @@ PACKAGES = (
 def versions() -> dict[str, str]:
     """Version of tlkit, Python and each package that shapes results; absent packages are left out."""
     found = {"tlkit": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return found | {package: version for package in PACKAGES if (version := _installed(package))}
+
+
+@functools.cache
+def _installed(package: str) -> str:
+    """Its version, "" where it is absent; read once, for it takes milliseconds and is asked at every look into the store."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 # -- How many processor cores there are to use -------------------------------------------------
