@@ -47,8 +47,8 @@ def measured(name: str, stage: str, batch_size: int) -> tuple[float, float]:
 
     from tlkit.backbones.build import build_backbone
     from tlkit.options.commands import FinetuneConfig
+    from tlkit.training.costs import estimate
     from tlkit.training.examples import Examples
-    from tlkit.training.memory import estimate
     from tlkit.training.optimizer import unfreeze_and_compile
     from tlkit.training.plan import parameters, planned_blocks
     from tlkit.training.steps import build_epoch

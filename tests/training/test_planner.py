@@ -8,9 +8,9 @@ from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import planner as module
+from tlkit.training.costs import is_convex, planned_views
 from tlkit.training.plan import Plan, duration, operations, parameters, planned_epochs
 from tlkit.training.planner import build_plan
-from tlkit.training.ways import is_convex, planned_views
 
 
 @pytest.fixture(scope="module")

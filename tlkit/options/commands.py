@@ -19,10 +19,10 @@ from tlkit.options.groups import (
     TtaOptions,
     ValidationOptions,
 )
+from tlkit.options.obtain import RankConfig as RankConfig  # every config is found here
 from tlkit.options.obtain import SampleConfig as SampleConfig  # every config is found here
 from tlkit.options.obtain import WeightsConfig as WeightsConfig  # every config is found here
 from tlkit.options.option import Options, argument, option
-from tlkit.options.rank import RankConfig as RankConfig  # every config is found here
 from tlkit.options.training import LoraOptions
 
 

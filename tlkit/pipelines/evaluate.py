@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing import kinship
+from tlkit.auditing import duplicates
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
@@ -177,7 +177,7 @@ def _kin(
         return remembered
     codes, own = np.zeros(len(dataset), np.int8), (dataset, splits)
     images, split = own if config.images is None else record.read_images(run_dir) or own
-    codes[held] = kinship.kin_of(dataset.select(held), looks, images.select(split.indices("train")), story)
+    codes[held] = duplicates.kin_of(dataset.select(held), looks, images.select(split.indices("train")), story)
     return codes
 
 

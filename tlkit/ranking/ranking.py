@@ -13,7 +13,7 @@ from tlkit.backbones.weight_table import weight_file
 from tlkit.base.errors import TlkitError
 from tlkit.evaluation.results import Metric
 from tlkit.options.catalog import BACKBONES, BackboneRow, backbone_row
-from tlkit.options.rank import Wanted
+from tlkit.options.obtain import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
 from tlkit.tasks.registry import of_truth
 from tlkit.training.checkpoint import Checkpoint, Kept, State
+from tlkit.training.costs import ran_out
 from tlkit.training.examples import Examples, Reader
-from tlkit.training.memory import ran_out
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import carry_over, exchange_averages
 from tlkit.training.steps import Epoch, build_epoch

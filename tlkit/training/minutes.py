@@ -19,6 +19,7 @@ from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import plan
+from tlkit.training.costs import HEAD_EPOCHS, Ways, planned_views
 from tlkit.training.plan import (
     DEEP,
     TRAINING_PASSES,
@@ -33,7 +34,6 @@ from tlkit.training.plan import (
     useful_epochs,
 )
 from tlkit.training.planner import measured_step
-from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
 
 EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
 WORTH_MORE = 1.1  # times as many epochs; fewer more are noise

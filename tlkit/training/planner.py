@@ -14,8 +14,8 @@ from tlkit.base.machine import bytes_text
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import lora, plan
+from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nth, parts_that_fit, room, stage_epochs
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
-from tlkit.training.memory import estimate, parts_that_fit, room
 from tlkit.training.optimizer import is_centralized, unfreeze_and_compile
 from tlkit.training.plan import (
     TRAINING_PASSES,
@@ -29,7 +29,6 @@ from tlkit.training.plan import (
     parameters,
     settle_depth,
 )
-from tlkit.training.ways import HEAD_EPOCHS, Way, Ways, is_convex, nth, stage_epochs
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
 RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}

@@ -26,10 +26,10 @@ from tlkit.extraction.store import store_dir
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import balance, crossing
 from tlkit.training.minutes import Budget, fit_into
-from tlkit.training.parts import Parts
 from tlkit.training.plan import THIRDS, Decision, Plan, span
 from tlkit.training.planner import build_plan
 from tlkit.training.probe import FALLBACK, fit_probe
+from tlkit.training.stages import Parts
 
 TIMED = 32  # images that are decoded to see how long that takes
 
