@@ -26,7 +26,9 @@ def looks(count, **columns):
         "contrast": random.normal(50, 5, count).astype(np.float32),
         "sharpness": np.exp(random.normal(3, 0.2, count)).astype(np.float32),
         "border": random.normal(120, 20, (count, 3)).astype(np.float32),
+        "plain": np.zeros(count, bool),
         "frame": random.normal(40, 5, count).astype(np.float32),
+        "problem": np.full(count, ""),
         "small": random.integers(0, 256, (count, 32, 32), dtype=np.uint8),
     }
     return Looks(**{name: np.asarray(columns.get(name, values)) for name, values in plain.items()})

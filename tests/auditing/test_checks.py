@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.auditing.evidences import clouds, evidence, looks
-from tlkit.auditing import bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
+from tlkit.auditing import blank, bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
 from tlkit.auditing.audit import CHECKS, audit
 from tlkit.auditing.evidence import Mirrored
 from tlkit.auditing.findings import AuditResult
@@ -35,6 +35,46 @@ def test_flipped_labels_are_found_with_the_class_they_had():
 def test_right_labels_of_far_classes_are_not_doubted():
     labels, features = clouds(60, apart=12.0)
     assert list(mislabelled.check(evidence(labels, features))) == []
+
+
+def test_no_label_is_judged_of_a_class_whose_images_are_one_unit():
+    """Forty right labels: two classes, each twenty copies of one picture."""
+    labels = np.repeat([0, 1], 20)
+    features = np.where(labels[:, None] == 0, [[4.0, 0, 0]], [[0, 4.0, 0]])
+    sha256 = np.zeros((40, 32), np.uint8)
+    sha256[20:] = 1
+    assert list(mislabelled.check(evidence(labels, features, sha256=sha256))) == []
+
+
+def test_one_clip_is_not_judged_and_the_rest_is():
+    """Class c is one clip, with wrong labels in the other classes all the same."""
+    labels, features = clouds(60, apart=6.0)
+    wrong = np.arange(3, 120, 18)
+    given = labels.copy()
+    given[wrong] = 1 - labels[wrong]
+    groups = ["clip" if label == 2 else str(row) for row, label in enumerate(labels)]
+    material = evidence(given, features, groups=groups)
+    (found,) = mislabelled.check(material)
+    rows = {int(group.paths[0][2:6]) for group in found.groups}
+    assert rows <= set(wrong.tolist()) and len(rows) >= len(wrong) - 1
+    assert "labels of 'c' are not judged" in found.sentence
+    assert np.isnan(mislabelled.label_quality(material)[given == 2]).all()
+
+
+# -- blank -------------------------------------------------------------------------------------
+
+
+def test_images_of_one_colour_are_named():
+    plain = np.zeros(40, bool)
+    plain[[3, 25]] = True
+    labels = np.repeat([0, 1], 20)
+    (found,) = blank.check(evidence(labels, np.zeros((40, 2)), facts=looks(40, plain=plain)))
+    assert found.severity == "warning" and found.sentence == "2 images are one colour throughout (5.0 % of the images)."
+    assert found.facts == {"blank": 2, "classes": {"a": 1, "b": 1}}
+    plain[30] = True
+    (found,) = blank.check(evidence(labels, np.zeros((40, 2)), facts=looks(40, plain=plain)))
+    assert found.severity == "serious"
+    assert list(blank.check(evidence(labels, np.zeros((40, 2))))) == []
 
 
 # -- copies ------------------------------------------------------------------------------------

@@ -33,7 +33,19 @@ def test_facts_are_those_of_the_files(tmp_path, photographs):
     assert found.frames.tolist() == [1, 1, 2, 0]
     assert found.brightness[1] == pytest.approx(200, abs=0.01) and found.contrast[1] < 0.01 and found.frame[1] < 0.01
     assert found.border[1].tolist() == [200, 200, 200]
+    assert found.plain.tolist()[:3] == [False, True, False]
     assert found.contrast[3] == 0
+
+
+@pytest.mark.parametrize(("left", "right", "plain"), [(90, 90, True), (90, 91, True), (90, 96, False)])
+def test_one_colour_is_one_in_every_channel(tmp_path, left, right, plain):
+    """Red and green of the same grey are two colours; a level or two more are what JPEG makes of one."""
+    image = Image.new("RGB", (64, 64), (left, 40, 40))
+    image.paste((right, 40, 40), (32, 0, 64, 64))
+    two = Image.new("RGB", (64, 64), (255, 0, 0))
+    two.paste((0, 130, 0), (32, 0, 64, 64))  # 76 in grey, both
+    found = look([saved(tmp_path, "a.png", image), saved(tmp_path, "b.png", two), saved(tmp_path, "c.jpg", image)])
+    assert found.plain.tolist() == [plain, False, plain]
 
 
 @pytest.mark.parametrize("quality", [25, 50, 75, 90, 95, 100])

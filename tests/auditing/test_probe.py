@@ -37,3 +37,11 @@ def test_a_class_in_one_unit_alone_is_not_known_where_it_is_held_out():
     units[labels == 2] = 40
     probe = fit_probe(features, labels, units)
     assert (probe.probabilities[labels == 2][:, 2] < 1e-6).all()
+    assert probe.judged.tolist() == (labels != 2).tolist()
+
+
+def test_a_class_in_two_units_is_judged():
+    labels, features = clouds(20)
+    units = np.arange(60)
+    units[40:50], units[50:] = 40, 50
+    assert fit_probe(features, labels, units).judged.all()

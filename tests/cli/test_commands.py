@@ -1,5 +1,8 @@
+import errno
 import json
 import os
+import signal
+import time
 from dataclasses import fields
 
 import pytest
@@ -83,13 +86,34 @@ def test_without_json_stdout_is_the_result_and_stderr_the_story(colours, tiny_ba
     assert quiet.exit_code == 0 and quiet.stderr == ""
 
 
-def test_interrupted_says_how_to_go_on(colours, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
+    colours, monkeypatch, tmp_path, number, code
+):
     def interrupted(name, story):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(5)
 
     monkeypatch.setattr("tlkit.pipelines.load", interrupted)
+    out = tmp_path / "run"
+    done = cli.invoke(app, ["finetune", str(colours), "--out", str(out)])
+    assert done.exit_code == code and done.stderr == "\ninterrupted.\n"
+    out.mkdir()
+    (out / "config.toml").touch()
+    done = cli.invoke(app, ["finetune", str(colours), "--out", str(out)])
+    assert done.exit_code == code and f"tlkit finetune --resume {out}" in done.stderr
+    done = cli.invoke(app, ["predict", str(out), str(colours)])
+    assert done.exit_code == code and "hint" not in done.stderr
+
+
+def test_a_full_disk_is_one_error_wherever_it_is_noticed(colours, monkeypatch, tmp_path):
+    def full(name, story):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "metrics.json"))
+
+    monkeypatch.setattr("tlkit.pipelines.load", full)
     done = cli.invoke(app, ["finetune", str(colours), "--out", str(tmp_path / "run")])
-    assert done.exit_code == 130 and f"tlkit finetune --resume {tmp_path / 'run'}" in done.stderr
+    assert done.exit_code == 1 and "metrics.json' cannot be read or written: No space left" in done.stderr
+    assert "make room" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_python_functions_take_what_the_command_takes(colours, tiny_backbone, tmp_path):

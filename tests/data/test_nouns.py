@@ -91,7 +91,7 @@ def test_equal_content_has_equal_names(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_file(tmp_path / "a").startswith("ba7816bf")
     assert sha256_json({"b": 1, "a": [2]}) == sha256_json({"a": [2], "b": 1})
-    assert InputContract(height=8, width=8).fingerprint() != InputContract(height=8, width=8, fit="pad").fingerprint()
+    assert InputContract(height=8, width=8).as_json() != InputContract(height=8, width=8, fit="pad").as_json()
 
 
 def test_the_nearest_name_is_offered_only_when_near():
@@ -110,7 +110,9 @@ def test_an_occupied_place_is_refused_an_empty_folder_is_free(tmp_path):
     refuse_occupied(tmp_path, overwrite=True)
 
 
-@pytest.mark.parametrize(("text", "words"), [(None, "no run.json"), ("{", "not JSON"), ('{"format": 9}', "format 9")])
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "no run.json"), ("{", "damaged"), ("[]", "damaged"), ('{"format": 9}', "format 9")]
+)
 def test_what_is_no_run_says_why(tmp_path, text, words):
     if text is not None:
         (tmp_path / "run.json").write_text(text)

@@ -94,6 +94,17 @@ def test_names_with_spaces_other_alphabets_and_broken_bytes(tmp_path, write_imag
     dataset.write_csv(tmp_path / "manifest.csv")
     again = type(dataset).read_csv(tmp_path / "manifest.csv", dataset.root, dataset.classes)
     assert again.paths == dataset.paths
+    written = (tmp_path / "manifest.csv").read_text(encoding="utf-8")  # is UTF-8 for all that
+    assert "broken-\uefff\uefe9.png" in written
+    (tmp_path / "manifest.csv").rename(tmp_path / "images" / "manifest.csv")
+    assert scan(tmp_path / "images" / "manifest.csv").fingerprint() == dataset.fingerprint()
+
+
+def test_a_table_of_earlier_days_with_the_bytes_of_names_is_read(tmp_path, write_image):
+    name = os.fsdecode(b"broken-\xff.png")
+    write_image(tmp_path / name)
+    (tmp_path / "list.csv").write_bytes(b"path,label,split,group,bytes,sha256\nbroken-\xff.png,a,,,1,00\n")
+    assert scan(tmp_path / "list.csv").paths == [name]
 
 
 def test_broken_links_and_unreadable_files_are_set_aside(make_classes):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tlkit.base.errors import TlkitError
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import set_aside
+from tlkit.data.fixes import Fixing
 from tlkit.data.scan import scan
 from tlkit.data.split import split, unit_of_rows
 from tlkit.tasks.multi import MULTI
@@ -80,11 +81,11 @@ def test_an_unreadable_file_may_not_take_the_last_image_of_a_label(table):
 def test_fixes_change_sets_of_labels(table, tmp_path):
     file = tmp_path / "fixes.csv"
     file.write_text("path,action,label\n1.png,relabel,fish|cat\n2.png,relabel,dog\n0.png,relabel,|\n")
-    dataset = scan(table(*LABELS), fixes=str(file))
+    dataset = scan(table(*LABELS), fixes=Fixing(str(file), held_out=True))
     assert [dataset.label_name(i) for i in range(3)] == ["|", "cat|fish", "dog"]
     file.write_text("path,action,label\n1.png,relabel,fish|cow\n")
     with pytest.raises(TlkitError, match="'cow' is not a class here"):
-        scan(table(*LABELS), fixes=str(file))
+        scan(table(*LABELS), fixes=Fixing(str(file), held_out=True))
 
 
 def drawn(random, images, rates, groups=None):

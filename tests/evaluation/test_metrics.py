@@ -134,6 +134,14 @@ def test_a_class_without_images_is_left_out_of_the_averages_and_said():
     recall = oracle.recall_score(rows.labels, rows.predicted, labels=present, average="macro")
     assert result.splits["test"].metrics["balanced_accuracy"].value == pytest.approx(recall)
     assert any("no image of class 4" in note for note in result.notes)
+    assert 4 in rows.predicted  # and counts as 0 where scikit-learn has it so
+    found = result.splits["test"].metrics
+    for name, score in (("macro_f1", oracle.f1_score), ("macro_recall", oracle.recall_score)):
+        expected = score(rows.labels, rows.predicted, average="macro", zero_division=0)
+        assert found[name].value == pytest.approx(expected) and found[name].low < expected < found[name].high
+    expected = oracle.precision_score(rows.labels, rows.predicted, average="macro", zero_division=0)
+    assert found["macro_precision"].value == pytest.approx(expected)
+    assert found["macro_recall"].value < found["balanced_accuracy"].value
     json.dumps(result.metrics_json(), allow_nan=False)
 
 
@@ -147,6 +155,16 @@ def test_a_single_class_gives_none_and_neither_warning_nor_nan(classes, n):
     json.dumps(result.metrics_json(), allow_nan=False)
     rows_of_classes = [asdict(row) for found in result.splits.values() for row in found.classes]
     json.dumps(rows_of_classes, allow_nan=False)
+
+
+def test_a_class_predicted_without_an_image_by_hand():
+    """Truth a a b b, called a c b b: precision 1, 1, 0; recall 1/2, 1, 0; F1 2/3, 1, 0."""
+    rows = predictions([[3, 0, 0, 0], [0, 0, 3, 0], [0, 3, 0, 0], [0, 3, 0, 0]], [0, 0, 1, 1])
+    found = evaluate(rows).splits["test"].metrics
+    assert found["macro_precision"].value == pytest.approx(2 / 3)
+    assert found["macro_recall"].value == pytest.approx(1 / 2)
+    assert found["macro_f1"].value == pytest.approx(5 / 9)
+    assert found["balanced_accuracy"].value == pytest.approx(3 / 4)
 
 
 def test_a_class_never_predicted_has_no_precision_but_counts_as_zero_in_the_mean():

@@ -36,3 +36,17 @@ def test_a_resize_is_that_of_tlkit_within_two_grey_levels(tmp_path, fit, size):
     ours, theirs = decode(source, contract).astype(float), in_graph([source], contract)[0]
     assert theirs.shape == ours.shape
     assert np.abs(theirs - ours).max() <= 2
+
+
+def test_webp_is_read_and_one_with_transparency_takes_the_batch_along(tmp_path):
+    """What docs/export.md says of TensorFlow's decoder."""
+    import tensorflow as tf
+
+    pixels = draw(24, 32)[0]
+    Image.fromarray(pixels).save(tmp_path / "plain.webp", lossless=True)
+    Image.fromarray(np.dstack([pixels, pixels[..., 0]])).save(tmp_path / "alpha.webp", lossless=True)
+    plain, alpha = ((tmp_path / name).read_bytes() for name in ("plain.webp", "alpha.webp"))
+    contract = InputContract(height=24, width=32)
+    assert np.array_equal(in_graph([plain], contract)[0], pixels)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        in_graph([plain, alpha], contract)

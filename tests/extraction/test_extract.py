@@ -1,18 +1,27 @@
+import io
+import os
+import random
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from tlkit.backbones.build import build_backbone
+from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
 from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation
 from tlkit.extraction import engine as inference
+from tlkit.extraction.shards import rows_of
 from tlkit.extraction.source import FeatureSource
+from tlkit.extraction.store import look_up
 
 CONTRACT = InputContract(height=32, width=32)
 
@@ -96,10 +105,7 @@ def test_an_output_that_is_new_is_computed_and_the_old_one_not_stored_twice(netw
     )
     extract(pooled_only, scan(images))
     extract(network, scan(images))
-    rows = [
-        sum(file.stat().st_size // 32 for file in folder.glob("*.ids"))
-        for folder in (empty_cache / "features").iterdir()
-    ]
+    rows = [sum(rows_of(file) for file in folder.glob("*.idx")) for folder in (empty_cache / "features").iterdir()]
     assert rows == [36, 36]
 
 
@@ -209,3 +215,140 @@ def test_a_precision_is_a_space_of_its_own_and_auto_takes_the_one_in_the_store(
     assert (first.passes, again.passes) == (36, 0) and again.features["grid", 0][np.arange(36)].min() == 1
     assert extract(network, dataset).passes == 36
     assert network.describe("grid", {})["precision"] == "float32"
+
+
+@pytest.fixture
+def diverged(tiny_backbone, network):
+    """The network with a weight that is no number, as a diverged training leaves it."""
+    model = keras.models.clone_model(network.model)
+    weights = network.model.get_weights()
+    weights[0] = weights[0].copy()
+    weights[0].flat[0] = np.nan
+    model.set_weights(weights)
+    return source_of(model, network.outputs, "diverged", name="tiny")
+
+
+def test_features_that_are_not_finite_are_refused_by_network_and_image_and_not_stored(diverged, images, empty_cache):
+    dataset = scan(images)
+    with pytest.raises(TlkitError, match=r"tiny gives nan as a feature of 'blue/0\d.png'"):
+        extract(diverged, dataset)
+    with pytest.raises(TlkitError):  # nor is anything found the second time
+        extract(diverged, dataset)
+    assert not any(len(np.load(file, mmap_mode="r")) for file in empty_cache.rglob("values*.npy"))
+
+
+def test_a_store_that_holds_such_features_from_before_is_refused(diverged, images, empty_cache, monkeypatch):
+    dataset = scan(images)
+    monkeypatch.setattr("tlkit.extraction.extract.refuse_not_finite", lambda *_: None)
+    extract(diverged, dataset)
+    monkeypatch.undo()
+    monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))
+    with pytest.raises(TlkitError, match="tiny gives nan"):
+        extract(diverged, dataset)
+
+
+def test_one_image_of_which_features_are_not_finite_is_the_one_named(images, empty_cache):
+    """A network that divides by the mean of the pixels cannot take a black image."""
+    black = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(black, "PNG")
+    (images / "red" / "dark.png").write_bytes(black.getvalue())
+    taken = keras.Input((32, 32, 3))
+    mean = keras.ops.mean(taken, axis=(1, 2))
+    model = keras.Model(taken, mean / keras.ops.mean(mean, axis=1, keepdims=True))
+    with pytest.raises(TlkitError, match=r"'red/dark\.png'"):
+        extract(source_of(model, ("ratio",), "divides", name="ratios"), scan(images))
+
+
+def test_an_image_replaced_after_it_was_listed_is_named_and_never_stored_as_the_other(
+    network, images, empty_cache, capsys
+):
+    dataset = scan(images)
+    red, blue = images / "red", images / "blue"
+    expected = extract(network, dataset).features["pooled", 0][np.arange(len(dataset))]
+    shutil.rmtree(empty_cache)
+    shutil.copy(blue / "01.png", red / "00.png")  # replaced
+    (red / "02.png").unlink()
+    (red / "03.png").write_bytes((red / "03.png").read_bytes()[:50])
+    found = extract(network, dataset, story=PlainStory(1))
+    reasons = {problem.path: problem.reason for problem in found.problems}
+    assert set(reasons) == {"red/00.png", "red/02.png", "red/03.png"}
+    assert "has changed" in reasons["red/00.png"] and "No such file" in reasons["red/02.png"]
+    assert all(name in capsys.readouterr().err for name in ("3 files could not be used",))
+    good = np.flatnonzero(~found.features["pooled", 0].lacking)
+    assert len(good) == len(dataset) - 3
+    np.testing.assert_allclose(found.features["pooled", 0][good], expected[good], atol=1e-5)
+
+
+def test_a_replaced_image_is_read_from_its_copy(network, images, empty_cache):
+    shutil.copy(images / "red" / "00.png", images / "red" / "zz.png")
+    dataset = scan(images)
+    shutil.copy(images / "blue" / "01.png", images / "red" / "00.png")
+    found = extract(network, dataset)
+    assert not found.problems and not found.features["pooled", 0].lacking.any()
+
+
+def test_damage_in_the_store_is_said_once_and_computed_again(network, images, empty_cache, capsys):
+    dataset = scan(images)
+    everything = np.arange(len(dataset))
+    expected = extract(network, dataset).features["grid", 0][everything]
+    for path in empty_cache.glob("features/*/*.npy"):
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 16
+        path.write_bytes(content)
+    capsys.readouterr()
+    again = extract(network, dataset, story=PlainStory(1))
+    assert capsys.readouterr().err.count("damaged in the feature store") == 2  # two spaces
+    assert again.passes
+    np.testing.assert_allclose(again.features["grid", 0][everything], expected, atol=1e-5)
+    assert not extract(network, dataset).passes
+
+
+MOMENTS = int(os.environ.get("TLKIT_MOMENTS", "10"))
+
+
+def disturb(images, contents, rng, seconds):
+    """Replace, cut, remove and restore images until the time is over."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(rng.random() * 0.01)
+        path = images / f"{rng.randrange(36):02d}.png"
+        content = rng.choice(contents)
+        if rng.random() < 0.2:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(content[: rng.randrange(len(content))] if rng.random() < 0.2 else content)
+
+
+def test_images_replaced_at_any_moment_are_stored_under_their_own_content_or_not_at_all(
+    network, images, tmp_path, empty_cache, monkeypatch
+):
+    contents = [path.read_bytes() for path in sorted(images.rglob("*.png"))]
+    contents += [content + b"\0" for content in contents]
+    every = tmp_path / "every"
+    every.mkdir()
+    for number, content in enumerate(contents):
+        (every / f"{number:02d}.png").write_bytes(content)
+    listed = scan(every, labelled=False)
+    clean = extract(network, listed).features["pooled", 0][np.arange(len(listed))]
+    stored = 0
+    for seed in range(MOMENTS):
+        rng = random.Random(seed)
+        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / f"cache-{seed}"))
+        folder = tmp_path / f"images-{seed}"
+        folder.mkdir()
+        for number in range(36):
+            (folder / f"{number:02d}.png").write_bytes(contents[number])
+        thread = threading.Thread(target=disturb, args=(folder, contents, rng, 0.05 + rng.random()))
+        thread.start()
+        try:
+            extract(network, scan(folder, labelled=False), batch_size=4)
+        finally:
+            thread.join()
+        space = network.space("pooled", Augmentation(strength="none"), 0)
+        found = look_up(space, listed.sha256)
+        there = np.flatnonzero(~found.lacking)
+        stored += len(there)
+        if len(there):
+            np.testing.assert_allclose(found[there], clean[there], atol=1e-5)
+        shutil.rmtree(folder)
+    assert stored

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.extraction.store import MANY, Appender, look_up, open_space
+from tlkit.extraction.shards import MANY
+from tlkit.extraction.store import Appender, look_up, open_space
 
 
 def keys(*numbers):
@@ -109,7 +110,7 @@ def test_many_small_steps_become_few_files_and_lose_nothing(space):
     for i in range(100):
         with Appender(space) as appender:
             appender.append(names[i : i + 1], values[i : i + 1])
-    assert len(list(space.folder.glob("*.ids"))) == len(list(space.folder.glob("*.npy"))) < 40
+    assert len(list(space.folder.glob("*.idx"))) == len(list(space.folder.glob("*.npy"))) < 40
     found = look_up(space, names)
     np.testing.assert_array_equal(found[np.arange(100)], values)
 
@@ -123,18 +124,18 @@ def test_rows_are_still_read_while_their_shards_are_joined_into_another(space):
         add(number)
     before = look_up(space, keys(*range(MANY - 1)))
     add(MANY - 1)
-    assert len(list(space.folder.glob("*.ids"))) == 1
+    assert len(list(space.folder.glob("*.idx"))) == 1
     assert before[np.arange(MANY - 1)][:, 0].tolist() == list(range(MANY - 1))
 
 
 def test_a_damaged_shard_does_not_exist(space):
-    with Appender(space) as appender:
-        appender.append(keys(1), np.ones((1, 400), np.float32))
-    [path] = space.folder.glob("*.npy")
-    path.write_bytes(path.read_bytes()[:200])
-    assert look_up(space, keys(1)).lacking.all()
-    path.unlink()
-    assert look_up(space, keys(1)).lacking.all()
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:200]), lambda path: path.unlink()):
+        with Appender(space) as appender:
+            appender.append(keys(1), np.ones((1, 400), np.float32))
+        [path] = space.folder.glob("*.npy")
+        damage(path)
+        assert look_up(space, keys(1)).lacking.all()
+        assert not list(space.folder.glob("*.npy")) and not list(space.folder.glob("*.idx"))
 
 
 READER = """

@@ -9,10 +9,13 @@ import pytest
 
 from tests.listener import Listener
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import sha256_file
 from tlkit.classifier.facts import read_facts, write_facts
 from tlkit.extraction import onnx_engine
 from tlkit.options.commands import PredictConfig
 from tlkit.pipelines import predict
+from tlkit.runs import record
+from tlkit.runs.folder import RunDir
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
@@ -93,7 +96,9 @@ def test_the_file_of_another_network_is_not_believed(run_folder):
 
 def test_facts_may_change_without_the_answering_file(run_folder, colours):
     model = run_folder / "model.keras"
-    write_facts(model, replace(read_facts(model), threshold=1.0))
+    run_dir = RunDir(run_folder)
+    chosen = replace(read_facts(model), threshold=1.0)
+    write_facts(model, chosen, lambda new: record.expect(run_dir, model, sha256_file(new)))
     found, engine, _ = answered(run_folder, colours)
     assert engine.startswith("engine onnx")
     assert all(row["abstain"] for row in found)

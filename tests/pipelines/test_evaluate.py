@@ -11,6 +11,8 @@ from tlkit.classifier import model
 from tlkit.options.commands import EvaluateConfig, FinetuneConfig
 from tlkit.pipelines import evaluate, finetune
 from tlkit.pipelines.evaluate import run
+from tlkit.runs import record
+from tlkit.runs.folder import RunDir
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def test_a_second_time_the_classifier_is_not_even_loaded(own, colours, tmp_path,
     assert run(config)["metrics"] == first["metrics"]
     with zipfile.ZipFile(own / "model.keras", "a") as archive:  # another file may be another network
         archive.comment = b"changed"
+    record.record_files(RunDir(own))
     loaded = []
     for module in (evaluate, model):
         monkeypatch.setattr(module, "load", lambda path: loaded.append(path) or load(path))

@@ -128,6 +128,10 @@ def test_verify_notices_a_model_that_is_whole_and_says_something_else(exported, 
     contract = json.loads((folder / "contract.json").read_text())
     contract["files"]["model.keras"]["sha256"] = sha256_of(folder / "model.keras")
     (folder / "contract.json").write_text(json.dumps(contract))
+    with pytest.raises(TlkitError, match=r"contract\.json is damaged"):
+        verify.run(VerifyConfig(artifact=str(folder)))
+    del contract["checksum"]
+    (folder / "contract.json").write_text(json.dumps(contract))
     with pytest.raises(OutOfDate, match=r"differs by 0\.01"):
         verify.run(VerifyConfig(artifact=str(folder)))
 
@@ -151,7 +155,7 @@ def test_images_that_are_gone_stop_only_what_needs_them(finished, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(finished[0], copy)
     record = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps(record | {"root": str(tmp_path / "moved")}))
+    (copy / "run.json").write_text(json.dumps(record | {"root": str(tmp_path / "moved"), "checksum": None}))
     story = Listener()
     run(ExportConfig(run=str(copy), out=str(tmp_path / "out")), story)
     assert any("golden images alone" in line for line in story.said)

@@ -9,11 +9,13 @@ import pytest
 
 from tests.listener import Listener
 from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.classifier.facts import read_facts
 from tlkit.classifier.model import load
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
 from tlkit.data.scan import scan
-from tlkit.options.commands import FinetuneConfig
+from tlkit.options.commands import FinetuneConfig, PredictConfig
+from tlkit.pipelines import predict
 from tlkit.pipelines.finetune import run
 
 FILES = {
@@ -188,10 +190,34 @@ def test_images_that_changed_since_are_named_on_resume(options, colours, tmp_pat
     out = tmp_path / "run"
     run(FinetuneConfig(**options | {"images": str(images)}, out=str(out)))
     record = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps(record | {"state": "running"}))
-    (images / "red" / "00.png").unlink()
+    (out / "run.json").write_text(json.dumps(record | {"state": "running", "checksum": None}))
+    file = images / "red" / "00.png"
+    content, times = bytearray(file.read_bytes()), file.stat()
+    file.unlink()
     with pytest.raises(OutOfDate, match=r"red/00\.png"):
         run(FinetuneConfig(resume=str(out)))
+    content[-20] ^= 1
+    file.write_bytes(content)  # of the same size
+    os.utime(file, (times.st_atime, times.st_mtime))  # and time
+    with pytest.raises(OutOfDate, match=r"red/00\.png"):
+        run(FinetuneConfig(resume=str(out)))
+    content[-20] ^= 1
+    file.write_bytes(content)
+    assert run(FinetuneConfig(resume=str(out)))["images"] == 36
+
+
+def test_a_finished_run_that_lost_a_file_makes_it_again(options, tmp_path):
+    out = tmp_path / "run"
+    first = run(FinetuneConfig(**options, out=str(out)))
+    model = out / "model.keras"
+    before = dict(read_facts(model).__dict__)
+    model.write_bytes(model.read_bytes()[:-1000] + bytes(1000))
+    with pytest.raises(TlkitError, match=r"model\.keras' is not what was written") as caught:
+        predict.run(PredictConfig(run=str(out), paths=(options["images"],)))
+    assert f"--resume {out}" in caught.value.hint
+    (out / "predictions.csv").unlink()
+    assert run(FinetuneConfig(resume=str(out)))["metrics"] == first["metrics"]
+    assert read_facts(model).__dict__ == before and (out / "predictions.csv").is_file()
 
 
 def test_without_validation_images_every_stage_keeps_its_end(options, tmp_path):
@@ -211,7 +237,7 @@ def test_groups_never_straddle_splits(options, tmp_path):
 
 
 def test_hostile_names_are_shown_and_never_run(options, colours, tmp_path):
-    names = ["<script>alert(1)</script>", 'a, "b"\n', os.fsdecode(b"\xff\xfe")]
+    names = ["<script>alert(1)</script>", 'a, "b"\n', "\u202egnp.exe"]
     for source, name in zip(sorted(colours.iterdir()), names, strict=True):
         shutil.copytree(source, tmp_path / "images" / name.replace("/", "\u2215"))
     out = tmp_path / "run"
@@ -222,7 +248,7 @@ def test_hostile_names_are_shown_and_never_run(options, colours, tmp_path):
     assert (
         sorted(facts.classes)
         == result["classes"]
-        == list(json.loads((out / "class_indices.json").read_text(errors="surrogateescape")))
+        == list(json.loads((out / "class_indices.json").read_text(encoding="utf-8")))
     )
     again = run(FinetuneConfig(resume=str(out)))
     assert again["classes"] == result["classes"]

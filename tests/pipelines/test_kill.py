@@ -63,3 +63,5 @@ def test_a_run_killed_again_and_again_finishes(options, tmp_path):
     assert (run / "report.html").read_text().rstrip().endswith("</html>")
     stages = [json.loads((run / "checkpoints" / stage / "state.json").read_text()) for stage in ("head", "top", "all")]
     assert all(state["done"] for state in stages)
+    left = [path.name for folder in (run, cache) for path in folder.rglob("*")]
+    assert [name for name in left if name.startswith((".tmp-", "native-", ".lock", ".speed-"))] == []

@@ -53,6 +53,7 @@ def test_a_search_that_was_killed_goes_on_and_its_best_trial_ships(options, tmp_
     assert not list((out / "search").glob("trial-*"))
 
     record["state"] = "running"
+    del record["checksum"]
     (out / "run.json").write_text(json.dumps(record))
     run(FinetuneConfig(resume=str(out)), story)
     assert len(begun) == 4  # what is searched is not searched again

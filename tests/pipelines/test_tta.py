@@ -15,6 +15,8 @@ from tlkit.data.views import TtaViews
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.options.commands import EvaluateConfig, PredictConfig
 from tlkit.pipelines import evaluate, predict
+from tlkit.runs import record
+from tlkit.runs.folder import RunDir
 
 COUNT = 3
 
@@ -69,6 +71,7 @@ def test_other_images_keep_the_temperature_of_one_view_and_say_so(own, colours, 
 def test_no_mirror_images_where_they_are_not_alike(own, colours, flip, reason, capsys):
     model = own / "model.keras"
     write_facts(model, replace(read_facts(model), flip=flip))
+    record.record_files(RunDir(own))
     with pytest.raises(TlkitError, match=f"6 views .*{reason}"):
         evaluate.run(EvaluateConfig(run=str(own), tta=7))
     predict.run(PredictConfig(run=str(model), paths=(str(colours / "red" / "00.png"),), tta=2), PlainStory())

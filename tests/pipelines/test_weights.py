@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,23 @@ def test_the_list_has_sums_licences_and_says_what_is_damaged(home):
     text = cli.invoke(app, ["weights"]).stdout
     assert "it is no HDF5 file" in text and "nano" in text and "size=160" not in text
     assert "mobilenetv2:alpha=0.35,size=160" in cli.invoke(app, ["weights", "list", "mobilenetv2"]).stdout
+
+
+def test_verifying_says_what_cannot_be_verified_and_ends_with_1_where_a_file_is_damaged(home, shared_file):
+    home.mkdir()
+    shutil.copy(shared_file(REAL), home)
+    unknown = home / Path(REAL).name.replace("0.35", "0.5")
+    shutil.copy(shared_file(REAL), unknown)  # whatever it holds, nobody states a sum of it
+    text = cli.invoke(app, ["weights", "list", "mobilenetv2", "--verify"]).stdout
+    states = {line.split()[0]: line for line in text.splitlines() if line.startswith("mobilenetv2")}
+    assert "verified" in states["mobilenetv2:alpha=0.35"] and "not verifiable" in states["mobilenetv2:alpha=0.5"]
+    real = home / Path(REAL).name
+    content = bytearray(real.read_bytes())
+    content[len(content) // 2] ^= 1
+    real.write_bytes(content)
+    done = cli.invoke(app, ["weights", "list", "--verify"])
+    assert done.exit_code == 1 and real.name in done.stderr and "tlkit has only met" in done.stderr
+    assert "weights fetch mobilenetv2:alpha=0.35" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,27 @@ REFUSED = {
         {"Content-Type": KIND, "Sec-Fetch-Site": "cross-site"},
         "cross-site",
     ),
+    "from another port of this machine": (
+        "POST",
+        "/v1/predict",
+        BODY,
+        {"Content-Type": KIND, "Sec-Fetch-Site": "same-site"},
+        "cross-site",
+    ),
+    "from another origin": (
+        "POST",
+        "/v1/predict",
+        BODY,
+        {"Content-Type": KIND, "Origin": "http://127.0.0.1:1"},
+        "cross-site",
+    ),
+    "from a page without an origin": (
+        "POST",
+        "/v1/predict",
+        BODY,
+        {"Content-Type": KIND, "Origin": "null"},
+        "cross-site",
+    ),
     "under another name": ("GET", "/", None, {"Host": "evil.example:80"}, "wrong-host"),
 }
 
@@ -89,6 +110,12 @@ def test_refused_with_what_to_do(server, name):
     method, path, body, headers, kind = REFUSED[name]
     headers = {"Content-Type": headers} if isinstance(headers, str) else headers
     check_problem(server.ask(method, path, body, headers), kind)
+
+
+def test_its_own_page_may_ask(server):
+    own = {"Content-Type": KIND, "Origin": f"http://127.0.0.1:{server.port}"}
+    assert server.ask("POST", "/v1/predict", BODY, own)[0] == 200
+    assert server.ask("POST", "/v1/predict", BODY, own | {"Sec-Fetch-Site": "same-origin"})[0] == 200
 
 
 def test_at_the_limit_is_not_beyond_it(server):

@@ -97,6 +97,27 @@ def test_a_token_is_asked_for_and_remembered(browser, start):
     assert "bright" in until(browser, f"{CARDS}.length === 1 && {CARDS}")[0]
 
 
+SEND = """
+(async () => {
+  const form = new FormData();
+  form.append("file", new Blob(["x"], { type: "image/png" }), "x.png");
+  await fetch("http://127.0.0.1:%d/v1/predict", { method: "POST", body: form, mode: "no-cors" }).catch(() => {});
+  window.sent = true;
+})()
+"""
+
+
+def test_a_page_of_another_origin_may_not_ask(browser, start):
+    server, other = start(), start()
+    before = server.ask("GET", "/metrics")[2]
+    browser.open(f"http://127.0.0.1:{other.port}/")
+    browser.value(SEND % server.port)
+    until(browser, "window.sent")
+    said = server.ask("GET", "/metrics")[2]
+    said = said.decode() if isinstance(said, bytes) else str(said)
+    assert 'tlkit_requests_total{path="/v1/predict",status="403"} 1.0' in said, before
+
+
 def test_a_server_that_is_gone(browser, start):
     server = start()
     browser.open(f"http://127.0.0.1:{server.port}/")

@@ -109,6 +109,47 @@ def test_bodies_that_never_end_are_refused_at_the_limit(start):
     assert answers(server)
 
 
+def test_who_stops_sending_after_a_request_gets_the_answer(start):
+    server = start()
+    body, kind = form(("a.png", png(250)))
+    body = body if isinstance(body, bytes) else body.encode()
+    head = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with connected(server) as connection:
+        connection.sendall(head.encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        status, found = received(connection)
+        assert status == 200 and "bright" in json.dumps(found)
+    with connected(server) as connection:  # two at once
+        connection.sendall(2 * b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        parts = []
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+        assert b"".join(parts).count(b"HTTP/1.1 200") == 2
+    with connected(server) as connection:  # a request of which the rest will never come
+        connection.sendall(head.encode() + body[:-10])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert answers(server)
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"xyz\r\nhello\r\n", b"-5\r\nhello\r\n", b"5\r\nhelloXX\r\n", b"FFFFFFFFFFFFFFFFF\r\n"]
+)
+def test_a_broken_chunk_is_refused(start, chunk):
+    server = start()
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with connected(server) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+        time.sleep(0.1)
+        connection.sendall(chunk)
+        status, body = received(connection)
+        assert (status, body["type"]) == (400, "/docs#bad-request")
+    assert answers(server)
+
+
 def test_heads_that_never_end(start):
     server = start(seconds=1.5)
     with connected(server) as connection:

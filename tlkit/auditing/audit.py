@@ -8,7 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlkit.auditing import bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
+from tlkit.auditing import (
+    blank,
+    bursts,
+    classes,
+    copies,
+    dark,
+    files,
+    flips,
+    mislabelled,
+    outliers,
+    shortcuts,
+    unfamiliar,
+)
 from tlkit.auditing.evidence import Evidence, Mirrored, unlearnable
 from tlkit.auditing.findings import SEVERITIES, AuditResult, Finding, by_severity
 from tlkit.auditing.flips import Mirror, sample
@@ -20,6 +32,7 @@ from tlkit.extraction.rows import Rows
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import AuditConfig, FinetuneConfig
 
+SAID_BEFORE = ("dark",)  # findings that a run says when it begins
 OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
 
 
@@ -55,6 +68,8 @@ def _mirror(evidence: Evidence) -> str:
 
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
+    Check("blank", "images that are one colour throughout", blank.check, _nothing),
+    Check("dark", "scans of more than 8 bits that use a small part of their range", dark.check, _nothing),
     Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
     Check("groups", "clips, bursts and subjects that belong on one side of a split", bursts.check, _nothing),
     Check("shortcuts", "classes that can be predicted without looking at the object", shortcuts.check, unlearnable),
@@ -141,9 +156,10 @@ def gather(
         features=features,
         looks=looks_of(dataset, story),
         images=shlex.quote(config.images or ""),
-        given=bool((dataset.given != UNASSIGNED).any()),
+        given=not dataset.drawn and bool((dataset.given != UNASSIGNED).any()),
         mirrored=mirrored,
         seed=config.seed,
+        levelled=source.contract.levels is not None,
     )
 
 
@@ -151,6 +167,8 @@ def lines(result: AuditResult, *, full: bool) -> str:
     """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
     told = []
     for finding in result.findings:
+        if not full and finding.check in SAID_BEFORE:
+            continue
         told.append(f"  {finding.severity}: {finding.sentence}")
         if full or finding.severity == "serious" or finding.check in OF_TRAINING:
             told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])

@@ -45,6 +45,7 @@ class Evidence:
         mirrored: some images in a mirror, None where that was not computed.
         grouped_file: path of the table with a group for each picture that is written beside, "" where none is.
         seed: of everything random.
+        levelled: whether `--levels` maps the sample values.
     """
 
     dataset: Dataset
@@ -56,6 +57,7 @@ class Evidence:
     mirrored: Mirrored | None = None
     grouped_file: str = ""
     seed: int = 0
+    levelled: bool = False
     _splits: tuple[str, ...] = field(default=(*SPLITS, ""), repr=False)
 
     @cached_property

@@ -1,6 +1,5 @@
 """The fixes that an audit proposes."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from tlkit.auditing.evidence import Evidence, unlearnable
 from tlkit.auditing.findings import AuditResult, Finding, ImageGroup
 from tlkit.auditing.mislabelled import label_quality
 from tlkit.auditing.unfamiliar import unfamiliarity
-from tlkit.base.files import replacing
+from tlkit.base import cells
+from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.data.fixes import Fix
 
 
@@ -75,8 +75,9 @@ def write_images(file: Path, evidence: Evidence) -> None:
     quality, suggested = np.full(len(evidence), np.nan), [""] * len(evidence)
     if not unlearnable(evidence):
         quality[evidence.labelled] = label_quality(evidence)
-        for row, label in zip(evidence.labelled, evidence.probe.predicted, strict=True):
-            suggested[row] = evidence.dataset.classes[label]
+        probe = evidence.probe
+        for row, label, judged in zip(evidence.labelled, probe.predicted, probe.judged, strict=True):
+            suggested[row] = evidence.dataset.classes[label] if judged else ""
     looks = evidence.looks
     shown = evidence.group(range(len(evidence)))
     columns = (
@@ -86,9 +87,9 @@ def write_images(file: Path, evidence: Evidence) -> None:
     )
     with (
         replacing(file) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
-        writer = csv.writer(stream)
+        writer = cells.Writer(stream)
         writer.writerow(COLUMNS)
         writer.writerows(zip(*columns, strict=True))
 

@@ -8,6 +8,7 @@ labels than either alone, and both take a second on thousands of images.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -58,12 +59,14 @@ class HeldOutProbe:
         fold: int64 (n,), the fold of each image; the models of that fold never saw it.
         sides: the classifiers.
         probabilities: float64 (n, K), out of fold.
+        targets: int64 (n,), place of each image's label in `classes`.
     """
 
     classes: np.ndarray
     fold: np.ndarray
     sides: tuple[Side, ...]
     probabilities: np.ndarray
+    targets: np.ndarray
 
     def ask(self, features: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """float64 (m, K): probabilities of other views of images, by models that never saw the image.
@@ -73,6 +76,15 @@ class HeldOutProbe:
             positions: int (m,), which of the images each one is a view of.
         """
         return np.mean([side.ask(side.lens(features), self.fold[positions]) for side in self.sides], axis=0)
+
+    @cached_property
+    def judged(self) -> np.ndarray:
+        """Bool (n,): images whose class the models of their fold have seen; of the others nothing can be said.
+
+        A class that is one unit (copies of one picture, one clip) is in one fold alone.
+        """
+        known = self.sides[0].biases > _UNKNOWN
+        return known[self.fold, self.targets]
 
     @property
     def predicted(self) -> np.ndarray:
@@ -98,7 +110,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed:
             _fitted(lens, features, targets, fold, strength)
             for lens, strength in ((linear, _LINEAR), (curved, _CURVED))
         )
-        probe = HeldOutProbe(classes, fold, sides, np.empty(0))
+        probe = HeldOutProbe(classes, fold, sides, np.empty(0), targets)
         return replace(probe, probabilities=probe.ask(features, np.arange(len(features))))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tlkit.auditing.evidence import Evidence, counted, share
+from tlkit.auditing.evidence import Evidence, counted, named, share
 from tlkit.auditing.findings import Finding
 
 MANY = 0.1  # of the images: so many doubts say more about the probe than about the labels
@@ -21,16 +21,18 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     if not len(doubtful):
         return
     names = evidence.dataset.classes
-    accuracy = float((probe.predicted == evidence.dataset.labels[rows]).mean())
+    asked = np.flatnonzero(probe.judged)
+    accuracy = float((probe.predicted == evidence.dataset.labels[rows])[asked].mean())
     best = probe.probabilities.max(axis=1)
-    shown = doubtful[: max(1, int(MANY * len(rows)))]
+    shown = doubtful[: max(1, int(MANY * len(asked)))]
     more = f", the {len(shown):,} most doubtful of {len(doubtful):,}" if len(shown) < len(doubtful) else ""
     yield Finding(
         check="labels",
         severity="warning",
         sentence=(
             f"{counted(len(shown), 'label is', 'labels are')} {'likely wrong' if accuracy >= ABLE else 'doubtful'} "
-            f"({share(len(shown), len(rows))} of the images{more}), by a probe that agrees with {accuracy:.0%} of all labels."
+            f"({share(len(shown), len(asked))} of the images{more}), by a probe that agrees with {accuracy:.0%} of all labels"
+            f"{_unjudged(evidence)}."
         ),
         remedy=(
             "Review them from the top: the first are wrong most often; correct the file of fixes and apply it."
@@ -53,10 +55,23 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 
 
 def label_quality(evidence: Evidence) -> np.ndarray:
-    """float64 (n,), 0..1: out-of-fold probability of the given label of each labelled image; low is doubtful."""
+    """float64 (n,), 0..1: out-of-fold probability of the given label of each labelled image; low is doubtful.
+
+    NaN where the models that did not see the image have not seen its class either: they cannot judge it.
+    """
     probe = evidence.probe
-    targets = np.searchsorted(probe.classes, evidence.dataset.labels[evidence.labelled])
-    return probe.probabilities[np.arange(len(targets)), targets]
+    quality = probe.probabilities[np.arange(len(probe.targets)), probe.targets]
+    return np.where(probe.judged, quality, np.nan)
+
+
+def _unjudged(evidence: Evidence) -> str:
+    """Which classes were not judged, as the end of a sentence."""
+    probe = evidence.probe
+    codes = probe.classes[np.unique(probe.targets[~probe.judged])].tolist()
+    what = named([evidence.dataset.classes[code] for code in codes])
+    return (
+        f"; labels of {what} are not judged, as all their images belong together (copies, one group)" if codes else ""
+    )
 
 
 def _doubtful(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
@@ -64,9 +79,12 @@ def _doubtful(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
     from cleanlab.filter import find_label_issues
 
     probe = evidence.probe
-    targets = np.searchsorted(probe.classes, evidence.dataset.labels[evidence.labelled])
+    asked = np.flatnonzero(probe.judged)
+    targets, chances = probe.targets[asked], probe.probabilities[asked]
+    if len(np.unique(targets)) < 2:
+        return asked[:0]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # cleanlab reports rounding of probabilities and tiny classes
-        issues = find_label_issues(targets, probe.probabilities, filter_by="low_self_confidence", n_jobs=1)
-    found = np.flatnonzero(issues & (probe.probabilities.max(axis=1) >= SURE))
+        warnings.simplefilter("ignore")  # cleanlab reports rounding of probabilities, tiny and missing classes
+        issues = find_label_issues(targets, chances, filter_by="low_self_confidence", n_jobs=1)
+    found = asked[issues & (chances.max(axis=1) >= SURE) & (chances.argmax(axis=1) != targets)]
     return found[np.argsort(quality[found], kind="stable")]

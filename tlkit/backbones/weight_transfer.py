@@ -253,12 +253,12 @@ SUM = {"md5": md5_file, "sha256": sha256_file}
 
 def wrong_with(file: WeightFile, path: Path) -> str:
     """Why what is at `path` is not `file`, by its sum, or by its header where no sum is stated; "" if it may be."""
-    for kind, wanted in file.sums.items():
+    for kind, wanted in file.known_sums.items():
         found = SUM[kind](path)
         if found != wanted:
-            reason = header_problem(path)
-            return f"its {kind} is {found}, Keras states {wanted}" + (f"; {reason}" if reason else "")
-    return "" if file.sums else header_problem(path)
+            reason, who = header_problem(path), "Keras states" if file.sums else "tlkit has only met"
+            return f"its {kind} is {found}, {who} {wanted}" + (f"; {reason}" if reason else "")
+    return "" if file.known_sums else header_problem(path)
 
 
 def header_problem(path: Path) -> str:

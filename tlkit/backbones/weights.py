@@ -14,7 +14,7 @@ from tlkit.backbones.graph import calls, copy_weights, functional
 from tlkit.backbones.nano import load_nano_weights
 from tlkit.backbones.weight_files import at_hand
 from tlkit.backbones.weight_table import weight_file
-from tlkit.backbones.weight_transfer import fetch
+from tlkit.backbones.weight_transfer import fetch, wrong_with
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.story import PlainStory, Story
 from tlkit.options.catalog import BackboneRow
@@ -38,6 +38,8 @@ def load_imagenet(
     file = weight_file(row, variants, image_size)
     found = at_hand(file.name) or fetch(file, story or PlainStory())
     try:
+        if wrong := wrong_with(file, found):
+            raise TlkitError(f"{str(found)!r} does not hold the weights of {file.spec}: {wrong}.")
         load_file(network, found)
     except TlkitError as error:
         raise TlkitError(

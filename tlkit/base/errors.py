@@ -18,12 +18,14 @@ class TlkitError(Exception):
     Args:
         message: one sentence: the value, where it came from, what was expected.
         hint: what to do, as a command where there is one.
+        instead: an argument as it was typed, and what it should have been; the command line shows the whole command.
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, instead: tuple[str, str] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.instead = instead
 
 
 class UnreadableImage(TlkitError):

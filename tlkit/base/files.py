@@ -1,13 +1,20 @@
 """Files appear whole or not at all: write beside the target, flush, rename."""
 
+import codecs
 import contextlib
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from tlkit.base.errors import TlkitError, first_line, nearest
+from tlkit.base.leftovers import temporary_beside
+
+CHECKSUM = "checksum"  # of a JSON object, the last of its names
 
 
 @contextlib.contextmanager
@@ -23,21 +30,33 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         durable: wait until the disk has it; without, a loss of power (not a kill) may leave it empty or zeros.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         if durable:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
         temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder, where the system lets anybody ask for that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically. Bytes of file names that are no UTF-8 come out as they are."""
+    """Write `text` as UTF-8, atomically. Bytes of file names that are no UTF-8 come out as `BYTES_AS_TEXT` has them."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        temporary.write_text(text, encoding="utf-8", errors=BYTES_AS_TEXT, newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,8 +65,109 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; bytes that are no UTF-8 come back as they were."""
-    return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    """Read a JSON file; bytes of file names that are no UTF-8 come back as they were."""
+    return json.loads(restored(path.read_text(encoding="utf-8", errors="surrogateescape")))
+
+
+# -- Names of files that are no UTF-8 --------------------------------------------------------------
+#
+# A name is bytes, and Python holds a byte that is no UTF-8 as a lone surrogate, U+DC80 to U+DCFF, which no file in UTF-8
+# can hold. It is written as the character of the private use area at U+EF00 + byte, U+EF80 to U+EFFF (as MirBSD's
+# OPTU-8 has it), so that everything written is UTF-8, and read back from there.
+
+BYTES_AS_TEXT = "tlkit-bytes-as-text"  # the error handler of files that are written
+_ESCAPED, _PRIVATE = range(0xDC80, 0xDD00), range(0xEF80, 0xF000)
+_RESTORED = dict(zip(_PRIVATE, map(chr, _ESCAPED), strict=True))
+
+
+def _as_private(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    codes = [ord(letter) for letter in error.object[error.start : error.end]]
+    if any(code not in _ESCAPED for code in codes):
+        raise error
+    # As bytes: CPython's UTF-8 encoder takes no other text than ASCII from a handler.
+    return "".join(chr(code - _ESCAPED[0] + _PRIVATE[0]) for code in codes).encode(), error.end
+
+
+codecs.register_error(BYTES_AS_TEXT, _as_private)
+
+
+def restored(text: str) -> str:
+    """What was written with `BYTES_AS_TEXT`, as the name of the file that it is."""
+    return text if text.isascii() else text.translate(_RESTORED)
+
+
+def missing(typed: str, wanted: str) -> TlkitError:
+    """The error for a path that does not exist: an address, or a name to correct.
+
+    Args:
+        typed: what the user gave.
+        wanted: what to give, where there is nothing to correct.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", typed, re.IGNORECASE):  # not C:/
+        name = typed.partition("?")[0].rstrip("/").rpartition("/")[2]
+        fetch = f"curl -LO {shlex.quote(typed)}" if typed.lower().startswith("http") else "copy it here"
+        unpack = f", unpack it (unzip {name})" if name.lower().endswith(".zip") else ""
+        return TlkitError(
+            f"{typed!r} is an address, and a path is wanted.",
+            f"download it first ({fetch}){unpack}, and give the folder or file.",
+        )
+    path = Path(typed).expanduser().absolute()
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    guess = nearest(path.name, siblings)
+    if guess is None:
+        return TlkitError(f"{typed!r} does not exist.", wanted)
+    right = str(Path(typed).with_name(guess))
+    return TlkitError(f"{typed!r} does not exist.", f"did you mean {right!r}?", instead=(typed, right))
+
+
+def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as JSON with a checksum of its own, atomically."""
+    content = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: tuples as lists, names as text
+    write_json(path, content | {CHECKSUM: sha256_json(content)})
+
+
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what `write_checked_json` wrote, without its checksum; an object that has none is taken as it is.
+
+    Raises:
+        ValueError: it is no JSON, no object, or not what was written.
+        OSError: it cannot be read.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    found = content.pop(CHECKSUM, None)
+    if found is not None and found != sha256_json(content):
+        raise ValueError(f"it is not what was written: its {CHECKSUM} is another")
+    return content
+
+
+@contextlib.contextmanager
+def reading(path: Path, hint: str) -> Iterator[None]:
+    """Inside, whatever a damaged or missing file makes its reader raise becomes one error that names the file.
+
+    Args:
+        path: of the file.
+        hint: how to get it back.
+
+    Raises:
+        TlkitError: the file is gone, cannot be read, or holds what its reader does not understand.
+    """
+    try:
+        yield
+    except TlkitError:
+        raise
+    except FileNotFoundError as error:
+        raise TlkitError(f"{str(path)!r} is gone.", hint) from error
+    except OSError as error:
+        if error.errno is None:  # of a library that reads the content, such as h5py
+            raise TlkitError(f"{str(path)!r} is damaged: {first_line(error)}", hint) from error
+        raise TlkitError(f"{str(path)!r} cannot be read: {error.strerror}.", hint) from error
+    except Exception as error:  # json, csv, zipfile, NumPy, h5py and Keras each raise their own
+        reason = first_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {first_line(error)}"
+        raise TlkitError(f"{str(path)!r} is damaged: {reason}", hint) from error
 
 
 # -- Names for content: the same bytes always get the same sha256, whatever the file is called ---

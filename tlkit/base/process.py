@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.leftovers import sweep_logs
 
 # What Keras and TensorFlow load if they find it, for functions that tlkit does not call (plots, scikit-learn's
 # interface, data frames, conversion from JAX). Each costs a tenth of a second to one second.
@@ -87,10 +88,11 @@ def native_stderr_apart(log: Path) -> Iterator[None]:
     """Send what C code writes to standard error into `log`, while Python's own stays where it is.
 
     The log is removed at the end. After a crash in C code, which Python cannot see, it is still
-    there and holds the last words.
+    there and holds the last words, until the next command.
     """
     with contextlib.suppress(OSError):
         log.parent.mkdir(parents=True, exist_ok=True)
+    sweep_logs(log.parent)
     target = str(log) if os.access(log.parent, os.W_OK) else os.devnull
     with _descriptor_2_is(target) as real, _python_writes_to(real):
         try:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base.files import replacing
+from tlkit.base import cells
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.multi import sigmoid as sigmoid
 from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked
@@ -129,9 +130,9 @@ class Predictions(Labelled):
         own, first = self.task.columns, (*_FIRST, *self.task.columns)
         with (
             replacing(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
-            writer = csv.writer(file)
+            writer = cells.Writer(file)
             writer.writerow([*first, *further, *(f"p:{name}" for name in self.classes)])
             for i, name in enumerate(self.paths):
                 row = [f"{p:.9g}" for p in chances[i]]
@@ -164,7 +165,7 @@ class Predictions(Labelled):
         temperature already applied, which no metric can tell apart. The threshold lives in the classifier.
         """
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = list(csv.reader(file))
+            rows = [[cells.read(cell) for cell in row] for row in csv.reader(file)]
         header, rows = rows[0], rows[1:]
         classes = tuple(name[2:] for name in header if name.startswith("p:"))
         first = len(header) - len(classes)
@@ -175,7 +176,7 @@ class Predictions(Labelled):
         labels, targets = task.read(known["label"], classes)
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
-            paths=known["path"],
+            paths=[restored(path) for path in known["path"]],
             sha256=known["sha256"],
             labels=labels,
             targets=targets,

@@ -2,11 +2,12 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
+from tlkit.base.files import reading, replacing
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.data.dataset import InputContract
 from tlkit.tasks.registry import TASKS
@@ -16,6 +17,7 @@ from tlkit.tasks.task import Task
 MEMBER = "tlkit.json"
 FAMILIARITY = "tlkit-familiarity.npz"
 FORMAT = 1
+AGAIN = "restore it from a copy; of a run, `tlkit finetune --resume RUN` makes it again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,22 @@ def as_text(facts: Facts) -> str:
     return json.dumps({"format": FORMAT, **asdict(facts), "task": facts.task.name}, ensure_ascii=True)
 
 
-def write_facts(path: Path, facts: Facts) -> None:
-    """Change the facts of a classifier on disk, and nothing else in its file; whole or not at all."""
-    with replacing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
-        for member in old.infolist():
-            if member.filename != MEMBER:
-                new.writestr(member, old.read(member))
-        new.writestr(MEMBER, as_text(facts), zipfile.ZIP_DEFLATED)
+def write_facts(path: Path, facts: Facts, announce: Callable[[Path], None] | None = None) -> None:
+    """Change the facts of a classifier on disk, and nothing else in its file; whole or not at all.
+
+    Args:
+        path: of the classifier.
+        facts: the new ones.
+        announce: told where the new file is, before it takes the place of the old one.
+    """
+    with replacing(path) as temporary:
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
+            for member in old.infolist():
+                if member.filename != MEMBER:
+                    new.writestr(member, old.read(member))
+            new.writestr(MEMBER, as_text(facts), zipfile.ZIP_DEFLATED)
+        if announce is not None:
+            announce(temporary)
 
 
 def read_facts(path: Path) -> Facts:
@@ -69,23 +80,31 @@ def read_facts(path: Path) -> Facts:
     """
     if not path.is_file():
         raise TlkitError(f"{str(path)!r} does not exist.", "give a run folder or the model.keras in it.")
-    try:
+    with reading(path, AGAIN):
+        if not zipfile.is_zipfile(path):
+            raise _foreign(path)
         with zipfile.ZipFile(path) as archive:
+            if MEMBER not in archive.namelist():
+                raise _foreign(path)
             facts = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise TlkitError(
-            f"{str(path)!r} holds no class names: tlkit did not write it.",
-            "train with `tlkit finetune --backbone that.keras`, or give a run folder.",
-        ) from error
-    if facts.pop("format") != FORMAT:
-        raise TlkitError(f"{str(path)!r} was written by another version of tlkit.", "use that version; see run.json.")
-    facts["contract"] = InputContract(**facts["contract"])
-    facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
-    facts["task"] = TASKS[facts.get("task", SINGLE.name)]
-    return Facts(**facts)
+        if facts.pop("format") != FORMAT:
+            raise TlkitError(
+                f"{str(path)!r} was written by another version of tlkit.", "use that version; see run.json."
+            )
+        facts["contract"] = InputContract(**facts["contract"])
+        facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
+        facts["task"] = TASKS[facts.get("task", SINGLE.name)]
+        return Facts(**facts)
+
+
+def _foreign(path: Path) -> TlkitError:
+    return TlkitError(
+        f"{str(path)!r} holds no class names: tlkit did not write it, or it is damaged.",
+        "train with `tlkit finetune --backbone that.keras`, or give a run folder.",
+    )
 
 
 def read_familiarity(path: Path) -> Familiarity | None:
     """What a classifier on disk was trained on, without loading Keras's part of it; None where it does not say."""
-    with zipfile.ZipFile(path) as archive:
+    with reading(path, AGAIN), zipfile.ZipFile(path) as archive:
         return Familiarity.from_bytes(archive.read(FAMILIARITY)) if FAMILIARITY in archive.namelist() else None

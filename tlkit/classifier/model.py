@@ -15,8 +15,8 @@ import keras
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
-from tlkit.classifier.facts import FAMILIARITY, MEMBER, Facts, as_text, read_facts, read_familiarity
+from tlkit.base.files import reading, replacing
+from tlkit.classifier.facts import AGAIN, FAMILIARITY, MEMBER, Facts, as_text, read_facts, read_familiarity
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.heads.build import Head, pool
 from tlkit.data.dataset import InputContract
@@ -109,6 +109,12 @@ def save(classifier: Classifier, path: Path) -> None:
 
 
 def load(path: Path) -> Classifier:
-    """Read a classifier. Keras's safe mode stays on: nothing in the file is executed."""
+    """Read a classifier. Keras's safe mode stays on: nothing in the file is executed.
+
+    Raises:
+        TlkitError: no such file, none of ours, damaged, or with layers that are not Keras's own or hold code.
+    """
     facts = read_facts(path)
-    return Classifier(keras.models.load_model(path, compile=False), facts, read_familiarity(path))
+    with reading(path, AGAIN):
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    return Classifier(model, facts, read_familiarity(path))

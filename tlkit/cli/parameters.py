@@ -80,7 +80,8 @@ def _of_field(spec: Field, hint: Any) -> inspect.Parameter:
         return _parameter(spec.name, plain, inspect.Parameter.empty if required else None, given)
     flag = "--" + spec.name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if kind is bool and spec.default else [flag]
-    plain = bool if kind is bool else (str if is_list(hint) else kind)
+    # Numbers with decimals come as text: `resolve` reads them, and asks about a decimal comma.
+    plain = bool if kind is bool else (str if is_list(hint) or kind is float else kind)
     given = typer.Option(
         *names,
         help=words + _choices(spec) + _default(spec),

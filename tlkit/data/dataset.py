@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base.files import replacing
+from tlkit.base import cells
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
 from tlkit.pixels.contract import InputContract as InputContract
@@ -50,6 +51,8 @@ class Dataset(Labelled):
         extra: further columns of a manifest file, by name; used as slices in reports.
         set_aside: files that look like images and cannot be used.
         ignored: how many files were no images at all (hidden files, text, ...).
+        drawn: how `given` came about where it was drawn here, before fixes changed labels; "" where it came with the images.
+        fixed: what fixes changed, a sentence or two; "" where there were none.
         targets: of several labels, see `Labelled`.
         looks: what the scan saw in every file, None where it only listed them.
     """
@@ -65,6 +68,8 @@ class Dataset(Labelled):
     extra: dict[str, list[str]] = field(default_factory=dict)
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
+    drawn: str = ""
+    fixed: str = ""
     targets: np.ndarray | None = None
     looks: "Looks | None" = None
 
@@ -122,9 +127,9 @@ class Dataset(Labelled):
         split_names = (*SPLITS, "")
         with (
             replacing(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
-            writer = csv.writer(file)
+            writer = cells.Writer(file)
             writer.writerow(["path", "label", "split", "group", "bytes", "sha256", *self.extra])
             for i, name in enumerate(self.paths):
                 group = "" if self.groups is None else self.groups[i]
@@ -156,13 +161,13 @@ class Dataset(Labelled):
             columns = {name: [] for name in reader.fieldnames or ()}
             for row in reader:
                 for name, value in row.items():
-                    columns[name].append(value)
+                    columns[name].append(cells.read(value))
         known = ("path", "label", "split", "group", "bytes", "sha256")
         labels, targets = task.read(columns["label"], classes)
         return cls(
             root=root,
             classes=classes,
-            paths=columns["path"],
+            paths=[restored(path) for path in columns["path"]],
             labels=labels,
             targets=targets,
             sha256=np.frombuffer(bytes.fromhex("".join(columns["sha256"])), dtype=np.uint8).reshape(-1, 32),
@@ -186,10 +191,12 @@ class Splits:
     Args:
         codes: int8 (N,), index into `SPLITS`, in manifest order; `UNASSIGNED` (-1) for none.
         rule: one sentence saying how the split came about.
+        origin: its part that follows the counts, without what is to be warned of.
     """
 
     codes: np.ndarray
     rule: str
+    origin: str = ""
 
     def indices(self, name: str) -> np.ndarray:
         """int64 (n,) indices of the records of split `name`, ascending."""

@@ -33,6 +33,9 @@ def jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+Source = Path | bytes | Callable[[], bytes]  # a file, the bytes of one, or what reads them in the decoding thread
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some images of a longer list, decoded.
@@ -53,14 +56,14 @@ class Batch:
 
 
 def batches(
-    files: Iterable[Path | bytes], contract: InputContract, batch_size: int, *, threads: int | None = None
+    files: Iterable[Source], contract: InputContract, batch_size: int, *, threads: int | None = None
 ) -> Iterator[Batch]:
     """Decode files in order, ahead of the consumer in threads, in batches of `batch_size` files.
 
     Two batches at most are begun ahead. Stopping early stops the threads.
 
     Args:
-        files: image files, or their bytes.
+        files: image files, their bytes, or functions that read these and may raise `UnreadableImage`.
         contract: what pixels to make of them.
         batch_size: files to a batch; the last one may be smaller, none is empty.
         threads: Defaults to one for each usable core. Decoders and resize work outside the interpreter lock.
@@ -83,14 +86,14 @@ def batches(
 class _Slot:
     """A place for one image in the array of its batch."""
 
-    source: Path | bytes
+    source: Source
     index: int
     images: np.ndarray
     row: int
     problem: str = ""
 
 
-def _slots(files: Iterable[Path | bytes], contract: InputContract, batch_size: int) -> Iterator[_Slot]:
+def _slots(files: Iterable[Source], contract: InputContract, batch_size: int) -> Iterator[_Slot]:
     """A place for every file; a new array at every batch."""
     for index, source in enumerate(files):
         row = index % batch_size
@@ -101,7 +104,8 @@ def _slots(files: Iterable[Path | bytes], contract: InputContract, batch_size: i
 
 def _fill(contract: InputContract, slot: _Slot) -> _Slot:
     try:
-        slot.images[slot.row] = decode(slot.source, contract)
+        source = slot.source if isinstance(slot.source, Path | bytes) else slot.source()
+        slot.images[slot.row] = decode(source, contract)
     except UnreadableImage as error:
         slot.problem = error.message
     return slot
@@ -187,7 +191,7 @@ def set_aside(dataset: Dataset, problems: Sequence[Problem], on_bad: str) -> Dat
     found = [*dataset.set_aside, *problems]
     if on_bad == "fail" and found:
         raise TlkitError(
-            f"{len(found)} {'file' if len(found) == 1 else 'files'} cannot be used: {_named(found)}.",
+            f"{len(found)} {'file' if len(found) == 1 else 'files'} cannot be used: {named(found)}.",
             "repair or remove them, or use --on-bad skip to set them aside.",
         )
     if not problems:
@@ -195,7 +199,7 @@ def set_aside(dataset: Dataset, problems: Sequence[Problem], on_bad: str) -> Dat
     kept = dataset.without(problems)
     _refuse_emptied(dataset, kept, problems)
     if not len(kept):
-        raise TlkitError(f"none of the {len(dataset)} images can be decoded: {_named(found)}.", "check the folder.")
+        raise TlkitError(f"none of the {len(dataset)} images can be decoded: {named(found)}.", "check the folder.")
     return kept
 
 
@@ -210,15 +214,15 @@ def _refuse_emptied(dataset: Dataset, kept: Dataset, problems: Sequence[Problem]
         of = "training images" if len(splits) == 2 else "images"
         raise TlkitError(
             f"none of the {len(bad)} {of} of class {dataset.classes[label]!r} can be decoded: "
-            f"{_named([problem for problem in problems if problem.path in bad])}.",
+            f"{named([problem for problem in problems if problem.path in bad])}.",
             "replace them, or remove the class.",
         )
 
 
-def _named(problems: Sequence[Problem], most: int = 3) -> str:
+def named(problems: Sequence[Problem], most: int = 3) -> str:
     """The first files with their reasons, and how many more there are."""
-    named = "; ".join(f"{problem.path!r} {problem.reason}" for problem in problems[:most])
-    return named + (f"; and {len(problems) - most} more" if len(problems) > most else "")
+    first = "; ".join(f"{problem.path!r} {problem.reason}" for problem in problems[:most])
+    return first + (f"; and {len(problems) - most} more" if len(problems) > most else "")
 
 
 # -- Which sample values are black and white: dark scans are noticed, `--levels` is settled, the contract is made ---

@@ -1,16 +1,18 @@
 """Fixes: corrected labels and dropped images, listed in a CSV and applied when images are read. No file is touched."""
 
-import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest, unknown_name
-from tlkit.base.files import replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.base.story import Story
-from tlkit.data.dataset import Dataset
+from tlkit.data.dataset import SPLITS, Dataset, Splits
+from tlkit.data.table import read_table
 
 COLUMNS = ("path", "action", "label", "reason")
 ACTIONS = ("relabel", "drop")
@@ -37,9 +39,9 @@ def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
     """Write path,action,label,reason; whole or not at all."""
     with (
         replacing(file) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
-        writer = csv.writer(stream)
+        writer = cells.Writer(stream)
         writer.writerow(COLUMNS)
         writer.writerows((fix.path, fix.action, fix.label, fix.reason) for fix in fixes)
 
@@ -54,16 +56,19 @@ def read_fixes(file: Path) -> list[Fix]:
         raise TlkitError(
             f"--fixes {str(file)!r} does not exist.", "`tlkit audit IMAGES --write-fixes FILE` writes one."
         )
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.DictReader(stream)
-        lacking = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise TlkitError(
-                f"{str(file)!r} has no column {lacking[0]!r}.",
-                f"name the columns in the first line: {','.join(COLUMNS)}.",
-            )
-        rows = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in reader]
-    fixes = [Fix(**row) for row in rows]
+    columns, _ = read_table(file, COLUMNS, short=True)
+    lacking = [name for name in COLUMNS[:2] if name not in columns]
+    if lacking:
+        raise TlkitError(
+            f"{str(file)!r} has no column {lacking[0]!r}.",
+            f"name the columns in the first line: {','.join(COLUMNS)}.",
+        )
+    blank = [""] * len(columns["path"])
+    rows = [
+        dict(zip(COLUMNS, map(str.strip, row), strict=True))
+        for row in zip(*(columns.get(name, blank) for name in COLUMNS), strict=True)
+    ]
+    fixes = [Fix(**{**row, "path": restored(row["path"])}) for row in rows]
     seen: set[str] = set()
     for line, fix in enumerate(fixes, start=2):
         place = f"line {line} of {str(file)!r}"
@@ -77,18 +82,40 @@ def read_fixes(file: Path) -> list[Fix]:
     return fixes
 
 
-def apply_fixes(dataset: Dataset, file: str | None, story: Story) -> Dataset:
-    """The manifest with the fixes of a file applied; as it is where there is none.
+@dataclass(frozen=True)
+class Fixing:
+    """Which fixes, and to which images they apply.
+
+    Args:
+        file: of fixes, see `read_fixes`.
+        draw: splits the images as they were before any fix; None where all are there to be measured on.
+        held_out: whether labels of validation and test images are changed too; what is measured on them then rests on
+            the fixes, and a classifier that proposed them looks better than it is.
+    """
+
+    file: str
+    draw: Callable[[Dataset], Splits] | None = None
+    held_out: bool = False
+
+
+HELD_OUT = "labels of validation and test images stay as they are; --fix-held-out changes them too"
+
+
+def apply_fixes(dataset: Dataset, fixing: Fixing | None, story: Story) -> Dataset:
+    """The images with the fixes applied, the split they had before in `given`; as they are where there are none.
 
     Raises:
         TlkitError: a path that is not among the images, a class that there is not, a class left empty.
     """
-    if file is None:
+    if fixing is None:
         return dataset
-    fixes = read_fixes(Path(file))
+    file, fixes = fixing.file, read_fixes(Path(fixing.file))
+    splits = fixing.draw(dataset) if fixing.draw else Splits(dataset.given, "")
+    teaches = splits.codes == SPLITS.index("train") if fixing.draw else np.zeros(len(dataset), bool)
     places = {path: row for row, path in enumerate(dataset.paths)}
     aside = {problem.path for problem in dataset.set_aside}
-    changed, dropped = dataset.select(np.arange(len(dataset))), np.zeros(len(dataset), bool)
+    changed, counts = dataset.select(np.arange(len(dataset))), Counts(splits.codes, measured=fixing.draw is None)
+    kept = np.ones(len(dataset), bool)
     for line, fix in enumerate(fixes, start=2):
         if fix.path not in places:
             if fix.path in aside:
@@ -96,14 +123,59 @@ def apply_fixes(dataset: Dataset, file: str | None, story: Story) -> Dataset:
             raise _no_such_image(file, line, fix.path, places)
         row = places[fix.path]
         if fix.action == "drop":
-            dropped[row] = True
-        else:
-            _relabel(changed, row, fix.label, f"line {line} of {file!r}")
-    fixed = changed.select(np.flatnonzero(~dropped))
+            kept[row] = False
+            counts.add(row, "dropped")
+            continue
+        _relabel(changed, row, fix.label, f"line {line} of {file!r}")
+        if changed.label_name(row) == dataset.label_name(row):
+            continue
+        counts.add(row, "relabelled" if teaches[row] or fixing.held_out else "left")
+        if not (teaches[row] or fixing.held_out):
+            changed.truth[row] = dataset.truth[row]
+    fixed = changed.select(np.flatnonzero(kept))
     _refuse_emptied(dataset, fixed, file)
-    relabelled = sum(changed.label_name(row) != dataset.label_name(row) for row in np.flatnonzero(~dropped).tolist())
-    story.say(f"fixes of {file}: {relabelled} labels changed, {int(dropped.sum())} images dropped")
-    return fixed
+    told = counts.told(file)
+    story.say(told)
+    if fixing.draw is None:
+        return replace(fixed, fixed=told)
+    before = f"{splits.origin}, before the fixes" if splits.origin else "before the fixes"
+    return replace(fixed, given=splits.codes[kept], drawn=before, fixed=told)
+
+
+class Counts:
+    """How many images of each split fixes have relabelled, dropped, or left with their label.
+
+    Args:
+        codes: int8 (N,), index into `SPLITS`.
+        measured: whether all images are there to be measured on, whatever split they had.
+    """
+
+    def __init__(self, codes: np.ndarray, *, measured: bool) -> None:
+        self._names = (*SPLITS, "images") if not measured else ("images",) * (len(SPLITS) + 1)
+        self._codes = codes
+        self._found: Counter[tuple[str, str]] = Counter()
+
+    def add(self, row: int, what: str) -> None:
+        """Count one image as `relabelled`, `dropped` or `left`."""
+        self._found[what, self._names[self._codes[row]]] += 1
+
+    def told(self, file: str) -> str:
+        """`Fixes of fixes.csv: 12 labels changed (train 12), 3 images dropped (train 2, test 1).`, and what was left."""
+        changed, dropped, left = (self._of(what) for what in ("relabelled", "dropped", "left"))
+        text = f"Fixes of {file}: {self._sum('relabelled')} labels changed{changed}, {self._sum('dropped')} images dropped{dropped}."
+        if self._sum("left"):
+            text += f" {self._sum('left')} new labels were not applied{left}: {HELD_OUT}."
+        held = [name for name in dict.fromkeys(self._names) if name != "train" and self._found["relabelled", name]]
+        if held:
+            text += " What is measured there is measured against the changed labels."
+        return text
+
+    def _sum(self, what: str) -> int:
+        return sum(count for (kind, _), count in self._found.items() if kind == what)
+
+    def _of(self, what: str) -> str:
+        parts = [f"{name} {self._found[what, name]}" for name in dict.fromkeys(self._names) if self._found[what, name]]
+        return f" ({', '.join(parts)})" if parts else ""
 
 
 def _relabel(dataset: Dataset, row: int, label: str, place: str) -> None:

@@ -1,7 +1,10 @@
 """The files below a folder, and the folders themselves; links followed, never in circles."""
 
+import contextlib
+import itertools
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
+from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
+from tlkit.tasks.labels import class_name, class_names, cleaned
 
 # Litter that systems and tools leave beside images; names compared in lower case.
 JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"))
@@ -92,8 +97,32 @@ def _identity(path: str) -> tuple[int, int]:
 
 # -- What the folders say: which is a class, which is a split ----------------------------------
 
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# What people call the splits. `eval` is the one of val and test that is not there under another name, else test.
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "development"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+    **dict.fromkeys(("eval", "evaluation"), "eval"),
+}
+_PLAIN = ("train", "val", "valid", "validation", "test")  # nothing to explain
+_FILLERS = ("set", "sets", "data", "dataset", "images", "image", "imgs", "img", "pictures", "photos", "jpg", "split")
+_SPLIT_WORD = re.compile(f"({'|'.join(sorted(SPLIT_FOLDERS, key=len, reverse=True))})(?:{'|'.join(_FILLERS)})?")
 LOOSE = -2  # the label of a file that lies in no class folder
+MANY_FOLDERS = 10  # so many splits nobody makes: folders beyond it are classes, whatever they hold
+
+
+def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The split that a folder's name means, and the words of the name that say something else; None for other names.
+
+    `Training`, `test_set`, `valImages` and `train2017` mean splits and say no more; `seg_train` says ("seg",).
+    """
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    words = re.findall(r"[^\W\d_]+", parted)
+    meant = [found[1] for word in words if (found := _SPLIT_WORD.fullmatch(word))]
+    if len(meant) != 1:
+        return None
+    rest = tuple(word for word in words if not _SPLIT_WORD.fullmatch(word) and word not in _FILLERS)
+    return SPLIT_FOLDERS[meant[0]], rest
 
 
 @dataclass(frozen=True)
@@ -101,12 +130,12 @@ class Layout:
     """Classes and splits as laid out in folders; `files` are the tree's, in order, less those outside.
 
     Args:
-        classes: folder names, sorted by code point as Keras does.
+        classes: names of the class folders, see `labels.class_name`, sorted by code point as Keras does.
         files: relative paths, those of folders that are neither class nor split left out.
         labels: int32 (N,), index into `classes`, `LOOSE` for files in no class folder.
         given: int8 (N,), index into `SPLITS`, -1 where the layout names none.
         class_folders: relative path -> (label, given) of every class folder.
-        beside: folders beside train/val/test that take no part.
+        notes: what was understood that the folders do not say outright, a sentence each.
     """
 
     classes: tuple[str, ...]
@@ -114,63 +143,138 @@ class Layout:
     labels: np.ndarray
     given: np.ndarray
     class_folders: dict[str, tuple[int, int]]
-    beside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def read_layout(tree: Tree, root: str) -> Layout:
+def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None) -> Layout:
     """Class per folder, or train/val/test with classes inside.
 
     The second is meant when `train` stands beside another split's name, or all folders have names
-    of splits; so that classes called train, bus and car stay classes.
+    of splits; so that classes called train, bus and car stay classes. Names are read as `split_of` does.
+
+    Args:
+        tree: what lies there.
+        root: the folder, as the user wrote it.
+        classes: names that are classes where folders have them, whatever else they may mean.
 
     Raises:
-        TlkitError: no class folders; a class that train lacks; a split twice; a split without classes.
+        TlkitError: no class folders; one folder too high or too low; folders that all hold the same folders and have
+            no known names of splits; a class that train lacks; a split twice; a split without classes.
     """
-    top = [folder for folder in tree.folders if "/" not in folder]
+    inside = _folders_inside(tree)
+    top = list(inside.pop(""))
     if not top:
         raise TlkitError(
             f"{root!r} has no class folders.",
-            "put the images of each class into a folder of its own, or give a CSV manifest with columns path,label.",
+            _class_among_others(Path(root))
+            or "put the images of each class into a folder of its own, or give a CSV manifest with columns path,label.",
         )
-    splits = {folder: SPLITS.index(SPLIT_FOLDERS[folder.lower()]) for folder in top if folder.lower() in SPLIT_FOLDERS}
-    if len(splits) == len(top) or (0 in splits.values() and len(set(splits.values())) > 1):
-        return _split_folders(tree, root, top, splits)
-    codes = {name: code for code, name in enumerate(top)}
+    said_to_be_classes = bool(classes) and {class_name(name) for name in top} <= {*map(class_name, classes or ())}
+    if not said_to_be_classes:
+        splits = _splits_among(top, inside)
+        if splits:
+            return _split_folders(tree, root, splits, inside, classes)
+        _refuse_wrapper(tree, root, top, inside)
+        _refuse_unnamed_splits(root, top, inside)
+    names = class_names(top, classes, f"folders of {root!r}")
+    codes = {name: code for code, name in enumerate(sorted(set(names.values())))}
+    labels = {folder: codes[name] for folder, name in names.items()}
     return Layout(
-        classes=tuple(top),
+        classes=tuple(codes),
         files=tree.files,
-        labels=np.array([codes[p.partition("/")[0]] if "/" in p else LOOSE for p in tree.files], dtype=np.int32),
+        labels=np.array([labels[p.partition("/")[0]] if "/" in p else LOOSE for p in tree.files], dtype=np.int32),
         given=np.full(len(tree.files), UNASSIGNED, dtype=np.int8),
-        class_folders={name: (code, UNASSIGNED) for name, code in codes.items()},
+        class_folders={folder: (code, UNASSIGNED) for folder, code in labels.items()},
+        notes=tuple(cleaned(names, "folder")),
     )
 
 
-def _split_folders(tree: Tree, root: str, top: Sequence[str], splits: dict[str, int]) -> Layout:
-    _refuse_twice(root, splits)
-    inside: dict[str, list[str]] = {folder: [] for folder in splits}
+def _folders_inside(tree: Tree) -> dict[str, list[str]]:
+    """Folder ("" for the root) -> names of the folders in it."""
+    inside: dict[str, list[str]] = {"": []}
     for path in tree.folders:
-        folder, _, name = path.partition("/")
-        if folder in splits and name and "/" not in name:
-            inside[folder].append(name)
-    for folder, names in inside.items():
+        parent, _, name = path.rpartition("/")
+        inside.setdefault(path, [])
+        inside.setdefault(parent, []).append(name)
+    return inside
+
+
+def _splits_among(top: Sequence[str], inside: dict[str, list[str]]) -> dict[str, int]:
+    """Folder -> index into `SPLITS`, where the folders are splits; else nothing.
+
+    Names that say more than a split must say the same and hold a class in common: `seg_train` and `seg_test` are
+    splits, `train_station` and `test_tube` are not.
+    """
+    meant = {folder: found for folder in top if (found := split_of(folder))}
+    for rest in sorted({rest for _, rest in meant.values()}, key=len):
+        kinds = {folder: split for folder, (split, words) in meant.items() if words == rest}
+        if "eval" in kinds.values():
+            other = "val" if "test" in kinds.values() and "val" not in kinds.values() else "test"
+            kinds = {folder: other if split == "eval" else split for folder, split in kinds.items()}
+        several = len(set(kinds.values())) > 1 and "train" in kinds.values()
+        held = [set(inside[_unwrapped(folder, inside)]) for folder in kinds]
+        plain = not rest and all(folder.lower() in _PLAIN for folder in kinds)
+        if (several and (plain or set.intersection(*held))) or (not rest and len(kinds) == len(top)):
+            return {folder: SPLITS.index(split) for folder, split in kinds.items()}
+    return {}
+
+
+def _unwrapped(folder: str, inside: dict[str, list[str]]) -> str:
+    """The folder that holds the class folders of a split: seg_train/seg_train, train/images, or the split itself."""
+    while len(inside[folder]) == 1:
+        (name,) = inside[folder]
+        same = name.lower() == folder.rpartition("/")[2].lower() or name.lower() in _FILLERS
+        if not same or not inside[f"{folder}/{name}"]:
+            break
+        folder = f"{folder}/{name}"
+    return folder
+
+
+def _split_folders(
+    tree: Tree, root: str, splits: dict[str, int], inside: dict[str, list[str]], classes: Sequence[str] | None
+) -> Layout:
+    _refuse_twice(root, splits)
+    places = {folder: _unwrapped(folder, inside) for folder in splits}
+    held = {folder: inside[place] for folder, place in places.items()}
+    for folder, names in held.items():
         if not names:
             raise TlkitError(
                 f"{folder!r} in {root!r} has no class folders.",
-                f"put its images into {folder}/CLASS/, or move the folder away.",
+                f"put its images into {folder}/CLASS/, or move the folder away; if the classes are called "
+                f"{' and '.join(splits)}, say so: --classes {','.join(splits)}.",
             )
-    classes = _classes_of(inside, splits)
-    codes = {name: code for code, name in enumerate(classes)}
-    class_folders = {f"{f}/{name}": (codes[name], splits[f]) for f, names in inside.items() for name in names}
+    named = class_names(
+        sorted({name for names in held.values() for name in names}), classes, f"class folders of {root!r}"
+    )
+    known = _classes_of({folder: [named[name] for name in names] for folder, names in held.items()}, splits)
+    codes = {name: code for code, name in enumerate(known)}
+    class_folders = {
+        f"{places[folder]}/{name}": (codes[named[name]], splits[folder])
+        for folder, names in held.items()
+        for name in names
+    }
+    depth = {folder: place.count("/") + 2 for folder, place in places.items()}
     files = [path for path in tree.files if "/" not in path or path.partition("/")[0] in splits]
-    placed = [class_folders.get("/".join(path.split("/", 2)[:2]), (LOOSE, UNASSIGNED)) for path in files]
+    folders = ["/".join(path.split("/")[: depth.get(path.partition("/")[0], 1)]) for path in files]
+    placed = [class_folders.get(folder, (LOOSE, UNASSIGNED)) for folder in folders]
     return Layout(
-        classes=classes,
+        classes=known,
         files=files,
         labels=np.array([label for label, _ in placed], dtype=np.int32),
         given=np.array([split for _, split in placed], dtype=np.int8),
         class_folders=class_folders,
-        beside=tuple(folder for folder in top if folder not in splits),
+        notes=(*_understood(tree, splits, places), *cleaned(named, "folder")),
     )
+
+
+def _understood(tree: Tree, splits: dict[str, int], places: dict[str, str]) -> Iterator[str]:
+    """What was made of names that are not those of the splits themselves, and of what lies beside."""
+    read = [f"{place} as {SPLITS[splits[name]]}" for name, place in places.items() if place.lower() not in _PLAIN]
+    if read:
+        yield f"Splits by the names of folders: {', '.join(read)}."
+    beside = [folder for folder in tree.folders if "/" not in folder and folder not in splits]
+    if beside:
+        yield f"Left out, beside the folders of splits: {', '.join(beside)}."
 
 
 def _refuse_twice(root: str, splits: dict[str, int]) -> None:
@@ -181,6 +285,82 @@ def _refuse_twice(root: str, splits: dict[str, int]) -> None:
                 f"{root!r} has {len(folders)} folders for {name}: {', '.join(map(repr, folders))}.",
                 "keep one of them.",
             )
+
+
+def _refuse_wrapper(tree: Tree, root: str, top: Sequence[str], inside: dict[str, list[str]]) -> None:
+    """One folder that holds folders is no class, but the folder that should have been given."""
+    folder = top[0]
+    while len(inside[folder]) == 1:
+        folder = f"{folder}/{inside[folder][0]}"
+    if (
+        len(top) > 1
+        or not inside[folder]
+        or any("/" not in path for path in tree.files if suffix(path) in IMAGE_SUFFIXES)
+    ):
+        return
+    right = f"{root.rstrip('/')}/{folder}"
+    raise TlkitError(
+        f"{root!r} holds one folder, {folder!r}, and that holds {_listed(inside[folder])}: there would be a single class.",
+        f"did you mean {right!r}? If {top[0]!r} is a class, say so: --classes {top[0]}.",
+        instead=(root, right),
+    )
+
+
+def _refuse_unnamed_splits(root: str, top: Sequence[str], inside: dict[str, list[str]]) -> None:
+    """Folders that all hold the same folders are splits, though their names do not say which."""
+    held = [frozenset(inside[_unwrapped(folder, inside)]) for folder in top]
+    first = held[0]
+    trained = [names for folder, names in zip(top, held, strict=True) if split_of(folder) == ("train", ())]
+    alike = len(set(held)) == 1 or (len(trained) == 1 and all(names and names <= trained[0] for names in held))
+    if len(top) < 2 or len(first) < 2 or not alike or len(top) > max(MANY_FOLDERS, len(first)):
+        return
+    raise TlkitError(
+        f"the folders {_listed(top)} of {root!r} all hold the same folders ({_listed(sorted(first))}), as splits do, "
+        "and have no names of splits.",
+        f"if they are splits, rename them to train, val and test (mv {root.rstrip('/')}/{top[0]} {root.rstrip('/')}/train); "
+        f"if they are the classes, say so: --classes {','.join(top)}.",
+    )
+
+
+def _class_among_others(folder: Path) -> str:
+    """The hint for a folder of images beside which there are others, as the folder of one class has; else ""."""
+    above = folder.absolute().parent
+    beside = [entry for entry in sorted(above.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    if len(beside) < 2 or not all(_holds_image(entry) for entry in (folder, *beside)):
+        return ""
+    if split_of(above.name) and sum(split_of(entry.name) is not None for entry in above.parent.iterdir()) > 1:
+        above = above.parent
+        beside = [entry for entry in sorted(above.iterdir()) if entry.is_dir()]
+    right = str(above) if folder.is_absolute() else os.path.relpath(above)
+    return (
+        f"did you mean {right!r}, which holds {_listed([entry.name for entry in beside])}? A classifier needs the folders "
+        "of all classes."
+    )
+
+
+def _holds_image(folder: Path) -> bool:
+    """Whether one of the first entries of a folder is called as images are."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return any(suffix(entry.name) in IMAGE_SUFFIXES for entry in itertools.islice(entries, 100))
+    return False
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def refuse_inside(out: Path, images: str | Path) -> None:
+    """Raise for a folder of results inside the folder of images: the next command would take it for a class.
+
+    Raises:
+        TlkitError: naming both, and a place beside.
+    """
+    root, wanted = Path(images).expanduser().resolve(), out.expanduser().resolve()
+    if root.is_dir() and (wanted == root or root in wanted.parents):
+        raise TlkitError(
+            f"--out {str(out)!r} lies inside the images, {str(images)!r}; the next command would take it for a class.",
+            f"write it beside them: --out {root.with_name(f'{root.name}-{wanted.name}')}.",
+        )
 
 
 def _classes_of(inside: dict[str, list[str]], splits: dict[str, int]) -> tuple[str, ...]:
@@ -199,4 +379,4 @@ def _classes_of(inside: dict[str, list[str]], splits: dict[str, int]) -> tuple[s
                 + f"a model cannot learn a class without training images: rename the folder, add {train}/{unknown[0]}, "
                 "or remove it.",
             )
-    return tuple(sorted(inside[train]))
+    return tuple(sorted(set(inside[train])))

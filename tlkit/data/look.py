@@ -18,6 +18,7 @@ from tlkit.pixels.opening import FORMATS
 
 # All pixel facts are of one small copy: 128 pixels are what small networks see, and comparable between images.
 SIDE = 128
+SAME_COLOUR = 2  # grey levels, in each channel: what JPEG makes of one colour
 CHUNK = 64  # files a thread takes at a time: their arrays are worked on together
 _COPY = InputContract(height=SIDE, width=SIDE)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -43,6 +44,7 @@ class Looks:
         contrast: float32 (N,), standard deviation of grey, 0..128.
         sharpness: float32 (N,), standard deviation of the Laplacian of grey at 128 pixels a side.
         border: float32 (N, 3), mean R, G, B of the outermost tenth.
+        plain: bool (N,), one colour throughout.
         frame: float32 (N,), standard deviation of grey in the outermost two pixels: 0 where there is a plain frame.
         small: uint8 (N, 32, 32), a grey copy.
     """
@@ -61,6 +63,7 @@ class Looks:
     contrast: np.ndarray
     sharpness: np.ndarray
     border: np.ndarray
+    plain: np.ndarray
     frame: np.ndarray
     small: np.ndarray
 
@@ -237,6 +240,7 @@ def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
         "contrast": _deviation(grey.reshape(n, SIDE * SIDE)),
         "sharpness": _deviation(laplacian.reshape(n, (SIDE - 2) ** 2)),
         "border": (whole - inner) / (HASH_SIDE**2 - (HASH_SIDE - 2 * edge) ** 2),
+        "plain": np.ptp(pixels.reshape(n, SIDE * SIDE, 3), axis=1).max(axis=1) <= SAME_COLOUR,
         "frame": _deviation(rim),
         "small": np.rint(coarse.astype(np.float32) @ _GREY).astype(np.uint8),
     }

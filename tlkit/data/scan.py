@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError, nearest, unknown_name
+from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.files import missing
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
-from tlkit.data.fixes import apply_fixes
+from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.look import Looker, Looks
 from tlkit.data.split import group_column, group_pattern, match_groups
-from tlkit.data.table import SUFFIXES, Listing, labels_of, read_listing
+from tlkit.data.table import SUFFIXES, Listing, elsewhere, labels_of, read_listing
 from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
+from tlkit.tasks.labels import class_name
 from tlkit.tasks.registry import of_texts, picked
 
 LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
@@ -137,6 +140,7 @@ def _fingerprint(file: str, path: str, looker: Looker | None) -> tuple[bytes, in
 # -- Which images there are: walk, sniff, hash. Nothing is decoded here ------------------------
 
 _SILENCE = Silence()
+Wanted = tuple[Sequence[str] | None, Sequence[str]]  # classes that were asked for, and those of a classifier
 Reading = partial[Contents]  # `read_contents` for a story
 
 
@@ -146,7 +150,8 @@ def scan(
     classes: Sequence[str] | None = None,
     group_by: str | None = None,
     labelled: bool | None = True,
-    fixes: str | None = None,
+    known: Sequence[str] = (),
+    fixes: Fixing | None = None,
     look: bool = False,
     story: Story = _SILENCE,
 ) -> Dataset:
@@ -162,7 +167,8 @@ def scan(
             expression on the relative path whose first group names it.
         labelled: True needs classes; False takes every image below the folder with label -1; None
             takes classes where the folders or the file name them.
-        fixes: a file of labels to change and images to drop, see `fixes.py`.
+        known: classes of a classifier: folders called so are classes, whatever else they may mean.
+        fixes: labels to change and images to drop, and of which images.
         look: whether every image is decoded as well, so that those that cannot be are known (`Dataset.unreadable`).
         story: hears the progress and what was noticed.
 
@@ -171,18 +177,19 @@ def scan(
     """
     source, read = Path(images).expanduser().absolute(), partial(read_contents, story=story, look=look)
     if source.is_dir():
-        dataset = _scan_folder(source, classes, group_by, labelled, read, story)
+        dataset = _scan_folder(source, str(images), (classes, known), group_by, labelled, read, story)
     elif source.suffix.lower() in SUFFIXES and source.is_file():
-        dataset = _scan_file(source, classes, group_by, labelled, read)
+        dataset = _scan_file(source, (classes, known), group_by, labelled, read, story)
     else:
-        raise _no_source(source)
+        raise _no_source(str(images), source)
     _tell(dataset, story)
     return apply_fixes(dataset, fixes, story)
 
 
 def _scan_folder(
     root: Path,
-    classes: Sequence[str] | None,
+    typed: str,
+    wanted: Wanted,
     group_by: str | None,
     labelled: bool | None,
     reading: Reading,
@@ -191,15 +198,15 @@ def _scan_folder(
     pattern = group_pattern(group_by) if group_by else None
     tree = walk(root)
     flat = labelled is False or (labelled is None and not tree.folders)
-    layout = _unlabelled(tree) if flat else read_layout(tree, str(root))
-    names = layout.classes if flat else _class_names(layout.classes, classes, "class folder")
+    layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1])
+    names = layout.classes if flat else _class_names(layout.classes, wanted[0], "class folder")
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
     paths = [layout.files[i] for i in contents.images.tolist()]
     _refuse_none(str(root), paths, contents)
     _refuse_empty(layout, labels, given, contents)
-    if layout.beside:
-        story.say(f"Left out, beside the folders of splits: {', '.join(layout.beside)}.")
+    for note in layout.notes:
+        story.say(note)
     loose = [Problem(paths[i], "lies in no class folder") for i in np.flatnonzero(labels == LOOSE).tolist()]
     dataset = Dataset(
         root=root,
@@ -218,20 +225,32 @@ def _scan_folder(
 
 
 def _scan_file(
-    file: Path, classes: Sequence[str] | None, group_by: str | None, labelled: bool | None, reading: Reading
+    file: Path,
+    wanted: Wanted,
+    group_by: str | None,
+    labelled: bool | None,
+    reading: Reading,
+    story: Story,
 ) -> Dataset:
-    listing = read_listing(file, labelled=bool(labelled))
+    listing = read_listing(file, labelled=labelled, classes=wanted[0] or wanted[1])
+    for note in listing.notes:
+        story.say(note)
     names: tuple[str, ...] = ()
     labels = np.full(len(listing.paths), UNLABELLED, dtype=np.int32)
     targets = None
     if labelled is not False and listing.labels is not None:
         read = [labels_of(file, listing.labels, row) for row in range(len(labels))]
-        names = _class_names(tuple(sorted({name for row in read for name in row})), classes, "label")
+        names = _class_names(tuple(sorted({name for row in read for name in row})), wanted[0], "label")
         _refuse_untrained(file, read, listing.given)
         labels, targets = of_texts(listing.labels).read(listing.labels, names)
     groups = _listed_groups(listing, group_by)
     contents = reading(file.parent, listing.paths, all_meant=True)
     kept = contents.images.tolist()
+    if not kept and listing.paths and not any((file.parent / path).exists() for path in listing.paths):
+        raise TlkitError(
+            f"{str(file)!r} holds no image: none of its {len(listing.paths)} files is there, the first is {listing.paths[0]!r}.",
+            elsewhere(file, listing.paths),
+        )
     _refuse_none(str(file), kept, contents)
     dataset = Dataset(
         root=file.parent,
@@ -278,6 +297,7 @@ def _class_names(found: tuple[str, ...], asked: Sequence[str] | None, kind: str)
     """The classes in index order: as found, or as asked for when those are the same names."""
     if asked is None:
         return found
+    asked = [class_name(name) for name in asked]
     if len(set(asked)) < len(asked):
         twice = next(name for name in asked if list(asked).count(name) > 1)
         raise TlkitError(f"--classes names {twice!r} twice.", "name every class once.")
@@ -354,16 +374,39 @@ def _first(problems: Sequence[Problem]) -> str:
     return f"{count} set aside, first {problems[0].path!r}, which {problems[0].reason}."
 
 
-def _no_source(source: Path) -> TlkitError:
+# Files that hold images, or say where they are, and are not what a command reads; and what to do with each.
+_PACKED = {
+    **dict.fromkeys((".zip",), "unpack it and give the folder: unzip {file} -d {stem}"),
+    **dict.fromkeys(
+        (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"),
+        "unpack it and give the folder: mkdir {stem} && tar -xf {file} -C {stem}",
+    ),
+    **dict.fromkeys((".7z", ".rar"), "unpack it and give the folder: 7z x {file} -o{stem}"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV UTF-8, with columns path,label"),
+    **dict.fromkeys((".json", ".jsonl", ".txt", ".xml"), "write a CSV with columns path,label[,split] from it"),
+    **dict.fromkeys(
+        (".npz", ".npy", ".h5", ".hdf5", ".mat", ".tfrecord", ".lmdb", ".arrow"),
+        "write its images into a folder for each class",
+    ),
+}
+
+
+def _no_source(typed: str, source: Path) -> TlkitError:
     """The error for a source that is missing or no listing."""
-    if source.exists():
-        return TlkitError(
-            f"{str(source)!r} is neither a folder nor a manifest file.",
+    if not source.exists():
+        return missing(typed, "give a folder of images.")
+    kind = source.suffix.lower()
+    if kind in IMAGE_SUFFIXES or suffix(source.name) in IMAGE_SUFFIXES:
+        what, remedy = "is one image", "give the folder of images; `tlkit predict RUN FILE` classifies one."
+    elif kind in _PACKED:
+        stem = source.name.partition(".")[0]
+        what, remedy = (
+            f"is a file ({kind})",
+            _PACKED[kind].format(file=shlex.quote(typed), stem=shlex.quote(stem)) + ".",
+        )
+    else:
+        what, remedy = (
+            "is a file",
             f"give a folder of images, or a file ending in {', '.join(SUFFIXES)} with columns path,label.",
         )
-    siblings = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
-    guess = nearest(source.name, siblings)
-    return TlkitError(
-        f"{str(source)!r} does not exist.",
-        f"did you mean {str(source.with_name(guess))!r}?" if guess else "give a folder of images.",
-    )
+    return TlkitError(f"{typed!r} {what}, neither a folder nor a manifest file.", remedy)

@@ -3,13 +3,17 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
+from tlkit.data.fixes import Fixing
+from tlkit.tasks.labels import class_name
 
 TRAIN, VAL, TEST = range(3)
 
@@ -23,7 +27,7 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int, keras_split: 
     (images, or groups of them) it has one in val, from four on one in test as well.
 
     Splits that the folders or the manifest file name are kept as they are. Only a missing val is
-    then carved out of train.
+    then carved out of train. Where fixes were applied, the split is the one drawn before them.
 
     Args:
         dataset: the images; those without a label count as one class. One of several labels counts for each.
@@ -37,16 +41,43 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int, keras_split: 
         TlkitError: `keras_split` where Keras could not read the layout.
     """
     units = unit_of_rows(dataset)
-    if keras_split is not None:
+    if dataset.drawn:
+        codes, origin = dataset.given, dataset.drawn
+    elif keras_split is not None:
         codes, note = keras_codes(dataset, keras_split, seed)
         origin = f"as image_dataset_from_directory(validation_split={keras_split}, seed={seed}) does{note}"
-        return Splits(codes, _rule(codes, origin, _straddling(codes, units)))
-    if (dataset.given != UNASSIGNED).any():
+    elif (dataset.given != UNASSIGNED).any():
         codes, origin = _as_given(dataset, units, val, seed)
-        return Splits(codes, _rule(codes, origin, _straddling(codes, units)))
-    codes = _dealt(dataset, units, np.arange(len(dataset)), val, test, seed)
-    origin = f"drawn within each class by content (seed {seed}, val {val:g}, test {test:g}){_kept(dataset, units)}"
-    return Splits(codes, _rule(codes, origin, 0))
+    else:
+        codes = _dealt(dataset, units, np.arange(len(dataset)), val, test, seed)
+        origin = f"drawn within each class by content (seed {seed}, val {val:g}, test {test:g}){_kept(dataset, units)}"
+        return Splits(codes, _rule(codes, origin, 0), origin)
+    return Splits(codes, _rule(codes, origin, _straddling(codes, units)), origin)
+
+
+def fixing(config: "_Asked", draw: Callable[[Dataset], Splits] | None = None) -> Fixing | None:
+    """The fixes that options ask for, to be applied after the split that they ask for, or that `draw` makes."""
+    if config.fixes is None:
+        return None
+    asked = partial(split, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    return Fixing(config.fixes, draw or asked, config.fix_held_out)
+
+
+class _Asked(Protocol):
+    """Options of the split and of fixes."""
+
+    @property
+    def fixes(self) -> str | None: ...
+    @property
+    def fix_held_out(self) -> bool: ...
+    @property
+    def val(self) -> float: ...
+    @property
+    def test(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def keras_split(self) -> float | None: ...
 
 
 def _as_given(dataset: Dataset, units: np.ndarray, val: float, seed: int) -> tuple[np.ndarray, str]:
@@ -124,13 +155,16 @@ def keras_codes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarra
 
 def _keras_files(dataset: Dataset) -> Iterator[str]:
     """Relative paths in the order Keras lists them, before it shuffles."""
-    laid_out = all(path.startswith(f"{dataset.label_name(i)}/") for i, path in enumerate(dataset.paths))
+    folders = [path.partition("/")[0] for path in dataset.paths]
+    laid_out = all("/" in path for path in dataset.paths) and all(
+        class_name(folder) == dataset.label_name(i) for i, folder in enumerate(folders)
+    )
     if (dataset.given != UNASSIGNED).any() or not dataset.classes or not laid_out:
         raise TlkitError(
             "--keras-split needs one folder for each class and no split yet, as image_dataset_from_directory does.",
             "leave out --keras-split, or give the folder that Keras was given.",
         )
-    for name in dataset.classes:
+    for name in sorted(set(folders), key=lambda folder: (dataset.classes.index(class_name(folder)), folder)):
         walked = os.walk(dataset.root / name)  # links to folders are not followed, as in Keras
         for folder, _, files in sorted(walked, key=lambda entry: entry[0]):
             inside = folder[len(str(dataset.root)) + 1 :].replace(os.sep, "/")

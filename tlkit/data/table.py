@@ -1,21 +1,35 @@
 """Images listed in a CSV or Parquet file: path,label[,split][,group][,more columns]."""
 
+import codecs
 import csv
+import io
 import os
+import re
+import shlex
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest
+from tlkit.base.files import restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
-from tlkit.data.folders import SPLIT_FOLDERS
+from tlkit.data.folders import split_of
 from tlkit.tasks import labels as several
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-# Written by Manifest.write_csv; scanning finds them anew.
+# Written by Dataset.write_csv; scanning finds them anew.
 _RECOMPUTED = ("bytes", "sha256")
+_RESERVED = ("path", "label", "split", "group", *_RECOMPUTED)
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+# What other programs call the two columns, for the hint.
+_ALIASES = {
+    "path": ("filename", "file", "filepath", "image", "img", "imagepath", "image_path", "file_name", "image_id", "id"),
+    "label": ("class", "labels", "category", "target", "classname", "class_name", "species", "y", "diagnosis"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,43 +38,48 @@ class Listing:
 
     Args:
         paths: relative to the file's folder, POSIX, or absolute.
-        labels: class names as they are written, several of an image joined by `|`; None without such a column.
+        labels: class names, several of an image joined by `|`, as `labels.class_name` gives them; None without such a column.
         given: int8 (N,), index into `SPLITS`, -1 where the row names none.
         columns: every other column, `group` among them.
+        notes: how it was read where that does not go without saying, a sentence each.
     """
 
     paths: list[str]
     labels: list[str] | None
     given: np.ndarray
     columns: dict[str, list[str]]
+    notes: tuple[str, ...] = ()
 
 
-def read_listing(file: Path, *, labelled: bool) -> Listing:
+def read_listing(file: Path, *, labelled: bool | None, classes: Sequence[str] | None = None) -> Listing:
     """Read a manifest file; the first row of a CSV names the columns.
 
+    A table without a column `label` whose other columns hold 0 and 1 has its labels there.
+
+    Args:
+        file: the table.
+        labelled: whether labels must be there (True), are read where they are (None), or are not looked at (False).
+        classes: names of classes that the user listed; others may not differ from each other by case alone.
+
     Raises:
-        TlkitError: a column is missing, a path empty or listed twice, a label empty, a split unknown.
+        TlkitError: a column is missing, a path empty or listed twice, a label empty or in doubt, a split unknown, or
+            the table cannot be read, see `read_table`.
     """
-    columns = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file)
-    for name in ("path", "label") if labelled else ("path",):
-        if name not in columns:
-            guess = nearest(name, columns)
-            raise TlkitError(
-                f"{str(file)!r} has no column {name!r}; it has {', '.join(map(repr, columns)) or 'none'}.",
-                (f"did you mean {guess!r}? " if guess else "")
-                + "name the columns in the first line: path,label[,split][,group], separated by commas.",
-            )
-    paths = _paths(file, columns.pop("path"))
+    columns, notes = read_table(file, _RESERVED)
+    if "path" not in columns:
+        raise _no_column(file, "path", columns)
+    paths = _paths(file, columns.pop("path"), notes)
     labels = columns.pop("label", None)
-    if labelled and labels is not None and "" in labels:
-        remedy = "fill it in, or remove the row"
-        if several.are_several(labels):
-            remedy += f"; write {several.SEPARATOR} for an image of none of the classes"
-        raise TlkitError(f"row {labels.index('') + 2} of {str(file)!r} has no label.", f"{remedy}.")
+    if labels is None and labelled is not False:
+        labels = _from_indicators(columns, notes, several_too=bool(labelled))
+    if labelled and labels is None:
+        raise _no_column(file, "label", {"path": [], **columns})
+    if labels is not None and labelled is not False:
+        labels = _labels(file, labels, notes, classes, required=bool(labelled))
     given = _given(file, columns.pop("split", None), len(paths))
     for name in _RECOMPUTED:
         columns.pop(name, None)
-    return Listing(paths, labels, given, columns)
+    return Listing(paths, labels, given, columns, tuple(notes))
 
 
 def labels_of(file: Path, labels: list[str], row: int) -> tuple[str, ...]:
@@ -75,31 +94,146 @@ def labels_of(file: Path, labels: list[str], row: int) -> tuple[str, ...]:
     return (text,) if text else ()
 
 
-def _read_csv(file: Path) -> dict[str, list[str]]:
-    """Columns of a CSV (or TSV) in UTF-8, with or without a byte order mark; bytes of odd names survive."""
-    # utf-8-sig and surrogateescape: names of files are bytes, and Excel begins files with a mark.
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.reader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tuple[dict[str, list[str]], list[str]]:
+    """Columns of a CSV, TSV or Parquet file as text, and what to say of how it was read.
+
+    Args:
+        file: the table. A CSV is in UTF-8, or in UTF-16; between its columns are commas, or what the first line has.
+        known: names of columns that are found in any case; others stay as they are.
+        short: whether a row may end early, its last values empty.
+
+    Raises:
+        TlkitError: another encoding, rows of another length than the first line, a column twice, no Parquet file.
+    """
+    notes: list[str] = []
+    columns = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file, known, notes, short)
+    return _known_names(file, columns, known), notes
+
+
+def _no_column(file: Path, name: str, columns: Mapping[str, object]) -> TlkitError:
+    plain = {re.sub(r"[^a-z_]", "", column.lower()): column for column in columns}
+    guess = next((plain[alias] for alias in _ALIASES[name] if alias in plain), None) or nearest(name, columns)
+    hint = f"did you mean {guess!r}? Call it {name}: " if guess else ""
+    first = next(iter(columns), "")
+    if guess is None and (file.parent / first).is_file():
+        hint = (
+            f"the first line is already an image; put one above it: sed -i '1i path,label' {shlex.quote(file.name)}; "
+        )
+    return TlkitError(
+        f"{str(file)!r} has no column {name!r}; it has {', '.join(map(repr, columns)) or 'none'}.",
+        f"{hint}name the columns in the first line: path,label[,split][,group], separated by commas.",
+    )
+
+
+# -- the file ----------------------------------------------------------------------------------
+
+_MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -> dict[str, list[str]]:
+    """Columns of a CSV (or TSV); bytes of odd file names survive."""
+    text = _text(file, notes)
+    separator, text = _separator(file, text, known, notes)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
         names = [name.strip() for name in next(reader, [])]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise TlkitError(f"{str(file)!r} has two columns {twice!r}.", "rename or remove one of them.")
         columns: list[list[str]] = [[] for _ in names]
         for row in reader:
-            if not row:
-                continue
+            if not any(value.strip() for value in row):
+                continue  # an empty line, or what Excel leaves of one: ;;;
+            if short and len(row) < len(names):
+                row += [""] * (len(names) - len(row))
+            if not any(row[len(names) :]):  # separators that a spreadsheet leaves behind
+                row = row[: len(names)]
             if len(row) != len(names):
                 raise TlkitError(
                     f"line {reader.line_num} of {str(file)!r} has {len(row)} values for {len(names)} columns.",
-                    "put values that contain a comma between double quotes.",
+                    "put values that contain a comma between double quotes."
+                    if separator == ","
+                    else f"columns are separated by {_SEPARATORS.get(separator, repr(separator))} here, as in the first line.",
                 )
             for column, value in zip(columns, row, strict=True):
-                column.append(value)
-    return dict(zip(names, columns, strict=True))
+                column.append(cells.read(value))
+    except csv.Error as error:
+        raise TlkitError(
+            f"line {reader.line_num} of {str(file)!r} cannot be read: {error}.", "write it again."
+        ) from error
+    kept = [at for at, name in enumerate(names) if name or any(columns[at])]
+    found = [(names[at], columns[at]) for at in kept]
+    _refuse_other_encodings(file, found)
+    twice = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
+    if twice:
+        raise TlkitError(f"{str(file)!r} has two columns {twice[0]!r}.", "rename or remove one of them.")
+    return dict(found)
+
+
+def _text(file: Path, notes: list[str]) -> str:
+    """The text of a file by its byte order mark; without one UTF-16 where every other byte is zero, else UTF-8."""
+    content = file.read_bytes()
+    mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", ""))
+    if not encoding:
+        start = np.frombuffer(content[: 2 * (min(len(content), 4096) // 2)], np.uint8).reshape(-1, 2)
+        zeros = (start == 0).mean(axis=0) if len(start) else np.zeros(2)
+        encoding = "utf-16-le" if zeros[1] > 0.5 > zeros[0] else "utf-16-be" if zeros[0] > 0.5 > zeros[1] else "utf-8"
+    try:  # surrogateescape: names of files are bytes
+        text = content[len(mark) :].decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
+    except UnicodeDecodeError as error:
+        raise TlkitError(
+            f"{str(file)!r} is not {encoding.upper()} throughout: {error.reason} at byte {error.start + len(mark)}.",
+            "save it again as CSV UTF-8.",
+        ) from None
+    if encoding != "utf-8":
+        notes.append(f"{file.name} is in {encoding.upper()}.")
+    return text
+
+
+def _separator(file: Path, text: str, known: Sequence[str], notes: list[str]) -> tuple[str, str]:
+    """What is between the columns, by the first line; and the text without Excel's `sep=;`."""
+    first, *rest = re.split(r"\r\n|\r|\n", text, maxsplit=1)
+    stated = re.fullmatch(r'"?sep=(.)"?', first, re.IGNORECASE)
+    if stated:
+        notes.append(f"{file.name} has {stated[1]!r} between its columns, as its first line says.")
+        return stated[1], "".join(rest)
+    usual = "\t" if file.suffix.lower() == ".tsv" else ","
+
+    def columns_known(separator: str) -> int:
+        header = next(csv.reader([first], delimiter=separator), [])
+        return sum(name.strip().lower() in known for name in header)
+
+    separator = max((usual, *_SEPARATORS), key=columns_known)
+    if columns_known(separator) <= columns_known(usual):
+        return usual, text
+    notes.append(f"{file.name} has {_SEPARATORS[separator]} between its columns.")
+    return separator, text
+
+
+def _refuse_other_encodings(file: Path, columns: Sequence[tuple[str, list[str]]]) -> None:
+    """Bytes that are no UTF-8 may only be names of files, and those must be there."""
+    for name, values in columns:
+        is_path = name.lower() == "path"
+        for row, value in enumerate([name, *values], start=1):
+            if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
+                if is_path and row > 1 and os.path.lexists(file.parent / value):
+                    continue
+                content = value.encode("utf-8", "surrogateescape")
+                byte = next(ord(letter) - 0xDC00 for letter in value if "\udc80" <= letter <= "\udcff")
+                right = shlex.quote(f"{file.stem}-utf8{file.suffix}")
+                raise TlkitError(
+                    f"row {row} of {str(file)!r} is not UTF-8: column {name.encode('utf-8', 'replace').decode()!r} holds "
+                    f"byte 0x{byte:02X}; in Windows-1252 it is {content.decode('cp1252', 'replace')!r}.",
+                    "save it as CSV UTF-8; if Windows-1252 reads right: "
+                    f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(file))} > {right}",
+                )
 
 
 def _read_parquet(file: Path) -> dict[str, list[str]]:
-    """Columns of a Parquet file as text; a missing value is ""."""
+    """Columns of a Parquet file as text; a missing value is "", a whole number has no decimals."""
     import pyarrow
     from pyarrow import parquet
 
@@ -107,17 +241,38 @@ def _read_parquet(file: Path) -> dict[str, list[str]]:
         table = parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise TlkitError(f"{str(file)!r} is not a readable Parquet file: {error}.", "write it again.") from error
-    return {
-        name: ["" if value is None else str(value) for value in table.column(name).to_pylist()]
-        for name in table.column_names
-    }
+    return {str(name): _as_text(table.column(name).to_pylist()) for name in table.column_names}
 
 
-def _paths(file: Path, values: list[str]) -> list[str]:
+def _as_text(values: Sequence[object]) -> list[str]:
+    """A column of whole numbers becomes one of floats in pandas as soon as one is missing; they are whole all the same."""
+    numbers = [value for value in values if isinstance(value, float) and value == value]
+    whole = all(number.is_integer() for number in numbers)
+    return [
+        "" if value is None or value != value else str(int(value)) if whole and isinstance(value, float) else str(value)
+        for value in values
+    ]
+
+
+def _known_names(file: Path, columns: dict[str, list[str]], known: Sequence[str]) -> dict[str, list[str]]:
+    """The columns, the known ones in small letters."""
+    named: dict[str, list[str]] = {}
+    for name, column in columns.items():
+        plain = name.strip().lower() if name.strip().lower() in known else name
+        if plain in named:
+            raise TlkitError(f"{str(file)!r} has two columns {plain!r}.", "rename or remove one of them.")
+        named[plain] = column
+    return named
+
+
+# -- its columns -------------------------------------------------------------------------------
+
+
+def _paths(file: Path, values: list[str], notes: list[str]) -> list[str]:
     """Paths in one spelling: POSIX, without `./`; below the file's folder they are relative."""
     folder = file.parent.as_posix().rstrip("/") + "/"
-    paths = [str(PurePosixPath(value.replace("\\", "/") if os.sep == "\\" else value)) for value in values]
-    paths = [path.removeprefix(folder) for path in paths]
+    values = _as_they_are_on_disk(file, values, notes)
+    paths = [str(PurePosixPath(value)).removeprefix(folder) for value in values]
     if "." in paths:  # PurePosixPath("")
         raise TlkitError(f"row {paths.index('.') + 2} of {str(file)!r} has no path.", "fill it in, or remove the row.")
     if len(set(paths)) < len(paths):
@@ -126,14 +281,158 @@ def _paths(file: Path, values: list[str]) -> list[str]:
     return paths
 
 
+# Other ways to write a path, tried in turn where there is no such file; the last stands for all that came before.
+_SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("as names that are no UTF-8", restored),
+    ("without the spaces around them", str.strip),
+    ("with / for \\", lambda path: path.strip().replace("\\", "/")),
+    ("in composed Unicode (NFC)", lambda path: several.normal(path.strip().replace("\\", "/"), "NFC")),
+    ("in decomposed Unicode (NFD)", lambda path: several.normal(path.strip().replace("\\", "/"), "NFD")),
+)
+
+
+def _as_they_are_on_disk(file: Path, values: list[str], notes: list[str]) -> list[str]:
+    """The paths as files are called: where one is not there and in another spelling it is, in that."""
+    changed: Counter[str] = Counter()
+    found = []
+    for row, value in enumerate(values):
+        suspicious = value != value.strip() or "\\" in value or not value.isascii()
+        if suspicious and not os.path.lexists(file.parent / value):
+            if PureWindowsPath(value.strip()).drive and os.sep == "/":
+                raise TlkitError(
+                    f"row {row + 2} of {str(file)!r} has a path of another machine, {value.strip()!r}.",
+                    f"write paths relative to the folder of the table, {str(file.parent)!r}.",
+                )
+            for how, other in _SPELLINGS:
+                if os.path.lexists(file.parent / other(value)) and other(value):
+                    changed[how] += 1
+                    value = other(value)
+                    break
+        found.append(value)
+    notes += [f"{count:,} paths of {file.name} were read {how}." for how, count in changed.items()]
+    return found
+
+
+def elsewhere(file: Path, paths: Sequence[str]) -> str:
+    """The hint for a table none of whose images are there: where the first of them is; else where they were looked for."""
+    folder = file.parent
+    places = [Path.cwd(), folder.parent, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())]
+    tails = [PurePosixPath(paths[0]), PurePosixPath(PurePosixPath(paths[0]).name)]
+    for tail in tails:
+        for place in places:
+            if not tail.is_absolute() and (place / tail).is_file():
+                right = os.path.relpath(place / tail, folder)
+                return f"did you mean {right!r}? Paths are relative to the folder of the table, {str(folder)!r}."
+    return f"paths are relative to the folder of the table, {str(folder)!r}."
+
+
+def _from_indicators(columns: dict[str, list[str]], notes: list[str], *, several_too: bool) -> list[str] | None:
+    """Labels from columns of 0 and 1, one for each class, which leave the others; None where there are no such."""
+    one, zero = ("1", "1.0", "true"), ("0", "0.0", "false")
+    others = [name for name in columns if name not in _RESERVED]
+    names = [name for name in others if {value.strip().lower() for value in columns[name]} <= {*one, *zero}]
+    if len(names) < 2:
+        return None
+    has = np.array([[value.strip().lower() in one for value in columns[name]] for name in names])
+    single = bool((has.sum(axis=0) == 1).all())
+    if not single and not (several_too and len(names) == len(others)):
+        return None
+    for name in names:
+        del columns[name]
+    kind = "one class an image" if single else "any number of labels an image"
+    notes.append(
+        f"Labels are read from {len(names)} columns of 0 and 1 ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): {kind}."
+    )
+    rows = [[name for name, held in zip(names, row, strict=True) if held] for row in has.T.tolist()]
+    return [row[0] if single else several.written(row) for row in rows]
+
+
+def _labels(
+    file: Path, values: list[str], notes: list[str], classes: Sequence[str] | None, *, required: bool
+) -> list[str]:
+    """Labels in one spelling; what is in doubt is refused, what was changed is noted."""
+    place, asked = f"labels of {str(file)!r}", {several.class_name(name) for name in classes or ()}
+    written = Counter(values)
+    for text in written:
+        if several.SEPARATOR in text:
+            several.read_labels(text, f"row {values.index(text) + 2} of {str(file)!r}")
+    parts = {
+        part
+        for text in written
+        for part in (text.split(several.SEPARATOR) if several.SEPARATOR in text else [text])
+        if part.strip()
+    }
+    names = several.class_names(sorted(parts), classes, place)
+    numbers = _same_numbers(names, place, asked)
+    notes += several.cleaned(names, "label")
+    if numbers:
+        notes.append(
+            f"Labels that are whole numbers were taken without decimals, {next(iter(numbers))!r} as a class with the others."
+        )
+    names = {text: numbers.get(name, name) for text, name in names.items()}
+    _refuse_lists(file, values, names, asked)
+    spelt = {
+        text: several.SEPARATOR.join(names.get(part, "") for part in text.split(several.SEPARATOR)) for text in written
+    }
+    labels = [spelt[value] for value in values]
+    if required and "" in labels:
+        remedy = "fill it in, or remove the row"
+        if several.are_several(labels):
+            remedy += f"; write {several.SEPARATOR} for an image of none of the classes"
+        raise TlkitError(f"row {labels.index('') + 2} of {str(file)!r} has no label.", f"{remedy}.")
+    return labels
+
+
+def _same_numbers(names: Mapping[str, str], place: str, asked: set[str]) -> dict[str, str]:
+    """Where all labels are whole numbers, those with decimals (1.0, 1,0) -> without; numbers written otherwise are asked about."""
+    found = {name: re.fullmatch(r"([+-]?\d+)([.,]\d+)?", name) for name in names.values()}
+    numbers = {name: float(name.replace(",", ".")) for name, match in found.items() if match}
+    whole = {}
+    if len(numbers) == len(found) and all(number.is_integer() for number in numbers.values()):
+        whole = {name: match[1] for name, match in found.items() if match and match[2]}
+    spelt: dict[float, set[str]] = {}
+    for name, number in numbers.items():
+        spelt.setdefault(number, set()).add(whole.get(name, name))
+    twice = next((sorted(spellings) for spellings in spelt.values() if len(spellings) > 1), None)
+    if twice and not asked.issuperset(twice):
+        raise TlkitError(
+            f"the {place} name classes that are the same number: {', '.join(map(repr, twice))}.",
+            "write it the same way; if they are classes of their own, say so: name all classes, those among them, with "
+            f"--classes {','.join(twice)},...",
+        )
+    return whole
+
+
+def _refuse_lists(file: Path, values: list[str], names: Mapping[str, str], asked: set[str]) -> None:
+    """A label made of other labels (`cat,dog` beside `cat`) is a list of them, and is written with `|`."""
+    known = set(names.values())
+    for text, name in names.items():
+        for mark in (",", ";", "/", "+"):
+            parts = [part.strip() for part in name.split(mark)]
+            if len(parts) > 1 and known & set(parts) and name not in asked:
+                right = several.SEPARATOR.join(parts)
+                raise TlkitError(
+                    f"row {values.index(text) + 2 if text in values else 2} of {str(file)!r} has label {name!r}, and "
+                    f"{next(part for part in parts if part in known)!r} is a label too.",
+                    f"if it is several labels, write {right!r}; if it is a class of its own, name all classes with --classes "
+                    "(in Python classes=[...]).",
+                )
+
+
 def _given(file: Path, values: list[str] | None, rows: int) -> np.ndarray:
     """int8 (rows,) codes of the split column; empty values are -1."""
     if values is None:
         return np.full(rows, UNASSIGNED, dtype=np.int8)
-    codes = {name: SPLITS.index(split) for name, split in SPLIT_FOLDERS.items()} | {"": UNASSIGNED}
-    for row, value in enumerate(values):
-        if value.strip().lower() not in codes:
+    codes = {}
+    for value in dict.fromkeys(values):
+        meant = split_of(value)
+        if not value.strip():
+            codes[value] = UNASSIGNED
+        elif meant is not None and not meant[1] and meant[0] in SPLITS:
+            codes[value] = SPLITS.index(meant[0])
+        else:
             raise TlkitError(
-                f"row {row + 2} of {str(file)!r} has split {value!r}.", "write train, val or test, or leave it empty."
+                f"row {values.index(value) + 2} of {str(file)!r} has split {value!r}.",
+                "write train, val or test, or leave it empty.",
             )
-    return np.array([codes[value.strip().lower()] for value in values], dtype=np.int8)
+    return np.array([codes[value] for value in values], dtype=np.int8)

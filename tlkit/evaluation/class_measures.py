@@ -86,14 +86,18 @@ def counted(
 def from_confusion(
     labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray, per_class: tuple[ClassResult, ...], groups: Groups
 ) -> dict[str, Metric]:
-    """Macro averages over the classes that have an image, and kappa."""
+    """Macro averages, and kappa, as scikit-learn computes them with zero_division=0.
+
+    Precision, recall and F1 are means over the classes that have an image or are predicted: a class that is
+    predicted and has no image counts as 0. Balanced accuracy is the mean recall of the classes that have one.
+    """
     present = [row for row in per_class if row.support]
-    recall = float(np.mean([row.recall for row in present]))
+    met = [row for row in per_class if row.support or row.predicted]
     values: dict[str, float | None] = {
-        "balanced_accuracy": recall,
-        "macro_precision": float(np.mean([row.precision or 0.0 for row in present])),
-        "macro_recall": recall,
-        "macro_f1": float(np.mean([row.f1 for row in present])),
+        "balanced_accuracy": float(np.mean([row.recall for row in present])),
+        "macro_precision": float(np.mean([row.precision or 0.0 for row in met])),
+        "macro_recall": float(np.mean([row.recall or 0.0 for row in met])),
+        "macro_f1": float(np.mean([row.f1 or 0.0 for row in met])),
         # Undefined where truth and prediction are one and the same single class.
         "cohen_kappa": float(cohen_kappa_score(labels, predicted)) if np.count_nonzero(confusion) > 1 else None,
     }

@@ -32,9 +32,9 @@ def evaluate(
 
     - accuracy, top_5_accuracy (the name follows k; with `top_k` classes or fewer k is 3 or 2, with two
       classes it is left out): share of images, Wilson interval.
-    - balanced_accuracy, macro_precision, macro_recall, macro_f1: means over the classes that have an
-      image; a class that is never predicted has precision 0. Their interval, and that of kappa: the spread of
-      a bootstrap over images (Efron 1979), on the logit scale.
+    - balanced_accuracy: mean recall of the classes that have an image. macro_precision, macro_recall, macro_f1: means of
+      the classes that have one or are predicted, 0 where undefined, as in scikit-learn. Their interval, and that of
+      kappa: the spread of a bootstrap over images (Efron 1979), on the logit scale.
     - cohen_kappa: agreement beyond chance (Cohen 1960), -1..1.
     - log_loss: mean of -log p(truth), natural logarithm; interval normal on the logarithmic scale.
     - roc_auc, mean_average_precision: macro one-versus-rest over the classes that have an image, class 1 where
@@ -54,9 +54,9 @@ def evaluate(
     Where an image may have several labels, each class is a question of its own, answered yes from a probability of 0.5
     on, and the metrics are: mean_average_precision and roc_auc, means over the classes that some images have and others
     have not; micro_ and macro_ precision, recall and f1, over all questions together and as means over the classes that
-    have an image; samples_f1, the mean over images of F1 of its labels; subset_accuracy, the share of images with every
-    label right; hamming_loss, the share of wrong answers; log_loss, brier (0..1) and expected_calibration_error over all
-    questions. There is no confusion between classes, no risk over coverage, no threshold.
+    have an image or are answered; samples_f1, the mean over images of F1 of its labels; subset_accuracy, the share of
+    images with every label right; hamming_loss, the share of wrong answers; log_loss, brier (0..1) and
+    expected_calibration_error over all questions. There is no confusion between classes, no risk over coverage, no threshold.
 
     A metric that is not defined (no image of a second class, logits that are not finite) has value None.
 
@@ -123,7 +123,10 @@ def _notes(result: SplitResult, images: int, rows: Predictions) -> list[str]:
     missing = [row.name for row in result.classes if not row.support]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        notes.append(f"{result.split}: no image of {shown}; macro averages leave out classes without an image.")
+        notes.append(
+            f"{result.split}: no image of {shown}; balanced accuracy leaves out classes without an image; so do macro averages, "
+            "but where such a class is predicted, it counts as 0, as in scikit-learn."
+        )
     broken = int((~np.isfinite(rows.logits)).any(axis=1).sum())
     if broken:
         notes.append(f"{result.split}: {broken} images have outputs that are not finite; training may have diverged.")

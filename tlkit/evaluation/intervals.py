@@ -145,7 +145,8 @@ def on_log_scale(value: float, deviation: float, reach: float = _Z) -> Interval 
 def confusion_scores(cells: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     """Scores that depend on the confusion matrix alone, for B matrices at once.
 
-    Macro averages run over the classes that have an image; a class that was never predicted has precision 0.
+    Macro averages run over the classes that have an image, those of precision, recall and F1 over classes that are
+    predicted and have none among all images too, as 0; a class that was never predicted has precision 0.
 
     Args:
         cells: int (M, 2), truth and prediction of each occupied cell of the matrix.
@@ -161,14 +162,16 @@ def confusion_scores(cells: np.ndarray, counts: np.ndarray) -> dict[str, np.ndar
     hits = (counts * (truth == predicted)) @ _indicator(truth, len(names))
     n = counts.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        present = np.where(support > 0, 1.0, np.nan)
-        recall = np.nanmean(hits / support, axis=1)
+        stranger = ~np.isin(np.arange(len(names)), truth) & (called > 0)
+        present = np.where((support > 0) | stranger, 1.0, np.nan)
+        balanced = np.nanmean(hits / support, axis=1)
+        recall = np.nanmean(np.where(support > 0, hits / support, 0) * present, axis=1)
         precision = np.nanmean(np.where(called > 0, hits / called, 0) * present, axis=1)
         f1 = np.nanmean(2 * hits / (support + called) * present, axis=1)
         chance = (support * called).sum(axis=1) / n**2
         kappa = np.where(chance < 1, (hits.sum(axis=1) / n - chance) / (1 - chance), np.nan)
     return {
-        "balanced_accuracy": recall,
+        "balanced_accuracy": balanced,
         "macro_precision": precision,
         "macro_recall": recall,
         "macro_f1": f1,

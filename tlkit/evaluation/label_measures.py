@@ -79,17 +79,18 @@ def decided(truth: np.ndarray, given: np.ndarray, logits: np.ndarray, groups: Gr
     """
     n, both = len(truth), truth & given
     wrong, exact = (truth != given).mean(axis=1), (truth == given).all(axis=1)
+    met = (truth | given).any(axis=0)  # a class that is answered and that no image has counts as 0
     f1 = image_scores(logits, truth.astype(np.int8))
     found = {
         "micro_f1": _ratio(2 * both.sum(axis=1), (truth.sum(axis=1) + given.sum(axis=1)), groups),
-        "macro_f1": _mean_ratio(2 * both, truth.astype(int) + given, truth, groups),
+        "macro_f1": _mean_ratio(2 * both, truth.astype(int) + given, met, groups),
         "samples_f1": area_metric(float(f1.mean()), (f1 - f1.mean()) / n, groups),
         "subset_accuracy": metric(float(exact.mean()), n, share_interval(exact, groups), groups),
         "hamming_loss": metric(float(wrong.mean()), n, mean_interval(wrong, groups), groups),
     }
     for name, among in (("precision", given), ("recall", truth)):
         found[f"micro_{name}"] = _ratio(both.sum(axis=1), among.sum(axis=1), groups)
-        found[f"macro_{name}"] = _mean_ratio(both, among, truth, groups)
+        found[f"macro_{name}"] = _mean_ratio(both, among, met, groups)
     return found
 
 
@@ -102,12 +103,11 @@ def _ratio(above: np.ndarray, below: np.ndarray, groups: Groups) -> Metric:
     return area_metric(value, (above - value * below) / total, groups)
 
 
-def _mean_ratio(above: np.ndarray, below: np.ndarray, truth: np.ndarray, groups: Groups) -> Metric:
-    """The mean of such ratios (n, K) over the classes that have an image; a denominator of 0 counts as 0."""
-    present = truth.any(axis=0)
-    if not present.any():
-        return metric(None, len(truth), None, groups)
-    above, below = above[:, present], below[:, present]
+def _mean_ratio(above: np.ndarray, below: np.ndarray, met: np.ndarray, groups: Groups) -> Metric:
+    """The mean of such ratios (n, K) over the classes `met` (K,); a denominator of 0 counts as 0."""
+    if not met.any():
+        return metric(None, len(above), None, groups)
+    above, below = above[:, met], below[:, met]
     totals = np.maximum(below.sum(axis=0), 1)
     values = above.sum(axis=0) / totals
     influences = ((above - values * below) / totals).mean(axis=1)

@@ -1,13 +1,12 @@
 """The folder of an artifact: its names, its contract.json, and whether its files are the ones that were exported."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import read_json
+from tlkit.base.files import read_checked_json
 from tlkit.exporting.formats import FORMATS, Format
 
 CONTRACT, README, PROGRAM = "contract.json", "README.md", "classify.py"
@@ -71,10 +70,10 @@ def read_artifact(folder: Path) -> Artifact:
             else "give a folder that `tlkit export` wrote.",
         )
     try:
-        contract = read_json(path)
+        contract = read_checked_json(path)
         files = {name: (entry["sha256"], entry["bytes"]) for name, entry in contract["files"].items()}
         known = contract["format"] == ARTIFACT_FORMAT and contract["kind"] in FORMATS
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TlkitError(
             f"{path} is damaged: {type(error).__name__}: {error}.", "restore it, or export again."
         ) from error

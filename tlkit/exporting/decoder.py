@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.base import errors, files
+from tlkit.base import errors
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_text
 from tlkit.base.machine import __version__
@@ -23,7 +23,7 @@ NEEDED = "pillow numpy simplejpeg"  # what the modules import from elsewhere
 
 # Everything that a file goes through on its way to pixels; none of them imports anything else of tlkit.
 _MODULES: tuple[ModuleType, ...] = (
-    *(errors, files, contract),
+    *(errors, contract),
     *(colour, decoding, jpeg, opening, picture, resize, sniff, tiff),
 )
 _OURS = re.compile(r"^(\s*)from tlkit(?:\.\w+)*\.(\w+) import", re.MULTILINE)

@@ -1,8 +1,8 @@
 """Encoded photographs to the network's input inside a TensorFlow graph: near to `data.images`, and not the same.
 
-What differs (docs/export.md has how much): TensorFlow decodes JPEG, PNG, GIF and BMP alone, ignores the EXIF
-orientation and drops transparency where tlkit puts it over white, rounds once where Pillow rounds twice, and never
-decodes a large JPEG smaller.
+What differs (docs/export.md has how much): TensorFlow (2.21) decodes JPEG, PNG, GIF, BMP and WebP alone, and a WebP
+with transparency raises and takes the batch along; it ignores the EXIF orientation and drops transparency where tlkit puts
+it over white, rounds once where Pillow rounds twice, and never decodes a large JPEG smaller.
 """
 
 from typing import Any

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import write_json, write_text
+from tlkit.base.files import write_checked_json, write_text
 from tlkit.base.machine import versions
 from tlkit.exporting import artifact
 from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
@@ -17,6 +17,7 @@ from tlkit.exporting.runtimes import Outputs, Runtime
 from tlkit.exporting.snippets import program, readme
 from tlkit.exporting.subject import CheckImages, Subject
 from tlkit.exporting.writers import carries_features, has_encoded, write
+from tlkit.tasks.labels import as_lines
 
 # Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
 TOLERANCE_QUANTISED = 0.05
@@ -139,12 +140,12 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
 def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: Subject) -> dict[str, Any]:
     """Write what lies beside the model; the contract comes last and speaks of the rest."""
     golden.write(folder / artifact.GOLDEN)
-    write_text(folder / artifact.LABELS, "".join(f"{name}\n" for name in contract["classes"]))
+    write_text(folder / artifact.LABELS, as_lines(contract["classes"]))
     if contract["unfamiliarity"] and subject.classifier.familiarity is not None:
         (folder / artifact.FAMILIARITY).write_bytes(subject.classifier.familiarity.to_bytes())
     write_text(folder / artifact.PROGRAM, program(contract))
     measured = contract | {"files": artifact.describe_files(folder)}
     write_text(folder / artifact.README, readme(measured, table([measured])))
     contract = contract | {"files": artifact.describe_files(folder)}
-    write_json(folder / artifact.CONTRACT, contract)
+    write_checked_json(folder / artifact.CONTRACT, contract)
     return contract

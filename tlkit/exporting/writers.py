@@ -155,7 +155,8 @@ def _write_litert(classifier: Classifier, path: Path, calibration: np.ndarray | 
     import tensorflow as tf
 
     name = "litert" if calibration is None else "litert-int8"
-    # Not `from_keras_model`, which does not know Keras 3, nor a concrete function, whose variables would be left out.
+    # Not `from_keras_model`: it knows Keras 3 (TensorFlow 2.21), but leaves the number of images open, and its signature
+    # is not ours. Nor a concrete function, whose variables would be left out.
     with tempfile.TemporaryDirectory() as folder:
         _archive(classifier, _traced(name, classifier, batch=1)).write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SERVING])

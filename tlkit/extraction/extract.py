@@ -1,26 +1,31 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, by an executor, and stored."""
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Problem
-from tlkit.data.decode import Batch, batches
+from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.room import make_room
 from tlkit.extraction.rows import Rows
-from tlkit.extraction.store import SHARD_BYTES, Appender, Space, look_up
+from tlkit.extraction.shards import SHARD_BYTES
+from tlkit.extraction.store import Appender, Space, look_up
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
 
+LOGITS = "logits"  # the output that decides by itself
 HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
 LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
 
@@ -92,6 +97,7 @@ def extract(
     source = source.settled(dataset, story)
     spaces = {(output, view): source.space(output, augmentation, view) for output in source.outputs for view in views}
     lacking = {key: look_up(space, dataset.sha256).lacking for key, space in spaces.items()}
+    _tell_damaged(spaces.values(), story)
     first, copy_of = _copies(dataset)
     asked = {view: _asked(view, viewed, copy_of) for view in views}
     wanted = {
@@ -108,9 +114,58 @@ def extract(
             result.passes += done.passes
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
     result.problems = _with_duplicates(dataset, result.problems)
-    result.features = {key: Rows(look_up(space, dataset.sha256)) for key, space in spaces.items()}
+    if result.problems:
+        count = len(result.problems)
+        story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(result.problems)}")
+    stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
+    if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
+        held = [stored[output, CENTRE] for output in source.outputs]
+        first_row = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
+        if len(first_row):
+            refuse_not_finite(source, [found[first_row] for found in held], lambda row: dataset.paths[first_row[row]])
+    result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:
+    """Say once which shards are not what was written."""
+    for space in spaces:
+        if space.damaged:
+            names = ", ".join(sorted(space.damaged)[:3]) + (", ..." if len(space.damaged) > 3 else "")
+            story.say(
+                f"damaged in the feature store, taken out of it: {names} in {space.folder}; what is wanted of their rows "
+                "is computed again"
+            )
+
+
+def _content(dataset: Dataset, row: int) -> bytes:
+    """The bytes that the image had when it was listed, from its file or from a copy of it.
+
+    What is decoded is what was hashed, so that no row is ever stored under the name of another image.
+
+    Raises:
+        UnreadableImage: no file has them any more.
+    """
+    reason = ""
+    for place in _places(dataset, row):
+        try:
+            content = dataset.file(place).read_bytes()
+        except OSError as error:
+            reason = reason or f"cannot be read: {error.strerror or error}"
+            continue
+        if hashlib.sha256(content).digest() == dataset.sha256[row].tobytes():
+            return content
+        reason = reason or "has changed since it was listed"
+    raise UnreadableImage(reason)
+
+
+def _places(dataset: Dataset, row: int) -> Iterator[int]:
+    """The row, and then those of its copies."""
+    yield row
+    near = np.flatnonzero(dataset.sha256[:, 0] == dataset.sha256[row, 0])
+    copies = near[(dataset.sha256[near] == dataset.sha256[row]).all(axis=1)]
+    yield from copies[copies != row].tolist()
 
 
 @dataclass(frozen=True)
@@ -162,7 +217,7 @@ class Computation:
 
     def __call__(self, rows: np.ndarray) -> Iterator[Done]:
         """Go through the rows, int (n,), yielding what is done as soon as its features are with the store."""
-        files = (self.dataset.file(i) for i in rows)
+        files = (partial(_content, self.dataset, row) for row in rows.tolist())
         decoded = batches(files, self.source.contract, _batch(len(rows), self.source.batch_size))
         with ExitStack() as stack:
             most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
@@ -205,6 +260,7 @@ class Computation:
 
     def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
         sha256 = self.dataset.sha256[part.positions]
+        refuse_not_finite(self.source, values, lambda row: self.dataset.paths[part.positions[row]])
         for output, rows in zip(self.source.outputs, values, strict=True):
             lacks = self.lacking[output, part.view][part.positions]
             appenders[output, part.view].append(sha256[lacks], rows[lacks])
@@ -213,6 +269,31 @@ class Computation:
         problems = [Problem(self.dataset.paths[rows[i]], reason) for i, reason in batch.problems]
         passes = sum(int(wanted[rows[batch.indices]].sum()) for wanted in self.wanted.values())
         return Done(len(batch), problems, passes)
+
+
+def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
+    """Raise for features that are not finite. Outputs of a whole classifier are left to who measures it.
+
+    Args:
+        source: whose outputs they are, for its name.
+        values: float (n, ...) for each output.
+        path_of: the image of a row.
+
+    Raises:
+        TlkitError: naming the network and the first image.
+    """
+    if LOGITS in source.outputs:
+        return
+    for output, rows in zip(source.outputs, values, strict=True):
+        fine = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        if not fine.all():
+            row = int(fine.argmin())
+            found = rows[row][~np.isfinite(rows[row])].flat[0]
+            raise TlkitError(
+                f"{source.name or 'the network'} gives {found} as a feature of {path_of(row)!r} (output {output}).",
+                "its weights hold values that are not finite, or it cannot take such an image: use other weights or another "
+                "backbone. Nothing was written.",
+            )
 
 
 def _batch(images: int, most: int) -> int:

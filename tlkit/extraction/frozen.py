@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import keras
@@ -67,25 +68,48 @@ def why_not(model: keras.Model) -> str:
     return f"{size / 2**30:.1f} GiB of weights are more than one graph holds" if size > MOST_BYTES else ""
 
 
-def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
+def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[np.ndarray], Fetch]:
     """The forward pass of a model with one input.
 
     Args:
         model: floating-point input of any shape -> one tensor or several.
         precision: `float32` or `bfloat16` (convolutions and products in bfloat16, results in float32).
+        own: a session for each thread; one for all of them otherwise, which has crashed once.
 
     Raises:
         TlkitError: when this processor cannot compute in bfloat16.
     """
-    session, image, outputs = _session(model, precision)
+    graph, image, outputs = _graph(model)
+    sessions = [_session(graph, precision) for _ in range(usable_cores() if own else 1)]
     if precision == "bfloat16":
-        _refuse_unless_used(session, image, outputs)
-    call = session.make_callable(outputs, [image])
-    return on_each_core(call)
+        _refuse_unless_used(sessions[0], image, outputs)
+    return on_each_core(_taking_turns([session.make_callable(outputs, [image]) for session in sessions]))
 
 
-def _session(model: keras.Model, precision: str) -> tuple[Any, Any, list[Any]]:
-    """A session whose calls compute from beginning to end in the thread that makes them; its input and outputs."""
+def _taking_turns(calls: list[Callable[[np.ndarray], Any]]) -> Callable[[np.ndarray], Any]:
+    """A function that hands each call to one of `calls` that nobody else is in; one alone is called by all at once.
+
+    TensorFlow allows a session to be called by several threads at once. One such process in about twenty ended with a
+    segmentation fault in an atomic increment inside of TensorFlow, which could not be brought about again.
+    """
+    if len(calls) == 1:
+        return calls[0]
+    free: SimpleQueue[Callable[[np.ndarray], Any]] = SimpleQueue()
+    for call in calls:
+        free.put(call)
+
+    def compute(part: np.ndarray) -> Any:
+        call = free.get()
+        try:
+            return call(part)
+        finally:
+            free.put(call)
+
+    return compute
+
+
+def _graph(model: keras.Model) -> tuple[Any, Any, list[Any]]:
+    """A graph of constants, its input and its outputs."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -100,6 +124,13 @@ def _session(model: keras.Model, precision: str) -> tuple[Any, Any, list[Any]]:
     with graph.as_default():
         names = [frozen.inputs[0].name, *(output.name for output in frozen.outputs)]
         image, *outputs = tf.import_graph_def(frozen.graph.as_graph_def(), return_elements=names, name="")
+    return graph, image, outputs
+
+
+def _session(graph: Any, precision: str) -> Any:
+    """A session whose calls compute from beginning to end in the thread that makes them."""
+    import tensorflow as tf
+
     # -1: no threads between operations, a call computes in its own; 1: none more within them
     options = tf.compat.v1.ConfigProto(
         inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1, device_count={"GPU": 0}
@@ -107,7 +138,7 @@ def _session(model: keras.Model, precision: str) -> tuple[Any, Any, list[Any]]:
     if precision == "bfloat16":
         options.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     with _own_threads():
-        return tf.compat.v1.Session(graph=graph, config=options), image, outputs
+        return tf.compat.v1.Session(graph=graph, config=options)
 
 
 def _refuse_unless_used(session: Any, image: Any, outputs: list[Any]) -> None:

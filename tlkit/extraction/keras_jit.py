@@ -72,7 +72,7 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
 def _jax(model: keras.Model) -> Callable[[np.ndarray], Any]:
     """Pixels travel to the device as they are; its weights are there already, BatchNorm folded into them.
 
-    On an H200 in bfloat16 ResNet50 takes 1.36 times as many images a second folded (benchmarks/results).
+    On an H200 in bfloat16 ResNet50 takes 1.36 times as many images a second folded (docs/log.md).
     """
     import jax
 

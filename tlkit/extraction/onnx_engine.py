@@ -10,7 +10,6 @@ temperature, threshold and familiarity are read from `model.keras`, so that they
 """
 
 import importlib.util
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +57,7 @@ def why_not(model: Path) -> str | None:
         about = read_json(folder / "answer.json")
         known = about["format"] == FORMAT and about["network"] == network_key(model)
         whole = known and sha256_file(folder / "model.onnx") == about["sha256"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "its answering file is damaged"
     if not known:
         return "its answering file is of another network"

@@ -8,7 +8,6 @@ under everything it follows from: the wish, the code that builds networks, the v
 code stands on, and the content of the weight files.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlkit.backbones.weight_files import models_folder
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_json, sha256_file, sha256_json, write_json
+from tlkit.base.files import read_checked_json, sha256_file, sha256_json, write_checked_json
 from tlkit.base.machine import cache_dir, versions
 from tlkit.base.story import Story
 from tlkit.data.dataset import InputContract
@@ -87,7 +86,7 @@ def _build(config: FeaturesConfig, wish: dict[str, Any], story: Story) -> tuple[
     )
     if files := files_of(config.backbone, config.weights, backbone.image_size):
         hashes = {str(file.absolute()): sha256_file(file) for file in files}
-        write_json(_place(wish), {"wish": wish, "files": hashes, "facts": asdict(origin)})
+        write_checked_json(_place(wish), {"wish": wish, "files": hashes, "facts": asdict(origin)})
     return origin, FeatureSource.of_backbone(backbone, _contract(origin, config), tap).asked(config)
 
 
@@ -104,11 +103,11 @@ def _placed(name: str) -> str:
 def _recall(wish: Mapping[str, Any]) -> dict[str, Any] | None:
     """What came of this wish the last time; None where it is new, or where code, versions or a weight file changed."""
     try:
-        found = read_json(_place(wish))
+        found = read_checked_json(_place(wish))
         unchanged = all(sha256_file(Path(file)) == sha256 for file, sha256 in found["files"].items())
-    except (OSError, json.JSONDecodeError, KeyError):
+        return dict(found["facts"]) if unchanged else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged: found out again
         return None
-    return found["facts"] if unchanged else None
 
 
 def _place(wish: Mapping[str, Any]) -> Path:

@@ -11,7 +11,8 @@ from tlkit.base.files import read_json
 from tlkit.base.machine import budget, bytes_text, free_bytes
 from tlkit.base.story import Story
 from tlkit.extraction.lease import in_use, last_used, remove, sweep
-from tlkit.extraction.store import KEY_BYTES, store_dir
+from tlkit.extraction.shards import BARE, INDEX, rows_of
+from tlkit.extraction.store import store_dir
 
 DAY = 86_400.0  # seconds
 
@@ -49,13 +50,16 @@ def list_spaces() -> list[Held]:
 
 
 def _held(folder: Path) -> Held:
-    files = [(file.suffix, file.stat().st_size) for file in folder.iterdir()]
-    about = folder / "space.json"
+    files = list(folder.iterdir())
+    try:
+        description = read_json(folder / "space.json")
+    except (OSError, ValueError):  # not yet there, or damaged
+        description = {}
     return Held(
         folder=folder,
-        description=read_json(about) if about.exists() else {},
-        images=sum(size // KEY_BYTES for suffix, size in files if suffix == ".ids"),
-        bytes=sum(size for _, size in files),
+        description=description if isinstance(description, dict) else {},
+        images=sum(rows_of(file) for file in files if file.suffix in (INDEX, BARE)),
+        bytes=sum(file.stat().st_size for file in files),
         used=last_used(folder),
         busy=in_use(folder),
     )

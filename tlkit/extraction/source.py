@@ -14,6 +14,7 @@ from tlkit.base.files import sha256_file
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
+from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
 from tlkit.extraction.rows import Rows
 from tlkit.extraction.store import Space, look_up, open_space
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
     from tlkit.extraction.engine import Engine
 
-LOGITS = "logits"  # the output that decides by itself
 FEATURES = "features:avg"  # what the familiarity of a finished classifier looks at
 PRECISIONS = ("float32", "bfloat16")
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision

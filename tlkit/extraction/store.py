@@ -2,121 +2,39 @@
 
     CACHE/features/SPACE/space.json     what the numbers are: weights, input contract, layer, view, ...
                         /lease          locked by those who use the space; its time is when it was last used
-                        /ID.npy, ID.ids shards
+                        /ID.npy, ID.idx shards, see `shards`
 
 A *space* is everything that decides a row apart from the image itself; its name is the sha256 of
 its description. Shards appear whole, so any number of processes may append at once, a kill loses at
-most the rows of the last few seconds, and nothing half-written is ever read.
+most the rows of the last few seconds, and nothing half-written is ever read. Rows are checked when
+they are looked up: what is not what was written does not exist, and is computed again.
 """
 
 import json
-import math
-import mmap
-import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing, sha256_json, write_text
-from tlkit.base.machine import cache_dir
-from tlkit.extraction.lease import Lease, alone, take
-
-SHARD_BYTES = 64 * 2**20  # what a shard holds at most, near enough
-MANY = 16  # shards of about one size are joined; looking rows up costs 0.1 ms for each shard
-KEY_BYTES = 32
-
-Shard = tuple[np.ndarray, np.ndarray]  # keys uint8 (n, 32), values (n, ...) memory-mapped
-
-
-def write_shard(folder: Path, keys: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
-    """Write blocks of keys uint8 (n, 32) and of values (n, ...) as one shard."""
-    name = folder / secrets.token_hex(8)
-    rows, first = sum(map(len, values)), values[0]
-    header = {"descr": npy.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (rows, *first.shape[1:])}
-    with replacing(name.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
-        npy.write_array_header_1_0(file, header)
-        for block in values:
-            file.write(np.ascontiguousarray(block).data)
-    # Names that a loss of power turned into nothing or zeros match no image, so there is no need to wait for them.
-    with replacing(name.with_suffix(".ids"), durable=False) as temporary:
-        np.concatenate(keys).tofile(temporary)
-
-
-def read_shards(folder: Path) -> list[Shard]:
-    """Every shard, its values memory-mapped; a damaged one does not exist."""
-    while True:
-        shards = []
-        for ids in list_ids(folder):
-            try:
-                keys = np.fromfile(ids, np.uint8).reshape(-1, KEY_BYTES)
-                values = np.load(ids.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-            except FileNotFoundError:
-                if not ids.exists():  # joined into another a moment ago: look again
-                    break
-            except (ValueError, EOFError):
-                continue
-            else:
-                shards += [(keys, values)] if len(keys) == len(values) else []
-        else:
-            return shards
-
-
-def drop_pages(values: Sequence[np.ndarray]) -> None:
-    """Let go of the memory behind memory-mapped arrays; the system still has the pages for the next who reads them."""
-    for array in values:
-        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            array.base.madvise(mmap.MADV_DONTNEED)
-
-
-def list_ids(folder: Path) -> list[Path]:
-    """The `.ids` files of the shards in a folder."""
-    return sorted(folder.glob("[!.]*.ids"))
-
-
-def join_shards(folder: Path) -> None:
-    """Join small shards, sixteen or more of about one size at a time.
-
-    A row is so rewritten at most once for every factor of sixteen in size, and a space that was
-    filled in thousands of small steps is a few dozen files. Somebody else joining here is left to it.
-    """
-    with alone(folder, "join") as mine:
-        while mine and (parts := _joinable(folder)):
-            shards = [(np.fromfile(ids, np.uint8).reshape(-1, KEY_BYTES), _values(ids)) for ids in parts]
-            keys = np.concatenate([keys for keys, _ in shards])
-            values = np.concatenate([values for _, values in shards])
-            _, first = np.unique(keys.view(f"V{KEY_BYTES}").ravel(), return_index=True)
-            write_shard(folder, [keys[first]], [values[first]])
-            for ids in parts:
-                ids.unlink()
-                ids.with_suffix(".npy").unlink()
-
-
-def _values(ids: Path) -> np.ndarray:
-    return np.load(ids.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-
-
-def _joinable(folder: Path) -> list[Path]:
-    """Shards of about one size, as many as fit into one; none where there are not many."""
-    alike: dict[int, list[tuple[Path, int]]] = {}
-    for ids in list_ids(folder):
-        values = ids.with_suffix(".npy")
-        size = values.stat().st_size if values.exists() else SHARD_BYTES
-        if size < SHARD_BYTES // MANY:
-            alike.setdefault(int(math.log(size, MANY)), []).append((ids, size))
-    for group in alike.values():
-        if len(group) >= MANY:
-            fitting = np.cumsum([size for _, size in group]) <= SHARD_BYTES
-            return [ids for (ids, _), fits in zip(group, fitting, strict=True) if fits]
-    return []
-
-
-# -- The feature store: what a network emitted for an image, on disk, addressed by content -----
+from tlkit.base.files import sha256_json, write_text
+from tlkit.base.machine import cache_dir, usable_cores
+from tlkit.extraction.lease import Lease, take
+from tlkit.extraction.shards import (
+    SHARD_BYTES,
+    Damaged,
+    Shard,
+    drop_pages,
+    join_shards,
+    list_shards,
+    read_shard,
+    set_aside,
+    write_shard,
+)
 
 FORMAT = 2
 SHARD_SECONDS = 10.0  # a shard is written when it is full or this old: what a kill may cost
@@ -130,11 +48,13 @@ class Space:
         folder: of the shards.
         description: JSON-able; everything a row depends on apart from the image.
         lease: what keeps the folder.
+        damaged: names of the shards that were found not to be what was written.
     """
 
     folder: Path
     description: Mapping[str, Any]
     lease: Lease
+    damaged: set[str] = field(default_factory=set)
 
     @property
     def dtype(self) -> np.dtype:
@@ -226,28 +146,89 @@ class StoredFeatures:
 
 
 def look_up(space: Space, sha256: np.ndarray) -> StoredFeatures:
-    """Find the rows of these images.
+    """Find the rows of these images, and read each once to see that it is what was written.
+
+    What is not is taken out of the space and noted in `space.damaged`; its images have no row.
 
     Args:
         space: where to look.
         sha256: uint8 (N, 32) of the images.
     """
-    shards: list[Shard] = read_shards(space.folder)
-    shard = np.full(len(sha256), -1, np.int32)
+    while True:
+        shards = _shards(space)
+        owner, row = _find(shards, sha256)
+        if not _damaged(space, shards, owner, row):
+            return StoredFeatures(space, [shard.values for shard in shards], owner, row)
+
+
+def _shards(space: Space) -> list[Shard]:
+    """Every shard whose index is what was written."""
+    shards: list[Shard] = []
+    for index in list_shards(space.folder):
+        if index.name in space.damaged:
+            continue
+        try:
+            shards.append(read_shard(index))
+        except FileNotFoundError:  # joined into another a moment ago
+            return _shards(space)
+        except (Damaged, OSError):
+            if not index.exists():
+                return _shards(space)
+            _note(space, index, None)
+    # Those that an older tlkit wrote can be told from others by nothing but their shape.
+    shapes = {shard.values.shape[1:] for shard in shards if shard.sums is not None}
+    fits = [
+        shard.sums is not None
+        or (shard.values.dtype == space.dtype and (not shapes or shard.values.shape[1:] in shapes))
+        for shard in shards
+    ]
+    for shard, fit in zip(shards, fits, strict=True):
+        if not fit:
+            _note(space, shard.index, None)
+    return [shard for shard, fit in zip(shards, fits, strict=True) if fit]
+
+
+def _note(space: Space, index: Path, shard: Shard | None) -> None:
+    """Take a damaged shard out of the space; one in a folder that cannot be written is passed over from now on."""
+    space.damaged.add(index.name)
+    try:
+        set_aside(index, shard)
+    except OSError:
+        return
+
+
+def _find(shards: Sequence[Shard], sha256: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which shard holds each image, int32 (N,), -1 where none does; and in which row, int64 (N,)."""
+    found_in = np.full(len(sha256), -1, np.int32)
     row = np.zeros(len(sha256), np.int64)
-    if not sum(len(keys) for keys, _ in shards):
-        return StoredFeatures(space, [], shard, row)
-    known = np.concatenate([keys for keys, _ in shards])
-    owner = np.repeat(np.arange(len(shards), dtype=np.int32), [len(keys) for keys, _ in shards])
-    local = np.concatenate([np.arange(len(keys)) for keys, _ in shards])
+    if not shards:
+        return found_in, row
+    known = np.concatenate([shard.keys for shard in shards])
+    owner = np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.keys) for shard in shards])
+    local = np.concatenate([np.arange(len(shard.keys)) for shard in shards])
     # The first 8 bytes order the keys; the other 24 then confirm the match.
     short = np.ascontiguousarray(known[:, :8]).view("<u8").ravel()
     wanted = np.ascontiguousarray(sha256[:, :8]).view("<u8").ravel()
     order = np.argsort(short, kind="stable")
     place = order[np.minimum(np.searchsorted(short, wanted, sorter=order), len(order) - 1)]
     found = (known[place] == sha256).all(axis=1)
-    shard[found], row[found] = owner[place[found]], local[place[found]]
-    return StoredFeatures(space, [values for _, values in shards], shard, row)
+    found_in[found], row[found] = owner[place[found]], local[place[found]]
+    return found_in, row
+
+
+def _damaged(space: Space, shards: Sequence[Shard], owner: np.ndarray, row: np.ndarray) -> bool:
+    """Whether a row that was found is not what was written, or its shard is gone: then the shards are to be read again."""
+
+    def bad(number: int) -> bool:
+        return len(shards[number].unsound(row[owner == number])) > 0
+
+    numbers = np.unique(owner[owner >= 0]).tolist()
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        wrong = [shards[number] for number, is_bad in zip(numbers, pool.map(bad, numbers), strict=True) if is_bad]
+    for shard in wrong:
+        if shard.index.exists():  # and was not joined into another a moment ago
+            _note(space, shard.index, shard)
+    return bool(wrong)
 
 
 class Appender:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
 from tlkit.data.dataset import Dataset, Splits
@@ -61,13 +62,15 @@ def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + rows, count))
 
 
-def _batch(dataset: Dataset, splits: list[str], rows: np.ndarray, values: np.ndarray) -> "pyarrow.RecordBatch":
+def _batch(
+    dataset: Dataset, splits: list[str], rows: np.ndarray, values: np.ndarray, written: Callable[[str], str] = str
+) -> "pyarrow.RecordBatch":
     import pyarrow
 
     # Names that are not valid Unicode (a Linux file name may hold any bytes) are escaped as \xNN.
     text = {
-        "path": [_readable(dataset.paths[i]) for i in rows],
-        "label": [_readable(dataset.label_name(i)) for i in rows],
+        "path": [written(_readable(dataset.paths[i])) for i in rows],
+        "label": [written(_readable(dataset.label_name(i))) for i in rows],
         "split": [splits[i] for i in rows],
     }
     columns = [pyarrow.array(column, pyarrow.string()) for column in text.values()]
@@ -94,7 +97,7 @@ def _write_csv(path: Path, dataset: Dataset, splits: Splits, read: Callable, wid
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
     with path.open("wb") as file, pyarrow.csv.CSVWriter(file, _schema(width), write_options=options) as writer:
         for rows in _chunks(len(dataset), width):
-            writer.write(_batch(dataset, names, rows, read(rows)))
+            writer.write(_batch(dataset, names, rows, read(rows), cells.written))
 
 
 def _write_parquet(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:

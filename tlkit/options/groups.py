@@ -38,6 +38,17 @@ class FixOptions(Options):
         "writes it; no file is touched.",
         group="Data",
     )
+    fix_held_out: bool = option(
+        False,
+        "Change labels of validation and test images too, as --fixes says; otherwise only training images get new labels.",
+        group="Data",
+    )
+
+    def check(self) -> None:
+        """Nothing is fixed without a file of fixes."""
+        super().check()
+        if self.fix_held_out and not self.fixes:
+            raise TlkitError("--fix-held-out has no fixes to apply.", "give a file of them: --fixes FILE.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ One field is at once a Python argument, a flag (`--image-size`), a TOML key (`im
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from tlkit.base.errors import TlkitError, nearest, unknown_name
+from tlkit.base.files import missing
 
 C = TypeVar("C", bound="Options")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)  # 0,001
 
 
 def option(
@@ -104,6 +107,12 @@ def coerce(name: str, value: Any, annotation: Any, place: str) -> Any:
     if value is None:
         return None
     if is_list(annotation):
+        if wanted is float and isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+            first, _, second = value.strip().partition(",")
+            raise TlkitError(
+                f"{place} is {value!r}, which may be one number with a decimal comma or two numbers.",
+                f"write {first}.{second} for one number, {first}.0,{second.lstrip('0') or 0}.0 for two.",
+            )
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
         return tuple(_scalar(name, item.strip() if isinstance(item, str) else item, wanted, place) for item in items)
     return _scalar(name, value, wanted, place)
@@ -123,7 +132,9 @@ def _scalar(name: str, value: Any, wanted: type, place: str) -> Any:
             raise ValueError
     except (TypeError, ValueError):
         kind = {int: "a whole number", float: "a number", str: "text"}[wanted]
-        raise TlkitError(f"{place} is {value!r}, expected {kind}.", f"correct {name}.") from None
+        right = value.replace(",", ".") if isinstance(value, str) else ""
+        ask = f"did you mean {right}? Numbers have a decimal point." if _DECIMAL_COMMA.fullmatch(str(value)) else ""
+        raise TlkitError(f"{place} is {value!r}, expected {kind}.", ask or f"correct {name}.") from None
     return parsed
 
 
@@ -180,7 +191,7 @@ def refuse_missing(config: Options) -> None:
     for spec in fields(config):
         value = getattr(config, spec.name)
         if spec.metadata.get("exists") and value is not None and not Path(value).exists():
-            raise TlkitError(f"{value!r} does not exist.", f"expected: {spec.metadata['help']}")
+            raise missing(str(value), f"expected: {spec.metadata['help']}")
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

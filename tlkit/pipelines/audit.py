@@ -1,7 +1,7 @@
 """`tlkit audit`: faults in a set of images, found before anything is trained on it.
 
 tlkit audit images
-tlkit audit images --write-fixes fixes.csv && tlkit finetune images --fixes fixes.csv
+tlkit audit images --write-fixes fixes.csv
 """
 
 import time
@@ -20,8 +20,9 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Splits
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.fixes import write_fixes
+from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import AuditConfig
 from tlkit.report import outcome
@@ -43,13 +44,14 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     for path in (out, *([Path(config.write_fixes)] if config.write_fixes else [])):
         refuse_occupied(path, overwrite=config.overwrite)
+    refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     dataset = scan(
         config.images,
         classes=config.classes,
         group_by=config.group_by,
         labelled=None,
-        fixes=config.fixes,
+        fixes=fixing(config),
         look=True,
         story=story,
     )
@@ -57,7 +59,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
     height, width = backbone.image_size
-    contract = contract_for(config, backbone.image_size, dataset, story)
+    contract = contract_for(config, backbone.image_size, dataset, Silence() if config.levels is None else story)
     story.say(f"{len(dataset)} images, {len(dataset.classes)} classes; {_chosen(backbone)} at {height}x{width}")
     source = FeatureSource.of_backbone(backbone, contract).asked(config)
     extraction = source.extract(dataset, story=story)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import write_json, write_text
+from tlkit.base.files import reading, write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
@@ -163,7 +163,8 @@ def _read(path: Path) -> Predictions:
         raise TlkitError(
             f"{str(path)!r} holds no predictions.csv.", "give a finished run, or a folder that tlkit evaluate wrote."
         )
-    return Predictions.read_csv(file)
+    with reading(file, "write it again: tlkit evaluate RUN."):
+        return Predictions.read_csv(RunDir(path).intact(file))
 
 
 def _name(path: str, paths: tuple[str, ...]) -> str:

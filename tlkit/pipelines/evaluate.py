@@ -14,12 +14,15 @@ import numpy as np
 from tlkit.auditing import duplicates
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import reading, sha256_file
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
 from tlkit.classifier.model import load
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.fixes import Fixing
+from tlkit.data.folders import refuse_inside
 from tlkit.data.look import Looks, look
 from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
@@ -49,7 +52,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     story, run_dir = story or Silence(), RunDir(Path(config.run))
     tracking.refuse_missing(config.log)
     run_dir.read_record()  # says what is wrong with it
-    facts = read_facts(run_dir.model)
+    facts = read_facts(run_dir.intact(run_dir.model))
     refuse_target(config.target_precision, facts.task)
     views = tta.views_of(config.tta, facts)
     out = _out(config, run_dir)
@@ -96,6 +99,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     else:
         page = run_page.of_others(run_dir, config.images, *measured)
     metrics = outcome.write_outcome(out, predictions, evaluation, page)
+    if out == run_dir.path:
+        record.record_files(run_dir)
     story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
     tracking.tell(config.log, run_dir, out, story)
@@ -117,6 +122,8 @@ def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
     parts += [f"tta-{config.tta}"] if config.tta > 1 else []
     out = Path(config.out) if config.out else run_dir.path / "-".join(["evaluate", *parts])
     refuse_occupied(out, overwrite=config.overwrite)
+    if config.images:
+        refuse_inside(out, config.images)
     return out
 
 
@@ -127,7 +134,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         return _as_they_are(*known, config.on_bad, story)
-    dataset = scan(config.images, fixes=config.fixes, story=story)
+    fixes = Fixing(config.fixes, held_out=config.fix_held_out) if config.fixes else None
+    dataset = scan(config.images, known=facts.classes, fixes=fixes, story=story)
     classes = facts.classes
     strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:
@@ -185,7 +193,10 @@ def _remembered(run_dir: RunDir, dataset: Dataset) -> np.ndarray | None:
     """What the run's predictions.csv says of these images; None where it lacks one, or its content has changed."""
     if not run_dir.predictions.is_file():
         return None
-    rows = Predictions.read_csv(run_dir.predictions)
+    try:
+        rows = _read(run_dir)
+    except TlkitError:  # it is about to be written again
+        return None
     if rows.in_training is None:
         return None
     known = dict(zip(zip(rows.paths, rows.sha256, strict=True), rows.in_training.tolist(), strict=True))
@@ -214,7 +225,7 @@ def _choose(
     ours = predictions if config.images is None else _of_run(run_dir)
     threshold, told = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
-    write_facts(run_dir.model, chosen)
+    write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, run_dir.model, sha256_file(new)))
     story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")
     return chosen, (told,)
 
@@ -226,4 +237,9 @@ def _of_run(run_dir: RunDir) -> Predictions:
             f"{str(run_dir.predictions)!r} is gone: the threshold is chosen on its validation images.",
             f"write it again: tlkit evaluate {run_dir.path}",
         )
-    return Predictions.read_csv(run_dir.predictions)
+    return _read(run_dir)
+
+
+def _read(run_dir: RunDir) -> Predictions:
+    with reading(run_dir.predictions, f"write it again: tlkit evaluate {run_dir.path}"):
+        return Predictions.read_csv(run_dir.intact(run_dir.predictions))

@@ -5,7 +5,6 @@ tlkit explain run holiday/ --class-name bees --method integrated
 """
 
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,10 +20,12 @@ from PIL import Image
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, write_json
+from tlkit.base.leftovers import temporary_beside
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
+from tlkit.data.folders import refuse_inside
 from tlkit.explanation.heat_maps import BATCH, DOUBT, EvidenceMap, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
@@ -49,6 +50,8 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out = story or Silence(), Path(config.out)
     _refuse_strangers(out, overwrite=config.overwrite)
+    for source in config.paths:
+        refuse_inside(out, source)
     classifier = load(finished_model(config.run))
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:
@@ -193,7 +196,7 @@ def _refuse_strangers(out: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
     """A folder that takes the place of `out` when everything is in it."""
-    temporary = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
+    temporary = temporary_beside(out)
     temporary.mkdir(parents=True)
     try:
         yield temporary

@@ -4,7 +4,6 @@ tlkit export run --format onnx
 tlkit export run --format keras,savedmodel,onnx,litert,litert-int8,openvino --out exported
 """
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.base.leftovers import temporary_beside
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -122,7 +122,7 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
         dataset, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
         if dataset is None or splits is None:
             raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
-        record.refuse_changed_images(dataset)
+        record.refuse_changed_images(RunDir(Path(config.run)), dataset)
     except OutOfDate as error:
         if quantised:
             raise OutOfDate(
@@ -174,7 +174,7 @@ def _refuse_strangers(out: Path, config: ExportConfig) -> None:
 @contextmanager
 def _folders(out: Path, names: tuple[str, ...]) -> Iterator[dict[str, Path]]:
     """An empty folder for each name; when all are filled they appear in `out`, each in one step."""
-    temporary = out / f".tmp-{secrets.token_hex(4)}"
+    temporary = temporary_beside(out / "artifacts")
     new = not out.exists()
     folders = {name: temporary / name for name in names}
     for folder in folders.values():

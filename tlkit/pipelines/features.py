@@ -15,7 +15,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.extraction.recall import Origin, feature_source
 from tlkit.extraction.tables import table_format, write_table
 from tlkit.extraction.transforms import Transform, parse_reduction
@@ -44,7 +44,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         classes=config.classes,
         group_by=config.group_by,
         labelled=None,
-        fixes=config.fixes,
+        fixes=fixing(config),
         story=story,
     )
     origin, source = feature_source(config, story)

@@ -9,6 +9,7 @@ result already is. Resuming is therefore nothing but walking the same path again
 
 import importlib.util
 import time
+from functools import partial
 from typing import Any
 
 from tlkit.auditing import audit
@@ -19,7 +20,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.evaluation.judgement import refuse_hopeless
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
@@ -77,7 +78,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     dataset, splits = known or _looked_at(config, story)
     parts = build_parts(config, dataset, story, contract=record.read_contract(run_dir))
     if known:
-        record.refuse_changed_images(dataset)
+        record.refuse_changed_images(run_dir, dataset)
         plan = reopened(run_dir.read_record()["plan"], config, dataset, splits)
         if budget:
             story.say(f"minutes: {budget.minutes:g} again, from here on")
@@ -106,17 +107,27 @@ def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
         config.images or "",
         classes=config.classes,
         group_by=config.group_by,
-        fixes=config.fixes,
+        fixes=fixing(config, partial(_split, config)),
         look=True,
         story=story,
     )
     dataset = set_aside(scanned, scanned.unreadable(), config.on_bad)
-    splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
-    splits = crossing.join_few(config, dataset, splits)
+    splits = _split(config, dataset)
     outcome.refuse_unknown_columns(dataset, config.slice_by)
     refuse_several_labels(config, dataset)
     refuse_hopeless(config.target_precision, splits)
     return dataset, splits
+
+
+def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
+    splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
+    if not len(splits.indices("train")):
+        raise TlkitError(
+            f"none of the {len(dataset)} images is to train on: {splits.rule}",
+            "call the folder (or the value in the column `split`) of the training images train; "
+            "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
+        )
+    return crossing.join_few(config, dataset, splits)
 
 
 def _tell(dataset: Dataset, splits: Splits, plan: Plan, story: Story) -> None:

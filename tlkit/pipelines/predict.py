@@ -4,7 +4,6 @@ tlkit predict run photo.jpg holiday/ '*.png' --top 3
 find . -name '*.jpg' | tlkit predict run -
 """
 
-import csv
 import glob
 import io
 import json
@@ -13,8 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.facts import read_facts
@@ -52,7 +52,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         refuse_occupied(out, overwrite=config.overwrite)
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
-    model = run_path if run_path.suffix == ".keras" else RunDir(run_path).model
+    model = run_path if run_path.suffix == ".keras" else RunDir(run_path).intact(RunDir(run_path).model)
     facts = read_facts(model)
     views = tta.views_of(config.tta, facts)
     for sentence in tta.describe_views(config.tta, facts):
@@ -78,7 +78,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     if out:
         with (
             replacing(out) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
             write(file, rows, FORMATS[out.suffix.lower()])
         story.say(f"{out}: {len(rows)} predictions")
@@ -140,7 +140,7 @@ def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
     several = any("labels" in row for row in rows)
     header = ["path", *["labels"] * several, "class", "probability", *judged]
     header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
-    writer = csv.writer(file, lineterminator="\n")
+    writer = cells.Writer(file, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
         ranked = [value for entry in row["top"] for value in (entry["class"], entry["probability"])]

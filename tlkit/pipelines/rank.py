@@ -20,9 +20,10 @@ from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import levels_for, set_aside
+from tlkit.data.folders import refuse_inside
 from tlkit.data.folds import deals as dealt
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
@@ -52,9 +53,10 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out, started = story or Silence(), Path(config.out), time.monotonic()
     refuse_occupied(out, overwrite=config.overwrite)
+    refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
-    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=fixing(config), story=story)
     whole = dataset
     rows, available = _rows(config, dataset)
     dataset = dataset.select(rows)

@@ -13,7 +13,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
 from tlkit.data.scan import scan
-from tlkit.data.split import split
+from tlkit.data.split import fixing, split
 from tlkit.options.commands import SplitConfig
 from tlkit.runs.folder import refuse_occupied
 from tlkit.tasks.labels import SEPARATOR
@@ -30,7 +30,7 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
-    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=config.fixes, story=story)
+    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=fixing(config), story=story)
     _refuse_separators(dataset)
     dataset = set_aside(dataset, check(dataset, story=story), config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)

@@ -27,7 +27,8 @@ def run(config: WeightsConfig, story: Story | None = None) -> dict[str, Any]:
         `out` of an export.
 
     Raises:
-        TlkitError: an unknown backbone, a file that is not what it should be, no network, a folder that cannot be written.
+        TlkitError: an unknown backbone, a file that is not what it should be (of `list` only with `verify`), no network,
+            a folder that cannot be written.
     """
     act = {"list": _list, "fetch": _fetch, "import": _import, "export": _export}[config.action]
     return {"action": config.action, "folder": str(folders()[0]), **act(config, story or Silence())}
@@ -39,10 +40,17 @@ def _list(config: WeightsConfig, story: Story) -> dict[str, Any]:
     wanted = {backbone_row(name).name for name in names}
     files = [file for file in every_file() if not names or file.row.name in wanted]
     rows = [_facts(file, verify=config.verify) for file in story.track(files, "weights looked at", len(files))]
+    damaged = [row for row in rows if row["problem"]]
+    if config.verify and damaged:
+        named = "; ".join(f"{row['file']}: {row['problem']}" for row in damaged)
+        raise TlkitError(
+            f"{len(damaged)} {'file' if len(damaged) == 1 else 'files'} of weights cannot be used: {named}.",
+            f"delete and bring again: tlkit weights fetch {' '.join(row['backbone'] for row in damaged)}",
+        )
     shown = [row for row in rows if names or row["backbone"] in BACKBONES or row["weights"] != "absent"]
-    lines = [f"{'backbone':<36}{'size':>12}  {'weights':<9} {'licence':<13} checksum"]
+    lines = [f"{'backbone':<36}{'size':>12}  {'weights':<14} {'licence':<13} checksum"]
     if "nano" in wanted or not names:
-        lines.append(f"{'nano':<36}{'':>12}  {'inside':<9} {BACKBONES['nano'].licence:<13} comes with tlkit")
+        lines.append(f"{'nano':<36}{'':>12}  {'inside':<14} {BACKBONES['nano'].licence:<13} comes with tlkit")
     lines += [_line(row) for row in shown]
     lines += [f"{row['file']}: {row['problem']}" for row in rows if row["problem"]]
     lines.append(f"\nlooked for in {' and '.join(map(str, folders()))} (KERAS_HOME)")
@@ -55,11 +63,12 @@ def _list(config: WeightsConfig, story: Story) -> dict[str, Any]:
 
 def _facts(file: WeightFile, *, verify: bool) -> dict[str, Any]:
     found = at_hand(file.name)
+    sound = "at hand" if not verify else "verified" if file.known_sums else "not verifiable"
     problem = "" if found is None else wrong_with(file, found) if verify else header_problem(found)
     return {
         "name": file.name,
         "backbone": file.spec,
-        "weights": "absent" if found is None else "damaged" if problem else "verified" if verify else "at hand",
+        "weights": "absent" if found is None else "damaged" if problem else sound,
         "file": str(found) if found else "",
         "bytes": found.stat().st_size if found else None,
         "about_bytes": file.bytes,
@@ -73,7 +82,7 @@ def _facts(file: WeightFile, *, verify: bool) -> dict[str, Any]:
 def _line(row: dict[str, Any]) -> str:
     size = bytes_text(row["bytes"]) if row["bytes"] is not None else "~" + bytes_text(row["about_bytes"])
     total = next((f"{kind} {row[kind]}" for kind in ("md5", "sha256") if row[kind]), "none stated by Keras")
-    return f"{row['backbone']:<36}{size:>12}  {row['weights']:<9} {row['licence']:<13} {total}"
+    return f"{row['backbone']:<36}{size:>12}  {row['weights']:<14} {row['licence']:<13} {total}"
 
 
 def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import sha256_json
 
 # Raised whenever the same file and contract would give other pixels than before.
 #   1  Pillow for everything
@@ -59,7 +58,3 @@ class InputContract:
         fields = asdict(self)
         levels = fields.pop("levels")
         return fields if levels is None else fields | {"levels": list(levels)}
-
-    def fingerprint(self) -> str:
-        """Hex sha256; equal contracts give equal pixels."""
-        return sha256_json(self.as_json())

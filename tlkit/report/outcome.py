@@ -1,6 +1,5 @@
 """From logits to the written results: predictions, metrics, the report. Shared by finetune and evaluate."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import replacing, write_json
+from tlkit.base.files import BYTES_AS_TEXT, replacing, write_json
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import SPLITS, Dataset, Splits
@@ -112,6 +112,7 @@ def data_section(dataset: Dataset, splits: Splits, notes: tuple[str, ...] = ()) 
         set_aside=dataset.set_aside,
         ignored=dataset.ignored,
         notes=notes,
+        fixes=dataset.fixed,
     )
 
 
@@ -156,9 +157,9 @@ def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
     """One row for each class of each split; empty where something is not defined."""
     with (
         replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
-        writer = csv.writer(file)
+        writer = cells.Writer(file)
         writer.writerow(PER_CLASS)
         for split, result in evaluation.splits.items():
             writer.writerows(_class_row(split, row) for row in result.classes)

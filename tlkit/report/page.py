@@ -69,6 +69,7 @@ class Data:
         set_aside: files that could not be used, with the reason.
         ignored: how many files were no images at all.
         notes: plain sentences worth knowing.
+        fixes: what fixes changed, and of which splits; "" where there were none.
         images: split -> images, where one may have several labels and the counts add up to more.
     """
 
@@ -78,6 +79,7 @@ class Data:
     set_aside: Sequence[Problem] = ()
     ignored: int = 0
     notes: Sequence[str] = ()
+    fixes: str = ""
     images: Mapping[str, int] | None = None
 
 

@@ -1,6 +1,5 @@
 """A ranking to one HTML file: which backbone suits these images, and what more images would bring."""
 
-import csv
 import io
 import math
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from tlkit.base import cells
 from tlkit.base.files import write_text
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
@@ -148,7 +148,7 @@ def _curve_text(found: LearningCurve) -> list[str]:
 def as_csv(ranking: Ranking) -> str:
     """A row for each candidate, the best first."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = cells.Writer(text, lineterminator="\n")
     measured = ("accuracy", "accuracy_low", "accuracy_high", "logme", "milliseconds")
     cost = ("parameters", "megabytes", "features")
     writer.writerow(("candidate", "height", "width", *measured, *cost, "within_noise", "frontier", "recommended"))

@@ -1,6 +1,5 @@
 """The report of a run, from what lies in its folder: the same page whether it is written first or again."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.findings import AUDIT_FORMAT, AuditResult
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_json, sha256_file, write_json, write_text
+from tlkit.base.files import read_json, reading, sha256_file, write_json, write_text
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.facts import read_facts
@@ -37,6 +36,7 @@ from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
+from tlkit.tasks.labels import as_lines
 from tlkit.training import balance
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
@@ -67,7 +67,10 @@ def of_run(
         command: what measured it again; "" where the run itself did.
     """
     record, config = run_dir.read_record(), _config(run_dir)
-    history, plan = read_history(run_dir.history), Plan.from_json(record["plan"])
+    with reading(run_dir.history, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
+        history = read_history(run_dir.intact(run_dir.history))
+    with reading(run_dir.record, run_record.AGAIN):
+        plan = Plan.from_json(record["plan"])
     page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
     data = outcome.data_section(dataset, splits)
     return replace(
@@ -191,7 +194,10 @@ def _model(
 
 def read_choice(run_dir: RunDir) -> Choice | None:
     """Which weights the run ships; None where there was nothing to choose from."""
-    return Choice.from_json(read_json(run_dir.choice)) if run_dir.choice.is_file() else None
+    if not run_dir.intact(run_dir.choice).is_file():
+        return None
+    with reading(run_dir.choice, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
+        return Choice.from_json(read_json(run_dir.choice))
 
 
 def read_audit(path: Path) -> AuditResult | None:
@@ -202,16 +208,12 @@ def read_audit(path: Path) -> AuditResult | None:
     """
     if not path.is_file():
         return None
-    try:
+    again = "delete it, or write it again with tlkit audit."
+    with reading(path, again):
         found = read_json(path)
-    except json.JSONDecodeError as error:
-        raise TlkitError(f"{path} is not JSON: {error}.", "delete it, or write it again with tlkit audit.") from error
-    if found.get("format") != AUDIT_FORMAT:
-        raise TlkitError(
-            f"{path} has format {found.get('format')!r}, this tlkit reads {AUDIT_FORMAT}.",
-            "delete it, or write it again with tlkit audit.",
-        )
-    return AuditResult.from_json(found)
+        if found.get("format") != AUDIT_FORMAT:
+            raise TlkitError(f"{path} has format {found.get('format')!r}, this tlkit reads {AUDIT_FORMAT}.", again)
+        return AuditResult.from_json(found)
 
 
 def _plan_rows(plan: Plan, ended: Any, history: list[dict[str, Any]]) -> list[PlanRow]:
@@ -289,7 +291,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     save(classifier, run_dir.model)
     write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
-    write_text(run_dir.labels, "".join(f"{name}\n" for name in dataset.classes))
+    write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))

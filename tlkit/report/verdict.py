@@ -40,7 +40,7 @@ class Remark(NamedTuple):
 
 def remarks(page: Page, result: SplitResult | None) -> tuple[Remark, ...]:
     """Everything worth saying about the main split and the images behind it, worst first."""
-    found = list(_audited(page))
+    found = [*_audited(page), *([Remark("warn", page.data.fixes)] if page.data and page.data.fixes else [])]
     if result is not None and page.evaluation is not None:
         found += [
             *_leaked(page.evaluation, result),

@@ -1,14 +1,24 @@
 """The run folder: where each of its files is, and how it comes to exist."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_json
+from tlkit.base.files import CHECKSUM, read_checked_json, reading, sha256_file
+from tlkit.runs.hold import FILE as LOCK
+from tlkit.runs.hold import Hold
 
 RUN_FORMAT = 1
+# File of a run -> what depends on it. `tlkit finetune --resume` makes these again where a finished run has lost them.
+MADE_AGAIN = {
+    "model.keras": "predict, evaluate, explain, export and serve answer with it",
+    "predictions.csv": "compare reads it, and thresholds are chosen on it",
+    "metrics.json": "the results of the run are in it",
+    "history.csv": "the report shows it",
+    "choice.json": "it says which weights ship",
+}
+FOR_GOOD = "which images the run used, and for what, depends on it"
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,7 @@ class RunDir:
     """Paths inside a run folder; names are part of the format, see docs/formats.md."""
 
     path: Path
+    held: Hold | None = field(default=None, compare=False, repr=False)  # keeps other processes from writing it
 
     @property
     def config(self) -> Path:
@@ -104,12 +115,10 @@ class RunDir:
                 f"{str(self.path)!r} is not a run folder: it has no run.json.",
                 "give the folder that `tlkit finetune ... --out RUN` wrote.",
             )
-        try:
-            record = read_json(self.record)
-        except json.JSONDecodeError as error:
-            raise TlkitError(
-                f"{self.record} is not JSON: {error}.", "the file was changed by hand; restore it or train again."
-            ) from error
+        with reading(
+            self.record, f"restore it, or train again; if it was changed by hand, remove {CHECKSUM!r} from it too."
+        ):
+            record = read_checked_json(self.record)
         if record.get("format") != RUN_FORMAT:
             raise TlkitError(
                 f"{self.record} has format {record.get('format')!r}, this tlkit reads {RUN_FORMAT}.",
@@ -117,19 +126,54 @@ class RunDir:
             )
         return record
 
+    def intact(self, path: Path) -> Path:
+        """A file of this run, if it is the one that run.json has the sha256 of; older runs have none of any.
+
+        Raises:
+            TlkitError: it is gone or another; what depends on it, and how it is made again.
+        """
+        name = path.relative_to(self.path).as_posix()
+        if not self.record.is_file():
+            return path
+        wanted = self.read_record().get("files", {}).get(name)
+        if wanted is None or (path.is_file() and sha256_file(path) in wanted):
+            return path
+        what = "is not what was written" if path.is_file() else "is gone"
+        again = f"`tlkit finetune --resume {self.path}` makes it again"
+        again += f", and so does `tlkit evaluate {self.path}`." if path == self.predictions else "."
+        raise TlkitError(
+            f"{str(path)!r} {what}; {MADE_AGAIN.get(name, FOR_GOOD)}.",
+            again if name in MADE_AGAIN else "restore it from a copy, or train again.",
+        )
+
+    def damaged(self) -> list[str]:
+        """Files that are gone or not what was written, of those that can be made again."""
+        found = self.read_record().get("files", {})
+        wrong = (name for name in MADE_AGAIN if name in found and not self._is(name, found[name]))
+        return sorted(wrong)
+
+    def _is(self, name: str, wanted: list[str]) -> bool:
+        path = self.path / name
+        return path.is_file() and sha256_file(path) in wanted
+
+
+def contents(folder: Path) -> list[Path]:
+    """What lies in a folder, but for the lock of a process that was killed before it wrote anything."""
+    return [path for path in folder.iterdir() if path.name != LOCK]
+
 
 def finished_model(run: str) -> Path:
     """The classifier's file, of a run folder or given itself; looked for before anything slow begins.
 
     Raises:
-        TlkitError: no run, or one that is not finished.
+        TlkitError: no run, one that is not finished, or one whose classifier is gone or damaged.
     """
     run_dir = RunDir(Path(run))
     if run_dir.path.suffix == ".keras":
         return run_dir.path
-    if run_dir.read_record()["state"] != "finished":
+    if run_dir.read_record().get("state") != "finished":
         raise TlkitError(f"{run_dir.path} is not finished.", f"tlkit finetune --resume {run_dir.path}")
-    return run_dir.model
+    return run_dir.intact(run_dir.model)
 
 
 def refuse_occupied(out: Path, *, overwrite: bool, remedy: str = "choose another --out, or add --overwrite.") -> None:
@@ -140,6 +184,6 @@ def refuse_occupied(out: Path, *, overwrite: bool, remedy: str = "choose another
     """
     if overwrite or not out.exists():
         return
-    if out.is_dir() and not any(out.iterdir()):
+    if out.is_dir() and not contents(out):
         return
     raise TlkitError(f"{str(out)!r} already exists.", remedy)

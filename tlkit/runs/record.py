@@ -5,23 +5,41 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlkit.backbones import runtime
+from tlkit.base import cells
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import read_json, replacing, write_json, write_text
+from tlkit.base.files import (
+    BYTES_AS_TEXT,
+    missing,
+    read_json,
+    reading,
+    replacing,
+    sha256_file,
+    write_checked_json,
+    write_json,
+    write_text,
+)
+from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
+from tlkit.data.decode import in_order
+from tlkit.data.folders import refuse_inside
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
-from tlkit.runs.folder import RUN_FORMAT, RunDir, refuse_occupied
+from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, refuse_occupied
 from tlkit.runs.history import write_event_files, write_history
+from tlkit.runs.hold import hold
 from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 
+AGAIN = "restore it from a copy, or train again."
+MARGIN = 3600.0  # seconds
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log")
 
@@ -35,19 +53,22 @@ def begin(config: FinetuneConfig) -> RunDir:
     """Make the run folder with its options and record.
 
     Raises:
-        TlkitError: when `out` is occupied by something that is not to be replaced, or has no images.
+        TlkitError: when `out` is occupied by something that is not to be replaced or by another process, or has no images.
     """
     run_dir, images = RunDir(Path(config.out)), Path(config.images or "")
     if not images.exists():
-        raise TlkitError(f"{str(images)!r} does not exist.", "give a folder with one folder of images for each class.")
+        raise missing(config.images or "", "give a folder with one folder of images for each class.")
+    refuse_inside(run_dir.path, images)
     remedy = f"choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {config.out}"
     refuse_occupied(run_dir.path, overwrite=config.overwrite, remedy=remedy)
-    if run_dir.path.is_dir() and any(run_dir.path.iterdir()):
-        if not run_dir.record.exists():
-            raise TlkitError(
-                f"{str(run_dir.path)!r} is not a run folder.", "--overwrite replaces runs only; choose another --out."
-            )
-        shutil.rmtree(run_dir.path)
+    occupied = run_dir.path.is_dir() and bool(contents(run_dir.path))
+    if occupied and not run_dir.record.exists():
+        raise TlkitError(
+            f"{str(run_dir.path)!r} is not a run folder.", "--overwrite replaces runs only; choose another --out."
+        )
+    run_dir = RunDir(run_dir.path, hold(run_dir.path))
+    for path in contents(run_dir.path) if occupied else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     write_text(run_dir.config, write_toml(replace(config, overwrite=False)))
     _begin_record(run_dir, config)
     return run_dir
@@ -63,8 +84,31 @@ def _begin_record(run_dir: RunDir, config: FinetuneConfig) -> None:
         "seed": config.seed,
         "versions": runtime.versions(),
         "hardware": runtime.hardware(),
+        "files": sums_of(run_dir.config),
     }
-    write_json(run_dir.record, record)
+    write_checked_json(run_dir.record, record)
+
+
+def sums_of(*files: Path) -> dict[str, list[str]]:
+    """`{name: [sha256]}` of files that lie in the run folder itself, those that exist."""
+    return {file.name: [sha256_file(file)] for file in files if file.is_file()}
+
+
+def record_files(run_dir: RunDir) -> None:
+    """Note in run.json what its files are now, so that later readers notice when one is another."""
+    update(run_dir, files=_every_file(run_dir))
+
+
+def _every_file(run_dir: RunDir) -> dict[str, list[str]]:
+    files = (path for path in run_dir.path.iterdir() if path != run_dir.record and path.name[0] != ".")
+    return sums_of(*sorted(files))
+
+
+def expect(run_dir: RunDir, path: Path, sha256: str) -> None:
+    """Note that a file is about to be replaced; until it has been, the old one is right too."""
+    files = run_dir.read_record().get("files", {})
+    if path.name in files:
+        update(run_dir, files=files | {path.name: [sha256, *files[path.name][:1]]})
 
 
 def discard_empty(run_dir: RunDir) -> None:
@@ -77,14 +121,16 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
     """The options and folder of the run that `asked.resume` names.
 
     Raises:
-        TlkitError: not a run, or finished by another version.
+        TlkitError: not a run, finished by another version, or held by another process.
         OutOfDate: options given besides `--resume` that the run was not started with, all of them listed.
     """
     run_dir = RunDir(Path(asked.resume or ""))
     if run_dir.config.is_file() and not run_dir.record.exists():  # killed between the first file and the second
         _begin_record(run_dir, resolve(FinetuneConfig, {}, run_dir.config))
     record = run_dir.read_record()
-    stored = resolve(FinetuneConfig, {}, run_dir.config)
+    if record.get("state") != "finished":
+        run_dir = RunDir(run_dir.path, hold(run_dir.path))
+    stored = resolve(FinetuneConfig, {}, run_dir.intact(run_dir.config))
     default = FinetuneConfig(resume=asked.resume).as_dict()
     given = {
         name: value for name, value in asked.as_dict().items() if value != default[name] and name not in WHEREABOUTS
@@ -102,11 +148,21 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
     """What a run that is already finished gave; None while there is something left to do."""
     _, run_dir = reopen(asked)
     record = run_dir.read_record()
-    if record["state"] != "finished":
+    if record.get("state") != "finished":
+        return None
+    if damaged := run_dir.damaged():
+        story.say(f"of {run_dir.path}, {', '.join(damaged)} is gone or damaged, and is made again")
+        for name in damaged:
+            (run_dir.path / name).unlink(missing_ok=True)
+        if run_dir.choice.name in damaged:  # the weights that it chose among are no longer kept
+            shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
+        update(run_dir, state="running", files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits))
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
     dataset, _ = read_images(run_dir) or _missing(run_dir)
-    return result(run_dir, dataset, read_json(run_dir.metrics), record["seconds"])
+    with reading(run_dir.metrics, f"`tlkit evaluate {run_dir.path}` makes it again."):
+        metrics = read_json(run_dir.metrics)
+    return result(run_dir, dataset, metrics, record.get("seconds", 0.0))
 
 
 def _missing(run_dir: RunDir) -> Any:
@@ -121,9 +177,9 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
     dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
-        writer = csv.writer(file)
+        writer = cells.Writer(file)
         writer.writerow(["path", "split"])
         writer.writerows(zip(dataset.paths, splits.names(), strict=True))
     update(
@@ -134,8 +190,10 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
         set_aside=[problem.as_json() for problem in dataset.set_aside],
         ignored=dataset.ignored,
         split_rule=splits.rule,
+        fixes=dataset.fixed,
         data_sha256=dataset.fingerprint(),
         **facts,
+        files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits),
     )
 
 
@@ -144,32 +202,55 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     record = run_dir.read_record()
     if "plan" not in record:
         return None
-    problems = [Problem(**problem) for problem in record["set_aside"]]
-    task = TASKS[record.get("task", SINGLE.name)]
-    dataset = Dataset.read_csv(run_dir.manifest, Path(record["root"]), tuple(record["classes"]), problems, task=task)
-    dataset = replace(dataset, ignored=record["ignored"])
-    with run_dir.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with reading(run_dir.record, AGAIN):
+        problems = [Problem(**problem) for problem in record["set_aside"]]
+        root, classes, task = Path(record["root"]), tuple(record["classes"]), TASKS[record.get("task", SINGLE.name)]
+        ignored, rule, fixed = record["ignored"], record["split_rule"], record.get("fixes", "")
+    with reading(run_dir.manifest, AGAIN):
+        dataset = Dataset.read_csv(run_dir.intact(run_dir.manifest), root, classes, problems, task=task)
+    with (
+        reading(run_dir.splits, AGAIN),
+        run_dir.intact(run_dir.splits).open(encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         codes = [SPLITS.index(row["split"]) if row["split"] else -1 for row in csv.DictReader(file)]
-    return dataset, Splits(np.array(codes, dtype=np.int8), record["split_rule"])
+        if len(codes) != len(dataset):
+            raise ValueError(f"it has {len(codes)} rows, manifest.csv has {len(dataset)}")
+    return replace(dataset, ignored=ignored, fixed=fixed), Splits(np.array(codes, dtype=np.int8), rule)
 
 
-def refuse_changed_images(dataset: Dataset) -> None:
-    """Raise when files of a run are gone or have another size than when it began.
+def refuse_changed_images(run_dir: RunDir, dataset: Dataset) -> None:
+    """Raise when files of a run are gone or hold something else than when it began.
+
+    A file that has its size and was last touched well before the run began is taken for the same; all others are
+    hashed. What counts as touched is the later of the times of content and of name and rights, so that neither an older
+    file moved here nor one whose time was set back passes; `MARGIN` is for clocks that differ, as on shared disks.
 
     Raises:
         OutOfDate: naming the first ones.
     """
-    changed = []
-    for index, size in enumerate(dataset.sizes):
-        file = dataset.file(index)
-        if not file.is_file() or file.stat().st_size != size:
-            changed.append(dataset.paths[index])
+    with reading(run_dir.record, AGAIN):
+        began = datetime.fromisoformat(run_dir.read_record()["created"]).timestamp() - MARGIN
+    rows = range(len(dataset))
+    same = in_order(partial(_is_same, dataset, began), rows, threads=usable_cores(), ahead=64)
+    changed = [dataset.paths[row] for row, is_same in zip(rows, same, strict=True) if not is_same]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise OutOfDate(
             f"images of this run have changed or are gone: {', '.join(map(repr, changed[:3]))}{more}.",
             "restore them under " + str(dataset.root) + ", or start a new run.",
         )
+
+
+def _is_same(dataset: Dataset, began: float, row: int) -> bool:
+    file = dataset.file(row)
+    try:
+        facts = file.stat()
+        if facts.st_size != dataset.sizes[row]:
+            return False
+        untouched = max(facts.st_mtime, facts.st_ctime) < began
+        return untouched or sha256_file(file) == dataset.sha256[row].tobytes().hex()
+    except OSError:
+        return False
 
 
 def read_contract(run_dir: RunDir) -> InputContract | None:
@@ -180,7 +261,7 @@ def read_contract(run_dir: RunDir) -> InputContract | None:
 
 def update(run_dir: RunDir, **facts: Any) -> None:
     """Add facts to run.json, in one step."""
-    write_json(run_dir.record, run_dir.read_record() | facts)
+    write_checked_json(run_dir.record, run_dir.read_record() | facts)
 
 
 class RunSink:
@@ -197,7 +278,10 @@ class RunSink:
     def read(self, name: str) -> Any:
         """What was written under a name, None where nothing was."""
         if name == "choice":
-            return read_json(self._run_dir.choice) if self._run_dir.choice.is_file() else None
+            if not self._run_dir.choice.is_file():
+                return None
+            with reading(self._run_dir.choice, "delete it and run the same command again: it is chosen once more."):
+                return read_json(self._run_dir.choice)
         return self._run_dir.read_record().get(name)
 
     def write(self, name: str, content: Any) -> None:
@@ -218,7 +302,7 @@ class RunSink:
 
 def finish(run_dir: RunDir, seconds: float) -> float:
     """Mark the run finished. Returns its seconds, those before an interruption not counted."""
-    update(run_dir, state="finished", seconds=round(seconds, 3))
+    update(run_dir, state="finished", seconds=round(seconds, 3), files=_every_file(run_dir))
     return round(seconds, 3)
 
 

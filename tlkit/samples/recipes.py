@@ -5,7 +5,6 @@ A recipe is a TOML file in `datasets/recipes`; its keys are the fields of `Recip
 
 import contextlib
 import csv
-import secrets
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from tlkit.base.download import RemoteFile
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import write_json
+from tlkit.base.leftovers import PREFIX, temporary_beside
 from tlkit.options import catalog
 from tlkit.tasks.labels import read_labels
 
@@ -151,7 +151,6 @@ def _build(kind: type, given: dict[str, Any], place: str) -> Any:
 # -- A sample folder appears whole or not at all, and says inside what it is -------------------
 
 CARD, TABLE = "sample.json", "images.csv"
-PARTIAL = ".tmp-"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -188,9 +187,8 @@ def new_folder(out: Path, card: dict[str, Any]) -> Iterator[Path]:
     A new `out` appears in one step. One that is there is filled in place, for it may be a mount that cannot be
     renamed; then the card comes last and says that the rest is complete.
     """
-    name = f"{PARTIAL}{secrets.token_hex(4)}"
     in_place = out.is_dir()
-    temporary = out / name if in_place else out.with_name(f"{name}-{out.name}")
+    temporary = temporary_beside(out / "sample" if in_place else out)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -207,7 +205,7 @@ def new_folder(out: Path, card: dict[str, Any]) -> Iterator[Path]:
 
 def _contents(out: Path) -> list[Path]:
     """What is in a folder, without what an interrupted `tlkit sample` left."""
-    return [path for path in out.iterdir() if not path.name.startswith((PARTIAL, ".download"))]
+    return [path for path in out.iterdir() if not path.name.startswith((PREFIX, ".download"))]
 
 
 def _replace_contents(out: Path, new: Path) -> None:

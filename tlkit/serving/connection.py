@@ -46,6 +46,15 @@ class _Guarded(HttpToolsProtocol):
         if self._beside > HEAD_BYTES and not self.transport.is_closing():
             self._refuse(RequestProblem("header-too-large", f"It has more than {HEAD_BYTES} bytes."))
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # of asyncio, whose bool uvicorn leaves out
+        """The client sends no more. It may still be listening: what it asked for whole is answered, and no more."""
+        super().eof_received()
+        last = self.pipeline[0][0] if self.pipeline else self.cycle
+        if self._in_body or last is None or last.response_complete:
+            return False  # asyncio closes the connection
+        last.keep_alive = False
+        return True
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._within(self.seconds, self._too_slow)
@@ -94,8 +103,11 @@ class _Guarded(HttpToolsProtocol):
         """Answer outside of any application, and hang up; where an answer is under way, only that."""
         self._within(None)
         if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()
-            return
+            if not self._in_body or self.pipeline or self.cycle.response_started:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True  # its body is broken: the application hears no more and answers nobody
+            self.cycle.message_event.set()
         body = problem.body()
         headers = {**problem.headers(), "Content-Length": str(len(body)), "Connection": "close"}
         lines = [f"HTTP/1.1 {problem.status} Refused", *(f"{name}: {value}" for name, value in headers.items())]

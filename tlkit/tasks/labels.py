@@ -1,6 +1,8 @@
-"""Several labels an image: how they are written in a table, and as rows of 0 and 1."""
+"""Names of classes, and several labels an image: how they are written in a table, and as rows of 0 and 1."""
 
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -8,6 +10,85 @@ from tlkit.base.errors import TlkitError
 
 SEPARATOR = "|"  # between the labels of an image; alone it is an image of none of the classes
 UNKNOWN = -1
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # marks of no width, which nobody means at the end of a name
+# What programs write where there is no value; as the name of a class it is kept, and said.
+MISSING_WORDS = ("NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "NaT")
+
+
+def class_name(text: str) -> str:
+    """A name as it is compared and kept: no spaces around, letters with accents as one character (Unicode NFC)."""
+    return normal(text.strip().strip(_INVISIBLE).strip(), "NFC")
+
+
+def normal(text: str, form: Literal["NFC", "NFD"]) -> str:
+    """The text in one Unicode form; bytes that are no text stay as they are."""
+    return text if text.isascii() else unicodedata.normalize(form, text)
+
+
+def class_names(found: Iterable[str], asked: Sequence[str] | None, place: str) -> dict[str, str]:
+    """Name as found -> name of the class, see `class_name`.
+
+    Args:
+        found: names as they are written.
+        asked: names of classes that the user listed; those may differ by case alone.
+        place: where they are, in the plural ("folders of 'images'").
+
+    Raises:
+        TlkitError: a name that is empty, has a line break or bytes that are no text; two that differ by case alone.
+    """
+    names = {text: class_name(text) for text in found}
+    for text, name in names.items():
+        if not name:
+            raise TlkitError(f"among the {place} is a class without a name, {text!r}.", "give it a name.")
+        if name.splitlines() != [name] or "\0" in name:
+            right = " ".join(name.replace("\0", " ").split())
+            raise TlkitError(
+                f"among the {place} the class {name!r} has a line break in its name; a list of classes, one a line, "
+                "would be read with one too many.",
+                f"rename it, to {right!r} for example.",
+            )
+        if any("\udc80" <= letter <= "\udcff" for letter in name):
+            raise TlkitError(
+                f"among the {place} the class {name!r} has a name that is not UTF-8.",
+                "rename it; `convmv -f WINDOWS-1252 -t UTF-8 -r --notest FOLDER` does it for a folder from Windows.",
+            )
+    _refuse_same_but_for_case(set(names.values()), {*map(class_name, asked or ())}, place)
+    return names
+
+
+def _refuse_same_but_for_case(names: set[str], asked: set[str], place: str) -> None:
+    """Single letters may be two classes (a, A); longer names are one, unless they were asked for."""
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(names):
+        spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
+    for alike in spellings.values():
+        if len(alike) > 1 and max(map(len, alike)) > 1 and not asked.issuperset(alike):
+            raise TlkitError(
+                f"the {place} name classes that differ by upper and lower case alone: {', '.join(map(repr, alike))}.",
+                "write them the same way; if they are classes of their own, say so: name all classes, those among "
+                f"them, with --classes {','.join(alike)},...",
+            )
+
+
+def cleaned(names: Mapping[str, str], kind: str) -> Iterator[str]:
+    """What to say of names that were not taken as they are written, and of such as look like missing values."""
+    changed = {text: name for text, name in names.items() if text != name}
+    if changed:
+        text, name = next(iter(changed.items()))
+        written = text.encode("unicode_escape").decode() if text.strip() == name or not text.isascii() else text
+        merged = len(names) - len(set(names.values()))
+        yield (
+            f"{len(changed)} names of classes were taken without spaces around them and in one Unicode form, first "
+            f"{kind} '{written}' as {name!r}"
+            + (f"; {merged} of them turned out to be classes there were" if merged else "")
+            + "."
+        )
+    words = sorted(set(names.values()) & set(MISSING_WORDS))
+    if words:
+        yield (
+            f"The class {words[0]!r} is kept as a name, though many programs write it for a missing value; read the tables "
+            "of the run in pandas with keep_default_na=False."
+        )
 
 
 def are_several(texts: Iterable[str]) -> bool:
@@ -21,7 +102,7 @@ def read_labels(text: str, place: str) -> tuple[str, ...]:
     Raises:
         TlkitError: a name is empty or there twice; `place` says where ("row 7 of 'images.csv'").
     """
-    names = tuple(name.strip() for name in text.split(SEPARATOR))
+    names = tuple(class_name(name) for name in text.split(SEPARATOR))
     if not any(names):
         names = ()
     if "" in names:
@@ -32,6 +113,11 @@ def read_labels(text: str, place: str) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise TlkitError(f"{place} has label {text!r}, which names a class twice.", "name every class once.")
     return names
+
+
+def as_lines(classes: Iterable[str]) -> str:
+    """One name a line, as many lines as classes: a line break in a name, which a model of earlier days may have, is a space."""
+    return "".join(" ".join(name.splitlines()) + "\n" for name in classes)
 
 
 def written(names: Iterable[str]) -> str:

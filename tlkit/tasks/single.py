@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.tasks.labels import class_name
 from tlkit.tasks.task import UNLABELLED, Task, mean_logarithm
 
 TINY = 1e-300  # the least probability whose logarithm is taken
@@ -41,7 +42,7 @@ class Single(Task):
         return codes[0]
 
     def names(self, text: str, place: str) -> tuple[str, ...]:
-        return (text,)
+        return (class_name(text),)
 
     def renamed(
         self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
-from tlkit.base.files import read_json, replacing, write_json
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import (
+    read_checked_json,
+    read_json,
+    reading,
+    replacing,
+    sha256_file,
+    write_checked_json,
+    write_json,
+)
 from tlkit.training import lora
 
 if TYPE_CHECKING:
@@ -77,24 +86,46 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The folder of one stage's state."""
+    """The folder of one stage's state.
+
+    Args:
+        folder: of the stage.
+        written: sha256 of the weights written by this process, by file name.
+    """
 
     folder: Path
+    written: dict[str, str] = field(default_factory=dict, compare=False)
 
     def read(self) -> State:
         """The state as last written; a fresh one where there is none."""
         path = self.folder / "state.json"
         if not path.is_file():
             return State()
-        content = read_json(path)
-        kept = tuple(Kept(**row | {"score": _pair(row["score"])}) for row in content["kept"])
-        read = {"history": tuple(content["history"]), "best_score": _pair(content["best_score"]), "kept": kept}
-        return State(**content | read)
+        with reading(path, self._again):
+            content = read_checked_json(path)
+            content.pop("sums", None)
+            kept = tuple(Kept(**row | {"score": _pair(row["score"])}) for row in content["kept"])
+            read = {"history": tuple(content["history"]), "best_score": _pair(content["best_score"]), "kept": kept}
+            return State(**content | read)
+
+    @property
+    def _again(self) -> str:
+        return f"delete the folder {self.folder} and run the same command again: this stage is then trained again."
+
+    def _sums(self) -> dict[str, str]:
+        """sha256 of the weights that the state names, by file name; none of those that older versions wrote."""
+        path = self.folder / "state.json"
+        if not path.is_file():
+            return {}
+        with reading(path, self._again):
+            return dict(read_checked_json(path).get("sums", {}))
 
     def write(self, state: State) -> None:
         """Record the state, then remove weights that it no longer names."""
-        write_json(self.folder / "state.json", asdict(state))
-        named = {state.latest, state.best, state.start, *(kept.file for kept in state.kept)}
+        named = {state.latest, state.best, state.start, *(kept.file for kept in state.kept)} - {""}
+        known = self._sums() | self.written
+        sums = {name: known[name] for name in sorted(named) if name in known}
+        write_checked_json(self.folder / "state.json", asdict(state) | {"sums": sums})
         for path in self.folder.glob("*.weights.h5"):
             if path.name not in named:
                 path.unlink(missing_ok=True)
@@ -104,11 +135,21 @@ class Checkpoint:
         file = f"{name}.weights.h5"
         with replacing(self.folder / file) as temporary:
             lora.save_weights(model, temporary)
+            self.written[file] = sha256_file(temporary)
         return file
 
     def load_weights(self, model: keras.Model, file: str) -> None:
-        """Read weights that `save_weights` wrote."""
-        lora.load_weights(model, self.folder / file)
+        """Read weights that `save_weights` wrote.
+
+        Raises:
+            TlkitError: they are gone, or not what was written.
+        """
+        path = self.folder / file
+        with reading(path, self._again):
+            wanted = (self._sums() | self.written).get(file)
+            if wanted is not None and sha256_file(path) != wanted:
+                raise TlkitError(f"{str(path)!r} is not what was written; the stage goes on from it.", self._again)
+            lora.load_weights(model, path)
 
     def finish(self, state: State, note: str) -> State:
         """Record that the stage is over; nobody will go on from its latest weights."""
@@ -181,7 +222,10 @@ class FolderSink:
     def read(self, name: str) -> Any:
         """As `Sink`."""
         path = self.folder / f"{name}.json"
-        return read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        with reading(path, "delete it and run the same command again."):
+            return read_json(path)
 
     def write(self, name: str, content: Any) -> None:
         """As `Sink`."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.files import replacing
+from tlkit.base.files import reading, replacing
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.folds import stratified
@@ -65,6 +65,8 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
     held, given = splits.indices("val"), (dataset.given == SPLITS.index("val")).any()
     if config.validate == "folds":
         dataset.task.refuse("folds", "--validate folds:")
+    if dataset.drawn:  # it was done when the split was drawn
+        return splits
     if not _allowed(config, dataset) or (config.validate == "auto" and (given or len(held) >= FEWEST)):
         return splits
     codes = splits.codes.copy()
@@ -74,7 +76,8 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
     why = why if len(held) else "No image can be spared for validation"
     counts = ", ".join(f"{name} {(codes == code).sum()}" for code, name in enumerate(SPLITS) if (codes == code).any())
     origin = splits.rule.partition(": ")[2]
-    return Splits(codes, f"{counts}: {origin} {why}, and what validation would decide is cross-validated.")
+    why = f"{why}, and what validation would decide is cross-validated"
+    return Splits(codes, f"{counts}: {origin} {why}.", f"{splits.origin}. {why}")
 
 
 def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
@@ -210,7 +213,10 @@ def _write(path: Path, given: Sequence[Entry]) -> None:
 
 
 def _read(path: Path) -> list[Entry]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with (
+        reading(path, "delete it and run the same command again: it is computed once more."),
+        np.load(path, allow_pickle=False) as arrays,
+    ):
         return [Entry(name.partition("|")[2], name.partition("|")[0], arrays[name]) for name in arrays.files]
 
 

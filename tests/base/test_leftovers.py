@@ -1,0 +1,41 @@
+import os
+import subprocess
+import sys
+
+from tlkit.base import leftovers
+from tlkit.base.files import write_text
+from tlkit.base.leftovers import is_nobodys, sweep_logs, temporary_beside
+
+DIES = """
+import os, sys
+from pathlib import Path
+from tlkit.base.files import replacing
+from tlkit.base.leftovers import temporary_beside
+target = Path(sys.argv[1])
+temporary_beside(target / "folder").mkdir()
+with replacing(target / "table.csv") as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path):
+    subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2 and all(is_nobodys(path.name) for path in tmp_path.iterdir())
+    mine = temporary_beside(tmp_path / "mine")  # has swept
+    assert list(tmp_path.iterdir()) == []
+    mine.touch()
+    (tmp_path / ".tmp-of-somebody").touch()
+    (tmp_path / f".tmp-00000000-{os.getpid()}-0000abcd-x").touch()  # of another machine
+    leftovers._swept.clear()
+    write_text(tmp_path / "table.csv", "whole")
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_logs_of_dead_processes_are_removed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    for name in (f"native-{dead.pid}.log", f"native-{os.getpid()}.log", "native-x.log"):
+        (tmp_path / name).touch()
+    sweep_logs(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"native-{os.getpid()}.log", "native-x.log"])

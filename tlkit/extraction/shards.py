@@ -1,0 +1,239 @@
+"""The files of a space: shards of rows that know whether they are still what was written.
+
+    ID.npy    the values (n, ...), as NumPy writes them
+    ID.idx    one line of JSON (rows, dtype, shape, ...), the keys (n, 32), a checksum for each block of rows, and the
+              sha256 of all that
+
+The checksum of a block, a CRC-32, is over its keys and then its values, so that no value is ever taken for that of
+another image. Values are on the disk before the index that names them. `ID.ids`, the bare keys, is what tlkit wrote
+before it wrote checksums; all that can be told of those is whether there are as many keys as values.
+"""
+
+import hashlib
+import json
+import math
+import mmap
+import secrets
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from tlkit.base.files import replacing
+from tlkit.extraction.lease import alone
+
+SHARD_BYTES = 64 * 2**20  # what a shard holds at most, near enough
+BLOCK_BYTES = 256 * 2**10  # about as much as a checksum is over: less to read for a few rows, more to write for all
+MANY = 16  # shards of about one size are joined; looking rows up costs 0.1 ms for each shard
+KEY_BYTES = 32
+FORMAT = 3  # another one will have another suffix, so that nobody takes it for a damaged one of this
+INDEX, BARE, VALUES = ".idx", ".ids", ".npy"
+
+
+class Damaged(Exception):
+    """A shard that is not what was written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Some rows of a space.
+
+    Args:
+        index: its `.idx`, or `.ids` of one without checksums.
+        keys: uint8 (n, 32).
+        values: (n, ...), memory-mapped.
+        sums: uint32, a checksum for each block; None where none were written.
+        block: rows to a block.
+    """
+
+    index: Path
+    keys: np.ndarray
+    values: np.ndarray
+    sums: np.ndarray | None
+    block: int
+
+    def unsound(self, rows: np.ndarray) -> np.ndarray:
+        """Which blocks that hold any of these rows are not what was written: their numbers, ascending."""
+        blocks = np.unique(rows // self.block)
+        if self.sums is None:
+            return blocks[:0]
+        size = self.values.dtype.itemsize * math.prod(self.values.shape[1:])
+        bad, start = [], self.values.offset  # type: ignore[attr-defined]
+        try:  # Read, and not through the map, whose pages would count as this process's memory.
+            with self.index.with_suffix(VALUES).open("rb", buffering=0) as file:
+                for block in blocks.tolist():
+                    first = block * self.block
+                    keys = self.keys[first : first + self.block]
+                    file.seek(start + first * size)
+                    if zlib.crc32(file.read(len(keys) * size), zlib.crc32(keys.data)) != self.sums[block]:
+                        bad.append(block)
+        except OSError:  # gone, or on a part of the disk that cannot be read
+            return blocks
+        return np.array(bad, np.int64)
+
+    def sound(self) -> np.ndarray:
+        """The rows that are what was written, int64."""
+        rows = np.arange(len(self.keys))
+        return rows[~np.isin(rows // self.block, self.unsound(rows))]
+
+
+def write_shard(folder: Path, keys: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
+    """Write blocks of keys uint8 (n, 32) and of values (n, ...) as one shard, on the disk when this returns."""
+    name = folder / secrets.token_hex(8)
+    every, first = np.concatenate(keys), values[0]
+    header = {"descr": npy.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (len(every), *first.shape[1:])}
+    row = first.dtype.itemsize * math.prod(first.shape[1:])
+    block = max(1, BLOCK_BYTES // max(1, row))
+    summing = _Sums(every, block, row)
+    with replacing(name.with_suffix(VALUES)) as temporary, temporary.open("wb") as file:
+        npy.write_array_header_1_0(file, header)
+        offset = file.tell()
+        for part in values:
+            piece = np.ascontiguousarray(part).tobytes()
+            summing.add(memoryview(piece))
+            file.write(piece)
+    facts = {
+        **{"format": FORMAT, "rows": len(every), "dtype": header["descr"], "shape": first.shape[1:]},
+        **{"offset": offset, "block": block},
+    }
+    index = json.dumps(facts).encode() + b"\n" + every.tobytes() + summing.finished().astype("<u4").tobytes()
+    with replacing(name.with_suffix(INDEX)) as temporary:
+        temporary.write_bytes(index + hashlib.sha256(index).digest())
+
+
+class _Sums:
+    """The checksums of blocks, of values that come in pieces of any length."""
+
+    def __init__(self, keys: np.ndarray, block: int, row: int) -> None:
+        self._seeds = [zlib.crc32(keys[i : i + block].tobytes()) for i in range(0, len(keys), block)]
+        self._size, self._place, self._done = block * row, 0, 0
+
+    def add(self, content: memoryview) -> None:
+        """Go on with more bytes."""
+        while content:
+            piece, content = content[: self._size - self._place], content[self._size - self._place :]
+            self._seeds[self._done] = zlib.crc32(piece, self._seeds[self._done])
+            self._place += len(piece)
+            if self._place == self._size:
+                self._place, self._done = 0, self._done + 1
+
+    def finished(self) -> np.ndarray:
+        """uint32, one for each block."""
+        return np.array(self._seeds, np.uint32)
+
+
+def read_shard(index: Path) -> Shard:
+    """Open a shard: its index in full, its values memory-mapped and not yet looked at.
+
+    Raises:
+        Damaged: it is not what was written, as far as that can be told without reading the values.
+        FileNotFoundError: the index is gone.
+    """
+    if index.suffix == BARE:
+        return _read_bare(index)
+    content = index.read_bytes()
+    body = content[:-KEY_BYTES]
+    if not body or hashlib.sha256(body).digest() != content[-KEY_BYTES:]:
+        raise Damaged("its index has changed")
+    line, _, rest = body.partition(b"\n")
+    facts = json.loads(line)
+    dtype, shape = np.dtype(facts["dtype"]), (facts["rows"], *facts["shape"])
+    keys = np.frombuffer(rest, np.uint8, facts["rows"] * KEY_BYTES).reshape(-1, KEY_BYTES)
+    sums = np.frombuffer(rest, "<u4", offset=keys.nbytes)
+    try:
+        if index.with_suffix(VALUES).stat().st_size != facts["offset"] + math.prod(shape) * dtype.itemsize:
+            raise Damaged("its values have another length")
+        values = np.memmap(index.with_suffix(VALUES), dtype, "r", facts["offset"], shape)
+    except FileNotFoundError:
+        raise Damaged("its values are gone") from None
+    return Shard(index, keys, values, sums, facts["block"])
+
+
+def _read_bare(index: Path) -> Shard:
+    """A shard without checksums."""
+    content = index.read_bytes()
+    try:
+        values = np.load(index.with_suffix(VALUES), mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError, SyntaxError):
+        raise Damaged("its values cannot be read") from None
+    if not values.ndim or len(content) != len(values) * KEY_BYTES or not content:
+        raise Damaged("it has not as many keys as values")
+    return Shard(index, np.frombuffer(content, np.uint8).reshape(-1, KEY_BYTES), values, None, len(values))
+
+
+def drop_pages(values: Sequence[np.ndarray]) -> None:
+    """Let go of the memory behind memory-mapped arrays; the system still has the pages for the next who reads them."""
+    for array in values:
+        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array.base.madvise(mmap.MADV_DONTNEED)
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """The indices of the shards in a folder."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (INDEX, BARE) and path.name[0] != ".")
+
+
+def rows_of(index: Path) -> int:
+    """How many rows a shard says it has; 0 where it says nothing."""
+    try:
+        if index.suffix == BARE:
+            return index.stat().st_size // KEY_BYTES
+        with index.open("rb") as file:
+            return int(json.loads(file.readline(1024))["rows"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def set_aside(index: Path, shard: Shard | None) -> None:
+    """Take a damaged shard out of its space; the rows that are still what was written stay, as another shard."""
+    if shard is not None and len(rows := shard.sound()):
+        write_shard(index.parent, [shard.keys[rows]], [np.asarray(shard.values[rows])])
+    index.unlink(missing_ok=True)
+    index.with_suffix(VALUES).unlink(missing_ok=True)
+
+
+def join_shards(folder: Path) -> None:
+    """Join small shards, sixteen or more of about one size at a time.
+
+    A row is so rewritten at most once for every factor of sixteen in size, and a space that was
+    filled in thousands of small steps is a few dozen files. Somebody else joining here is left to it.
+    Rows that are not what was written are left out.
+    """
+    with alone(folder, "join") as mine:
+        while mine and (parts := _joinable(folder)):
+            shards = [shard for index in parts if (shard := _readable(index))]
+            rows = [shard.sound() for shard in shards]
+            keys = [shard.keys[here] for shard, here in zip(shards, rows, strict=True)]
+            values = [shard.values[here] for shard, here in zip(shards, rows, strict=True)]
+            if sum(map(len, keys)):
+                every = np.concatenate(keys)
+                _, first = np.unique(every.view(f"V{KEY_BYTES}").ravel(), return_index=True)
+                write_shard(folder, [every[first]], [np.concatenate(values)[first]])
+            for index in parts:
+                index.unlink(missing_ok=True)
+                index.with_suffix(VALUES).unlink(missing_ok=True)
+
+
+def _readable(index: Path) -> Shard | None:
+    try:
+        return read_shard(index)
+    except (Damaged, OSError):
+        return None
+
+
+def _joinable(folder: Path) -> list[Path]:
+    """Shards of about one size and with rows of one shape, as many as fit into one; none where there are not many."""
+    alike: dict[tuple[int, str], list[tuple[Path, int]]] = {}
+    for index in list_shards(folder):
+        shard = _readable(index)
+        if shard is not None and (size := shard.values.nbytes) < SHARD_BYTES // MANY:
+            kind = f"{shard.values.dtype}{shard.values.shape[1:]}"
+            alike.setdefault((int(math.log(max(1, size), MANY)), kind), []).append((index, size))
+    for group in alike.values():
+        if len(group) >= MANY:
+            fitting = np.cumsum([size for _, size in group]) <= SHARD_BYTES
+            return [index for (index, _), fits in zip(group, fitting, strict=True) if fits]
+    return []
