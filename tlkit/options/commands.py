@@ -277,8 +277,6 @@ class ExplainConfig(Options):
 
 # -- The options of `tlkit export` and `tlkit verify` ------------------------------------------
 
-EXPORT_FORMATS = ("keras", "savedmodel", "onnx", "litert", "litert-int8", "openvino")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Options):
@@ -288,7 +286,7 @@ class ExportConfig(Options):
     format: tuple[str, ...] = option(
         ("keras",),
         "What to write, comma-separated; each gets a folder of its name in --out.",
-        choices=EXPORT_FORMATS,
+        choices=catalog.FORMATS,
         group="Export",
     )
     out: str = option("exported", "The folder to write into.", group="Output")
@@ -317,9 +315,9 @@ class ExportConfig(Options):
         if not self.format or len(set(self.format)) < len(self.format):
             raise TlkitError(
                 f"--format {','.join(self.format)!r} names {'none' if not self.format else 'one twice'}.",
-                f"give one or more of {', '.join(EXPORT_FORMATS)}, comma-separated.",
+                f"give one or more of {', '.join(catalog.FORMATS)}, comma-separated.",
             )
-        if "litert-int8" in self.format and not self.check_images:
+        if not (self.check_images or all(catalog.FORMATS[name].exact for name in self.format)):
             raise TlkitError(
                 "--check-images 0 leaves nothing to measure what quantisation costs.",
                 "give a number above 0, or export without litert-int8.",

@@ -21,10 +21,11 @@ from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
 from tlkit.exporting.export import export
-from tlkit.exporting.formats import FORMATS, refuse_missing
+from tlkit.exporting.formats import refuse_missing
 from tlkit.exporting.golden import draw
 from tlkit.exporting.measured import table
 from tlkit.exporting.subject import CheckImages, Subject, in_keras
+from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import ExportConfig
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir, finished_model

@@ -1,6 +1,7 @@
 """The table of tasks, how one is found again, and images with their truth, which know their task."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,8 +9,16 @@ from tlkit.tasks.multi import MULTI
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
+Row = TypeVar("Row")
+
 TASKS: dict[str, Task] = {task.name: task for task in (SINGLE, MULTI)}
 """In order: what is read without saying which is the first that fits."""
+
+
+def row_of(table: Mapping[str, Row], task: Task) -> Row:
+    """What a table with rows by task says of one: its own row, or that of the task it is a kind of."""
+    kinds = (getattr(kind, "name", "") for kind in type(task).__mro__)
+    return next(table[name] for name in kinds if name in table)
 
 
 def of_truth(truth: np.ndarray) -> Task:

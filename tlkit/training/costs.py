@@ -11,7 +11,7 @@ from tlkit.backbones.graph import calls
 from tlkit.backbones.runtime import gpus
 from tlkit.base.machine import available_memory, bytes_text
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training.plan import Anatomy, Decision, Pace, duration, planned_epochs
+from tlkit.training.plan import Anatomy, Decision, Pace, Sizes, duration, planned_epochs
 
 FLOAT = 4
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "lion": 1}  # numbers an optimizer keeps for each weight
@@ -197,17 +197,11 @@ class Ways:
 
     Args:
         anatomy: of the classifier; its options say what is asked for.
-        train: training images.
-        total: images of all splits.
-        budget: bytes that the store may hold.
-        budget_reason: why so many.
+        sizes: how many images there are, and what the store may hold.
     """
 
     anatomy: Anatomy
-    train: int
-    total: int
-    budget: int
-    budget_reason: str
+    sizes: Sizes
 
     @property
     def _free(self) -> bool:
@@ -217,7 +211,7 @@ class Ways:
     def ranked(self, pace: Pace) -> list[Way]:
         """The ways that the options and the disk allow, the cheapest first; the smallest where none fits."""
         ways = [self._priced(self._shrunk(way), pace) for way in self._possible()]
-        fitting = (way for way in ways if way.bytes <= self.budget)
+        fitting = (way for way in ways if way.bytes <= self.sizes.disk)
         return sorted(fitting, key=self._rank) or [min(ways, key=lambda way: way.bytes)]
 
     def _rank(self, way: Way) -> float:
@@ -228,7 +222,7 @@ class Ways:
     def _possible(self) -> list[Way]:
         names, options = self.anatomy.inputs, self.anatomy.options
         least = 0 if self.anatomy.head_reads == "grid" else 1  # pooled features take next to nothing
-        views = [planned_views(options, self.train)]
+        views = [planned_views(options, self.sizes.train)]
         # A convex head is solved on a fixed set of views; fresh ones are for those who ask for them.
         if self._free and not is_convex(options):
             views.append(0)
@@ -240,7 +234,7 @@ class Ways:
 
     def _shrunk(self, way: Way) -> Way:
         """With as many views as the disk can hold, unless their number was asked for."""
-        while self._free and way.views > 1 and self.bytes(way) > self.budget:
+        while self._free and way.views > 1 and self.bytes(way) > self.sizes.disk:
             way = replace(way, views=way.views - 1)
         return replace(way, bytes=self.bytes(way))
 
@@ -249,7 +243,7 @@ class Ways:
         return sum(self.anatomy.row_bytes(name) for name in way.stored) * self._images(way)
 
     def _images(self, way: Way) -> int:
-        return self.total + max(0, way.views - 1) * self.train
+        return self.sizes.total + max(0, way.views - 1) * self.sizes.train
 
     def extraction_seconds(self, way: Way, pace: Pace) -> float:
         """Of computing what is stored, from an empty store."""
@@ -259,18 +253,18 @@ class Ways:
         """Seconds of extraction, and of what the head and top stages compute and read."""
         options = self.anatomy.options
         seconds = self.extraction_seconds(way, pace) + way.bytes * pace.disk
-        seconds += stage_epochs(options, "top", self.train) * pace.step * self.train
-        head = 0 if is_convex(options) and way.views else stage_epochs(options, "head", self.train)
+        seconds += stage_epochs(options, "top", self.sizes.train) * pace.step * self.sizes.train
+        head = 0 if is_convex(options) and way.views else stage_epochs(options, "head", self.sizes.train)
         for name, forward, epochs in (
             ("features", pace.forward, head),
-            ("cut", pace.prefix, stage_epochs(options, "top", self.train)),
+            ("cut", pace.prefix, stage_epochs(options, "top", self.sizes.train)),
         ):
             if name not in way.stored:
-                seconds += epochs * forward * self.total
+                seconds += epochs * forward * self.sizes.total
             elif way.views == 0:
-                seconds += epochs * forward * self.train
+                seconds += epochs * forward * self.sizes.train
             elif way.bytes > (available_memory() or 2 * way.bytes) // 2:  # too much to stay in memory between epochs
-                seconds += epochs * self.train * self.anatomy.row_bytes(name) * pace.disk
+                seconds += epochs * self.sizes.train * self.anatomy.row_bytes(name) * pace.disk
         return replace(way, seconds=seconds)
 
     def decisions(self, ways: list[Way], pace: Pace) -> tuple[Decision, ...]:
@@ -279,7 +273,7 @@ class Ways:
         how = "measured" if pace.measured else "estimated"
         views = f"about {duration(chosen.seconds)} in all ({how})"
         views += "".join(f"; {self._in_words(way)}: {duration(way.seconds)}" for way in others)
-        most = f"the store may hold {bytes_text(self.budget)} ({self.budget_reason})"
+        most = f"the store may hold {bytes_text(self.sizes.disk)} ({self.sizes.disk_reason})"
         return (
             Decision("views", self._in_words(chosen), views),
             Decision("store", f"up to {bytes_text(chosen.bytes)}", most),
@@ -287,8 +281,8 @@ class Ways:
 
     def _in_words(self, way: Way) -> str:
         text = f"{way.views} stored view{'s' * (way.views > 1)} of each training image"
-        if self._free and way.views == planned_views(self.anatomy.options, self.train):
-            text += f", as many as bring {self.train:,} near {VIEWED_IMAGES:,}"
+        if self._free and way.views == planned_views(self.anatomy.options, self.sizes.train):
+            text += f", as many as bring {self.sizes.train:,} near {VIEWED_IMAGES:,}"
         text = text if way.views else "fresh views every epoch"
         missing = {"cut": f"the output of {self.anatomy.cut}", "features": "the grid"}
         computed = [missing[name] for name in self.anatomy.inputs if name not in way.stored]

@@ -66,6 +66,25 @@ def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVAL
     return np.concatenate(outputs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When a stage ends.
+
+    Args:
+        epochs: at most.
+        patience: epochs without improvement before stopping, and then the best epoch is kept; None for never: the
+            last one is, if it is better than the start.
+        budget: the time there is, begun with the stage; `epochs` then is how many more fit by expectation, and is
+            settled again after each.
+        stop: asked after every epoch whether to end the stage there.
+    """
+
+    epochs: int
+    patience: int | None = None
+    budget: Budget | None = None
+    stop: Callable[[State], bool] | None = None
+
+
 def fit(
     model: keras.Model,
     compile_for: Callable[[int], None],
@@ -73,12 +92,9 @@ def fit(
     validation: Validation,
     *,
     stage: str,
-    epochs: int,
-    patience: int | None,
+    stopping: Stopping,
     checkpoint: Checkpoint,
     story: Story,
-    budget: Budget | None = None,
-    stop: Callable[[State], bool] | None = None,
 ) -> State:
     """Train a model from where its checkpoint stands, and leave it with the weights that the stage keeps.
 
@@ -90,16 +106,11 @@ def fit(
         examples: with the parts to begin with.
         validation: what the epochs are measured on; without images the last one is kept unseen.
         stage: name, for the history.
-        epochs: at most.
-        patience: epochs without improvement before stopping, and then the best epoch is kept; None for never: the
-            last one is, if it is better than the start.
+        stopping: when it ends.
         checkpoint: of this stage.
         story: told about every epoch.
-        budget: the time there is, begun with this stage; `epochs` then is how many more fit by expectation, and is
-            settled again after each.
-        stop: asked after every epoch whether to end the stage there.
     """
-    state = checkpoint.read()
+    state, epochs, patience, budget = checkpoint.read(), stopping.epochs, stopping.patience, stopping.budget
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
     compile_for(examples.parts)
     if state.latest:
@@ -118,7 +129,7 @@ def fit(
             if budget and state.epoch:
                 epochs = _settled_again(budget, state.epoch, epochs, stage, story)
                 model.optimizer.end_after((epochs - state.epoch) * examples.updates)
-            if stop and state.epoch and stop(state):
+            if stopping.stop and state.epoch and stopping.stop(state):
                 break
         except Exception as error:
             if not ran_out(error) or examples.part_size == 1:

@@ -28,9 +28,9 @@ from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
-from tlkit.training.fit import Validation, fit, predict, rank
+from tlkit.training.fit import Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
-from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.plan import Plan, Stage, useful_epochs
 
 
@@ -100,52 +100,59 @@ def run_stage(
         return state
     if stage.method == "lbfgs":
         return _solve(stage, material, checkpoint, story)
-    examples = _examples(stage, material)
-    config = material.config
-    epochs, patience = stage.epochs, config.patience
-    if budget and stage.name != "head":
-        most = useful_epochs(len(examples.labels), examples.batch_size)
-        epochs = budget.begin(stage.seconds / stage.epochs, most)
-        story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
-        patience = None  # a schedule that ends with the time is not broken off
-    else:
-        budget = None
-    adjusts = config.balance == "logit-adjust"
+    examples, config = _examples(stage, material), material.config
+    with lora.adapted(stage, material.backbone, config.lora, config.seed):
+        state = fit(
+            model,
+            _compiler(model, stage, material, examples),
+            examples,
+            Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
+            stage=stage.name,
+            stopping=_stopping(stage, material, examples, budget, stop, story),
+            checkpoint=checkpoint,
+            story=story,
+        )
+    if config.lora:
+        checkpoint.load_weights(model, state.best)  # as written, as they are for a run that reads them later
+    return state
+
+
+def _stopping(
+    stage: Stage,
+    material: Material,
+    examples: Examples,
+    budget: Budget | None,
+    stop: Callable[[State], bool] | None,
+    story: Story,
+) -> Stopping:
+    """As planned; with a budget, as many epochs as there is time for, and a schedule that is not broken off before."""
+    if budget is None or stage.name == "head":
+        return Stopping(epochs=stage.epochs, patience=material.config.patience, stop=stop)
+    most = useful_epochs(len(examples.labels), examples.batch_size)
+    epochs = budget.begin(stage.seconds / stage.epochs, most)
+    story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
+    return Stopping(epochs=epochs, budget=budget, stop=stop)
+
+
+def _compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:
+    """Compiles the stage's model for updates in so many parts."""
+    adjusts = material.config.balance == "logit-adjust"
     added = log_prior(examples.labels, examples.classes) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
 
     def compile_for(parts: int) -> None:
         unfreeze_and_compile(
             model,
-            config,
+            material.config,
             blocks=material.backbone.blocks,
             learn=learn,
+            updates=Updates(stage.learning_rate, examples.updates * stage.epochs, parts, stage.centralize),
             skipped=stage.skipped,
-            learning_rate=stage.learning_rate,
-            updates=examples.updates * stage.epochs,
-            parts=parts,
-            centralize=stage.centralize,
             added=added,
             task=examples.task,
         )
 
-    with lora.adapted(stage, material.backbone, config.lora, config.seed):
-        state = fit(
-            model,
-            compile_for,
-            examples,
-            Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
-            stage=stage.name,
-            epochs=epochs,
-            patience=patience,
-            checkpoint=checkpoint,
-            story=story,
-            budget=budget,
-            stop=stop,
-        )
-    if config.lora:
-        checkpoint.load_weights(model, state.best)  # as written, as they are for a run that reads them later
-    return state
+    return compile_for
 
 
 def _examples(stage: Stage, material: Material) -> Examples:
