@@ -22,8 +22,8 @@ from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.extraction.engine import build_engine
 from tlkit.options.groups import TrainingOptions
 from tlkit.training.examples import Examples, stored_reader
+from tlkit.training.fit import build_epoch
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
-from tlkit.training.steps import build_epoch
 
 LEARN = {"resnet50": 3, "vgg16": 1, "inceptionv3": 2, "mobilenetv2": 4}  # last blocks: conv5, block5, mixed9 and 10
 BATCH, CLASSES = 32, 10

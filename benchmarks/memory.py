@@ -49,9 +49,9 @@ def measured(name: str, stage: str, batch_size: int) -> tuple[float, float]:
     from tlkit.options.commands import FinetuneConfig
     from tlkit.training.costs import estimate
     from tlkit.training.examples import Examples
+    from tlkit.training.fit import build_epoch
     from tlkit.training.optimizer import Updates, unfreeze_and_compile
     from tlkit.training.plan import parameters, planned_blocks
-    from tlkit.training.steps import build_epoch
 
     config = FinetuneConfig(images="images")
     backbone = build_backbone(name, weights="none")

@@ -18,8 +18,8 @@ from measure import in_turn, machine, table
 
 from tlkit.options.groups import TrainingOptions
 from tlkit.training.examples import Chunk, Examples, stored_reader
+from tlkit.training.fit import build_epoch
 from tlkit.training.optimizer import Updates, build_loss, unfreeze_and_compile
-from tlkit.training.steps import build_epoch
 
 BATCH, EPOCHS = 32, 3
 

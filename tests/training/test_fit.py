@@ -9,10 +9,9 @@ from tlkit.options.groups import TrainingOptions
 from tlkit.runs.history import COLUMNS, write_event_files, write_history
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.examples import Examples
-from tlkit.training.fit import Stopping, Validation, fit
+from tlkit.training.fit import Stopping, Validation, build_epoch, fit
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
-from tlkit.training.steps import build_epoch
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(60) % 3

@@ -10,9 +10,8 @@ from tlkit.evaluation.calibration import fit_temperature, negative_log_likelihoo
 from tlkit.options.groups import TrainingOptions
 from tlkit.tasks.multi import MULTI
 from tlkit.training.examples import Examples
-from tlkit.training.fit import Validation
+from tlkit.training.fit import Validation, build_epoch
 from tlkit.training.optimizer import Updates, build_loss, unfreeze_and_compile
-from tlkit.training.steps import build_epoch
 
 RANDOM = np.random.default_rng(5)
 INPUTS = RANDOM.normal(size=(50, 6)).astype(np.float32)

@@ -5,8 +5,8 @@ import pytest
 from tlkit.options.groups import TrainingOptions
 from tlkit.training import examples as module
 from tlkit.training.examples import Examples
+from tlkit.training.fit import build_epoch
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
-from tlkit.training.steps import build_epoch
 
 RANDOM = np.random.default_rng(3)
 INPUTS = RANDOM.normal(0, 1, (50, 5)).astype(np.float32)

@@ -18,9 +18,8 @@ from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.room import make_room
-from tlkit.extraction.rows import Rows
 from tlkit.extraction.shards import SHARD_BYTES
-from tlkit.extraction.store import Appender, Space, look_up
+from tlkit.extraction.store import Appender, Rows, Space, look_up
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource

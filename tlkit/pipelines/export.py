@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.leftovers import temporary_beside
+from tlkit.base.files import temporary_beside
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits

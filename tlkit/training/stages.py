@@ -8,8 +8,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.backbones.user_model import is_path
+from tlkit.backbones.build import Backbone, build_backbone, is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.heads.build import Head, build_head, pool
@@ -20,8 +19,8 @@ from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.engine import build_engine, infer
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.precision import settle_engine
-from tlkit.extraction.rows import Rows
 from tlkit.extraction.source import FeatureSource, Tap
+from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
 from tlkit.training import lora
