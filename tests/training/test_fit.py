@@ -176,8 +176,8 @@ class Told(Silence):
 def failing(monkeypatch, error, most, at_epoch):
     """Memory runs out in batches of more than `most` rows, from an epoch on, after some of its steps."""
 
-    def build(network):
-        epoch = build_epoch(network)
+    def build(network, *, task):
+        epoch = build_epoch(network, task=task)
 
         def run(examples, number):
             found = epoch(examples, number)
