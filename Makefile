@@ -83,6 +83,7 @@ lock: $(INSTALLED) ## resolve requirements.lock and the locks of the Docker imag
 	$(COMPILE) docker/build.in -c requirements.lock -o docker/build.lock
 	$(COMPILE) pyproject.toml docker/cpu.in --extra serve --overrides docker/cpu.override -c requirements.lock -o docker/cpu.lock
 	$(COMPILE) pyproject.toml docker/gpu.in --extra serve -c requirements.lock -o docker/gpu.lock
+	$(COMPILE) docker/answer.in -c requirements.lock -o docker/answer.lock
 
 clean: ## remove what make demo, tests and tools left; .venv stays
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -2,6 +2,7 @@
 
     python benchmarks/serve.py RUN IMAGES [--clients 1,4,16] [--seconds 5] [--repeats 5]
     python benchmarks/serve.py RUN IMAGES --flat 20000
+    python benchmarks/serve.py RUN IMAGES --other OTHER/.venv/bin/tlkit
 
 The engine's rate is that of `tlkit predict`'s own loop (decode, resize, network, in batches of 32) on the bytes of the
 same files in memory, in this process, while the server has nothing to do; then clients ask the server, each on a
@@ -116,6 +117,43 @@ def resident(process: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+class Served:
+    """A server of a run and the clients beside it.
+
+    Args:
+        command: tlkit, as it is started.
+        run: what it serves.
+        images: what it is asked about.
+    """
+
+    def __init__(self, command: list[str], run: str, images: str) -> None:
+        words = [*command, "serve", run, "--port", "0", "--neighbours", "0"]
+        self.server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        asking = [sys.executable, __file__, "clients", str(port_of(self.server)), images]
+        self.clients = subprocess.Popen(asking, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in (16, 4, 1):  # until every size of batch was seen
+            self.measure(clients=number, seconds=4)
+
+    def measure(self, **order: object) -> dict:
+        """Count, rate, quantiles, and processor seconds an image of the server and of the clients."""
+        processes = (self.server.pid, self.clients.pid)
+        before = [processor(process) for process in processes]
+        self.clients.stdin.write(json.dumps({"most": None} | order) + "\n")
+        self.clients.stdin.flush()
+        found = json.loads(self.clients.stdout.readline())
+        spent = [
+            (processor(process) - early) / found["count"] for process, early in zip(processes, before, strict=True)
+        ]
+        return found | {"cpu": spent[0], "cpu of clients": spent[1]}
+
+    def stop(self) -> None:
+        """Both processes."""
+        self.clients.stdin.close()
+        self.clients.wait()
+        self.server.send_signal(signal.SIGTERM)
+        self.server.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
@@ -124,34 +162,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--flat", type=int, help="Requests to send while looking at the server's memory, and no more.")
+    parser.add_argument("--other", help="The command of another tlkit, whose server is asked in turn with ours.")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "tlkit", "serve", options.run, "--port", "0", "--neighbours", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    port = port_of(server)
-    asking = [sys.executable, __file__, "clients", str(port), options.images]
-    clients = subprocess.Popen(asking, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def measure(**order: object) -> dict:
-        before = [processor(process.pid) for process in (server, clients)]
-        clients.stdin.write(json.dumps({"seconds": options.seconds, "most": None} | order) + "\n")
-        clients.stdin.flush()
-        found = json.loads(clients.stdout.readline())
-        after = [processor(process.pid) for process in (server, clients)]
-        spent = [(late - early) / found["count"] for early, late in zip(before, after, strict=True)]
-        return found | {"cpu": spent[0], "cpu of clients": spent[1]}
-
+    commands = [[sys.executable, "-m", "tlkit"], *([[options.other]] if options.other else [])]
+    servers = [Served(command, options.run, options.images) for command in commands]
     try:
-        for number in (16, 4, 1):  # until what explains is ready too, and every size of batch was seen
-            measure(clients=number, seconds=4)
         if options.flat:
-            flat(options.flat, measure, server.pid)
+            flat(options.flat, servers[0].measure, servers[0].server.pid)
+        elif options.other:
+            against(options, *servers)
         else:
-            throughput(options, measure)
+            throughput(options, servers[0].measure)
     finally:
-        clients.stdin.close()
-        clients.wait()
-        server.send_signal(signal.SIGTERM)
-        server.wait()
+        for server in servers:
+            server.stop()
 
 
 def port_of(server: subprocess.Popen) -> int:
@@ -182,7 +206,7 @@ def throughput(options: argparse.Namespace, measure: object) -> None:
     for _ in range(options.repeats):
         own.append(engine(options.seconds))
         for number in numbers:
-            found[number].append(measure(clients=number))
+            found[number].append(measure(clients=number, seconds=options.seconds))
     print(
         "| | images/s, median | least to most | of the engine's rate | p50, ms | p99, ms | CPU ms an image, of clients |"
     )
@@ -199,6 +223,28 @@ def throughput(options: argparse.Namespace, measure: object) -> None:
             f"| {number} client{'s' * (number > 1)} | {median(rates):.0f} | {min(rates):.0f} to {max(rates):.0f} "
             f"| {median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f}) | {p50:.1f} | {p99:.1f} | {cpu:.2f}, {others:.2f} |"
         )
+    print(f"\n{machine()}")
+
+
+def against(options: argparse.Namespace, ours: Served, theirs: Served) -> None:
+    """Two servers of one run in turn, every number of clients."""
+    from benchmarks.measure import machine
+
+    numbers = [int(number) for number in options.clients.split(",")]
+    found = {number: [] for number in numbers}
+    for _ in range(options.repeats):
+        for number in numbers:
+            order = {"clients": number, "seconds": options.seconds}
+            found[number].append((ours.measure(**order), theirs.measure(**order)))
+    print("| | images/s | other | ratio | CPU ms an image | other | ratio | p50, ms | other |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for number, pairs in found.items():
+        cells = []
+        for name, scale, digits in (("rate", 1, 0), ("cpu", 1000, 2), ("p50", 1000, 1)):
+            cells += [f"{scale * median(row[side][name] for row in pairs):.{digits}f}" for side in (0, 1)]
+            ratios = sorted(one[name] / two[name] for one, two in pairs)
+            cells += [f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"] * (name != "p50")
+        print(f"| {number} client{'s' * (number > 1)} | {' | '.join(cells)} |")
     print(f"\n{machine()}")
 
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds the image and uses it as a careful user would: an unknown user id, no network, no capabilities, a root
-# filesystem and data that cannot be written. Every command runs at least once. Needs docker and nothing else; prints a
-# transcript; the exit code is 0 only if everything holds.
+# Builds the image, and the one that only answers, and uses them as a careful user would: an unknown user id, no network,
+# no capabilities, a root filesystem and data that cannot be written. Every command runs at least once; the small image
+# answers for the run that the whole one made. Needs docker and nothing else; prints a transcript; the exit code is 0 only
+# if everything holds.
 #
-#   docker/check.sh                      build tlkit:check, then try it
-#   IMAGE=tlkit:1.0 docker/check.sh      try an image that is there
+#   docker/check.sh                      build tlkit:check and tlkit:check-answer, then try them
+#   IMAGE=tlkit:1.0 ANSWER=tlkit:1.0-answer docker/check.sh      try images that are there
 #   DOCKER="sudo docker" BUILD_ARGS="--build-arg DEVICE=gpu" docker/check.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,6 +22,11 @@ image=${IMAGE:-}
 if [ -z "$image" ]; then
     image=tlkit:check
     DOCKER_BUILDKIT=1 "${docker[@]}" build ${build_args[@]+"${build_args[@]}"} -t "$image" .
+fi
+answer_image=${ANSWER:-}
+if [ -z "$answer_image" ]; then
+    answer_image=tlkit:check-answer
+    DOCKER_BUILDKIT=1 "${docker[@]}" build ${build_args[@]+"${build_args[@]}"} --target answer -t "$answer_image" .
 fi
 
 name=tlkit-check-$$
@@ -100,30 +106,53 @@ tlkit finetune /data --backbone nano --stages head --out /out/other
 tlkit evaluate /out/run /data --out /out/evaluation
 tlkit compare /out/run /out/other
 tlkit explain /out/run "/data/$image_file" --out /out/explained
-tlkit export /out/run --format keras,savedmodel,litert,litert-int8 --out /out/exported
-for kind in keras savedmodel litert litert-int8; do tlkit verify "/out/exported/$kind"; done
+tlkit export /out/run --format keras,savedmodel,onnx,litert,litert-int8 --out /out/exported
+for kind in keras savedmodel onnx litert litert-int8; do tlkit verify "/out/exported/$kind"; done
 tlkit cache show
 
+serve_and_ask() {   # serves the run with the image "$1", asks it about an image, stops it
+    local image=$1
+    token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    printf '%s\n' "$token" >"$work/token"
+    chmod 644 "$work/token"
+    "${docker[@]}" run --detach --name "$name" "${confined[@]}" \
+        -v "$work/data:/data:ro" -v "$work/out/run:/run-folder:ro" -v "$work/token:/run/secrets/token:ro" \
+        --health-cmd "python -c \"from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/readyz', timeout=5)\"" \
+        --health-interval 2s --health-timeout 10s --health-start-period 180s --health-retries 3 \
+        "$image" serve /run-folder --host 0.0.0.0 --token-file /run/secrets/token >/dev/null
+    for _ in $(seq 180); do
+        health=$(inspect '{{.State.Health.Status}}')
+        [ "$health" = starting ] && [ "$(inspect '{{.State.Running}}')" = true ] || break
+        sleep 1
+    done
+    printf 'health: %s\n' "$health"
+    [ "$health" = healthy ] || { "${docker[@]}" logs "$name"; fail "the server is $health"; }
+    "${docker[@]}" exec -i "$name" python - "$token" "/data/$image_file" "$answer" <docker/ask.py || fail "the server did not answer as it should"
+    "${docker[@]}" stop --time 60 "$name" >/dev/null
+    "${docker[@]}" logs "$name" 2>&1
+    [ "$(inspect '{{.State.ExitCode}}')" = 0 ] || fail "exit code $(inspect '{{.State.ExitCode}}') after SIGTERM, expected 0"
+    "${docker[@]}" rm --force "$name" >/dev/null
+}
+
 step "serve: healthy, asked, stopped"
-token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-printf '%s\n' "$token" >"$work/token"
-chmod 644 "$work/token"
-"${docker[@]}" run --detach --name "$name" "${confined[@]}" \
-    -v "$work/data:/data:ro" -v "$work/out/run:/run-folder:ro" -v "$work/token:/run/secrets/token:ro" \
-    --health-cmd "python -c \"from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/readyz', timeout=5)\"" \
-    --health-interval 2s --health-timeout 10s --health-start-period 180s --health-retries 3 \
-    "$image" serve /run-folder --host 0.0.0.0 --token-file /run/secrets/token >/dev/null
-for _ in $(seq 180); do
-    health=$(inspect '{{.State.Health.Status}}')
-    [ "$health" = starting ] && [ "$(inspect '{{.State.Running}}')" = true ] || break
-    sleep 1
+serve_and_ask "$image"
+
+step "the image that only answers: predict, serve, verify"
+"${docker[@]}" image inspect "$answer_image" --format '{{.Size}} bytes, user {{.Config.User}}, entrypoint {{.Config.Entrypoint}}'
+answering() { printf '$ tlkit %s\n' "$*" >&2; "${docker[@]}" "${careful[@]}" "$answer_image" "$@"; }
+for package in tensorflow keras jax torch; do
+    ! "${docker[@]}" "${careful[@]}" --entrypoint python "$answer_image" -c "import $package" 2>/dev/null || fail "$package is in it"
 done
-printf 'health: %s\n' "$health"
-[ "$health" = healthy ] || { "${docker[@]}" logs "$name"; fail "the server is $health"; }
-"${docker[@]}" exec -i "$name" python - "$token" "/data/$image_file" "$answer" <docker/ask.py || fail "the server did not answer as it should"
-"${docker[@]}" stop --time 60 "$name" >/dev/null
-"${docker[@]}" logs "$name" 2>&1
-[ "$(inspect '{{.State.ExitCode}}')" = 0 ] || fail "exit code $(inspect '{{.State.ExitCode}}') after SIGTERM, expected 0"
+answering predict /out/run "/data/$class" --out /out/answered.csv
+cut -d, -f1,2 "$work/out/predictions.csv" >"$work/ours"
+cut -d, -f1,2 "$work/out/answered.csv" | cmp - "$work/ours" || fail "it says something else than the whole image"
+answering verify /out/exported/onnx
+serve_and_ask "$answer_image"
+status=0
+message=$(answering finetune /data --backbone nano --out /out/refused 2>&1) || status=$?
+[ "$status" = 1 ] || fail "exit code $status for a command that it cannot, expected 1"
+case $message in *Traceback*) fail "a traceback: $message" ;; esac
+printf '%s\n' "$message" | tail -2
 
 step "everything belongs to the caller"
 foreign=$(find "$work/out" -mindepth 1 ! \( -uid "${user%:*}" -gid "${user#*:}" \))

@@ -2,13 +2,15 @@
 
     import tlkit
 
-    result = tlkit.finetune("images", backbone="resnet50", out="run")
-    result["metrics"]["test"]["accuracy"]["value"]
+    run = tlkit.finetune("images", backbone="resnet50", out="run")     # later: tlkit.load("run")
+    run["metrics"]["test"]["accuracy"]["value"]
+    run.predictions; run.figure("confusion"); run.predict(["new.jpg"])
 
 Every command is a function of the same name: arguments are the command's, flags are keywords with
-`_` for `-`, and what comes back is what `--json` prints. (`tlkit backbones` is `tlkit.list_backbones()`,
-for `tlkit.backbones` is the package of that name.) Importing this package is cheap: Keras and
-its friends load when a function is first called.
+`_` for `-`, and what comes back is what `--json` prints. (`tlkit backbones` is `tlkit.list_backbones()` and
+`tlkit report` is `tlkit.draw_report()`, for `tlkit.backbones` and `tlkit.report` are packages.) Estimators of
+scikit-learn are in `tlkit.sklearn`. Importing this package is cheap: Keras and its friends load when a function
+is first called.
 """
 
 import os
@@ -21,6 +23,7 @@ __all__ = [
     "cache",
     "compare",
     "doctor",
+    "draw_report",
     "evaluate",
     "explain",
     "export",
@@ -43,11 +46,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 def __getattr__(name: str) -> Any:
     """The function of a command, made on first use."""
     if name in __all__:
-        from tlkit.pipelines import function
+        from tlkit.python.functions import function
 
-        return function(name.removeprefix("list_"))
+        made = function(name.removeprefix("list_").removeprefix("draw_"))
+        made.__name__ = made.__qualname__ = name
+        return globals().setdefault(name, made)
+    if name == "load":
+        from tlkit.python.run import load
+
+        return globals().setdefault(name, load)
     raise AttributeError(f"module 'tlkit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, "load"})

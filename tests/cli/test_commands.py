@@ -29,7 +29,8 @@ def test_every_option_is_a_flag_and_every_command_shows_examples(command):
 
 
 def test_every_command_is_a_python_function():
-    assert sorted(row.name for row in COMMANDS) == sorted(name.removeprefix("list_") for name in tlkit.__all__)
+    plain = [name.removeprefix("list_").removeprefix("draw_") for name in tlkit.__all__]
+    assert sorted(row.name for row in COMMANDS) == sorted(plain)
     tlkit.features  # noqa: B018 - loading a pipeline must not put a package in its function's place
     pipelines.load("features", Silence())
     for name in tlkit.__all__:

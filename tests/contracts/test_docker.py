@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,30 @@ def test_what_is_served_is_what_is_mounted():
     assert Path(token).parent.as_posix() == "/run/secrets"
     assert re.search(rf"^    secrets:\n      - {Path(token).name}$", COMPOSE, re.MULTILINE)
     assert re.search(rf"^secrets:\n  {Path(token).name}:$", COMPOSE, re.MULTILINE)
+
+
+def names_in(path):
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    return {re.split(r"[ ;=<>]", line)[0] for line in lines if line and line[0] not in "# "}
+
+
+def test_what_answers_is_installed_as_tlkit_asks_for_it_and_trains_nothing():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core, served = (
+        {re.split(r"[<>=;\[ ]", line)[0] for line in lines}
+        for lines in (project["dependencies"], project["optional-dependencies"]["serve"])
+    )
+    assert served <= names_in("docker/answer.in") <= core | served
+    assert not {"tensorflow", "keras", "tf2onnx", "scipy", "scikit-learn", "pandas"} & names_in("docker/answer.lock")
+    pinned = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for line in (ROOT / "docker" / "answer.lock").read_text(encoding="utf-8").splitlines():
+        if "==" in line:
+            assert line.split(" ")[0] in pinned
+
+
+def test_both_images_are_tried():
+    assert "--target answer" in CHECK
+    assert re.search(r"^FROM bare AS answer$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_only_what_serves_is_asked_whether_it_is_healthy():

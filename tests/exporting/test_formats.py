@@ -12,7 +12,7 @@ def test_every_missing_package_is_named_with_the_extra_that_brings_it(monkeypatc
     with pytest.raises(TlkitError) as caught:
         refuse_missing(FORMATS.values(), writing=True)
     assert caught.value.message == ("onnx needs tf2onnx and onnxruntime; openvino needs openvino: not installed.")
-    assert caught.value.hint == "pip install 'tlkit[onnx]'; pip install 'tlkit[openvino]'."
+    assert caught.value.hint == "pip install tf2onnx onnxruntime; pip install 'tlkit[openvino]'."
 
 
 def test_running_needs_only_the_runtime(monkeypatch):

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import sha256_file
 from tlkit.classifier.facts import read_facts, write_facts
 from tlkit.extraction import onnx_engine
-from tlkit.options.commands import PredictConfig
-from tlkit.pipelines import predict
+from tlkit.options.commands import ExportConfig, PredictConfig
+from tlkit.pipelines import export, predict
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("tf2onnx")
+LOCK = Path(__file__).parents[2] / "docker" / "answer.lock"
+pytest.importorskip("tensorflow", reason="answering files are made by TensorFlow")
 
 
 @pytest.fixture
@@ -110,20 +111,102 @@ def test_asking_for_a_file_that_is_not_there_is_refused(run_folder, colours):
         answered(run_folder, colours, engine="onnx")
 
 
-def test_gelu_is_written_so_that_onnx_knows_it(tmp_path):
-    import keras
+# Only what docker/answer.lock lists can be imported: an installation that answers, without TensorFlow and Keras.
+ANSWERING = """
+import json, re, sys, threading, urllib.error, urllib.request
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
-    from tlkit.exporting.writers import with_erf
+plain = lambda name: re.sub("[-_.]+", "-", name).lower()
+locked = {plain(line.split("==")[0]) for line in Path(sys.argv[1]).read_text().splitlines() if "==" in line}
+known = {module: {plain(name) for name in names} for module, names in packages_distributions().items()}
 
-    keras.utils.set_random_seed(0)
-    images = keras.Input((8, 8, 3))
-    tensor = keras.layers.Conv2D(4, 3, activation="gelu")(images)
-    tensor = keras.layers.Activation("gelu")(tensor)
-    tensor = keras.layers.GlobalAveragePooling2D()(tensor)
-    model = keras.Model(images, keras.layers.Dense(3, activation="relu")(tensor))
-    pixels = np.random.default_rng(0).normal(0, 2, (5, 8, 8, 3)).astype(np.float32)
-    rewritten = with_erf(model)
-    assert rewritten is not model
-    np.testing.assert_allclose(rewritten.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-6)
-    plain = keras.Model(images, keras.layers.Conv2D(4, 3, activation="relu")(images))
-    assert with_erf(plain) is plain
+
+class OnlyLocked(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        top = name.partition(".")[0]
+        return super().find_spec(name, path, target) if top == "tlkit" or known.get(top, locked) & locked else None
+
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = OnlyLocked
+import tlkit
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Silence
+
+run, image, artifact = sys.argv[2:]
+found = {"predict": tlkit.predict(run, [image], story=Silence())["predictions"][0]}
+found["verify"] = tlkit.verify(artifact, story=Silence())["agreement"]
+for name, arguments in {"finetune": {"backbone": "nano"}, "evaluate": {}}.items():
+    try:
+        getattr(tlkit, name)(*([run] if name == "evaluate" else []), str(Path(image).parent), story=Silence(), **arguments)
+    except TlkitError as error:
+        found[name] = error.message
+
+
+class Ready(Silence):
+    def say(self, text):
+        if text.startswith("ready: "):
+            self.address = text.split()[1]
+            ready.set()
+
+
+story, stop, ready = Ready(), threading.Event(), threading.Event()
+from tlkit.options.commands import ServeConfig
+from tlkit.pipelines import serve
+
+thread = threading.Thread(target=lambda: serve.run(ServeConfig(run=run, port=0), story, stop=stop))
+thread.start()
+ready.wait(120)
+import base64
+
+body = json.dumps({"images": [base64.b64encode(Path(image).read_bytes()).decode()]}).encode()
+for query in ("", "?explain=true"):
+    request = urllib.request.Request(story.address + "/v1/predict" + query, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            found["serve" + query] = json.load(answer)["results"][0]
+    except urllib.error.HTTPError as error:
+        found["serve" + query] = json.load(error)
+stop.set()
+thread.join()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def artifact(finished, tmp_path_factory):
+    """The run as an exported ONNX file."""
+    out = tmp_path_factory.mktemp("artifact") / "exported"
+    export.run(ExportConfig(run=str(finished[0]), format=("onnx",), out=str(out)))
+    return out / "onnx"
+
+
+def test_an_installation_of_what_the_answering_image_holds_answers(finished, colours, artifact):
+    image = str(colours / "red" / "03.png")
+    words = [sys.executable, "-c", ANSWERING, str(LOCK), str(finished[0]), image, str(artifact)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    (expected,), _, _ = answered(finished[0], image, engine="keras")
+    assert found["predict"]["class"] == expected["class"]
+    assert found["predict"]["probability"] == pytest.approx(expected["probability"], abs=1e-4)
+    assert found["verify"] == 1
+    assert found["serve"]["predicted"] == [expected["class"]]
+    assert found["serve"]["probability"] == pytest.approx(expected["probability"], abs=1e-4)
+    assert found["serve?explain=true"]["status"] == 422 and "no Keras" in found["serve?explain=true"]["detail"]
+    for name in ("finetune", "evaluate"):
+        assert found[name] == f"tlkit {name} needs the package 'keras', which is not installed here."
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 9, 20])
+def test_a_batch_is_the_images_one_by_one(finished, count):
+    call = onnx_engine.open_session(onnx_engine.answer_folder(finished[0] / "model.keras") / "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    together = call(images)
+    assert together["logits"].shape == (count, 3)
+    for number in range(count):
+        alone = call(images[number : number + 1])
+        for name, values in together.items():
+            np.testing.assert_allclose(values[number], alone[name][0], rtol=1e-4, atol=1e-5)

@@ -26,6 +26,8 @@ class TlkitError(Exception):
         self.message = message
         self.hint = hint
         self.instead = instead
+        if hint:
+            self.add_note(f"hint: {hint}")  # shown under the message by Python, notebooks and debuggers
 
 
 class UnreadableImage(TlkitError):

@@ -16,6 +16,7 @@ from tlkit.options.commands import (
     FinetuneConfig,
     PredictConfig,
     RankConfig,
+    ReportConfig,
     ServeConfig,
     SplitConfig,
     VerifyConfig,
@@ -135,6 +136,13 @@ COMMANDS = (
         EvaluateConfig,
         "Measure a classifier, also on other images.",
         ("tlkit evaluate run", "tlkit evaluate run other-images --out evaluation"),
+        _out,
+    ),
+    Command(
+        "report",
+        ReportConfig,
+        "Draw the figures of a run for a paper, each with its caption.",
+        ("tlkit report run --figures pdf", "tlkit report run --figures svg,png --columns 2 --out figures"),
         _out,
     ),
     Command(

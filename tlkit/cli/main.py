@@ -74,7 +74,8 @@ def act(
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
         refuse_missing(config)
-        with native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log"), _ended_by_sigterm():
+        native = native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log")
+        with native, _ended_by_sigterm(), pipelines.refusing_what_lacks(command.name):
             story = listener(quiet=quiet, verbose=verbose)
             result = pipelines.load(command.name, story).run(config, story)
     except TlkitError as error:

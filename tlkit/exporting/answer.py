@@ -50,7 +50,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     """The greatest difference of the file that was written from Keras, in units of what is allowed: 0 to 1."""
     lacking = [module for module in ("tf2onnx", "onnx", "onnxruntime") if not installed(module)]
     if lacking:
-        raise TlkitError(f"{', '.join(lacking)} not installed.", "pip install 'tlkit[onnx]'.")
+        raise TlkitError(f"{', '.join(lacking)} not installed.", f"pip install {' '.join(lacking)}.")
     if keras.backend.backend() != "tensorflow":
         raise TlkitError(f"ONNX files are made by TensorFlow, and Keras computes with {keras.backend.backend()}.")
     folder, contract = answer_folder(model), classifier.facts.contract
@@ -60,7 +60,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     try:
         file = made / FORMATS["onnx"].model
         write(FORMATS["onnx"], classifier, file, None)
-        answers, expected = open_session(file)(images.astype("float32")), in_keras(classifier, images)
+        answers, expected = open_session(file)(images), in_keras(classifier, images)
         apart = max(excess(answers[name], expected[name]) for name in expected)
         if apart > 1:
             raise TlkitError(f"the ONNX file gives other numbers than Keras ({apart:.1f} times what is allowed).")

@@ -45,8 +45,8 @@ def refuse_missing(rows: Iterable[Format], *, writing: bool) -> None:
         modules += [] if runner(row) else [row.running[0]]
         if modules:
             lacking.append(f"{row.name} needs {' and '.join(dict.fromkeys(modules))}")
-            extra = f"pip install 'tlkit[{row.extra}]'" if row.extra else f"pip install {row.package}"
-            remedies[extra if writing else f"pip install {row.package}"] = None
+            brought = f"pip install 'tlkit[{row.extra}]'" if row.extra else f"pip install {' '.join(modules)}"
+            remedies[brought if writing else f"pip install {row.package}"] = None
     if lacking:
         raise TlkitError(f"{'; '.join(lacking)}: not installed.", "; ".join(remedies) + ".")
 

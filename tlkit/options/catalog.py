@@ -186,7 +186,7 @@ FORMATS = {
     for row in (
         Format("keras", "Keras", "model.keras", "", (), ("keras",), "keras tensorflow", f"{_BY}keras"),
         Format("savedmodel", "SavedModel", "model", "", _TF, _TF, "tensorflow", f"{_BY}savedmodel", encoded=True),
-        Format("onnx", "ONNX", "model.onnx", "onnx", _ONNX, ("onnxruntime",), "onnxruntime", f"{_BY}onnx"),
+        Format("onnx", "ONNX", "model.onnx", "", _ONNX, ("onnxruntime",), "onnxruntime", f"{_BY}onnx"),
         _LITERT,
         _LITERT._replace(name="litert-int8", title="LiteRT, 8-bit", exact=False),
         Format(

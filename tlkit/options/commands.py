@@ -124,6 +124,28 @@ class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, Lo
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportConfig(Options):
+    """`tlkit report`: the figures of a run, for a paper."""
+
+    run: str = argument("Run folder, or a folder that `tlkit evaluate` wrote.", exists=True)
+    figures: tuple[str, ...] = option(
+        ("pdf",),
+        "What to write, comma-separated: pdf, svg, png (300 dpi).",
+        choices=("pdf", "svg", "png"),
+        group="Output",
+    )
+    columns: int = option(
+        1,
+        "Columns of a journal's page that a figure fills: 1 is 89 mm wide, 2 is 183 mm.",
+        low=1,
+        high=2,
+        group="Output",
+    )
+    out: str | None = option(None, "The folder to write; `figures` in the run unless given.", group="Output")
+    overwrite: bool = option(False, "Replace the figures that are there.", group="Output")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictConfig(TtaOptions, AnsweringOptions):
     """`tlkit predict`: class and probability of images."""
 

@@ -19,8 +19,6 @@ EXTRAS = {
     "keras_hub": ("--backbone hub:PRESET", "pip install 'tlkit[hub]'"),
     "pillow_heif": ("HEIC photographs", "pip install 'tlkit[heic]'"),
     "tensorboard": ("looking at logs/", "pip install 'tlkit[tensorboard]'"),
-    "tf2onnx": ("export --format onnx", "pip install 'tlkit[onnx]'"),
-    "onnxruntime": ("running ONNX", "pip install 'tlkit[onnx]'"),
     "openvino": ("export --format openvino", "pip install 'tlkit[openvino]'"),
     "ai_edge_litert": ("running LiteRT without TensorFlow", "pip install 'tlkit[litert]'"),
     "mlflow": ("--log mlflow", "pip install 'tlkit[mlflow]'"),

@@ -92,13 +92,13 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     trained = train(dataset, splits, parts, config, sink, plan=plan, budget=budget, story=story)
     metrics = finish(run_dir, trained, evidence[0] if evidence else None, story)
     story.say(outcome.describe_metrics(metrics))
-    seconds = record.finish(run_dir, time.monotonic() - started)
+    record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:
         story.say(budget.told())
         record.update(run_dir, minutes={"promised": budget.minutes, "taken": round(budget.spent / 60, 3)})
     tracking.tell(config.log, run_dir, run_dir.path, story)
-    return record.result(run_dir, dataset, metrics, seconds)
+    return run_dir.result()
 
 
 def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:

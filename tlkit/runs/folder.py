@@ -1,5 +1,6 @@
 """The run folder: where each of its files is, how it comes to exist, and that one process at a time writes it."""
 
+import csv
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import CHECKSUM, read_checked_json, reading, sha256_file
+from tlkit.base.files import CHECKSUM, read_checked_json, read_json, reading, sha256_file
 
 # -- One process at a time writes a run folder: the holder is named, and a dead one holds nothing ---
 
@@ -219,6 +220,26 @@ class RunDir:
                 "use the tlkit version that wrote it (see its run.json), or train again.",
             )
         return record
+
+    def result(self) -> dict[str, Any]:
+        """What `tlkit finetune` returns of a finished run and `--json` prints, from what lies in the folder."""
+        record = self.read_record()
+        if not self.manifest.is_file():
+            raise TlkitError(f"{str(self.path)!r} has lost its manifest.csv.", "train again.")
+        with self.manifest.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            images = sum(1 for _ in csv.reader(file)) - 1
+        with reading(self.metrics, f"`tlkit evaluate {self.path}` makes it again."):
+            metrics = read_json(self.metrics)
+        return {
+            "out": str(self.path),
+            "images": images,
+            "classes": record["classes"],
+            "set_aside": record["set_aside"],
+            "metrics": metrics,
+            "model": str(self.model),
+            "report": str(self.report),
+            "seconds": record.get("seconds", 0.0),
+        }
 
     def intact(self, path: Path) -> Path:
         """A file of this run, if it is the one that run.json has the sha256 of; older runs have none of any.

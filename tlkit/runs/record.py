@@ -158,14 +158,7 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
         update(run_dir, state="running", files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits))
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
-    dataset, _ = read_images(run_dir) or _missing(run_dir)
-    with reading(run_dir.metrics, f"`tlkit evaluate {run_dir.path}` makes it again."):
-        metrics = read_json(run_dir.metrics)
-    return result(run_dir, dataset, metrics, record.get("seconds", 0.0))
-
-
-def _missing(run_dir: RunDir) -> Any:
-    raise TlkitError(f"{str(run_dir.path)!r} has lost its manifest.csv or splits.csv.", "train again.")
+    return run_dir.result()
 
 
 # -- images and plan ---------------------------------------------------------------------------
@@ -303,17 +296,3 @@ def finish(run_dir: RunDir, seconds: float) -> float:
     """Mark the run finished. Returns its seconds, those before an interruption not counted."""
     update(run_dir, state="finished", seconds=round(seconds, 3), files=_every_file(run_dir))
     return round(seconds, 3)
-
-
-def result(run_dir: RunDir, dataset: Dataset, metrics: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What the command returns and `--json` prints."""
-    return {
-        "out": str(run_dir.path),
-        "images": len(dataset),
-        "classes": list(dataset.classes),
-        "set_aside": [problem.as_json() for problem in dataset.set_aside],
-        "metrics": metrics,
-        "model": str(run_dir.model),
-        "report": str(run_dir.report),
-        "seconds": seconds,
-    }

@@ -18,6 +18,7 @@ from tlkit.base.story import Story
 from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
+from tlkit.exporting.formats import installed
 from tlkit.extraction.store import pooled
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
@@ -50,6 +51,9 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(model, facts, config, story)
+    explains = installed("keras")
+    if not explains:
+        story.say("answers come without explanations, which need Keras: it is not installed here")
     return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
         facts={
@@ -67,7 +71,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
         batch_size=config.batch_size,
         infer=lambda images: engine.run(images)[0],
         judge=lambda rows, top: judged(rows, facts, top),
-        explain=explainer.explain,
+        explain=explainer.explain if explains else None,
         close=explainer.close,
     )
 

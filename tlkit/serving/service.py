@@ -139,7 +139,7 @@ class Service:
         if method and len(images) > EXPLAINED:
             raise RequestProblem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
         if method and subject.explain is None:
-            raise RequestProblem("invalid", "This classifier cannot be explained.", "ask without explain=true.")
+            raise RequestProblem("invalid", "This server cannot explain: it has no Keras.", "ask without explain=true.")
         works = await self._batcher().run([image.content for image in images])
         rows = [work.row for work in works if work.row is not None]
         judged = iter(subject.judge(np.stack(rows), top) if rows else [])

@@ -1,0 +1,68 @@
+"""Commands as Python functions say what they take, and errors what to do."""
+
+import inspect
+import subprocess
+import sys
+import traceback
+from dataclasses import MISSING, fields
+
+import pytest
+
+import tlkit
+from tlkit.base.errors import TlkitError
+from tlkit.cli.commands import COMMANDS
+from tlkit.python.functions import FURTHER, options_of
+
+FUNCTIONS = {name.removeprefix("list_").removeprefix("draw_"): name for name in tlkit.__all__}
+
+
+@pytest.mark.parametrize("row", COMMANDS, ids=lambda row: row.name)
+def test_signature_and_help_are_those_of_the_command(row):
+    function = getattr(tlkit, FUNCTIONS[row.name])
+    assert options_of(row.name) is row.options and function.__name__ == FUNCTIONS[row.name]
+    shown = inspect.signature(function).parameters
+    assert set(shown) == {spec.name for spec in fields(row.options)} | set(FURTHER)
+    for spec in fields(row.options):
+        assert shown[spec.name].default == (inspect.Parameter.empty if spec.default is MISSING else spec.default)
+        by_position = shown[spec.name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        assert by_position == bool(spec.metadata.get("argument"))
+        assert f"    {spec.name} (" in function.__doc__ and spec.metadata["help"] in function.__doc__
+    assert "Returns:" in function.__doc__ or "Raises:" in function.__doc__ or len(fields(row.options)) == 0
+
+
+def test_help_of_a_function_names_type_default_range_and_choices():
+    text = tlkit.finetune.__doc__
+    assert "batch_size (int, default 32, 1..4096): Images of a batch" in text
+    assert "fit (str, default 'squash', one of squash, crop, pad): How an image" in text
+    assert "epochs (tuple[int, ...] | None, default None, 1..): Epochs at most" in text
+
+
+def test_completion_and_help_load_nothing_heavy():
+    program = """
+import inspect, sys
+import tlkit
+for name in dir(tlkit):
+    inspect.getdoc(getattr(tlkit, name))
+    if name in tlkit.__all__:
+        inspect.signature(getattr(tlkit, name))
+assert callable(tlkit.load)
+found = [name for name in ("keras", "tensorflow", "pandas", "sklearn", "matplotlib", "PIL") if name in sys.modules]
+assert not found, found
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-800:]
+
+
+def test_a_hint_is_shown_once_with_the_error(tmp_path):
+    with pytest.raises(TlkitError) as caught:
+        tlkit.finetune(tmp_path, backbone="resnet5O")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("did you mean 'resnet50'") == 1 and "\nhint: did you mean" in shown
+    assert not hasattr(TlkitError("no hint."), "__notes__")
+
+
+def test_a_wrong_call_is_refused_before_anything_loads(tmp_path):
+    with pytest.raises(TypeError, match="takes images by position"):
+        tlkit.split("a", "b")
+    with pytest.raises(TlkitError, match="does not exist"):
+        tlkit.features(tmp_path / "none")

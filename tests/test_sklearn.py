@@ -1,0 +1,187 @@
+"""scikit-learn's own checks and habits: clones, pickles, pipelines, searches; and nothing computed twice."""
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from tlkit.extraction import source as source_module
+from tlkit.sklearn import ImageClassifier, ImageFeatures, UnfitInput
+
+FOLDER = tempfile.TemporaryDirectory(prefix="tlkit-drawn-")
+
+
+def drawn(table):
+    """One picture for each row of numbers (n, d): column c is a stripe, brighter where the number is greater."""
+    paths = []
+    for row in np.asarray(table, np.float64):
+        digest = hashlib.sha256(row.tobytes()).hexdigest()[:24]
+        path = Path(FOLDER.name) / f"{digest}.png"
+        if not path.exists():
+            shades = (255 / (1 + np.exp(-row))).astype(np.uint8)
+            stripes = np.repeat(shades, -(-32 // len(shades)))[:32] if len(shades) <= 32 else shades[:32]
+            Image.fromarray(np.broadcast_to(stripes, (32, 32)).copy()).save(path)
+        paths.append(str(path))
+    return paths
+
+
+class _OfTables:
+    """scikit-learn's checks feed tables of numbers; each row is drawn as a picture before the estimator sees it."""
+
+    def fit(self, X, y=None, **given):
+        return super().fit(drawn(validate_data(self, X)), y, **given)
+
+    def _seen(self, X):
+        check_is_fitted(self)
+        return drawn(validate_data(self, X, reset=False))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array, tags.input_tags.string = True, False, False
+        return tags
+
+
+class FeaturesOfTables(_OfTables, ImageFeatures):
+    __init__ = ImageFeatures.__init__
+
+    def fit_transform(self, X, y=None):
+        return self.fit(X, y).transform(X)
+
+    def transform(self, X):
+        return super().transform(self._seen(X))
+
+
+class ClassifierOfTables(_OfTables, ImageClassifier):
+    __init__ = ImageClassifier.__init__
+
+    def predict_proba(self, X):
+        return super().predict_proba(self._seen(X))
+
+
+EXPECTED: dict[str, str] = {}  # scikit-learn's checks that fail, each with its reason: none does
+
+
+def failed(estimator):
+    """Name -> what went wrong, of scikit-learn's checks that failed without being expected to."""
+    results = check_estimator(estimator, expected_failed_checks=EXPECTED, on_fail=None)
+    assert len(results) > 30
+    return {row["check_name"]: repr(row["exception"])[:300] for row in results if row["status"] == "failed"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_features_pass_the_checks_of_scikit_learn(tiny_backbone, empty_cache):
+    assert failed(FeaturesOfTables(str(tiny_backbone))) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_classifier_passes_the_checks_of_scikit_learn(tiny_backbone, empty_cache):
+    assert failed(ClassifierOfTables(str(tiny_backbone), stages=("head",), options={"views": 1})) == {}
+
+
+@pytest.fixture
+def paths(colours):
+    files = sorted(colours.rglob("*.png"))
+    return [str(file) for file in files], np.array([file.parent.name for file in files])
+
+
+def test_nothing_loads_keras_before_something_has_to_compute(tiny_backbone):
+    program = f"""
+import pickle, sys
+from sklearn.base import clone
+from tlkit.sklearn import ImageClassifier, ImageFeatures
+for kind in (ImageFeatures, ImageClassifier):
+    made = pickle.loads(pickle.dumps(clone(kind({str(tiny_backbone)!r})).set_params(weights="none")))
+    assert made.weights == "none" and repr(made)
+assert not [name for name in ("keras", "tensorflow") if name in sys.modules]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_features_are_those_of_the_command_and_come_as_a_table(paths, tiny_backbone, tmp_path, colours):
+    import tlkit
+
+    features = ImageFeatures(str(tiny_backbone)).set_output(transform="pandas").fit(paths[0])
+    table = features.transform(paths[0])
+    tlkit.features(str(colours), backbone=str(tiny_backbone), out=str(tmp_path / "table.parquet"), verbose=False)
+    written = pd.read_parquet(tmp_path / "table.parquet")
+    written.index = [str(colours / path) for path in written["path"]]
+    assert list(table.columns) == list(features.get_feature_names_out()) == [f"f{i:04d}" for i in range(16)]
+    assert np.array_equal(table.to_numpy(), written.loc[paths[0], table.columns].to_numpy())
+
+
+def test_a_grid_search_computes_every_image_once(paths, tiny_backbone, empty_cache, monkeypatch):
+    passes = []
+    real = source_module.FeatureSource.extract
+
+    def counted(*given, **options):
+        found = real(*given, **options)
+        passes.append(found.passes)
+        return found
+
+    monkeypatch.setattr(source_module.FeatureSource, "extract", counted)
+    pipeline = make_pipeline(ImageFeatures(str(tiny_backbone)), LogisticRegression(max_iter=1000))
+    search = GridSearchCV(pipeline, {"logisticregression__C": [0.01, 0.1, 1.0, 10.0]}, cv=3).fit(*paths)
+    assert sum(passes) == 36 and len(passes) == 4 * 3 * 2 + 1
+    assert search.score(*paths) > 0.9
+
+
+def test_a_classifier_learns_answers_and_survives_a_pickle(paths, tiny_backbone, tmp_path):
+    labels = np.array([{"blue": 3, "green": 7, "red": 20}[name] for name in paths[1]])
+    before = np.random.get_state()[1].copy()
+    classifier = ImageClassifier(str(tiny_backbone), options={"epochs": 1, "views": 1}, random_state=1)
+    classifier.fit(paths[0], labels)
+    assert np.array_equal(np.random.get_state()[1], before)
+    assert classifier.classes_.tolist() == [3, 7, 20] and classifier.score(paths[0], labels) > 0.9
+    chances = classifier.predict_proba(paths[0])
+    assert chances.shape == (36, 3) and np.allclose(chances.sum(axis=1), 1)
+    again = pickle.loads(pickle.dumps(classifier))
+    assert np.array_equal(again.predict_proba(paths[0]), chances)
+    classifier.save(tmp_path / "model.keras")
+    import tlkit
+
+    answers = tlkit.predict(str(tmp_path / "model.keras"), paths[0], verbose=False)["predictions"]
+    assert [row["class"] for row in answers] == [str(label) for label in classifier.predict(paths[0])]
+
+
+def test_what_cannot_be_learned_from_is_refused_in_one_sentence(paths, tiny_backbone, tmp_path):
+    classifier, features = ImageClassifier(str(tiny_backbone)), ImageFeatures(str(tiny_backbone))
+    (tmp_path / "text.png").write_text("no image")
+    for wrong, ask in (
+        ("sample_weight", lambda: classifier.fit(*paths, sample_weight=np.ones(36))),
+        ("1 class", lambda: classifier.fit(paths[0], ["one"] * 36)),
+        ("a list of them", lambda: features.fit(paths[0][0])),
+        ("expected paths", lambda: features.fit([1.0, 2.0])),
+        ("No such file", lambda: features.fit([*paths[0], "gone.png"])),
+        ("text.png", lambda: features.fit([*paths[0], str(tmp_path / "text.png")])),
+        ("'colour'", lambda: ImageFeatures(options={"colour": 1}).fit(paths[0])),
+        ("'out'", lambda: ImageClassifier(options={"out": "run"}).fit(*paths)),
+    ):
+        with pytest.raises(UnfitInput, match=wrong):
+            ask()
+
+
+def test_a_file_that_changes_is_read_again(tiny_backbone, tmp_path, colours):
+    file = tmp_path / "image.png"
+    red, blue = colours / "red" / "00.png", colours / "blue" / "00.png"
+    features = ImageFeatures(str(tiny_backbone)).fit([red, blue])
+    for source in (red, blue):
+        file.write_bytes(source.read_bytes())
+        assert np.array_equal(features.transform([file]), features.transform([source]))
+        os.utime(file, (time.time() - 60, time.time() - 60))
+        assert np.array_equal(features.transform([file]), features.transform([source]))

@@ -1,0 +1,124 @@
+"""Commands as functions: their arguments are the command's, their signature and help are made of its options.
+
+Nothing here loads Keras until a function is called, so that completion and `tlkit.finetune?` answer at once.
+"""
+
+import ast
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from pathlib import Path, PurePath
+from typing import Any, get_type_hints
+
+from tlkit import pipelines
+from tlkit.base.download import offline_if
+from tlkit.base.story import PlainStory, Silence, Story
+from tlkit.options import commands
+from tlkit.options.option import Options, refuse_missing, resolve
+
+FURTHER = {
+    "story": (Story | None, None, "who is told how it goes; lines on stderr unless given."),
+    "offline": (bool, False, "Bring nothing over the network; the same as TLKIT_OFFLINE=1."),
+    "verbose": (bool, True, "False says nothing but errors."),
+}
+
+
+def function(name: str) -> Callable[..., Any]:
+    """The Python face of a command: its arguments by position, its flags by keyword, and those of `FURTHER`.
+
+    What comes back is what `--json` prints; `finetune` and `evaluate` return it as a `Run` and a `Evaluated`.
+    """
+    kind, given_by = options_of(name), [spec.name for spec in fields(options_of(name)) if _is_argument(spec)]
+
+    def command(
+        *arguments: Any, story: Story | None = None, offline: bool = False, verbose: bool = True, **options: Any
+    ) -> Any:
+        if len(arguments) > len(given_by):
+            raise TypeError(f"tlkit.{name} takes {', '.join(given_by) or 'no arguments'} by position")
+        listener = story or (PlainStory() if verbose else Silence())
+        given = dict(zip(given_by, arguments, strict=False)) | options
+        config = resolve(kind, {key: _plain(value) for key, value in given.items()})
+        refuse_missing(config)
+        with offline_if(offline), pipelines.refusing_what_lacks(name):
+            return _as_object(name, pipelines.load(name, listener).run(config, listener))
+
+    command.__name__ = command.__qualname__ = name
+    command.__module__ = "tlkit"
+    command.__doc__ = described(name, kind)
+    command.__signature__ = signature(kind)  # type: ignore[attr-defined]
+    return command
+
+
+def options_of(name: str) -> type[Options]:
+    """The dataclass of a command's options."""
+    return getattr(commands, f"{name.capitalize()}Config")
+
+
+def signature(kind: type[Options]) -> inspect.Signature:
+    """Arguments first, then keywords with their defaults and types."""
+    hints = get_type_hints(kind)
+
+    def parameter(spec: Field[Any]) -> inspect.Parameter:
+        how = inspect.Parameter.POSITIONAL_OR_KEYWORD if _is_argument(spec) else inspect.Parameter.KEYWORD_ONLY
+        default = inspect.Parameter.empty if spec.default is MISSING else spec.default
+        return inspect.Parameter(spec.name, how, default=default, annotation=hints[spec.name])
+
+    own = [parameter(spec) for spec in fields(kind)]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default, _) in FURTHER.items()
+    ]
+    positional = [each for each in own if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return inspect.Signature([*positional, *(each for each in own if each not in positional), *more])
+
+
+def described(name: str, kind: type[Options]) -> str:
+    """The docstring: what it does, every option with type, default, choices, range and help, what comes back."""
+    summary, rest = _of_pipeline(name)
+    hints = get_type_hints(kind)
+    ordered = sorted(fields(kind), key=lambda spec: not _is_argument(spec))
+    lines = [f"    {spec.name} ({_typed(spec, hints[spec.name])}): {spec.metadata['help']}" for spec in ordered]
+    lines += [f"    {further} ({default!r}): {text}" for further, (_, default, text) in FURTHER.items()]
+    return "\n".join([summary, "", f"The same as `tlkit {name}`.", "", "Args:", *lines, *(["", rest] if rest else [])])
+
+
+def _typed(spec: Field[Any], hint: Any) -> str:
+    """`int, default 32, 1..4096`."""
+    low, high, choices = (spec.metadata.get(key) for key in ("low", "high", "choices"))
+    parts = [hint.__name__ if isinstance(hint, type) else str(hint)]
+    parts += ["required" if spec.default is MISSING else f"default {spec.default!r}"]
+    parts += [f"{'' if low is None else low}..{'' if high is None else high}"] * (low is not None or high is not None)
+    parts += [f"one of {', '.join(choices or ())}"] * bool(choices)
+    return ", ".join(parts)
+
+
+def _of_pipeline(name: str) -> tuple[str, str]:
+    """First sentence and the sections of what is returned and raised, from the pipeline's source, which is not run."""
+    found = importlib.util.find_spec(f"tlkit.pipelines.{name}")
+    source = Path(found.origin or "").read_text(encoding="utf-8") if found else ""
+    tree = ast.parse(source)
+    run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
+    summary, _, rest = (ast.get_docstring(run) or "").partition("\n\n")
+    return summary, rest.strip()
+
+
+def _as_object(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    from tlkit.python.run import Evaluated, Run
+
+    if name == "finetune" and "model" in result:
+        return Run(result)
+    return Evaluated(result) if name == "evaluate" else result
+
+
+def _is_argument(spec: Field[Any]) -> bool:
+    return bool(spec.metadata.get("argument"))
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, so that options stay JSON-able; a run as its folder."""
+    if isinstance(value, dict) and "out" in value:
+        return value["out"]
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    return str(value) if isinstance(value, PurePath) else value

@@ -1,0 +1,130 @@
+"""What a figure shows: a run or an evaluation read from its folder; and how every figure looks."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from tlkit.base.files import read_json
+from tlkit.classifier.answers import Predictions
+from tlkit.evaluation.results import ClassCurves, ClassResult, Metric, SplitResult
+from tlkit.report.headline import WHERE
+from tlkit.runs.history import read_history
+
+WIDTHS = {1: 89.0, 2: 183.0}  # mm
+MM = 1 / 25.4
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#999999"
+LINES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."))  # of the classes that are named
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "legend.fontsize": 6,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3,
+    "pdf.fonttype": 42,  # TrueType, embedded: text stays text
+    "svg.fonttype": "path",  # shapes of letters: the same in every program
+    "svg.hashsalt": "tlkit",
+    "savefig.dpi": 300,
+}
+NUMBERED, NAMED = 20, 30  # classes up to which cells have numbers, and every row its name
+ACROSS = 36  # letters that stand side by side below a matrix
+BARS = 30  # classes of lowest recall that are shown
+ERRORS = 12
+
+
+class JournalFigure(Figure):
+    """A figure that is saved as it was drawn, and shows itself in a notebook."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """As `Figure.savefig`, with letters embedded."""
+        with matplotlib.rc_context(STYLE):
+            super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        from io import BytesIO
+
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=150)
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Depicted:
+    """What is drawn.
+
+    Args:
+        folder: of the run or evaluation.
+        result: of its main split.
+        columns: of the page.
+    """
+
+    folder: Path
+    result: SplitResult
+    columns: int
+
+    @property
+    def where(self) -> str:
+        """`648 test images`."""
+        return f"{self.result.n} {WHERE.get(self.result.split, f'images of {self.result.split}')}"
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """Rows of epochs; none where nothing was trained here."""
+        return read_history(self.folder / "history.csv")
+
+    @cached_property
+    def errors(self) -> list[tuple[Path, str, str, float]]:
+        """File, truth, prediction and confidence of wrong answers, the surest first; files that are gone are left out."""
+        root, file = self._root(), self.folder / "predictions.csv"
+        if root is None or not file.is_file() or self.result.confusion.ndim != 2:
+            return []
+        found = Predictions.read_csv(file)
+        if any(found.splits >= 0):
+            found = found.of_split(self.result.split.partition("_")[0])
+        wrong = np.flatnonzero(found.labelled & ~found.correct)
+        surest = wrong[np.argsort(-found.confidence[wrong], kind="stable")]
+        rows = [(root / found.paths[i], found.label_name(i), found.predicted_name(i), i) for i in surest.tolist()]
+        return [(path, *names, float(found.confidence[i])) for path, *names, i in rows if path.is_file()]
+
+    def _root(self) -> Path | None:
+        record = self.folder / "run.json"
+        return Path(read_json(record)["root"]) if record.is_file() else None
+
+    def figure(self, height: float, columns: int | None = None) -> JournalFigure:
+        """An empty figure, `height` mm high."""
+        return JournalFigure(figsize=(WIDTHS[columns or self.columns] * MM, height * MM), layout="constrained")
+
+
+def worst(depicted: Depicted, kind: str) -> list[ClassCurves]:
+    """The classes of the smallest areas, the smallest first; as many as are told apart by line and colour."""
+    defined = [row for row in depicted.result.curves if area_of(row, kind).value is not None]
+    return sorted(defined, key=lambda row: area_of(row, kind).value or 0.0)[: len(LINES)]
+
+
+def area_of(row: ClassCurves, kind: str) -> Metric:
+    """Of the curve `roc` or `precision_recall`."""
+    return row.roc_auc if kind == "roc" else row.average_precision
+
+
+def lowest(depicted: Depicted) -> list[ClassResult]:
+    """The classes that have images, of the lowest recall first; `BARS` of them at most."""
+    known = [row for row in depicted.result.classes if row.support]
+    return sorted(known, key=lambda row: row.recall or 0.0)[:BARS]
+
+
+def printed(name: str, most: int = 22) -> str:
+    """A name as matplotlib prints it: no mathematics, nothing invisible, and not too long."""
+    safe = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+    return (safe if len(safe) <= most else safe[: most - 1] + "…").replace("$", r"\$")

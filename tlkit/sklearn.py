@@ -1,0 +1,413 @@
+"""scikit-learn's way of asking: `ImageFeatures` turns paths into features, `ImageClassifier` learns from paths and labels.
+
+    pipeline = make_pipeline(ImageFeatures("resnet50"), LogisticRegression())
+    GridSearchCV(pipeline, {"logisticregression__C": [0.01, 0.1, 1]}).fit(paths, labels)
+
+Features come from the store, so that ten settings times five folds cost one extraction. Constructors keep their parameters
+and do nothing else; Keras is loaded when a network has to compute.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary, finalize
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from tlkit.base.errors import TlkitError
+from tlkit.base.process import settle_backend
+from tlkit.base.story import PlainStory, Silence, Story
+from tlkit.data.dataset import UNASSIGNED, UNLABELLED, Dataset, InputContract
+from tlkit.data.decode import contract_for
+from tlkit.data.scan import read_contents
+from tlkit.extraction.extract import Extraction
+from tlkit.extraction.recall import feature_source
+from tlkit.extraction.source import LOGITS, FeatureSource
+from tlkit.extraction.tables import column_names
+from tlkit.options.commands import FeaturesConfig, FinetuneConfig
+from tlkit.options.option import resolve
+
+SETTLED_AFTER = 2.0  # seconds after its last change that a file's size and time are taken for its content
+REMEMBERED = 1_000_000  # files, about 200 bytes each
+OF_FEATURES = ("fit", "levels", "engine", "precision", "stored_as", "batch_size", "seed")
+NOT_OF_CLASSIFIERS = (
+    *("images", "resume", "out", "overwrite", "dry_run", "log", "audit", "test", "classes", "group_by", "keras_split"),
+    *("fixes", "slice_by", "on_bad", "target_precision", "backbone", "weights", "head", "stages", "balance", "seed"),
+)
+
+
+class UnfitInput(TlkitError, ValueError):
+    """What was given cannot be learned from or asked about; a ValueError too, which scikit-learn expects."""
+
+
+class ImageFeatures(TransformerMixin, BaseEstimator):
+    """Paths of images to features of a pretrained network, float32 (n, C).
+
+    `fit` learns nothing from the pixels: it settles how they are read, and computes the rows. Rows are kept in tlkit's
+    store and never computed twice, whichever estimator, fold or process asks. A file that cannot be read is an error, for
+    scikit-learn counts rows.
+
+    Args:
+        backbone: as `--backbone`: a name of `tlkit backbones`, a .keras file, or a KerasHub preset.
+        weights: `imagenet`, `none` (random), or a path.
+        layer: features of this layer instead of the last grid.
+        pool: `avg`, `max`, or `none`, the grid flattened.
+        image_size: side of the input in pixels, 16..4096; the backbone's own unless given.
+        options: further options of `tlkit features` by name: fit, levels, engine, precision, stored_as, batch_size, seed.
+        verbose: whether to say on stderr what is computed.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mobilenetv2",
+        *,
+        weights: str = "imagenet",
+        layer: str | None = None,
+        pool: str = "avg",
+        image_size: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.backbone, self.weights, self.layer, self.pool = backbone, weights, layer, pool
+        self.image_size, self.options, self.verbose = image_size, options, verbose
+
+    def fit(self, X: Any, y: Any = None) -> "ImageFeatures":
+        """Settle the input contract and compute the features of n paths; `y` is not looked at."""
+        self._fitted(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """`fit`, and what it computed."""
+        return self._fitted(X)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features float32 (n, C) of n paths, in their order.
+
+        Raises:
+            UnfitInput: no paths, or a file that cannot be read.
+        """
+        check_is_fitted(self)
+        settle_backend()
+        images, (_, source) = images_of(X, self._story), feature_source(self._config(), self._story)
+        return _complete(replace(source, contract=self.contract_).extract(images, story=self._story))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """C names, those of the columns that `tlkit features` writes."""
+        check_is_fitted(self)
+        return np.array(column_names(self.n_features_out_), dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        """Paths instead of a table of numbers; features are float32 whatever comes in."""
+        tags = _of_paths(super().__sklearn_tags__())
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_out_
+
+    @property
+    def _story(self) -> Story:
+        return PlainStory() if self.verbose else Silence()
+
+    def _fitted(self, X: Any) -> np.ndarray:
+        settle_backend()
+        images, config = images_of(X, self._story), self._config()
+        origin, source = feature_source(config, self._story)
+        self.contract_: InputContract = contract_for(config, origin.image_size, images, self._story)
+        rows = _complete(replace(source, contract=self.contract_).extract(images, story=self._story))
+        self.n_features_out_ = rows.shape[1]
+        return rows
+
+    def _config(self) -> FeaturesConfig:
+        further = _allowed(self, self.options, OF_FEATURES)
+        own = {name: getattr(self, name) for name in ("backbone", "weights", "layer", "pool", "image_size")}
+        return resolve(FeaturesConfig, {"images": ".", **own, **further})
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):
+    """Paths of images and their labels to a classifier, trained as `tlkit finetune` trains.
+
+    A linear head is solved on stored features, fine-tuning follows, and what ships is the simplest that is within the noise
+    of the best on images that `fit` holds out of those it is given (with few of them, by cross-validation): never worse
+    than the head alone by more than chance. Probabilities are calibrated on the same images. `sample_weight` is refused:
+    the stages weigh classes (`balance`), not images.
+
+    Args:
+        backbone: as of `ImageFeatures`.
+        weights: likewise.
+        head: `linear`, `mlp`, `conv`, `attention`, ...
+        stages: `("head",)` for the head alone, `("head", "top")`, `("head", "all")` or all three.
+        balance: of classes of unequal size: `none`, `weights`, `sample`, `logit-adjust` or `auto`.
+        options: further options of `tlkit finetune` by name, such as `{"epochs": 5, "flip": False, "val": 0.2}`.
+        random_state: seed of everything random; None for 0.
+        verbose: whether to say on stderr what happens.
+
+    Attributes:
+        classes_: (K,), sorted.
+        choice_: what shipped and why, one sentence; "" where there was nothing to choose from.
+        archive_: bytes of the classifier's .keras file; `save(path)` writes it.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mobilenetv2",
+        *,
+        weights: str = "imagenet",
+        head: str = "linear",
+        stages: tuple[str, ...] = ("head", "top"),
+        balance: str = "none",
+        options: Mapping[str, Any] | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.backbone, self.weights, self.head, self.stages, self.balance = backbone, weights, head, stages, balance
+        self.options, self.random_state, self.verbose = options, random_state, verbose
+
+    def fit(self, X: Any, y: Any, **given: Any) -> "ImageClassifier":
+        """Train on n paths and their n labels.
+
+        Raises:
+            UnfitInput: no paths, unreadable files, a single class, weights of images.
+            TlkitError: options that the images cannot follow.
+        """
+        if given:
+            raise UnfitInput(
+                f"ImageClassifier.fit takes no {', '.join(given)}: its stages weigh classes, not images.",
+                "use balance='weights' for classes of unequal size.",
+            )
+        settle_backend()
+        images = self._labelled(X, y)
+        _networks.pop(self, None)
+        with tempfile.TemporaryDirectory(prefix="tlkit-") as folder, _random_state_kept():
+            self.archive_, self.choice_ = _trained(self._config(), images, Path(folder), self._story)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities float64 (n, K), calibrated, in the order of `classes_`."""
+        check_is_fitted(self)
+        settle_backend()
+        images, (source, facts) = images_of(X, self._story), self._opened()
+        logits = _complete(source.extract(images, story=self._story))
+        return facts.task.probabilities(logits, facts.temperature)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each of n paths, (n,) of the type of `classes_`."""
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the classifier as a .keras file, which plain Keras loads and every tlkit command takes for a run's."""
+        from tlkit.base.files import replacing
+
+        check_is_fitted(self)
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(self.archive_)
+
+    def __sklearn_tags__(self) -> Any:
+        """Paths instead of a table of numbers."""
+        return _of_paths(super().__sklearn_tags__())
+
+    @property
+    def _story(self) -> Story:
+        return PlainStory() if self.verbose else Silence()
+
+    def _config(self) -> FinetuneConfig:
+        allowed = tuple(name for name in FinetuneConfig.__dataclass_fields__ if name not in NOT_OF_CLASSIFIERS)
+        further = _allowed(self, self.options, allowed)
+        own = {name: getattr(self, name) for name in ("backbone", "weights", "head", "stages", "balance")}
+        chosen = self.random_state
+        seed = chosen if isinstance(chosen, int) else 0 if chosen is None else int(_drawn(chosen))
+        return resolve(FinetuneConfig, {"images": ".", "test": 0.0, "seed": seed, **own, **further})
+
+    def _labelled(self, X: Any, y: Any) -> Dataset:
+        if y is None:
+            raise UnfitInput("requires y to be passed, but the target y is None.", "give a label for each path.")
+        images = images_of(X, self._story)
+        labels = column_or_1d(y, warn=True)
+        check_consistent_length(images.paths, labels)
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise UnfitInput("y holds 1 class, expected at least 2.", "give images of another class as well.")
+        names = tuple(map(str, self.classes_.tolist()))
+        return replace(images, classes=names, labels=codes.astype(np.int32))
+
+    def _opened(self) -> tuple[FeatureSource, Any]:
+        """The classifier as a source of logits, kept for the next question, and its facts."""
+        from tlkit.classifier.facts import read_facts
+
+        if self not in _networks:
+            folder = Path(tempfile.mkdtemp(prefix="tlkit-"))
+            finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            (folder / "model.keras").write_bytes(self.archive_)
+            _networks[self] = FeatureSource.of_file(folder / "model.keras", LOGITS), read_facts(folder / "model.keras")
+        return _networks[self]
+
+
+_networks: WeakKeyDictionary[ImageClassifier, tuple[FeatureSource, Any]] = WeakKeyDictionary()
+"""Open networks, beside the estimators: what is asked of one changes nothing in it, and no pickle holds it."""
+
+
+def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story) -> tuple[bytes, str]:
+    """The bytes of the classifier's file, and why it is what it is."""
+    import tlkit.backbones.runtime as runtime  # first, so that the backend starts quietly
+    from tlkit.classifier.model import save
+    from tlkit.data.decode import check
+    from tlkit.data.split import split
+    from tlkit.evaluation.calibration import fit_temperature
+    from tlkit.training import crossing, minutes
+    from tlkit.training.checkpoint import FolderSink
+    from tlkit.training.stages import build_parts
+    from tlkit.training.train import train
+
+    runtime.seed_everything(config.seed)
+    _refuse_problems(check(images, story=story))
+    splits = split(images, val=config.val, test=0.0, seed=config.seed)
+    splits = crossing.join_few(config, images, splits)
+    parts = build_parts(config, images, story)
+    budget = minutes.budget(config)
+    done = train(images, splits, parts, config, FolderSink(folder), budget=budget, story=story)
+    held = splits.indices("val")
+    found = done.crossed
+    judged, truth = (found.logits, found.labels) if found else (done.logits[held], images.labels[held])
+    classifier = done.classifier.with_facts(
+        temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
+        trained_on=tuple(sorted(row.tobytes().hex() for row in images.sha256[splits.indices("train")])),
+        flip=config.flip,
+    )
+    save(classifier, folder / "model.keras")
+    return (folder / "model.keras").read_bytes(), done.choice.reason if done.choice else ""
+
+
+# -- What is given: paths, and options by name ---------------------------------------------------
+
+
+def images_of(X: Any, story: Story) -> Dataset:
+    """The files of n paths, hashed, without labels.
+
+    Args:
+        X: list, array, Series or one-column table of paths.
+        story: hears the progress.
+
+    Raises:
+        UnfitInput: it holds something else, or files that are missing or no images.
+    """
+    paths = _paths(X)
+    digests, sizes = _known_contents(paths, story)
+    count = len(paths)
+    return Dataset(
+        root=Path.cwd(),
+        classes=(),
+        paths=paths,
+        labels=np.full(count, UNLABELLED, np.int32),
+        sha256=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+        sizes=np.array(sizes, np.int64),
+        given=np.full(count, UNASSIGNED, np.int8),
+    )
+
+
+def _paths(X: Any) -> list[str]:
+    """The paths as text."""
+    if isinstance(X, (str, os.PathLike)):
+        raise UnfitInput(f"X is one path, {str(X)!r}, expected a list of them.", "write [path].")
+    values = np.asarray(X, dtype=object)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise UnfitInput(f"X has shape {values.shape}, expected (n,) paths of images.", "give one path for each image.")
+    if not len(values):
+        raise UnfitInput("Found array with 0 sample(s): X holds no path.", "give at least one path.")
+    strange = next((value for value in values if not isinstance(value, (str, os.PathLike))), None)
+    if strange is not None:
+        raise UnfitInput(
+            f"X holds {strange!r} ({type(strange).__name__}), expected paths of images.",
+            "for images in memory use `tlkit.load(run).predict`, or write them to files first.",
+        )
+    return [os.fspath(value) for value in values]
+
+
+_contents: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, time of change in ns -> sha256
+
+
+def _known_contents(paths: list[str], story: Story) -> tuple[list[bytes], list[int]]:
+    """sha256 and size of files; one that has neither changed nor been replaced since it was read is not read again."""
+    wanted = [_stamp(path) for path in paths]
+    new = [i for i, stamp in enumerate(wanted) if stamp not in _contents]
+    found = {stamp: _contents[stamp] for stamp in wanted if stamp in _contents}
+    if new:
+        read = read_contents(Path.cwd(), [paths[i] for i in new], story, all_meant=True)
+        _refuse_problems(read.problems)
+        digests = {wanted[i]: row.tobytes() for i, row in zip(new, read.sha256, strict=True)}
+        if len(_contents) + len(digests) > REMEMBERED:
+            _contents.clear()
+        quiet = (time.time() - SETTLED_AFTER) * 1e9  # what changed later might change again within the clock's tick
+        _contents.update({stamp: digest for stamp, digest in digests.items() if stamp[3] < quiet})
+        found |= digests
+    return [found[stamp] for stamp in wanted], [stamp[2] for stamp in wanted]
+
+
+def _stamp(path: str) -> tuple[int, int, int, int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a million times
+    except (OSError, ValueError) as error:
+        raise UnfitInput(
+            f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            f"paths are taken from {str(Path.cwd())!r}; correct the path, or leave the image out.",
+        ) from None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _refuse_problems(problems: Any) -> None:
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UnfitInput(f"{problems[0].path!r}: {problems[0].reason}{more}.", "mend it, or leave the image out.")
+
+
+def _complete(extraction: Extraction) -> np.ndarray:
+    """Every row, float32 (n, C)."""
+    _refuse_problems(extraction.problems)
+    return extraction.rows.flat()
+
+
+def _allowed(estimator: BaseEstimator, options: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any]:
+    """The further options, every one of them known."""
+    given = dict(options or {})
+    strange = [name for name in given if name not in names]
+    if strange:
+        raise UnfitInput(
+            f"{type(estimator).__name__}(options=...) has {', '.join(map(repr, strange))}, which it does not take there.",
+            f"known: {', '.join(names)}.",
+        )
+    return given
+
+
+def _drawn(random_state: Any) -> int:
+    return check_random_state(random_state).randint(2**31 - 1)
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Training seeds everything; who called it finds the generators of Python and NumPy as they were."""
+    kept = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+
+
+def _of_paths(tags: Any) -> Any:
+    tags.input_tags.two_d_array, tags.input_tags.one_d_array, tags.input_tags.string = False, True, True
+    return tags
