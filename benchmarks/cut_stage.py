@@ -22,8 +22,8 @@ from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.extraction.engine import build_engine
 from tlkit.options.groups import TrainingOptions
 from tlkit.training.examples import Examples, stored_reader
-from tlkit.training.optimizer import unfreeze_and_compile
-from tlkit.training.steps import build_epoch
+from tlkit.training.fit import build_epoch
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
 LEARN = {"resnet50": 3, "vgg16": 1, "inceptionv3": 2, "mobilenetv2": 4}  # last blocks: conv5, block5, mixed9 and 10
 BATCH, CLASSES = 32, 10
@@ -58,7 +58,7 @@ def compare(name: str, count: int, repeats: int, folder: Path) -> None:
     storing = time.perf_counter() - started
     suffix = keras.Model(backbone.model.get_layer(cut).output, classifier(backbone).output)
     options = TrainingOptions()
-    unfreeze_and_compile(suffix, options, blocks=backbone.blocks, learn=learn, learning_rate=1e-5, updates=1000)
+    unfreeze_and_compile(suffix, options, blocks=backbone.blocks, learn=learn, updates=Updates(1e-5, 1000))
     weights = np.ones(count, np.float32)
     read = stored_reader([stored], 0)
     examples = Examples(read=read, labels=labels, weights=weights, classes=CLASSES, batch_size=BATCH, seed=0)

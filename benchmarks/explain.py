@@ -25,7 +25,7 @@ from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import Classifier, compose
 from tlkit.data.dataset import InputContract
 from tlkit.explanation.heat_maps import EvidenceMap, Witness, agreement, overlays
-from tlkit.explanation.lattice import pixel_centres
+from tlkit.explanation.pictures import pixel_centres
 from tlkit.extraction.engine import build_engine
 from tlkit.options import catalog
 from tlkit.options.groups import HeadOptions

@@ -18,10 +18,9 @@ import numpy as np
 
 import tlkit
 from tlkit.base.story import PlainStory
-from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.golden import draw
 from tlkit.exporting.runtimes import Runtime
-from tlkit.options.commands import EXPORT_FORMATS
+from tlkit.options.catalog import FORMATS
 
 CALLS = 20  # of one image, in a repeat
 SIDE = 224  # pixels, of MobileNetV2
@@ -38,7 +37,7 @@ def made(asked: argparse.Namespace, folder: Path) -> str:
     options = {"backbone": "mobilenetv2:alpha=0.35", "weights": asked.weights, "stages": ("head",), "audit": False}
     tlkit.finetune(asked.images, **options, out=run, story=story)
     exported = tlkit.export(
-        run, format=EXPORT_FORMATS, out=folder / "exported", check_images=asked.count, min_agreement=0, story=story
+        run, format=tuple(FORMATS), out=folder / "exported", check_images=asked.count, min_agreement=0, story=story
     )
     return exported["text"]
 
@@ -55,7 +54,7 @@ def main() -> None:
         folder = asked.keep or Path(temporary)
         if not (folder / "exported").exists():
             print(f"\n{made(asked, folder)}\n")
-        runtimes = {name: Runtime(FORMATS[name], folder / "exported" / name) for name in EXPORT_FORMATS}
+        runtimes = {name: Runtime(FORMATS[name], folder / "exported" / name) for name in tuple(FORMATS)}
         image = draw(SIDE, SIDE)[:1].astype(np.float32)
         rows = {name: partial(calls, runtime, image) for name, runtime in runtimes.items()}
         measure.in_turn(rows, 1)

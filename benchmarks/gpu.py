@@ -43,9 +43,9 @@ from tlkit.extraction.engine import build_engine
 from tlkit.extraction.keras_jit import in_bfloat16
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training.examples import Examples
-from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.fit import build_epoch
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.plan import operations
-from tlkit.training.steps import build_epoch
 
 CLASSES = 10
 RATE = 1e-4
@@ -160,7 +160,7 @@ def tlkit_epoch(task: Task) -> Work:
         seed=0,
     )
     unfreeze_and_compile(
-        model, config, blocks=task.backbone.blocks, learn="all", learning_rate=RATE, updates=1000 * examples.updates
+        model, config, blocks=task.backbone.blocks, learn="all", updates=Updates(RATE, 1000 * examples.updates)
     )
     epoch = build_epoch(model)
     return lambda: epoch(examples, 0)

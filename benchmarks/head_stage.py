@@ -67,8 +67,8 @@ def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) ->
     from tlkit.extraction.source import FeatureSource, Tap
     from tlkit.training.checkpoint import Checkpoint
     from tlkit.training.examples import Examples, stored_reader
-    from tlkit.training.fit import Validation, fit
-    from tlkit.training.optimizer import unfreeze_and_compile
+    from tlkit.training.fit import Stopping, Validation, fit
+    from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
     config, dataset = config_of(options, folder, epochs, views), scan(folder)
     splits = split(dataset, val=0.2, test=0.0, seed=options.seed)
@@ -101,15 +101,12 @@ def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) ->
                 config,
                 blocks=(),
                 learn=0,
-                learning_rate=1e-3,
-                updates=epochs * examples.updates,
-                parts=parts,
+                updates=Updates(1e-3, epochs * examples.updates, parts=parts),
             ),
             examples,
             Validation(read=lambda positions, epoch: held[val[positions]], labels=labels[val]),
             stage="head",
-            epochs=epochs,
-            patience=epochs,
+            stopping=Stopping(epochs=epochs, patience=epochs),
             checkpoint=Checkpoint(Path(scratch) / "head"),
             story=Silence(),
         )

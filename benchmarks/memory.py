@@ -47,11 +47,11 @@ def measured(name: str, stage: str, batch_size: int) -> tuple[float, float]:
 
     from tlkit.backbones.build import build_backbone
     from tlkit.options.commands import FinetuneConfig
+    from tlkit.training.costs import estimate
     from tlkit.training.examples import Examples
-    from tlkit.training.memory import estimate
-    from tlkit.training.optimizer import unfreeze_and_compile
+    from tlkit.training.fit import build_epoch
+    from tlkit.training.optimizer import Updates, unfreeze_and_compile
     from tlkit.training.plan import parameters, planned_blocks
-    from tlkit.training.steps import build_epoch
 
     config = FinetuneConfig(images="images")
     backbone = build_backbone(name, weights="none")
@@ -74,7 +74,7 @@ def measured(name: str, stage: str, batch_size: int) -> tuple[float, float]:
         batch_size=batch_size,
         seed=0,
     )
-    unfreeze_and_compile(model, config, blocks=backbone.blocks, learn=learn, learning_rate=1e-3, updates=4)
+    unfreeze_and_compile(model, config, blocks=backbone.blocks, learn=learn, updates=Updates(1e-3, 4))
     slots = sum(4 * int(np.prod(variable.shape)) for variable in model.optimizer.variables)
     before = peak()
     epoch = build_epoch(model)

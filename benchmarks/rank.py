@@ -44,7 +44,7 @@ def table(folder: str, path: Path) -> str:
 
 def compare(options: argparse.Namespace, folder: str) -> None:
     from tlkit.options.commands import FinetuneConfig, RankConfig
-    from tlkit.options.rank import read_candidates
+    from tlkit.options.obtain import read_candidates
     from tlkit.pipelines import finetune, rank
 
     names = candidates(options)

@@ -18,8 +18,8 @@ from measure import in_turn, machine, table
 
 from tlkit.options.groups import TrainingOptions
 from tlkit.training.examples import Chunk, Examples, stored_reader
-from tlkit.training.optimizer import build_loss, unfreeze_and_compile
-from tlkit.training.steps import build_epoch
+from tlkit.training.fit import build_epoch
+from tlkit.training.optimizer import Updates, build_loss, unfreeze_and_compile
 
 BATCH, EPOCHS = 32, 3
 
@@ -67,7 +67,7 @@ class Ready:
 
 def compiled(build: Callable[[], keras.Model]) -> keras.Model:
     model = build()
-    unfreeze_and_compile(model, TrainingOptions(), blocks=(), learn=0, learning_rate=1e-3, updates=1000)
+    unfreeze_and_compile(model, TrainingOptions(), blocks=(), learn=0, updates=Updates(1e-3, 1000))
     return model
 
 

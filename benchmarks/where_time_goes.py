@@ -68,7 +68,7 @@ SEAMS = {
 }
 # Functions that return the function to watch: the first call of that traces and compiles.
 MAKERS = {
-    "tlkit.training.steps:build_epoch": ("training: first epoch of a stage, with its compilation", "training: epochs"),
+    "tlkit.training.fit:build_epoch": ("training: first epoch of a stage, with its compilation", "training: epochs"),
 }
 # What a model calls for every batch; the first call traces and compiles.
 STEPS = {

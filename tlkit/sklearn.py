@@ -29,7 +29,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Silence, Story
 from tlkit.data.dataset import UNASSIGNED, UNLABELLED, Dataset, InputContract
-from tlkit.data.levels import contract_for
+from tlkit.data.decode import contract_for
 from tlkit.data.scan import read_contents
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.recall import feature_source
@@ -269,7 +269,7 @@ def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story
     from tlkit.evaluation.calibration import fit_temperature
     from tlkit.training import crossing, minutes
     from tlkit.training.checkpoint import FolderSink
-    from tlkit.training.parts import build_parts
+    from tlkit.training.stages import build_parts
     from tlkit.training.train import train
 
     runtime.seed_everything(config.seed)

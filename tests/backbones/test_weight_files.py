@@ -10,9 +10,8 @@ import pytest
 
 from tests.misbehaving import HASTE
 from tlkit.backbones import weight_files, weight_table
-from tlkit.backbones.weight_content import header_problem, plain_name, recognise
 from tlkit.backbones.weight_table import read_spec
-from tlkit.backbones.weight_transfer import export_files, fetch, import_files
+from tlkit.backbones.weight_transfer import export_files, fetch, header_problem, import_files, plain_name, recognise
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import md5_file
 from tlkit.base.story import Silence

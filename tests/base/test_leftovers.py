@@ -2,15 +2,14 @@ import os
 import subprocess
 import sys
 
-from tlkit.base import leftovers
-from tlkit.base.files import write_text
-from tlkit.base.leftovers import is_nobodys, sweep_logs, temporary_beside
+from tlkit.base import files as leftovers
+from tlkit.base.files import is_nobodys, sweep_logs, temporary_beside, write_text
 
 DIES = """
 import os, sys
 from pathlib import Path
 from tlkit.base.files import replacing
-from tlkit.base.leftovers import temporary_beside
+from tlkit.base.files import temporary_beside
 target = Path(sys.argv[1])
 temporary_beside(target / "folder").mkdir()
 with replacing(target / "table.csv") as temporary:

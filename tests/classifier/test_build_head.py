@@ -4,7 +4,7 @@ import pytest
 
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.heads.build import build_head, pool
-from tlkit.extraction.rows import pooled
+from tlkit.extraction.store import pooled
 from tlkit.options.groups import HeadOptions
 
 

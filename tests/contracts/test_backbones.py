@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tlkit.backbones import applications
+from tlkit.backbones.applications import preprocess
 from tlkit.backbones.build import build_backbone
-from tlkit.backbones.preprocess import preprocess
 from tlkit.backbones.weight_table import weight_file
 from tlkit.options.catalog import BACKBONES, backbone_row
 

@@ -18,13 +18,14 @@ from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose, save
 from tlkit.data.dataset import InputContract
 from tlkit.exporting.answer import write_answer
-from tlkit.exporting.formats import FORMATS, installed
+from tlkit.exporting.formats import installed
 from tlkit.exporting.golden import draw
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.subject import in_keras
 from tlkit.exporting.writers import write
 from tlkit.extraction.watch import watching
 from tlkit.options import catalog
+from tlkit.options.catalog import FORMATS
 from tlkit.options.groups import AnsweringOptions, HeadOptions
 from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
@@ -81,7 +82,7 @@ def furthest(found, expected):
 def in_format(name, classifier, folder):
     """What a format's file gives for the drawn images in its own runtime, and what Keras gives."""
     folder.mkdir(exist_ok=True)
-    write(name, classifier, folder / FORMATS[name].model, None)
+    write(FORMATS[name], classifier, folder / FORMATS[name].model, None)
     images = draw(classifier.facts.contract.height, classifier.facts.contract.width)
     return Runtime(FORMATS[name], folder)(images), in_keras(classifier, images)
 

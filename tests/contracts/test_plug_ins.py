@@ -4,8 +4,10 @@ The files are written by the tests, the rows put into the tables for as long as 
 """
 
 import json
+from dataclasses import replace
 
 import jinja2
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -15,6 +17,8 @@ from tests.report.pages import full_page
 from tlkit.auditing import audit as auditing
 from tlkit.auditing.findings import Finding
 from tlkit.backbones.build import build_backbone
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.answers import Predictions
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose, load, save
 from tlkit.cli import commands
@@ -22,15 +26,22 @@ from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import SectionedCommand
 from tlkit.cli.parameters import typer_function
 from tlkit.data.dataset import InputContract
+from tlkit.data.scan import scan
+from tlkit.evaluation import class_measures
+from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import draw
 from tlkit.exporting.subject import in_keras
+from tlkit.extraction import extract, transforms
+from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options import catalog
-from tlkit.options.commands import BackbonesConfig, FinetuneConfig
+from tlkit.options.commands import BackbonesConfig, ExportConfig, FeaturesConfig, FinetuneConfig, VerifyConfig
 from tlkit.options.groups import HeadOptions
-from tlkit.pipelines import backbones
+from tlkit.pipelines import backbones, export, features, verify
 from tlkit.report import build, glossary
 from tlkit.report.audit_page import AuditPage, render_audit
+from tlkit.tasks.registry import TASKS
+from tlkit.tasks.single import SINGLE
 
 
 @pytest.fixture
@@ -98,6 +109,51 @@ def test_a_family_of_backbones(add_file, monkeypatch):
     assert {"prefix": "patches", "title": "one layer of patches"} in listed["families"]
 
 
+FORMAT = """
+import json
+import shutil
+
+import numpy as np
+
+IMPORTS = "import keras"
+RUN = '''
+model = keras.models.load_model(HERE / "model.copy.keras", compile=False)
+
+
+def outputs_of(images):
+    return {"logits": model.predict(images, verbose=0)}
+'''
+
+def write(row, classifier, path, calibration):
+    from tlkit.classifier.model import save
+    save(classifier, path)
+
+def open_model(path):
+    import keras
+    model = keras.models.load_model(path, compile=False)
+    return lambda images: {"logits": np.asarray(model.predict_on_batch(images))}
+"""
+
+
+def test_an_export_format(add_file, monkeypatch, tiny_backbone, tmp_path):
+    module = add_file("copy_format", FORMAT)
+    row = catalog.Format("copy", "A copy", "model.copy.keras", "", (), ("keras",), "keras tensorflow", module)
+    monkeypatch.setitem(catalog.FORMATS, "copy", row)
+    assert "copy" in help_of("export")
+    backbone = build_backbone(tiny_backbone)
+    classifier = compose(
+        backbone, build_head(HeadOptions(), backbone.grid_shape, 2), ("a", "b"), InputContract(height=32, width=32)
+    )
+    save(classifier, tmp_path / "model.keras")
+    config = ExportConfig(run=str(tmp_path / "model.keras"), format=("copy",), out=str(tmp_path / "out"))
+    (artifact,) = export.run(config)["artifacts"]
+    assert artifact["kind"] == "copy" and artifact["measured"]["max_difference"] == 0
+    assert json.loads((tmp_path / "out/copy/contract.json").read_text())["kind"] == "copy"
+    assert "model.copy.keras" in (tmp_path / "out/copy/classify.py").read_text()
+    assert "for A copy" in (tmp_path / "out/copy/README.md").read_text()
+    assert verify.run(VerifyConfig(artifact=str(tmp_path / "out/copy")))["kind"] == "copy"
+
+
 def test_an_audit_check(monkeypatch):
     def check(found):
         yield Finding(
@@ -140,7 +196,101 @@ def test_a_metric(monkeypatch):
     assert page.evaluation.as_json()["splits"]["test"]["metrics"]["luck"]["value"] == 0.625
 
 
+class Graded(type(SINGLE)):
+    """A task: classes that are grades, told apart as `single` tells classes."""
+
+    name = "graded"
+    gives = "gives one grade to each image"
+
+
+@pytest.fixture
+def graded(monkeypatch):
+    """The first row of the table, so that whole numbers are grades."""
+    known = dict(TASKS)
+    TASKS.clear()
+    TASKS.update({"graded": Graded(), **known})
+    yield TASKS["graded"]
+    TASKS.clear()
+    TASKS.update(known)
+
+
+def test_a_task(graded, tmp_path):
+    """A kind of another task has its rows in the other tables, until it has its own."""
+    page = full_page()
+    assert page.predictions.task is graded
+    found = evaluate(page.predictions)
+    assert found.as_json()["splits"]["test"]["task"] == "graded"
+    assert "Accuracy" in build.render(replace(page, evaluation=found))
+    page.predictions.write_csv(tmp_path / "predictions.csv")
+    assert Predictions.read_csv(tmp_path / "predictions.csv").task is graded
+
+
+def test_a_metric_that_is_computed(monkeypatch):
+    """A share of images: its row alone has it computed, with an interval, and shown in its words."""
+    share = class_measures.Share(
+        "Certain", "Share of images with a probability above 0.9.", lambda rows: rows.confidence > 0.9
+    )
+    monkeypatch.setitem(class_measures.SHARES, "certain", share)
+    page = full_page()
+    predictions = page.predictions
+    page = replace(page, evaluation=evaluate(predictions))
+    text = build.render(page)
+    assert "Share of images with a probability above 0.9." in text
+    for split, code in (("val", 1), ("test", 2)):
+        found = page.evaluation.as_json()["splits"][split]["metrics"]["certain"]
+        expected = predictions.confidence[predictions.splits == code] > 0.9
+        assert found["value"] == expected.mean() and found["low"] < found["high"]
+
+
 def test_a_command(monkeypatch):
     row = Command("moon", BackbonesConfig, "Say where the moon is.", ("tlkit moon",), lambda result: "")
     monkeypatch.setattr(commands, "COMMANDS", (*COMMANDS, row))
     assert "Say where the moon is." in help_of("moon")
+
+
+class Halved:
+    """A transform: the first features, halved."""
+
+    @classmethod
+    def fit(cls, rows, width, seed):
+        made = cls()
+        made.width, made.fitted_on = width, len(rows)
+        return made
+
+    def apply(self, values):
+        return values[:, : self.width] / 2
+
+    def describe(self):
+        return {"method": "half", "explained": 0.5, "fitted_on": self.fitted_on}
+
+    def save(self, path):
+        np.savez(path.with_suffix(".npz"), width=self.width)
+
+
+def test_a_transform_of_features(monkeypatch, colours, tiny_backbone, tmp_path):
+    monkeypatch.setitem(transforms.TRANSFORMS, "half", Halved)
+    with pytest.raises(TlkitError, match="expected pca:N or half:N"):
+        transforms.parse_reduction("third:3")
+    given = {"images": str(colours), "backbone": str(tiny_backbone)}
+    whole = features.run(FeaturesConfig(**given, out=str(tmp_path / "whole.npz")))
+    half = features.run(FeaturesConfig(**given, out=str(tmp_path / "half.npz"), reduce="half:3"))
+    tables = [np.load(tmp_path / f"{name}.npz") for name in ("whole", "half")]
+    np.testing.assert_array_equal(tables[1]["features"], tables[0]["features"][:, :3] / 2)
+    assert (whole["features"], half["features"]) == (16, 3)
+    assert json.loads((tmp_path / "half.npz.json").read_text())["reduce"]["method"] == "half"
+
+
+def test_an_executor(monkeypatch, colours, tiny_backbone, empty_cache):
+    asked = []
+
+    class Elsewhere(extract.Here):
+        def map(self, work, parts):
+            asked.extend(parts)
+            return super().map(work, parts)
+
+    monkeypatch.setitem(extract.EXECUTORS, "elsewhere", Elsewhere)
+    backbone = build_backbone(tiny_backbone)
+    tap = Tap(backbone.blocks[-1].output, "avg")
+    source = FeatureSource.of_backbone(backbone, InputContract(height=32, width=32), tap)
+    found = replace(source, executor="elsewhere").extract(scan(colours))
+    assert asked and len(found.rows) == found.passes

@@ -13,8 +13,8 @@ from PIL import Image
 
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
+from tlkit.pixels.decoding import resize, resize_plainly
 from tlkit.pixels.jpeg import read_head, read_jpeg
-from tlkit.pixels.resize import resize, resize_plainly
 
 DOCS = Path(__file__).parents[2] / "docs" / "decoding.md"
 BEGIN, END = "<!-- agreement: tests/data/test_agreement.py writes it -->", "<!-- end of agreement -->"

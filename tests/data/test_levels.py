@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.decode import decode
-from tlkit.data.levels import dark, least_to_greatest
+from tlkit.data.decode import dark, decode, least_to_greatest
 from tlkit.options.groups import parse_levels
 from tlkit.pixels.contract import InputContract
 

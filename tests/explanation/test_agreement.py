@@ -1,7 +1,7 @@
 import numpy as np
 
 from tlkit.explanation.heat_maps import EvidenceMap, agreement, in_words
-from tlkit.explanation.lattice import tiles
+from tlkit.explanation.pictures import tiles
 
 LATTICE = tiles((40, 40), (4, 4))
 

@@ -11,9 +11,8 @@ import pytest
 from tests.explanation.conftest import SIDE
 from tests.explanation.drawn import energy
 from tlkit.classifier.model import save
-from tlkit.explanation.gradient import scores
-from tlkit.explanation.heat_maps import EvidenceMap, Witness, overlays
-from tlkit.explanation.lattice import pixel_centres, tiles
+from tlkit.explanation.heat_maps import EvidenceMap, Witness, overlays, scores
+from tlkit.explanation.pictures import pixel_centres, tiles
 from tlkit.options import catalog
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 from scipy.interpolate import BSpline
 
-from tlkit.explanation.lattice import Axis, pixel_centres, tiles
+from tlkit.explanation.pictures import Axis, pixel_centres, tiles
 
 
 def test_centres_and_weights_by_hand():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tlkit.explanation.occlusion import PATCHES, occlusion, occlusion_lattice
+from tlkit.explanation.heat_maps import PATCHES, occlusion, occlusion_lattice
 
 
 def test_the_map_is_high_where_covering_hurts():

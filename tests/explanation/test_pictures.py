@@ -6,8 +6,7 @@ from PIL import Image
 
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode, placement
-from tlkit.explanation.lattice import tiles
-from tlkit.explanation.pictures import LEAST, heat_on, overlay, panel, shaded, sheet
+from tlkit.explanation.pictures import LEAST, heat_on, overlay, panel, shaded, sheet, tiles
 
 SIDE = 64
 

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow", reason="the signature for encoded bytes is Ten
 def in_graph(contents, contract):
     import tensorflow as tf
 
-    from tlkit.exporting.encoded import decoded
+    from tlkit.exporting.in_savedmodel import decoded
 
     return decoded(contract, tf.constant(contents)).numpy()
 

@@ -3,7 +3,8 @@ import pytest
 from tlkit.base.errors import TlkitError
 from tlkit.base.extras import install
 from tlkit.exporting import formats
-from tlkit.exporting.formats import FORMATS, refuse_missing
+from tlkit.exporting.formats import refuse_missing
+from tlkit.options.catalog import FORMATS
 
 
 def test_every_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):

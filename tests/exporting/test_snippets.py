@@ -1,7 +1,7 @@
 import pytest
 
-from tlkit.exporting.formats import FORMATS
 from tlkit.exporting.snippets import program
+from tlkit.options.catalog import FORMATS
 
 
 def contract(kind="onnx", fit="squash", height=32, width=32, **more):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.exporting.translatable import translatable
+from tlkit.exporting.writers import translatable
 
 
 def network(*layers):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tlkit.extraction.engine import build_engine
-from tlkit.extraction.folding import folded
+from tlkit.extraction.frozen import folded
 
 
 def lively(model):

@@ -4,7 +4,7 @@ from sklearn.decomposition import PCA
 
 from tlkit.base.errors import TlkitError
 from tlkit.extraction import transforms as reduce
-from tlkit.extraction.rows import Rows
+from tlkit.extraction.store import Rows
 from tlkit.extraction.transforms import TRANSFORMS, Components, parse_reduction
 
 

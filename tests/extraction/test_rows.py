@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from tlkit.extraction import rows as module
-from tlkit.extraction.rows import Rows, pooled
-from tlkit.extraction.store import Appender, look_up, open_space
+from tlkit.extraction import store as module
+from tlkit.extraction.store import Appender, Rows, look_up, open_space, pooled
 
 RANDOM = np.random.default_rng(5)
 KEYS = RANDOM.integers(0, 256, (40, 32), np.uint8)

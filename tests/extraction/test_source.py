@@ -12,7 +12,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.data.dataset import InputContract
 from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation, TtaViews
-from tlkit.extraction import executor
+from tlkit.extraction import extract as executor
 from tlkit.extraction.source import FeatureSource, Tap, evidence_space, find_tap
 from tlkit.options.commands import EvaluateConfig, FeaturesConfig
 

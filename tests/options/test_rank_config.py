@@ -1,7 +1,7 @@
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.options.rank import RankConfig, Wanted, read_candidates
+from tlkit.options.obtain import RankConfig, Wanted, read_candidates
 
 
 def read(text, size=None):

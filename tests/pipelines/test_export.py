@@ -12,7 +12,8 @@ from tlkit.classifier.familiarity import NEIGHBOURS, Familiarity, fit_familiarit
 from tlkit.classifier.model import load, save
 from tlkit.exporting import export
 from tlkit.exporting.artifact import sha256_of
-from tlkit.exporting.formats import FORMATS, installed
+from tlkit.exporting.formats import installed
+from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import ExportConfig, PredictConfig, VerifyConfig
 from tlkit.pipelines import predict, verify
 from tlkit.pipelines.export import run

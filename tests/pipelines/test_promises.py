@@ -20,8 +20,8 @@ from tlkit.pipelines.finetune import run
 from tlkit.report import outcome
 from tlkit.training import planner
 from tlkit.training.checkpoint import FolderSink
-from tlkit.training.parts import build_parts
 from tlkit.training.plan import Plan
+from tlkit.training.stages import build_parts
 from tlkit.training.train import train
 
 

@@ -8,9 +8,8 @@ import pytest
 from tests.report.pages import evaluation, predictions
 from tlkit.evaluation.results import Abstention, Metric, Reliability, RiskCoverage
 from tlkit.report import charts
-from tlkit.report.charts import curves, reliability_diagram
+from tlkit.report.charts import RIGHT, TOP, WIDTH, ChartAxis, Plot, curves, picture, reliability_diagram, shares, steps
 from tlkit.report.page import EpochRow
-from tlkit.report.svg import RIGHT, TOP, WIDTH, ChartAxis, Plot, picture, shares, steps
 
 
 def epochs(count, stages=("head",)):

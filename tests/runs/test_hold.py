@@ -6,13 +6,12 @@ import sys
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.runs.folder import refuse_occupied
-from tlkit.runs.hold import FILE, hold
+from tlkit.runs.folder import LOCK, hold, refuse_occupied
 
 HOLD = """
 import sys
 from pathlib import Path
-from tlkit.runs.hold import hold
+from tlkit.runs.folder import hold
 kept = hold(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -35,7 +34,7 @@ def test_the_holder_is_named_and_a_dead_one_holds_nothing(tmp_path, other):
     assert "--resume" in caught.value.hint
     other.kill()
     other.wait()
-    assert (tmp_path / "run" / FILE).exists()
+    assert (tmp_path / "run" / LOCK).exists()
     refuse_occupied(tmp_path / "run", overwrite=False)  # a lock alone is nothing
     kept = hold(tmp_path / "run")
     assert kept is not None
@@ -47,7 +46,7 @@ def test_who_lets_go_leaves_nothing_and_the_same_process_holds_twice(tmp_path):
     assert kept is again is not None
     del kept
     gc.collect()
-    assert json.loads((tmp_path / "run" / FILE).read_text())["process"]
+    assert json.loads((tmp_path / "run" / LOCK).read_text())["process"]
     del again
     gc.collect()
     assert list((tmp_path / "run").iterdir()) == []

@@ -5,7 +5,7 @@ import pytest
 from tlkit.backbones.build import build_backbone
 from tlkit.options.groups import TrainingOptions
 from tlkit.tasks.single import squared_error
-from tlkit.training.optimizer import build_loss, unfreeze_and_compile
+from tlkit.training.optimizer import Updates, build_loss, unfreeze_and_compile
 
 
 def test_squared_error_is_brier_by_hand():
@@ -42,7 +42,7 @@ def test_what_should_move_moves_and_nothing_else(tiny_backbone, learn, batchnorm
     pooled = keras.layers.GlobalAveragePooling2D(name="head_pool_avg")(backbone.model.output)
     model = keras.Model(backbone.model.input, keras.layers.Dense(2, name="logits")(pooled))
     options = TrainingOptions(batchnorm=batchnorm, optimizer="sgd", weight_decay=0.0)
-    unfreeze_and_compile(model, options, blocks=backbone.blocks, learn=learn, learning_rate=0.5, updates=2)
+    unfreeze_and_compile(model, options, blocks=backbone.blocks, learn=learn, updates=Updates(0.5, 2))
     before = {weight.path: weight.numpy().copy() for weight in model.weights}
     step(model)
     step(model)  # the first step of the warm-up has rate zero

@@ -9,10 +9,9 @@ from tlkit.options.groups import TrainingOptions
 from tlkit.runs.history import COLUMNS, write_event_files, write_history
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.examples import Examples
-from tlkit.training.fit import Validation, fit
+from tlkit.training.fit import Stopping, Validation, build_epoch, fit
 from tlkit.training.minutes import Budget
-from tlkit.training.optimizer import unfreeze_and_compile
-from tlkit.training.steps import build_epoch
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(60) % 3
@@ -37,9 +36,7 @@ def compiler(network, epochs, rate, options=None):
             options or TrainingOptions(),
             blocks=(),
             learn=0,
-            learning_rate=rate,
-            updates=epochs * 8,
-            parts=parts,
+            updates=Updates(rate, epochs * 8, parts=parts),
         )
 
     return compile_for
@@ -74,11 +71,9 @@ def train(
         Examples(read=dying, labels=LABELS, weights=weights, classes=3, batch_size=8, seed=1),
         Validation(read=read, labels=labels),
         stage="top",
-        epochs=epochs,
-        patience=patience,
+        stopping=Stopping(epochs=epochs, patience=patience, budget=budget),
         checkpoint=Checkpoint(folder),
         story=story or Silence(),
-        budget=budget,
     )
 
 
@@ -181,8 +176,8 @@ class Told(Silence):
 def failing(monkeypatch, error, most, at_epoch):
     """Memory runs out in batches of more than `most` rows, from an epoch on, after some of its steps."""
 
-    def build(network):
-        epoch = build_epoch(network)
+    def build(network, *, task):
+        epoch = build_epoch(network, task=task)
 
         def run(examples, number):
             found = epoch(examples, number)

@@ -8,7 +8,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import lora
 from tlkit.training.checkpoint import Checkpoint
-from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.plan import Stage, parameters
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
@@ -25,7 +25,7 @@ def network(tiny_backbone):
 
 
 def train(backbone, model, blocks=1):
-    settings = {"blocks": backbone.blocks, "learn": blocks, "learning_rate": 0.5, "updates": 4}
+    settings = {"blocks": backbone.blocks, "learn": blocks, "updates": Updates(0.5, 4)}
     unfreeze_and_compile(model, OPTIONS, **settings)
     for _ in range(4):
         model.train_on_batch(IMAGES, np.eye(2, dtype=np.float32)[np.arange(8) % 2])
@@ -93,7 +93,7 @@ def test_the_plan_counts_what_learns(tiny_backbone):
     head = [model.get_layer("logits")]
     stage = lora.planned(TOP, backbone, head, 2)
     with lora.adapted(TOP, backbone, 2, seed=0):
-        unfreeze_and_compile(model, OPTIONS, blocks=backbone.blocks, learn=1, learning_rate=1.0, updates=1)
+        unfreeze_and_compile(model, OPTIONS, blocks=backbone.blocks, learn=1, updates=Updates(1.0, 1))
         learning = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     assert stage.parameters == learning == parameters(head) + 2 * (3 * 3 * 12 + 16)
     assert "rank 2 on 1 layers (248 of the parameters)" in stage.reason

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from tlkit.training.memory import PROCESS_BYTES, Memory, estimate, parts_that_fit, ran_out
+from tlkit.training.costs import PROCESS_BYTES, Memory, estimate, parts_that_fit, ran_out
 
 
 def test_an_estimate_by_hand():

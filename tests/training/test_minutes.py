@@ -8,6 +8,7 @@ from tlkit.data.dataset import InputContract
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import minutes as module
 from tlkit.training.minutes import Budget, Throughput, fit_into
+from tlkit.training.plan import Sizes
 
 TRAIN, TOTAL = 1000, 1400
 
@@ -25,8 +26,8 @@ def fitted(tiny_backbone, monkeypatch):
         head = build_head(config, backbone.grid_shape, 3)
         classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
         budget = Budget(minutes, 0.0, lambda: 10.0)
-        sizes = {"train": train, "val": 200, "total": train + 400, "decode": 0.0002, "disk": (2**30, "given")}
-        return fit_into(budget, config, backbone, classifier, head.reads, **sizes)
+        sizes = Sizes(train, val=200, total=train + 400, disk=2**30, disk_reason="given")
+        return fit_into(budget, config, backbone, classifier, head.reads, sizes, decode=0.0002)
 
     return plan
 

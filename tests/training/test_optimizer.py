@@ -6,7 +6,14 @@ from tlkit.backbones.blocks import Block
 from tlkit.backbones.build import build_backbone
 from tlkit.options.catalog import OPTIMIZERS
 from tlkit.options.groups import TrainingOptions
-from tlkit.training.optimizer import build_optimizer, carry_over, exchange_averages, rate_factors, unfreeze_and_compile
+from tlkit.training.optimizer import (
+    Updates,
+    build_optimizer,
+    carry_over,
+    exchange_averages,
+    rate_factors,
+    unfreeze_and_compile,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -133,7 +140,7 @@ def test_rates_reach_the_weights_and_leave_frozen_normalisation_alone(tiny_backb
     pooled = keras.layers.GlobalAveragePooling2D(name="head_pool_avg")(backbone.model.output)
     model = keras.Model(backbone.model.input, keras.layers.Dense(2, name="logits")(pooled))
     options = TrainingOptions(optimizer="lion", weight_decay=0.0, layer_decay=0.1, batchnorm=batchnorm, ema=0.9)
-    unfreeze_and_compile(model, options, blocks=backbone.blocks, learn=2, learning_rate=0.1, updates=2)
+    unfreeze_and_compile(model, options, blocks=backbone.blocks, learn=2, updates=Updates(0.1, 2))
     before = {weight.path: now(weight) for weight in model.weights}
     images = RANDOM.integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
     for _ in range(2):
@@ -189,7 +196,7 @@ def test_filters_of_convolutions_keep_their_mean(centralize):
         ]
     )
     options = TrainingOptions(optimizer="sgd", weight_decay=0.0)
-    unfreeze_and_compile(model, options, blocks=(), learn="all", learning_rate=0.01, updates=20, centralize=centralize)
+    unfreeze_and_compile(model, options, blocks=(), learn="all", updates=Updates(0.01, 20, centralize=centralize))
     before = {layer.name: now(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
     for _ in range(5):
         model.train_on_batch(RANDOM.normal(1, 1, (8, 6, 6, 3)), np.eye(3)[RANDOM.integers(0, 3, 8)])

@@ -8,9 +8,9 @@ from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import planner as module
-from tlkit.training.plan import Plan, duration, operations, parameters, planned_epochs
+from tlkit.training.costs import is_convex, planned_views
+from tlkit.training.plan import Plan, Sizes, duration, operations, parameters, planned_epochs
 from tlkit.training.planner import build_plan
-from tlkit.training.ways import is_convex, planned_views
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def planned(backbone, train=200, total=300, disk=2**30, **options):
     config = FinetuneConfig(images="images", **options)
     head = build_head(config, backbone.grid_shape, 3)
     classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
-    return build_plan(config, backbone, classifier, head.reads, train=train, total=total, disk=(disk, "given"))
+    return build_plan(config, backbone, classifier, head.reads, Sizes(train, total - train, total, disk, "given"))
 
 
 def test_a_plan_says_what_learns_and_survives_json(backbone):

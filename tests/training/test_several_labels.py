@@ -10,9 +10,8 @@ from tlkit.evaluation.calibration import fit_temperature, negative_log_likelihoo
 from tlkit.options.groups import TrainingOptions
 from tlkit.tasks.multi import MULTI
 from tlkit.training.examples import Examples
-from tlkit.training.fit import Validation
-from tlkit.training.optimizer import build_loss, unfreeze_and_compile
-from tlkit.training.steps import build_epoch
+from tlkit.training.fit import Validation, build_epoch
+from tlkit.training.optimizer import Updates, build_loss, unfreeze_and_compile
 
 RANDOM = np.random.default_rng(5)
 INPUTS = RANDOM.normal(size=(50, 6)).astype(np.float32)
@@ -41,7 +40,7 @@ def compiled(rate, given, **options):
     network = model()
     updates = given.updates
     unfreeze_and_compile(
-        network, TrainingOptions(**options), blocks=(), learn=0, learning_rate=rate, updates=updates, task=MULTI
+        network, TrainingOptions(**options), blocks=(), learn=0, updates=Updates(rate, updates), task=MULTI
     )
     return network
 
@@ -67,8 +66,7 @@ def test_every_loss_learns_and_tells_labels_from_each_other(loss):
         TrainingOptions(loss=loss, optimizer="adam"),
         blocks=(),
         learn=0,
-        learning_rate=0.1,
-        updates=20 * given.updates,
+        updates=Updates(0.1, 20 * given.updates),
         task=MULTI,
     )
     epoch = build_epoch(network, task=MULTI)

@@ -12,7 +12,7 @@ from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.views import Augmentation
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training.optimizer import unfreeze_and_compile
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.plan import Stage, planned_blocks
 from tlkit.training.stages import Material, frozen_model, stage_model
 
@@ -84,7 +84,7 @@ def test_the_stitched_network_has_the_logits_and_the_gradients_of_the_whole(name
     assert np.abs(found - expected).max() < 1e-5 * max(1.0, np.abs(expected).max())
 
     unfreeze_and_compile(
-        suffix, given.config, blocks=given.backbone.blocks, learn=stage.blocks, learning_rate=1e-3, updates=1
+        suffix, given.config, blocks=given.backbone.blocks, learn=stage.blocks, updates=Updates(1e-3, 1)
     )
     set_trainable(whole, stage.blocks, blocks=given.backbone.blocks)
     variables, labels = suffix.trainable_variables, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]

@@ -5,8 +5,8 @@ import pytest
 from tlkit.options.groups import TrainingOptions
 from tlkit.training import examples as module
 from tlkit.training.examples import Examples
-from tlkit.training.optimizer import unfreeze_and_compile
-from tlkit.training.steps import build_epoch
+from tlkit.training.fit import build_epoch
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
 RANDOM = np.random.default_rng(3)
 INPUTS = RANDOM.normal(0, 1, (50, 5)).astype(np.float32)
@@ -41,9 +41,7 @@ def trained(given, epochs=3, **options):
         TrainingOptions(**options),
         blocks=(),
         learn=0,
-        learning_rate=0.05,
-        updates=epochs * given.updates,
-        parts=given.parts,
+        updates=Updates(0.05, epochs * given.updates, parts=given.parts),
     )
     epoch = build_epoch(network)
     scores = [epoch(given, number) for number in range(epochs)]
@@ -61,7 +59,7 @@ def test_an_epoch_is_keras_s_own_steps_on_the_real_rows(steps, monkeypatch):
     given = examples()
     found, scores, _ = trained(given, epochs=2)
     network = model()
-    unfreeze_and_compile(network, TrainingOptions(), blocks=(), learn=0, learning_rate=0.05, updates=2 * given.updates)
+    unfreeze_and_compile(network, TrainingOptions(), blocks=(), learn=0, updates=Updates(0.05, 2 * given.updates))
     losses = []
     for number in range(2):
         for rows in np.array_split(np.random.default_rng((1, number)).permutation(50), given.updates):

@@ -27,8 +27,8 @@ from tlkit.base.files import write_json
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import UNASSIGNED, Dataset, Splits
 from tlkit.data.look import looks_of
-from tlkit.extraction.rows import Rows
 from tlkit.extraction.source import FeatureSource
+from tlkit.extraction.store import Rows
 from tlkit.options.commands import AuditConfig, FinetuneConfig
 
 SAID_BEFORE = ("dark",)  # findings that a run says when it begins

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.findings import Finding
-from tlkit.data import levels
+from tlkit.data import decode
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
     """One finding where the whole set is dark; none where `--levels` says what black and white are."""
-    sentence = "" if evidence.levelled else levels.dark([evidence.dataset.file(i) for i in range(len(evidence))])
+    sentence = "" if evidence.levelled else decode.dark([evidence.dataset.file(i) for i in range(len(evidence))])
     if sentence:
         yield Finding(
             check="dark",

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import functional, replay
-from tlkit.backbones.weight_content import header_problem
+from tlkit.backbones.weight_transfer import header_problem
 from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError, first_line, unknown_name
 from tlkit.base.extras import install

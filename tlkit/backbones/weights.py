@@ -12,10 +12,9 @@ import numpy as np
 
 from tlkit.backbones.graph import calls, copy_weights, functional
 from tlkit.backbones.nano import load_nano_weights
-from tlkit.backbones.weight_content import wrong_with
 from tlkit.backbones.weight_files import at_hand
 from tlkit.backbones.weight_table import weight_file
-from tlkit.backbones.weight_transfer import fetch
+from tlkit.backbones.weight_transfer import fetch, wrong_with
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.story import PlainStory, Story
 from tlkit.options.catalog import BackboneRow

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tlkit.base.errors import TlkitError, unknown_name
-from tlkit.base.leftovers import sweep_logs
+from tlkit.base.files import sweep_logs
 
 # What Keras and TensorFlow load if they find it, for functions that tlkit does not call (plots, scikit-learn's
 # interface, data frames, conversion from JAX). Each costs a tenth of a second to one second.

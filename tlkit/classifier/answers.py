@@ -10,9 +10,8 @@ import numpy as np
 from tlkit.base import cells
 from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
-from tlkit.tasks.labelled import Labelled, picked
 from tlkit.tasks.multi import sigmoid as sigmoid
-from tlkit.tasks.registry import of_columns, of_truth
+from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked
 from tlkit.tasks.single import softmax as softmax
 
 if TYPE_CHECKING:

@@ -22,9 +22,8 @@ from tlkit.data.look import Looker, Looks
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import SUFFIXES, Listing, elsewhere, labels_of, read_listing
 from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
-from tlkit.tasks.labelled import picked
 from tlkit.tasks.labels import class_name
-from tlkit.tasks.registry import of_texts
+from tlkit.tasks.registry import of_texts, picked
 
 LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over

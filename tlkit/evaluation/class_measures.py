@@ -1,6 +1,7 @@
 """The measures of images of one class each, every one with its interval."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -18,6 +19,29 @@ CALIBRATION = ("log_loss", "brier", "expected_calibration_error")
 _SMALLEST = np.finfo(np.float64).eps  # where scikit-learn's log_loss clips too
 
 
+class Share(NamedTuple):
+    """A metric that is the share of images of which something is true, with Wilson's interval.
+
+    Args:
+        name: for people.
+        meaning: one or two plain sentences, for the report.
+        of: bool (n,) of the labelled images of a split.
+    """
+
+    name: str
+    meaning: str
+    of: Callable[[Predictions], np.ndarray]
+
+
+SHARES = {
+    "accuracy": Share(
+        "Accuracy",
+        "Share of images whose predicted class is the true one. Its interval is Wilson's (1927).",
+        lambda rows: rows.correct,
+    ),
+}
+
+
 def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> SplitResult:
     """Everything about the labelled images of one split; metrics as `evaluate.evaluate` documents them.
 
@@ -32,7 +56,8 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
     finite = bool(np.isfinite(rows.logits).all())
     areas, curves, means = class_curves(rows.classes, labels, rows.probabilities if finite else None, groups)
     table = per_class(rows.classes, labels, predicted, areas, groups)
-    metrics = counted(labels, rows.logits, correct, wanted.top_k, groups)
+    metrics = {name: _share(share.of(rows), groups) for name, share in SHARES.items()}
+    metrics |= top_accuracy(labels, rows.logits, wanted.top_k, groups)
     metrics |= from_confusion(labels, predicted, confusion, table, groups) | means
     after, bins = from_probabilities(labels, rows.logits, rows.temperature, correct, groups)
     metrics |= after
@@ -59,6 +84,7 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
         curves=curves,
         slices=() if wanted.split == "train" else slices(_with_class(wanted.columns, rows), correct, groups),
         leak=wanted.leak,
+        task=rows.task,
     )
 
 
@@ -68,19 +94,16 @@ def _with_class(columns: Mapping[str, Column], rows: Predictions) -> dict[str, C
     return {"class": names[rows.labels], **columns}
 
 
-def counted(
-    labels: np.ndarray, logits: np.ndarray, correct: np.ndarray, top_k: int, groups: Groups
-) -> dict[str, Metric]:
-    """Accuracy and top-k accuracy."""
+def top_accuracy(labels: np.ndarray, logits: np.ndarray, top_k: int, groups: Groups) -> dict[str, Metric]:
+    """Top-k accuracy, where there are classes enough."""
     n, classes = logits.shape
-    metrics = {"accuracy": _share(correct, groups)}
     k = top_k if classes > top_k else min(3, classes - 1)
-    if k >= 2:
-        of_truth = logits[np.arange(n), labels][:, None]
-        # On a tie the first class is ahead, as in `Predictions.predicted`.
-        ahead = (logits > of_truth) | ((logits == of_truth) & (np.arange(classes) < labels[:, None]))
-        metrics[f"top_{k}_accuracy"] = _share(ahead.sum(axis=1) < k, groups)
-    return metrics
+    if k < 2:
+        return {}
+    of_truth = logits[np.arange(n), labels][:, None]
+    # On a tie the first class is ahead, as in `Predictions.predicted`.
+    ahead = (logits > of_truth) | ((logits == of_truth) & (np.arange(classes) < labels[:, None]))
+    return {f"top_{k}_accuracy": _share(ahead.sum(axis=1) < k, groups)}
 
 
 def from_confusion(

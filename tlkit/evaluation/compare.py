@@ -12,6 +12,7 @@ from tlkit.evaluation.intervals import LEVEL, Groups, Interval, share_interval
 from tlkit.evaluation.results import Comparison, Metric
 from tlkit.evaluation.slices import SIGNIFICANT, holm
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 
 RESAMPLES = 2000
@@ -97,7 +98,7 @@ def _differences(first: Predictions, second: Predictions) -> tuple[dict[str, Met
     loss = _loss(second) - _loss(first)
     found = {
         "accuracy": metric(float(hits.mean()), n, paired_interval(hits, groups, step=1.0), groups),
-        **SECOND[first.task.name](first, second, hits, groups),
+        **row_of(SECOND, first.task)(first, second, hits, groups),
         "log_loss": metric(float(loss.mean()), n, paired_interval(loss, groups), groups),
     }
     if groups is None:

@@ -11,6 +11,7 @@ from tlkit.evaluation.label_measures import measure_multi
 from tlkit.evaluation.results import EvaluationResult, Leak, SplitRequest, SplitResult
 from tlkit.evaluation.slices import Column
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 
 WITHOUT_SPLIT = "images"
@@ -71,30 +72,26 @@ def evaluate(
     notes: list[str] = []
     for name, inside in _named(predictions):
         rows = np.flatnonzero(inside & predictions.labelled)
-        if not len(rows):
-            continue
         given = {} if name == "train" else {column: _picked(values, rows) for column, values in (columns or {}).items()}
         own = predictions.select(rows)
         leak = None if own.in_training is None or name == "train" else _leak(own.in_training)
         wanted = SplitRequest(split=name, columns=given, top_k=top_k, target_precision=target_precision, leak=leak)
-        measured[name] = MEASURES[own.task.name](own, wanted, group_codes(own.groups))
+        measured[name] = row_of(MEASURES, own.task)(own, wanted, group_codes(own.groups))
         notes += _notes(measured[name], int(inside.sum()), own)
     return EvaluationResult(splits=measured, notes=tuple(notes))
 
 
 def _named(predictions: Predictions) -> list[tuple[str, np.ndarray]]:
-    """(name, bool (N,)) of the splits, then of those of their images that training has not seen."""
+    """(name, bool (N,)) of the splits with labelled images, then of those of their images that training has not seen."""
     named = [(name, predictions.splits == code) for code, name in enumerate(SPLITS)]
     named.append((WITHOUT_SPLIT, predictions.splits == UNASSIGNED))
-    if predictions.in_training is None:
-        return named
-    seen = predictions.in_training > 0
-    apart = [
+    seen = np.zeros(len(predictions.splits), bool) if predictions.in_training is None else predictions.in_training > 0
+    named += [
         ("unseen" if name == WITHOUT_SPLIT else f"{name}_unseen", inside & ~seen)
         for name, inside in named
         if name != "train" and (inside & seen).any()
     ]
-    return named + apart
+    return [(name, inside) for name, inside in named if (inside & predictions.labelled).any()]
 
 
 def _picked(values: Column, rows: np.ndarray) -> Column:

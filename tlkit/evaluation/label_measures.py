@@ -59,7 +59,7 @@ def measure_multi(rows: Predictions, wanted: SplitRequest, groups: Groups) -> Sp
         curves=curves,
         slices=() if wanted.split == "train" else slices({**by_count, **wanted.columns}, rows.correct, groups),
         leak=wanted.leak,
-        task=MULTI,
+        task=rows.task,
     )
 
 

@@ -3,17 +3,17 @@
 `overlays` is the short way: images and classes in, heat maps of the same size out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
 from tlkit.classifier.model import Classifier
-from tlkit.explanation.gradient import build_gradient, scores
-from tlkit.explanation.lattice import Lattice, hot, pixel_centres, tiles
-from tlkit.explanation.occlusion import occlusion, occlusion_lattice
+from tlkit.explanation.pictures import Axis, Lattice, hot, pixel_centres, tiles
 from tlkit.extraction.engine import Engine, build_engine
 
 STEPS = 8  # of the path from the mean grid to the grid
@@ -181,3 +181,144 @@ def in_words(value: float) -> str:
     """`methods agree (0.81)`."""
     words = "methods agree" if value >= AGREE else "methods agree in part" if value >= DOUBT else "methods disagree"
     return f"{words} ({value:.2f})"
+
+
+# -- The gradient of a class's score with respect to the grid, compiled by whatever backend Keras runs on ---
+#
+# The only file that knows how backends differentiate. The backbone takes no part: its grid is an
+# input here, so a gradient costs as much as a head does.
+
+Gradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def build_gradient(head: keras.Model) -> Gradient:
+    """The function (grids float32 (B, h, w, C), classes int (B,)) -> d score / d grid, float32 (B, h, w, C).
+
+    Args:
+        head: grid -> logits (B, K).
+    """
+    build = _BACKENDS[keras.backend.backend()]
+    run = build(head)
+    return lambda grids, classes: run(
+        np.asarray(grids, np.float32), np.eye(head.output_shape[-1], dtype=np.float32)[classes]
+    )
+
+
+def _score(logits: Any, one_hot: Any) -> Any:
+    """Sum over the batch of the log-odds of each image's class: log p / (1 - p), as `scores` has it.
+
+    The logit itself is only defined up to what it shares with those of the other classes, which
+    no prediction depends on; the log-odds are what decides.
+    """
+    own = keras.ops.sum(logits * one_hot, axis=-1)
+    others = keras.ops.logsumexp(logits - 1e9 * one_hot, axis=-1)
+    return keras.ops.sum(own - others)
+
+
+def scores(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Log-odds float64 (B,) of the classes (B,), from logits (B, K)."""
+    logits = logits.astype(np.float64)
+    rows = np.arange(len(logits))
+    own = logits[rows, classes]
+    rest = logits.copy()
+    rest[rows, classes] = -np.inf
+    return own - np.logaddexp.reduce(rest, axis=1)
+
+
+def _tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, *head.input_shape[1:])), tf.TensorSpec((None, head.output_shape[-1]))]
+
+    @tf.function(input_signature=signature)
+    def compiled(grids: Any, one_hot: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(grids)
+            score = _score(head(grids, training=False), one_hot)
+        return tape.gradient(score, grids)
+
+    return lambda grids, one_hot: compiled(tf.constant(grids), tf.constant(one_hot)).numpy()
+
+
+def _jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    import jax
+
+    trainable = [variable.value for variable in head.trainable_variables]
+    fixed = [variable.value for variable in head.non_trainable_variables]
+
+    def score(grids: Any, one_hot: Any) -> Any:
+        logits, _ = head.stateless_call(trainable, fixed, grids, training=False)
+        return _score(logits, one_hot)
+
+    compiled = jax.jit(jax.grad(score))
+    return lambda grids, one_hot: np.asarray(compiled(grids, one_hot))
+
+
+def _torch(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    import torch
+
+    def run(grids: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
+        tensor = keras.ops.convert_to_tensor(grids).requires_grad_(True)
+        score = _score(head(tensor, training=False), keras.ops.convert_to_tensor(one_hot))
+        return keras.ops.convert_to_numpy(torch.autograd.grad(score, tensor)[0])
+
+    return run
+
+
+_BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+
+
+# -- Occlusion (Zeiler & Fergus 2014): cover a patch, see how far the score falls, move on ---
+#
+# It knows nothing of gradients, grids or heads, so where it agrees with a gradient map, two
+# independent witnesses do. It costs `PATCHES` x `PATCHES` forward passes an image, and one for the whole.
+#
+# Patches are blurred pieces of the image with soft edges. Hard edges are things to see in themselves, and
+# heads that look at places one by one react to them more than to what they hide (benchmarks/RESULTS.md).
+
+PATCHES = 8  # centres of patches along each side
+WHOLE, EDGE = 0.7, 2.0  # a patch covers all up to 0.7 steps from its centre, then less and less, nothing from 2 on
+COVERED_BATCH = 13  # images to a forward pass: five of one shape make 8 x 8 patches and the image itself
+BLUR = 5  # an image is covered with itself, blurred to this many blobs a side: no colours that were not there
+
+
+def occlusion_lattice(size: tuple[int, int]) -> Lattice:
+    """Where the cells of an occlusion map lie in an image of `size` (height, width)."""
+    return tiles(size, (PATCHES, PATCHES))
+
+
+def occlusion(score: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+    """How much more the score falls when the image is covered around a centre than around the others.
+
+    Args:
+        score: images uint8 (B, H, W, 3) -> (B,).
+        image: uint8 (H, W, 3), RGB.
+
+    Returns:
+        float32 (PATCHES, PATCHES), in units of the score: the fall at each centre, less the median over centres, which
+        is what covering any place costs.
+    """
+    images = [image, *_covered(image)]
+    whole, *covered = np.concatenate(
+        [score(np.stack(images[i : i + COVERED_BATCH])) for i in range(0, len(images), COVERED_BATCH)]
+    )
+    falls = whole - np.array(covered)
+    return (falls - np.median(falls)).astype(np.float32).reshape(PATCHES, PATCHES)
+
+
+def _covered(image: np.ndarray) -> Iterator[np.ndarray]:
+    """The image under each patch, in reading order."""
+    height, width, _ = image.shape
+    blobs = Image.fromarray(image).resize((BLUR, BLUR), Image.Resampling.BOX)
+    change = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC), np.float32) - image
+    columns = _patches(width)
+    for row in _patches(height):
+        for column in columns:
+            yield (image + np.outer(row, column)[..., None] * change).round().astype(np.uint8)
+
+
+def _patches(side: int) -> np.ndarray:
+    """float32 (PATCHES, side): how far each patch covers each pixel of a side, 0..1."""
+    axis = Axis(side, PATCHES)
+    steps = np.abs(pixel_centres(side) - axis.centres[:, None]) * PATCHES / side
+    return np.clip((EDGE - steps) / (EDGE - WHOLE), 0, 1).astype(np.float32)

@@ -12,11 +12,12 @@ from tlkit.base.files import write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Story
 from tlkit.classifier.model import Classifier
-from tlkit.exporting.formats import FORMATS, installed
+from tlkit.exporting.formats import installed
 from tlkit.exporting.golden import draw, excess
 from tlkit.exporting.subject import in_keras
 from tlkit.exporting.writers import write
 from tlkit.extraction.onnx_engine import answer_folder, describe_answer, open_session
+from tlkit.options.catalog import FORMATS
 
 
 def write_answer(classifier: Classifier, model: Path, story: Story) -> bool:
@@ -58,7 +59,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     made.mkdir()
     try:
         file = made / FORMATS["onnx"].model
-        write("onnx", classifier, file, None)
+        write(FORMATS["onnx"], classifier, file, None)
         answers, expected = open_session(file)(images), in_keras(classifier, images)
         apart = max(excess(answers[name], expected[name]) for name in expected)
         if apart > 1:

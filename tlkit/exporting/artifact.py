@@ -7,7 +7,7 @@ from typing import Any
 
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import read_checked_json
-from tlkit.exporting.formats import FORMATS, Format
+from tlkit.options.catalog import FORMATS, Format
 
 CONTRACT, README, PROGRAM = "contract.json", "README.md", "classify.py"
 LABELS, GOLDEN, FAMILIARITY = "labels.txt", "golden.npz", "familiarity.npz"

@@ -10,13 +10,15 @@ from tlkit.base.files import write_checked_json, write_text
 from tlkit.base.machine import versions
 from tlkit.exporting import artifact
 from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
-from tlkit.exporting.formats import Format, version_of
+from tlkit.exporting.formats import version_of
 from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
-from tlkit.exporting.runtimes import Outputs, Runtime
+from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.snippets import program, readme
 from tlkit.exporting.subject import CheckImages, Subject
 from tlkit.exporting.writers import carries_features, has_encoded, write
+from tlkit.extraction.onnx_engine import Outputs
+from tlkit.options.catalog import Format
 from tlkit.tasks.labels import as_lines
 
 # Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
@@ -36,7 +38,7 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
     Raises:
         TlkitError: it cannot be written, or does not give what the classifier gives in Keras.
     """
-    write(row.name, subject.classifier, folder / row.model, subject.calibration)
+    write(row, subject.classifier, folder / row.model, subject.calibration)
     write_decoder(folder)
     runtime = Runtime(row, folder)
     outputs, expected = runtime(subject.golden), subject.expected
@@ -47,9 +49,7 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
     contract = {
         **_facts(row, subject),
         "golden": {"file": artifact.GOLDEN, "images": len(golden.images), "tolerance": _tolerance(row)},
-        "encoded": encoded_difference(folder / row.model, subject)
-        if has_encoded(row.name, subject.classifier)
-        else None,
+        "encoded": encoded_difference(folder / row.model, subject) if has_encoded(row, subject.classifier) else None,
         "quantised": None if row.exact else _quantised(row, subject, checked, min_agreement),
         "measured": {
             "runtime": runtime.name,
@@ -107,7 +107,7 @@ def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_ag
 
 def _facts(row: Format, subject: Subject) -> dict[str, Any]:
     """What the classifier knows about itself, and what goes in and out."""
-    facts, features = subject.classifier.facts, carries_features(row.name, subject.classifier)
+    facts, features = subject.classifier.facts, carries_features(row, subject.classifier)
     outputs = {"logits": [row.batch, len(facts.classes)]}
     if features:
         outputs["features"] = [row.batch, subject.expected["features"].shape[1]]

@@ -1,65 +1,21 @@
-"""The formats: what each writes, what writing and running it takes, and how close it must come."""
+"""What writing and running a format takes, whether it is installed, and the module that knows how."""
 
+import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterable
-from typing import NamedTuple
+from types import ModuleType
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.extras import install
-from tlkit.options.commands import EXPORT_FORMATS
+from tlkit.options.catalog import FORMATS, Format
+
+BATCH = 32  # images to a call of a format that takes any number
 
 
-class Format(NamedTuple):
-    """One format.
-
-    Args:
-        name: as typed, and the name of its folder.
-        title: as written in prose.
-        model: its file or folder, what a runtime opens.
-        extra: the extra of tlkit that brings its packages, "" where tlkit itself has them.
-        writing: modules that writing it takes.
-        running: modules that can run it, the first one installed is taken.
-        package: what to install to run it without tlkit.
-        batch: images to a call; None for any number.
-        exact: whether logits must be the same within the tolerance; a quantised format only keeps decisions.
-    """
-
-    name: str
-    title: str
-    model: str
-    extra: str
-    writing: tuple[str, ...]
-    running: tuple[str, ...]
-    package: str
-    batch: int | None = None
-    exact: bool = True
-
-
-_LITERT = ("ai_edge_litert", "tensorflow")  # TensorFlow brings an interpreter of its own
-
-FORMATS = {
-    row.name: row
-    for row in (
-        Format("keras", "Keras", "model.keras", "", (), ("keras",), "keras tensorflow"),
-        Format("savedmodel", "SavedModel", "model", "", ("tensorflow",), ("tensorflow",), "tensorflow"),
-        Format("onnx", "ONNX", "model.onnx", "", ("tf2onnx", "onnx"), ("onnxruntime",), "onnxruntime"),
-        Format("litert", "LiteRT", "model.tflite", "litert", ("tensorflow",), _LITERT, "ai-edge-litert", batch=1),
-        Format(
-            "litert-int8",
-            "LiteRT, 8-bit",
-            "model.tflite",
-            "litert",
-            ("tensorflow",),
-            _LITERT,
-            "ai-edge-litert",
-            batch=1,
-            exact=False,
-        ),
-        Format("openvino", "OpenVINO", "model.xml", "openvino", ("openvino",), ("openvino",), "openvino"),
-    )
-}
-assert tuple(FORMATS) == EXPORT_FORMATS  # noqa: S101 - the names are typed against the one, looked up in the other
+def module_of(row: Format) -> ModuleType:
+    """Where a format is written and opened; importing it loads no runtime."""
+    return importlib.import_module(row.module)
 
 
 def runner(row: Format) -> str | None:

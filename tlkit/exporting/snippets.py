@@ -3,8 +3,10 @@
 from typing import Any, NamedTuple
 
 from tlkit.exporting.decoder import NEEDED
-from tlkit.exporting.formats import FORMATS
+from tlkit.exporting.formats import module_of
+from tlkit.options.catalog import FORMATS
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.registry import TASKS, row_of
 from tlkit.tasks.single import SINGLE
 
 HEAD = """\
@@ -30,71 +32,6 @@ def pixels(path):
     except UnreadableImage as error:
         sys.exit(f"{{path}}: the file {{error}}")
 
-"""
-
-IMPORTS = {
-    "keras": "import keras",
-    "savedmodel": "import tensorflow as tf",
-    "onnx": "import onnxruntime",
-    "litert": "from ai_edge_litert.interpreter import Interpreter",
-    "litert-int8": "from ai_edge_litert.interpreter import Interpreter",
-    "openvino": "import openvino",
-}
-_LITERT = """
-signature = Interpreter(model_path=str(HERE / "model.tflite")).get_signature_runner()
-
-
-def outputs_of(images):
-    one_by_one = [signature(images=image[None]) for image in images]
-    return {name: np.concatenate([outputs[name] for outputs in one_by_one]) for name in one_by_one[0]}
-"""
-RUN = {
-    "keras": """
-model = keras.models.load_model(HERE / "model.keras", compile=False)
-
-
-def outputs_of(images):
-    return {"logits": model.predict(images, verbose=0)}
-""",
-    "savedmodel": """
-model = tf.saved_model.load(str(HERE / "model"))
-signature = model.signatures["serving_default"]
-
-
-def outputs_of(images):
-    return {name: value.numpy() for name, value in signature(images=tf.constant(images)).items()}
-""",
-    "onnx": """
-session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
-names = [output.name for output in session.get_outputs()]
-
-
-def outputs_of(images):
-    return dict(zip(names, session.run(names, {"images": images})))
-""",
-    "litert": _LITERT,
-    "litert-int8": _LITERT,
-    "openvino": """
-# float32, for a processor with bfloat16 would compute in that
-model = openvino.Core().compile_model(str(HERE / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-
-def outputs_of(images):
-    results = model([images])
-    return {min(port.get_names(), key=len): results[port] for port in model.outputs}
-""",
-}
-
-# Plain Keras gives logits alone; the grid that features are the mean of is a layer inside.
-RUN_KERAS_WITH_FEATURES = """
-classifier = keras.models.load_model(HERE / "model.keras", compile=False)
-grid = classifier.get_layer(CONTRACT["grid_layer"]).output
-features = keras.layers.GlobalAveragePooling2D(dtype="float32")(grid)
-model = keras.Model(classifier.input, {"logits": classifier.output, "features": features})
-
-
-def outputs_of(images):
-    return model.predict(images, verbose=0)
 """
 
 LOGITS = """
@@ -191,17 +128,21 @@ def program(contract: dict[str, Any]) -> str:
     Args:
         contract: of the artifact.
     """
-    kind, given, words = contract["kind"], contract["input"], PROGRAMS[contract.get("task", SINGLE.name)]
+    module, given, words = (
+        module_of(FORMATS[contract["kind"]]),
+        contract["input"],
+        row_of(PROGRAMS, TASKS[contract.get("task", SINGLE.name)]),
+    )
     features = bool(contract["unfamiliarity"])
     head = HEAD.format(
-        imports=IMPORTS[kind],
+        imports=module.IMPORTS,
         height=given["height"],
         width=given["width"],
         names=tuple(name for name in ("height", "width", "fit", "version", "levels") if name in given),
     )
     parts = [
         head,
-        RUN_KERAS_WITH_FEATURES if kind == "keras" and features else RUN[kind],
+        getattr(module, "RUN_WITH_FEATURES", module.RUN) if features else module.RUN,
         words.activation,
         UNFAMILIAR if features else "",
         words.main,
@@ -230,7 +171,7 @@ def readme(contract: dict[str, Any], table: str) -> str:
         f"Exported by tlkit {contract['versions']['tlkit']} from a {contract['backbone']}. Classes: {named}.",
         f"In: photographs, RGB, {given['height']} x {given['width']} pixels, float32 in 0..255; the network's own "
         f"preprocessing is inside it. Fit: {given['fit']}. Out: a logit for each class"
-        + PROGRAMS[contract.get("task", SINGLE.name)].note,
+        + row_of(PROGRAMS, TASKS[contract.get("task", SINGLE.name)]).note,
         "## Run it",
         f"```bash\npip install {row.package} {NEEDED}\npython classify.py photo.jpg\n```",
         "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json`, `decoder/` and the model are:",

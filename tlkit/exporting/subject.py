@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from tlkit.classifier.model import Classifier, with_features
-from tlkit.exporting.runtimes import BATCH, Outputs
+from tlkit.exporting.formats import BATCH
+from tlkit.extraction.onnx_engine import Outputs
 from tlkit.tasks.task import Task
 
 

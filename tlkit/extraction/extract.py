@@ -1,4 +1,4 @@
-"""Images to frozen activations: whatever the store does not hold yet is computed once, and stored."""
+"""Images to frozen activations: whatever the store does not hold yet is computed once, by an executor, and stored."""
 
 import hashlib
 import time
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,11 +17,9 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
-from tlkit.extraction.executor import spread
 from tlkit.extraction.room import make_room
-from tlkit.extraction.rows import Rows
 from tlkit.extraction.shards import SHARD_BYTES
-from tlkit.extraction.store import Appender, Space, look_up
+from tlkit.extraction.store import Appender, Rows, Space, look_up
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
@@ -333,3 +331,40 @@ def _with_duplicates(dataset: Dataset, problems: list[Problem]) -> list[Problem]
     return [
         Problem(path, reasons[digest]) for path, digest in zip(dataset.paths, digests, strict=True) if digest in reasons
     ]
+
+
+# -- Where work on samples is done: an executor is one row of `EXECUTORS` ---
+
+T = TypeVar("T")
+
+
+class Executor(Protocol):
+    """Somebody who works on slices of the samples, here or elsewhere.
+
+    What `work` gives back is small and made of plain values, and everything large goes to the store, so that an executor
+    may do it in another process or on another machine.
+    """
+
+    workers: int  # slices that are worked on at once
+
+    def map(self, work: Callable[[np.ndarray], Iterable[T]], slices: Sequence[np.ndarray]) -> Iterator[T]:
+        """Work on every slice, int (n,) samples each, and give what comes of it as it comes."""
+
+
+class Here:
+    """In this process, which has its own threads; slices one after the other."""
+
+    workers = 1
+
+    def map(self, work: Callable[[np.ndarray], Iterable[T]], slices: Sequence[np.ndarray]) -> Iterator[T]:
+        """As of `Executor`, in the order of the slices."""
+        return chain.from_iterable(map(work, slices))
+
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {"here": Here}
+
+
+def spread(work: Callable[[np.ndarray], Iterable[T]], samples: np.ndarray, name: str) -> Iterator[T]:
+    """Share the samples, int (n,) in the order of work, among the workers of an executor."""
+    executor = EXECUTORS[name]()
+    return executor.map(work, [part for part in np.array_split(samples, executor.workers) if len(part)])

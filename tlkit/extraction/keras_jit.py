@@ -7,8 +7,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import copy_weights
-from tlkit.extraction.folding import folded
-from tlkit.extraction.frozen import Fetch
+from tlkit.extraction.frozen import Fetch, folded
 
 # Scaling to what the network was trained on, pooling of the result and the head: cheap, and what follows from them
 # is measured in small differences.

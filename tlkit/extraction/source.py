@@ -16,8 +16,7 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
-from tlkit.extraction.rows import Rows
-from tlkit.extraction.store import Space, look_up, open_space
+from tlkit.extraction.store import Rows, Space, look_up, open_space
 from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, RankConfig
 from tlkit.options.groups import StoreOptions
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
-from tlkit.extraction.rows import Rows
+from tlkit.extraction.store import Rows
 
 FIT_ROWS = 20_000  # more rows hardly move the components and would have to fit into memory
 

@@ -144,6 +144,57 @@ HEADS = {
     )
 }
 
+
+class Format(NamedTuple):
+    """One format.
+
+    Args:
+        name: as typed, and the name of its folder.
+        title: as written in prose.
+        model: its file or folder, what a runtime opens.
+        extra: the extra of tlkit that brings its packages, "" where tlkit itself has them.
+        writing: modules that writing it takes.
+        running: modules that can run it, the first one installed is taken.
+        package: what to install to run it without tlkit.
+        module: where it is written and opened (`write`, `open_model`), and what a program of its own needs (`IMPORTS`, `RUN`).
+        batch: images to a call; None for any number.
+        encoded: whether it can have a second signature, for the bytes of image files.
+        exact: whether logits must be the same within the tolerance; a quantised format only keeps decisions.
+    """
+
+    name: str
+    title: str
+    model: str
+    extra: str
+    writing: tuple[str, ...]
+    running: tuple[str, ...]
+    package: str
+    module: str
+    batch: int | None = None
+    encoded: bool = False
+    exact: bool = True
+
+
+_BY = "tlkit.exporting.in_"
+_TF = ("tensorflow",)
+_LITE = ("ai_edge_litert", "tensorflow")  # TensorFlow brings an interpreter of its own
+_LITERT = Format("litert", "LiteRT", "model.tflite", "litert", _TF, _LITE, "ai-edge-litert", f"{_BY}litert", batch=1)
+_ONNX = ("tf2onnx", "onnx")
+
+FORMATS = {
+    row.name: row
+    for row in (
+        Format("keras", "Keras", "model.keras", "", (), ("keras",), "keras tensorflow", f"{_BY}keras"),
+        Format("savedmodel", "SavedModel", "model", "", _TF, _TF, "tensorflow", f"{_BY}savedmodel", encoded=True),
+        Format("onnx", "ONNX", "model.onnx", "", _ONNX, ("onnxruntime",), "onnxruntime", f"{_BY}onnx"),
+        _LITERT,
+        _LITERT._replace(name="litert-int8", title="LiteRT, 8-bit", exact=False),
+        Format(
+            "openvino", "OpenVINO", "model.xml", "openvino", ("openvino",), ("openvino",), "openvino", f"{_BY}openvino"
+        ),
+    )
+}
+
 POOLINGS = ("avg", "max", "concat")
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
 LOSSES = ("crossentropy", "focal", "squared")

@@ -20,10 +20,10 @@ from tlkit.options.groups import (
     TtaOptions,
     ValidationOptions,
 )
+from tlkit.options.obtain import RankConfig as RankConfig  # every config is found here
 from tlkit.options.obtain import SampleConfig as SampleConfig  # every config is found here
 from tlkit.options.obtain import WeightsConfig as WeightsConfig  # every config is found here
 from tlkit.options.option import Options, argument, option
-from tlkit.options.rank import RankConfig as RankConfig  # every config is found here
 from tlkit.options.training import LoraOptions
 
 
@@ -325,8 +325,6 @@ class ExplainConfig(Options):
 
 # -- The options of `tlkit export` and `tlkit verify` ------------------------------------------
 
-EXPORT_FORMATS = ("keras", "savedmodel", "onnx", "litert", "litert-int8", "openvino")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Options):
@@ -336,7 +334,7 @@ class ExportConfig(Options):
     format: tuple[str, ...] = option(
         ("keras",),
         "What to write, comma-separated; each gets a folder of its name in --out.",
-        choices=EXPORT_FORMATS,
+        choices=catalog.FORMATS,
         group="Export",
     )
     out: str = option("exported", "The folder to write into.", group="Output", writes="folder")
@@ -365,9 +363,9 @@ class ExportConfig(Options):
         if not self.format or len(set(self.format)) < len(self.format):
             raise TlkitError(
                 f"--format {','.join(self.format)!r} names {'none' if not self.format else 'one twice'}.",
-                f"give one or more of {', '.join(EXPORT_FORMATS)}, comma-separated.",
+                f"give one or more of {', '.join(catalog.FORMATS)}, comma-separated.",
             )
-        if "litert-int8" in self.format and not self.check_images:
+        if not (self.check_images or all(catalog.FORMATS[name].exact for name in self.format)):
             raise TlkitError(
                 "--check-images 0 leaves nothing to measure what quantisation costs.",
                 "give a number above 0, or export without litert-int8.",

@@ -1,11 +1,129 @@
-"""The options of `tlkit sample`."""
+"""The options of the commands that obtain what a run needs: a backbone by rank, sample images, weights."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
+from tlkit.options.groups import EngineOptions, ImageOptions, SplitOptions, StoreOptions
 from tlkit.options.option import Options, argument, option
+
+OWN = ("size", "weights")  # what a candidate says besides the variants of its network
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A candidate as asked for.
+
+    Args:
+        backbone: as `--backbone` takes it: a catalogue name with its variants, or the path of a `.keras` file.
+        image_size: side in pixels, or None for the native one.
+        weights: as `--weights` takes them.
+    """
+
+    backbone: str
+    image_size: int | None = None
+    weights: str = "imagenet"
+
+    @property
+    def name(self) -> str:
+        """As a user would type it."""
+        own = [f"size={self.image_size}"] if self.image_size else []
+        own += [f"weights={self.weights}"] if self.weights != "imagenet" else []
+        has_variants = ":" in _cut(self.backbone)[1]
+        return self.backbone + (("," if has_variants else ":") + ",".join(own) if own else "")
+
+    @property
+    def flags(self) -> list[str]:
+        """What `tlkit finetune` is given to train this one."""
+        size = ["--image-size", str(self.image_size)] if self.image_size else []
+        weights = ["--weights", self.weights] if self.weights != "imagenet" else []
+        return ["--backbone", self.backbone, *size, *weights]
+
+
+def read_candidates(parts: Sequence[str], image_size: int | None = None) -> list[Wanted]:
+    """Candidates from a list whose commas were cut: `mobilenetv2:alpha=0.35`, `size=160` are two parts of one.
+
+    Args:
+        parts: pieces of `NAME[:OPTION=VALUE,...]`; beside the network's own variants, `size` is the side of the input
+            and `weights` is imagenet, none or a file.
+        image_size: side of those that name none.
+
+    Raises:
+        TlkitError: an unknown name, a size that is none, a candidate given twice.
+    """
+    whole: list[str] = []
+    for part in ",".join(parts).split(","):
+        if whole and re.match(r"\s*[A-Za-z_]\w*\s*=", part):
+            whole[-1] += ("," if ":" in _cut(whole[-1])[1] else ":") + part.strip()
+        elif part.strip():
+            whole.append(part.strip())
+    found = [_read(text, image_size) for text in whole]
+    twice = next((one.name for i, one in enumerate(found) if one in found[:i]), None)
+    if twice or not found:
+        raise TlkitError(
+            f"--backbones gives {twice!r} twice." if twice else "--backbones names no candidate.",
+            "name each candidate once: nano,resnet50,mobilenetv2:alpha=0.35,size=160.",
+        )
+    return found
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """A candidate's name or file, and what follows from the colon on."""
+    end = re.search(r"\.keras(?=:|$)", text, re.IGNORECASE)
+    at = end.end() if end else text.find(":")
+    return (text, "") if at < 0 else (text[:at], text[at:])
+
+
+def _read(text: str, image_size: int | None) -> Wanted:
+    name, tail = _cut(text)
+    pairs = [piece.strip() for piece in tail.lstrip(":").split(",") if piece.strip()]
+    own = {key: value for key, _, value in (pair.partition("=") for pair in pairs) if key in OWN}
+    variants = ",".join(pair for pair in pairs if pair.partition("=")[0] not in OWN)
+    is_file = name.lower().endswith(".keras")
+    if not is_file:
+        catalog.backbone_row(name)
+    elif variants:
+        raise TlkitError(f"{text!r} gives a file the variant {variants}.", "a file takes size=PIXELS alone.")
+    size = own.get("size", "")
+    if "size" in own and not (size.isdecimal() and 16 <= int(size) <= 4096):
+        raise TlkitError(f"size of {text!r} is {size!r}, expected pixels, 16 to 4096.", f"write {name}:size=160.")
+    side = int(size) if size else image_size
+    return Wanted(f"{name}:{variants}" if variants else name, side, own.get("weights") or "imagenet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankConfig(ImageOptions, SplitOptions, StoreOptions, EngineOptions):
+    """`tlkit rank`: which backbone suits these images, before any is trained."""
+
+    images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
+    backbones: tuple[str, ...] | None = option(
+        None,
+        "Candidates, comma-separated, each as NAME:VARIANT=VALUE,size=PIXELS,weights=none|FILE "
+        "(mobilenetv2:alpha=0.35,size=160), or a .keras file; unless given nano and all whose weights are at hand.",
+        group="Candidates",
+    )
+    limit: int = option(
+        2000, "Images to look at, at most, shared out over the classes.", low=4, high=1_000_000, group="Candidates"
+    )
+    how_many: bool = option(
+        False,
+        "Extrapolate the accuracy to two and five times as many images, and name the class that gains most.",
+        group="Learning curve",
+    )
+    out: str = option("rank", "The folder to write: rank.html, rank.json, rank.csv.", group="Output", writes="folder")
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+    def check(self) -> None:
+        """Every candidate is a row of the catalogue or a file."""
+        super().check()
+        if self.backbones is not None:
+            read_candidates(self.backbones, self.image_size)
+
+
+# -- The options of `tlkit sample` ---
 
 
 def _fault(help: str) -> float:

@@ -18,10 +18,9 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Splits
-from tlkit.data.decode import set_aside
+from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.fixes import write_fixes
 from tlkit.data.folders import refuse_inside
-from tlkit.data.levels import contract_for
 from tlkit.data.scan import scan
 from tlkit.data.split import fixing, split
 from tlkit.extraction.source import FeatureSource

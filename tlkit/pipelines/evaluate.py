@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing import kinship
+from tlkit.auditing import duplicates
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
@@ -28,9 +28,11 @@ from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
+from tlkit.evaluation.results import EvaluationResult
 from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
 from tlkit.report import outcome, run_page
+from tlkit.report.page import Page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
 
@@ -56,36 +58,21 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
         record.move_images(run_dir, config.moved_to, story)
     facts = read_facts(run_dir.intact(run_dir.model))
     refuse_target(config.target_precision, facts.task)
-    views = tta.views_of(config.tta, facts)
+    tta.views_of(config.tta, facts)  # refuses what the classifier cannot have
     out = _out(config, run_dir)
     dataset, splits = _images(config, run_dir, facts, story)
     outcome.refuse_unknown_columns(dataset, config.slice_by)
     _refuse_hopeless(config, run_dir)
 
-    reference = read_familiarity(run_dir.model)
-    outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
-    extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
-    story.say(extraction.sentence("predictions"))
-    logits, *features = extraction.features.values()
-    good = np.flatnonzero(~logits.lacking)
-    splits = splits.select(good)
-    scores = logits[good]
-    if config.tta > 1:
-        alone = FeatureSource.of_file(run_dir.model, LOGITS).asked(config)
-        scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
-    dataset = set_aside(dataset, extraction.problems, config.on_bad)
-
+    dataset, splits, scores, far = _answered(config, run_dir, facts, dataset, splits, story)
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
-    far = np.full(len(good), np.nan, np.float32)  # of training images too
-    if reference is not None:
-        far[held] = reference.unfamiliarity(features[0].select(good[held]))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     predictions = outcome.build_predictions(
         dataset,
         splits,
         scores,
         facts,
-        unfamiliarity=None if reference is None else far,
+        unfamiliarity=far,
         in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
     )
     facts, notes = _judged(config, run_dir, facts, predictions, story)
@@ -95,11 +82,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     for note in evaluation.notes:
         story.say(note)
-    measured = (dataset, splits, predictions, evaluation, partial(load, run_dir.model))
-    if config.images is None:
-        page = run_page.of_run(run_dir, *measured, command=runtime.command_line())
-    else:
-        page = run_page.of_others(run_dir, config.images, *measured)
+    page = _page(config, run_dir, dataset, splits, predictions, evaluation)
     metrics = outcome.write_outcome(out, predictions, evaluation, page)
     if out == run_dir.path:
         record.record_files(run_dir)
@@ -156,6 +139,49 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
     return relabelled, Splits(np.full(len(dataset), UNASSIGNED, np.int8), "all images are evaluated together")
 
 
+def _answered(
+    config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
+) -> tuple[Dataset, Splits, np.ndarray, np.ndarray | None]:
+    """What the classifier says of the images that can be read.
+
+    Returns:
+        Those images, their splits, logits float32 (N, K), and how unfamiliar those that are not training images are,
+        float32 (N,), NaN for training images; None where the classifier does not know its training images.
+    """
+    reference = read_familiarity(run_dir.model)
+    outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
+    extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
+    story.say(extraction.sentence("predictions"))
+    logits, *features = extraction.features.values()
+    good = np.flatnonzero(~logits.lacking)
+    splits, scores = splits.select(good), logits[good]
+    if config.tta > 1:
+        alone = FeatureSource.of_file(run_dir.model, LOGITS).asked(config)
+        views = tta.views_of(config.tta, facts)
+        scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
+    dataset = set_aside(dataset, extraction.problems, config.on_bad)
+    if reference is None:
+        return dataset, splits, scores, None
+    held, far = np.flatnonzero(splits.codes != SPLITS.index("train")), np.full(len(good), np.nan, np.float32)
+    far[held] = reference.unfamiliarity(features[0].select(good[held]))
+    return dataset, splits, scores, far
+
+
+def _page(
+    config: EvaluateConfig,
+    run_dir: RunDir,
+    dataset: Dataset,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+) -> Page:
+    """The page of the run's own images, or of others."""
+    measured = (dataset, splits, predictions, evaluation, partial(load, run_dir.model))
+    if config.images is None:
+        return run_page.of_run(run_dir, *measured, command=runtime.command_line())
+    return run_page.of_others(run_dir, config.images, *measured)
+
+
 def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
     """Raise where the run's validation images are too few for the precision asked for."""
     known = record.read_images(run_dir)
@@ -188,7 +214,7 @@ def _kin(
         return remembered
     codes, own = np.zeros(len(dataset), np.int8), (dataset, splits)
     images, split = own if config.images is None else record.read_images(run_dir) or own
-    codes[held] = kinship.kin_of(dataset.select(held), looks, images.select(split.indices("train")), story)
+    codes[held] = duplicates.kin_of(dataset.select(held), looks, images.select(split.indices("train")), story)
     return codes
 
 

@@ -19,8 +19,7 @@ from PIL import Image
 
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
-from tlkit.base.files import replacing, write_json
-from tlkit.base.leftovers import temporary_beside
+from tlkit.base.files import replacing, temporary_beside, write_json
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
@@ -29,7 +28,7 @@ from tlkit.data.folders import refuse_inside
 from tlkit.explanation.heat_maps import BATCH, DOUBT, EvidenceMap, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
-from tlkit.extraction.rows import pooled
+from tlkit.extraction.store import pooled
 from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find
 from tlkit.runs.folder import finished_model, refuse_occupied

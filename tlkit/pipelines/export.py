@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.leftovers import temporary_beside
+from tlkit.base.files import temporary_beside
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
 from tlkit.exporting.export import export
-from tlkit.exporting.formats import FORMATS, refuse_missing_of
+from tlkit.exporting.formats import refuse_missing_of
 from tlkit.exporting.golden import draw
 from tlkit.exporting.measured import table
 from tlkit.exporting.subject import CheckImages, Subject, in_keras
+from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import ExportConfig
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir, finished_model

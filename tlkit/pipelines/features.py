@@ -13,8 +13,7 @@ from tlkit.base.files import write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
-from tlkit.data.decode import set_aside
-from tlkit.data.levels import contract_for
+from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import fixing, split
 from tlkit.extraction.recall import Origin, feature_source

@@ -31,10 +31,9 @@ from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
-from tlkit.training.parts import Parts, build_parts
 from tlkit.training.plan import Plan
 from tlkit.training.settle import refuse_several_labels, reopened, settle
-from tlkit.training.stages import Material
+from tlkit.training.stages import Material, Parts, build_parts
 from tlkit.training.train import train
 
 

@@ -19,16 +19,15 @@ from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract, Problem
-from tlkit.data.decode import set_aside
+from tlkit.data.decode import levels_for, set_aside
 from tlkit.data.folders import refuse_inside
 from tlkit.data.folds import deals as dealt
-from tlkit.data.levels import levels_for
 from tlkit.data.scan import scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
-from tlkit.options.rank import RankConfig, Wanted, read_candidates
+from tlkit.options.obtain import RankConfig, Wanted, read_candidates
 from tlkit.pixels.contract import Levels
 from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tlkit.backbones.weight_content import header_problem, wrong_with
 from tlkit.backbones.weight_files import at_hand, folders
 from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror, read_spec
-from tlkit.backbones.weight_transfer import export_files, fetch, import_files
+from tlkit.backbones.weight_transfer import export_files, fetch, header_problem, import_files, wrong_with
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import bytes_text
 from tlkit.base.story import Silence, Story

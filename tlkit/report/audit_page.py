@@ -7,9 +7,8 @@ from pathlib import Path
 from tlkit.auditing.findings import AuditResult
 from tlkit.base.files import write_text
 from tlkit.report.build import OPTIONS, render_page
-from tlkit.report.gallery import BYTES, Album
+from tlkit.report.gallery import BYTES, Album, evidence
 from tlkit.report.page import Provenance, Thumbnail
-from tlkit.report.shown_findings import evidence
 
 TIMES = 3  # as many cases of a finding as the report of a run shows
 

@@ -1,13 +1,173 @@
 """The charts of the report. No class or file name enters one: names stand in the page beside it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tlkit.evaluation.results import Abstention, ClassCurves, Curve, Reliability, RiskCoverage
 from tlkit.report.page import EpochRow
-from tlkit.report.svg import ChartAxis, Plot, percent, picture, shares, steps
+
+# -- Small plots as SVG text: axes, lines, bars, points. The page's style colours and letters them ---
+#
+# Nothing here names a colour: marks carry the classes `first`, `second`, `muted`, which page.css fills in
+# for light, dark and print. Text stays text, and everything given as a label is escaped.
+
+WIDTH = 400  # units of the view box; a plot is shown at 340 to 460 pixels, so a unit is about a pixel
+LETTER, CHARACTER = 12.0, 7.7  # height of a letter and the width to reserve for it, in units
+TOP, RIGHT, GAP = 26.0, 20.0, 8.0
+
+
+@dataclass(frozen=True)
+class ChartAxis:
+    """One side of a plot.
+
+    Args:
+        low, high: what its ends stand for, low < high.
+        ticks: where lines and numbers stand.
+        label: what is measured, "" for none.
+        written: how a number is written.
+    """
+
+    low: float
+    high: float
+    ticks: Sequence[float]
+    label: str = ""
+    written: Callable[[float], str] = "{:g}".format
+
+
+def percent(share: float) -> str:
+    """0.25 as 25 %."""
+    return f"{100 * share:.4g} %"
+
+
+def shares(label: str, *, high: float = 1.0) -> ChartAxis:
+    """An axis from 0 to `high` (0..1] of shares, written as percentages."""
+    return ChartAxis(0.0, high, steps(0.0, high, 5), label, percent)
+
+
+def steps(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
+    """Round numbers between low and high, about `count` of them; whole ones where `whole`."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    step = max(1.0, float(round(step))) if whole else step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+@dataclass
+class Plot:
+    """A plot in the making: everything added is drawn in that order, over the grid.
+
+    Args:
+        x, y: its axes.
+        height: of the whole plot, in units.
+        top: where it starts; several plots may share one picture.
+        margin: room for the numbers of the upright axis, in units; as they need unless given.
+    """
+
+    x: ChartAxis
+    y: ChartAxis
+    height: float = 250.0
+    top: float = 0.0
+    margin: float = 0.0
+    marks: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> float:
+        """Room for the numbers of the upright axis."""
+        widest = max((len(self.y.written(tick)) for tick in self.y.ticks), default=0)
+        return self.margin or max(28.0, widest * CHARACTER + GAP)
+
+    @property
+    def bottom(self) -> float:
+        """Where the upright axis ends below."""
+        return self.top + self.height - (LETTER + GAP + (LETTER + 6 if self.x.label else 0)) * bool(self.x.ticks)
+
+    def across(self, value: float) -> float:
+        """Place of a value of x, in units."""
+        return self.left + (WIDTH - RIGHT - self.left) * (value - self.x.low) / (self.x.high - self.x.low)
+
+    def up(self, value: float) -> float:
+        """Place of a value of y, in units."""
+        return self.bottom - (self.bottom - self.top - TOP) * (value - self.y.low) / (self.y.high - self.y.low)
+
+    def line(self, x: Iterable[float], y: Iterable[float], kind: str = "first") -> None:
+        """A line, broken where a value is not finite."""
+        text, pen = "", "M"
+        for a, b in zip(x, y, strict=True):
+            known = math.isfinite(a) and math.isfinite(b)
+            text += f"{pen}{self.across(a):.1f} {self.up(b):.1f}" if known else ""
+            pen = "L" if known else "M"
+        self.marks.append(f'<path class="line {kind}" d="{text}"/>')
+
+    def points(self, x: Iterable[float], y: Iterable[float], kind: str = "first", radius: float = 2.6) -> None:
+        """A dot at each finite value."""
+        self.marks += [
+            f'<circle class="dot {kind}" cx="{self.across(a):.1f}" cy="{self.up(b):.1f}" r="{radius}"/>'
+            for a, b in zip(x, y, strict=True)
+            if math.isfinite(a) and math.isfinite(b)
+        ]
+
+    def bars(self, left: np.ndarray, right: np.ndarray, height: np.ndarray, kind: str = "first") -> None:
+        """Upright bars from 0."""
+        for a, b, c in zip(left, right, height, strict=True):
+            if c > 0:
+                x, y = self.across(a) + 1, self.up(c)
+                size = f'width="{self.across(b) - 1 - x:.1f}" height="{self.bottom - y:.1f}"'
+                self.marks.append(f'<rect class="block {kind}" x="{x:.1f}" y="{y:.1f}" {size}/>')
+
+    def upright(self, x: float, text: str = "", kind: str = "muted") -> None:
+        """A thin line from top to bottom with a word beside its upper end, on the side that has room."""
+        at = self.across(x)
+        self.marks.append(f'<path class="line thin {kind}" d="M{at:.1f} {self.top + TOP - 10}V{self.bottom:.1f}"/>')
+        room = at + 4 + len(text) * CHARACTER < WIDTH
+        self.words(at + 4 if room else at - 4, self.top + TOP - 12, text, "start" if room else "end")
+
+    def uprights(self, places: Sequence[float], texts: Sequence[str]) -> None:
+        """Several of them; a word that would run into the one before stands a line lower."""
+        end, row = -1.0, 0
+        for x, text in zip(places, texts, strict=True):
+            at = self.across(x)
+            row = row + 1 if at < end else 0
+            end = at + 8 + len(text) * CHARACTER
+            self.marks.append(f'<path class="line thin muted" d="M{at:.1f} {self.top + TOP - 10}V{self.bottom:.1f}"/>')
+            self.words(at + 4, self.top + TOP - 12 + row * (LETTER + 3), text, "start")
+
+    def words(self, x: float, y: float, text: str, anchor: str) -> None:
+        """Text at a place in units."""
+        if text:
+            self.marks.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
+
+    def drawn(self) -> str:
+        """Grid, numbers and marks as SVG elements."""
+        marks, self.marks = self.marks, []
+        for tick in self.y.ticks:
+            at = self.up(tick)
+            self.marks.append(f'<path class="grid" d="M{self.left:.1f} {at:.1f}H{WIDTH - RIGHT}"/>')
+            self.words(self.left - GAP, at + 4, self.y.written(tick), "end")
+        for tick in self.x.ticks:
+            self.words(self.across(tick), self.bottom + LETTER + 5, self.x.written(tick), "middle")
+        middle = (self.left + WIDTH - RIGHT) / 2
+        if self.x.ticks:
+            self.words(middle, self.bottom + 2 * LETTER + GAP + 3, self.x.label, "middle")
+        self.words(0, self.top + 9, self.y.label, "start")
+        return "".join(self.marks + marks)
+
+
+def picture(label: str, *plots: Plot) -> Markup:
+    """Plots, one below the other, as one `<svg>` that `label` describes to those who do not see it."""
+    height = max(plot.top + plot.height for plot in plots)
+    drawn = Markup("").join(Markup(plot.drawn()) for plot in plots)
+    return Markup('<svg class="plot" role="img" aria-label="{}" viewBox="0 0 {} {}">{}</svg>').format(
+        label, WIDTH, f"{height:g}", drawn
+    )
+
 
 LINES = 5  # classes with a colour of their own in one chart; the others are thin and grey
 MANY_EPOCHS = 40  # beyond that, dots run into each other

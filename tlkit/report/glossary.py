@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from tlkit.evaluation.class_measures import SHARES
 from tlkit.evaluation.results import Metric
 
 
@@ -24,11 +25,6 @@ class MetricWords(NamedTuple):
 
 
 ENTRIES = {
-    "accuracy": MetricWords(
-        "Accuracy",
-        True,
-        "Share of images whose predicted class is the true one. Its interval is Wilson's (1927).",
-    ),
     "balanced_accuracy": MetricWords(
         "Balanced accuracy",
         True,
@@ -115,6 +111,8 @@ def entry(metric: str) -> MetricWords:
     if metric.endswith("_uncalibrated"):
         calibrated = entry(metric.removesuffix("_uncalibrated"))
         return MetricWords(f"{calibrated.name}, before temperature", calibrated.percent, "")
+    if share := SHARES.get(metric):
+        return MetricWords(share.name, True, share.meaning)
     return ENTRIES.get(metric, MetricWords(metric.replace("_", " ").capitalize(), False, ""))
 
 

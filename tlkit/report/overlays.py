@@ -72,7 +72,7 @@ def _compute(
 ) -> None:
     """Evidence for the classes `codes`, sampled on `HEAT` x `HEAT` equal tiles of the input, to the store."""
     from tlkit.explanation.heat_maps import Witness
-    from tlkit.explanation.lattice import pixel_centres
+    from tlkit.explanation.pictures import pixel_centres
 
     images, kept = [], []
     for i, file in enumerate(files):
@@ -93,8 +93,7 @@ def _compute(
 
 def _drawn(file: Path, heat: np.ndarray, contract: InputContract) -> bytes | None:
     """The photograph with the map (h, w) over it as JPEG; None where nothing speaks for the class."""
-    from tlkit.explanation.lattice import tiles
-    from tlkit.explanation.pictures import heat_on, overlay, shaded
+    from tlkit.explanation.pictures import heat_on, overlay, shaded, tiles
 
     if not heat.any():
         return None

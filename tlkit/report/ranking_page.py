@@ -14,8 +14,8 @@ from tlkit.base.files import write_text
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
 from tlkit.report.build import OPTIONS, render_page
+from tlkit.report.charts import ChartAxis, Plot, percent, picture, steps
 from tlkit.report.page import Provenance
-from tlkit.report.svg import ChartAxis, Plot, percent, picture, steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.auditing import kinship
+from tlkit.auditing import duplicates
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.findings import AUDIT_FORMAT, AuditResult
 from tlkit.backbones import runtime
@@ -279,7 +279,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         scores,
         classifier.facts,
         unfamiliarity=None if reference is None else unfamiliarity,
-        in_training=kinship.in_training(evidence.pictures, dataset.sha256, trained),
+        in_training=duplicates.in_training(evidence.pictures, dataset.sha256, trained),
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
@@ -307,5 +307,5 @@ def _looked_at(material: Material, story: Story) -> Evidence:
     """What the audit would have gathered."""
     dataset = material.dataset
     looks, rows = looks_of(dataset, story), material.stored.get("features")
-    features = kinship.flat(looks.small) if rows is None else rows.pooled()
+    features = duplicates.flat(looks.small) if rows is None else rows.pooled()
     return Evidence(dataset=dataset, codes=material.splits.codes, features=features, looks=looks, images="")

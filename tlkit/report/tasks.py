@@ -8,6 +8,7 @@ from tlkit.report.gallery import Dealer, LabelDealer
 from tlkit.report.headline import WHERE, Headline, Several, headline, several
 from tlkit.report.page import ModelSection
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 
 NAMED = 12  # classes listed by name
@@ -59,7 +60,7 @@ class TaskWords:
 
 def words_of(result: SplitResult | None) -> TaskWords:
     """The row of a result; of one class an image where nothing was measured."""
-    return WORDS[(result.task if result else SINGLE).name]
+    return row_of(WORDS, result.task if result else SINGLE)
 
 
 def _named(classes: tuple[str, ...]) -> str:

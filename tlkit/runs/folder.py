@@ -1,14 +1,108 @@
-"""The run folder: where each of its files is, and how it comes to exist."""
+"""The run folder: where each of its files is, how it comes to exist, and that one process at a time writes it."""
 
 import csv
+import json
+import os
+import platform
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import CHECKSUM, read_checked_json, read_json, reading, sha256_file
-from tlkit.runs.hold import FILE as LOCK
-from tlkit.runs.hold import Hold
+
+# -- One process at a time writes a run folder: the holder is named, and a dead one holds nothing ---
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+
+
+class Hold:
+    """A run folder is this process's for as long as the object lives; the system lets go when the process ends."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        weakref.finalize(self, _let_go, path, descriptor, os.getpid())
+
+
+_held: "weakref.WeakValueDictionary[Path, Hold]" = weakref.WeakValueDictionary()
+
+
+def hold(folder: Path) -> Hold | None:
+    """Make the folder if need be, and keep other processes from writing it.
+
+    Returns:
+        None where files cannot be locked, or the folder not be written.
+
+    Raises:
+        TlkitError: another process holds it.
+    """
+    place = folder.resolve()
+    if (mine := _held.get(place)) is not None and (folder / LOCK).exists():
+        return mine
+    if fcntl is None:
+        return None
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise TlkitError(
+                f"{str(folder)!r} is being written by another process{holder}.",
+                "wait until it is done, or stop it; then: " + f"tlkit finetune --resume {folder}",
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return None
+        if _is_there(descriptor, folder / LOCK):  # and was not let go of, and removed, in between
+            facts = {"process": os.getpid(), "host": platform.node(), "since": _now()}
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(facts).encode())
+            _held[place] = found = Hold(folder / LOCK, descriptor)
+            return found
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """`, 4711 on HOST since TIME`, as far as the lock says."""
+    try:
+        facts: dict[str, Any] = json.loads(os.read(descriptor, 4096))
+        return f", {facts['process']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+        return ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _is_there(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _let_go(path: Path, descriptor: int, process: int) -> None:
+    if process == os.getpid():  # and not a copy of it
+        with suppress(OSError):
+            if _is_there(descriptor, path):
+                path.unlink()
+    with suppress(OSError):
+        os.close(descriptor)
+
 
 RUN_FORMAT = 1
 # File of a run -> what depends on it. `tlkit finetune --resume` makes these again where a finished run has lost them.

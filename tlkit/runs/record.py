@@ -32,9 +32,8 @@ from tlkit.data.decode import in_order
 from tlkit.data.folders import refuse_inside
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
-from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, refuse_occupied
+from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, hold, refuse_occupied
 from tlkit.runs.history import write_event_files, write_history
-from tlkit.runs.hold import hold
 from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from tlkit.base.download import RemoteFile
 from tlkit.base.errors import TlkitError, nearest, unknown_name
-from tlkit.base.files import write_json
-from tlkit.base.leftovers import PREFIX, temporary_beside
+from tlkit.base.files import PREFIX, temporary_beside, write_json
 from tlkit.options import catalog
 from tlkit.tasks.labels import read_labels
 

@@ -19,7 +19,7 @@ from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.exporting.formats import installed
-from tlkit.extraction.rows import pooled
+from tlkit.extraction.store import pooled
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
 from tlkit.serving.service import ServedClassifier

@@ -1,6 +1,7 @@
-"""The table of tasks, and how one is found again."""
+"""The table of tasks, how one is found again, and images with their truth, which know their task."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,8 +9,16 @@ from tlkit.tasks.multi import MULTI
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
+Row = TypeVar("Row")
+
 TASKS: dict[str, Task] = {task.name: task for task in (SINGLE, MULTI)}
 """In order: what is read without saying which is the first that fits."""
+
+
+def row_of(table: Mapping[str, Row], task: Task) -> Row:
+    """What a table with rows by task says of one: its own row, or that of the task it is a kind of."""
+    kinds = (getattr(kind, "name", "") for kind in type(task).__mro__)
+    return next(table[name] for name in kinds if name in table)
 
 
 def of_truth(truth: np.ndarray) -> Task:
@@ -25,3 +34,49 @@ def of_texts(texts: Sequence[str]) -> Task:
 def of_columns(names: Container[str]) -> Task:
     """The task that wrote a predictions.csv with these columns."""
     return next(task for task in TASKS.values() if all(name in names for name in task.columns))
+
+
+# -- Images with their truth, which know their task: what a data set and its predictions have in common ---
+
+
+class Labelled:
+    """Rows of images with their truth, in one of two columns; what `Dataset` and `Predictions` have in common.
+
+    Args:
+        classes: K class names.
+        labels: int32 (N,), index into `classes`, `UNLABELLED` (-1) where there is none, and throughout with `targets`.
+        targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
+            None where an image has one.
+    """
+
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    targets: np.ndarray | None
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What the task calls so: `targets` where there are any, else `labels`."""
+        return self.labels if self.targets is None else self.targets
+
+    @property
+    def task(self) -> Task:
+        """What the truth means."""
+        return of_truth(self.truth)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Bool (N,), whether the truth is known."""
+        return self.task.known(self.truth)
+
+    def of_class(self, label: int) -> np.ndarray:
+        """Bool (N,), the images of a class."""
+        return self.task.of_class(self.truth, label)
+
+    def label_name(self, index: int) -> str:
+        """The true class of a row, "" where it is not known; several as `cat|dog`, and `|` for none of the classes."""
+        return self.task.write(self.truth[index], self.classes)
+
+
+def picked(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    """Rows of a column that there may not be."""
+    return None if column is None else column[rows]

@@ -14,7 +14,7 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import batches, in_order
 from tlkit.data.views import Augmentation, threads
 from tlkit.extraction.engine import Engine
-from tlkit.extraction.rows import Rows
+from tlkit.extraction.store import Rows
 from tlkit.tasks.registry import of_truth
 from tlkit.tasks.task import Task
 from tlkit.training.balance import drawn_equally

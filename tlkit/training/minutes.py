@@ -19,6 +19,7 @@ from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import plan
+from tlkit.training.costs import HEAD_EPOCHS, Ways, planned_views
 from tlkit.training.plan import (
     DEEP,
     TRAINING_PASSES,
@@ -26,6 +27,7 @@ from tlkit.training.plan import (
     Decision,
     Pace,
     Plan,
+    Sizes,
     duration,
     operations,
     planned_blocks,
@@ -33,7 +35,6 @@ from tlkit.training.plan import (
     useful_epochs,
 )
 from tlkit.training.planner import measured_step
-from tlkit.training.ways import HEAD_EPOCHS, Ways, planned_views
 
 EPOCHS_FEWEST = 3  # fewer begin a schedule without room to end it, and leave the network worse than they found it
 WORTH_MORE = 1.1  # times as many epochs; fewer more are noise
@@ -198,12 +199,8 @@ def fit_into(
     backbone: Backbone,
     classifier: Classifier,
     head_reads: str,
-    *,
-    train: int,
-    val: int,
-    total: int,
+    sizes: Sizes,
     decode: float | None,
-    disk: tuple[int, str],
 ) -> Fitted:
     """Plan stages, blocks, views and epochs for the time that is left; what was asked for stays as it is.
 
@@ -213,22 +210,10 @@ def fit_into(
         backbone: the network.
         classifier: backbone and head composed.
         head_reads: "pooled" or "grid".
-        train: training images.
-        val: validation images.
-        total: images of all splits.
+        sizes: how many images there are, and what the store may hold.
         decode: seconds that an image takes to become pixels; None to time nothing, and estimate all of it.
-        disk: bytes that the store may hold, and why so many.
     """
-    choices = _Choices(
-        _Anatomies(options, backbone, classifier, head_reads),
-        budget,
-        slowness(),
-        train=train,
-        val=val,
-        total=total,
-        decode=decode,
-        disk=disk,
-    )
+    choices = _Choices(_Anatomies(options, backbone, classifier, head_reads), budget, slowness(), sizes, decode)
     return (choices.deepest() if len(options.stages) > 1 else None) or choices.head_alone()
 
 
@@ -273,23 +258,14 @@ class _Choices:
     """What is measured once, and what is there to choose from."""
 
     def __init__(
-        self,
-        anatomies: _Anatomies,
-        budget: Budget,
-        machine: float,
-        *,
-        train: int,
-        val: int,
-        total: int,
-        decode: float | None,
-        disk: tuple[int, str],
+        self, anatomies: _Anatomies, budget: Budget, machine: float, sizes: Sizes, decode: float | None
     ) -> None:
         self.anatomies, self.options, self.budget, self.machine = anatomies, anatomies.options, budget, machine
-        self.train, self.val, self.total, self.disk = train, val, total, disk
+        self.sizes, self.train = sizes, sizes.train
         self.batch = self.options.batch_size * self.options.accumulate
         self.speed = _measure(anatomies.of(anatomies.depths[0]), budget.minutes, decode)
-        solving = machine * (SOLVING[0] + SOLVING[1] * train)
-        auditing = machine * (AUDITING[0] + AUDITING[1] * total) + self.speed.decode * total
+        solving = machine * (SOLVING[0] + SOLVING[1] * sizes.train)
+        auditing = machine * (AUDITING[0] + AUDITING[1] * sizes.total) + self.speed.decode * sizes.total
         self.measured = decode is not None and budget.minutes >= WORTH_MEASURING
         self.before = solving + self.options.audit * auditing  # from extraction to the stage that follows the head
         self.told = f"{1 / self.speed.extraction:.0f} images/s from file to features"
@@ -315,7 +291,7 @@ class _Choices:
         step = self.speed.step * _work(anatomy)
         self._set_aside(step)
         pace = _pace(anatomy, self.speed, step)
-        seconds = Ways(anatomy, self.train, self.total, *self.disk).ranked(pace)[0].seconds
+        seconds = Ways(anatomy, self.sizes).ranked(pace)[0].seconds
         seconds += least * step * self.train * ("all" in self.options.stages)  # the others are in it
         spare = self.budget.left - self.before - self.budget.compiling - seconds
         if spare < 0:
@@ -333,7 +309,7 @@ class _Choices:
         """The head, with as many views as there is time for."""
         self._set_aside(0.0)
         options, forward = self.options, self.speed.extraction
-        left = self.budget.left - self.before - forward * self.total
+        left = self.budget.left - self.before - forward * self.sizes.total
         more = int(max(left, 0.0) / (forward * self.train))
         views = min(planned_views(options, self.train), 1 + more) if options.views is None else options.views
         why = ": there is no time to train blocks for long enough" if len(options.stages) > 1 else ""
@@ -348,7 +324,7 @@ class _Choices:
 
     def _set_aside(self, step: float) -> None:
         self.budget.set_aside(
-            step=step, forward=self.speed.extraction, val=self.val, total=self.total, pace=self.machine
+            step=step, forward=self.speed.extraction, val=self.sizes.val, total=self.sizes.total, pace=self.machine
         )
 
 

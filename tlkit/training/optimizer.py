@@ -7,7 +7,7 @@ are saved uncompiled.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -241,17 +241,30 @@ def _copied(variable: keras.Variable) -> np.ndarray:
 # -- Unfreeze, then compile: the two in one place, because the first without the second silently does nothing ---
 
 
+class Updates(NamedTuple):
+    """How gradients become updates of the weights over a stage.
+
+    Args:
+        learning_rate: peak, of the head; those of the blocks decay from it (`rate_factors`).
+        total: how many the whole stage takes, for the schedule.
+        parts: batches whose gradients are averaged into one update.
+        centralize: whether the gradients of filters are centralized.
+    """
+
+    learning_rate: float
+    total: int
+    parts: int = 1
+    centralize: bool = False
+
+
 def unfreeze_and_compile(
     model: keras.Model,
     options: TrainingOptions,
     *,
     blocks: tuple[Block, ...],
     learn: int | Literal["all"],
+    updates: Updates,
     skipped: int = 0,
-    learning_rate: float,
-    updates: int,
-    parts: int = 1,
-    centralize: bool = False,
     added: np.ndarray | None = None,
     task: Task = SINGLE,
 ) -> None:
@@ -262,11 +275,8 @@ def unfreeze_and_compile(
         options: optimizer, loss, decay, BatchNorm.
         blocks: of the backbone; layers that belong to none (the head's) always learn.
         learn: how many last blocks learn, or "all".
+        updates: their rate, number and parts.
         skipped: how many blocks after them stay frozen, so that those before these are the ones that learn.
-        learning_rate: peak, of the head; those of the blocks decay from it (`optimizer.rate_factors`).
-        updates: of the whole stage, for the schedule.
-        parts: batches whose gradients are averaged into one update.
-        centralize: whether the gradients of filters are centralized.
         added: float32 (K,) that the loss adds to the logits, see `balance.log_prior`.
         task: what the logits mean.
     """
@@ -274,12 +284,12 @@ def unfreeze_and_compile(
     lora.hold(model, blocks)
     optimizer = build_optimizer(
         options,
-        learning_rate,
-        updates,
-        parts,
+        updates.learning_rate,
+        updates.total,
+        updates.parts,
         variables=model.trainable_variables,
         factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
-        centralized=filters(model) if centralize else (),
+        centralized=filters(model) if updates.centralize else (),
     )
     model.compile(optimizer=optimizer, loss=build_loss(options, added, task=task), jit_compile=jit())
 

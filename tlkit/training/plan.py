@@ -34,6 +34,25 @@ DISK_SAMPLE = 32 * 2**20
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How many images there are, and the room for what is stored of them.
+
+    Args:
+        train: training images.
+        val: validation images.
+        total: images of all splits.
+        disk: bytes that the store may hold.
+        disk_reason: why so many.
+    """
+
+    train: int
+    val: int
+    total: int
+    disk: int
+    disk_reason: str
+
+
+@dataclass(frozen=True)
 class Pace:
     """Seconds for each image, or for what else is said.
 

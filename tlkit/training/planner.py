@@ -14,9 +14,9 @@ from tlkit.base.machine import bytes_text
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import lora, plan
+from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nth, parts_that_fit, room, stage_epochs
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
-from tlkit.training.memory import estimate, parts_that_fit, room
-from tlkit.training.optimizer import is_centralized, unfreeze_and_compile
+from tlkit.training.optimizer import Updates, is_centralized, unfreeze_and_compile
 from tlkit.training.plan import (
     TRAINING_PASSES,
     UPDATES,
@@ -24,12 +24,12 @@ from tlkit.training.plan import (
     Decision,
     Pace,
     Plan,
+    Sizes,
     Stage,
     operations,
     parameters,
     settle_depth,
 )
-from tlkit.training.ways import HEAD_EPOCHS, Way, Ways, is_convex, nth, stage_epochs
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
 RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
@@ -48,10 +48,8 @@ def build_plan(
     backbone: Backbone,
     classifier: Classifier,
     head_reads: str,
+    sizes: Sizes,
     *,
-    train: int,
-    total: int,
-    disk: tuple[int, str],
     pace: Pace | None = None,
     measure: bool = True,
     why_blocks: str = "asked for",
@@ -63,9 +61,7 @@ def build_plan(
         backbone: the network.
         classifier: backbone and head composed.
         head_reads: "pooled" or "grid".
-        train: training images.
-        total: images of all splits.
-        disk: bytes that the store may hold, and why so many.
+        sizes: how many images there are, and what the store may hold.
         pace: where the network was timed before; estimated, and measured where it matters, unless given.
         measure: whether it may be timed.
         why_blocks: why as many blocks as `options` says.
@@ -73,11 +69,11 @@ def build_plan(
     Raises:
         TlkitError: more blocks asked for than there are.
     """
-    asked = options
+    asked, train = options, sizes.train
     options, decisions = settle(options, train, classifier.facts.classes)
     options, why = settle_depth(options, backbone, train)
     anatomy = Anatomy(options, backbone, classifier, head_reads)
-    ways = Ways(anatomy, train, total, *disk)
+    ways = Ways(anatomy, sizes)
     pace = pace or _estimated(anatomy)
     ranked = ways.ranked(pace)
     if (
@@ -169,8 +165,7 @@ def measured_step(anatomy: Anatomy, forward: float) -> float:
             blocks=anatomy.backbone.blocks,
             learn=anatomy.blocks,
             skipped=anatomy.skipped,
-            learning_rate=1e-3,
-            updates=1,
+            updates=Updates(1e-3, 1),
         )
 
     start = model.get_layer(anatomy.cut).output if anatomy.cut else model.input
@@ -191,7 +186,7 @@ class _Planner:
 
     def stage(self, number: int, name: str) -> Stage:
         """Plan stage `name`, the `number`-th."""
-        epochs = stage_epochs(self.options, name, self.ways.train)
+        epochs = stage_epochs(self.options, name, self.ways.sizes.train)
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
         return {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
 
@@ -201,7 +196,7 @@ class _Planner:
         solved = stored and views > 0 and is_convex(self.options)
         forward = 0.0 if stored and views else self.pace.forward
         step = TRAINING_PASSES * operations(self.anatomy.head) * self.pace.operation
-        passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.train
+        passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.sizes.train
         where = "on stored features" if stored else "on features computed every epoch"
         exactly = "; a linear head under cross-entropy is convex, so it is solved, its penalty cross-validated"
         stage = Stage(
@@ -239,7 +234,7 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(layers),
             stored_bytes=self._bytes("cut") if stored else 0,
-            seconds=3 + (self.pace.step + forward) * self.ways.train * epochs,
+            seconds=3 + (self.pace.step + forward) * self.ways.sizes.train * epochs,
             reason=f"{count} of {of} blocks, {share}; {self._where(stored)}; BatchNorm {self.options.batchnorm}",
         )
         return self._with_memory(
@@ -253,7 +248,7 @@ class _Planner:
         held, cut = self._bytes("cut"), self.anatomy.cut
         if stored:
             return f"on the stored output of {cut} ({bytes_text(held)})"
-        if held + self._bytes("features") > self.ways.budget:
+        if held + self._bytes("features") > self.ways.sizes.disk:
             return f"from pixels: the output of {cut} would take {bytes_text(held)}"
         return f"from pixels: cheaper here than {bytes_text(held)} on disk for the output of {cut}"
 
@@ -272,7 +267,7 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(layers),
             stored_bytes=0,
-            seconds=5 + step * self.ways.train * epochs,
+            seconds=5 + step * self.ways.sizes.train * epochs,
             reason=f"from pixels, augmentation {self.options.augment}, fresh every epoch; BatchNorm {self.options.batchnorm}",
         )
         return self._with_memory(stage, layers, pixels=True)
@@ -283,11 +278,11 @@ class _Planner:
     def _with_memory(self, stage: Stage, layers: list[keras.layers.Layer], *, pixels: bool) -> Stage:
         """What the stage needs; its updates in as many parts as bring that below what there is."""
         stage = lora.planned(stage, self.anatomy.backbone, self.anatomy.head, self.options.lora)
-        held = min(pixel_bytes(self.ways.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
+        held = min(pixel_bytes(self.ways.sizes.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
         model, options, averaged = self.anatomy.classifier.model, self.options, self.options.ema > 0
         memory = estimate(model, layers, stage.parameters, options.optimizer, held, averaged=averaged)
         asked = self.options.accumulate
-        rows = min(self.options.batch_size * asked, max(1, self.ways.train))
+        rows = min(self.options.batch_size * asked, max(1, self.ways.sizes.train))
         most, whose = room()
         parts = parts_that_fit(memory, rows, asked, most)
         needed, reason = memory.total(-(-rows // parts)), stage.reason
@@ -301,7 +296,7 @@ class _Planner:
             )
         if most is not None and needed > most:
             reason += f"; WARNING: {whose} has no more than {bytes_text(most)} of memory to give"
-        centralize, _ = is_centralized(options, self.ways.train)
+        centralize, _ = is_centralized(options, self.ways.sizes.train)
         return replace(stage, parts=parts, memory_bytes=needed, reason=reason, mix=mix, centralize=centralize)
 
     def _mix(self, stage: Stage) -> str:

@@ -26,10 +26,10 @@ from tlkit.extraction.store import store_dir
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import balance, crossing
 from tlkit.training.minutes import Budget, fit_into
-from tlkit.training.parts import Parts
-from tlkit.training.plan import THIRDS, Decision, Plan, span
+from tlkit.training.plan import THIRDS, Decision, Plan, Sizes, span
 from tlkit.training.planner import build_plan
 from tlkit.training.probe import FALLBACK, fit_probe
+from tlkit.training.stages import Parts
 
 TIMED = 32  # images that are decoded to see how long that takes
 
@@ -68,19 +68,19 @@ def settle(
     if config.unfreeze == "auto":
         config, decision = _third(config, parts, dataset, splits, measure=measure)
         decided.append(decision)
-    sizes: dict[str, Any] = {"train": len(splits.indices("train")), "total": len(splits.codes)}
-    sizes["disk"] = disk_budget(store_dir(), sum(space.bytes for space in list_spaces()))
+    counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
+    sizes = Sizes(*counts, *disk_budget(store_dir(), sum(space.bytes for space in list_spaces())))
     network, pace = (parts.backbone, parts.classifier, parts.head.reads), None
     if budget:
         why_blocks = "asked for" if config.blocks else "as many as there is time for"
         decode = _decoding(dataset, parts.contract) if measure else None
-        fitted = fit_into(budget, config, *network, **sizes, val=len(splits.indices("val")), decode=decode)
+        fitted = fit_into(budget, config, *network, sizes, decode)
         _refuse_other_stages(asked, fitted.options, fitted.decision.reason)
         config, pace = fitted.options, fitted.pace
         decided.append(fitted.decision)
 
     def build(options: FinetuneConfig) -> Plan:
-        return build_plan(options, *network, **sizes, pace=pace, measure=measure, why_blocks=why_blocks)
+        return build_plan(options, *network, sizes, pace=pace, measure=measure, why_blocks=why_blocks)
 
     plan = build(config)
     why = crossing.unchecked(plan, asked, dataset, splits)

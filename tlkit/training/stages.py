@@ -1,32 +1,36 @@
-"""The stages of a plan, one after the other: each starts from what the one before it kept."""
+"""The network of a run, what of it is stored, and the stages, each of which starts from what the one before it kept."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from tlkit.backbones.build import Backbone
+from tlkit.backbones.build import Backbone, build_backbone, is_path
+from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.classifier.heads.build import Head, pool
-from tlkit.classifier.model import Classifier
-from tlkit.data.dataset import Dataset, Splits
-from tlkit.data.views import Augmentation
+from tlkit.classifier.heads.build import Head, build_head, pool
+from tlkit.classifier.model import Classifier, compose
+from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.decode import contract_for
+from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.engine import build_engine, infer
+from tlkit.extraction.extract import Extraction
 from tlkit.extraction.precision import settle_engine
-from tlkit.extraction.rows import Rows
+from tlkit.extraction.source import FeatureSource, Tap
+from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
 from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
-from tlkit.training.fit import Validation, fit, predict, rank
+from tlkit.training.fit import Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
-from tlkit.training.optimizer import unfreeze_and_compile
-from tlkit.training.plan import Stage, useful_epochs
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
+from tlkit.training.plan import Plan, Stage, useful_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,52 +99,59 @@ def run_stage(
         return state
     if stage.method == "lbfgs":
         return _solve(stage, material, checkpoint, story)
-    examples = _examples(stage, material)
-    config = material.config
-    epochs, patience = stage.epochs, config.patience
-    if budget and stage.name != "head":
-        most = useful_epochs(len(examples.labels), examples.batch_size)
-        epochs = budget.begin(stage.seconds / stage.epochs, most)
-        story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
-        patience = None  # a schedule that ends with the time is not broken off
-    else:
-        budget = None
-    adjusts = config.balance == "logit-adjust"
+    examples, config = _examples(stage, material), material.config
+    with lora.adapted(stage, material.backbone, config.lora, config.seed):
+        state = fit(
+            model,
+            _compiler(model, stage, material, examples),
+            examples,
+            Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
+            stage=stage.name,
+            stopping=_stopping(stage, material, examples, budget, stop, story),
+            checkpoint=checkpoint,
+            story=story,
+        )
+    if config.lora:
+        checkpoint.load_weights(model, state.best)  # as written, as they are for a run that reads them later
+    return state
+
+
+def _stopping(
+    stage: Stage,
+    material: Material,
+    examples: Examples,
+    budget: Budget | None,
+    stop: Callable[[State], bool] | None,
+    story: Story,
+) -> Stopping:
+    """As planned; with a budget, as many epochs as there is time for, and a schedule that is not broken off before."""
+    if budget is None or stage.name == "head":
+        return Stopping(epochs=stage.epochs, patience=material.config.patience, stop=stop)
+    most = useful_epochs(len(examples.labels), examples.batch_size)
+    epochs = budget.begin(stage.seconds / stage.epochs, most)
+    story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
+    return Stopping(epochs=epochs, budget=budget, stop=stop)
+
+
+def _compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:
+    """Compiles the stage's model for updates in so many parts."""
+    adjusts = material.config.balance == "logit-adjust"
     added = log_prior(examples.labels, examples.classes) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
 
     def compile_for(parts: int) -> None:
         unfreeze_and_compile(
             model,
-            config,
+            material.config,
             blocks=material.backbone.blocks,
             learn=learn,
+            updates=Updates(stage.learning_rate, examples.updates * stage.epochs, parts, stage.centralize),
             skipped=stage.skipped,
-            learning_rate=stage.learning_rate,
-            updates=examples.updates * stage.epochs,
-            parts=parts,
-            centralize=stage.centralize,
             added=added,
             task=examples.task,
         )
 
-    with lora.adapted(stage, material.backbone, config.lora, config.seed):
-        state = fit(
-            model,
-            compile_for,
-            examples,
-            Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
-            stage=stage.name,
-            epochs=epochs,
-            patience=patience,
-            checkpoint=checkpoint,
-            story=story,
-            budget=budget,
-            stop=stop,
-        )
-    if config.lora:
-        checkpoint.load_weights(model, state.best)  # as written, as they are for a run that reads them later
-    return state
+    return compile_for
 
 
 def _examples(stage: Stage, material: Material) -> Examples:
@@ -252,3 +263,110 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     if score:
         story.say(f"  {stage.name}: validation {held.name} {score[0]:.4f}, loss {score[1]:.4f} ({seconds:.1f} s)")
     return checkpoint.finish(state, f"solved; {probe.rule}")
+
+
+# -- The network of a run: backbone, head, the two composed; what of it is computed once and stored, and for which images ---
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The network and how images meet it."""
+
+    backbone: Backbone
+    head: Head
+    classifier: Classifier
+    contract: InputContract
+
+    def facts(self) -> dict[str, Any]:
+        """For the record of a run."""
+        named = {"name": self.backbone.name, "weights": self.backbone.weights, "sha256": self.backbone.weights_sha256}
+        return {"backbone": named, "contract": self.contract.as_json()}
+
+    @property
+    def feature(self) -> Tap:
+        """The input of the head."""
+        return Tap.for_head(self.classifier.facts.grid_layer, self.head.reads, self.head.pooling)
+
+    def stored(self, plan: Plan) -> dict[str, Tap]:
+        """What the plan keeps on disk, `features` and `cut`, and where in the network it comes from."""
+        names = {"features": lambda stage: self.feature, "cut": lambda stage: Tap(stage.cut)}
+        return {stage.source: names[stage.source](stage) for stage in plan.stages if stage.source in names}
+
+    def frozen(self, plan: Plan, config: FinetuneConfig) -> FeatureSource | None:
+        """What is computed once: the input of the head and, for the top stage, the output at the cut; in one pass."""
+        taps = self.stored(plan).values()
+        return FeatureSource.of_backbone(self.backbone, self.contract, *taps).asked(config) if taps else None
+
+
+def build_parts(
+    config: FinetuneConfig,
+    dataset: Dataset,
+    story: Story,
+    *,
+    contract: InputContract | None = None,
+    structure_only: bool = False,
+) -> Parts:
+    """Build the network.
+
+    Args:
+        config: which backbone, weights, size and head.
+        dataset: what it learns to tell apart.
+        story: hears of a download.
+        contract: how images become pixels, of a run that is gone on with; settled on the images unless given.
+        structure_only: with random weights in the place of pretrained ones of the catalogue, which need not be at hand.
+    """
+    weights = (
+        "none" if structure_only and config.weights == "imagenet" and not is_path(config.backbone) else config.weights
+    )
+    backbone = build_backbone(
+        config.backbone, weights=weights, image_size=config.image_size, seed=config.seed, story=story
+    )
+    contract = contract or contract_for(config, backbone.image_size, dataset, story)
+    head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed)
+    return Parts(backbone, head, compose(backbone, head, dataset.classes, contract, dataset.task), contract)
+
+
+def gather(
+    config: FinetuneConfig, parts: Parts, plan: Plan, dataset: Dataset, splits: Splits, story: Story
+) -> Material:
+    """Everything the stages read: rows of every image, and of as many views of training images as planned.
+
+    Raises:
+        TlkitError: a file can no longer be read.
+    """
+    train, augmentation = (
+        splits.indices("train"),
+        Augmentation(strength=config.augment, flip=config.flip, seed=config.seed),
+    )
+    views = range(max(1, *(stage.views for stage in plan.stages)))
+    source, features = parts.frozen(plan, config), {}
+    if source is not None:
+        found = source.extract(dataset, views=views, viewed=train, augmentation=augmentation, story=story)
+        _refuse_lost(found)
+        more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
+        story.say(f"a view of each of {len(dataset)} images{more}: {found.sentence()}")
+        features = found.features
+    seen: Mapping[str, list[Any]] = {
+        name: [features[tap.name, view] for view in views] for name, tap in parts.stored(plan).items()
+    }
+    return Material(
+        config=config,
+        backbone=parts.backbone,
+        head=parts.head,
+        classifier=parts.classifier,
+        dataset=dataset,
+        splits=splits,
+        stored={name: rows[CENTRE] for name, rows in seen.items()},
+        augmentation=augmentation,
+        views={name: [one.select(train) for one in rows] for name, rows in seen.items()},
+        groups=groups_of_all(dataset),
+    )
+
+
+def _refuse_lost(found: Extraction) -> None:
+    """Every file was looked at before; one that cannot be read now has changed since."""
+    if found.problems:
+        lost = found.problems[0]
+        raise TlkitError(
+            f"{lost.path!r} could be read a moment ago and cannot be now: {lost.reason}.", "restore it, then resume."
+        )

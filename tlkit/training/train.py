@@ -20,10 +20,9 @@ from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.crossing import Crossed
 from tlkit.training.minutes import Budget
-from tlkit.training.parts import Parts, gather
 from tlkit.training.plan import Decision, Plan
 from tlkit.training.settle import settle
-from tlkit.training.stages import Material, logits, run_stage
+from tlkit.training.stages import Material, Parts, gather, logits, run_stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from tlkit.base.errors import TlkitError
-from tlkit.classifier.heads.parts import activated, dense, dropped, normalized, penalty, sequence
+from tlkit.classifier.heads.build import activated, dense, dropped, normalized, penalty, sequence
 from tlkit.options.groups import HeadOptions
 
 LARGEST_KEY = 64  # channels per attention head, as in Vaswani et al. 2017

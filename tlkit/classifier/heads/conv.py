@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tlkit.classifier.heads.parts import activated, penalty
+from tlkit.classifier.heads.build import activated, penalty
 from tlkit.options.groups import HeadOptions
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tlkit.classifier.heads.parts import activated, dense, dropped
+from tlkit.classifier.heads.build import activated, dense, dropped
 from tlkit.options.groups import HeadOptions
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tlkit.classifier.heads.parts import normalized, penalty, sequence
+from tlkit.classifier.heads.build import normalized, penalty, sequence
 from tlkit.options.groups import HeadOptions
 
 # Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014

@@ -1,0 +1,72 @@
+"""The formats `litert` and `litert-int8`: one image to a call, in float32 or in 8 bits."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlkit.exporting.formats import runner
+from tlkit.options.catalog import FORMATS, Format
+
+if TYPE_CHECKING:
+    from tlkit.classifier.model import Classifier
+    from tlkit.exporting.runtimes import Call
+
+IMPORTS = "from ai_edge_litert.interpreter import Interpreter"
+RUN = """
+signature = Interpreter(model_path=str(HERE / "model.tflite")).get_signature_runner()
+
+
+def outputs_of(images):
+    one_by_one = [signature(images=image[None]) for image in images]
+    return {name: np.concatenate([outputs[name] for outputs in one_by_one]) for name in one_by_one[0]}
+"""
+
+
+def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
+    """In 8 bits where the format is, ranges found on the images; with float32 in and out."""
+    import tensorflow as tf
+
+    from tlkit.exporting.writers import SERVING, archive_of, traced_graph
+
+    # Not `from_keras_model`, which does not know Keras 3, nor a concrete function, whose variables would be left out.
+    with tempfile.TemporaryDirectory() as folder:
+        archive_of(classifier, traced_graph(row, classifier, batch=1)).write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SERVING])
+        converter.experimental_enable_resource_variables = False  # constants
+        path.write_bytes(
+            converter.convert() if row.exact or calibration is None else _quantised(converter, calibration)
+        )
+
+
+def _quantised(converter: Any, calibration: np.ndarray) -> bytes:
+    """In 8 bits, ranges found on images (Jacob et al. 2018); the dense layers and what they read stay in float32.
+
+    A head gives channels that hardly vary large weights, beside which 8 bits flatten all others; it is small anyway.
+    """
+    import tensorflow as tf
+
+    def images() -> Iterator[list[np.ndarray]]:
+        for image in calibration:
+            yield [image[None].astype(np.float32)]
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.representative_dataset = images
+    kept = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["FULLY_CONNECTED", "MEAN"])
+    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=images, debug_options=kept)
+    return debugger.get_nondebug_quantized_model()
+
+
+def open_model(path: Path) -> "Call":
+    """What runs images, float32 (n, H, W, 3): logits, and features where the file gives them."""
+    if runner(FORMATS["litert"]) == "ai_edge_litert":
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        from tensorflow import lite
+
+        Interpreter = lite.Interpreter  # noqa: N806 - the name of a class
+    signature = Interpreter(model_path=str(path)).get_signature_runner()
+    return lambda images: {name: np.array(value) for name, value in signature(images=images).items()}

@@ -1,0 +1,46 @@
+"""The format `openvino`. Weights stay float32: OpenVINO would halve them unasked."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tlkit.options.catalog import Format
+
+if TYPE_CHECKING:
+    from tlkit.classifier.model import Classifier
+    from tlkit.exporting.runtimes import Call
+
+IMPORTS = "import openvino"
+RUN = """
+# float32, for a processor with bfloat16 would compute in that
+model = openvino.Core().compile_model(str(HERE / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def outputs_of(images):
+    results = model([images])
+    return {min(port.get_names(), key=len): results[port] for port in model.outputs}
+"""
+
+
+def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
+    """By way of a SavedModel."""
+    import openvino
+
+    from tlkit.exporting.writers import archive_of, traced_graph
+
+    with tempfile.TemporaryDirectory() as folder:
+        archive_of(classifier, traced_graph(row, classifier)).write_out(folder, verbose=False)
+        model = openvino.convert_model(folder)
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def open_model(path: Path) -> "Call":
+    """What runs images, float32 (n, H, W, 3): logits, and features where the file gives them."""
+    import openvino
+
+    # The logits of float32; a processor with bfloat16 would compute in that unasked.
+    model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    names = [min(output.get_names(), key=len) for output in model.outputs]
+    return lambda images: {name: np.array(model([images])[i]) for i, name in enumerate(names)}

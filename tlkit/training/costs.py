@@ -1,0 +1,289 @@
+"""What stages cost, before they start: memory, estimated from the graph; and the ways to come by what they read."""
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+
+from tlkit.backbones.graph import calls
+from tlkit.backbones.runtime import gpus
+from tlkit.base.machine import available_memory, bytes_text
+from tlkit.options.commands import FinetuneConfig
+from tlkit.training.plan import Anatomy, Decision, Pace, Sizes, duration, planned_epochs
+
+FLOAT = 4
+SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "lion": 1}  # numbers an optimizer keeps for each weight
+PROCESS_BYTES = 48 * 2**20  # that the first steps take whatever the network: traced graphs, threads, primitives
+# Layers that write over their input or only look at it differently; nothing of theirs is kept.
+_IN_PLACE = (
+    keras.layers.InputLayer,
+    keras.layers.ReLU,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Dropout,
+)
+# The gradient of these needs neither what they read ...
+_PASSING = (keras.layers.Add, keras.layers.ZeroPadding2D, keras.layers.AveragePooling2D, keras.layers.Rescaling)
+# ... nor that of these what they made.
+_LINEAR = (keras.layers.BatchNormalization, *_PASSING)
+_MESSAGES = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that training takes.
+
+    Args:
+        fixed: whatever the batch: weights, gradients and what the optimizer keeps.
+        per_image: activations of one image, kept for the gradients, and its input.
+    """
+
+    fixed: int
+    per_image: int
+
+    def total(self, rows: int) -> int:
+        """Bytes with batches of so many images."""
+        return self.fixed + self.per_image * rows
+
+
+def estimate(
+    model: keras.Model,
+    layers: Iterable[keras.layers.Layer],
+    learning: int,
+    optimizer: str,
+    held: int = 0,
+    *,
+    averaged: bool = False,
+) -> Memory:
+    """The memory of training some layers of a model.
+
+    Every output that a gradient is computed from is kept until then, and the largest exists once more while its own
+    gradient is computed. Gradients exist three times: as computed, as clipped, and in the update. The estimate knows
+    nothing of what the backend's convolutions take for themselves; benchmarks/memory.py holds it against what
+    processes really took.
+
+    Args:
+        model: flat functional model.
+        layers: of it that the stage runs and goes back through.
+        learning: weights that may change.
+        optimizer: its name.
+        held: bytes that stay in memory besides, such as decoded images.
+        averaged: whether it keeps an average of every weight.
+    """
+    graph, chosen = calls(model), {id(layer): layer for layer in layers}
+    weights = sum(int(np.prod(weight.shape)) for layer in chosen.values() for weight in layer.weights)
+    readers: dict[int, list[object]] = {}
+    for call in graph:
+        for tensor in call.inputs:
+            readers.setdefault(tensor, []).append(call.operation)
+    kept = largest = 0
+    for call in graph:
+        if id(call.operation) in chosen:
+            size = sum(int(np.prod(output.shape[1:])) for output in call.outputs)
+            largest = max(largest, size)
+            kept += size * _kept(
+                call.operation, [reader for out in call.outputs for reader in readers.get(id(out), [])]
+            )
+    fixed = FLOAT * (weights + (3 + SLOTS[optimizer] + averaged) * learning) + held + PROCESS_BYTES
+    return Memory(fixed=fixed, per_image=FLOAT * (kept + largest))
+
+
+def _kept(layer: keras.layers.Layer, readers: list[object]) -> bool:
+    """Whether a layer's output is still there when gradients are computed."""
+    if isinstance(layer, _IN_PLACE):
+        return False
+    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    if isinstance(layer, keras.layers.Activation):
+        return activation not in ("relu", "relu6", "linear")
+    passed_on = bool(readers) and all(isinstance(reader, _PASSING) for reader in readers)
+    return not (passed_on and isinstance(layer, _LINEAR))
+
+
+def room() -> tuple[int | None, str]:
+    """Bytes that training may take here, None where nobody says, and whose they are."""
+    return (_gpu_memory(), "the GPU") if gpus() else (available_memory(), "this machine")
+
+
+def _gpu_memory() -> int | None:
+    """Bytes of the smallest GPU: what JAX may take of it, or all of it as its driver says."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
+        return min((limit for limit in limits if limit), default=None)
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return min((int(number) * 2**20 for number in found if number.isdigit()), default=None)
+
+
+def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> int:
+    """`parts`, doubled until an update of `rows` images fits into `most` bytes or has parts of one image."""
+    while most is not None and parts < rows and memory.total(-(-rows // parts)) > most:
+        parts *= 2
+    return min(parts, rows)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error of any backend, or of reading for it, says that memory ran out."""
+    return isinstance(error, MemoryError) or any(
+        message in text for text in (type(error).__name__, str(error)) for message in _MESSAGES
+    )
+
+
+# -- The ways to come by what the head and top stages read: views stored or made afresh, the frozen part stored or not ---
+#
+# Each has its bytes on disk and its seconds; the cheapest that the disk has room for is taken.
+
+HEAD_EPOCHS = 30  # of a head that is not solved
+WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored
+VIEWS_MOST = 8
+VIEWED_IMAGES = 12_000  # views are added until about this many images go through the network
+
+
+def planned_views(options: FinetuneConfig, train: int) -> int:
+    """How many stored views of each training image; 0 for fresh ones."""
+    if options.augment == "none":
+        return 1
+    if options.views is not None:
+        return options.views
+    return int(np.clip(VIEWED_IMAGES // max(train, 1), 1, VIEWS_MOST))
+
+
+def is_convex(options: FinetuneConfig) -> bool:
+    """Whether the head's problem has one solution that L-BFGS finds: linear, cross-entropy, no dropout."""
+    return options.head == "linear" and options.loss == "crossentropy" and not options.dropout
+
+
+def stage_epochs(options: FinetuneConfig, stage: str, train: int) -> int:
+    """Epochs of a stage at most, over so many training images; 0 where it is not among those asked for."""
+    if stage not in options.stages:
+        return 0
+    planned = HEAD_EPOCHS if stage == "head" else planned_epochs(train, options.batch_size * options.accumulate)
+    return int(nth(options.epochs, options.stages.index(stage), planned))
+
+
+def nth(values: Sequence[float] | None, number: int, planned: float) -> float:
+    """The value for stage `number`: planned, the only one, or its own."""
+    if values is None:
+        return planned
+    return values[0] if len(values) == 1 else values[number]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way.
+
+    Args:
+        views: stored views of each training image; 0 for fresh ones every epoch.
+        stored: which of `features` and `cut` are kept on disk; the rest is computed every epoch.
+        bytes: on disk.
+        seconds: of extraction and of both stages, as far as they depend on the way.
+    """
+
+    views: int
+    stored: tuple[str, ...]
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What there is to choose from.
+
+    Args:
+        anatomy: of the classifier; its options say what is asked for.
+        sizes: how many images there are, and what the store may hold.
+    """
+
+    anatomy: Anatomy
+    sizes: Sizes
+
+    @property
+    def _free(self) -> bool:
+        """Whether the number of views is left to the plan."""
+        return self.anatomy.options.views is None and self.anatomy.options.augment != "none"
+
+    def ranked(self, pace: Pace) -> list[Way]:
+        """The ways that the options and the disk allow, the cheapest first; the smallest where none fits."""
+        ways = [self._priced(self._shrunk(way), pace) for way in self._possible()]
+        fitting = (way for way in ways if way.bytes <= self.sizes.disk)
+        return sorted(fitting, key=self._rank) or [min(ways, key=lambda way: way.bytes)]
+
+    def _rank(self, way: Way) -> float:
+        """Seconds; computing anything twice has to save some to be worth it, for the next run finds what is stored."""
+        again = (way.views == 0) + len(self.anatomy.inputs) - len(way.stored)
+        return way.seconds + WORTH_COMPUTING_AGAIN * again
+
+    def _possible(self) -> list[Way]:
+        names, options = self.anatomy.inputs, self.anatomy.options
+        least = 0 if self.anatomy.head_reads == "grid" else 1  # pooled features take next to nothing
+        views = [planned_views(options, self.sizes.train)]
+        # A convex head is solved on a fixed set of views; fresh ones are for those who ask for them.
+        if self._free and not is_convex(options):
+            views.append(0)
+        return [
+            Way(number, names[:kept])
+            for kept in range(len(names), least - 1, -1)
+            for number in (views if kept else [0])
+        ]
+
+    def _shrunk(self, way: Way) -> Way:
+        """With as many views as the disk can hold, unless their number was asked for."""
+        while self._free and way.views > 1 and self.bytes(way) > self.sizes.disk:
+            way = replace(way, views=way.views - 1)
+        return replace(way, bytes=self.bytes(way))
+
+    def bytes(self, way: Way) -> int:
+        """On disk."""
+        return sum(self.anatomy.row_bytes(name) for name in way.stored) * self._images(way)
+
+    def _images(self, way: Way) -> int:
+        return self.sizes.total + max(0, way.views - 1) * self.sizes.train
+
+    def extraction_seconds(self, way: Way, pace: Pace) -> float:
+        """Of computing what is stored, from an empty store."""
+        return pace.forward * self._images(way) if way.stored else 0.0
+
+    def _priced(self, way: Way, pace: Pace) -> Way:
+        """Seconds of extraction, and of what the head and top stages compute and read."""
+        options = self.anatomy.options
+        seconds = self.extraction_seconds(way, pace) + way.bytes * pace.disk
+        seconds += stage_epochs(options, "top", self.sizes.train) * pace.step * self.sizes.train
+        head = 0 if is_convex(options) and way.views else stage_epochs(options, "head", self.sizes.train)
+        for name, forward, epochs in (
+            ("features", pace.forward, head),
+            ("cut", pace.prefix, stage_epochs(options, "top", self.sizes.train)),
+        ):
+            if name not in way.stored:
+                seconds += epochs * forward * self.sizes.total
+            elif way.views == 0:
+                seconds += epochs * forward * self.sizes.train
+            elif way.bytes > (available_memory() or 2 * way.bytes) // 2:  # too much to stay in memory between epochs
+                seconds += epochs * self.sizes.train * self.anatomy.row_bytes(name) * pace.disk
+        return replace(way, seconds=seconds)
+
+    def decisions(self, ways: list[Way], pace: Pace) -> tuple[Decision, ...]:
+        """The chosen way, the first, against the others; and what it takes on disk."""
+        chosen, *others = ways
+        how = "measured" if pace.measured else "estimated"
+        views = f"about {duration(chosen.seconds)} in all ({how})"
+        views += "".join(f"; {self._in_words(way)}: {duration(way.seconds)}" for way in others)
+        most = f"the store may hold {bytes_text(self.sizes.disk)} ({self.sizes.disk_reason})"
+        return (
+            Decision("views", self._in_words(chosen), views),
+            Decision("store", f"up to {bytes_text(chosen.bytes)}", most),
+        )
+
+    def _in_words(self, way: Way) -> str:
+        text = f"{way.views} stored view{'s' * (way.views > 1)} of each training image"
+        if self._free and way.views == planned_views(self.anatomy.options, self.sizes.train):
+            text += f", as many as bring {self.sizes.train:,} near {VIEWED_IMAGES:,}"
+        text = text if way.views else "fresh views every epoch"
+        missing = {"cut": f"the output of {self.anatomy.cut}", "features": "the grid"}
+        computed = [missing[name] for name in self.anatomy.inputs if name not in way.stored]
+        return text + (f", {' and '.join(computed)} computed every epoch" if computed else "")
