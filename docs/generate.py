@@ -20,6 +20,7 @@ FOLDERS = {
     "datasets": "recipes of public datasets: address, sum, licence, layout",
     "docs": "what it does and how it is built; index.md orders the pages",
     "examples": "a config file, a Python program and a notebook",
+    "findings": "programs that show what other software really does, each on its own",
     "benchmarks": "programs that measure, and their results",
     "training_nano": "the program that pretrains nano, the small network inside the package",
     "docker": "what goes into the images, and the script that tries every command in one",

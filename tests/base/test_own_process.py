@@ -46,14 +46,14 @@ def test_only_a_process_of_its_own_leaves_out_and_only_for_a_while(claimed):
     subprocess.run([sys.executable, "-c", PROGRAM.format(claimed=claimed)], check=True)
 
 
-def test_predict_starts_without_what_only_others_use():
+def test_a_command_that_loads_keras_starts_without_what_only_others_use():
     program = (
         "import sys\n"
         "from tlkit.base.process import LEFT_OUT, claim_process\n"
         "from tlkit.base.story import Silence\n"
         "from tlkit import pipelines\n"
         "claim_process()\n"
-        "pipelines.load('predict', Silence())\n"
+        "pipelines.load('explain', Silence())\n"
         "assert 'keras' in sys.modules\n"
         "found = [name for name in LEFT_OUT if name in sys.modules]\n"
         "assert not found, found\n"

@@ -63,6 +63,7 @@ def test_flags_override_the_file_and_the_file_the_defaults(colours, tiny_backbon
         f'backbone = "{tiny_backbone}"\n[training]\nepochs = 5\nstages = ["head", "top"]\nblocks = 1\n'
     )
     arguments = ["finetune", str(colours), "--config", str(tmp_path / "config.toml"), "--dry-run", "--json"]
+    arguments += ["--val", "0"]  # with validation images, so few would train the head alone
     plan = json.loads(cli.invoke(app, arguments).stdout)["plan"]
     assert [stage["epochs"] for stage in plan["stages"]] == [5, 5]
     plan = json.loads(cli.invoke(app, [*arguments, "--epochs", "2,3"]).stdout)["plan"]
@@ -93,7 +94,7 @@ def test_without_json_stdout_is_the_result_and_stderr_the_story(colours, tiny_ba
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
-    colours, monkeypatch, tmp_path, number, code
+    colours, monkeypatch, tmp_path, empty_cache, number, code
 ):
     def interrupted(name, story):
         os.kill(os.getpid(), number)

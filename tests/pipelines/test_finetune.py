@@ -19,6 +19,7 @@ from tlkit.pipelines import predict
 from tlkit.pipelines.finetune import run
 
 FILES = {
+    "answer",
     "audit.json",
     "choice.json",
     "config.toml",
