@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.auditing.evidences import evidence
-from tlkit.auditing import dark
+from tlkit.auditing.blank import check_dark
 
 
 def scans(folder, most):
@@ -23,7 +23,7 @@ def found(folder, most, **more):
     paths = scans(folder, most)
     one = evidence(np.arange(8) % 2, np.zeros((8, 2)), paths=paths, **more)
     one.dataset = replace(one.dataset, root=folder)
-    return list(dark.check(one))
+    return list(check_dark(one))
 
 
 def test_scans_of_12_bits_are_named_with_the_remedy(tmp_path):

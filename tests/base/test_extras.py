@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tlkit.base.extras import EXTRAS, install
-from tlkit.base.machine import versions
+from tlkit.base.machine import EXTRAS, install, versions
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 

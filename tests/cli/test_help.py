@@ -10,8 +10,8 @@ import tlkit
 from tlkit.base.errors import TlkitError
 from tlkit.cli.commands import COMMANDS
 from tlkit.cli.main import app
-from tlkit.options.synonyms import _ELSEWHERE, option_meant
-from tlkit.options.synonyms import COMMANDS as OTHER_COMMANDS
+from tlkit.options.option import _ELSEWHERE, option_meant
+from tlkit.options.option import COMMANDS as OTHER_COMMANDS
 
 cli = CliRunner()
 

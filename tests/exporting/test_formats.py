@@ -1,7 +1,7 @@
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.extras import install
+from tlkit.base.machine import install
 from tlkit.exporting import formats
 from tlkit.exporting.formats import refuse_missing
 from tlkit.options.catalog import FORMATS

@@ -12,8 +12,8 @@ import pytest
 from tlkit import pipelines
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
+from tlkit.base.machine import os_error
 from tlkit.base.story import Silence
-from tlkit.base.system import os_error
 from tlkit.options.commands import FeaturesConfig, FinetuneConfig, PredictConfig, RankConfig, SplitConfig
 
 PROGRAM = """

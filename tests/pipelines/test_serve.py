@@ -13,7 +13,7 @@ import pytest
 
 from tests.serving.conftest import Listener, form
 from tlkit.base.errors import TlkitError
-from tlkit.base.extras import install
+from tlkit.base.machine import install
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import InputContract
 from tlkit.options.commands import PredictConfig, ServeConfig

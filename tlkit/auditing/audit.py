@@ -7,19 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlkit.auditing import (
-    blank,
-    bursts,
-    classes,
-    copies,
-    dark,
-    files,
-    flips,
-    mislabelled,
-    outliers,
-    shortcuts,
-    unfamiliar,
-)
+from tlkit.auditing import blank, bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
 from tlkit.auditing.evidence import Evidence, Mirrored, unlearnable
 from tlkit.auditing.findings import SEVERITIES, AuditResult, Finding, by_severity
 from tlkit.auditing.flips import Mirror, sample
@@ -68,7 +56,7 @@ def _mirror(evidence: Evidence) -> str:
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
     Check("blank", "images that are one colour throughout", blank.check, _nothing),
-    Check("dark", "scans of more than 8 bits that use a small part of their range", dark.check, _nothing),
+    Check("dark", "scans of more than 8 bits that use a small part of their range", blank.check_dark, _nothing),
     Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
     Check("groups", "clips, bursts and subjects that belong on one side of a split", bursts.check, _nothing),
     Check("shortcuts", "classes that can be predicted without looking at the object", shortcuts.check, unlearnable),

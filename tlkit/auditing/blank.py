@@ -1,4 +1,4 @@
-"""Images that are one colour throughout: nothing can be learned from them, and a class of them is learned by its colour."""
+"""Images that show nothing or hardly anything: one colour throughout, or scans that use a small part of their range."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, share
 from tlkit.auditing.findings import Finding
+from tlkit.data import decode
 
 SERIOUS_SHARE = 0.05  # of the images: more than a few lens caps; a decoder or a converter has blanked them
 
@@ -40,3 +41,19 @@ def _by_class(evidence: Evidence, blank: np.ndarray) -> dict[str, int]:
     """Class -> blank images, of classes that have some."""
     counts = evidence.dataset.class_counts(blank)
     return {name: int(count) for name, count in zip(evidence.dataset.classes, counts, strict=True) if count}
+
+
+# -- Dark scans: files of more than 8 bits a sample that use a small part of their range, and so are decoded almost black ---
+
+
+def check_dark(evidence: Evidence) -> Iterator[Finding]:
+    """One finding where the whole set is dark; none where `--levels` says what black and white are."""
+    sentence = "" if evidence.levelled else decode.dark([evidence.dataset.file(i) for i in range(len(evidence))])
+    if sentence:
+        yield Finding(
+            check="dark",
+            severity="serious",
+            sentence=sentence[0].upper() + sentence[1:],
+            remedy="Say what is black and white; the classifier keeps it, and so do predict, serve and every export.",
+            command=evidence.finetune("--levels", "auto"),
+        )

@@ -1,4 +1,4 @@
-"""A process that is tlkit's alone starts faster: it leaves out what only other people's programs would use.
+"""The process: a faster start where it is tlkit's own, standard error, the backend of Keras, seeds.
 
 `tlkit` on the command line is such a process. A program that imports tlkit is not, and finds Keras as it always is.
 """

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tlkit.cli import commands
-from tlkit.options.synonyms import command_meant, option_meant
+from tlkit.options.option import command_meant, option_meant
 
 UsageError: type[Any] = typer.BadParameter.__mro__[1]  # what all wrong usage is; Typer names no better way to it
 ALL = "tlkit.help-all"

@@ -1,4 +1,4 @@
-"""The files below a folder, and the folders themselves; links followed, never in circles."""
+"""The files and folders below a folder, and what the folders say: which is a class, which is a split."""
 
 import contextlib
 import itertools

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.extras import install
+from tlkit.base.machine import install
 from tlkit.options.catalog import FORMATS, Format
 
 BATCH = 32  # images to a call of a format that takes any number

@@ -1,4 +1,4 @@
-"""The options of the commands that obtain what a run needs: a backbone by rank, sample images, weights."""
+"""The options of commands that bring or choose something: `tlkit sample`, `tlkit weights`, `tlkit rank`."""
 
 import re
 from collections.abc import Sequence

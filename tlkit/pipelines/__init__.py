@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import Any
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.machine import os_error
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
-from tlkit.base.system import os_error
 from tlkit.options.option import Options, refuse_missing, refuse_unwritable, written_paths
 from tlkit.runs.folder import RunDir, refuse_occupied
 

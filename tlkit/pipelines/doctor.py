@@ -9,8 +9,7 @@ import keras
 
 from tlkit.backbones import runtime
 from tlkit.backbones.weight_files import models_folder
-from tlkit.base.extras import EXTRAS, install, lacking
-from tlkit.base.machine import cache_dir
+from tlkit.base.machine import EXTRAS, cache_dir, install, lacking
 from tlkit.base.story import Story
 from tlkit.options.commands import DoctorConfig
 

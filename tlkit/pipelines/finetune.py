@@ -17,7 +17,7 @@ from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
-from tlkit.base.extras import install
+from tlkit.base.machine import install
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside

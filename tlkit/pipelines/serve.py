@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.extras import install
+from tlkit.base.machine import install
 from tlkit.base.story import Silence, Story
 from tlkit.options.commands import ServeConfig
 from tlkit.runs.folder import finished_model

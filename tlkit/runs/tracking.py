@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError
-from tlkit.base.extras import install
 from tlkit.base.files import read_json
+from tlkit.base.machine import install
 from tlkit.base.story import Story
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve

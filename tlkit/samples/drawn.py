@@ -1,4 +1,4 @@
-"""The shapes sample: a drawn set with faults to order, and a list of which file got which fault.
+"""Samples made without a network: drawn shapes with faults to order, sheets of several shapes, and real digits.
 
 Every file is a function of the seed and its number, so the same options give the same bytes.
 """
