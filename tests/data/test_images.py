@@ -351,7 +351,7 @@ def test_postscript_is_never_run():
 
 @pytest.mark.skipif(opening.HEIF, reason="pillow_heif is installed")
 def test_heic_without_the_extra_says_how_to_get_it():
-    assert "tlkit[heic]" in reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100)
+    assert "pip install pillow-heif" in reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100)
 
 
 def test_camera_raw_is_not_replaced_by_its_preview():

@@ -141,7 +141,7 @@ def test_a_plain_story_is_quiet_when_asked_and_counts_by_length(capsys, monkeypa
     moments = iter([0.0, 6.0, 12.0])
     monkeypatch.setattr("tlkit.base.story.time.monotonic", lambda: next(moments))
     assert list(PlainStory().track(["aa", "bbb"], "reading", 5)) == ["aa", "bbb"]
-    assert capsys.readouterr().err == "  reading: 2 of 5 (0/s)\n  reading: 5 of 5 (0/s)\n"
+    assert capsys.readouterr().err == "  reading: 2 of 5 (0.3/s), 9 s left\n  reading: 5 of 5 (0.4/s), 0 s left\n"
 
 
 def test_metrics_json_is_plain(tmp_path):

@@ -81,7 +81,9 @@ def test_each_class_has_its_areas_and_curves_and_the_means_are_theirs():
     logits[np.arange(200), labels] += 1
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     areas, curves, means = class_curves(tuple("abcde"), labels, p, None)
-    assert sorted(areas) == [0, 1, 2, 3] and [curve.name for curve in curves] == list("abcd")
+    assert sorted(areas) == [0, 1, 2, 3] and sorted(curve.name for curve in curves) == list("abcd")
+    precision = [curve.average_precision.value for curve in curves]
+    assert precision == sorted(precision)  # the worst first
     truth = np.eye(4)[labels]
     assert means["mean_average_precision"].value == pytest.approx(
         oracle.average_precision_score(truth, p[:, :4], average="macro")

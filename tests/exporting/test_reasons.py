@@ -3,11 +3,13 @@
 import logging
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 from tlkit.base.errors import TlkitError
 from tlkit.exporting import writers
+from tlkit.options.catalog import FORMATS
 
 # The ends of what converters say of a network with `erfinv`: TensorFlow 2.21, OpenVINO 2026, tf2onnx 1.17.
 LITERT = (
@@ -46,7 +48,7 @@ def test_other_failures_are_told_by_their_last_words():
 
 
 def test_no_converter_prints_past_us(monkeypatch, capfd, tmp_path):
-    def loud(classifier, path):
+    def loud(row, classifier, path, calibration):
         print("stdout")
         print("stderr", file=sys.stderr)
         warnings.warn("a warning", stacklevel=1)
@@ -54,10 +56,10 @@ def test_no_converter_prints_past_us(monkeypatch, capfd, tmp_path):
         logging.getLogger("a.library").error("an error of a library")
         raise RuntimeError("no node")
 
-    monkeypatch.setitem(writers._WRITERS, "onnx", loud)
+    monkeypatch.setattr(writers, "module_of", lambda row: SimpleNamespace(write=loud))
     handlers = list(logging.getLogger("tf2onnx").handlers)
     with pytest.raises(TlkitError) as raised:
-        writers.write("onnx", None, tmp_path / "model.onnx", None)
+        writers.write(FORMATS["onnx"], None, tmp_path / "model.onnx", None)
     assert raised.value.message == (
         "this network cannot be written as onnx: the format has no operation Erfinv, Digamma (RuntimeError)."
     )

@@ -16,7 +16,8 @@ from tlkit.extraction import extract as executor
 from tlkit.extraction.source import FeatureSource, Tap, evidence_space, find_tap
 from tlkit.options.commands import EvaluateConfig, FeaturesConfig
 
-SQUARE, PADDED = InputContract(height=224, width=224), InputContract(height=160, width=96, fit="pad")
+SQUARE = InputContract(height=224, width=224, version=1)
+PADDED = InputContract(height=160, width=96, fit="pad", version=1)
 WEIGHTS = "5a" * 32
 PLAIN, LIGHT = Augmentation(strength="none"), Augmentation(strength="light", seed=3)
 GRID, POOLED = Tap("top_activation"), Tap("top_activation", "avg")

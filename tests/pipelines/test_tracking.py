@@ -138,7 +138,7 @@ def test_a_missing_package_is_refused_before_anything_is_computed(name, monkeypa
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda package: None)
     with pytest.raises(TlkitError, match=f"--log {name} needs the package") as caught:
         tracking.refuse_missing((name,))
-    assert f"tlkit[{name}]" in caught.value.hint
+    assert f"pip install '{name}" in caught.value.hint
 
 
 def test_nobody_asked_nobody_told(finished):

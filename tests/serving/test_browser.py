@@ -1,6 +1,8 @@
 """The page in a real browser: drop, paste, choose, what is refused, a phone, a token."""
 
 import base64
+import http.server
+import threading
 import time
 
 import pytest
@@ -107,15 +109,30 @@ SEND = """
 """
 
 
+class Blank(http.server.BaseHTTPRequestHandler):
+    """An empty page that may send what it likes where it likes."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>another</title>")
+
+    def log_message(self, *_):
+        pass
+
+
 def test_a_page_of_another_origin_may_not_ask(browser, start):
-    server, other = start(), start()
-    before = server.ask("GET", "/metrics")[2]
-    browser.open(f"http://127.0.0.1:{other.port}/")
-    browser.value(SEND % server.port)
-    until(browser, "window.sent")
+    server = start()
+    with http.server.HTTPServer(("127.0.0.1", 0), Blank) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        browser.open(f"http://127.0.0.1:{other.server_port}/")
+        browser.value(SEND % server.port)
+        until(browser, "window.sent")
+        other.shutdown()
     said = server.ask("GET", "/metrics")[2]
     said = said.decode() if isinstance(said, bytes) else str(said)
-    assert 'tlkit_requests_total{path="/v1/predict",status="403"} 1.0' in said, before
+    assert 'tlkit_requests_total{path="/v1/predict",status="403"} 1.0' in said
 
 
 def test_a_server_that_is_gone(browser, start):
