@@ -79,7 +79,7 @@ OTHER_BACKEND = """
 import sys
 from pathlib import Path
 import numpy as np
-from tlkit.classifier import load
+from tlkit.classifier.model import load
 from tlkit.explanation.heat_maps import Witness
 classifier, arrays = load(Path(sys.argv[1])), np.load(sys.argv[2])
 np.save(sys.argv[3], Witness(classifier).integrated(arrays["grids"], arrays["labels"]).values)

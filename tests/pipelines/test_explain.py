@@ -71,8 +71,9 @@ def test_what_is_wrong_is_named(finished, colours, tmp_path):
 
 def test_hostile_names_stay_in_the_folder(finished, tmp_path):
     name = "a..%2f<script>alert(1)</script>\n ü.png"
-    Image.fromarray(np.full((20, 30, 3), 120, np.uint8)).save(tmp_path / name.replace("/", "_"))
-    result = run(ExplainConfig(run=str(finished[0]), paths=(str(tmp_path),), out=str(tmp_path / "out")))
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full((20, 30, 3), 120, np.uint8)).save(tmp_path / "images" / name.replace("/", "_"))
+    result = run(ExplainConfig(run=str(finished[0]), paths=(str(tmp_path / "images"),), out=str(tmp_path / "out")))
     (row,) = result["explained"]
     assert (tmp_path / "out" / row["picture"]).is_file()
     assert not set("<>/\n%") & set(row["picture"])

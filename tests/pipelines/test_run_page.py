@@ -106,7 +106,7 @@ def test_an_audit_of_its_images_is_shown_first(own):
     assert text.index("Half of it is copies.") < text.index('id="numbers"')
 
 
-@pytest.mark.parametrize(("content", "message"), [('{"format": 99}', "format 99"), ("{", "is not JSON")])
+@pytest.mark.parametrize(("content", "message"), [('{"format": 99}', "format 99"), ("{", "is damaged")])
 def test_an_audit_that_cannot_be_read_is_an_error(own, content, message):
     (own.path / "audit.json").write_text(content)
     with pytest.raises(TlkitError, match=message):

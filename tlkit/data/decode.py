@@ -230,6 +230,7 @@ def named(problems: Sequence[Problem], most: int = 3) -> str:
 # A file of 16 bits says that 65535 is white. Cameras and DICOM exports that fill 12 of the bits make it say so wrongly,
 # and such scans come out almost black.
 
+EIGHT_BITS = ("JPEG", "MPO", "WEBP", "GIF", "BMP", "ICO")  # formats that hold no more a sample: not opened for it
 LOOKED_AT = 256  # files, evenly over the set: enough to know how its scans are written
 DARK = 4  # times darker than white is the brightest value of a dark set, at least
 
@@ -246,7 +247,8 @@ def levels_for(config: ImageOptions, dataset: Dataset, story: Story) -> Levels |
     Raises:
         TlkitError: `auto`, and no image has more than 8 bits a sample, or all have one value.
     """
-    files = [dataset.file(i) for i in range(len(dataset))]
+    shallow = np.zeros(len(dataset), bool) if dataset.looks is None else np.isin(dataset.looks.format, EIGHT_BITS)
+    files = [dataset.file(i) for i in np.flatnonzero(~shallow).tolist()]
     if config.levels is not None:
         return parse_levels(config.levels) or least_to_greatest(files, story)
     if warning := dark(files):
@@ -277,9 +279,7 @@ def least_to_greatest(files: Sequence[Path], story: Story) -> Levels:
     """
     ranges = _each(files)
     if not ranges:
-        raise TlkitError(
-            f"--levels auto: none of the {len(files)} images has more than 8 bits a sample.", "leave it out."
-        )
+        raise TlkitError("--levels auto: no image has more than 8 bits a sample.", "leave it out.")
     low, high = min(low for low, _, _ in ranges), max(high for _, high, _ in ranges)
     if low == high:
         raise TlkitError(f"--levels auto: all {len(ranges)} images hold the value {low:g} alone.", "look at them.")
