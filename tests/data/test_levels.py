@@ -52,7 +52,7 @@ def test_auto_is_the_least_and_greatest_of_the_set_and_is_said(scans):
 
 def test_auto_needs_numbers_of_more_than_8_bits(tmp_path):
     Image.new("L", (8, 8), 3).save(tmp_path / "a.png")
-    with pytest.raises(TlkitError, match="none of the 1 images"):
+    with pytest.raises(TlkitError, match="no image has more than 8 bits"):
         least_to_greatest([tmp_path / "a.png"], Heard())
 
 
