@@ -92,6 +92,15 @@ def test_without_json_stdout_is_the_result_and_stderr_the_story(colours, tiny_ba
     assert quiet.exit_code == 0 and quiet.stderr == ""
 
 
+@pytest.fixture
+def heard():
+    """SIGINT as a terminal has it: the background jobs of a shell ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
     colours, monkeypatch, tmp_path, empty_cache, number, code

@@ -114,6 +114,13 @@ def expect(run_dir: RunDir, path: Path, sha256: str) -> None:
         update(run_dir, files=files | {path.name: [sha256, *files[path.name][:1]]})
 
 
+def rewritten(run_dir: RunDir, path: Path) -> None:
+    """Note that a file was written anew by a run that is gone on with, where run.json has a sum of it already."""
+    files = run_dir.read_record().get("files", {})
+    if path.name in files:
+        update(run_dir, files=files | sums_of(path))
+
+
 def discard_empty(run_dir: RunDir) -> None:
     """Remove a run that was refused before anything was trained, so that the next try finds its place free."""
     if not run_dir.checkpoints.exists():
@@ -325,12 +332,14 @@ class RunSink:
         """Keep something JSON-able under a name."""
         if name == "choice":
             write_json(self._run_dir.choice, content)
+            rewritten(self._run_dir, self._run_dir.choice)
         else:
             update(self._run_dir, **{name: content})
 
     def history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write history.csv and event files."""
         write_history(self._run_dir.history, rows)
+        rewritten(self._run_dir, self._run_dir.history)
         write_event_files(self._run_dir.logs, rows)
 
 
