@@ -95,7 +95,8 @@ def extract(
     augmentation = augmentation or Augmentation(strength="none")
     source = source.settled(dataset, story)
     spaces = {(output, view): source.space(output, augmentation, view) for output in source.outputs for view in views}
-    lacking = {key: look_up(space, dataset.sha256).lacking for key, space in spaces.items()}
+    stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
+    lacking = {key: found.lacking for key, found in stored.items()}
     _tell_damaged(spaces.values(), story)
     first, copy_of = _copies(dataset)
     asked = {view: _asked(view, viewed, copy_of) for view in views}
@@ -112,11 +113,11 @@ def extract(
             result.problems += done.problems
             result.passes += done.passes
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
+        stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     result.problems = _with_duplicates(dataset, result.problems)
     if result.problems:
         count = len(result.problems)
         story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(result.problems)}")
-    stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
         held = [stored[output, CENTRE] for output in source.outputs]
         first_row = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
