@@ -114,11 +114,10 @@ def expect(run_dir: RunDir, path: Path, sha256: str) -> None:
         update(run_dir, files=files | {path.name: [sha256, *files[path.name][:1]]})
 
 
-def rewritten(run_dir: RunDir, path: Path) -> None:
-    """Note that a file was written anew by a run that is gone on with, where run.json has a sum of it already."""
-    files = run_dir.read_record().get("files", {})
-    if path.name in files:
-        update(run_dir, files=files | sums_of(path))
+def _begun_with(run_dir: RunDir, record: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The sums that run.json has of what a run began with: all that a run that is gone on with does not write anew."""
+    names = {path.name for path in (run_dir.config, run_dir.manifest, run_dir.splits)}
+    return {name: sums for name, sums in record.get("files", {}).items() if name in names}
 
 
 def discard_empty(run_dir: RunDir) -> None:
@@ -140,6 +139,7 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
     record = run_dir.read_record()
     if record.get("state") != "finished":
         run_dir = RunDir(run_dir.path, hold(run_dir.path))
+        update(run_dir, files=_begun_with(run_dir, record))
     stored = resolve(FinetuneConfig, {}, run_dir.intact(run_dir.config))
     default = FinetuneConfig(resume=asked.resume).as_dict()
     given = {
@@ -166,7 +166,7 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
             (run_dir.path / name).unlink(missing_ok=True)
         if run_dir.choice.name in damaged:  # the weights that it chose among are no longer kept
             shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
-        update(run_dir, state="running", files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits))
+        update(run_dir, state="running", files=_begun_with(run_dir, record))
         return None
     story.say(f"{run_dir.path} is finished; nothing to resume. report: {run_dir.report}")
     return run_dir.result()
@@ -332,14 +332,12 @@ class RunSink:
         """Keep something JSON-able under a name."""
         if name == "choice":
             write_json(self._run_dir.choice, content)
-            rewritten(self._run_dir, self._run_dir.choice)
         else:
             update(self._run_dir, **{name: content})
 
     def history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write history.csv and event files."""
         write_history(self._run_dir.history, rows)
-        rewritten(self._run_dir, self._run_dir.history)
         write_event_files(self._run_dir.logs, rows)
 
 
