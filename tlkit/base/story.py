@@ -29,6 +29,8 @@ class PlainStory:
         verbosity: 0 quiet, 1 normal, 2 with details.
     """
 
+    every = 5.0  # seconds between two words on progress
+
     def __init__(self, verbosity: int = 1) -> None:
         self.verbosity = verbosity
 
@@ -43,16 +45,19 @@ class PlainStory:
             print(text, file=sys.stderr, flush=True)
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Yield from `items`; say how far it is every five seconds and when done, if it took that long."""
+        """Yield from `items`; say how far it is every few seconds."""
         started = last = time.monotonic()
         done = 0
         for item in items:
             yield item
             done += len(item) if hasattr(item, "__len__") else 1
             now = time.monotonic()
-            if now - last >= 5:
+            if now - last >= self.every:
                 last = now
-                self.say(f"  {progress(description, done, total, now - started)}")
+                self._tell_progress(f"  {progress(description, done, total, now - started)}")
+
+    def _tell_progress(self, line: str) -> None:
+        self.say(line)
 
 
 def progress(description: str, done: int, total: int | None, seconds: float) -> str:
@@ -77,9 +82,12 @@ class NotebookStory(PlainStory):
     Not on stderr, which notebooks show as a red wall.
     """
 
+    every = 0.5
+
     def __init__(self, verbosity: int = 1) -> None:
         super().__init__(verbosity)
         self._lines: list[str] = []
+        self._below = ""
         self._handle: Any = None
 
     def say(self, text: str) -> None:
@@ -95,19 +103,16 @@ class NotebookStory(PlainStory):
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         """Yield from `items`; the last line says how far it is, twice a second, and is gone at the end."""
-        started = last = time.monotonic()
-        done = 0
-        for item in items:
-            yield item
-            done += len(item) if hasattr(item, "__len__") else 1
-            now = time.monotonic()
-            if self.verbosity and now - last >= 0.5:
-                last = now
-                self._show(f"  {progress(description, done, total, now - started)}")
-        if last > started:
+        yield from super().track(items, description, total)
+        if self._below:
             self._show()
 
+    def _tell_progress(self, line: str) -> None:
+        if self.verbosity:
+            self._show(line)
+
     def _show(self, below: str = "") -> None:
+        self._below = below
         display = importlib.import_module("IPython.display").display  # there, where a notebook is
 
         content = {"text/plain": "\n".join([*self._lines, below] if below else self._lines)}
