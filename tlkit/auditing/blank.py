@@ -48,7 +48,7 @@ def _by_class(evidence: Evidence, blank: np.ndarray) -> dict[str, int]:
 
 def check_dark(evidence: Evidence) -> Iterator[Finding]:
     """One finding where the whole set is dark; none where `--levels` says what black and white are."""
-    sentence = "" if evidence.levelled else decode.dark([evidence.dataset.file(i) for i in range(len(evidence))])
+    sentence = "" if evidence.levelled else decode.dark_scans(evidence.dataset)
     if sentence:
         yield Finding(
             check="dark",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -247,13 +247,27 @@ def levels_for(config: ImageOptions, dataset: Dataset, story: Story) -> Levels |
     Raises:
         TlkitError: `auto`, and no image has more than 8 bits a sample, or all have one value.
     """
-    shallow = np.zeros(len(dataset), bool) if dataset.looks is None else np.isin(dataset.looks.format, EIGHT_BITS)
-    files = [dataset.file(i) for i in np.flatnonzero(~shallow).tolist()]
     if config.levels is not None:
-        return parse_levels(config.levels) or least_to_greatest(files, story)
-    if warning := dark(files):
+        return parse_levels(config.levels) or least_to_greatest(_may_be_deep(dataset), story)
+    if warning := dark_scans(dataset):
         story.say(warning)
     return None
+
+
+def dark_scans(dataset: Dataset) -> str:
+    """`dark` of the images; a run says it and its audit finds it, and the files are opened once for both."""
+    return _dark_of_content(dataset.sha256.tobytes(), tuple(_may_be_deep(dataset)))
+
+
+@lru_cache(maxsize=1)
+def _dark_of_content(content: bytes, files: tuple[Path, ...]) -> str:
+    return dark(files)
+
+
+def _may_be_deep(dataset: Dataset) -> list[Path]:
+    """The files that may hold more than 8 bits a sample; all where nobody has looked at them."""
+    shallow = np.zeros(len(dataset), bool) if dataset.looks is None else np.isin(dataset.looks.format, EIGHT_BITS)
+    return [dataset.file(i) for i in np.flatnonzero(~shallow).tolist()]
 
 
 def dark(files: Sequence[Path]) -> str:
