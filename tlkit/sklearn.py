@@ -266,7 +266,6 @@ def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story
     from tlkit.classifier.model import save
     from tlkit.data.decode import check
     from tlkit.data.split import split
-    from tlkit.evaluation.calibration import fit_temperature
     from tlkit.training import crossing, minutes
     from tlkit.training.checkpoint import FolderSink
     from tlkit.training.stages import build_parts
@@ -279,15 +278,7 @@ def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story
     parts = build_parts(config, images, story)
     budget = minutes.budget(config)
     done = train(images, splits, parts, config, FolderSink(folder), budget=budget, story=story)
-    held = splits.indices("val")
-    found = done.crossed
-    judged, truth = (found.logits, found.labels) if found else (done.logits[held], images.labels[held])
-    classifier = done.classifier.with_facts(
-        temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
-        trained_on=tuple(sorted(row.tobytes().hex() for row in images.sha256[splits.indices("train")])),
-        flip=config.flip,
-    )
-    save(classifier, folder / "model.keras")
+    save(done.calibrated(), folder / "model.keras")
     return (folder / "model.keras").read_bytes(), done.choice.reason if done.choice else ""
 
 

@@ -20,7 +20,6 @@ from tlkit.classifier.heads.build import HEADS
 from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.look import looks_of
-from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
@@ -263,14 +262,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     material, scores, crossed = result.material, result.logits, result.crossed
     config = material.config
     dataset, splits = material.dataset, material.splits
-    held, trained = splits.indices("val"), splits.codes == 0
-    judged, truth = (crossed.logits, crossed.labels) if crossed else (scores[held], dataset.truth[held])
-    classifier = material.classifier.with_facts(
-        temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
-        trained_on=tuple(sorted(row.tobytes().hex() for row in dataset.sha256[trained])),
-        target_precision=config.target_precision,
-        flip=config.flip,
-    )
+    classifier = result.calibrated().with_facts(target_precision=config.target_precision)
     reference, unfamiliarity = learn_familiarity(classifier, dataset, splits, config.batch_size, story)
     evidence = evidence or _looked_at(material, story)
     predictions = outcome.build_predictions(
@@ -279,7 +271,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         scores,
         classifier.facts,
         unfamiliarity=None if reference is None else unfamiliarity,
-        in_training=duplicates.in_training(evidence.pictures, dataset.sha256, trained),
+        in_training=duplicates.in_training(evidence.pictures, dataset.sha256, splits.codes == 0),
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, Splits
+from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import balance, choosing, crossing, minutes
@@ -49,6 +50,18 @@ class Trained:
     def classifier(self) -> Classifier:
         """Images in, logits out; not calibrated yet."""
         return self.material.classifier
+
+    def calibrated(self) -> Classifier:
+        """The classifier with its temperature, fitted on what was held out, and with what it was trained on."""
+        dataset, splits = self.material.dataset, self.material.splits
+        held = splits.indices("val")
+        found = self.crossed
+        judged, truth = (found.logits, found.labels) if found else (self.logits[held], dataset.truth[held])
+        return self.classifier.with_facts(
+            temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
+            trained_on=tuple(sorted(row.tobytes().hex() for row in dataset.sha256[splits.indices("train")])),
+            flip=self.material.config.flip,
+        )
 
 
 def train(
