@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import tlkit
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.python.run import Evaluated, Run
 
@@ -116,3 +117,11 @@ assert "keras" not in sys.modules
     assert done.returncode == 0, done.stderr[-800:]
     with pytest.raises(TlkitError, match="not a run folder"):
         tlkit.load(tmp_path)
+
+
+def test_names_that_a_spreadsheet_would_run_are_in_the_table_what_they_are(tmp_path):
+    with (tmp_path / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = cells.Writer(file)
+        writer.writerows([["path", "label", "predicted"], ["=1.png", "-a", "@b"]])
+    table = Evaluated({"out": str(tmp_path)}).predictions
+    assert table.loc[0].tolist() == ["=1.png", "-a", "@b"]

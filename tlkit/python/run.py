@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.base import cells
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import restored
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.python.functions import function
-from tlkit.report.headline import Headline, headline, main_split, several
+from tlkit.report.headline import Headline, Several, headline, main_split, several
 from tlkit.runs.folder import RunDir, finished_model
 
 if TYPE_CHECKING:
@@ -64,13 +66,15 @@ class Evaluated(dict[str, Any]):
 
         file = self.path / "predictions.csv"
         _refuse_gone(file)
-        return pandas.read_csv(
+        table = pandas.read_csv(
             file,
             dtype=dict.fromkeys(_TEXT, str),
             keep_default_na=False,
             na_values={"unfamiliarity": [""]},
             encoding_errors="surrogateescape",
         )
+        names = [name for name in _TEXT if name in table]
+        return table.assign(**{name: table[name].map(lambda cell: restored(cells.read(cell))) for name in names})
 
     def figure(self, name: str = "confusion", columns: int = 1) -> "Figure":
         """One figure for a paper, see `tlkit.report.figures`; `columns` is 1 (89 mm wide) or 2 (183 mm).
@@ -95,10 +99,14 @@ class Evaluated(dict[str, Any]):
             f"{html.escape(self._beside())}<br><small>{images} · report: {link}</small></div>"
         )
 
+    def _found(self) -> Headline | Several | None:
+        """What the report begins with."""
+        result = main_split(read_evaluation(self.path / "evaluation.json"))
+        return headline(result) or several(result) if result else None
+
     def _headline(self) -> str:
         """The number that the report begins with, in one line."""
-        result = main_split(read_evaluation(self.path / "evaluation.json"))
-        found = result and (headline(result) or several(result))
+        found = self._found()
         if not found:
             return "nothing was measured"
         name, metric = ("accuracy", found.accuracy) if isinstance(found, Headline) else ("mAP", found.precision)
@@ -107,8 +115,7 @@ class Evaluated(dict[str, Any]):
 
     def _beside(self) -> str:
         """What to hold it against."""
-        result = main_split(read_evaluation(self.path / "evaluation.json"))
-        found = result and (headline(result) or several(result))
+        found = self._found()
         if not found:
             return ""
         against = f"always predicting {found.majority!r}" if isinstance(found, Headline) else "guessing"
