@@ -44,7 +44,7 @@ def write_decoder(folder: Path) -> None:
     write_text(package / "__init__.py", _INIT.format(version=__version__))
     for module in _MODULES:
         source = Path(str(module.__file__)).read_text(encoding="utf-8")
-        text = _OURS.sub(r"\1from .\2 import", source).replace("'tlkit[heic]'", "pillow-heif")
+        text = _OURS.sub(r"\1from .\2 import", source)
         head = f"# Part of tlkit {__version__}, licensed under Apache-2.0.\n"
         write_text(package / f"{module.__name__.rpartition('.')[2]}.py", head + text)
 
