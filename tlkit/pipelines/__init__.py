@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
