@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tlkit.base.errors import TlkitError
@@ -104,8 +104,9 @@ def drawn(random, images, rates, groups=None):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)  # of 12,000 small sets one needs more than an exchange
 @given(st.integers(0, 2**31), st.integers(20, 300), st.integers(2, 12), st.booleans())
+@example(152083279, 20, 8, True)  # ten groups that span most classes: a class gets its share only in exchange
 def test_every_class_has_its_share_of_every_side(seed, images, classes, grouped):
     random = np.random.default_rng(seed)
     groups = [f"g{random.integers(images // 2)}" for _ in range(images)] if grouped else None
