@@ -180,7 +180,7 @@ def _own_threads() -> Iterator[None]:
 _KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
 
 
-class _Fold(NamedTuple):
+class Fold(NamedTuple):
     """A convolution that computes what its BatchNorm would: other values for its weights, and a sum if it has no bias."""
 
     values: list[tuple[Any, np.ndarray]]
@@ -194,7 +194,7 @@ def folded(model: keras.Model) -> Callable[[Any], list[Any]]:
     disappears; everything else is computed as the model does.
     """
     graph = calls(functional(model))
-    folds, gone = _folds(graph, {id(tensor) for tensor in model.outputs})
+    found, gone = folds(graph, {id(tensor) for tensor in model.outputs})
 
     def forward(inputs: Any) -> list[Any]:
         table = {id(model.inputs[0]): inputs}
@@ -202,14 +202,14 @@ def folded(model: keras.Model) -> Callable[[Any], list[Any]]:
             if isinstance(call.operation, keras.layers.InputLayer):
                 continue
             node = id(call.node)
-            made = table[call.inputs[0]] if node in gone else _called(call, table, folds.get(node))
+            made = table[call.inputs[0]] if node in gone else _called(call, table, found.get(node))
             table |= dict(zip(map(id, call.outputs), keras.tree.flatten(made), strict=True))
         return [table[id(tensor)] for tensor in model.outputs]
 
     return forward
 
 
-def _called(call: Call, table: dict[int, Any], fold: _Fold | None) -> Any:
+def _called(call: Call, table: dict[int, Any], fold: Fold | None) -> Any:
     arguments, options = call.node.arguments.fill_in(table)
     if "training" in inspect.signature(call.operation.call).parameters:
         options = {**options, "training": False}
@@ -221,20 +221,20 @@ def _called(call: Call, table: dict[int, Any], fold: _Fold | None) -> Any:
     return made if fold.shift is None else keras.ops.add(made, fold.shift)
 
 
-def _folds(graph: list[Call], outputs: set[int]) -> tuple[dict[int, _Fold], set[int]]:
+def folds(graph: list[Call], outputs: set[int]) -> tuple[dict[int, Fold], set[int]]:
     """Folded convolutions by their node, and the nodes of the BatchNorms in them."""
     readers: dict[int, list[Call]] = {}
     for call in graph:
         for tensor in call.inputs:
             readers.setdefault(tensor, []).append(call)
-    folds, gone = {}, set()
+    found, gone = {}, set()
     for call in graph:
         made = id(call.outputs[0])
         reading = readers.get(made, [])
         if len(reading) == 1 and made not in outputs and _foldable(call.operation, reading[0].operation):
-            folds[id(call.node)] = _fold(call.operation, reading[0].operation)
+            found[id(call.node)] = _fold(call.operation, reading[0].operation)
             gone.add(id(reading[0].node))
-    return folds, gone
+    return found, gone
 
 
 def _foldable(convolution: Any, norm: Any) -> bool:
@@ -248,11 +248,11 @@ def _foldable(convolution: Any, norm: Any) -> bool:
     )
 
 
-def _fold(convolution: Any, norm: Any) -> _Fold:
+def _fold(convolution: Any, norm: Any) -> Fold:
     """The norm's `scale * (convolution - mean) + beta`, with the scale in the kernel and the rest in the bias."""
     kernel = getattr(convolution, _KERNELS[type(convolution).__name__])
     values = np.asarray(kernel)
-    scale = 1 / np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
+    scale = 1 / np.sqrt(np.asarray(norm.moving_variance).astype(np.float64) + norm.epsilon)
     scale = scale * np.asarray(norm.gamma) if norm.scale else scale
     channels = values.shape[2:] if type(convolution).__name__ == "DepthwiseConv2D" else values.shape[3:]
     mapping = [(kernel, (values * scale.reshape(channels)).astype(np.float32))]
@@ -260,5 +260,5 @@ def _fold(convolution: Any, norm: Any) -> _Fold:
     shift = (bias - np.asarray(norm.moving_mean)) * scale + (np.asarray(norm.beta) if norm.center else 0.0)
     shift = shift.astype(np.float32)
     if not convolution.use_bias:
-        return _Fold(mapping, shift)
-    return _Fold([*mapping, (convolution.bias, shift)], None)
+        return Fold(mapping, shift)
+    return Fold([*mapping, (convolution.bias, shift)], None)
