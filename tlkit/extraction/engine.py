@@ -97,7 +97,7 @@ class _Lessening:
         return wait
 
     def in_pieces(self, images: np.ndarray) -> Outputs:
-        """Compute while nothing else is under way."""
+        """One piece after the other, each as large as there was memory for so far."""
         done: list[Outputs] = []
         place = 0
         while place < len(images) or not done:

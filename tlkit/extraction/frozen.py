@@ -23,23 +23,35 @@ SMALL_BATCH = 8  # images: enough for the matrix products, few enough for the ca
 Fetch = Callable[[], tuple[np.ndarray, ...]]
 
 
-def on_each_core(call: Callable[[np.ndarray], Sequence[np.ndarray]]) -> Callable[[np.ndarray], Fetch]:
+Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+def on_each_core(call: Compute, wide: Callable[[], Compute]) -> Callable[[np.ndarray], Fetch]:
     """Batches of any size through a function of float32 batches that computes in the thread it is called in.
 
     Args:
         call: float32 (b, ...) -> one float32 (b, ...) for each output; called from several threads at once.
+        wide: gives one that uses every core, for a single image; not asked for where others have come before it, as the
+            last of many is not worth another session.
 
     Returns:
         uint8 or float32 (B, ...) -> a function that waits for one float32 (B, ...) for each output.
     """
     threads = usable_cores()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-infer")
+    alone: Compute | None = None
+    several = False
 
-    def compute(part: np.ndarray) -> Sequence[np.ndarray]:
-        return call(part.astype(np.float32, copy=False))
+    def compute(function: Compute, part: np.ndarray) -> Sequence[np.ndarray]:
+        return function(part.astype(np.float32, copy=False))
 
     def begin(inputs: np.ndarray) -> Fetch:
-        begun = [pool.submit(compute, part) for part in parts(inputs, threads)]
+        nonlocal alone, several
+        if len(inputs) == 1 and threads > 1 and not several:
+            alone = alone or wide()
+        several = several or len(inputs) > 1
+        function = alone if alone and len(inputs) == 1 else call
+        begun = [pool.submit(compute, function, part) for part in parts(inputs, threads)]
 
         def fetch() -> tuple[np.ndarray, ...]:
             done = [part.result() for part in begun]
@@ -84,18 +96,24 @@ def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[
     sessions = [_session(graph, precision) for _ in range(usable_cores() if own else 1)]
     if precision == "bfloat16":
         _refuse_unless_used(sessions[0], image, outputs)
-    return on_each_core(_taking_turns([session.make_callable(outputs, [image]) for session in sessions]))
+
+    def turns(sessions: list[Any], *, shared: bool = False) -> Compute:
+        return _taking_turns([session.make_callable(outputs, [image]) for session in sessions], shared)
+
+    return on_each_core(
+        turns(sessions, shared=not own), lambda: turns([_session(graph, precision, threads=usable_cores())])
+    )
 
 
-def _taking_turns(calls: list[Callable[[np.ndarray], Any]]) -> Callable[[np.ndarray], Any]:
-    """A function that hands each call to one of `calls` that nobody else is in; one alone is called by all at once.
+def _taking_turns(calls: list[Compute], shared: bool) -> Compute:
+    """A function that hands each call to one of `calls` that nobody else is in; `shared`: the one is called by all at once.
 
     TensorFlow allows a session to be called by several threads at once. One such process in about twenty ended with a
     segmentation fault in an atomic increment inside of TensorFlow, which could not be brought about again.
     """
-    if len(calls) == 1:
+    if shared:
         return calls[0]
-    free: SimpleQueue[Callable[[np.ndarray], Any]] = SimpleQueue()
+    free: SimpleQueue[Compute] = SimpleQueue()
     for call in calls:
         free.put(call)
 
@@ -128,13 +146,13 @@ def _graph(model: keras.Model) -> tuple[Any, Any, list[Any]]:
     return graph, image, outputs
 
 
-def _session(graph: Any, precision: str) -> Any:
-    """A session whose calls compute from beginning to end in the thread that makes them."""
+def _session(graph: Any, precision: str, threads: int = 1) -> Any:
+    """A session whose calls compute from beginning to end in the thread that makes them, and in more within an operation."""
     import tensorflow as tf
 
     # -1: no threads between operations, a call computes in its own; 1: none more within them
     options = tf.compat.v1.ConfigProto(
-        inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1, device_count={"GPU": 0}
+        inter_op_parallelism_threads=-1, intra_op_parallelism_threads=threads, device_count={"GPU": 0}
     )
     if precision == "bfloat16":
         options.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1

@@ -84,9 +84,7 @@ def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, Featur
 
     def rebuild() -> "keras.Model":
         built = _build_here(config, wish, story, note.onnx.get("obstacle", ""))
-        if built.origin != origin:
-            place.unlink(missing_ok=True)
-            raise TlkitError(f"{origin.backbone} is not the network that it was.", "run the same command again.")
+        _refuse_another(origin, built.origin, place)
         return built.source.built
 
     source = FeatureSource(
@@ -96,12 +94,12 @@ def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, Featur
         contract=_contract(origin, config),
         name=origin.backbone,
         shapes=(origin.shape,),
-        quick=partial(_by_onnx, config, wish, story),
+        quick=partial(_by_onnx, config, wish, origin, story),
     )
     return origin, source.asked(config)
 
 
-def _by_onnx(config: FeaturesConfig, wish: Mapping[str, Any], story: Story) -> "Engine | None":
+def _by_onnx(config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, story: Story) -> "Engine | None":
     """The engine of the network's ONNX file, written now where it is not there or is not what was written."""
     if kept.why_not(config):
         return None
@@ -112,9 +110,17 @@ def _by_onnx(config: FeaturesConfig, wish: Mapping[str, Any], story: Story) -> "
         note = _recall(wish)
         if note is None or "obstacle" in note.onnx:
             return None
+        _refuse_another(origin, note.origin, place)
         if note.onnx and (found := kept.open_kept(place, note.onnx)):
             return found
     return None
+
+
+def _refuse_another(origin: Origin, found: Origin, place: Path) -> None:
+    """Raise where a note named another network than there is; the next command finds out anew."""
+    if found != origin:
+        place.unlink(missing_ok=True)
+        raise TlkitError(f"{origin.backbone} is not the network that it was.", "run the same command again.")
 
 
 def build(config: FeaturesConfig, story: Story | None = None) -> Built:
