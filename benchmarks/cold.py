@@ -52,9 +52,10 @@ network.save_weights(sys.argv[1])
 
 
 class Cost(NamedTuple):
-    """What a process took."""
+    """What a process took, with its children; processor time is of all cores."""
 
     seconds: float
+    processor: float
     megabytes: float
 
 
@@ -87,7 +88,7 @@ def run(command: list[str], **environment: str) -> Cost:
         if status:
             said.seek(0)
             raise SystemExit(f"{command[:4]} failed:\n{said.read().decode()[-3000:]}")
-    return Cost(seconds, max(most / 2**20, usage.ru_maxrss / 2**10))
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, max(most / 2**20, usage.ru_maxrss / 2**10))
 
 
 def links(images: Path, into: Path, most: int) -> tuple[Path, Path]:
@@ -169,18 +170,16 @@ def race(name: str, options: argparse.Namespace, folder: Path, given: dict[str, 
             costs[row].append(work())
             for cache in folder.glob("tmp*"):
                 shutil.rmtree(cache)
-    print(f"\n### {name}, {options.limit} images\n")
-    print(
-        "| | seconds, median | least to most | of the script's | MB, median | of the script's |\n|---|---|---|---|---|---|"
-    )
+    print(f"\n### {name}, {options.limit} images, medians of {options.repeats} repeats\n")
+    titles = ("seconds", "processor, s", "MB")
+    print(f"| | {' | '.join(f'{title} | of the script' for title in titles)} |\n|---|---|---|---|---|---|---|")
     for row, taken in costs.items():
-        cells = [row, f"{median(cost.seconds for cost in taken):.2f}"]
-        cells.append(f"{min(taken).seconds:.2f} to {max(taken).seconds:.2f}")
-        for kind in (0, 1):
-            cells += [] if kind == 0 else [f"{median(cost.megabytes for cost in taken):.0f}"]
+        cells = []
+        for kind, digits in enumerate((2, 2, 0)):
             ratios = sorted(own[kind] / their[kind] for own, their in zip(taken, costs["Keras script"], strict=True))
+            cells.append(f"{median(cost[kind] for cost in taken):.{digits}f}")
             cells.append(f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-        print(f"| {' | '.join(cells)} |")
+        print(f"| {row} | {' | '.join(cells)} |")
     apart = furthest(folder / "empty.csv", folder / "met.csv")
     print(f"\ntlkit's two tables differ by {apart:.2g} at most", flush=True)
 
