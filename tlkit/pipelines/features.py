@@ -16,7 +16,7 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import fixing, split
-from tlkit.extraction.recall import Origin, feature_source
+from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.tables import table_format, write_table
 from tlkit.extraction.transforms import Transform, parse_reduction
 from tlkit.options.commands import FeaturesConfig
@@ -39,15 +39,16 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     transform, width = parse_reduction(config.reduce) if config.reduce else (None, 0)
     refuse_occupied(out, overwrite=config.overwrite)
 
-    dataset = scan(
-        config.images,
-        classes=config.classes,
-        group_by=config.group_by,
-        labelled=None,
-        fixes=fixing(config),
-        story=story,
-    )
-    origin, source = feature_source(config, story)
+    with expecting(config):
+        dataset = scan(
+            config.images,
+            classes=config.classes,
+            group_by=config.group_by,
+            labelled=None,
+            fixes=fixing(config),
+            story=story,
+        )
+        origin, source = feature_source(config, story)
     contract = contract_for(config, origin.image_size, dataset, story)
     source = replace(source, contract=contract)
     story.say(
