@@ -62,6 +62,8 @@ def why_not(config: FeaturesConfig) -> str:
         return f"computing with {backend}"
     if accelerators_visible():
         return "there is a GPU"
+    if not sys.executable:
+        return "no Python to start beside this one"
     absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     return f"{' and '.join(absent)} not installed" if absent else ""
 
@@ -81,7 +83,7 @@ def begin(place: Path, config: FeaturesConfig, wish: Mapping[str, Any]) -> None:
     found = os.environ.get("PYTHONPATH")
     environment = os.environ | _ALONE | {"PYTHONPATH": os.pathsep.join(filter(None, (package, found)))}
     process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.translate", str(place)],
+        [sys.executable, "-P", "-m", f"{__package__}.translate", str(place)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -158,7 +160,7 @@ def open_kept(place: Path, about: About) -> Engine | None:
     return Engine(lambda images: start(images)(), "onnx", reason, start=start)
 
 
-class Kept(NamedTuple):
+class KeptNetwork(NamedTuple):
     """A network that is kept.
 
     Args:
@@ -172,7 +174,7 @@ class Kept(NamedTuple):
     used: float
 
 
-def list_kept() -> list[Kept]:
+def list_kept() -> list[KeptNetwork]:
     """Every ONNX file, the least recently used first."""
     found = []
     for file in networks_dir().glob("[!.]*.onnx"):
@@ -180,7 +182,7 @@ def list_kept() -> list[Kept]:
             status = file.stat()
         except FileNotFoundError:  # removed a moment ago
             continue
-        found.append(Kept(file, status.st_size, status.st_mtime))
+        found.append(KeptNetwork(file, status.st_size, status.st_mtime))
     return sorted(found, key=lambda kept: kept.used)
 
 
