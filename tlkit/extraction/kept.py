@@ -38,9 +38,8 @@ PATIENCE = 600.0  # seconds that writing may take
 # Small products of NumPy's: threads that wait for one another take longer, most of all where others use the cores.
 _ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TLKIT_OFFLINE": "1"}
 
-About = Mapping[
-    str, Any
-]  # of an ONNX file in a note: `sha256`, `bytes`, `difference`; or `obstacle`, why there is none
+# Of an ONNX file in a note: `sha256`, `bytes`, `difference`, `seconds` for an image; or `obstacle`, why there is none.
+About = Mapping[str, Any]
 
 
 def networks_dir() -> Path:
@@ -115,7 +114,7 @@ def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: S
             obstacle = f"writing it ended with {process.returncode}"
         else:
             obstacle = json.loads(said.splitlines()[-1]).get("obstacle", "")
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
+    except (OSError, ImportError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
         obstacle = f"writing it failed: {error}"
     if obstacle:
         story.say(f"loading TensorFlow, as there is no ONNX file of this network: {obstacle}")
@@ -147,10 +146,11 @@ def open_kept(place: Path, about: About) -> Engine | None:
     try:
         if sha256_file(file) != about["sha256"]:
             return None
-        os.utime(file)
-        begin = open_parts(file)
     except (OSError, KeyError):
         return None
+    with contextlib.suppress(OSError):  # somebody else's, to be read only
+        os.utime(file)
+    begin = open_parts(file)
 
     def start(images: np.ndarray) -> Any:
         wait = begin(images)
