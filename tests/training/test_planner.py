@@ -123,6 +123,17 @@ def test_stages_by_gradient_descent_centralize_on_few_images_and_the_plan_says_s
     assert planned(backbone, stages=("head",)).decision("centralize") is None
 
 
+def test_a_stage_may_end_early_only_where_nothing_was_asked_for_and_something_can_judge(backbone):
+    plan = planned(backbone)
+    assert [stage.least for stage in plan.stages] == [0, 10] and plan.stages[1].epochs == 40
+    assert "after top 10 a stage may end early" in plan.decision("epochs").reason
+    asked = [{"epochs": (40,)}, {"patience": 9}, {"search": 3}, {"stages": ("head", "top", "all")}, {"total": 200}]
+    for options in asked:
+        plan = planned(backbone, **options)
+        assert not any(stage.least for stage in plan.stages), options
+        assert "early" not in plan.text()
+
+
 def test_what_was_left_open_about_augmentation_is_settled_and_said(backbone):
     few = planned(backbone, train=30, head="mlp")
     assert few.augment == "medium" and [stage.mix for stage in few.stages] == ["mixup", "mixup"]

@@ -5,7 +5,6 @@ comes with its reason.
 """
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
@@ -144,7 +144,7 @@ def measure_disk() -> float:
     """Seconds for each byte that goes to the disk of the store, all the way (a second or less)."""
     folder = cache_dir()[0]
     folder.mkdir(parents=True, exist_ok=True)
-    path, block = folder / f".speed-{secrets.token_hex(4)}", os.urandom(DISK_SAMPLE)
+    path, block = temporary_beside(folder / "speed"), os.urandom(DISK_SAMPLE)
     started = time.perf_counter()
     try:
         with path.open("wb") as file:
@@ -242,6 +242,7 @@ class Stage:
         memory_bytes: expected to be needed while it trains, 0 where it does not.
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
+        least: epochs after which it may end early, where nothing is left to learn (`training.fit.is_exhausted`); 0 for never.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -263,6 +264,7 @@ class Stage:
     skipped: int = 0
     mix: str = "none"
     centralize: bool = False
+    least: int = 0
 
     @property
     def learns(self) -> str:

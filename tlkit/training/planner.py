@@ -4,6 +4,7 @@ Costs are estimated from the network's operations, which takes no time. Where th
 and the run is long enough for it to matter, the network itself is timed on a batch of noise.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -40,6 +41,7 @@ SHARES = {
     "first": "the first third",
     "all": "all of them",
 }
+EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
 
@@ -109,6 +111,11 @@ def _of_stages(
         size = options.batch_size * options.accumulate
         why = f"about {UPDATES} updates of {size} images in {plan.EPOCHS[0]} to {plan.EPOCHS[1]} epochs"
         why += f", {HEAD_EPOCHS} for a head that is not solved" * (trained[0].name == "head")
+        if ending := [stage for stage in trained if stage.least]:
+            why += (
+                f"; after {_each(ending, 'least')} a stage may end early, where the training images are told apart and"
+            )
+            why += " validation is no better than at its start"
         yield Decision("epochs", _each(trained, "epochs"), why)
     if asked.learning_rate is None:
         yield Decision("learning_rate", _each(trained, "learning_rate"), "the peak rate of such a stage")
@@ -188,7 +195,14 @@ class _Planner:
         """Plan stage `name`, the `number`-th."""
         epochs = stage_epochs(self.options, name, self.ways.sizes.train)
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
-        return {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
+        stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
+        return replace(stage, least=self._least(stage))
+
+    def _least(self, stage: Stage) -> int:
+        """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""
+        options = self.options
+        asked = options.epochs or options.patience or options.search or options.stages != FinetuneConfig.stages
+        return 0 if asked or stage.name == "head" or not self.ways.sizes.val else math.ceil(EARLY * stage.epochs)
 
     def _head(self, epochs: int, rate: float) -> Stage:
         """Train the head on features: exactly if convex, else by gradient descent."""
