@@ -27,9 +27,9 @@ from tlkit.training.plan import (
     Plan,
     Sizes,
     Stage,
-    operations,
     parameters,
     settle_depth,
+    work,
 )
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
@@ -42,6 +42,7 @@ SHARES = {
     "all": "all of them",
 }
 EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
+COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
 
@@ -130,11 +131,11 @@ def _each(stages: Sequence[Stage], name: str) -> str:
 def _estimated(anatomy: Anatomy) -> Pace:
     """From operations."""
     speed = plan.seconds_per_operation()
-    forward, suffix = operations(anatomy.backbone.model.layers), operations(anatomy.suffix)
+    forward, suffix = work(anatomy.backbone.model.layers), work(anatomy.suffix)
     return Pace(
         forward=forward * speed,
         prefix=(forward - suffix) * speed,
-        step=((TRAINING_PASSES - 1) * suffix + operations(anatomy.learning)) * speed,
+        step=((TRAINING_PASSES - 1) * suffix + work(anatomy.learning)) * speed,
         operation=speed,
         disk=plan.DISK,
         measured=False,
@@ -151,7 +152,7 @@ def _measured(anatomy: Anatomy) -> Pace:
         prefix = (
             plan.measure_forward(keras.Model(model.input, model.get_layer(anatomy.cut).output)) if anatomy.cut else 0.0
         )
-    operation = forward / max(operations(model.layers), 1.0)
+    operation = forward / max(work(model.layers), 1.0)
     disk = plan.measure_disk()
     return Pace(forward=forward, prefix=prefix, step=step, operation=operation, disk=disk, measured=True)
 
@@ -209,7 +210,7 @@ class _Planner:
         stored, views = "features" in self.way.stored, self.way.views
         solved = stored and views > 0 and is_convex(self.options)
         forward = 0.0 if stored and views else self.pace.forward
-        step = TRAINING_PASSES * operations(self.anatomy.head) * self.pace.operation
+        step = TRAINING_PASSES * work(self.anatomy.head) * self.pace.operation
         passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.sizes.train
         where = "on stored features" if stored else "on features computed every epoch"
         exactly = "; a linear head under cross-entropy is convex, so it is solved, its penalty cross-validated"
@@ -248,12 +249,23 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(layers),
             stored_bytes=self._bytes("cut") if stored else 0,
-            seconds=3 + (self.pace.step + forward) * self.ways.sizes.train * epochs,
+            seconds=self._seconds(epochs, self.pace.step, forward),
             reason=f"{count} of {of} blocks, {share}; {self._where(stored)}; BatchNorm {self.options.batchnorm}",
         )
         return self._with_memory(
             stage, [*self.anatomy.suffix, *self.anatomy.head], pixels=not (stored and self.way.views)
         )
+
+    def _seconds(self, epochs: int, step: float, before: float = 0.0) -> float:
+        """Of a stage after the head: compiling, and epochs, each with its validation and its checkpoint.
+
+        Args:
+            epochs: how many.
+            step: seconds of a training step, for each image.
+            before: seconds of passing each through what is frozen, where that is not stored.
+        """
+        train, val = self.ways.sizes.train, self.ways.sizes.val
+        return COMPILING + epochs * (CHECKPOINT + (step + before) * train + (step / TRAINING_PASSES + before) * val)
 
     def _where(self, stored: bool) -> str:
         """Where the top stage finds its input, and why there."""
@@ -269,7 +281,7 @@ class _Planner:
     def _all(self, epochs: int, rate: float) -> Stage:
         """Train everything from pixels."""
         layers = self.anatomy.classifier.model.layers
-        step = TRAINING_PASSES * operations(layers) * self.pace.operation
+        step = TRAINING_PASSES * work(layers) * self.pace.operation
         stage = Stage(
             name="all",
             method="gradient",
@@ -281,7 +293,7 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(layers),
             stored_bytes=0,
-            seconds=5 + step * self.ways.sizes.train * epochs,
+            seconds=self._seconds(epochs, step),
             reason=f"from pixels, augmentation {self.options.augment}, fresh every epoch; BatchNorm {self.options.batchnorm}",
         )
         return self._with_memory(stage, layers, pixels=True)
