@@ -26,7 +26,7 @@ from tlkit.options.commands import FinetuneConfig
 # A training step computes the outputs once and two gradients of about the same cost each.
 TRAINING_PASSES = 3.0
 # A number that a layer makes takes as long to write and read as so many multiply-adds of a large convolution. With it the
-# passes and training steps of five networks are estimated to 0.87 to 1.1 of what they take (docs/log.md).
+# passes and training steps of three networks are estimated at 0.87 to 1.1 of what they take (docs/log.md).
 MOVED = 16.0
 DISK = 1 / (200 * 2**20)  # seconds a byte, where it is not measured
 NOISE_IMAGES = 8
