@@ -41,6 +41,8 @@ __all__ = [
 
 # Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Read by ONNX Runtime when it is first imported: from 1.29 on it would write a device ID and an event for its maker then.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
