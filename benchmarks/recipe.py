@@ -28,6 +28,7 @@ import json
 import math
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,7 @@ ABLATIONS = {
     "accumulated gradients": ["--batch-size", "8", "--accumulate", "4"],
     "search": ["--search", "6"],
 }
+ALSO: list[str] = []  # flags of every row of tlkit, as --also has them
 STANDARD = ("tutorial", "guide")  # those of benchmarks/standard_recipes.py
 HOW_MANY = "how-many"
 
@@ -232,7 +234,7 @@ def processor_seconds() -> float:
 
 
 def flags_of(recipe: str) -> list[str]:
-    return [] if recipe in (*STANDARD, HOW_MANY) else (RECIPES | ABLATIONS)[recipe]
+    return [] if recipe in (*STANDARD, HOW_MANY) else [*ALSO, *(RECIPES | ABLATIONS)[recipe]]
 
 
 def code() -> str:
@@ -508,7 +510,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in listed(text)], default=list(range(5)))
     parser.add_argument("--rows", type=Path, default=Path("recipe-rows.jsonl"), help="where finished rows are kept")
     parser.add_argument("--print", action="store_true", help="run nothing, print the tables of the rows there are")
+    parser.add_argument("--also", default="", help="flags for every row of tlkit, such as '--epochs 10'")
     asked = parser.parse_args()
+    ALSO.extend(shlex.split(asked.also))
     unknown = set(asked.recipes or ()) - {*STANDARD, HOW_MANY, *RECIPES, *ABLATIONS}
     if unknown:
         parser.error(f"unknown recipes {sorted(unknown)}; known: {[*STANDARD, HOW_MANY, *RECIPES, *ABLATIONS]}")
