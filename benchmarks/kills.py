@@ -10,6 +10,7 @@ with 1.
 """
 
 import argparse
+import csv
 import os
 import random
 import shutil
@@ -39,6 +40,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "export": (["run", "--format", "keras,onnx,savedmodel", "--out", "out", "--overwrite"], ""),
     "report": (["run", "--figures", "svg,png", "--out", "out", "--overwrite"], ""),
 }
+MEASURED = ("milliseconds",)  # columns that differ from one run to the next
 LEFT = (".tmp-", "native-", ".lock", ".speed-", ".part")
 
 
@@ -98,7 +100,11 @@ class Bench:
         if not file:
             return ""
         path = self.work / file
-        return path.read_text() if path.suffix == ".csv" else str(rows_of(path))
+        if path.suffix != ".csv":
+            return str(rows_of(path))
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = [[value for name, value in row.items() if name not in MEASURED] for row in csv.DictReader(lines)]
+        return "\n".join(",".join(row) for row in rows)
 
     def left(self) -> list[str]:
         """What nobody needs any more."""
