@@ -73,12 +73,14 @@ def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: S
     story = story or Silence()
     findings: list[Finding] = []
     reasons, seconds = {}, {}
-    for check in CHECKS if checks is None else checks:
+    checks = CHECKS if checks is None else checks
+    for number, check in enumerate(checks, start=1):
         started = time.monotonic()
         reasons[check.name] = check.lacks(evidence)
         if not reasons[check.name]:
             findings += check.run(evidence)
         seconds[check.name] = round(time.monotonic() - started, 3)
+        story.reach(number, len(checks))
         story.detail(f"  {check.name}: {reasons[check.name] or f'{seconds[check.name]:.1f} s'}")
     return AuditResult(
         images=len(evidence),

@@ -40,6 +40,7 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
         TlkitError: as its pipeline does, and where a file cannot be read or written; nothing half-written stays.
     """
     refuse_early(name, config)
+    story.expect()
     fresh = [path for path, _ in written_paths(config).values() if not path.exists()]
     try:
         return load(name, story).run(config, story)
@@ -52,6 +53,8 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
         for path in fresh:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         raise told from error
+    finally:
+        story.close()
 
 
 def _resumable(told: TlkitError, config: Options) -> TlkitError:

@@ -16,6 +16,7 @@ from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Splits
 from tlkit.data.decode import contract_for, set_aside
@@ -29,6 +30,14 @@ from tlkit.report import outcome
 from tlkit.report.audit_page import AuditPage, write_audit_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
+
+PHASES = (  # with seconds of nano on two cores
+    Phase("reading files", 0.2, 4e-3),
+    Phase("opening the network", 2.0),
+    Phase("extracting", 1.0, 0.01),
+    Phase("auditing", 2.0, 2e-3),
+    Phase("writing", 0.5, 5e-4),
+)
 
 
 def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
@@ -46,6 +55,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         refuse_occupied(path, overwrite=config.overwrite)
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
+    story.expect(*PHASES)
     dataset = scan(
         config.images,
         classes=config.classes,
@@ -55,6 +65,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         look=True,
         story=story,
     )
+    story.begin("opening the network")
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
@@ -68,11 +79,13 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
     started = time.monotonic()
+    story.begin("auditing")
     evidence = gather(config, dataset, splits, extraction.rows.present().pooled(), source, story)
     evidence.grouped_file = "" if evidence.given else str(out / "grouped.csv")
     result = audit(evidence, story=story)
     seconds = round(time.monotonic() - started, 3)
     story.say(lines(result, full=True))
+    story.begin("writing")
     written = _write(config, out, evidence, result, backbone, splits)
     story.say(f"{out / 'audit.html'}: {summary(result)}, in {seconds:.1f} s after extraction")
     if config.strict and result.counts["serious"]:

@@ -15,6 +15,7 @@ from tlkit.auditing import duplicates
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
@@ -35,6 +36,13 @@ from tlkit.report import outcome, run_page
 from tlkit.report.page import Page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
+
+PHASES = (  # with seconds of a small network on two cores
+    Phase("reading files", 0.2, 1e-3),
+    Phase("predicting", 4.0, 0.02, by="extracting"),
+    Phase("looking at files", 0.1, 4e-3),
+    Phase("measuring", 3.0, 1e-3),
+)
 
 
 def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
@@ -60,13 +68,16 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_target(config.target_precision, facts.task)
     tta.views_of(config.tta, facts)  # refuses what the classifier cannot have
     out = _out(config, run_dir)
+    story.expect(*PHASES)
     dataset, splits = _images(config, run_dir, facts, story)
     outcome.refuse_unknown_columns(dataset, config.slice_by)
     _refuse_hopeless(config, run_dir)
 
+    story.begin("predicting")
     dataset, splits, scores, far = _answered(config, run_dir, facts, dataset, splits, story)
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
+    story.begin("measuring")
     predictions = outcome.build_predictions(
         dataset,
         splits,

@@ -15,6 +15,7 @@ import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -47,10 +48,17 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     refuse_missing_of(config.format)
     _refuse_strangers(out, config)
+    story.expect(
+        Phase("opening the classifier", 5.0),
+        *(Phase(f"reading {split} images", 1.0) for split in (*CHECKED_ON, "train")),
+        *(Phase(f"writing {name}", 10.0) for name in config.format),
+    )
+    story.begin("opening the classifier")
     subject = _subject(config, finished_model(config.run), story)
     with _folders(out, config.format) as folders:
         contracts = []
         for name, folder in folders.items():
+            story.begin(f"writing {name}")
             story.say(f"{name}: writing and comparing with Keras")
             contracts.append(export(FORMATS[name], subject, folder, config.min_agreement))
     for contract in contracts:

@@ -18,6 +18,7 @@ from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
@@ -31,10 +32,13 @@ from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
+from tlkit.training.crossing import PHASE as CROSSING
 from tlkit.training.plan import Plan
 from tlkit.training.settle import refuse_several_labels, reopened, settle
 from tlkit.training.stages import Material, Parts, build_parts
-from tlkit.training.train import train
+from tlkit.training.train import CHOOSING, SEARCHING, train
+
+BUILDING, AUDITING, EVALUATING = "building the network", "auditing", "evaluating"  # phases that nobody counts
 
 
 def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
@@ -79,7 +83,9 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     started, budget = time.monotonic(), minutes.budget(config)
     runtime.seed_everything(config.seed)
     known = record.read_images(run_dir)
+    story.expect(*_phases())
     dataset, splits = known or _looked_at(config, story)
+    story.begin(BUILDING)
     parts = build_parts(config, dataset, story, contract=record.read_contract(run_dir))
     if known:
         record.refuse_moved(run_dir, dataset)
@@ -91,10 +97,12 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         plan = settle(config, parts, dataset, splits, budget=budget)
         record.write_images(run_dir, dataset, splits, **parts.facts(), plan=plan.as_json())
     _tell(dataset, splits, plan, story)
+    story.expect(*_phases(plan, len(dataset), config, crossing.seconds(plan, config, dataset, splits)))
 
     evidence: list[Evidence] = []
     sink = record.RunSink(run_dir, lambda material: evidence.extend(_audited(config, parts, material, run_dir, story)))
     trained = train(dataset, splits, parts, config, sink, plan=plan, budget=budget, story=story)
+    story.begin(EVALUATING)
     metrics = finish(run_dir, trained, evidence[0] if evidence else None, story)
     story.say(outcome.describe_metrics(metrics))
     record.finish(run_dir, time.monotonic() - started)
@@ -104,6 +112,28 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         record.update(run_dir, minutes={"promised": budget.minutes, "taken": round(budget.spent / 60, 3)})
     tracking.tell(config.log, run_dir, run_dir.path, story)
     return run_dir.result()
+
+
+def _phases(
+    plan: Plan | None = None, images: int = 0, config: FinetuneConfig | None = None, crossing: float = 0.0
+) -> tuple[Phase, ...]:
+    """What a run does, with the seconds that its plan expects; those of a typical one while there is none."""
+    first = (Phase("reading files", 0.2, 4e-3), Phase(BUILDING, 5.0))
+    last = Phase(EVALUATING, 6.0, 2e-3)
+    if plan is None or config is None:
+        return (*first, Phase("extracting", 2.0, 0.03), Phase("training", 5.0, 0.05), last)
+    stages = [Phase(stage.doing, stage.seconds) for stage in plan.stages]
+    if config.search:
+        stages.insert(-1, Phase(SEARCHING, config.search * plan.stages[-1].seconds))
+    return (
+        *first,
+        Phase("extracting", plan.extraction_seconds),
+        *([Phase(AUDITING, 2.0 + 2e-3 * images)] * config.audit),
+        Phase(CROSSING, crossing),
+        *stages,
+        Phase(CHOOSING, 1.0, 1e-3),
+        last,
+    )
 
 
 def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
@@ -158,6 +188,7 @@ def _audited(config: FinetuneConfig, parts: Parts, material: Material, run_dir: 
     """What the audit of the images gathered, where it is wanted and was not done before; it repeats what was asked for."""
     if not config.audit or run_dir.audit.exists():
         return []
+    story.begin(AUDITING)
     pooling = parts.head.pooling if parts.head.reads == "pooled" else "avg"
     tap = Tap(parts.backbone.model.layers[-1].name, pooling)
     source, rows = FeatureSource.of_backbone(parts.backbone, parts.contract, tap).asked(config), material.stored

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, replacing
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.facts import read_facts
@@ -27,6 +28,7 @@ from tlkit.options.commands import PredictConfig
 from tlkit.runs.folder import RunDir, refuse_occupied
 from tlkit.tasks.labels import written
 
+PHASES = (Phase("opening the classifier", 1.0), Phase("predicting", 0.1, 0.02))
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
 
@@ -57,6 +59,8 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     views = tta.views_of(config.tta, facts)
     for sentence in tta.describe_views(config.tta, facts):
         story.say(sentence)
+    story.expect(*PHASES)
+    story.begin("opening the classifier")
     engine = watching(model, facts, files, config, story, views, config.tta)
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     good, outputs, bad = infer(

@@ -17,6 +17,7 @@ from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import levels_for, set_aside
@@ -56,6 +57,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
+    story.expect(*_phases(wanted))
     dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=fixing(config), story=story)
     whole = dataset
     rows, available = _rows(config, dataset)
@@ -77,6 +79,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     deals = dealt(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
     entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
+    story.begin("timing")
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
     chosen, reason = choose.recommend(ranked)
     measure = dataset.task.score_name
@@ -102,6 +105,12 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(dataset)} images in {result['seconds']:.1f} s")
     aside = [problem.as_json() for problem in dataset.set_aside]
     return result | {"out": str(out), "report": str(out / "rank.html"), "set_aside": aside, "text": text}
+
+
+def _phases(wanted: list[Wanted]) -> tuple[Phase, ...]:
+    """What a ranking does, with seconds of small networks on two cores."""
+    looks = (Phase(one.name, 3.0, 0.02, by="extracting") for one in wanted)
+    return Phase("reading files", 0.2, 1e-3), *looks, Phase("scoring", 1.0, 2e-3), Phase("timing", 2.0 * len(wanted))
 
 
 # -- images and candidates ---------------------------------------------------------------------
@@ -204,6 +213,7 @@ class _Contestant:
 
 def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, levels: Levels | None, story: Story) -> _Contestant:
     """One forward pass of what the store does not hold yet."""
+    story.begin(wanted.name)
     backbone = build_backbone(
         wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed, story=story
     )

@@ -14,7 +14,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.base.story import Story
+from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import answer_rows
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
@@ -224,7 +224,7 @@ class _Stopped(Exception):
     """The server stops; no request waits for this any more."""
 
 
-class _Stoppable:
+class _Stoppable(Silence):
     """A story that ends work in the middle when the server stops."""
 
     def __init__(self, story: Story) -> None:

@@ -33,6 +33,7 @@ from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
+PHASE = "cross-validating"
 OVERHEAD = 10.0  # seconds that a stage takes to begin with, however few its images: steps are traced and compiled
 
 
@@ -137,6 +138,12 @@ def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Split
     return not len(splits.indices("val")) and _allowed(config, dataset)
 
 
+def seconds(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> float:
+    """That cross-validation is expected to take; 0 where there is none."""
+    replaced = _replaces_validation(config, dataset, splits)
+    return _seconds(plan, len(folds_of(config, dataset, splits))) if replaced else 0.0
+
+
 def _seconds(plan: Plan, folds: int) -> float:
     return folds * sum(stage.seconds + OVERHEAD for stage in gradient_stages(plan))
 
@@ -156,6 +163,7 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
     if not folds:
         return plan, Crossed(None, np.empty((0, material.classes), np.float32), np.empty(0, np.int32), why)
     expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
+    story.begin(PHASE)
     story.say(f"cross-validation in {len(folds)} folds of {len(rows)} training images{expected}")
     found = _chosen(_given(plan, sink.folder / "checkpoints", material, folds, story), material, folds)
     if found.choice is not None:
@@ -185,6 +193,7 @@ def _given(
             story.say(f"  fold {number}, {held.sum()} held out: {shares} ({time.monotonic() - began:.1f} s)")
         found.append(_read(folder.with_suffix(".npz")))
         shutil.rmtree(folder, ignore_errors=True)
+        story.reach(number, len(folds))
     model.set_weights(start)
     return found
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.runtime import jit
-from tlkit.base.story import Story, clock
+from tlkit.base.story import Story
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
 from tlkit.tasks.registry import of_truth
@@ -386,9 +386,8 @@ class _Run:
         self.checkpoint.write(state)
         held_out = f", validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
         best = " best" if better and self.picks else ""
-        ahead = state.seconds / done * (epochs - done)
-        left = f", {clock(ahead)} left of {self.stage}" if ahead >= 1 else ""
-        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s{left}){best}")
+        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){best}")
+        self.story.reach(done, epochs)
         return state
 
 

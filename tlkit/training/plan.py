@@ -275,6 +275,11 @@ class Stage:
             return f"the head and {self.blocks} block{'s' * (self.blocks > 1)}, not the last {self.skipped}"
         return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
 
+    @property
+    def doing(self) -> str:
+        """What is done in it, as a phase of the run."""
+        return f"training {self.learns}"
+
 
 @dataclass(frozen=True)
 class Decision:
