@@ -40,6 +40,7 @@ assert not found, found
         (("explain", "model.keras", "images", "--out", "taken"), "'taken' already exists"),
         (("evaluate", "taken"), "is not a run folder"),
         (("export", "taken"), "is not a run folder"),
+        (("report", "taken", "--out", "file.txt"), "is a file, expected a folder"),
         (("serve", "none"), "does not exist"),
         pytest.param(
             ("finetune", "images", "--out", "/proc/none/run"),

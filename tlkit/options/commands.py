@@ -157,7 +157,9 @@ class ReportConfig(Options):
         high=2,
         group="Output",
     )
-    out: str | None = option(None, "The folder to write; `figures` in the run unless given.", group="Output")
+    out: str | None = option(
+        None, "The folder to write; `figures` in the run unless given.", group="Output", writes="folder"
+    )
     overwrite: bool = option(False, "Replace the figures that are there.", group="Output")
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.machine import os_error
+from tlkit.base.machine import install, lacking, os_error
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.options.option import Options, refuse_missing, refuse_unwritable, written_paths
@@ -82,6 +82,8 @@ def refuse_early(name: str, config: Options) -> None:
             refuse_occupied(path, overwrite=given["overwrite"], remedy=_NEW[name].format(path))
     if name == "export":
         importlib.import_module("tlkit.exporting.formats").refuse_missing_of(given["format"])
+    if given.get("search") and lacking("search"):
+        raise TlkitError(f"--search {given['search']} needs Optuna.", install("search"))
     if given.get("log"):
         importlib.import_module("tlkit.runs.tracking").refuse_missing(given["log"])
 

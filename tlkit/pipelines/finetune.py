@@ -7,7 +7,6 @@ Every step leaves its result in the run folder, whole or not at all, and is skip
 result already is. Resuming is therefore nothing but walking the same path again.
 """
 
-import importlib.util
 import time
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
-from tlkit.base.machine import install
 from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Splits
@@ -53,7 +51,6 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story = story or Silence()
     tracking.refuse_missing(config.log)
-    _refuse_missing_search(config)
     if config.resume:
         if config.moved_to:
             record.move_images(RunDir(Path(config.resume)), config.moved_to, story)
@@ -194,13 +191,3 @@ def _audited(config: FinetuneConfig, parts: Parts, material: Material, run_dir: 
     source, rows = FeatureSource.of_backbone(parts.backbone, parts.contract, tap).asked(config), material.stored
     dataset, splits = material.dataset, material.splits
     return [audit.quick(config, dataset, splits, source, rows.get("features"), run_dir.audit, story)]
-
-
-def _refuse_missing_search(config: FinetuneConfig) -> None:
-    """Raise before anything is computed where Optuna is not installed.
-
-    Raises:
-        TlkitError: with how to get it.
-    """
-    if config.search is not None and importlib.util.find_spec("optuna") is None:
-        raise TlkitError(f"--search {config.search} needs Optuna.", install("search"))

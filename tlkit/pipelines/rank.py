@@ -28,6 +28,7 @@ from tlkit.data.split import fixing, split
 from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
+from tlkit.options import advice
 from tlkit.options.obtain import RankConfig, Wanted, read_candidates
 from tlkit.pixels.contract import Levels
 from tlkit.ranking import choose, curve, selection
@@ -95,7 +96,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         recommended=chosen.name,
         best=ranked[0].name,
         reason=reason,
-        command=f"tlkit finetune {shlex.quote(config.images)} {chosen.flags}",
+        command=advice.finetune(config, config.images, *shlex.split(chosen.flags)),
         measure=measure,
         curve=_curve(config, contestants, chosen, dataset, kept, available, story) if config.how_many else None,
     )
