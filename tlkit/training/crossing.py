@@ -159,7 +159,10 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
     if not _replaces_validation(config, material.dataset, material.splits):
         return plan, None
     left_out = plan.decision("stages")
-    why, folds = left_out.reason if left_out else "", folds_of(config, material.dataset, material.splits)
+    why, folds = (
+        left_out.reason if left_out and left_out.value == "head" else "",
+        folds_of(config, material.dataset, material.splits),
+    )
     if not folds:
         return plan, Crossed(None, np.empty((0, material.classes), np.float32), np.empty(0, np.int32), why)
     expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""

@@ -214,7 +214,7 @@ def fit_into(
         decode: seconds that an image takes to become pixels; None to time nothing, and estimate all of it.
     """
     choices = _Choices(_Anatomies(options, backbone, classifier, head_reads), budget, slowness(), sizes, decode)
-    return (choices.deepest() if len(options.stages) > 1 else None) or choices.head_alone()
+    return (choices.deepest() if len(options.in_stages) > 1 else None) or choices.head_alone()
 
 
 class _Anatomies:
@@ -223,12 +223,12 @@ class _Anatomies:
     def __init__(self, options: FinetuneConfig, backbone: Backbone, classifier: Classifier, head_reads: str) -> None:
         self.options = options
         self._parts = backbone, classifier, head_reads
-        self.free = options.blocks is None and options.unfreeze == "last" and "top" in options.stages
+        self.free = options.blocks is None and options.third == "last" and "top" in options.in_stages
         self.depths = range(planned_blocks(backbone, DEEP), 0, -1) if self.free else [options.blocks]
 
     def of(self, blocks: int | None, views: int | None = None, epochs: int = 1) -> Anatomy:
         """With so many last blocks that learn, or `EVERY` one, views and epochs; None leaves them as asked for."""
-        counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.stages)
+        counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.in_stages)
         views = self.options.views if views is None else views
         which = {"blocks": None, "unfreeze": "all"} if blocks == EVERY else {"blocks": blocks}
         chosen = replace(self.options, **which, views=views, epochs=counts, minutes=None)
@@ -241,14 +241,14 @@ def _measure(anatomy: Anatomy, minutes: float, decode: float | None) -> Throughp
         speed = plan.seconds_per_operation()
         return Throughput(speed * operations(anatomy.backbone.model.layers), DECODING, STEP_RATIO * speed)
     forward = plan.measure_forward(anatomy.backbone.model)
-    if minutes >= WORTH_MEASURING and "top" in anatomy.options.stages:
+    if minutes >= WORTH_MEASURING and "top" in anatomy.options.in_stages:
         return Throughput(forward, decode, measured_step(anatomy, forward) / _work(anatomy))
     return Throughput(forward, decode, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
 
 
 def _work(anatomy: Anatomy) -> float:
     """Multiply-adds of a training step for one image: forward and back through what runs, and for what learns."""
-    if "all" in anatomy.options.stages:
+    if "all" in anatomy.options.in_stages:
         return max(TRAINING_PASSES * operations(anatomy.backbone.model.layers), 1.0)
     fresh = 1.0 if anatomy.cut else FRESH
     return fresh * max(PASSES_BACK * operations(anatomy.suffix) + operations(anatomy.learning), 1.0)
@@ -285,14 +285,14 @@ class _Choices:
         return None
 
     def _fitted(self, blocks: int | None, views: int, least: int) -> Fitted | None:
-        if "all" not in self.options.stages:
+        if "all" not in self.options.in_stages:
             least = max(least, EPOCHS_A_VIEW * views)
         anatomy = self.anatomies.of(blocks, views, least)
         step = self.speed.step * _work(anatomy)
         self._set_aside(step)
         pace = _pace(anatomy, self.speed, step)
         seconds = Ways(anatomy, self.sizes).ranked(pace)[0].seconds
-        seconds += least * step * self.train * ("all" in self.options.stages)  # the others are in it
+        seconds += least * step * self.train * ("all" in self.options.in_stages)  # the others are in it
         spare = self.budget.left - self.before - self.budget.compiling - seconds
         if spare < 0:
             return None
@@ -312,7 +312,7 @@ class _Choices:
         left = self.budget.left - self.before - forward * self.sizes.total
         more = int(max(left, 0.0) / (forward * self.train))
         views = min(planned_views(options, self.train), 1 + more) if options.views is None else options.views
-        why = ": there is no time to train blocks for long enough" if len(options.stages) > 1 else ""
+        why = ": there is no time to train blocks for long enough" if len(options.in_stages) > 1 else ""
         needed = duration(60 * self.budget.minutes - left)
         few = f"; WARNING: too little even for that, which takes about {needed}" if left < 0 else ""
         chosen = replace(options, stages=("head",), unfreeze="last", blocks=None, views=views, minutes=None)

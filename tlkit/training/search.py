@@ -72,7 +72,7 @@ def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) 
         ranges["learning_rate"] = stage.learning_rate / RATE_REACH, stage.learning_rate * RATE_REACH, True
         defaults["learning_rate"] = stage.learning_rate
     choices: dict[str, tuple[Any, ...]] = {}
-    if stage.name == "top" and config.blocks is None and config.unfreeze == "last":
+    if stage.name == "top" and config.blocks is None and config.third == "last":
         depths = {max(1, stage.blocks // 2), stage.blocks, min(blocks - 1, 2 * stage.blocks)}
         choices["blocks"], defaults["blocks"] = tuple(sorted(depths)), stage.blocks
     return SearchSpace(defaults, ranges, choices)
