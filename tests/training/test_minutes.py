@@ -33,7 +33,7 @@ def fitted(tiny_backbone, monkeypatch):
 
 
 def depth(plan):
-    return {"all": 3}.get(plan.unfreeze, plan.blocks) if "top" in plan.stages else 0
+    return {"all": 3}.get(plan.third, plan.blocks) if "top" in plan.in_stages else 0
 
 
 def test_more_minutes_buy_blocks_then_views_and_epochs(fitted):
