@@ -57,7 +57,7 @@ def test_the_plan_takes_no_longer_than_there_is_time(fitted):
     for minutes in (2, 3, 5, 8):
         plan, pace, _ = (found := fitted(minutes)).options, found.pace, found.decision
         seconds = 10 + pace.forward * (TOTAL + (plan.views - 1) * TRAIN)
-        if "top" in plan.stages:
+        if "top" in plan.in_stages:
             seconds += plan.epochs[1] * pace.step * TRAIN
         assert seconds < 60 * minutes
 
