@@ -17,7 +17,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
 from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import IN_TRAINING, Predictions
+from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
 from tlkit.classifier.model import load
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
@@ -74,16 +74,15 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_hopeless(config, run_dir)
 
     story.begin("predicting")
-    dataset, splits, scores, far = _answered(config, run_dir, facts, dataset, splits, story)
+    dataset, splits, answers = _answered(config, run_dir, facts, dataset, splits, story)
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     story.begin("measuring")
     predictions = outcome.build_predictions(
         dataset,
         splits,
-        scores,
+        answers,
         facts,
-        unfamiliarity=far,
         in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
     )
     facts, notes = _judged(config, run_dir, facts, predictions, story)
@@ -152,13 +151,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
 
 def _answered(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
-) -> tuple[Dataset, Splits, np.ndarray, np.ndarray | None]:
-    """What the classifier says of the images that can be read.
-
-    Returns:
-        Those images, their splits, logits float32 (N, K), and how unfamiliar those that are not training images are,
-        float32 (N,), NaN for training images; None where the classifier does not know its training images.
-    """
+) -> tuple[Dataset, Splits, Answers]:
+    """The images that can be read, their splits, and the answers for them; how unfamiliar training images are is left NaN."""
     reference = read_familiarity(run_dir.model)
     outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
     extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
@@ -172,10 +166,10 @@ def _answered(
         scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     if reference is None:
-        return dataset, splits, scores, None
+        return dataset, splits, Answers(scores)
     held, far = np.flatnonzero(splits.codes != SPLITS.index("train")), np.full(len(good), np.nan, np.float32)
     far[held] = reference.unfamiliarity(features[0].select(good[held]))
-    return dataset, splits, scores, far
+    return dataset, splits, Answers(scores, far)
 
 
 def _page(

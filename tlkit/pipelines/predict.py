@@ -17,7 +17,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import answer_rows
+from tlkit.classifier.answers import Answers
 from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
@@ -76,7 +76,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
-    rows = answer_rows([str(files[i]) for i in good], outputs, facts, config.top)
+    rows = Answers(*outputs).rows([str(files[i]) for i in good], facts, config.top) if len(good) else []
     for sentence in _warnings(rows):
         story.say(sentence)
     if out:
