@@ -155,15 +155,15 @@ def gather(
 
 def lines(result: AuditResult, *, full: bool) -> str:
     """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
-    told = []
+    text = []
     for finding in result.findings:
         if not full and finding.check in SAID_BEFORE:
             continue
-        told.append(f"  {finding.severity}: {finding.sentence}")
+        text.append(f"  {finding.severity}: {finding.sentence}")
         if full or finding.severity == "serious" or finding.check in OF_TRAINING:
-            told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
+            text += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
     left_out = [f"  not checked: {name} ({reason})" for name, reason in result.checks.items() if reason]
-    return "\n".join([*told, *(left_out if full else [])]) or "  nothing found"
+    return "\n".join([*text, *(left_out if full else [])]) or "  nothing found"
 
 
 def summary(result: AuditResult) -> str:

@@ -73,8 +73,8 @@ def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | Non
 
 
 def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: Story) -> Engine:
-    if told := settle_backend():
-        story.say(told)
+    if notice := settle_backend():
+        story.say(notice)
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.classifier.model import load, with_features
     from tlkit.extraction.precision import settle_engine

@@ -45,23 +45,25 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
     try:
         return load(name, story).run(config, story)
     except (OSError, RuntimeError) as error:
-        told = os_error(error)
-        if told is None:
+        refused = os_error(error)
+        if refused is None:
             raise
         if name == "finetune":  # what a run has finished is gone on with
-            raise _resumable(told, config) from error
+            raise _resumable(refused, config) from error
         for path in fresh:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        raise told from error
+        raise refused from error
     finally:
         story.close()
 
 
-def _resumable(told: TlkitError, config: Options) -> TlkitError:
+def _resumable(refused: TlkitError, config: Options) -> TlkitError:
     """The same error; where a run was left behind, with how to go on."""
     run = config.as_dict()["resume"] or config.as_dict()["out"]
     there = RunDir(Path(run)).record.is_file()
-    return TlkitError(told.message, f"{told.hint} Then go on: tlkit finetune --resume {run}" if there else told.hint)
+    return TlkitError(
+        refused.message, f"{refused.hint} Then go on: tlkit finetune --resume {run}" if there else refused.hint
+    )
 
 
 def refuse_early(name: str, config: Options) -> None:

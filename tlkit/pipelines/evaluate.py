@@ -246,8 +246,8 @@ def _judged(
     if config.tta == 1:
         return _choose(config, run_dir, facts, predictions, story)
     own = tta.calibrate(predictions, facts) if config.images is None else None
-    found, told = own or (facts, ())
-    return found, (*tta.describe_views(config.tta, facts, calibrated=own is not None), *told)
+    found, sentences = own or (facts, ())
+    return found, (*tta.describe_views(config.tta, facts, calibrated=own is not None), *sentences)
 
 
 def _choose(
@@ -257,11 +257,11 @@ def _choose(
     if config.target_precision is None:
         return facts, ()
     ours = predictions if config.images is None else _of_run(run_dir)
-    threshold, told = find_threshold(ours, config.target_precision)
+    threshold, sentence = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
     write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, run_dir.model, sha256_file(new)))
     story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")
-    return chosen, (told,)
+    return chosen, (sentence,)
 
 
 def _of_run(run_dir: RunDir) -> Predictions:

@@ -70,7 +70,7 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     with _folder(out) as folder:
         rows = []
         for batch in story.track(batches(files, classifier.facts.contract, BATCH), "explaining", len(files)):
-            problems += _told([Problem(str(files[i]), reason) for i, reason in batch.problems], config, story)
+            problems += _set_aside([Problem(str(files[i]), reason) for i, reason in batch.problems], config, story)
             rows += work.explain(batch, files, folder) if len(batch.indices) else []
         write_json(folder / "explain.json", _document(config, classifier, rows, problems))
     story.say(_summary(rows, out))
@@ -183,7 +183,7 @@ def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
     return f"{number:0{digits}d}-{stem}-{name}-{100 * row['probability']:.0f}.png"
 
 
-def _told(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
+def _set_aside(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
     """Say which files are set aside, or refuse them."""
     if problems and config.on_bad == "fail":
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")

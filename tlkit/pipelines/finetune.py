@@ -105,7 +105,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:
-        story.say(budget.told())
+        story.say(budget.summary())
         record.update(run_dir, minutes={"promised": budget.minutes, "taken": round(budget.spent / 60, 3)})
     tracking.tell(config.log, run_dir, run_dir.path, story)
     return run_dir.result()

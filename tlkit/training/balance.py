@@ -190,16 +190,16 @@ def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
     known = sink.read("balance")
     choice = BalanceChoice(**known) if known else _measured(material)
     sink.write("balance", asdict(choice))
-    story.say(told(choice))
+    story.say(describe(choice))
     return replace(material, config=replace(material.config, balance=choice.balance))
 
 
 def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What the record of a run says about it, for the report; nothing where there was nothing to settle."""
-    return (told(BalanceChoice(**record["balance"])),) if "balance" in record else ()
+    return (describe(BalanceChoice(**record["balance"])),) if "balance" in record else ()
 
 
-def told(choice: BalanceChoice) -> str:
+def describe(choice: BalanceChoice) -> str:
     """The choice in a sentence."""
     return f"balance {choice.balance}: {choice.reason}"
 

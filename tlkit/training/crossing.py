@@ -26,7 +26,16 @@ from tlkit.evaluation.choice import choose as decide
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import VALIDATION_IMAGES
 from tlkit.training.checkpoint import Checkpoint, Sink
-from tlkit.training.choosing import PROBE, Tuned, entries, gradient_stages, groups_of, is_balanced, offers, told
+from tlkit.training.choosing import (
+    PROBE,
+    Tuned,
+    describe_choice,
+    entries,
+    gradient_stages,
+    groups_of,
+    is_balanced,
+    offers,
+)
 from tlkit.training.plan import Decision, Plan, duration
 from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
 
@@ -171,7 +180,7 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
     found = _chosen(_given(plan, sink.folder / "checkpoints", material, folds, story), material, folds)
     if found.choice is not None:
         sink.write("choice", found.choice.as_json())
-        story.say(told(found.choice))
+        story.say(describe_choice(found.choice))
         if found.choice.taken.kind == "probe":
             plan = replace(plan, stages=plan.stages[:1])
     return plan, replace(found, note=f"{why} {found.note}".strip())

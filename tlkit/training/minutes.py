@@ -139,7 +139,7 @@ class Budget:
         late = SLACK * 60 * self.minutes if seconds > 0 else 0.0
         return max(0, min(self._most, int((seconds + late) / max(epoch_seconds, 1e-6))))
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What was promised and what it took, in a sentence."""
         return f"minutes: {self.minutes:g} promised, {self.spent / 60:.2f} taken"
 
@@ -268,7 +268,7 @@ class _Choices:
         auditing = machine * (AUDITING[0] + AUDITING[1] * sizes.total) + self.speed.decode * sizes.total
         self.measured = decode is not None and budget.minutes >= WORTH_MEASURING
         self.before = solving + self.options.audit * auditing  # from extraction to the stage that follows the head
-        self.told = f"{1 / self.speed.extraction:.0f} images/s from file to features"
+        self.rate = f"{1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
         """As many blocks as have time for enough epochs, then views, then epochs; None where not one block has.
@@ -298,12 +298,12 @@ class _Choices:
             return None
         epochs = min(useful_epochs(self.train, self.batch), least + int(spare / (step * self.train)))
         how = "measured" if self.measured else "estimated"
-        told = (
-            f"{self.told}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
+        how_planned = (
+            f"{self.rate}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
         )
-        told += "; there is time for every block" * (blocks == EVERY)
-        told += f"; about {epochs} epochs, settled again after each"
-        return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, self._decision(told))
+        how_planned += "; there is time for every block" * (blocks == EVERY)
+        how_planned += f"; about {epochs} epochs, settled again after each"
+        return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, self._decision(how_planned))
 
     def head_alone(self) -> Fitted:
         """The head, with as many views as there is time for."""
@@ -317,10 +317,10 @@ class _Choices:
         few = f"; WARNING: too little even for that, which takes about {needed}" if left < 0 else ""
         chosen = replace(options, stages=("head",), unfreeze="last", blocks=None, views=views, minutes=None)
         anatomy = self.anatomies.of(None, views)
-        return Fitted(chosen, _pace(anatomy, self.speed, 0.0), self._decision(f"{self.told}; the head alone{why}{few}"))
+        return Fitted(chosen, _pace(anatomy, self.speed, 0.0), self._decision(f"{self.rate}; the head alone{why}{few}"))
 
-    def _decision(self, told: str) -> Decision:
-        return Decision("minutes", f"{self.budget.minutes:g}", told)
+    def _decision(self, how_planned: str) -> Decision:
+        return Decision("minutes", f"{self.budget.minutes:g}", how_planned)
 
     def _set_aside(self, step: float) -> None:
         self.budget.set_aside(

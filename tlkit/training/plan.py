@@ -323,8 +323,8 @@ class Plan:
 
     def deciding(self, *decisions: Decision) -> "Plan":
         """The plan with further decisions; each takes the place of an earlier one about the same option."""
-        told = {one.option: one for one in (*self.decisions, *decisions)}
-        return replace(self, decisions=tuple(told.values()))
+        by_option = {one.option: one for one in (*self.decisions, *decisions)}
+        return replace(self, decisions=tuple(by_option.values()))
 
     def settles(self, options: FinetuneConfig) -> FinetuneConfig:
         """The options with what the plan has settled of them."""
