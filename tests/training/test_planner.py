@@ -131,7 +131,7 @@ def test_what_was_left_open_about_augmentation_is_settled_and_said(backbone):
     assert few.augment == "medium" and [stage.mix for stage in few.stages] == ["mixup", "mixup"]
     assert "10.0 training images a class" in few.decision("augment").reason
     cut = planned(backbone, head="mlp", mix="cutmix")
-    assert [stage.mix for stage in cut.stages] == ["none", "cutmix"] and "no places" in cut.stages[0].reason
+    assert [stage.mix for stage in cut.stages] == ["none", "cutmix"] and "no regions" in cut.stages[0].reason
     assert "--no-flip" in cut.decision("flip").reason  # the classes are a, b and c
 
 

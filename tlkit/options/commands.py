@@ -276,7 +276,9 @@ class CompareConfig(Options):
         """Two runs at least, and a file of a known kind."""
         super().check()
         if len(self.runs) < 2:
-            raise TlkitError("one run has nothing to be compared with.", "give two or more: tlkit compare RUN RUN.")
+            raise TlkitError(
+                "a comparison takes two runs, and one is given.", "give two or more: tlkit compare RUN RUN."
+            )
         if self.out and not self.out.endswith(FORMS):
             raise TlkitError(f"--out {self.out!r} is neither .json nor .html.", "end it in .json or .html.")
 

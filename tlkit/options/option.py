@@ -86,12 +86,12 @@ _ELSEWHERE = {
 _INSTEAD = {
     **dict.fromkeys(
         ("device", "devices", "gpu", "gpus", "cuda", "cpu", "accelerator", "no-cuda"),
-        "what there is to compute with is found, and `tlkit doctor` lists it; CUDA_VISIBLE_DEVICES= (empty) in front of "
+        "tlkit finds the devices by itself, and `tlkit doctor` lists them; CUDA_VISIBLE_DEVICES= (empty) in front of "
         "the command keeps it off the GPU.",
     ),
     **dict.fromkeys(
         ("workers", "num-workers", "jobs", "n-jobs", "j", "threads"),
-        "all cores that the process may use are used; `taskset -c 0,1` in front of the command gives it fewer.",
+        "tlkit uses every core that the process may use; `taskset -c 0,1` in front of the command gives it fewer.",
     ),
     **dict.fromkeys(
         ("data", "data-dir", "dataset", "data-path", "images", "input", "input-dir", "source", "train-dir"),

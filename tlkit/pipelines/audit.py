@@ -105,7 +105,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _chosen(backbone: Backbone) -> str:
-    reason = " (inside tlkit, cheap; --backbone chooses another)" if backbone.name == "nano" else ""
+    reason = " (built in and fast; --backbone chooses another)" if backbone.name == "nano" else ""
     return f"{backbone.name}{reason}"
 
 

@@ -141,8 +141,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         )
     if not facts.task.understands(dataset.task):
         raise TlkitError(
-            f"{config.images} has images of several labels, and the classifier {facts.task.gives}.",
-            "train one on such a table, or give images of one label each.",
+            f"{config.images} has images with several labels, and the classifier {facts.task.gives}.",
+            "train one on such a table, or give images with one label each.",
         )
     labels, targets = facts.task.renamed(dataset.labels, dataset.targets, dataset.classes, classes)
     relabelled = replace(dataset, classes=classes, labels=labels, targets=targets)
@@ -260,7 +260,7 @@ def _choose(
     threshold, sentence = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
     write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, run_dir.model, sha256_file(new)))
-    story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")
+    story.say(f"{run_dir.model} now abstains below it" if threshold else f"{run_dir.model} now always answers")
     return chosen, (sentence,)
 
 

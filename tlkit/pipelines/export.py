@@ -130,7 +130,7 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
             raise OutOfDate("a model file does not say where its images are.", "give the run folder.")
         dataset, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
         if dataset is None or splits is None:
-            raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
+            raise OutOfDate(f"{config.run} has no record of its images.", f"tlkit finetune --resume {config.run}")
         record.refuse_moved(RunDir(Path(config.run)), dataset)
         record.refuse_changed_images(RunDir(Path(config.run)), dataset)
     except OutOfDate as error:
@@ -176,7 +176,7 @@ def _refuse_strangers(out: Path, config: ExportConfig) -> None:
             raise TlkitError(f"{str(folder)!r} already exists.", "choose another --out, or add --overwrite.")
         if not (folder / CONTRACT).is_file():
             raise TlkitError(
-                f"{str(folder)!r} is no artifact: it has no {CONTRACT}.",
+                f"{str(folder)!r} is not an artifact: it has no {CONTRACT}.",
                 "--overwrite replaces artifacts only; choose another --out.",
             )
 

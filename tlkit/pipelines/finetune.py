@@ -89,7 +89,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         record.refuse_changed_images(run_dir, dataset)
         plan = reopened(run_dir.read_record()["plan"], config, dataset, splits)
         if budget:
-            story.say(f"minutes: {budget.minutes:g} again, from here on")
+            story.say(f"minutes: {budget.minutes:g} again, counted from here")
     else:
         plan = settle(config, parts, dataset, splits, budget=budget)
         record.write_images(run_dir, dataset, splits, **parts.facts(), plan=plan.as_json())
@@ -155,7 +155,7 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     if not len(splits.indices("train")):
         raise TlkitError(
-            f"none of the {len(dataset)} images is to train on: {splits.rule}",
+            f"none of the {len(dataset)} images is for training: {splits.rule}",
             "call the folder (or the value in the column `split`) of the training images train; "
             "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
         )

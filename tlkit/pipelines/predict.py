@@ -114,7 +114,9 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]
         elif matched := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - absolute patterns too
             files += [Path(name) for name in matched if Path(name).is_file()]
         else:
-            raise TlkitError(f"{path!r} is no file, folder or pattern that matches one.", "check the spelling.")
+            raise TlkitError(
+                f"{path!r} is not a file, a folder, or a pattern that matches any file.", "check the spelling."
+            )
     if not files and not problems:
         raise TlkitError("no images were given.", "give files, folders, patterns, or - for a list on stdin.")
     return files, problems

@@ -75,7 +75,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     if single:
         more = f" and {len(single) - 5} more" if len(single) > 5 else ""
         story.say(
-            f"classes of a single image (or group, or copies), which count as wrong: {', '.join(single[:5])}{more}"
+            f"classes with a single image (or group, or set of copies), whose images count as wrong: {', '.join(single[:5])}{more}"
         )
     deals = dealt(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
@@ -153,7 +153,7 @@ def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: 
         )
     )
     if len(chosen) < available:
-        story.say(f"{len(chosen)} of {available} are looked at (--limit {config.limit}), each class with its share")
+        story.say(f"{len(chosen)} of {available} are used (--limit {config.limit}), each class with its share")
 
 
 def _rule(images: int, available: int, config: RankConfig) -> str:

@@ -45,7 +45,7 @@ def _list(config: WeightsConfig, story: Story) -> dict[str, Any]:
         named = "; ".join(f"{row['file']}: {row['problem']}" for row in damaged)
         raise TlkitError(
             f"{len(damaged)} {'file' if len(damaged) == 1 else 'files'} of weights cannot be used: {named}.",
-            f"delete and bring again: tlkit weights fetch {' '.join(row['backbone'] for row in damaged)}",
+            f"delete and fetch again: tlkit weights fetch {' '.join(row['backbone'] for row in damaged)}",
         )
     shown = [row for row in rows if names or row["backbone"] in BACKBONES or row["weights"] != "absent"]
     lines = [f"{'backbone':<36}{'size':>12}  {'weights':<14} {'licence':<13} checksum"]
@@ -123,7 +123,7 @@ def _export(config: WeightsConfig, story: Story) -> dict[str, Any]:
         whose = f"of {', '.join(absent)}" if absent else "of any backbone but nano, which needs none,"
         raise TlkitError(
             f"weights {whose} are not in {' or '.join(map(str, folders()))}: there is nothing to export.",
-            f"`tlkit weights fetch {' '.join(absent) or 'NAME'}` brings them.",
+            f"`tlkit weights fetch {' '.join(absent) or 'NAME'}` fetches them.",
         )
     rows = export_files(chosen, Path(folder).expanduser(), story)
     total = bytes_text(sum(row["bytes"] for row in rows))

@@ -271,7 +271,7 @@ def _put_by_name(name: str, found: Sequence[Offer]) -> None:
     offer = next((offer for offer in found if offer.name == name), None)
     if offer is None:
         raise TlkitError(
-            f"{name} was chosen by cross-validation, and training on all images does not get there.",
+            f"{name} was chosen by cross-validation, but training on all images did not reach it.",
             "lower --learning-rate, or ship the probe: --stages head.",
         )
     offer.put()

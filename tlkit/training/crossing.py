@@ -111,12 +111,12 @@ def unchecked(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spli
         why = "a class has a single image (or group), so nothing can be held out"
     elif train < FEWEST_IN_ALL and config.validate == "auto":
         few = f"{train} training images are too few to choose by (fewer than {FEWEST_IN_ALL})"
-        why = f"{few}; --validate folds does so all the same"
+        why = f"{few}; --validate folds cross-validates anyway"
     elif seconds > SECONDS_MOST:
         why = f"{len(folds)} folds would take about {duration(seconds)}, more than {duration(SECONDS_MOST)}"
     else:
         return ""
-    return f"Fine-tuning is left out, for nothing could check it: {why}. --val 0 fine-tunes unchecked."
+    return f"Fine-tuning is left out because nothing could check it: {why}. --val 0 fine-tunes unchecked."
 
 
 def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Decision:
@@ -125,7 +125,7 @@ def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spl
     if held:
         return Decision("validate", "split", f"{held} validation images decide what ships")
     if not _replaces_validation(config, dataset, splits):
-        return Decision("validate", "nothing", "no images are held out: the last stage ships, whatever it is worth")
+        return Decision("validate", "nothing", "no images are held out: the last stage ships unchecked")
     folds = folds_of(config, dataset, splits)
     if not folds:
         return Decision("validate", "nothing", "a class has a single image (or group), so nothing can be held out")

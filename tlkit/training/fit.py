@@ -258,7 +258,7 @@ def fit(
     compile_for(examples.parts)
     if state.latest:
         _take_up(model, checkpoint, state)
-        story.say(f"  {stage}: going on after epoch {state.epoch}")
+        story.say(f"  {stage}: resuming after epoch {state.epoch}")
     run = _Run(model, validation, stage, checkpoint, story, picks=patience is not None)
     epoch = _epoch_of(model, examples)
     exploded = False
@@ -412,7 +412,7 @@ def _outcome(state: State, epochs: int, patience: int | None, exploded: bool) ->
     """One sentence on how the stage ended."""
     if exploded:
         kept = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
-        return f"the loss was no longer a number in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
+        return f"the loss became infinite or NaN in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
     if not state.epoch:
         return "no time for enough epochs; the start is kept"
     if state.best_score is None:

@@ -288,11 +288,11 @@ class _Planner:
         needed, reason = memory.total(-(-rows // parts)), stage.reason
         mix = self._mix(stage)
         if mix != self.options.mix:
-            reason += "; not mixed, for pooled features have no places to cut"
+            reason += "; not mixed, because pooled features have no regions to cut out"
         if parts > asked:
             whole = bytes_text(memory.total(-(-rows // asked)))
             reason += (
-                f"; each update of {rows} images in {parts} parts, for in {asked} they would need {whole} of memory"
+                f"; each update of {rows} images in {parts} parts, because in {asked} they would need {whole} of memory"
             )
         if most is not None and needed > most:
             reason += f"; WARNING: {whose} has no more than {bytes_text(most)} of memory to give"

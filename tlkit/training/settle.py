@@ -1,6 +1,6 @@
 """Every automatic choice of a run, settled in one list before anything is computed.
 
-A run does what its plan says. What can only be decided once features are there (how classes are balanced, in which
+A run does what its plan says. What can only be decided once features are computed (how classes are balanced, in which
 precision to compute, what ships) is in the list with how it will be decided.
 """
 
