@@ -49,8 +49,6 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     story = story or Silence()
     out = Path(config.out) if config.out else None
     if out:
-        if out.suffix.lower() not in FORMATS:
-            raise TlkitError(f"--out {config.out!r} is neither .csv nor .json.", "end it in .csv or .json.")
         refuse_occupied(out, overwrite=config.overwrite)
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
