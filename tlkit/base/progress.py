@@ -163,8 +163,8 @@ class Count:
     def text(self) -> str:
         """`320 of 398 (17/s)`."""
         rate = self.done / max(self._now() - self._began, 1e-9)
-        pace = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
-        return f"{self.done}{f' of {self.total}' if self.total else ''} ({pace})"
+        pace = f" ({rate:.0f}/s)" if rate >= 10 else f" ({rate:.1f}/s)" if self.done else ""
+        return f"{self.done}{f' of {self.total}' if self.total else ''}{pace}"
 
 
 def clock(seconds: float) -> str:

@@ -14,6 +14,7 @@ from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror,
 from tlkit.backbones.weight_transfer import export_files, fetch, header_problem, import_files, wrong_with
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import bytes_text
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.options.catalog import BACKBONES, HUB, backbone_row
 from tlkit.options.commands import WeightsConfig
@@ -89,7 +90,9 @@ def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
     """Bring the named ones here; what is here already is checked."""
     presets = [name for name in config.names if name.startswith(HUB)]
     rows, lines = [], []
-    for name, file in _resolved([name for name in config.names if name not in presets]):
+    wanted = _resolved([name for name in config.names if name not in presets])
+    story.expect(*(Phase(f"{file.name}, bytes", file.bytes / 5e6) for _, file in wanted if file is not None))
+    for name, file in wanted:
         if file is None:
             lines.append(f"{name}: its weights are inside tlkit")
             continue
