@@ -118,7 +118,7 @@ def _phases(
     first = (Phase("reading files", 0.2, 4e-3), Phase(BUILDING, 5.0))
     last = Phase(EVALUATING, 6.0, 2e-3)
     if plan is None or config is None:
-        return (*first, Phase("extracting", 2.0, 0.03), Phase("training", 5.0, 0.05), last)
+        return (*first, Phase("extracting", 2.0, 0.03), Phase("training", 10.0, 0.1), last)
     stages = [Phase(stage.doing, stage.seconds) for stage in plan.stages]
     if config.search:
         stages.insert(-1, Phase(SEARCHING, config.search * plan.stages[-1].seconds))
