@@ -228,6 +228,26 @@ _SAID = {
 }
 
 
+FULL_BELOW = 2**14  # bytes that are free
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def full_disk(error: BaseException, path: Path) -> OSError | None:
+    """The system's error that there is no room for a file, whoever passed it on and in whatever words; None for others.
+
+    Args:
+        error: of a library that writes.
+        path: what it was to write.
+    """
+    number, text = getattr(error, "errno", None), str(error)
+    if number not in _FULL:
+        said = re.search(r"errno = (\d+)", text)
+        number = int(said[1]) if said else next((one for one in _FULL if os.strerror(one) in text), None)
+        if number is None and free_bytes(path) < FULL_BELOW:  # some say nothing of why
+            number = errno.ENOSPC
+    return OSError(number, os.strerror(number), str(path)) if number in _FULL and number else None
+
+
 def os_error(error: OSError | RuntimeError) -> TlkitError | None:
     """The one error that a user meets for what the system refused: which file, why, and the remedy.
 
@@ -243,7 +263,9 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
     why, remedy = _SAID.get(number or 0, ("", ""))
     if not why:
         why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it was met."
-    name = re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-", "", str(name)) if name else "a file or connection"
+    name = (
+        re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-(artifacts/)?", "", str(name)) if name else "a file or connection"
+    )
     return TlkitError(f"{name}: {why}", remedy)
 
 

@@ -121,6 +121,8 @@ class PlainStory:
         now = time.monotonic()
         self._started = self._started or now
         self._last = self._last or now
+        if not self.progress.line:
+            return
         if now - self._last >= max(self.every, self.rarely * (now - self._started)):
             self._last = now
             self._tell(f"  {self.progress.line}")
