@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tlkit import pipelines
+from tlkit.base import machine
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
+from tlkit.base.machine import full_disk as no_room
 from tlkit.base.machine import os_error
 from tlkit.base.story import Silence
 from tlkit.options.commands import FeaturesConfig, FinetuneConfig, PredictConfig, RankConfig, SplitConfig
@@ -84,6 +86,26 @@ def test_what_hdf5_says_of_a_full_disk_is_understood():
     told = os_error(RuntimeError("Can't decrement id ref count (file write failed, filename = '/x/w.h5', errno = 28)"))
     assert told.message == "/x/w.h5: its disk is full."
     assert os_error(RuntimeError("shapes do not match")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EFBIG, "File too large"), errno.EFBIG),
+        (RuntimeError("Can't close file (file write failed, errno = 28, error message = '...')"), errno.ENOSPC),
+        (ValueError("RESOURCE_EXHAUSTED: model; No space left on device"), errno.ENOSPC),
+        (OSError(errno.EACCES, "Permission denied"), None),
+        (ValueError("No Op registered for Erfinv"), None),
+    ],
+)
+def test_a_full_disk_is_known_by_whatever_a_converter_says(error, number, tmp_path):
+    found = no_room(error, tmp_path / "model")
+    assert (found and found.errno) == number and (found is None or found.filename == str(tmp_path / "model"))
+
+
+def test_a_full_disk_is_known_though_a_converter_says_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "free_bytes", lambda folder: 0)
+    assert no_room(RuntimeError("basic_ios::clear: iostream error"), tmp_path / "model").errno == errno.ENOSPC
 
 
 def full_disk(monkeypatch, when):
