@@ -39,14 +39,17 @@ def test_nothing_is_known_before_anything_has_begun(progress):
 
 def test_a_counted_phase_goes_by_its_count_and_its_pace(progress, time):
     count = progress.count("reading", 20)
-    time.now += 8.0
-    for _ in range(10):
-        count.add("x" * 1)
+    time.now += 5.0
+    count.add("x")
+    assert progress.left == pytest.approx(9.5 + 90.0)  # as expected: the first says little of the others
+    for _ in range(9):
+        time.now += 1.0
+        count.add("x")
     assert progress.fraction == pytest.approx(0.05)  # half of 10 of 100 seconds
-    assert progress.left == pytest.approx(8.0 + 90.0)
+    assert progress.left == pytest.approx(10.0 + 90.0)
     time.now += 3.0  # nothing is counted meanwhile, and the time left goes down all the same
-    assert progress.left == pytest.approx(5.0 + 90.0)
-    assert progress.line == "5 %, 1:35 min left: reading, 10 of 20 (0.9/s)"
+    assert progress.left == pytest.approx(7.0 + 90.0)
+    assert progress.line == "5 %, 1:37 min left: reading, 10 of 20 (0.6/s)"
 
 
 def test_an_uncounted_phase_goes_by_the_clock_and_never_to_its_end(progress, time):
@@ -56,6 +59,13 @@ def test_an_uncounted_phase_goes_by_the_clock_and_never_to_its_end(progress, tim
     assert progress.fraction == pytest.approx(0.65) and progress.left == pytest.approx(35.0)
     time.now += 1000.0
     assert progress.fraction < 0.9 and progress.left == pytest.approx(10.0)
+
+
+def test_a_phase_that_will_be_counted_does_not_go_by_the_clock(progress, time):
+    progress.begin("training")
+    progress.reach(0, 40)
+    time.now += 45.0
+    assert progress.fraction == pytest.approx(0.4) and progress.left == pytest.approx(15.0)
 
 
 def test_what_is_stored_is_passed_over_in_a_jump(progress, time):

@@ -50,6 +50,7 @@ class Progress:
         self._images = 0
         self._began = self._counted_at = self._now()
         self._part: float | None = None  # of the phase under way, where somebody counts
+        self._first = (0.0, 0.0)  # the first part that was counted, and when: before it, things are made ready
         self._shown = 0.0
         self._count: Count | None = None
 
@@ -72,10 +73,13 @@ class Progress:
         if self._at >= 0:
             self._taken[self.name] = self._now() - self._began
         self._at, self._began, self._part, self._count = place, self._now(), None, None
+        self._first = (0.0, self._began)
 
     def reach(self, done: float, total: float) -> None:
-        """So much of the phase under way is done."""
+        """So much of the phase under way is done; 0 says that it will be counted."""
         self._part, self._counted_at = max(self._part or 0.0, min(1.0, done / max(total, 1))), self._now()
+        if not self._first[0]:
+            self._first = (self._part, self._counted_at)
 
     def count(self, description: str, total: int | None) -> "Count":
         """A track begins: the phase of its name, or a part of the one under way; a phase of its own where none is expected."""
@@ -91,6 +95,11 @@ class Progress:
             self._images = total
         self._count = Count(self, description, total, self._now, moves=now is not None)
         return self._count
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to tell."""
+        return self._at >= 0 or self._count is not None
 
     @property
     def name(self) -> str:
@@ -113,8 +122,12 @@ class Progress:
         later = sum(self._expected(place) for place in range(self._at + 1, len(self._phases)))
         if not self._part:
             return max(0.0, self._expected(self._at) - (self._now() - self._began)) + later
-        own = (self._counted_at - self._began) * (1 - self._part) / self._part
-        return max(0.0, own - (self._now() - self._counted_at)) + later
+        part, since = self._first
+        if self._part > part:
+            each = (self._counted_at - since) / (self._part - part)
+        else:
+            each = (since - self._began) / part if self._alone else self._expected(self._at)
+        return max(0.0, (1 - self._part) * each - (self._now() - self._counted_at)) + later
 
     @property
     def line(self) -> str:

@@ -121,7 +121,7 @@ class PlainStory:
         now = time.monotonic()
         self._started = self._started or now
         self._last = self._last or now
-        if not self.progress.line:
+        if not self.progress.begun:
             return
         if now - self._last >= max(self.every, self.rarely * (now - self._started)):
             self._last = now

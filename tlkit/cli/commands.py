@@ -137,7 +137,7 @@ COMMANDS = (
         _out,
         (
             *("backbone", "out", "overwrite", "resume", "dry_run", "preset", "minutes", "epochs"),
-            *("stages", "learning_rate", "batch_size", "image_size", "augment", "val", "test", "group_by", "seed"),
+            *("stages", "learning_rate", "batch_size", "image_size", "val", "test", "group_by", "seed"),
         ),
     ),
     Command(

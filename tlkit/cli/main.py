@@ -212,7 +212,7 @@ class TerminalStory(PlainStory):
 
     def _moved(self) -> None:
         """The bar draws itself, four times a second; it begins where there is something to tell."""
-        if self._bar or not self.progress.line:
+        if self._bar or not self.progress.begun:
             return
         from rich.console import Console
         from rich.live import Live

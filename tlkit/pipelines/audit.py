@@ -18,7 +18,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json
 from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.fixes import write_fixes
 from tlkit.data.folders import refuse_inside
@@ -56,15 +56,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     story.expect(*PHASES)
-    dataset = scan(
-        config.images,
-        classes=config.classes,
-        group_by=config.group_by,
-        labelled=None,
-        fixes=fixing(config),
-        look=True,
-        story=story,
-    )
+    dataset = _scanned(config, story)
     story.begin("opening the network")
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
@@ -102,6 +94,19 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         "extraction_seconds": round(extraction.seconds, 3),
         "seconds": seconds,
     }
+
+
+def _scanned(config: AuditConfig, story: Story) -> Dataset:
+    """The images, each of them looked at."""
+    return scan(
+        config.images,
+        classes=config.classes,
+        group_by=config.group_by,
+        labelled=None,
+        fixes=fixing(config),
+        look=True,
+        story=story,
+    )
 
 
 def _chosen(backbone: Backbone) -> str:

@@ -78,13 +78,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     story.begin("measuring")
-    predictions = outcome.build_predictions(
-        dataset,
-        splits,
-        answers,
-        facts,
-        in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
-    )
+    kin = _kin(config, run_dir, dataset, splits, held, looks, story)
+    predictions = outcome.build_predictions(dataset, splits, answers, facts, in_training=kin)
     facts, notes = _judged(config, run_dir, facts, predictions, story)
     predictions = outcome.judged_by(predictions, facts)
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)

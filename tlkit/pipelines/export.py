@@ -61,6 +61,7 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
             story.begin(f"writing {name}")
             story.say(f"{name}: writing and comparing with Keras")
             contracts.append(export(FORMATS[name], subject, folder, config.min_agreement))
+            story.reach(1, 1)
     for contract in contracts:
         for sentence in _notes(contract):
             story.say(sentence)

@@ -6,6 +6,7 @@ tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)
     units = selection.units_of(dataset)
-    single = selection.refuse_hopeless(dataset.classes, dataset.truth, units)
-    if single:
-        more = f" and {len(single) - 5} more" if len(single) > 5 else ""
-        story.say(
-            f"classes with a single image (or group, or set of copies), whose images count as wrong: {', '.join(single[:5])}{more}"
-        )
+    _say_single(selection.refuse_hopeless(dataset.classes, dataset.truth, units), story)
     deals = dealt(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
     entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
@@ -154,6 +150,13 @@ def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: 
     )
     if len(chosen) < available:
         story.say(f"{len(chosen)} of {available} are used (--limit {config.limit}), each class with its share")
+
+
+def _say_single(classes: Sequence[str], story: Story) -> None:
+    if classes:
+        more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
+        what = "classes with a single image (or group, or set of copies), whose images count as wrong"
+        story.say(f"{what}: {', '.join(classes[:5])}{more}")
 
 
 def _rule(images: int, available: int, config: RankConfig) -> str:

@@ -262,6 +262,7 @@ def fit(
     run = _Run(model, validation, stage, checkpoint, story, picks=patience is not None)
     epoch = _epoch_of(model, examples)
     exploded = False
+    story.reach(state.epoch, max(epochs, 1))
     if budget:
         model.optimizer.end_after(epochs * examples.updates)
         epochs += state.epoch

@@ -117,7 +117,8 @@ def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Dec
         said["unfreeze"] = "all"
     mine = {"stages": row.stages, "views": row.views, "epochs": row.longer > 1 or None}
     given = [f"--{name}" for name, value in mine.items() if value is not None and getattr(config, name) is not None]
-    shown = ", ".join(f"{name} {_listed(value)}" for name, value in said.items()) or "nothing else than planned"
+    after_head = said | ({"epochs": said["epochs"][-1]} if "epochs" in said else {})
+    shown = ", ".join(f"{name} {_listed(value)}" for name, value in after_head.items()) or "nothing else than planned"
     why = row.words + f"; {', '.join(given)} as given" * bool(given)
     return replace(config, preset=None, **said), [Decision("preset", f"{row.name} ({shown})", why)]
 
