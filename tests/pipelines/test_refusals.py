@@ -71,7 +71,7 @@ def test_a_refusal_loads_no_keras(arguments, said, tmp_path):
     ("number", "said", "hint"),
     [
         (errno.ENOSPC, "its disk is full", "make room"),
-        (errno.EROFS, "its disk can only be read", "choose another place"),
+        (errno.EROFS, "its disk is read-only", "choose another place"),
         (errno.EACCES, "permission denied", "who may write"),
         (errno.EMFILE, "too many files are open", "ulimit -n"),
         (errno.EXDEV, os.strerror(errno.EXDEV), "TLKIT_DEBUG"),

@@ -218,7 +218,7 @@ _SAID = {
     errno.ENOSPC: ("its disk is full.", _ROOM),
     errno.EDQUOT: ("the quota of its disk is used up.", _ROOM),
     errno.EFBIG: ("it is larger than files may be here.", "`ulimit -f unlimited`, or another disk."),
-    errno.EROFS: ("its disk can only be read.", _PLACE),
+    errno.EROFS: ("its disk is read-only.", _PLACE),
     errno.EACCES: ("permission denied.", _PLACE),
     errno.EPERM: ("permission denied.", _PLACE),
     errno.ENOENT: ("it is not there, or no longer.", "restore it; another program may have moved or removed it."),

@@ -99,7 +99,8 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     text = ranking_text(ranking)
     result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
     _write(config, out, ranking, result, dataset)
-    story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(dataset)} images in {result['seconds']:.1f} s")
+    counted = f"{len(ranked)} candidate{'s' * (len(ranked) > 1)}"
+    story.say(f"{out / 'rank.html'}: {counted} on {len(dataset)} images in {result['seconds']:.1f} s")
     aside = [problem.as_json() for problem in dataset.set_aside]
     return result | {"out": str(out), "report": str(out / "rank.html"), "set_aside": aside, "text": text}
 
@@ -142,8 +143,8 @@ def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: 
     story.say(
         f"{len(whole)} images, {len(whole.classes)} classes; "
         + (
-            f"{left_out} are left out, the test split of `tlkit finetune` with the same --val, --test and --seed: no "
-            "choice is made on them"
+            f"{left_out} are left out: the test split of `tlkit finetune` with the same --val, --test and --seed, on "
+            "which no choice may depend"
             if left_out
             else "no test split to leave out"
         )
