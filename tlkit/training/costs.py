@@ -161,10 +161,10 @@ def is_convex(options: FinetuneConfig) -> bool:
 
 def stage_epochs(options: FinetuneConfig, stage: str, train: int) -> int:
     """Epochs of a stage at most, over so many training images; 0 where it is not among those asked for."""
-    if stage not in options.stages:
+    if stage not in options.in_stages:
         return 0
     planned = HEAD_EPOCHS if stage == "head" else planned_epochs(train, options.batch_size * options.accumulate)
-    return int(nth(options.epochs, options.stages.index(stage), planned))
+    return int(nth(options.epochs, options.in_stages.index(stage), planned))
 
 
 def nth(values: Sequence[float] | None, number: int, planned: float) -> float:
