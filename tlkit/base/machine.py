@@ -138,8 +138,13 @@ def cache_dir() -> tuple[Path, str]:
 
 
 def temporary_root() -> Path:
-    """The folder for temporary files of all processes, where this one may have its own in it (base/process.py)."""
-    here = Path(tempfile.gettempdir())
+    """The folder for temporary files of all processes, where this one may have its own in it (base/process.py).
+
+    Python's own way to find it writes a file there to see whether it can, which stays if the process is killed just then.
+    """
+    named = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")] + ["/tmp" * (os.name == "posix")]
+    writable = (place for place in named if place and os.access(place, os.W_OK))
+    here = Path(tempfile.tempdir or next(writable, None) or tempfile.gettempdir())
     return here.parent if here.name.startswith(PREFIX) else here
 
 
