@@ -15,6 +15,7 @@ from typing import NamedTuple
 import platformdirs
 
 from tlkit.base.errors import TlkitError, first_line
+from tlkit.base.files import PREFIX
 
 __version__ = "0.1.0"
 
@@ -110,9 +111,15 @@ def cache_dir() -> tuple[Path, str]:
     usual = Path(platformdirs.user_cache_dir("tlkit"))
     if _writable(usual):
         return usual, "the system's cache folder"
-    return Path(tempfile.gettempdir()) / f"tlkit-{os.getuid() if hasattr(os, 'getuid') else 'cache'}", (
+    return temporary_root() / f"tlkit-{os.getuid() if hasattr(os, 'getuid') else 'cache'}", (
         f"{usual} cannot be written; set TLKIT_CACHE to keep features between runs"
     )
+
+
+def temporary_root() -> Path:
+    """The folder for temporary files of all processes, where this one may have its own in it (base/process.py)."""
+    here = Path(tempfile.gettempdir())
+    return here.parent if here.name.startswith(PREFIX) else here
 
 
 def _writable(folder: Path) -> bool:

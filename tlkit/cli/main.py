@@ -23,7 +23,7 @@ from tlkit import pipelines
 from tlkit.base.download import OFFLINE
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import __version__, cache_dir
-from tlkit.base.process import claim_process, native_stderr_apart
+from tlkit.base.process import claim_process, native_stderr_apart, scratch_apart
 from tlkit.base.story import PlainStory
 from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import Commands, SectionedCommand, refuse
@@ -75,7 +75,7 @@ def act(
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
         native = native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log")
-        with native, _ended_by_sigterm(), pipelines.refusing_what_lacks(command.name):
+        with native, scratch_apart(), _ended_by_sigterm(), pipelines.refusing_what_lacks(command.name):
             story = listener(quiet=quiet, verbose=verbose)
             result = pipelines.carry_out(command.name, config, story)
     except TlkitError as error:
