@@ -55,6 +55,13 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def accelerators_visible() -> bool:
+    """Whether a GPU of NVIDIA or AMD seems to be there for this process, without loading anything that asks it."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or any(map(Path.exists, (Path("/dev/kfd"), Path("/dev/dxg"))))
+
+
 # -- How much memory there is left to use ------------------------------------------------------
 
 # Of a container, version 2 first: its limit, what it uses, and the part of that which is file cache and can be dropped.
@@ -95,6 +102,20 @@ def _fields(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     return {parts[0]: int(parts[1]) for line in lines if len(parts := line.split()) > 1 and parts[1].isdigit()}
+
+
+# What backends say when memory runs out: TensorFlow, JAX, PyTorch, NumPy, ONNX Runtime.
+_OUT_OF_MEMORY = (
+    *("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate"),
+    *("Failed to allocate memory", "bad allocation", "bad_alloc"),
+)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error of any backend, or of reading for it, says that memory ran out."""
+    return isinstance(error, MemoryError) or any(
+        message in text for text in (type(error).__name__, str(error)) for message in _OUT_OF_MEMORY
+    )
 
 
 # -- Where computed things are kept between runs: TLKIT_CACHE, or the system's cache folder ----

@@ -193,6 +193,11 @@ def settle_backend() -> str:
     return f"computing with {found}, because {usual} {reason}; KERAS_BACKEND={found} says so for good"
 
 
+def usual_backend() -> str:
+    """The backend that Keras has, or would have if it were imported now and its wish were there."""
+    return os.environ.get("KERAS_BACKEND") or _in_keras_file() or BACKENDS[0]
+
+
 def _checked(asked: str) -> str:
     """Nothing to tell about a backend that was asked for and is there."""
     if asked not in BACKENDS:

@@ -67,6 +67,8 @@ class FeatureSource:
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
         batch_size: images to a forward pass; fewer where there are few.
         executor: where it is computed, a row of `EXECUTORS`.
+        shapes: of a row of each output, where they are known without the model.
+        quick: gives an engine in float32 that needs no model, or None; asked when something has to be computed.
     """
 
     model: "keras.Model | Callable[[], keras.Model] | None"
@@ -79,6 +81,8 @@ class FeatureSource:
     precision: str = "float32"
     batch_size: int = 32
     executor: str = "here"
+    shapes: tuple[tuple[int, ...], ...] | None = None
+    quick: "Callable[[], Engine | None] | None" = None
 
     # -- where a source comes from
 
@@ -178,13 +182,16 @@ class FeatureSource:
     @cached_property
     def engine(self) -> "Engine":
         """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
+        if self.quick and self.precision == "float32" and (found := self.quick()):
+            return found
         from tlkit.extraction.engine import build_engine  # loads Keras
 
         return build_engine(self.built, engine=self.engine_name, precision=self.precision)
 
     def row_bytes(self, output: str) -> int:
         """Bytes of one float32 row of an output."""
-        return 4 * int(np.prod(self.built.outputs[self.outputs.index(output)].shape[1:]))
+        place = self.outputs.index(output)
+        return 4 * int(np.prod(self.shapes[place] if self.shapes else self.built.outputs[place].shape[1:]))
 
     def in_each_precision(self) -> tuple["FeatureSource", ...]:
         """The same in the precisions that its rows may have been computed in."""
@@ -200,8 +207,10 @@ class FeatureSource:
         if held[most] >= HELD_ENOUGH:
             story.say(f"precision {most.precision}: the store holds {held[most]:.0%} of the images in it")
             return most
-        from tlkit.extraction.precision import settle_engine  # loads Keras
+        from tlkit.extraction.precision import settle_engine, too_few
 
+        if too_few(len(dataset), story):
+            return replace(self, precision="float32")
         files = [dataset.file(i) for i in range(len(dataset))]
         labels = None if self.outputs[0] == LOGITS else dataset.labels
         found = settle_engine(

@@ -28,7 +28,6 @@ _IN_PLACE = (
 _PASSING = (keras.layers.Add, keras.layers.ZeroPadding2D, keras.layers.AveragePooling2D, keras.layers.Rescaling)
 # ... nor that of these what they made.
 _LINEAR = (keras.layers.BatchNormalization, *_PASSING)
-_MESSAGES = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate")
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,6 @@ def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> i
     while most is not None and parts < rows and memory.total(-(-rows // parts)) > most:
         parts *= 2
     return min(parts, rows)
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error of any backend, or of reading for it, says that memory ran out."""
-    return isinstance(error, MemoryError) or any(
-        message in text for text in (type(error).__name__, str(error)) for message in _MESSAGES
-    )
 
 
 # -- The ways to come by what the head and top stages read: views stored or made afresh, the frozen part stored or not ---

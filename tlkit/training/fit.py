@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.runtime import jit
+from tlkit.base.machine import ran_out
 from tlkit.base.story import Story
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
@@ -22,7 +23,6 @@ from tlkit.tasks.registry import of_truth
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 from tlkit.training.checkpoint import Checkpoint, Kept, State
-from tlkit.training.costs import ran_out
 from tlkit.training.examples import Chunk, Examples, Reader
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import carry_over, exchange_averages
