@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("preset-rows.jsonl"), help="where finished rows are kept")
     parser.add_argument("--page", type=Path, help="the page to write, besides showing it")
     parser.add_argument("--print", action="store_true", help="run nothing, make the page of the rows there are")
+    parser.set_defaults(image_size=None, cache=None)  # each network's own, and an empty store for every row
     asked = parser.parse_args()
     for seed in () if asked.print else asked.seeds:
         for folder in asked.sets:

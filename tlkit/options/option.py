@@ -314,9 +314,9 @@ def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: st
         meant = {name: _in_python(option_meant(name, known)) for name in unknown}
         guesses = [f"{name!r} ({said})" if said.startswith("did") else repr(name) for name, said in meant.items()]
         notes = [said for said in meant.values() if said and not said.startswith("did")]
-        raise TlkitError(
-            f"{where}unknown option {', '.join(guesses)}.", " ".join([*notes, f"known: {', '.join(hints)}."])
-        )
+        guessed = all(meant.values())
+        listed = "`--help-all` lists every option." if guessed else f"known: {', '.join(hints)}."
+        raise TlkitError(f"{where}unknown option {', '.join(guesses)}.", " ".join([*notes, listed]))
     places = {name: where + how.format(name.replace("_", "-") if how != "{}" else name) for name in source}
     return {name: coerce(name, value, hints[name], places[name]) for name, value in source.items() if value is not None}
 

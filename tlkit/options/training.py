@@ -184,8 +184,8 @@ class TrainingOptions(Options):
             self._check_minutes(stages)
         if self.search is not None:
             self._check_search(stages)
-        if self.third != "last" or self.blocks is not None:
-            self._check_depth(stages)
+        if self.third != "last":
+            self._check_unfreeze(stages)
         if self.label_smoothing and self.loss != "crossentropy":
             raise TlkitError(
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
@@ -214,6 +214,11 @@ class TrainingOptions(Options):
             raise TlkitError(
                 f"--minutes {self.minutes:g} and --preset {self.preset} both say how long to train.",
                 "keep one of the two.",
+            )
+        if self.blocks is not None and "top" not in (self.of_preset().get("stages") or self.in_stages):
+            raise TlkitError(
+                f"--blocks {self.blocks} has no effect with --preset {self.preset}, which trains the head alone.",
+                "drop one of the two, or add --stages head,top.",
             )
         try:
             replace(self, preset=None, **self.of_preset())
@@ -251,15 +256,14 @@ class TrainingOptions(Options):
                 "keep one of the two.",
             )
 
-    def _check_depth(self, stages: tuple[str, ...]) -> None:
-        """Thirds and numbers of blocks are of the top stage, and one takes the place of the other."""
+    def _check_unfreeze(self, stages: tuple[str, ...]) -> None:
+        """A third is one of the top stage, and takes the place of a number of last blocks."""
         if "top" not in stages:
-            asked = f"--unfreeze {self.unfreeze}" if self.blocks is None else f"--blocks {self.blocks}"
             raise TlkitError(
-                f"{asked} has no effect without a top stage: --stages {','.join(stages)}.",
+                f"--unfreeze {self.unfreeze} has no effect without a top stage: --stages {','.join(stages)}.",
                 "use --stages head,top, or drop it.",
             )
-        if self.blocks is not None and self.third != "last":
+        if self.blocks is not None:
             raise TlkitError(
                 f"--unfreeze {self.unfreeze} and --blocks {self.blocks} both say which blocks learn.",
                 "--blocks counts the last ones and goes with --unfreeze last; keep one of the two.",

@@ -31,8 +31,8 @@ class Multi(Task):
     refusals = {
         "threshold": Refusal(
             _ONE_LABEL,
-            "drop it; the probability of each label is in predictions.csv and is calibrated: answer from the one that "
-            "suits you on.",
+            "drop it; predictions.csv has the calibrated probability of each label, to which you can apply a threshold of "
+            "your own.",
         ),
         "balance": Refusal(_ONE_LABEL, "drop it: every class is a question of its own."),
         "unfreeze": Refusal(
