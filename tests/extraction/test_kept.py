@@ -15,6 +15,7 @@ import pytest
 
 from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
+from tlkit.base import files
 from tlkit.base.errors import TlkitError
 from tlkit.data.decode import decode
 from tlkit.data.scan import scan
@@ -22,6 +23,7 @@ from tlkit.extraction import kept
 from tlkit.extraction.recall import feature_source
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import FeaturesConfig
+from tlkit.pipelines.features import run
 
 pytest.importorskip("onnxruntime", reason="comes with tlkit")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends compute for themselves")
@@ -131,8 +133,15 @@ def test_other_weights_layers_and_sizes_never_share(images, tiny_backbone, tmp_p
     model.save(mine)
     second, found = extracted(asked(images[0], mine), images[0])
     assert found.passes == 5 and not np.allclose(first, second)
-    files = list((empty_cache / "networks").glob("*.onnx"))
-    assert len({file.read_bytes() for file in files}) == len(files) == 3  # the first network's was replaced
+    left = list((empty_cache / "networks").glob("*.onnx"))
+    assert len({file.read_bytes() for file in left}) == len(left) == 3  # the first network's was replaced
+
+
+MOMENTS = {
+    "as the file is written": ".tmp-*.onnx",
+    "before the note": "[!.]*.onnx",
+    "as the note is written": ".tmp-*.json",
+}
 
 
 def test_killed_at_any_moment_of_writing_nothing_false_is_left(images, tiny_backbone, empty_cache):
@@ -140,7 +149,7 @@ def test_killed_at_any_moment_of_writing_nothing_false_is_left(images, tiny_back
     rows, _ = extracted(config, images[0])
     program = "import sys; from tlkit.cli.main import app; app(sys.argv[1:])"
     command = [sys.executable, "-c", program, "features", str(images[0]), "--backbone", str(tiny_backbone)]
-    for delay in (0.7, 0.9, 1.1, 1.3, 1.6):
+    for moment in MOMENTS.values():
         shutil.rmtree(empty_cache)
         process = subprocess.Popen(
             [*command, "--out", str(empty_cache.with_name("killed.csv")), "--overwrite"],
@@ -148,14 +157,32 @@ def test_killed_at_any_moment_of_writing_nothing_false_is_left(images, tiny_back
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)  # the process that writes, too
+        while process.poll() is None and not list((empty_cache / "networks").glob(moment)):
+            time.sleep(0.0005)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the process that writes, too
         process.wait()
-        again, found = extracted(config, images[0])
-        assert found.engine.startswith("onnx") or not found.engine
+        again, _ = extracted(config, images[0])
         np.testing.assert_array_equal(again, rows)
-    left = [file.name for file in (empty_cache / "networks").iterdir()]
-    assert sorted(name.rpartition(".")[2] for name in left) == ["json", "onnx"], left
+    files._swept.clear()
+    files.sweep(empty_cache / "networks")  # as the next process does
+    kinds = sorted(file.name.rpartition(".")[2] for file in (empty_cache / "networks").iterdir())
+    assert kinds == ["json", "onnx"]
+
+
+def test_with_enough_to_compute_tensorflow_is_worth_its_start(images, tiny_backbone, empty_cache, monkeypatch):
+    monkeypatch.setattr(kept, "ENOUGH", 0.0)
+    story = Listener()
+    _, found = extracted(asked(images[0], tiny_backbone), images[0], story)
+    assert found.engine.startswith("tensorflow-frozen") and "worth its start with 5 images" in " ".join(story.said)
+
+
+def test_what_nobody_waits_for_is_ended(tmp_path, tiny_backbone, empty_cache):
+    (tmp_path / "empty").mkdir()
+    config = asked(tmp_path / "empty", tiny_backbone, out=str(tmp_path / "f.csv"))
+    with pytest.raises(TlkitError):
+        run(config)
+    assert kept._begun == {} and not (tmp_path / "f.csv").exists()
 
 
 @pytest.fixture
@@ -230,10 +257,10 @@ def test_rows_in_bfloat16_are_never_computed_by_it(images, tiny_backbone, empty_
     _, source = feature_source(asked(images[0], tiny_backbone, precision="auto"), Listener())
     source = source.asked(asked(images[0], tiny_backbone, precision="bfloat16"))
     called = []
-    changed = FeatureSource(**{**vars(source), "quick": lambda: called.append("asked")})
+    changed = FeatureSource(**{**vars(source), "quick": lambda images: called.append(images)})
     assert changed.precision == "bfloat16"
     with suppress(TlkitError):  # no bfloat16 on this processor
-        changed.engine  # noqa: B018 - it is built
+        changed.engine_for(5)
     assert called == []
 
 

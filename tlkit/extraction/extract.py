@@ -261,7 +261,8 @@ class Computation:
         first = next(found := parts(), None)  # the engine is built when there is something to compute
         if first is None:
             return iter(())
-        return enduring(self.source.engine, self.story).ahead(chain((first,), found), pixels)
+        passes = sum(int(wanted.sum()) for wanted in self.wanted.values())
+        return enduring(self.source.engine_for(passes), self.story).ahead(chain((first,), found), pixels)
 
     def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
         sha256 = self.dataset.sha256[part.positions]

@@ -8,6 +8,8 @@ was written (its sha256 is in the note). Weights, preprocessing, layer and size 
 engine go. The least recently used files are removed beyond `KEPT_BYTES` or a quarter of what the store may hold.
 """
 
+import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -30,6 +32,7 @@ from tlkit.options.catalog import family_of
 from tlkit.options.commands import FeaturesConfig
 
 KEPT_BYTES = 2 * 2**30  # of networks: twenty of ResNet50's size
+ENOUGH = 45.0  # seconds of computing from which on TensorFlow, a tenth faster, makes up for what its start takes
 SHARE = 0.25  # of what the store may hold, where that is less
 PATIENCE = 600.0  # seconds that writing may take
 # Small products of NumPy's: threads that wait for one another take longer, most of all where others use the cores.
@@ -63,40 +66,70 @@ def why_not(config: FeaturesConfig) -> str:
     return f"{' and '.join(absent)} not installed" if absent else ""
 
 
-def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: Story) -> str:
-    """Have the note at `place` and its ONNX file written; returns why that cannot be, "" if they are there.
+_begun: dict[Path, subprocess.Popen[str]] = {}  # by the place of the note: who writes it
+
+
+def begin(place: Path, config: FeaturesConfig, wish: Mapping[str, Any]) -> None:
+    """Have the note at `place` and its ONNX file written meanwhile; `write` waits for them.
 
     Args:
         place: of the note.
         config: what is asked for.
         wish: what the note is looked up by.
-        story: hears of it.
     """
-    started = time.monotonic()
     package = str(Path(__file__).parents[2])
     found = os.environ.get("PYTHONPATH")
     environment = os.environ | _ALONE | {"PYTHONPATH": os.pathsep.join(filter(None, (package, found)))}
-    asked = json.dumps({"options": asdict(config), "wish": wish})
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"{__package__}.translate", str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        env=environment,
+    )
+    _begun[place] = process
+    with contextlib.suppress(OSError):  # it has ended already, and `write` says so
+        process.stdin.write(json.dumps({"options": asdict(config), "wish": wish}))  # type: ignore[union-attr]
+        process.stdin.close()  # type: ignore[union-attr]
+    process.stdin = None
+
+
+def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: Story) -> str:
+    """Have the note and its ONNX file written, as of `begin`; returns why that cannot be, "" if they are there."""
+    started = time.monotonic()
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", f"{__package__}.translate", str(place)],
-            input=asked,
-            capture_output=True,
-            encoding="utf-8",
-            env=environment,
-            timeout=PATIENCE,
-            check=False,
-        )
-        said = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
-        obstacle = said.get("obstacle", "") if done.returncode == 0 else f"writing it ended with {done.returncode}"
+        if place not in _begun:
+            begin(place, config, wish)
+        importlib.import_module("onnxruntime")  # while the other process works
+        process = _begun.pop(place)
+        with process:
+            try:
+                said, _ = process.communicate(timeout=PATIENCE)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            obstacle = f"writing it ended with {process.returncode}"
+        else:
+            obstacle = json.loads(said.splitlines()[-1]).get("obstacle", "")
     except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
         obstacle = f"writing it failed: {error}"
     if obstacle:
         story.say(f"loading TensorFlow, as there is no ONNX file of this network: {obstacle}")
     else:
-        story.say(f"the network was written as ONNX in {time.monotonic() - started:.1f} s, for this time and the next")
+        waited = time.monotonic() - started
+        story.say(f"the network was written as ONNX, for this time and the next; waited {waited:.1f} s for it")
         prune(place.with_suffix(".onnx"))
     return obstacle
+
+
+def abandon(place: Path) -> None:
+    """End what `begin` began and nobody waited for."""
+    process = _begun.pop(place, None)
+    if process is not None:
+        with process:
+            process.kill()
 
 
 def open_kept(place: Path, about: About) -> Engine | None:

@@ -108,7 +108,7 @@ def open_parts(path: Path, *, alone: bool = False) -> Callable[[np.ndarray], Cal
 
     def session(threads: int) -> Any:
         if threads not in sessions:
-            sessions[threads] = _session(path, threads)
+            sessions[threads] = open_file(path, threads)
         return sessions[threads]
 
     def run(session: Any, names: list[str], images: np.ndarray) -> list[np.ndarray]:
@@ -133,7 +133,7 @@ def open_parts(path: Path, *, alone: bool = False) -> Callable[[np.ndarray], Cal
     return begin
 
 
-def _session(path: Path, threads: int) -> Any:
+def open_file(path: Path, threads: int) -> Any:
     """A file in ONNX Runtime, computed by so many threads that sleep while they wait."""
     import onnxruntime
 

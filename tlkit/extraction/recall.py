@@ -9,7 +9,8 @@ The name is looked up under everything it follows from: the wish, the code that 
 of what that code stands on, and the content of the weight files.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -70,10 +71,23 @@ class Note(NamedTuple):
     onnx: kept.About
 
 
+@contextlib.contextmanager
+def expecting(config: FeaturesConfig) -> Iterator[None]:
+    """Inside, a network that is new is written by a process of its own, until `feature_source` asks for it."""
+    wish = _wish(config)
+    place = _place(wish)
+    if not kept.why_not(config) and _recall(wish) is None:
+        with contextlib.suppress(OSError):  # tried again, and said, when it is needed
+            kept.begin(place, config, wish)
+    try:
+        yield
+    finally:
+        kept.abandon(place)
+
+
 def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, FeatureSource]:
     """The network: as remembered, by a note that is written now where its weights allow it; else built."""
-    wish = {name: getattr(config, name) for name in ("image_size", "layer", "pool")}
-    wish |= {"backbone": _placed(config.backbone), "weights": _placed(config.weights), "keras": str(models_folder())}
+    wish = _wish(config)
     place, note, obstacle = _place(wish), _recall(wish), ""
     if note is None and not kept.why_not(config):
         obstacle = kept.write(place, config, wish, story)
@@ -99,8 +113,22 @@ def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, Featur
     return origin, source.asked(config)
 
 
-def _by_onnx(config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, story: Story) -> "Engine | None":
-    """The engine of the network's ONNX file, written now where it is not there or is not what was written."""
+def _wish(config: FeaturesConfig) -> dict[str, Any]:
+    wish = {name: getattr(config, name) for name in ("image_size", "layer", "pool")}
+    return wish | {
+        "backbone": _placed(config.backbone),
+        "weights": _placed(config.weights),
+        "keras": str(models_folder()),
+    }
+
+
+def _by_onnx(
+    config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, story: Story, images: int
+) -> "Engine | None":
+    """The engine of the network's ONNX file, written now where it is not there or is not what was written.
+
+    None where it cannot be, and where there is so much to compute that TensorFlow makes up for its start.
+    """
     if kept.why_not(config):
         return None
     place = _place(wish)
@@ -111,6 +139,9 @@ def _by_onnx(config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, st
         if note is None or "obstacle" in note.onnx:
             return None
         _refuse_another(origin, note.origin, place)
+        if note.onnx and images * note.onnx["seconds"] > kept.ENOUGH:
+            story.say(f"loading TensorFlow, which is worth its start with {images:,} images")
+            return None
         if note.onnx and (found := kept.open_kept(place, note.onnx)):
             return found
     return None

@@ -68,7 +68,7 @@ class FeatureSource:
         batch_size: images to a forward pass; fewer where there are few.
         executor: where it is computed, a row of `EXECUTORS`.
         shapes: of a row of each output, where they are known without the model.
-        quick: gives an engine in float32 that needs no model, or None; asked when something has to be computed.
+        quick: images -> an engine in float32 that needs no model, or None; asked when so many have to be computed.
     """
 
     model: "keras.Model | Callable[[], keras.Model] | None"
@@ -82,7 +82,7 @@ class FeatureSource:
     batch_size: int = 32
     executor: str = "here"
     shapes: tuple[tuple[int, ...], ...] | None = None
-    quick: "Callable[[], Engine | None] | None" = None
+    quick: "Callable[[int], Engine | None] | None" = None
 
     # -- where a source comes from
 
@@ -182,11 +182,16 @@ class FeatureSource:
     @cached_property
     def engine(self) -> "Engine":
         """Its forward pass, built on first use: a run that finds everything in the store never pays for it."""
-        if self.quick and self.precision == "float32" and (found := self.quick()):
-            return found
         from tlkit.extraction.engine import build_engine  # loads Keras
 
         return build_engine(self.built, engine=self.engine_name, precision=self.precision)
+
+    def engine_for(self, images: int) -> "Engine":
+        """Its forward pass, the quickest way to compute so many images; from then on it is `engine`."""
+        unsettled = self.quick and "engine" not in self.__dict__ and self.precision == "float32"
+        if unsettled and self.quick and (found := self.quick(images)):
+            self.__dict__["engine"] = found
+        return self.engine
 
     def row_bytes(self, output: str) -> int:
         """Bytes of one float32 row of an output."""

@@ -17,7 +17,7 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import scan
 from tlkit.data.split import fixing, split
-from tlkit.extraction.recall import Origin, feature_source
+from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.tables import table_format, write_table
 from tlkit.extraction.transforms import Transform, parse_reduction
 from tlkit.options.commands import FeaturesConfig
@@ -47,16 +47,17 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_occupied(out, overwrite=config.overwrite)
 
     story.expect(*PHASES)
-    dataset = scan(
-        config.images,
-        classes=config.classes,
-        group_by=config.group_by,
-        labelled=None,
-        fixes=fixing(config),
-        story=story,
-    )
-    story.begin("opening the network")
-    origin, source = feature_source(config, story)
+    with expecting(config):
+        dataset = scan(
+            config.images,
+            classes=config.classes,
+            group_by=config.group_by,
+            labelled=None,
+            fixes=fixing(config),
+            story=story,
+        )
+        story.begin("opening the network")
+        origin, source = feature_source(config, story)
     contract = contract_for(config, origin.image_size, dataset, story)
     source = replace(source, contract=contract)
     story.say(
