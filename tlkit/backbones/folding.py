@@ -23,9 +23,8 @@ class Pair(NamedTuple):
     norm: Call
 
 
-def pairs(model: keras.Model, graph: list[Call]) -> list[Pair]:
-    """The convolutions of a model whose BatchNorm can be folded into them, in the order of `calls(model)`."""
-    outputs = {id(tensor) for tensor in model.outputs}
+def pairs(graph: list[Call], outputs: set[int]) -> list[Pair]:
+    """The convolutions whose BatchNorm can be folded into them, in the order of the graph; outputs by their ids."""
     readers: dict[int, list[Call]] = {}
     for call in graph:
         for tensor in call.inputs:
@@ -57,7 +56,7 @@ def kernel_of(convolution: Any) -> Any:
 
 def scale_and_shift(convolution: Any, norm: Any, bias: Any = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Float64: what the kernel is multiplied by, of the shape of its channels; the bias that there is then, (C,)."""
-    scale = 1 / np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
+    scale = 1 / np.sqrt(np.asarray(norm.moving_variance).astype(np.float64) + norm.epsilon)
     scale = scale * np.asarray(norm.gamma) if norm.scale else scale
     shift = (bias - np.asarray(norm.moving_mean)) * scale + (np.asarray(norm.beta) if norm.center else 0.0)
     shape = kernel_of(convolution).shape
@@ -83,7 +82,7 @@ def learning_forward(model: keras.Model) -> Callable[[Any], Any]:
     """
     model = functional(model)
     graph = calls(model)
-    frozen = [pair for pair in pairs(model, graph) if not pair.norm.operation.trainable]
+    frozen = [pair for pair in pairs(graph, {id(model.outputs[0])}) if not pair.norm.operation.trainable]
     folded = {id(pair.convolution.node): _folded(pair.convolution.operation, pair.norm.operation) for pair in frozen}
     gone = {id(pair.norm.node) for pair in frozen}
 
