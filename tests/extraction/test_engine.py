@@ -43,7 +43,7 @@ def test_files_that_cannot_be_read_are_left_out_and_named(model, colours, tmp_pa
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     files = [tmp_path / "bad.png", *sorted((colours / "red").iterdir())]
     contract = InputContract(height=32, width=32)
-    indices, outputs, problems = infer(build_engine(model), files, contract, batch_size=5)
+    indices, (outputs,), problems = infer(build_engine(model), files, contract, batch_size=5)
     assert indices.tolist() == list(range(1, 13)) and [index for index, _ in problems] == [0]
     pixels = np.stack([decode(file, contract) for file in files[1:]])
     np.testing.assert_allclose(outputs, model.predict(pixels, verbose=0), atol=1e-4)

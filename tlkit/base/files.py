@@ -118,7 +118,7 @@ def missing(typed: str, wanted: str) -> TlkitError:
         fetch = f"curl -LO {shlex.quote(typed)}" if typed.lower().startswith("http") else "copy it here"
         unpack = f", unpack it (unzip {name})" if name.lower().endswith(".zip") else ""
         return TlkitError(
-            f"{typed!r} is an address, and a path is wanted.",
+            f"{typed!r} is an address, expected a path.",
             f"download it first ({fetch}){unpack}, and give the folder or file.",
         )
     path = Path(typed).expanduser().absolute()

@@ -1,6 +1,7 @@
 """Predictions: logits of images, and what the task makes of them."""
 
 import csv
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,31 +190,58 @@ class Predictions(Labelled):
         )
 
 
-# -- What is told of images that nobody knows the truth of ---------------------------------------
+# -- What a classifier answers about images that nobody knows the truth of -----------------------
 
 
-def answer_rows(paths: list[str], outputs: np.ndarray, facts: "Facts", top: int) -> list[dict[str, Any]]:
-    """One row for each image, its `top` most probable classes first to last.
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of n images. An item is the answer of one of them, again `Answers`.
 
     Args:
-        paths: n of them.
-        outputs: float32 (n, K + 1), logits and unfamiliarity, see `watching`.
-        facts: of the classifier.
-        top: classes to list.
+        logits: float32 (n, K).
+        unfamiliarity: float32 (n,), distance to what was trained on; above 1 is unlike anything in it. NaN where it
+            was not measured, None where the classifier has no reference.
     """
-    if not len(paths):
-        return []
-    chances = facts.task.probabilities(outputs[:, :-1], facts.temperature)
-    order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
-    rows = []
-    for path, row, output, best in zip(paths, chances, outputs, order, strict=True):
-        far = float(output[-1])
-        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
-        said = facts.task.further(output[:-1], facts.classes)
-        judged: dict[str, Any] = {}
-        if facts.threshold is not None:
-            judged["abstain"] = not row[best[0]] >= facts.threshold
-        if not np.isnan(far):
-            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-        rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
-    return rows
+
+    logits: np.ndarray
+    unfamiliarity: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __iter__(self) -> Iterator["Answers"]:
+        for place in range(len(self)):
+            yield self.select(np.array([place]))
+
+    def select(self, rows: np.ndarray) -> "Answers":
+        """Those of some of the images."""
+        return Answers(self.logits[rows], picked(self.unfamiliarity, rows))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Answers"]) -> "Answers":
+        """Those of several, at least one, as one."""
+        far = [part.unfamiliarity for part in parts if part.unfamiliarity is not None]
+        return cls(np.concatenate([part.logits for part in parts]), np.concatenate(far) if far else None)
+
+    def rows(self, paths: Sequence[str], facts: "Facts", top: int) -> list[dict[str, Any]]:
+        """One row for each image, its `top` most probable classes first to last.
+
+        Args:
+            paths: n of them.
+            facts: of the classifier.
+            top: classes to list.
+        """
+        chances = facts.task.probabilities(self.logits, facts.temperature)
+        order = np.argsort(-self.logits, axis=1, kind="stable")
+        rows = []
+        for path, row, logits, best, answer in zip(paths, chances, self.logits, order, self, strict=True):
+            ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
+            judged: dict[str, Any] = {}
+            if facts.threshold is not None:
+                judged["abstain"] = not row[best[0]] >= facts.threshold
+            if answer.unfamiliarity is not None:
+                far = float(answer.unfamiliarity[0])
+                judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
+            said = facts.task.further(logits, facts.classes)
+            rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
+        return rows

@@ -164,15 +164,15 @@ def infer(
     batch_size: int = 32,
     description: str = "inference",
     story: Story | None = None,
-) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
-    """Decode and run every file through an engine with one output.
+) -> tuple[np.ndarray, Outputs, list[tuple[int, str]]]:
+    """Decode and run every file through an engine.
 
     Returns:
-        indices int64 (n,) of the files that could be decoded, outputs float32 (n, ...), and
-        (index, reason) of those that could not.
+        indices int64 (n,) of the files that could be decoded, for each output of the engine float32 (n, ...), none where
+        no file could be decoded, and (index, reason) of those that could not.
     """
     indices: list[np.ndarray] = [np.empty(0, np.int64)]
-    outputs: list[np.ndarray] = []
+    outputs: list[Outputs] = []
     problems: list[tuple[int, str]] = []
     story = story or Silence()
     engine = enduring(engine, story)
@@ -184,7 +184,7 @@ def infer(
             if len(batch.indices):
                 yield batch
 
-    for batch, (values, *_) in engine.ahead(readable(), lambda batch: batch.images):
+    for batch, values in engine.ahead(readable(), lambda batch: batch.images):
         indices.append(batch.indices)
         outputs.append(values)
-    return np.concatenate(indices), np.concatenate(outputs) if outputs else np.empty((0,), np.float32), problems
+    return np.concatenate(indices), tuple(map(np.concatenate, zip(*outputs, strict=True))), problems

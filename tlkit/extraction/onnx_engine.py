@@ -46,7 +46,7 @@ def network_key(model: Path) -> dict[str, int]:
         with zipfile.ZipFile(model) as archive:
             return {name: archive.getinfo(name).CRC for name in _NETWORK}
     except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise TlkitError(f"{str(model)!r} is no classifier: {error}.", "give a run folder.") from error
+        raise TlkitError(f"{str(model)!r} is not a classifier: {error}.", "give a run folder.") from error
 
 
 def why_not(model: Path) -> str | None:

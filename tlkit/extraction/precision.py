@@ -101,8 +101,8 @@ def judge(exact: Engine, half: Engine, images: np.ndarray, decide: Decide) -> Ve
     agree = float(np.mean(decide(first[0]) == decide(second[0])))
     if agree < AGREE:
         return Verdict(False, f"in bfloat16 {1 - agree:.0%} of the decisions on {len(images)} images differ")
-    told = f"cosine {worst:.4f} or more, {agree:.0%} of decisions the same"
-    return Verdict(True, f"{gain:.2f} times as fast on {len(images)} images, {told}")
+    agreed = f"cosine {worst:.4f} or more, {agree:.0%} of decisions the same"
+    return Verdict(True, f"{gain:.2f} times as fast on {len(images)} images, {agreed}")
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -68,6 +68,6 @@ def _text(found: dict[str, Any]) -> str:
     lines += [f"{name} = {value}" for name, value in found["settings"].items()]
     lines.append("")
     for extra, row in EXTRAS.items():
-        told = "installed" if found["extras"][extra] else f"not installed ({row.purpose}): {install(extra)}"
-        lines.append(f"{extra:<14}{told}")
+        state = "installed" if found["extras"][extra] else f"not installed ({row.purpose}): {install(extra)}"
+        lines.append(f"{extra:<14}{state}")
     return "\n".join(lines)

@@ -5,7 +5,6 @@ comes with its reason.
 """
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
@@ -25,8 +25,9 @@ from tlkit.options.commands import FinetuneConfig
 
 # A training step computes the outputs once and two gradients of about the same cost each.
 TRAINING_PASSES = 3.0
-# Depthwise convolutions move more bytes than they multiply numbers; they run at about this fraction of the rate.
-DEPTHWISE_RATE = 0.15
+# A number that a layer makes takes as long to write and read as so many multiply-adds of a large convolution. With it the
+# passes and training steps of three networks are estimated at 0.87 to 1.1 of what they take (docs/log.md).
+MOVED = 16.0
 DISK = 1 / (200 * 2**20)  # seconds a byte, where it is not measured
 NOISE_IMAGES = 8
 STEP_PASSES = 0.5  # seconds of forward passes whose images make the batch of a timed step
@@ -74,21 +75,31 @@ class Pace:
 
 
 def operations(layers: Iterable[keras.layers.Layer]) -> float:
-    """Multiply-adds of one forward pass of one image, weighted by how fast their kind runs.
-
-    Counts layers with a kernel, which is where the time of a convolutional network goes.
-    """
+    """Multiply-adds of one forward pass of one image, in layers with a kernel."""
     total = 0.0
     for layer in layers:
         kernel = getattr(layer, "kernel", None)
         if kernel is None:
             kernel = getattr(layer, "depthwise_kernel", None)
-        if kernel is None:
-            continue
-        positions = np.prod(layer.output.shape[1:-1], dtype=float)
-        rate = DEPTHWISE_RATE if isinstance(layer, keras.layers.DepthwiseConv2D) else 1.0
-        total += positions * np.prod(kernel.shape, dtype=float) / rate
+        if kernel is not None:
+            positions = np.prod(layer.output.shape[1:-1], dtype=float)
+            total += positions * np.prod(kernel.shape, dtype=float)
     return float(total)
+
+
+def work(layers: Iterable[keras.layers.Layer]) -> float:
+    """What one forward pass of one image takes, in multiply-adds of a large convolution: those, and numbers moved.
+
+    Counts what every layer makes, so that the small layers of MobileNets, which move more than they compute, are not taken
+    for fast ones.
+    """
+    layers = list(layers)
+    made = [output for layer in layers if not isinstance(layer, keras.layers.InputLayer) for output in _outputs(layer)]
+    return operations(layers) + MOVED * float(sum(np.prod(output.shape[1:], dtype=float) for output in made))
+
+
+def _outputs(layer: keras.layers.Layer) -> list[Any]:
+    return list(keras.tree.flatten(layer.output))
 
 
 def seconds_per_operation() -> float:
@@ -144,7 +155,7 @@ def measure_disk() -> float:
     """Seconds for each byte that goes to the disk of the store, all the way (a second or less)."""
     folder = cache_dir()[0]
     folder.mkdir(parents=True, exist_ok=True)
-    path, block = folder / f".speed-{secrets.token_hex(4)}", os.urandom(DISK_SAMPLE)
+    path, block = temporary_beside(folder / "speed"), os.urandom(DISK_SAMPLE)
     started = time.perf_counter()
     try:
         with path.open("wb") as file:
@@ -205,12 +216,12 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
     Returns:
         The options with `blocks`, and the reason in words; the options as they are and "" where nothing is open.
     """
-    if options.blocks or options.unfreeze != "last" or "top" not in options.stages:
+    if options.blocks or options.third != "last" or "top" not in options.in_stages:
         return options, ""
     deep, shallow = planned_blocks(backbone, DEEP), planned_blocks(backbone)
     count = len(backbone.blocks)
     epochs = planned_epochs(train, options.batch_size * options.accumulate)
-    seconds = TRAINING_PASSES * operations(backbone.layers_of(count - deep, count)) * seconds_per_operation()
+    seconds = TRAINING_PASSES * work(backbone.layers_of(count - deep, count)) * seconds_per_operation()
     seconds *= train * epochs
     if deep == shallow or seconds <= LONG:
         return replace(options, blocks=deep), f"the fewest that hold {DEEP:.0%} of the parameters"
@@ -242,6 +253,7 @@ class Stage:
         memory_bytes: expected to be needed while it trains, 0 where it does not.
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
+        least: epochs after which it may end early, where nothing is left to learn (`training.fit.is_exhausted`); 0 for never.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -263,6 +275,7 @@ class Stage:
     skipped: int = 0
     mix: str = "none"
     centralize: bool = False
+    least: int = 0
 
     @property
     def learns(self) -> str:
@@ -274,6 +287,11 @@ class Stage:
         if self.skipped:
             return f"the head and {self.blocks} block{'s' * (self.blocks > 1)}, not the last {self.skipped}"
         return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
+
+    @property
+    def doing(self) -> str:
+        """What is done in it, as a phase of the run."""
+        return f"training {self.learns}"
 
 
 @dataclass(frozen=True)
@@ -318,12 +336,12 @@ class Plan:
 
     def deciding(self, *decisions: Decision) -> "Plan":
         """The plan with further decisions; each takes the place of an earlier one about the same option."""
-        told = {one.option: one for one in (*self.decisions, *decisions)}
-        return replace(self, decisions=tuple(told.values()))
+        by_option = {one.option: one for one in (*self.decisions, *decisions)}
+        return replace(self, decisions=tuple(by_option.values()))
 
     def settles(self, options: FinetuneConfig) -> FinetuneConfig:
         """The options with what the plan has settled of them."""
-        return replace(options, augment=self.augment or options.augment, unfreeze=self.unfreeze or options.unfreeze)
+        return replace(options, augment=self.augment or options.augment, unfreeze=self.unfreeze or options.third)
 
     def as_json(self) -> dict[str, Any]:
         """JSON-able; `Plan.from_json` restores it."""
@@ -409,7 +427,7 @@ class Anatomy:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the head and top stages read that can be stored: `features`, and `cut` where something is frozen below it."""
-        return ("features", "cut") if "top" in self.options.stages and self.cut else ("features",)
+        return ("features", "cut") if "top" in self.options.in_stages and self.cut else ("features",)
 
     @cached_property
     def blocks(self) -> int:
@@ -418,11 +436,11 @@ class Anatomy:
         Raises:
             TlkitError: more asked for than there are, or thirds of fewer than three.
         """
-        if "top" not in self.options.stages:
+        if "top" not in self.options.in_stages:
             return 0
         blocks = self.backbone.blocks
-        if self.options.unfreeze != "last":
-            start, end = span(self.options.unfreeze, len(blocks), self.backbone.name)
+        if self.options.third != "last":
+            start, end = span(self.options.third, len(blocks), self.backbone.name)
             return end - start
         count = self.options.blocks or planned_blocks(self.backbone)
         if count >= len(blocks):
@@ -435,10 +453,10 @@ class Anatomy:
     @property
     def skipped(self) -> int:
         """How many blocks after those that learn in the top stage stay frozen."""
-        if self.options.unfreeze == "last" or not self.blocks:
+        if self.options.third == "last" or not self.blocks:
             return 0
         count = len(self.backbone.blocks)
-        return count - span(self.options.unfreeze, count, self.backbone.name)[1]
+        return count - span(self.options.third, count, self.backbone.name)[1]
 
     @property
     def _start(self) -> int:
