@@ -126,6 +126,7 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
         "outputs": outputs,
         "classes": list(facts.classes),
         "task": facts.task.name,
+        "margins": facts.margins,
         "temperature": facts.temperature,
         "threshold": facts.threshold,
         "target_precision": facts.target_precision,

@@ -16,6 +16,7 @@ import numpy as np
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.story import Silence, Story
+from tlkit.classifier.facts import read_facts
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
@@ -47,7 +48,10 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     refuse_missing_of(config.format)
     _refuse_strangers(out, config)
-    subject = _subject(config, finished_model(config.run), story)
+    model = finished_model(config.run)
+    if quantised := next((name for name in config.format if not FORMATS[name].exact), None):
+        read_facts(model).task.refuse("quantised", f"--format {quantised}")
+    subject = _subject(config, model, story)
     with _folders(out, config.format) as folders:
         contracts = []
         for name, folder in folders.items():
