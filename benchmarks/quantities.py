@@ -5,8 +5,8 @@
     python benchmarks/quantities.py grades --backbone PATH.keras [--seeds 5]
 
 The images are drawn: the angle of a bar, the area of an ellipse, the count of discs on a sheet, each in random colours on
-a background of stripes and noise. Every run is a `tlkit finetune` from the images to its report, with its defaults but for
-what is said; a seed draws the images, the split and the order of training anew.
+a background of stripes and noise. Every run trains as `tlkit finetune` does with its defaults, but for what is said and
+without audit and report; a seed draws the images, the split and the order of training anew.
 """
 
 import argparse
@@ -16,17 +16,28 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 from measure import machine
 from PIL import Image, ImageDraw, ImageFilter
 
+from tlkit.backbones import runtime
 from tlkit.base.story import Silence
-from tlkit.classifier.answers import Predictions
-from tlkit.options.commands import FinetuneConfig
-from tlkit.pipelines import finetune
+from tlkit.data.decode import contract_for
+from tlkit.data.scan import labelling, scan
+from tlkit.data.split import split
+from tlkit.extraction.recall import feature_source
+from tlkit.options.commands import FeaturesConfig, FinetuneConfig
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
+from tlkit.training.checkpoint import FolderSink
+from tlkit.training.ridge_probe import fit_ridge
+from tlkit.training.stages import build_parts
+from tlkit.training.train import Trained, train
 
 SIDE = 160  # pixels of a drawn image
 GRADES = 6
@@ -110,19 +121,28 @@ def write(folder: Path, what: str, images: int, seed: int, graded: bool = False)
     return folder / "images.csv"
 
 
-def trained(asked: argparse.Namespace, table: Path, out: Path, seed: int, **more: object) -> dict:
-    """One run; what it returns, with the seconds it took."""
+def trained(asked: argparse.Namespace, table: Path, out: Path, seed: int, **more: Any) -> tuple[Trained, float]:
+    """The images trained on as `tlkit finetune` would, without its audit and report; and the seconds it took."""
     started = time.monotonic()
-    given = {
-        "images": str(table),
-        "backbone": asked.backbone,
-        "weights": asked.weights,
-        "image_size": asked.side,
-        "seed": seed,
-        "out": str(out),
-    }
-    result = finetune.run(FinetuneConfig(**given, **more), Silence())  # type: ignore[arg-type]
-    return result | {"took": time.monotonic() - started}
+    given = {"images": str(table), "backbone": asked.backbone, "weights": asked.weights, "image_size": asked.side}
+    config = FinetuneConfig(**given, seed=seed, out=str(out), **more)
+    runtime.seed_everything(seed)
+    dataset = scan(config.images or "", **labelling(config))
+    splits = split(dataset, val=config.val, test=config.test, seed=seed)
+    parts = build_parts(config, dataset, Silence())
+    done = train(dataset, splits, parts, config, FolderSink(out))
+    return done, time.monotonic() - started
+
+
+def solved(done: Trained) -> np.ndarray:
+    """float32 (N, 1), what ridge regression solved on the training images alone says of all of them."""
+    material = done.material
+    rows, train_rows = material.stored["features"], material.rows("train")
+    truth = material.dataset.truth
+    scale = NUMBER.scale(truth[train_rows])
+    everything = np.arange(len(material.dataset))
+    probe = fit_ridge([rows[train_rows]], scale.apply(truth[train_rows]), units=material.groups[train_rows])
+    return scale.restore(rows[everything] @ probe.kernel + probe.bias)
 
 
 def spread(values: list[float]) -> str:
@@ -138,33 +158,38 @@ def ridge(asked: argparse.Namespace, folder: Path) -> None:
         found: dict[str, list[float]] = {name: [] for name in ("mean", "ridge", "tuned", "ratio", "took")}
         for seed in range(asked.seeds):
             table = write(fresh(folder), what, asked.images, seed)
-            alone = trained(asked, table, folder / "alone", seed, task="number", stages=("head",), audit=False)
-            tuned = trained(asked, table, folder / "tuned", seed, task="number", audit=False)
-            errors = [run["metrics"]["test"]["mean_absolute_error"]["value"] for run in (alone, tuned)]
-            found["mean"].append(alone["metrics"]["test"]["mean_absolute_error_of_mean"]["value"])
-            found["ridge"].append(errors[0])
-            found["tuned"].append(errors[1])
-            found["ratio"].append(errors[1] / errors[0])
-            found["took"].append(tuned["took"])
-            print(
-                f"<!-- {what} seed {seed}: {errors[0]:.3f} to {errors[1]:.3f} in {tuned['took']:.0f} s -->", flush=True
-            )
+            done, took = trained(asked, table, folder / "run", seed, task="number")
+            rows = done.material.rows("test")
+            truth = done.material.dataset.truth[rows]
+            errors = [float(np.abs(said[rows] - truth).mean()) for said in (solved(done), done.logits)]
+            row = (float(np.abs(truth - truth.mean()).mean()), *errors, errors[1] / errors[0], took)
+            for values, value in zip(found.values(), row, strict=True):
+                values.append(value)
+            print(f"<!-- {what} seed {seed}: {errors[0]:.3f} to {errors[1]:.3f} in {took:.0f} s -->", flush=True)
         print(f"| {what} | {' | '.join(spread(values) for values in found.values())} |", flush=True)
 
 
 def coverage(asked: argparse.Namespace, folder: Path) -> None:
-    """Share of test images whose 95 % interval holds the truth, over splits of the same images."""
+    """Share of test images whose 95 % interval holds the truth, of solved ridge over splits of the same images."""
     print("| number | coverage, mean over splits | least | most | test images |")
     print("|---|---|---|---|---|")
     for what in asked.what:
         table, held, n = write(fresh(folder), what, asked.images, 0), [], 0
+        config = FeaturesConfig(
+            images=str(table), backbone=asked.backbone, weights=asked.weights, image_size=asked.side
+        )
+        dataset = scan(str(table), labelled=NUMBER)
+        origin, source = feature_source(config, Silence())
+        source = replace(source, contract=contract_for(config, origin.image_size, dataset, Silence()))
+        features = source.extract(dataset).rows.flat()
         for seed in range(asked.splits):
-            run = trained(
-                asked, table, folder / f"run-{seed}", seed, task="number", stages=("head",), audit=False, test=0.3
-            )
-            held.append(run["metrics"]["test"]["interval_coverage"]["value"])
-            n = run["metrics"]["test"]["interval_coverage"]["n"]
-            shutil.rmtree(folder / f"run-{seed}")
+            parts = split(dataset, val=0.2, test=0.3, seed=seed)
+            train_rows, val, test = (parts.indices(name) for name in ("train", "val", "test"))
+            probe = fit_ridge([features[train_rows]], dataset.truth[train_rows], units=train_rows, seed=seed)
+            said = features @ probe.kernel + probe.bias
+            margins = NUMBER.margins(said[val], dataset.truth[val])
+            held.append(float((np.abs(said[test] - dataset.truth[test]) <= margins).mean()))
+            n = len(test)
         print(f"| {what} | {mean(held):.4f} | {min(held):.3f} | {max(held):.3f} | {n} |", flush=True)
 
 
@@ -176,16 +201,17 @@ def grades(asked: argparse.Namespace, folder: Path) -> None:
         found: dict[str, list[float]] = {name: [] for name in ("median", "mode", "ratio", "right", "right_mode")}
         for seed in range(asked.seeds):
             table = write(fresh(folder), what, asked.images, seed, graded=True)
-            more = {"task": "ordinal", "classes": tuple(f"g{grade}" for grade in range(GRADES)), "audit": False}
-            trained(asked, table, folder / "run", seed, **more)
-            rows = Predictions.read_csv(folder / "run" / "predictions.csv").of_split("test")
-            mode = rows.logits.argmax(axis=1)
-            errors = [float(np.abs(said - rows.labels).mean()) for said in (rows.predicted, mode)]
+            more = {"task": "ordinal", "classes": tuple(f"g{grade}" for grade in range(GRADES))}
+            done, _ = trained(asked, table, folder / "run", seed, **more)
+            rows = done.material.rows("test")
+            truth, logits = done.material.dataset.labels[rows], done.logits[rows]
+            median, mode = ORDINAL.predicted(logits, done.calibrated().facts.temperature), logits.argmax(axis=1)
+            errors = [float(np.abs(said - truth).mean()) for said in (median, mode)]
             found["median"].append(errors[0])
             found["mode"].append(errors[1])
             found["ratio"].append(errors[0] / errors[1])
-            found["right"].append(float((rows.predicted == rows.labels).mean()))
-            found["right_mode"].append(float((mode == rows.labels).mean()))
+            found["right"].append(float((median == truth).mean()))
+            found["right_mode"].append(float((mode == truth).mean()))
             print(
                 f"<!-- {what} seed {seed}: {json.dumps({k: round(v[-1], 4) for k, v in found.items()})} -->", flush=True
             )

@@ -212,11 +212,12 @@ def test_every_table_of_tasks_has_a_row_for_each():
     from tlkit.evaluation.compare import COMPARED
     from tlkit.evaluation.evaluate import MEASURES
     from tlkit.exporting.snippets import PROGRAMS
+    from tlkit.report.headline import OPENINGS
     from tlkit.report.tasks import WORDS
     from tlkit.tasks.registry import TASKS
     from tlkit.training.balance import SOLVERS
 
-    tables = (MEASURES, COMPARED, PROGRAMS, WORDS, SOLVERS, DOUBTS)
+    tables = (MEASURES, COMPARED, PROGRAMS, WORDS, OPENINGS, SOLVERS, DOUBTS)
     assert [list(table) for table in tables] == [list(TASKS)] * len(tables)
 
 

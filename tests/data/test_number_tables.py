@@ -59,6 +59,12 @@ def test_what_cannot_be_read_is_refused_with_its_place(write, header, columns, a
     assert hint in caught.value.hint
 
 
+def test_a_table_of_targets_alone_says_how_they_are_predicted(write):
+    with pytest.raises(TlkitError, match="no column 'label'") as caught:
+        scan(write("target", [1, 2.5]))
+    assert "--task number predicts" in caught.value.hint
+
+
 def test_a_folder_has_no_numbers(colours):
     with pytest.raises(TlkitError, match="reads a table"):
         scan(colours, labelled=NUMBER)

@@ -99,3 +99,11 @@ def test_what_a_batch_scores_is_what_the_numbers_score():
 def test_two_networks_say_the_same_within_a_hundredth_of_the_spread():
     said = np.array([[0.0], [100.0], [50.0]])
     assert NUMBER.same(said + 0.3, said).all() and not NUMBER.same(said + 1.0, said).any()
+
+
+def test_runtimes_are_held_to_a_share_of_the_spread_whatever_the_unit():
+    said = np.random.default_rng(0).normal(0, 1, (12, 2))
+    for unit, centre in ((1e-6, 0.0), (1e6, 0.0), (3.0, 20.0)):
+        expected = unit * said + centre
+        apart = NUMBER.comparable(expected + 1e-4 * unit, expected) - NUMBER.comparable(expected, expected)
+        assert 0.5e-5 < np.abs(apart).max() < 5e-5

@@ -46,6 +46,14 @@ def _no_column(file: Path, name: str, columns: Mapping[str, Sequence[str]]) -> T
     )
 
 
+def predicted_with(columns: Mapping[str, Sequence[str]]) -> str:
+    """How a column `target` of numbers is predicted, where there is one in the place of labels; "" where there is none."""
+    texts = columns.get(TARGET, ())
+    return (
+        "--task number predicts the numbers in its column 'target'. " if texts and all(map(_is_number, texts)) else ""
+    )
+
+
 def refuse_many(file: Path, labels: Sequence[str]) -> None:
     """Ask what is meant where labels are so many different numbers that they may be quantities.
 

@@ -18,7 +18,7 @@ from tlkit.base.errors import TlkitError, nearest
 from tlkit.base.files import restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.data.folders import split_of
-from tlkit.data.numbers import TARGET, refuse_many, take_numbers
+from tlkit.data.numbers import TARGET, predicted_with, refuse_many, take_numbers
 from tlkit.tasks import labels as several
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.task import Task
@@ -121,10 +121,11 @@ def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tupl
     return _known_names(file, columns, known), notes
 
 
-def _no_column(file: Path, name: str, columns: Mapping[str, object]) -> TlkitError:
+def _no_column(file: Path, name: str, columns: Mapping[str, Sequence[str]]) -> TlkitError:
     plain = {re.sub(r"[^a-z_]", "", column.lower()): column for column in columns}
     guess = next((plain[alias] for alias in _ALIASES[name] if alias in plain), None) or nearest(name, columns)
     hint = f"did you mean {guess!r}? Call it {name}: " if guess else ""
+    hint = predicted_with(columns) + hint if name == "label" else hint
     first = next(iter(columns), "")
     if guess is None and (file.parent / first).is_file():
         hint = (

@@ -21,8 +21,7 @@ from tlkit.base.files import restored
 from tlkit.classifier.answers import number_columns
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.python.functions import function
-from tlkit.report.headline import Headline, Quantity, Several, main_split
-from tlkit.report.tasks import words_of
+from tlkit.report.headline import Headline, Quantity, Several, main_split, opening
 from tlkit.runs.folder import RunDir, finished_model
 
 if TYPE_CHECKING:
@@ -103,8 +102,7 @@ class Evaluated(dict[str, Any]):
 
     def _found(self) -> Headline | Several | Quantity | None:
         """What the report begins with."""
-        result = main_split(read_evaluation(self.path / "evaluation.json"))
-        return words_of(result).opening(result) if result else None
+        return opening(main_split(read_evaluation(self.path / "evaluation.json")))
 
     def _headline(self) -> str:
         """The number that the report begins with, in one line."""

@@ -18,7 +18,7 @@ from tlkit.evaluation.results import Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
 from tlkit.report.gallery import BYTES, Album, Galleries, evidence, galleries
 from tlkit.report.glossary import entry
-from tlkit.report.headline import WHERE, Headline, Quantity, Several, main_split
+from tlkit.report.headline import WHERE, Headline, Quantity, Several, main_split, opening
 from tlkit.report.page import Data, EpochRow, ModelSection, NearestImage, Page, PlanRow
 from tlkit.report.tasks import words_of
 from tlkit.report.verdict import Remark, chance_gap, remarks
@@ -100,15 +100,15 @@ def facts(page: Page) -> Facts:
     proof = evidence(page.audit, album)
     words = words_of(result)
     shown = galleries(page, result, album, words.dealer)
-    opening = words.opening(result) if result else None
+    first = opening(result)
     said, splits = remarks(page, result), _in_order(page, result)
     return {
         "page": page,
         "main": result,
-        "headline": opening if isinstance(opening, Headline) else None,
-        "several": opening if isinstance(opening, Several) else None,
-        "quantity": opening if isinstance(opening, Quantity) else None,
-        "quantities": _quantities(page, result) if isinstance(opening, Quantity) else [],
+        "headline": first if isinstance(first, Headline) else None,
+        "several": first if isinstance(first, Several) else None,
+        "quantity": first if isinstance(first, Quantity) else None,
+        "quantities": _quantities(page, result) if isinstance(first, Quantity) else [],
         "words": words,
         "remarks": said,
         "tones": TONES,

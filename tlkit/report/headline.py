@@ -1,10 +1,16 @@
 """The headline of the report: one number, its interval, and its baseline."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
+from tlkit.tasks.registry import row_of
+from tlkit.tasks.single import SINGLE
 
 PREFERRED = ("test", "images", "val", "train")  # the report is about the first one present
 WHERE = {
@@ -205,3 +211,17 @@ def headline(result: SplitResult) -> Headline | None:
         verdict=_against(accuracy, baseline),
         caveat=CAVEATS.get(result.split, ""),
     )
+
+
+OPENINGS: dict[str, Callable[[SplitResult], Headline | Several | Quantity | None]] = {
+    SINGLE.name: headline,
+    MULTI.name: several,
+    ORDINAL.name: headline,
+    NUMBER.name: quantity,
+}
+"""What is said first about a split; one row a task."""
+
+
+def opening(result: SplitResult | None) -> Headline | Several | Quantity | None:
+    """What a report begins with; None where nothing was measured or it is not defined."""
+    return row_of(OPENINGS, result.task)(result) if result else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from tlkit.evaluation.results import SplitResult
 from tlkit.report.gallery import Dealer, LabelDealer, NumberDealer
-from tlkit.report.headline import WHERE, Headline, Quantity, Several, headline, quantity, several
+from tlkit.report.headline import WHERE, quantity
 from tlkit.report.page import ModelSection
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
@@ -45,7 +45,6 @@ class TaskWords:
     """A row; sentences are plain text, which the templates escape.
 
     Args:
-        opening: what is said first about a split; its template is chosen by its kind.
         dealer: sorts the images of a split for the galleries.
         tiles: metrics beside the first one.
         matrix: whether there is a confusion matrix.
@@ -65,7 +64,6 @@ class TaskWords:
         outputs: sentences of the model card on what comes out, from the model.
     """
 
-    opening: Callable[[SplitResult], Headline | Several | Quantity | None]
     dealer: type[Dealer]
     tiles: tuple[str, ...]
     matrix: bool
@@ -180,7 +178,6 @@ def _measured_of_numbers(result: SplitResult) -> tuple[str, ...]:
 
 
 _SINGLE = TaskWords(
-    opening=headline,
     dealer=Dealer,
     tiles=("balanced_accuracy", "macro_f1", "roc_auc", "log_loss"),
     matrix=True,
@@ -205,7 +202,6 @@ _SINGLE = TaskWords(
 WORDS = {
     SINGLE.name: _SINGLE,
     MULTI.name: TaskWords(
-        opening=several,
         dealer=LabelDealer,
         tiles=("micro_f1", "macro_f1", "subset_accuracy", "roc_auc"),
         matrix=False,
@@ -250,7 +246,6 @@ WORDS = {
         noun="Grade",
     ),
     NUMBER.name: TaskWords(
-        opening=quantity,
         dealer=NumberDealer,
         tiles=("r2", "root_mean_squared_error", "spearman", "interval_coverage", "interval_width"),
         matrix=False,

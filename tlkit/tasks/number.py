@@ -13,6 +13,10 @@ from tlkit.tasks.task import UNLABELLED, Refusal, Scale, Task
 LEVEL = 0.95  # of intervals around a number
 STRATA = 10  # quantiles that splits and folds get their share of
 PER_STRATUM = 5  # images of each, at least
+FAR, FLOAT32 = (
+    5.0,
+    1e-3,
+)  # standard deviations, and share of the mean, that make the unit of comparisons between runtimes
 SAME = 0.01  # standard deviations within which two networks say the same number
 _NO_CLASSES = "is for classes, and these are numbers"
 
@@ -163,6 +167,12 @@ class Number(Task):
     def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """Half the squared error, the mean over the numbers: -log p of a normal distribution of variance 1, but for a constant."""
         return 0.5 * ((logits.astype(np.float64) - truth) ** 2).mean(axis=1)
+
+    def comparable(self, logits: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        """Numbers over five standard deviations, about as far as logits reach, and no less than float32 can tell apart."""
+        centre = expected.mean(axis=0, dtype=np.float64)
+        unit = FAR * expected.std(axis=0, dtype=np.float64) + FLOAT32 * np.abs(centre)
+        return (logits - centre) / np.maximum(unit, 1e-30)
 
     def amount(self, chance: float, digits: int = 1) -> str:
         return f"{chance:.5g}"

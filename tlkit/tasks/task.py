@@ -247,6 +247,10 @@ class Task(ABC):
     def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """float64 (N,): -log p(truth) of each image, logits divided by the temperature."""
 
+    def comparable(self, logits: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        """Logits (N, K) in a unit in which differences of 1e-4 do not matter, settled on the expected ones (M, K)."""
+        return logits
+
     def amount(self, chance: float, digits: int = 1) -> str:
         """One of `probabilities` for a reader."""
         return f"{chance:.{digits}%}"
