@@ -16,23 +16,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import cycle, islice
 from pathlib import Path
 
 import keras
 import numpy as np
 import simplejpeg
 from measure import in_turn, machine, table
+from photographs import enlarged
 from PIL import Image, ImageOps
 
 from tlkit.data.dataset import InputContract
-from tlkit.data.decode import batches, decode, native
+from tlkit.data.decode import batches, decode
 from tlkit.data.scan import scan
 from tlkit.pixels import decoding
 from tlkit.pixels.opening import open_picture
 
 BATCH = 32
-GRAIN = 6.0  # deviation of the noise added to enlarged images, in grey levels
 
 
 def plain(files: list[Path], side: int, threads: int) -> None:
@@ -116,17 +115,6 @@ def profile(files: list[Path], side: int) -> str:
     }
     lines = ["| step | ms an image, one thread |", "|---|---|"]
     return "\n".join([*lines, *(f"| {name} | {least(work):.2f} |" for name, work in rows.items())])
-
-
-def enlarged(files: list[Path], megapixels: float, count: int, into: Path) -> None:
-    """JPEG files of a size in pixels, 4 to 3."""
-    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
-    size, random = (width, round(width * 3 / 4)), np.random.default_rng(0)
-    for number, file in enumerate(islice(cycle(files), count)):
-        large = Image.fromarray(native(file)).resize(size, Image.Resampling.BICUBIC)
-        grain = random.normal(0, GRAIN, (size[1], size[0], 1)).astype(np.float32)
-        pixels = (np.asarray(large, np.float32) + grain).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(into / f"{number:04d}.jpg", quality=90)
 
 
 def linked(files: list[Path], into: Path) -> None:

@@ -28,6 +28,7 @@ import json
 import math
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,12 @@ ABLATIONS = {
     "rates decaying by block": ["--layer-decay", "0.85"],
     "averaged weights": ["--ema", "0.99"],
     "mixup": ["--mix", "mixup"],
+    "low-rank adaptation": ["--lora", "8"],
+    "depth found by gradients": ["--unfreeze", "auto"],
+    "accumulated gradients": ["--batch-size", "8", "--accumulate", "4"],
+    "search": ["--search", "6"],
 }
+ALSO: list[str] = []  # flags of every row of tlkit, as --also has them
 STANDARD = ("tutorial", "guide")  # those of benchmarks/standard_recipes.py
 HOW_MANY = "how-many"
 
@@ -149,19 +155,23 @@ def standard(options: argparse.Namespace, recipe: str, seed: int, scratch: Path)
     """A standard recipe, as benchmarks/standard_recipes.py runs it."""
     program = [sys.executable, str(Path(__file__).with_name("standard_recipes.py")), str(scratch)]
     (scratch / "images.csv").unlink()  # what remains is a folder of splits
-    output, seconds = called([*program, "--weights", options.weights, "--recipe", recipe, "--seed", str(seed)], {})
-    return json.loads(output.splitlines()[-1]) | {"seconds": seconds}
+    program += ["--weights", options.weights, "--recipe", recipe, "--seed", str(seed)]
+    output, seconds, peak = called(program, {})
+    return json.loads(output.splitlines()[-1]) | {"seconds": seconds, "peak_mb": peak}
 
 
 def finetune(options: argparse.Namespace, recipe: str, seed: int, scratch: Path) -> Row:
     """`tlkit finetune` from an empty store."""
     run = scratch / "run"
     program = [sys.executable, "-m", "tlkit", "finetune", str(scratch / "images.csv"), "--backbone", options.backbone]
-    program += ["--weights", options.weights, "--seed", str(seed), "--out", str(run), "--json"]
-    output, seconds = called([*program, *flags_of(recipe)], {"TLKIT_CACHE": str(scratch / "cache")})
+    program += [] if options.backbone.endswith(".keras") else ["--weights", options.weights]
+    program += ["--image-size", str(options.image_size)] if options.image_size else []
+    program += ["--seed", str(seed), "--out", str(run), "--json"]
+    cache = str(options.cache or scratch / "cache")
+    output, seconds, peak = called([*program, *flags_of(recipe)], {"TLKIT_CACHE": cache})
     metrics = json.loads(output)["metrics"]
     row: Row = {what: metrics["test"][what]["value"] for what in ("accuracy", "macro_f1")}
-    row |= {"tested": metrics["test"]["accuracy"]["n"], "seconds": seconds}
+    row |= {"tested": metrics["test"]["accuracy"]["n"], "seconds": seconds, "peak_mb": peak}
     if "val" in metrics:
         row["validation_accuracy"] = metrics["val"]["accuracy"]["value"]
     row["stages"] = json.loads((run / "run.json").read_text())["stages"]
@@ -189,7 +199,7 @@ def how_many(options: argparse.Namespace, name: str, seed: int, scratch: Path) -
         write_table(dataset, rows, table, [""] * len(rows))
         program = [sys.executable, "-m", "tlkit", "rank", str(table), "--backbones", candidate, "--how-many", "--json"]
         program += ["--val", "0", "--test", test, "--limit", "1000000", "--seed", str(seed)]
-        output, seconds = called([*program, "--out", str(scratch / part)], {"TLKIT_CACHE": str(scratch / "cache")})
+        output, seconds, _ = called([*program, "--out", str(scratch / part)], {"TLKIT_CACHE": str(scratch / "cache")})
         curves.append(json.loads(output)["curve"])
     images, measured = curves[0]["points"][-1]
     if curves[1]["trouble"]:
@@ -199,11 +209,22 @@ def how_many(options: argparse.Namespace, name: str, seed: int, scratch: Path) -
     return truth | {"expected": expected["accuracy"], "expected_images": expected["images"], "seconds": seconds}
 
 
-def called(command: list[str], environment: Mapping[str, str]) -> tuple[str, float]:
-    """Standard output of a process, and its seconds."""
+def called(command: list[str], environment: Mapping[str, str]) -> tuple[str, float, float]:
+    """Standard output of a process, its seconds, and the most memory it took, in MB."""
     started = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-    return done.stdout, time.perf_counter() - started
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        output = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise subprocess.CalledProcessError(process.returncode, command, output, errors.read())
+    return output, time.perf_counter() - started, used.ru_maxrss * 1024 / 1e6
 
 
 def processor_seconds() -> float:
@@ -213,7 +234,7 @@ def processor_seconds() -> float:
 
 
 def flags_of(recipe: str) -> list[str]:
-    return [] if recipe in (*STANDARD, HOW_MANY) else (RECIPES | ABLATIONS)[recipe]
+    return [] if recipe in (*STANDARD, HOW_MANY) else [*ALSO, *(RECIPES | ABLATIONS)[recipe]]
 
 
 def code() -> str:
@@ -481,13 +502,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds a folder for each set")
     parser.add_argument("--weights", default="imagenet", help="imagenet, or a file in Keras's format")
     parser.add_argument("--backbone", default=BACKBONE, help="of tlkit; the standard recipes know one alone")
+    parser.add_argument("--image-size", type=int, help="that of the network unless given")
+    parser.add_argument("--cache", type=Path, help="a store for all rows; without, each begins with an empty one")
     parser.add_argument("--table", choices=TABLES, action="append", help="rows of this table; again for more; all")
     parser.add_argument("--sets", type=listed, help="folders, comma-separated, NAME or NAME@IMAGES; those of the table")
     parser.add_argument("--recipes", type=listed, help="comma-separated; those of the table")
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in listed(text)], default=list(range(5)))
     parser.add_argument("--rows", type=Path, default=Path("recipe-rows.jsonl"), help="where finished rows are kept")
     parser.add_argument("--print", action="store_true", help="run nothing, print the tables of the rows there are")
+    parser.add_argument("--also", default="", help="flags for every row of tlkit, such as '--epochs 10'")
     asked = parser.parse_args()
+    ALSO.extend(shlex.split(asked.also))
     unknown = set(asked.recipes or ()) - {*STANDARD, HOW_MANY, *RECIPES, *ABLATIONS}
     if unknown:
         parser.error(f"unknown recipes {sorted(unknown)}; known: {[*STANDARD, HOW_MANY, *RECIPES, *ABLATIONS]}")

@@ -41,6 +41,10 @@ __all__ = [
 
 # Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Read when these are first imported: ONNX Runtime (from 1.29 on) and MLflow would write an ID of the device and tell their
+# makers of its use.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def __getattr__(name: str) -> Any:

@@ -210,7 +210,8 @@ class ImageClassifier(ClassifierMixin, _Finetuned):
         backbone: as of `ImageFeatures`.
         weights: likewise.
         head: `linear`, `mlp`, `conv`, `attention`, ...
-        stages: `("head",)` for the head alone, `("head", "top")`, `("head", "all")` or all three.
+        stages: `("head",)` for the head alone, `("head", "top")`, `("head", "all")` or all three; None for `("head", "top")`,
+            or `("head",)` where nothing could check what fine-tuning does.
         balance: of classes of unequal size: `none`, `weights`, `sample`, `logit-adjust` or `auto`.
         options: further options of `tlkit finetune` by name, such as `{"epochs": 5, "flip": False, "val": 0.2}`.
         random_state: seed of everything random; None for 0.
@@ -230,7 +231,7 @@ class ImageClassifier(ClassifierMixin, _Finetuned):
         *,
         weights: str = "imagenet",
         head: str = "linear",
-        stages: tuple[str, ...] = ("head", "top"),
+        stages: tuple[str, ...] | None = None,
         balance: str = "none",
         options: Mapping[str, Any] | None = None,
         random_state: Any = None,
@@ -307,7 +308,7 @@ class ImageRegressor(RegressorMixin, _Finetuned):
         *,
         weights: str = "imagenet",
         head: str = "linear",
-        stages: tuple[str, ...] = ("head", "top"),
+        stages: tuple[str, ...] | None = None,
         loss: str = "mse",
         options: Mapping[str, Any] | None = None,
         random_state: Any = None,

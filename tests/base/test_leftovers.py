@@ -1,9 +1,13 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from tlkit.base import files as leftovers
 from tlkit.base.files import is_nobodys, sweep_logs, temporary_beside, write_text
+from tlkit.base.machine import temporary_root
+from tlkit.base.process import scratch_apart
 
 DIES = """
 import os, sys
@@ -38,3 +42,29 @@ def test_the_logs_of_dead_processes_are_removed(tmp_path):
         (tmp_path / name).touch()
     sweep_logs(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"native-{os.getpid()}.log", "native-x.log"])
+
+
+UNPACKS = """
+import os, tempfile
+from pathlib import Path
+from tlkit.base.process import scratch_apart
+with scratch_apart():
+    (Path(tempfile.mkdtemp()) / "model.weights.h5").touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_temporary_files_of_other_libraries_go_with_a_killed_process(tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-c", UNPACKS], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert len(list(tmp_path.rglob("model.weights.h5"))) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_apart():
+        assert Path(tempfile.gettempdir()).parent == temporary_root() == tmp_path
+        assert [path.name for path in tmp_path.iterdir()] == [Path(tempfile.gettempdir()).name]
+    assert list(tmp_path.iterdir()) == [] and tempfile.gettempdir() == str(tmp_path)
+
+
+def test_nowhere_to_write_is_left_to_whoever_needs_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with scratch_apart():
+        assert tempfile.gettempdir() == str(tmp_path / "gone")

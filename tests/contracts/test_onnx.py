@@ -5,6 +5,9 @@ layer has a part in the numbers that are compared.
 """
 
 import gc
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
@@ -141,3 +144,11 @@ def test_the_answering_file_of_each_task(small, task, tmp_path):
     )
     assert read_facts(model).task is task
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_onnx_runtime_writes_nothing_about_the_machine(tmp_path):
+    """From 1.29 on its import alone leaves a device ID and an event for its maker, unless told not to before."""
+    places = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | places
+    subprocess.run([sys.executable, "-c", "import tlkit, onnxruntime"], env=environment, check=True)
+    assert not list(tmp_path.rglob("*"))

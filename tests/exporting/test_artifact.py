@@ -58,6 +58,6 @@ def test_another_format_names_the_version_that_wrote_it(folder):
 
 
 def test_the_folder_above_points_to_the_artifact(folder):
-    with pytest.raises(TlkitError, match="is no artifact") as caught:
+    with pytest.raises(TlkitError, match="is not an artifact") as caught:
         read_artifact(folder.parent)
     assert "openvino" in caught.value.hint

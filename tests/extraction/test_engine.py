@@ -1,16 +1,21 @@
 import os
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
+from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
+from tlkit.data.scan import scan
 from tlkit.extraction import frozen as tensorflow_frozen
-from tlkit.extraction.engine import Engine, build_engine, infer
+from tlkit.extraction import keras_jit
+from tlkit.extraction.engine import Engine, build_engine, enduring, infer
 from tlkit.extraction.frozen import parts
+from tlkit.extraction.source import FeatureSource
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def test_files_that_cannot_be_read_are_left_out_and_named(model, colours, tmp_pa
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     files = [tmp_path / "bad.png", *sorted((colours / "red").iterdir())]
     contract = InputContract(height=32, width=32)
-    indices, outputs, problems = infer(build_engine(model), files, contract, batch_size=5)
+    indices, (outputs,), problems = infer(build_engine(model), files, contract, batch_size=5)
     assert indices.tolist() == list(range(1, 13)) and [index for index, _ in problems] == [0]
     pixels = np.stack([decode(file, contract) for file in files[1:]])
     np.testing.assert_allclose(outputs, model.predict(pixels, verbose=0), atol=1e-4)
@@ -61,6 +66,103 @@ def test_the_next_batch_is_begun_before_one_is_waited_for_and_order_is_kept():
     items = [(item, outputs[0].tolist()) for item, outputs in engine.ahead(range(3), lambda item: np.array([item]))]
     assert items == [(0, [0]), (1, [1]), (2, [2])]
     assert told == ["begin 0", "begin 1", "wait 0", "begin 2", "wait 1", "wait 2"]
+
+
+def doubling(most, *, late=False, error=MemoryError):
+    """An engine that doubles, and has memory for `most` images; `late`, it says so when it is waited for."""
+    taken = []
+
+    def start(batch):
+        def fetch():
+            if len(batch) > most:
+                raise error(f"no room for {len(batch)}")
+            taken.append(len(batch))
+            return (batch * 2.0, batch + 1.0)
+
+        return fetch if late or len(batch) <= most else fetch()
+
+    return Engine(lambda batch: start(batch)(), "made", "for the test", start=start), taken
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_when_memory_runs_out_fewer_images_are_computed_at_a_time_and_it_is_said(late):
+    (engine, taken), story = doubling(5, late=late), Listener()
+    batches = [np.arange(start, start + 16.0)[:, None] for start in (0, 16, 32)]
+    found = list(enduring(engine, story).ahead(batches, lambda batch: batch))
+    for batch, (twice, more) in found:
+        np.testing.assert_array_equal(twice, batch * 2)
+        np.testing.assert_array_equal(more, batch + 1)
+    assert [batch[0, 0] for batch, _ in found] == [0, 16, 32] and taken == [4] * 12
+    assert story.said == [
+        "out of memory with 16 images at a time; from here on 8 at a time",
+        "out of memory with 8 images at a time; from here on 4 at a time",
+    ]
+
+
+def test_memory_that_does_not_suffice_for_one_image_is_an_error_with_a_remedy():
+    engine, _ = doubling(0)
+    with pytest.raises(TlkitError, match="one image of 40 by 30 pixels") as caught:
+        enduring(engine, Listener()).run(np.zeros((6, 40, 30, 3)))
+    assert "--image-size" in caught.value.hint
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_other_errors_are_not_taken_for_want_of_memory(late):
+    engine, _ = doubling(2, late=late, error=ValueError)
+    with pytest.raises(ValueError, match="no room for 6"):
+        enduring(engine, Listener()).run(np.zeros((6, 1)))
+
+
+def test_rows_are_the_same_when_memory_runs_out_while_they_are_extracted(model, colours, tmp_path, monkeypatch):
+    dataset, found, story = scan(colours), [], Listener()
+    exact = build_engine(model)
+
+    def start(batch):
+        if len(batch) > 3:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for 12 bytes")
+        return exact.start(batch)
+
+    for number, engine in enumerate((exact, replace(exact, start=start, run=lambda batch: start(batch)()))):
+        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / str(number)))
+        source = FeatureSource(
+            model=model, outputs=("grid",), weights_sha256="5a" * 32, contract=InputContract(height=32, width=32)
+        )
+        source.__dict__["engine"] = engine
+        found.append(source.rows(dataset, story=story)[:])
+    np.testing.assert_allclose(*found, atol=1e-6)
+    assert [text for text in story.said if "out of memory" in text]
+
+
+def test_a_batch_that_there_was_no_memory_for_no_longer_says_how_long_the_next_are(model, monkeypatch):
+    taken = []
+
+    def predict(inputs):
+        if len(inputs) > 8:
+            raise MemoryError
+        taken.append(len(inputs))
+        return inputs
+
+    monkeypatch.setattr(model, "predict_on_batch", predict)
+    start = keras_jit.build(model, "float32")
+    with pytest.raises(MemoryError):
+        start(np.zeros((32, 2)))
+    assert start(np.zeros((5, 2)))()[0].shape == (5, 2) and taken == [5]
+
+
+@pytest.mark.parametrize(("counts", "wide"), [((1, 1, 7, 1), 1), ((7, 1), 0)])
+def test_a_single_image_uses_every_core_unless_it_is_the_last_of_many(model, monkeypatch, counts, wide):
+    made, build = [], tensorflow_frozen._session
+    monkeypatch.setattr(tensorflow_frozen, "usable_cores", lambda: 2)
+    monkeypatch.setattr(
+        tensorflow_frozen,
+        "_session",
+        lambda *given, **more: made.append(more.get("threads", 1)) or build(*given, **more),
+    )
+    engine = build_engine(model, engine="tensorflow-frozen")
+    for count in counts:
+        images = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        np.testing.assert_allclose(engine.run(images)[0], model.predict(images, verbose=0), atol=1e-4)
+    assert sorted(made) == [1, 1] + [2] * wide
 
 
 def test_other_threads_of_tensorflow_stay_as_they_are(model):

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from tlkit.cli import main
 from tlkit.options import advice
-from tlkit.options.commands import AuditConfig, FinetuneConfig
+from tlkit.options.commands import AuditConfig, FinetuneConfig, RankConfig
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +70,12 @@ def test_what_is_written_goes_where_nothing_is(elsewhere, monkeypatch):
     assert parsed(advice.finetune(None, "images"), monkeypatch)[1].out == "run-3"
     assert parsed(advice.audit(None, "images"), monkeypatch)[1].out == "audit-2"
     assert advice.free("fixes.csv") == "fixes-2.csv"
+
+
+def test_a_run_advised_by_a_ranking_trains_on_what_was_ranked_and_finds_its_place_free(elsewhere, monkeypatch):
+    (elsewhere / "run").mkdir()
+    asked = RankConfig(images="my photos", group_by="(x)", batch_size=8, image_size=96)
+    line = advice.finetune(asked, "my photos", "--backbone", "nano", "--image-size", "112")
+    assert parsed(line, monkeypatch)[1] == FinetuneConfig(
+        images="my photos", backbone="nano", image_size=112, group_by="(x)", out="run-2"
+    )

@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_is_refused(written, tmp_path):
         run(CompareConfig(runs=(a, val), split="val"))
     with pytest.raises(TlkitError, match="given twice"):
         run(CompareConfig(runs=(a, a)))
-    with pytest.raises(TlkitError, match="nothing to be compared"):
+    with pytest.raises(TlkitError, match="takes two runs"):
         CompareConfig(runs=(a,))
     with pytest.raises(TlkitError, match=r"no predictions\.csv"):
         run(CompareConfig(runs=(a, str(tmp_path))))

@@ -143,7 +143,7 @@ def test_nothing_is_overwritten_unasked_and_only_artifacts_when_asked(finished, 
     (tmp_path / "keras" / "thesis.txt").write_text("mine")
     with pytest.raises(TlkitError, match="already exists"):
         run(ExportConfig(**options))
-    with pytest.raises(TlkitError, match="is no artifact"):
+    with pytest.raises(TlkitError, match="is not an artifact"):
         run(ExportConfig(**options, overwrite=True))
     (tmp_path / "keras" / "thesis.txt").rename(tmp_path / "thesis.txt")
     first = run(ExportConfig(**options))

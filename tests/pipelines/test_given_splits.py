@@ -13,7 +13,7 @@ def test_folders_without_one_to_train_on_are_refused(colours, tiny_backbone, tmp
         shutil.copytree(colours, tmp_path / "images" / split)
     with pytest.raises(TlkitError) as refused:
         tlkit.finetune(tmp_path / "images", backbone=str(tiny_backbone), dry_run=True)
-    assert "none of the 72 images is to train on: val 36, test 36" in refused.value.message
+    assert "none of the 72 images is for training: val 36, test 36" in refused.value.message
     assert "call the folder" in refused.value.hint
 
 

@@ -23,9 +23,10 @@ MOMENTS = {
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_run_killed_again_and_again_finishes(options, tmp_path):
-    run, cache = tmp_path / "run", tmp_path / "cache"
+    run, cache, scratch = tmp_path / "run", tmp_path / "cache", tmp_path / "scratch"
+    scratch.mkdir()
     folders = {"run": run, "cache": cache}
-    environment = os.environ | {"TLKIT_CACHE": str(cache)}
+    environment = os.environ | {"TLKIT_CACHE": str(cache), "TMPDIR": str(scratch)}
     start = [
         *(sys.executable, "-m", "tlkit", "finetune", options["images"], "--backbone", options["backbone"]),
         *(
@@ -65,3 +66,4 @@ def test_a_run_killed_again_and_again_finishes(options, tmp_path):
     assert all(state["done"] for state in stages)
     left = [path.name for folder in (run, cache) for path in folder.rglob("*")]
     assert [name for name in left if name.startswith((".tmp-", "native-", ".lock", ".speed-"))] == []
+    assert list(scratch.iterdir()) == []

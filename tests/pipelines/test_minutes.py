@@ -25,5 +25,5 @@ def test_a_run_says_what_it_promised_and_what_it_took(options, tmp_path, monkeyp
     del record["checksum"]
     (out / "run.json").write_text(json.dumps(record))
     run(FinetuneConfig(resume=str(out)), story)
-    assert "minutes: 5 again, from here on" in story.said
+    assert "minutes: 5 again, counted from here" in story.said
     assert "minutes: 5 promised" in story.said[-1]

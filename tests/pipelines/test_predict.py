@@ -59,5 +59,5 @@ def test_unreadable_files_are_set_aside_or_refused(finished, tmp_path):
 def test_a_list_on_stdin_and_what_is_not_there(tmp_path):
     files, problems = find(["-"], io.StringIO("a.jpg\nb c.jpg\n\n"))
     assert [str(file) for file in files] == ["a.jpg", "b c.jpg"] and problems == []
-    with pytest.raises(TlkitError, match="no file, folder or pattern"):
+    with pytest.raises(TlkitError, match="not a file, a folder, or a pattern"):
         find([str(tmp_path / "*.jpg")], io.StringIO())

@@ -50,7 +50,7 @@ def test_candidates_are_ranked_with_intervals_costs_and_a_recommendation(ranked,
     assert values == sorted(values, reverse=True) and result["best"] == result["candidates"][0]["name"]
     chosen = found[result["recommended"]]
     assert chosen["within_noise"] and chosen["frontier"] and result["reason"]
-    assert result["command"].endswith(chosen["flags"])
+    assert chosen["flags"] in result["command"]
 
 
 def test_a_candidate_without_weights_is_skipped_with_the_remedy(ranked):
@@ -62,7 +62,7 @@ def test_a_candidate_without_weights_is_skipped_with_the_remedy(ranked):
 
 def test_the_test_split_is_not_looked_at(ranked):
     assert ranked[1]["images"] == ranked[1]["available"] == 30  # 36 without two of each class
-    assert "no choice is made on them" in ranked[2]
+    assert "no choice may depend" in ranked[2]
 
 
 def test_the_learning_curve_has_a_forecast_or_says_why_not(ranked):

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tlkit import pipelines
+from tlkit.base import machine
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
+from tlkit.base.machine import full_disk as no_room
 from tlkit.base.machine import os_error
 from tlkit.base.story import Silence
 from tlkit.options.commands import FeaturesConfig, FinetuneConfig, PredictConfig, RankConfig, SplitConfig
@@ -35,11 +37,15 @@ assert not found, found
         (("finetune", "images", "--out", "taken"), "'taken' already exists"),
         (("finetune", "images", "--out", "file.txt"), "is a file, expected a folder"),
         (("features", "images", "--out", "taken"), "is a folder, expected a file"),
+        (("features", "images", "--out", "table.xls"), "'table.xls' ends in '.xls'"),
+        (("split", "images", "--out", "splits.parquet"), "'splits.parquet' ends in '.parquet'"),
+        (("predict", "model.keras", "images", "--out", "answers"), "'answers' has no suffix"),
         (("rank", "images", "--out", "file.txt/below"), "'file.txt' is a file"),
         (("audit", "images", "--out", "taken"), "'taken' already exists"),
         (("explain", "model.keras", "images", "--out", "taken"), "'taken' already exists"),
         (("evaluate", "taken"), "is not a run folder"),
         (("export", "taken"), "is not a run folder"),
+        (("report", "taken", "--out", "file.txt"), "is a file, expected a folder"),
         (("serve", "none"), "does not exist"),
         pytest.param(
             ("finetune", "images", "--out", "/proc/none/run"),
@@ -65,7 +71,7 @@ def test_a_refusal_loads_no_keras(arguments, said, tmp_path):
     ("number", "said", "hint"),
     [
         (errno.ENOSPC, "its disk is full", "make room"),
-        (errno.EROFS, "its disk can only be read", "choose another place"),
+        (errno.EROFS, "its disk is read-only", "choose another place"),
         (errno.EACCES, "permission denied", "who may write"),
         (errno.EMFILE, "too many files are open", "ulimit -n"),
         (errno.EXDEV, os.strerror(errno.EXDEV), "TLKIT_DEBUG"),
@@ -80,6 +86,26 @@ def test_what_hdf5_says_of_a_full_disk_is_understood():
     told = os_error(RuntimeError("Can't decrement id ref count (file write failed, filename = '/x/w.h5', errno = 28)"))
     assert told.message == "/x/w.h5: its disk is full."
     assert os_error(RuntimeError("shapes do not match")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EFBIG, "File too large"), errno.EFBIG),
+        (RuntimeError("Can't close file (file write failed, errno = 28, error message = '...')"), errno.ENOSPC),
+        (ValueError("RESOURCE_EXHAUSTED: model; No space left on device"), errno.ENOSPC),
+        (OSError(errno.EACCES, "Permission denied"), None),
+        (ValueError("No Op registered for Erfinv"), None),
+    ],
+)
+def test_a_full_disk_is_known_by_whatever_a_converter_says(error, number, tmp_path):
+    found = no_room(error, tmp_path / "model")
+    assert (found and found.errno) == number and (found is None or found.filename == str(tmp_path / "model"))
+
+
+def test_a_full_disk_is_known_though_a_converter_says_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "free_bytes", lambda folder: 0)
+    assert no_room(RuntimeError("basic_ios::clear: iostream error"), tmp_path / "model").errno == errno.ENOSPC
 
 
 def full_disk(monkeypatch, when):

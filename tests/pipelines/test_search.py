@@ -9,6 +9,7 @@ import pytest
 from tests.listener import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.options.commands import FinetuneConfig
+from tlkit.pipelines import refuse_early
 from tlkit.pipelines.finetune import run
 from tlkit.training import search as searching
 
@@ -16,7 +17,7 @@ from tlkit.training import search as searching
 def test_without_optuna_there_is_one_clear_error_and_no_run_folder(options, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TlkitError, match="--search 2 needs Optuna"):
-        run(FinetuneConfig(**options, search=2, out=str(tmp_path / "run")))
+        refuse_early("finetune", FinetuneConfig(**options, search=2, out=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.serving.conftest import Listener, form
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install
+from tlkit.classifier.answers import Answers
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import InputContract
 from tlkit.options.commands import PredictConfig, ServeConfig
@@ -145,13 +146,15 @@ def test_several_labels_an_image():
         temperature=2.0,
         task=MULTI,
     )
-    rows = np.array([[2.0, -4.0, 6.0, 0.5], [-2.0, -2.2, -2.4, np.nan]], np.float32)
-    both, none = judged(rows, facts, 1)
+    logits = np.array([[2.0, -4.0, 6.0], [-2.0, -2.2, -2.4]], np.float32)
+    both, none = judged(list(Answers(logits, np.array([0.5, 1.5], np.float32))), facts, 1)
     chances = [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(-1))]
     assert both["predicted"] == ["owl", "cat"] and both["probability"] is None and both["unfamiliar"] is False
     assert [entry["name"] for entry in both["classes"]] == ["owl", "cat"]  # all that are given, whatever `top`
     assert [entry["probability"] for entry in both["classes"]] == pytest.approx(chances, abs=1e-6)
-    assert none["predicted"] == [] and len(none["classes"]) == 1 and "unfamiliar" not in none
+    assert none["predicted"] == [] and len(none["classes"]) == 1 and none["unfamiliar"] is True
+    (unmeasured,) = judged(list(Answers(logits[:1])), facts, 1)
+    assert "unfamiliar" not in unmeasured
 
 
 @pytest.mark.slow

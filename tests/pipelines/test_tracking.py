@@ -106,7 +106,7 @@ def test_a_tracker_that_is_away_costs_nothing_but_a_message(finished, mlflow):
         raise mlflow.module.exceptions.MlflowException("no route to host")
 
     mlflow.module.log_params = away
-    with pytest.raises(TlkitError, match="mlflow could not be told: no route to host") as caught:
+    with pytest.raises(TlkitError, match="nothing could be logged to mlflow: no route to host") as caught:
         tracking.tell(("mlflow",), finished, finished.path, Silence())
     assert "is complete" in caught.value.hint and "--log mlflow" in caught.value.hint
 

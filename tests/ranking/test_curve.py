@@ -47,7 +47,11 @@ def test_the_interval_holds_the_truth_and_widens_away_from_the_data(monkeypatch)
 
 @pytest.mark.parametrize(
     ("accuracy", "reason"),
-    [((0.7, 0.7, 0.7, 0.7), "no rise"), ((0.8, 0.75, 0.7, 0.7), "no rise"), ((0.99, 1.0, 1.0, 1.0), "100.0% already")],
+    [
+        ((0.7, 0.7, 0.7, 0.7), "no trend"),
+        ((0.8, 0.75, 0.7, 0.7), "no trend"),
+        ((0.99, 1.0, 1.0, 1.0), "100.0% already"),
+    ],
 )
 def test_a_curve_that_does_not_rise_is_not_carried_on(accuracy, reason):
     assert reason in why_not(measured(accuracy))
@@ -114,4 +118,4 @@ def test_first_comes_the_class_that_lacks_most_and_gains_most():
 def test_curves_that_do_not_tell_name_the_lowest_recall_and_no_first_class():
     recall = np.array([[0.9, 0.5]] * 4)
     first, advice = first_class(class_gains(measured([0.7] * 4, recall=recall), ("easy", "hard"), np.array([50, 40])))
-    assert first is None and "'hard' is recognised least" in advice
+    assert first is None and "'hard' has the lowest recall" in advice

@@ -51,7 +51,7 @@ def test_a_smaller_limit_takes_from_a_larger_one():
 
 
 def test_a_limit_below_two_for_each_class_is_refused():
-    with pytest.raises(TlkitError, match="less than two images for each of 5 classes"):
+    with pytest.raises(TlkitError, match="fewer than two images for each of 5 classes"):
         sample.choose(dataset((4,) * 5), np.arange(20), 9, seed=0)
 
 

@@ -54,7 +54,7 @@ def test_an_occupied_folder_is_refused_and_a_sample_replaced_on_request(tmp_path
 def test_a_folder_with_somebodys_files_is_never_replaced(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(TlkitError, match=r"is no sample of tlkit's: it has no sample\.json"):
+    with pytest.raises(TlkitError, match=r"is not a sample of tlkit's: it has no sample\.json"):
         write(tmp_path, name="digits", overwrite=True)
     assert tree(tmp_path) == ["out/holiday.jpg"]
 

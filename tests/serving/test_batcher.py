@@ -32,7 +32,11 @@ def test_what_waits_is_computed_together_and_comes_back_in_order():
         go.set()
         found = [await alone, *[await each for each in rest]]
         await asyncio.to_thread(batcher.close)
-        return batcher, [[None if work.row is None else int(work.row[0]) for work in works] for works in found], found
+        return (
+            batcher,
+            [[None if work.answer is None else int(work.answer[0]) for work in works] for works in found],
+            found,
+        )
 
     batcher, rows, found = asyncio.run(story())
     assert rows == [[7], [1, None, 2], [3], [4, 5, 6]] and found[1][1].problem.kind == "not-an-image"
@@ -75,7 +79,7 @@ def test_an_image_alone_waits_for_nobody():
         async with asyncio.timeout(10):
             (work,) = await batcher.run([b"9"])
         await asyncio.to_thread(batcher.close)
-        return work.row.tolist()
+        return work.answer.tolist()
 
     assert asyncio.run(story()) == [9, 9, 9]
 

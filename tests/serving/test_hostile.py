@@ -77,7 +77,7 @@ def test_a_taken_port_and_no_address():
             serving.bind("127.0.0.1", first.getsockname()[1])
         assert "another --port" in error.value.hint
         assert serving.url(first) == f"http://127.0.0.1:{first.getsockname()[1]}" and serving.is_loopback(first)
-    with pytest.raises(TlkitError, match="is no address"):
+    with pytest.raises(TlkitError, match="is not an address"):
         serving.bind("no such host", 0)
 
 

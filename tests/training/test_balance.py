@@ -107,7 +107,7 @@ def test_without_an_advantage_nothing_is_balanced():
     features, labels, units = unequal(spread=0.01)
     assert choose(features, labels, classes=3, units=units).balance == "none"
     equal = choose(features, np.arange(len(labels)) % 3, classes=3, units=units)
-    assert equal.balance == "none" and "near enough to equal" in equal.reason and not equal.macro_f1
+    assert equal.balance == "none" and "nearly equal" in equal.reason and not equal.macro_f1
     lone = choose(features[:201], labels[:201], classes=2, units=units[:201])
     assert lone.balance == "none" and "too few" in lone.reason
 

@@ -1,7 +1,8 @@
 import keras
 import pytest
 
-from tlkit.training.costs import PROCESS_BYTES, Memory, estimate, parts_that_fit, ran_out
+from tlkit.base.machine import ran_out
+from tlkit.training.costs import PROCESS_BYTES, Memory, estimate, parts_that_fit
 
 
 def test_an_estimate_by_hand():

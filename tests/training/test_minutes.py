@@ -33,7 +33,7 @@ def fitted(tiny_backbone, monkeypatch):
 
 
 def depth(plan):
-    return {"all": 3}.get(plan.unfreeze, plan.blocks) if "top" in plan.stages else 0
+    return {"all": 3}.get(plan.third, plan.blocks) if "top" in plan.in_stages else 0
 
 
 def test_more_minutes_buy_blocks_then_views_and_epochs(fitted):
@@ -57,7 +57,7 @@ def test_the_plan_takes_no_longer_than_there_is_time(fitted):
     for minutes in (2, 3, 5, 8):
         plan, pace, _ = (found := fitted(minutes)).options, found.pace, found.decision
         seconds = 10 + pace.forward * (TOTAL + (plan.views - 1) * TRAIN)
-        if "top" in plan.stages:
+        if "top" in plan.in_stages:
             seconds += plan.epochs[1] * pace.step * TRAIN
         assert seconds < 60 * minutes
 
@@ -65,7 +65,9 @@ def test_the_plan_takes_no_longer_than_there_is_time(fitted):
 def test_too_few_minutes_are_said_and_the_head_is_trained_all_the_same(fitted):
     found = fitted(0.8)
     assert (
-        found.options.stages == ("head",) and found.options.views >= 1 and "no time to train" in found.decision.reason
+        found.options.in_stages == ("head",)
+        and found.options.views >= 1
+        and "no time to train" in found.decision.reason
     )
     assert "WARNING: too little even for that" in fitted(0.3).decision.reason
 
@@ -73,11 +75,11 @@ def test_too_few_minutes_are_said_and_the_head_is_trained_all_the_same(fitted):
 def test_what_was_asked_for_stays(fitted):
     assert fitted(8, blocks=1, views=3).options.blocks == 1
     assert fitted(8, blocks=1, views=3).options.views == 3
-    assert fitted(20, stages=("head", "all")).options.stages == ("head", "all")
-    assert fitted(8, unfreeze="middle").options.unfreeze == "middle"
-    assert fitted(8, stages=("head",)).options.stages == ("head",)
+    assert fitted(20, stages=("head", "all")).options.in_stages == ("head", "all")
+    assert fitted(8, unfreeze="middle").options.third == "middle"
+    assert fitted(8, stages=("head",)).options.in_stages == ("head",)
     for options in ({"views": 3}, {"augment": "none"}):  # not afresh
-        assert fitted(20, train=2000, **options).options.unfreeze == "last"
+        assert fitted(20, train=2000, **options).options.third == "last"
 
 
 @pytest.mark.parametrize("options", [{"epochs": (3,)}, {"stages": ("head", "top", "all")}])

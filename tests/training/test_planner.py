@@ -6,11 +6,14 @@ from tlkit.base.errors import TlkitError
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
+from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import planner as module
-from tlkit.training.costs import is_convex, planned_views
-from tlkit.training.plan import Plan, Sizes, duration, operations, parameters, planned_epochs
+from tlkit.training.costs import HEAD_EPOCHS, is_convex, planned_views
+from tlkit.training.minutes import EVERY_FROM
+from tlkit.training.plan import USEFUL, Plan, Sizes, duration, operations, parameters, planned_epochs, useful_epochs
 from tlkit.training.planner import build_plan
+from tlkit.training.settle import preset
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,7 @@ def test_what_was_left_open_about_augmentation_is_settled_and_said(backbone):
     assert few.augment == "medium" and [stage.mix for stage in few.stages] == ["mixup", "mixup"]
     assert "10.0 training images a class" in few.decision("augment").reason
     cut = planned(backbone, head="mlp", mix="cutmix")
-    assert [stage.mix for stage in cut.stages] == ["none", "cutmix"] and "no places" in cut.stages[0].reason
+    assert [stage.mix for stage in cut.stages] == ["none", "cutmix"] and "no regions" in cut.stages[0].reason
     assert "--no-flip" in cut.decision("flip").reason  # the classes are a, b and c
 
 
@@ -192,3 +195,49 @@ def test_passing_gradients_through_frozen_blocks_costs_what_it_costs(backbone, m
 def test_a_third_is_not_asked_for_together_with_what_contradicts_it(options):
     with pytest.raises(TlkitError, match="--unfreeze"):
         FinetuneConfig(images="i", **options)
+
+
+def preset_of(train=200, **options):
+    return preset(FinetuneConfig(images="images", **options), train)
+
+
+def test_a_preset_says_what_was_not_given_and_the_plan_says_so():
+    fast, (decision,) = preset_of(preset="fast")
+    assert (fast.stages, fast.views, fast.preset) == (("head",), 1, None)
+    assert str(decision).startswith("preset      fast (stages head, views 1): ")
+    plain, decisions = preset_of()
+    assert plain == FinetuneConfig(images="images") and decisions == []
+    same, (decision,) = preset_of(preset="default")
+    assert same == plain and "nothing else than planned" in decision.value
+
+
+def test_what_is_given_beside_a_preset_wins_and_that_is_said():
+    found, (decision,) = preset_of(preset="fast", views=3)
+    assert (found.stages, found.views) == (("head",), 3) and "--views as given" in decision.reason
+    found, (decision,) = preset_of(preset="best", epochs=(5,))
+    assert found.epochs == (5,) and "--epochs as given" in decision.reason
+    found, _ = preset_of(preset="best", blocks=3, train=5000)
+    assert found.blocks == 3 and found.unfreeze is None
+    found, _ = preset_of(preset="best", unfreeze="last", train=5000)
+    assert found.unfreeze == "last"
+
+
+def test_the_best_preset_is_what_minutes_find_where_there_is_time(backbone):
+    few, many = preset_of(preset="best")[0], preset_of(preset="best", train=2000)[0]
+    assert few.epochs == (HEAD_EPOCHS, useful_epochs(200, 32)) and few.unfreeze is None
+    assert many.epochs == (HEAD_EPOCHS, useful_epochs(2000, 32)) and many.unfreeze == "all"
+    assert PRESETS["best"].every_from == EVERY_FROM and PRESETS["best"].longer == USEFUL
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "best", "minutes": 3}, "--minutes 3 and --preset best both say how long"),
+        ({"preset": "fast", "blocks": 3}, "--blocks 3 has no effect with --preset fast"),
+        ({"preset": "fast", "search": 3}, "with --preset fast: --search 3 has no effect"),
+        ({"preset": "bets"}, "'bets' is not a value of --preset"),
+    ],
+)
+def test_what_does_not_go_with_a_preset_is_refused(options, said):
+    with pytest.raises(TlkitError, match=said):
+        FinetuneConfig(images="images", **options)

@@ -119,12 +119,14 @@ def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: S
     story = story or Silence()
     findings: list[Finding] = []
     reasons, seconds = {}, {}
-    for check in CHECKS if checks is None else checks:
+    checks = CHECKS if checks is None else checks
+    for number, check in enumerate(checks, start=1):
         started = time.monotonic()
         reasons[check.name] = check.lacks(evidence)
         if not reasons[check.name]:
             findings += check.run(evidence)
         seconds[check.name] = round(time.monotonic() - started, 3)
+        story.reach(number, len(checks))
         story.detail(f"  {check.name}: {reasons[check.name] or f'{seconds[check.name]:.1f} s'}")
     return AuditResult(
         images=len(evidence),
@@ -199,15 +201,15 @@ def gather(
 
 def lines(result: AuditResult, *, full: bool) -> str:
     """The findings for a reader, serious ones first; `full` adds remedies and commands, else few of them get them."""
-    told = []
+    text = []
     for finding in result.findings:
         if not full and finding.check in SAID_BEFORE:
             continue
-        told.append(f"  {finding.severity}: {finding.sentence}")
+        text.append(f"  {finding.severity}: {finding.sentence}")
         if full or finding.severity == "serious" or finding.check in OF_TRAINING:
-            told += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
+            text += [f"    {finding.remedy}"] + ([f"    $ {finding.command}"] if finding.command else [])
     left_out = [f"  not checked: {name} ({reason})" for name, reason in result.checks.items() if reason]
-    return "\n".join([*told, *(left_out if full else [])]) or "  nothing found"
+    return "\n".join([*text, *(left_out if full else [])]) or "  nothing found"
 
 
 def summary(result: AuditResult) -> str:

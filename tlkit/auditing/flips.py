@@ -64,7 +64,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             f"Mirror images look like other classes: a probe classifies {before:.0%} of {len(truth)} images correctly, and "
             f"{after:.0%} of their mirror images{f'; {which}' if which else ''}."
         ),
-        remedy="Do not flip in training if a mirror image of your classes is not of the same class (text, digits, left and right).",
+        remedy="Train without flips if the mirror image of a class does not belong to it (text, digits, left and right).",
         command=evidence.finetune("--no-flip"),
         groups=tuple(
             evidence.group([int(row)], f"in the mirror taken for {evidence.dataset.classes[label]!r}")

@@ -11,6 +11,7 @@ import re
 import secrets
 import shlex
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -117,7 +118,7 @@ def missing(typed: str, wanted: str) -> TlkitError:
         fetch = f"curl -LO {shlex.quote(typed)}" if typed.lower().startswith("http") else "copy it here"
         unpack = f", unpack it (unzip {name})" if name.lower().endswith(".zip") else ""
         return TlkitError(
-            f"{typed!r} is an address, and a path is wanted.",
+            f"{typed!r} is an address, expected a path.",
             f"download it first ({fetch}){unpack}, and give the folder or file.",
         )
     path = Path(typed).expanduser().absolute()
@@ -184,6 +185,26 @@ def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SETTLED_AFTER = 2.0  # seconds after its last change that a file's size and times are taken for its content
+_known: dict[
+    tuple[str, int, int, int, int, int], str
+] = {}  # path, device, inode, size, times of change in ns -> sha256
+
+
+def known_sha256(path: Path) -> str:
+    """Hex sha256 of a file that is asked for again and again: one that has not changed since is not read again."""
+    status = path.stat()
+    stamp = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if stamp in _known:
+        return _known[stamp]
+    found = sha256_file(path)
+    if (
+        time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_AFTER
+    ):  # what changed later might change again within the clock's tick
+        _known[stamp] = found
+    return found
 
 
 def md5_file(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import platformdirs
 
 from tlkit.base.errors import TlkitError, first_line
+from tlkit.base.files import PREFIX
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,13 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def accelerators_visible() -> bool:
+    """Whether a GPU of NVIDIA or AMD seems to be there for this process, without loading anything that asks it."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or any(map(Path.exists, (Path("/dev/kfd"), Path("/dev/dxg"))))
 
 
 # -- How much memory there is left to use ------------------------------------------------------
@@ -96,6 +104,20 @@ def _fields(path: Path) -> dict[str, int]:
     return {parts[0]: int(parts[1]) for line in lines if len(parts := line.split()) > 1 and parts[1].isdigit()}
 
 
+# What backends say when memory runs out: TensorFlow, JAX, PyTorch, NumPy, ONNX Runtime.
+_OUT_OF_MEMORY = (
+    *("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate"),
+    *("Failed to allocate memory", "bad allocation", "bad_alloc"),
+)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error of any backend, or of reading for it, says that memory ran out."""
+    return isinstance(error, MemoryError) or any(
+        message in text for text in (type(error).__name__, str(error)) for message in _OUT_OF_MEMORY
+    )
+
+
 # -- Where computed things are kept between runs: TLKIT_CACHE, or the system's cache folder ----
 
 
@@ -110,9 +132,20 @@ def cache_dir() -> tuple[Path, str]:
     usual = Path(platformdirs.user_cache_dir("tlkit"))
     if _writable(usual):
         return usual, "the system's cache folder"
-    return Path(tempfile.gettempdir()) / f"tlkit-{os.getuid() if hasattr(os, 'getuid') else 'cache'}", (
+    return temporary_root() / f"tlkit-{os.getuid() if hasattr(os, 'getuid') else 'cache'}", (
         f"{usual} cannot be written; set TLKIT_CACHE to keep features between runs"
     )
+
+
+def temporary_root() -> Path:
+    """The folder for temporary files of all processes, where this one may have its own in it (base/process.py).
+
+    Python's own way to find it writes a file there to see whether it can, which stays if the process is killed just then.
+    """
+    named = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")] + ["/tmp" * (os.name == "posix")]
+    writable = (place for place in named if place and os.access(place, os.W_OK))
+    here = Path(tempfile.tempdir or next(writable, None) or tempfile.gettempdir())
+    return here.parent if here.name.startswith(PREFIX) else here
 
 
 def _writable(folder: Path) -> bool:
@@ -218,7 +251,7 @@ _SAID = {
     errno.ENOSPC: ("its disk is full.", _ROOM),
     errno.EDQUOT: ("the quota of its disk is used up.", _ROOM),
     errno.EFBIG: ("it is larger than files may be here.", "`ulimit -f unlimited`, or another disk."),
-    errno.EROFS: ("its disk can only be read.", _PLACE),
+    errno.EROFS: ("its disk is read-only.", _PLACE),
     errno.EACCES: ("permission denied.", _PLACE),
     errno.EPERM: ("permission denied.", _PLACE),
     errno.ENOENT: ("it is not there, or no longer.", "restore it; another program may have moved or removed it."),
@@ -226,6 +259,26 @@ _SAID = {
     errno.ENAMETOOLONG: ("its name is too long for its disk.", "choose a shorter one."),
     errno.EIO: ("its disk reports an error.", "copy what is there to another disk, and look into the system's log."),
 }
+
+
+FULL_BELOW = 2**14  # bytes that are free
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def full_disk(error: BaseException, path: Path) -> OSError | None:
+    """The system's error that there is no room for a file, whoever passed it on and in whatever words; None for others.
+
+    Args:
+        error: of a library that writes.
+        path: what it was to write.
+    """
+    number, text = getattr(error, "errno", None), str(error)
+    if number not in _FULL:
+        said = re.search(r"errno = (\d+)", text)
+        number = int(said[1]) if said else next((one for one in _FULL if os.strerror(one) in text), None)
+        if number is None and free_bytes(path) < FULL_BELOW:  # some say nothing of why
+            number = errno.ENOSPC
+    return OSError(number, os.strerror(number), str(path)) if number in _FULL and number else None
 
 
 def os_error(error: OSError | RuntimeError) -> TlkitError | None:
@@ -243,7 +296,9 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
     why, remedy = _SAID.get(number or 0, ("", ""))
     if not why:
         why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it was met."
-    name = re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-", "", str(name)) if name else "a file or connection"
+    name = (
+        re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-(artifacts/)?", "", str(name)) if name else "a file or connection"
+    )
     return TlkitError(f"{name}: {why}", remedy)
 
 

@@ -11,12 +11,14 @@ import json
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tlkit.base.errors import TlkitError, unknown_name
-from tlkit.base.files import sweep_logs
+from tlkit.base.files import remove, sweep_logs, temporary_beside
+from tlkit.base.machine import temporary_root
 
 # What Keras and TensorFlow load if they find it, for functions that tlkit does not call (plots, scikit-learn's
 # interface, data frames, conversion from JAX). Each costs a tenth of a second to one second.
@@ -134,6 +136,27 @@ def _descriptor_2_is(path: str) -> Iterator[int]:
         os.close(real)
 
 
+@contextlib.contextmanager
+def scratch_apart() -> Iterator[None]:
+    """Temporary files lie in a folder that says whose it is, so that those of a killed process are removed by the next one.
+
+    Other libraries make them: Keras unpacks a model for as long as it loads it, converters write what they convert.
+    """
+    before = tempfile.tempdir
+    try:
+        place = temporary_beside(temporary_root() / "tlkit")
+        place.mkdir(mode=0o700)
+    except OSError:  # nowhere to write; whoever needs to will say so
+        yield
+        return
+    tempfile.tempdir = str(place)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        remove(place)
+
+
 # -- Which of Keras's backends computes. Settled before Keras is imported, because then it is too late to choose ---
 
 # Backends that can train, in the order in which they are taken where none was chosen.
@@ -168,6 +191,11 @@ def settle_backend() -> str:
     os.environ["KERAS_BACKEND"] = found
     reason = "is not installed" if usual in BACKENDS else "cannot train"
     return f"computing with {found}, because {usual} {reason}; KERAS_BACKEND={found} says so for good"
+
+
+def usual_backend() -> str:
+    """The backend that Keras has, or would have if it were imported now and its wish were there."""
+    return os.environ.get("KERAS_BACKEND") or _in_keras_file() or BACKENDS[0]
 
 
 def _checked(asked: str) -> str:

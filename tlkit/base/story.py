@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
+from tlkit.base.progress import Phase, Progress
+
 T = TypeVar("T")
 
 
@@ -18,21 +20,64 @@ class Story(Protocol):
     def detail(self, text: str) -> None:
         """Something only a curious user wants (`-v`)."""
 
+    def expect(self, *phases: Phase) -> None:
+        """The phases of the command, in order; said again when more is known of them."""
+
+    def begin(self, name: str) -> None:
+        """The phase of this name begins."""
+
+    def reach(self, done: float, total: float) -> None:
+        """So much of the phase under way is done."""
+
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         """Yield from `items`, showing how far it is. An item that has `__len__` counts as that many."""
 
+    def close(self) -> None:
+        """The command is over, done or not."""
+
+
+class Silence:
+    """Says nothing; what listens to some things only is derived from it."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def detail(self, text: str) -> None:
+        """Nothing."""
+
+    def expect(self, *phases: Phase) -> None:
+        """Nothing."""
+
+    def begin(self, name: str) -> None:
+        """Nothing."""
+
+    def reach(self, done: float, total: float) -> None:
+        """Nothing."""
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """Just yield."""
+        yield from items
+
+    def close(self) -> None:
+        """Nothing."""
+
 
 class PlainStory:
-    """Lines on stderr; progress at most every five seconds. The default from Python and without a terminal.
+    """Lines on stderr; one on the progress of the whole every five seconds, and ever more rarely as the command goes on.
+
+    The default from Python and without a terminal.
 
     Args:
         verbosity: 0 quiet, 1 normal, 2 with details.
     """
 
-    every = 5.0  # seconds between two words on progress
+    every = 5.0  # seconds between two words on progress, at least ...
+    rarely = 0.02  # ... and this much of the time since the first
 
     def __init__(self, verbosity: int = 1) -> None:
         self.verbosity = verbosity
+        self.progress = Progress(time.monotonic)
+        self._started = self._last = 0.0
 
     def say(self, text: str) -> None:
         """Print to stderr."""
@@ -42,47 +87,57 @@ class PlainStory:
     def detail(self, text: str) -> None:
         """Print to stderr when verbose."""
         if self.verbosity >= 2:
-            print(text, file=sys.stderr, flush=True)
+            self.say(text)
+
+    def expect(self, *phases: Phase) -> None:
+        """As `Story`."""
+        self.progress.expect(*phases)
+        self._moved()
+
+    def begin(self, name: str) -> None:
+        """As `Story`."""
+        self.progress.begin(name)
+        self._moved()
+
+    def reach(self, done: float, total: float) -> None:
+        """As `Story`."""
+        self.progress.reach(done, total)
+        self._moved()
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Yield from `items`; say how far it is every few seconds."""
-        started = last = time.monotonic()
-        done = 0
+        """Yield from `items`; say every few seconds how far the whole is."""
+        count = self.progress.count(description, total)
+        self._moved()
         for item in items:
             yield item
-            done += len(item) if hasattr(item, "__len__") else 1
-            now = time.monotonic()
-            if now - last >= self.every:
-                last = now
-                self._tell_progress(f"  {progress(description, done, total, now - started)}")
+            count.add(item)
+            self._moved()
 
-    def _tell_progress(self, line: str) -> None:
+    def close(self) -> None:
+        """The command is over."""
+
+    def _moved(self) -> None:
+        """Something was done: tell of it when it is time to."""
+        now = time.monotonic()
+        self._started = self._started or now
+        self._last = self._last or now
+        if not self.progress.begun:
+            return
+        if now - self._last >= max(self.every, self.rarely * (now - self._started)):
+            self._last = now
+            self._tell(f"  {self.progress.line}")
+
+    def _tell(self, line: str) -> None:
         self.say(line)
 
 
-def progress(description: str, done: int, total: int | None, seconds: float) -> str:
-    """How far something is: `reading files: 320 of 398 (17/s), 5 s left`."""
-    rate = done / seconds if seconds > 0 else 0.0
-    shown = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
-    left = f", {clock((total - done) / rate)} left" if total and rate else ""
-    return f"{description}: {done}{f' of {total}' if total else ''} ({shown}){left}"
-
-
-def clock(seconds: float) -> str:
-    """A time as people say it: `40 s`, `2:05 min`, `1:10 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
-
-
 class NotebookStory(PlainStory):
-    """One plain output of a notebook's cell that grows line by line; progress takes turns in its last line.
+    """One plain output of a notebook's cell that grows line by line; progress is its last line.
 
     Not on stderr, which notebooks show as a red wall.
     """
 
-    every = 0.5
+    every, rarely = 0.5, 0.0
 
     def __init__(self, verbosity: int = 1) -> None:
         super().__init__(verbosity)
@@ -94,20 +149,14 @@ class NotebookStory(PlainStory):
         """Add it below."""
         if self.verbosity >= 1:
             self._lines += text.split("\n")
-            self._show()
+            self._show(self._below)
 
-    def detail(self, text: str) -> None:
-        """Add it below when verbose."""
-        if self.verbosity >= 2:
-            self.say(text)
-
-    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Yield from `items`; the last line says how far it is, twice a second, and is gone at the end."""
-        yield from super().track(items, description, total)
+    def close(self) -> None:
+        """The last line, which says how far it is, goes."""
         if self._below:
             self._show()
 
-    def _tell_progress(self, line: str) -> None:
+    def _tell(self, line: str) -> None:
         if self.verbosity:
             self._show(line)
 
@@ -128,17 +177,3 @@ def story_for_python(verbose: bool = True) -> Story:
         return Silence()
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return NotebookStory() if type(shell).__name__ == "ZMQInteractiveShell" else PlainStory()
-
-
-class Silence:
-    """Says nothing."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def detail(self, text: str) -> None:
-        """Nothing."""
-
-    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Just yield."""
-        yield from items

@@ -1,7 +1,7 @@
 """Predictions: logits of images, and what the task makes of them."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,36 +195,63 @@ class Predictions(Labelled):
         )
 
 
-# -- What is told of images that nobody knows the truth of ---------------------------------------
+# -- What a classifier answers about images that nobody knows the truth of -----------------------
 
 
-def answer_rows(paths: list[str], outputs: np.ndarray, facts: "Facts", top: int) -> list[dict[str, Any]]:
-    """One row for each image, its `top` most probable classes first to last.
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of n images. An item is the answer of one of them, again `Answers`.
 
     Args:
-        paths: n of them.
-        outputs: float32 (n, K + 1), logits and unfamiliarity, see `watching`.
-        facts: of the classifier.
-        top: classes to list.
+        logits: float32 (n, K).
+        unfamiliarity: float32 (n,), distance to what was trained on; above 1 is unlike anything in it. NaN where it
+            was not measured, None where the classifier has no reference.
     """
-    if not len(paths):
-        return []
-    chances = facts.task.probabilities(outputs[:, :-1], facts.temperature)
-    chosen = facts.task.predicted(outputs[:, :-1], facts.temperature)
-    order = np.argsort(-outputs[:, :-1], axis=1, kind="stable")
-    rows = []
-    for path, row, output, one, best in zip(paths, chances, outputs, chosen, order, strict=True):
-        far = float(output[-1])
-        said = facts.task.answer(output[:-1], row, int(one), facts.classes, facts.margins)
-        judged: dict[str, Any] = {}
-        if facts.threshold is not None:
-            judged["abstain"] = not row[one] >= facts.threshold
-        if not np.isnan(far):
-            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-        listed = best[:top] if facts.task.ranks else ()
-        ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in listed]
-        rows.append({"path": path, **said, **judged, "top": ranked})
-    return rows
+
+    logits: np.ndarray
+    unfamiliarity: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __iter__(self) -> Iterator["Answers"]:
+        for place in range(len(self)):
+            yield self.select(np.array([place]))
+
+    def select(self, rows: np.ndarray) -> "Answers":
+        """Those of some of the images."""
+        return Answers(self.logits[rows], picked(self.unfamiliarity, rows))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Answers"]) -> "Answers":
+        """Those of several, at least one, as one."""
+        far = [part.unfamiliarity for part in parts if part.unfamiliarity is not None]
+        return cls(np.concatenate([part.logits for part in parts]), np.concatenate(far) if far else None)
+
+    def rows(self, paths: Sequence[str], facts: "Facts", top: int) -> list[dict[str, Any]]:
+        """One row for each image, its `top` most probable classes first to last.
+
+        Args:
+            paths: n of them.
+            facts: of the classifier.
+            top: classes to list.
+        """
+        chances = facts.task.probabilities(self.logits, facts.temperature)
+        chosen = facts.task.predicted(self.logits, facts.temperature).tolist()
+        order = np.argsort(-self.logits, axis=1, kind="stable")
+        rows = []
+        for path, row, one, best, answer in zip(paths, chances, chosen, order, self, strict=True):
+            said = facts.task.answer(answer.logits[0], row, one, facts.classes, facts.margins)
+            listed = best[:top] if facts.task.ranks else ()
+            ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in listed]
+            judged: dict[str, Any] = {}
+            if facts.threshold is not None:
+                judged["abstain"] = not row[one] >= facts.threshold
+            if answer.unfamiliarity is not None:
+                far = float(answer.unfamiliarity[0])
+                judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
+            rows.append({"path": path, **said, **judged, "top": ranked})
+        return rows
 
 
 def number_columns(numbers: Sequence[Mapping[str, Any]]) -> dict[str, float]:

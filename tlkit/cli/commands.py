@@ -136,8 +136,8 @@ COMMANDS = (
         ),
         _out,
         (
-            *("backbone", "out", "overwrite", "resume", "dry_run", "minutes", "epochs", "stages", "learning_rate"),
-            *("batch_size", "image_size", "augment", "val", "test", "group_by", "seed"),
+            *("backbone", "out", "overwrite", "resume", "dry_run", "preset", "minutes", "epochs"),
+            *("stages", "learning_rate", "batch_size", "image_size", "val", "test", "group_by", "seed"),
         ),
     ),
     Command(

@@ -45,7 +45,7 @@ class SectionedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse; wrong usage is told in our words."""
-        return _told(ctx, args, lambda: super(SectionedCommand, self).parse_args(ctx, list(args)))
+        return _in_our_words(ctx, args, lambda: super(SectionedCommand, self).parse_args(ctx, list(args)))
 
 
 class Commands(TyperGroup):
@@ -60,7 +60,7 @@ class Commands(TyperGroup):
         """Parse what comes before the command."""
         if not args:
             return super().parse_args(ctx, args)  # shows the help
-        return _told(ctx, args, lambda: super(Commands, self).parse_args(ctx, list(args)))
+        return _in_our_words(ctx, args, lambda: super(Commands, self).parse_args(ctx, list(args)))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command; an unknown one is met with the one that was meant."""
@@ -111,7 +111,7 @@ def refuse(message: str, hint: str, as_json: bool, code: int, right: str = "") -
 # -- Wrong usage, in our words -----------------------------------------------------------------
 
 
-def _told(ctx: Any, args: list[str], parse: Callable[[], list[str]]) -> list[str]:
+def _in_our_words(ctx: Any, args: list[str], parse: Callable[[], list[str]]) -> list[str]:
     try:
         return parse()
     except UsageError as error:

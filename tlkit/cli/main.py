@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
@@ -23,8 +23,8 @@ from tlkit import pipelines
 from tlkit.base.download import OFFLINE
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import __version__, cache_dir
-from tlkit.base.process import claim_process, native_stderr_apart
-from tlkit.base.story import PlainStory, Story
+from tlkit.base.process import claim_process, native_stderr_apart, scratch_apart
+from tlkit.base.story import PlainStory
 from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import Commands, SectionedCommand, refuse
 from tlkit.cli.parameters import typer_function
@@ -75,7 +75,7 @@ def act(
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
         native = native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log")
-        with native, _ended_by_sigterm(), pipelines.refusing_what_lacks(command.name):
+        with native, scratch_apart(), _ended_by_sigterm(), pipelines.refusing_what_lacks(command.name):
             story = listener(quiet=quiet, verbose=verbose)
             result = pipelines.carry_out(command.name, config, story)
     except TlkitError as error:
@@ -181,33 +181,52 @@ def _at_once() -> None:
     os._exit(1)
 
 
-# -- The story on a terminal: sentences on stderr and one progress bar -------------------------
-
-T = TypeVar("T")
+# -- The story on a terminal: sentences on stderr, and below them one bar for the whole command -------------------------
 
 
-def listener(*, quiet: bool, verbose: bool) -> Story:
+def listener(*, quiet: bool, verbose: bool) -> PlainStory:
     """A progress bar where stderr is a terminal, plain lines elsewhere."""
     verbosity = 0 if quiet else 2 if verbose else 1
     return TerminalStory(verbosity) if verbosity and sys.stderr.isatty() else PlainStory(verbosity)
 
 
 class TerminalStory(PlainStory):
-    """Plain sentences, and a progress bar that leaves nothing behind."""
+    """Plain sentences, and a bar over all phases of the command, which leaves nothing behind."""
 
-    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Yield from `items` under a bar with rate and remaining time."""
+    def __init__(self, verbosity: int = 1) -> None:
+        super().__init__(verbosity)
+        self._bar: Any = None
+
+    def say(self, text: str) -> None:
+        """Print above the bar."""
+        if self._bar and self.verbosity >= 1:
+            self._bar.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        else:
+            super().say(text)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def _moved(self) -> None:
+        """The bar draws itself, four times a second; it begins where there is something to tell."""
+        if self._bar or not self.progress.begun:
+            return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.live import Live
 
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(description, total=total)
-            for item in items:
-                yield item
-                progress.advance(task, len(item) if hasattr(item, "__len__") else 1)
+        console = Console(stderr=True)
+        self._bar = Live(get_renderable=self._drawn, console=console, transient=True, refresh_per_second=4)
+        self._bar.start()
+
+    def _drawn(self) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        row = Table.grid(padding=(0, 1))
+        line = Text(self.progress.line, no_wrap=True, overflow="ellipsis")
+        row.add_row(ProgressBar(1.0, self.progress.fraction or 0.0, width=24), line)
+        return row

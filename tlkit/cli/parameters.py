@@ -18,14 +18,14 @@ COMMON: dict[str, tuple[Any, Any, Any]] = {
         None,
         typer.Option("--config", metavar="FILE.toml", help="Read options from a TOML file; flags override it."),
     ),
-    "as_json": (bool, False, typer.Option("--json", help="Print one JSON object on stdout; the story goes to stderr.")),
+    "as_json": (bool, False, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")),
     "offline": (
         bool,
         False,
-        typer.Option("--offline", help="Bring nothing over the network; the same as TLKIT_OFFLINE=1."),
+        typer.Option("--offline", help="Use no network; the same as TLKIT_OFFLINE=1."),
     ),
-    "quiet": (bool, False, typer.Option("--quiet", "-q", help="Say nothing but errors.")),
-    "verbose": (bool, False, typer.Option("--verbose", "-v", help="Say more.")),
+    "quiet": (bool, False, typer.Option("--quiet", "-q", help="Print errors only.")),
+    "verbose": (bool, False, typer.Option("--verbose", "-v", help="Print more detail.")),
     "help_all": (bool, False, typer.Option("--help-all", is_eager=True, callback=show_all, help="Show every option.")),
 }
 PANEL = "Common"

@@ -1,12 +1,14 @@
 """Files to batches of pixels, ahead of whoever consumes them; `decoding.py` has what becomes of each."""
 
 import io
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,11 +71,12 @@ def batches(
         threads: Defaults to one for each usable core. Decoders and resize work outside the interpreter lock.
     """
     threads = threads or usable_cores()
-    slots = _slots(files, contract, batch_size)
-    filled = in_order(partial(_fill, contract), slots, threads=threads, ahead=2 * batch_size + threads)
+    pace = _Pace(contract, most=min(8, batch_size))
+    pieces = pace.cut(_slots(files, contract, batch_size))
+    filled = in_order(pace.fill, pieces, threads=threads, ahead=2 * batch_size + threads + 1 - pace.most, weight=len)
     with closing(filled):
         waiting: list[_Slot] = []
-        for slot in filled:
+        for slot in chain.from_iterable(filled):
             waiting.append(slot)
             if len(waiting) == batch_size:
                 yield _batch(waiting)
@@ -102,13 +105,37 @@ def _slots(files: Iterable[Source], contract: InputContract, batch_size: int) ->
         yield _Slot(source, index, images, row)
 
 
-def _fill(contract: InputContract, slot: _Slot) -> _Slot:
+class _Pace:
+    """How many images a thread takes at a time: one photograph, or several small files.
+
+    Handing over one costs about as much as decoding one of 128 pixels, and both threads pay it inside the interpreter lock.
+    """
+
+    WORTH = 0.002  # seconds of work that make handing over cheap
+
+    def __init__(self, contract: InputContract, most: int) -> None:
+        self.contract, self.most, self.size = contract, most, 1
+
+    def cut(self, slots: Iterator[_Slot]) -> Iterator[list[_Slot]]:
+        """The slots in pieces of the size of the moment."""
+        while piece := list(islice(slots, self.size)):
+            yield piece
+
+    def fill(self, piece: list[_Slot]) -> list[_Slot]:
+        began = time.perf_counter()
+        for slot in piece:
+            _fill(self.contract, slot)
+        each = (time.perf_counter() - began) / len(piece)
+        self.size = max(1, min(self.most, int(self.WORTH / each)))
+        return piece
+
+
+def _fill(contract: InputContract, slot: _Slot) -> None:
     try:
         source = slot.source if isinstance(slot.source, Path | bytes) else slot.source()
         slot.images[slot.row] = decode(source, contract)
     except UnreadableImage as error:
         slot.problem = error.message
-    return slot
 
 
 def _batch(slots: list[_Slot]) -> Batch:
@@ -127,20 +154,31 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Generator[R, None, None]:
-    """`function` of every item, in order, with at most `ahead` items begun and not yet handed out.
+def in_order(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    threads: int,
+    ahead: int,
+    weight: Callable[[T], int] = lambda _: 1,
+) -> Generator[R, None, None]:
+    """`function` of every item, in order, with no further one begun while `ahead` in weight are and not yet handed out.
 
     Closing the iterator early drops what has not begun and waits for what has.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-data")
-    begun: deque[Future[R]] = deque()
+    begun: deque[tuple[Future[R], int]] = deque()
+    under_way = 0
     try:
         for item in items:
-            begun.append(pool.submit(function, item))
-            if len(begun) >= ahead:
-                yield begun.popleft().result()
+            begun.append((pool.submit(function, item), weight(item)))
+            under_way += begun[-1][1]
+            while under_way >= ahead:
+                future, released = begun.popleft()
+                under_way -= released
+                yield future.result()
         while begun:
-            yield begun.popleft().result()
+            yield begun.popleft()[0].result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

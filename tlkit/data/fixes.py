@@ -134,12 +134,12 @@ def apply_fixes(dataset: Dataset, fixing: Fixing | None, story: Story) -> Datase
             changed.put(row, dataset.truth[row])
     fixed = changed.select(np.flatnonzero(kept))
     _refuse_emptied(dataset, fixed, file)
-    told = counts.told(file)
-    story.say(told)
+    said = counts.sentence(file)
+    story.say(said)
     if fixing.draw is None:
-        return replace(fixed, fixed=told)
+        return replace(fixed, fixed=said)
     before = f"{splits.origin}, before the fixes" if splits.origin else "before the fixes"
-    return replace(fixed, given=splits.codes[kept], drawn=before, fixed=told)
+    return replace(fixed, given=splits.codes[kept], drawn=before, fixed=said)
 
 
 class Counts:
@@ -159,7 +159,7 @@ class Counts:
         """Count one image as `relabelled`, `dropped` or `left`."""
         self._found[what, self._names[self._codes[row]]] += 1
 
-    def told(self, file: str) -> str:
+    def sentence(self, file: str) -> str:
         """`Fixes of fixes.csv: 12 labels changed (train 12), 3 images dropped (train 2, test 1).`, and what was left."""
         changed, dropped, left = (self._of(what) for what in ("relabelled", "dropped", "left"))
         text = f"Fixes of {file}: {self._sum('relabelled')} labels changed{changed}, {self._sum('dropped')} images dropped{dropped}."

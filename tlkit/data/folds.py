@@ -1,6 +1,6 @@
 """Folds: who is held out with whom, when every image is held out once. Images of one unit always share a fold.
 
-    stratified   masks of scikit-learn's splitters, for images of one label: what the probe and cross-validated
+    stratified   masks of scikit-learn's splitters, for images with one label: what the probe and cross-validated
                  training are chosen by; none where a class has a single unit
     deal         greedily, each unit to the fold that lacks its classes most: several labels, rare classes, rankings
     in_turn      class by class, unit by unit: each fold of the audit's probe may lack a class that has few units

@@ -401,7 +401,7 @@ def _tell(dataset: Dataset, story: Story) -> None:
         first = dataset.set_aside[0]
         story.say(f"Set aside {len(dataset.set_aside)} files, first {first.path!r}, which {first.reason}.")
     if dataset.ignored:
-        story.detail(f"Left out {dataset.ignored} files that are no images.")
+        story.detail(f"Left out {dataset.ignored} files that are not images.")
 
 
 def _first(problems: Sequence[Problem]) -> str:

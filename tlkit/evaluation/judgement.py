@@ -67,7 +67,7 @@ def find_threshold(predictions: Predictions, target: float) -> tuple[float | Non
     threshold = choose_threshold(held.confidence, correct, target, group_codes(held.groups))
     if threshold is None:
         return None, (
-            f"no threshold: on {len(held)} validation images no confidence is shown to give a precision of {target:g}, "
+            f"no threshold: on {len(held)} validation images no confidence threshold shows a precision of {target:g}, "
             "so the classifier always answers; hold out more with --val, or ask for less."
         )
     answered = held.confidence >= threshold
@@ -89,7 +89,9 @@ def learn_familiarity(
     train, held = splits.indices("train"), splits.indices("val")
     unfamiliarity = np.full(len(dataset), np.nan, np.float32)
     if len(held) < FEWEST:
-        story.say(f"what is unfamiliar is not learned: {len(held)} validation images, it takes {FEWEST}")
+        story.say(
+            f"unfamiliar images will not be recognised: that takes {FEWEST} validation images, and there are {len(held)}"
+        )
         return None, unfamiliarity
     known = train[references(dataset.labels[train])]
     rows = np.sort(np.concatenate([known, held, splits.indices("test")]))

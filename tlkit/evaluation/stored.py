@@ -37,7 +37,7 @@ def read_evaluation(path: Path) -> EvaluationResult:
             f"{str(path)!r} does not exist.", f"finish it (tlkit finetune --resume {path.parent}), or {remedy}"
         ) from None
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TlkitError(f"{path} is no evaluation: {type(error).__name__}: {error}.", remedy) from error
+        raise TlkitError(f"{path} is not an evaluation: {type(error).__name__}: {error}.", remedy) from error
 
 
 def restored(kind: Any, value: Any) -> Any:

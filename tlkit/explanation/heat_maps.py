@@ -240,7 +240,7 @@ def _tensorflow(head: keras.Model, score_of: Score) -> Callable[[np.ndarray, np.
 
     signature = [tf.TensorSpec((None, *head.input_shape[1:])), tf.TensorSpec((None, head.output_shape[-1]))]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def compiled(grids: Any, one_hot: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(grids)

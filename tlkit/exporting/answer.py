@@ -1,6 +1,5 @@
 """The answering file of a run: its classifier as ONNX, held against Keras, so that answers need no TensorFlow."""
 
-import secrets
 import shutil
 import time
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import keras
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import write_json
+from tlkit.base.files import temporary_beside, write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Story
 from tlkit.classifier.model import Classifier
@@ -55,7 +54,7 @@ def _write(classifier: Classifier, model: Path) -> float:
         raise TlkitError(f"ONNX files are made by TensorFlow, and Keras computes with {keras.backend.backend()}.")
     folder, contract, task = answer_folder(model), classifier.facts.contract, classifier.facts.task
     images = draw(contract.height, contract.width)
-    made = folder.with_name(f".tmp-answer-{secrets.token_hex(4)}")
+    made = temporary_beside(folder)
     made.mkdir()
     try:
         file = made / FORMATS["onnx"].model

@@ -64,7 +64,7 @@ def read_artifact(folder: Path) -> Artifact:
     if not path.is_file():
         inside = sorted(found.parent.name for found in folder.glob(f"*/{CONTRACT}")) if folder.is_dir() else []
         raise TlkitError(
-            f"{str(folder)!r} is no artifact: it has no {CONTRACT}.",
+            f"{str(folder)!r} is not an artifact: it has no {CONTRACT}.",
             f"it holds {', '.join(inside)}: `tlkit verify {folder / inside[0]}`."
             if inside
             else "give a folder that `tlkit export` wrote.",

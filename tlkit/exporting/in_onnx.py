@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from tlkit.exporting.runtimes import Call
 
 OPSET = 17  # of 2022, everything that runs ONNX today reads it
-IMPORTS = "import onnxruntime"
+IMPORTS = """import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or importing it writes a device ID and an event for its maker
+import onnxruntime  # noqa: E402"""
 RUN = """
 session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
 names = [output.name for output in session.get_outputs()]

@@ -28,7 +28,7 @@ INPUT = InputContract(**{{name: CONTRACT["input"][name] for name in {names}}})
 
 
 def pixels(path):
-    \"\"\"float32 (1, {height}, {width}, 3), RGB 0..255; stops with a message where a file is no image.\"\"\"
+    \"\"\"float32 (1, {height}, {width}, 3), RGB 0..255; stops with a message where a file is not an image.\"\"\"
     try:
         return decode(Path(path), INPUT).astype(np.float32)[None]
     except UnreadableImage as error:

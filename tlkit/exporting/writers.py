@@ -14,6 +14,7 @@ import numpy as np
 
 from tlkit.backbones.graph import copy_weights
 from tlkit.base.errors import TlkitError
+from tlkit.base.machine import full_disk
 from tlkit.base.process import native_stderr_silenced
 from tlkit.classifier.model import Classifier, with_features
 from tlkit.exporting.formats import module_of
@@ -46,6 +47,8 @@ def write(row: Format, classifier: Classifier, path: Path, calibration: np.ndarr
     except TlkitError:
         raise
     except Exception as error:  # converters raise whatever they stumble over
+        if no_room := full_disk(error, path):
+            raise no_room from error
         raise TlkitError(
             f"this network cannot be written as {row.name}: {reason(error, said)}",
             "another format may do; `tlkit export RUN --format keras` always does. TLKIT_DEBUG=1 shows all.",

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.machine import ran_out
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import Batch, batches
@@ -54,6 +55,74 @@ class Engine:
             yield done, wait()
 
 
+def enduring(engine: Engine, story: Story) -> Engine:
+    """The same, which computes fewer images at a time from when memory runs out on, and says so; the results are the same.
+
+    Raises, when it runs:
+        TlkitError: memory does not even suffice for one image.
+    """
+    lessening = _Lessening(engine, story)
+    return replace(engine, run=lambda images: lessening.start(images)(), start=lessening.start)
+
+
+class _Lessening:
+    """An engine, and how many images at a time it has memory for; None while it never ran out."""
+
+    def __init__(self, engine: Engine, story: Story) -> None:
+        self.engine, self.story = engine, story
+        self.most: int | None = None
+
+    def start(self, images: np.ndarray) -> Callable[[], Outputs]:
+        if self.most is not None or not len(images):
+            return partial(self.in_pieces, images)
+        begin = self.engine.start or (lambda batch: partial(self.engine.run, batch))
+        try:
+            fetch = begin(images)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            self.lessen(images, error)
+            return partial(self.in_pieces, images)
+
+        def wait() -> Outputs:
+            try:
+                return fetch()
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                if self.most is None:  # and not since, by another batch that was under way
+                    self.lessen(images, error)
+            return self.in_pieces(images)
+
+        return wait
+
+    def in_pieces(self, images: np.ndarray) -> Outputs:
+        """One piece after the other, each as large as there was memory for so far."""
+        done: list[Outputs] = []
+        place = 0
+        while place < len(images) or not done:
+            piece = images[place : place + (self.most or len(images))]
+            try:
+                done.append(self.engine.run(piece))
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                self.lessen(piece, error)
+            else:
+                place += len(piece)
+        return tuple(np.concatenate(outputs) for outputs in zip(*done, strict=True))
+
+    def lessen(self, images: np.ndarray, error: Exception) -> None:
+        """Halve what is computed at once."""
+        if len(images) <= 1:
+            raise TlkitError(
+                f"there is not enough memory to compute one image of {images.shape[1]} by {images.shape[2]} pixels.",
+                "end other programs, or choose a smaller backbone or --image-size.",
+            ) from error
+        self.most = len(images) // 2
+        self.story.say(f"out of memory with {len(images)} images at a time; from here on {self.most} at a time")
+
+
 def build_engine(model: "keras.Model", *, engine: str = "auto", precision: str = "float32") -> Engine:
     """The forward pass of `model`; later changes of its weights may go unnoticed.
 
@@ -95,17 +164,19 @@ def infer(
     batch_size: int = 32,
     description: str = "inference",
     story: Story | None = None,
-) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
-    """Decode and run every file through an engine with one output.
+) -> tuple[np.ndarray, Outputs, list[tuple[int, str]]]:
+    """Decode and run every file through an engine.
 
     Returns:
-        indices int64 (n,) of the files that could be decoded, outputs float32 (n, ...), and
-        (index, reason) of those that could not.
+        indices int64 (n,) of the files that could be decoded, for each output of the engine float32 (n, ...), none where
+        no file could be decoded, and (index, reason) of those that could not.
     """
     indices: list[np.ndarray] = [np.empty(0, np.int64)]
-    outputs: list[np.ndarray] = []
+    outputs: list[Outputs] = []
     problems: list[tuple[int, str]] = []
-    read = (story or Silence()).track(batches(files, contract, batch_size), description, len(files))
+    story = story or Silence()
+    engine = enduring(engine, story)
+    read = story.track(batches(files, contract, batch_size), description, len(files))
 
     def readable() -> Iterator[Batch]:
         for batch in read:
@@ -113,7 +184,7 @@ def infer(
             if len(batch.indices):
                 yield batch
 
-    for batch, (values, *_) in engine.ahead(readable(), lambda batch: batch.images):
+    for batch, values in engine.ahead(readable(), lambda batch: batch.images):
         indices.append(batch.indices)
         outputs.append(values)
-    return np.concatenate(indices), np.concatenate(outputs) if outputs else np.empty((0,), np.float32), problems
+    return np.concatenate(indices), tuple(map(np.concatenate, zip(*outputs, strict=True))), problems

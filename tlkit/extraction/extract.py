@@ -17,6 +17,7 @@ from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
+from tlkit.extraction.engine import enduring
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
 from tlkit.extraction.store import Appender, Rows, Space, look_up
@@ -107,7 +108,7 @@ def extract(
     result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views))
     rows = _in_order(first, wanted)
     if len(rows):
-        work = Computation(source, dataset, wanted, lacking, augmentation, spaces)
+        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story)
         make_room(work.bytes(rows), story)
         for done in story.track(spread(work, rows, source.executor), "extracting", len(rows)):
             result.problems += done.problems
@@ -206,6 +207,7 @@ class Computation:
         lacking: (output, view) -> bool (N,), images whose row the store lacks.
         augmentation: what views are.
         spaces: where rows belong.
+        story: hears when memory runs out.
     """
 
     source: "FeatureSource"
@@ -214,6 +216,7 @@ class Computation:
     lacking: Mapping[Key, np.ndarray]
     augmentation: Augmentation
     spaces: Mapping[Key, Space]
+    story: Story
 
     def __call__(self, rows: np.ndarray) -> Iterator[Done]:
         """Go through the rows, int (n,), yielding what is done as soon as its features are with the store."""
@@ -256,7 +259,10 @@ class Computation:
             return self.augmentation.view(part.batch.images[part.here], sha256, part.view, pool)
 
         first = next(found := parts(), None)  # the engine is built when there is something to compute
-        return iter(()) if first is None else self.source.engine.ahead(chain((first,), found), pixels)
+        if first is None:
+            return iter(())
+        passes = sum(int(wanted.sum()) for wanted in self.wanted.values())
+        return enduring(self.source.engine_for(passes), self.story).ahead(chain((first,), found), pixels)
 
     def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
         sha256 = self.dataset.sha256[part.positions]

@@ -23,23 +23,35 @@ SMALL_BATCH = 8  # images: enough for the matrix products, few enough for the ca
 Fetch = Callable[[], tuple[np.ndarray, ...]]
 
 
-def on_each_core(call: Callable[[np.ndarray], Sequence[np.ndarray]]) -> Callable[[np.ndarray], Fetch]:
+Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+def on_each_core(call: Compute, wide: Callable[[], Compute]) -> Callable[[np.ndarray], Fetch]:
     """Batches of any size through a function of float32 batches that computes in the thread it is called in.
 
     Args:
         call: float32 (b, ...) -> one float32 (b, ...) for each output; called from several threads at once.
+        wide: gives one that uses every core, for a single image; not asked for where others have come before it, as the
+            last of many is not worth another session.
 
     Returns:
         uint8 or float32 (B, ...) -> a function that waits for one float32 (B, ...) for each output.
     """
     threads = usable_cores()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-infer")
+    alone: Compute | None = None
+    several = False
 
-    def compute(part: np.ndarray) -> Sequence[np.ndarray]:
-        return call(part.astype(np.float32, copy=False))
+    def compute(function: Compute, part: np.ndarray) -> Sequence[np.ndarray]:
+        return function(part.astype(np.float32, copy=False))
 
     def begin(inputs: np.ndarray) -> Fetch:
-        begun = [pool.submit(compute, part) for part in parts(inputs, threads)]
+        nonlocal alone, several
+        if len(inputs) == 1 and threads > 1 and not several:
+            alone = alone or wide()
+        several = several or len(inputs) > 1
+        function = alone if alone and len(inputs) == 1 else call
+        begun = [pool.submit(compute, function, part) for part in parts(inputs, threads)]
 
         def fetch() -> tuple[np.ndarray, ...]:
             done = [part.result() for part in begun]
@@ -84,18 +96,24 @@ def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[
     sessions = [_session(graph, precision) for _ in range(usable_cores() if own else 1)]
     if precision == "bfloat16":
         _refuse_unless_used(sessions[0], image, outputs)
-    return on_each_core(_taking_turns([session.make_callable(outputs, [image]) for session in sessions]))
+
+    def turns(sessions: list[Any], *, shared: bool = False) -> Compute:
+        return _taking_turns([session.make_callable(outputs, [image]) for session in sessions], shared)
+
+    return on_each_core(
+        turns(sessions, shared=not own), lambda: turns([_session(graph, precision, threads=usable_cores())])
+    )
 
 
-def _taking_turns(calls: list[Callable[[np.ndarray], Any]]) -> Callable[[np.ndarray], Any]:
-    """A function that hands each call to one of `calls` that nobody else is in; one alone is called by all at once.
+def _taking_turns(calls: list[Compute], shared: bool) -> Compute:
+    """A function that hands each call to one of `calls` that nobody else is in; `shared`: the one is called by all at once.
 
     TensorFlow allows a session to be called by several threads at once. One such process in about twenty ended with a
     segmentation fault in an atomic increment inside of TensorFlow, which could not be brought about again.
     """
-    if len(calls) == 1:
+    if shared:
         return calls[0]
-    free: SimpleQueue[Callable[[np.ndarray], Any]] = SimpleQueue()
+    free: SimpleQueue[Compute] = SimpleQueue()
     for call in calls:
         free.put(call)
 
@@ -110,31 +128,42 @@ def _taking_turns(calls: list[Callable[[np.ndarray], Any]]) -> Callable[[np.ndar
 
 
 def _graph(model: keras.Model) -> tuple[Any, Any, list[Any]]:
-    """A graph of constants, its input and its outputs."""
+    """A graph of constants, its input and its outputs.
+
+    Weights are constants from the beginning: to trace variables and then turn them into constants took four seconds and a
+    gigabyte more with ResNet50.
+    """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
-    compute = folded(model)
+    compute = folded(model, constant=True)
 
     def forward(inputs: Any) -> list[Any]:
         return [tf.cast(output, tf.float32) for output in compute(inputs)]
 
     signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    frozen = convert_variables_to_constants_v2(tf.function(forward, autograph=False).get_concrete_function(signature))
+    traced = func_graph_from_py_func("forward", forward, (signature,), {})
+    captures = {inner.name: tensor for tensor, inner in traced.captures}
+    if any(tensor.dtype == tf.resource for tensor in captures.values()):  # variables that no layer names as its own
+        function = tf.function(forward, autograph=False).get_concrete_function(signature)
+        traced, captures = convert_variables_to_constants_v2(function).graph, {}
+    names = [traced.inputs[0].name, *(output.name for output in traced.outputs)]
     graph = tf.Graph()
     with graph.as_default():
-        names = [frozen.inputs[0].name, *(output.name for output in frozen.outputs)]
-        image, *outputs = tf.import_graph_def(frozen.graph.as_graph_def(), return_elements=names, name="")
+        # What Normalization computes with are no weights
+        numbers = {name: tf.constant(tensor.numpy()) for name, tensor in captures.items()}
+        image, *outputs = tf.import_graph_def(traced.as_graph_def(), numbers, return_elements=names, name="")
     return graph, image, outputs
 
 
-def _session(graph: Any, precision: str) -> Any:
-    """A session whose calls compute from beginning to end in the thread that makes them."""
+def _session(graph: Any, precision: str, threads: int = 1) -> Any:
+    """A session whose calls compute from beginning to end in the thread that makes them, and in more within an operation."""
     import tensorflow as tf
 
     # -1: no threads between operations, a call computes in its own; 1: none more within them
     options = tf.compat.v1.ConfigProto(
-        inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1, device_count={"GPU": 0}
+        inter_op_parallelism_threads=-1, intra_op_parallelism_threads=threads, device_count={"GPU": 0}
     )
     if precision == "bfloat16":
         options.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
@@ -180,21 +209,26 @@ def _own_threads() -> Iterator[None]:
 _KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
 
 
-class _Fold(NamedTuple):
+class Fold(NamedTuple):
     """A convolution that computes what its BatchNorm would: other values for its weights, and a sum if it has no bias."""
 
     values: list[tuple[Any, np.ndarray]]
     shift: np.ndarray | None
 
 
-def folded(model: keras.Model) -> Callable[[Any], list[Any]]:
+def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], list[Any]]:
     """The forward pass of a model in inference mode: input tensor -> list of output tensors.
 
     The values are taken from the weights now. Where nothing else reads a convolution, the BatchNorm after it
     disappears; everything else is computed as the model does.
+
+    Args:
+        model: with one input.
+        constant: weights that are not folded are constants as well, rather than the variables that they are.
     """
     graph = calls(functional(model))
-    folds, gone = _folds(graph, {id(tensor) for tensor in model.outputs})
+    found, gone = folds(graph, {id(tensor) for tensor in model.outputs})
+    held = {id(variable): np.asarray(variable) for variable in model.variables} if constant else {}
 
     def forward(inputs: Any) -> list[Any]:
         table = {id(model.inputs[0]): inputs}
@@ -202,39 +236,44 @@ def folded(model: keras.Model) -> Callable[[Any], list[Any]]:
             if isinstance(call.operation, keras.layers.InputLayer):
                 continue
             node = id(call.node)
-            made = table[call.inputs[0]] if node in gone else _called(call, table, folds.get(node))
+            made = (
+                table[call.inputs[0]] if node in gone else _called(call, table, found.get(node, Fold([], None)), held)
+            )
             table |= dict(zip(map(id, call.outputs), keras.tree.flatten(made), strict=True))
         return [table[id(tensor)] for tensor in model.outputs]
 
     return forward
 
 
-def _called(call: Call, table: dict[int, Any], fold: _Fold | None) -> Any:
+def _called(call: Call, table: dict[int, Any], fold: Fold, held: dict[int, np.ndarray]) -> Any:
     arguments, options = call.node.arguments.fill_in(table)
     if "training" in inspect.signature(call.operation.call).parameters:
         options = {**options, "training": False}
-    if fold is None:
+    own = {id(variable): variable for variable in getattr(call.operation, "variables", ()) if id(variable) in held}
+    values = {name: (variable, held[name]) for name, variable in own.items()}
+    values |= {id(variable): (variable, value) for variable, value in fold.values}
+    if not values:
         return call.operation(*arguments, **options)
-    values = [(variable, keras.ops.convert_to_tensor(value)) for variable, value in fold.values]
-    with keras.StatelessScope(state_mapping=values):
+    mapping = [(variable, keras.ops.convert_to_tensor(value)) for variable, value in values.values()]
+    with keras.StatelessScope(state_mapping=mapping):
         made = call.operation(*arguments, **options)
     return made if fold.shift is None else keras.ops.add(made, fold.shift)
 
 
-def _folds(graph: list[Call], outputs: set[int]) -> tuple[dict[int, _Fold], set[int]]:
+def folds(graph: list[Call], outputs: set[int]) -> tuple[dict[int, Fold], set[int]]:
     """Folded convolutions by their node, and the nodes of the BatchNorms in them."""
     readers: dict[int, list[Call]] = {}
     for call in graph:
         for tensor in call.inputs:
             readers.setdefault(tensor, []).append(call)
-    folds, gone = {}, set()
+    found, gone = {}, set()
     for call in graph:
         made = id(call.outputs[0])
         reading = readers.get(made, [])
         if len(reading) == 1 and made not in outputs and _foldable(call.operation, reading[0].operation):
-            folds[id(call.node)] = _fold(call.operation, reading[0].operation)
+            found[id(call.node)] = _fold(call.operation, reading[0].operation)
             gone.add(id(reading[0].node))
-    return folds, gone
+    return found, gone
 
 
 def _foldable(convolution: Any, norm: Any) -> bool:
@@ -248,11 +287,11 @@ def _foldable(convolution: Any, norm: Any) -> bool:
     )
 
 
-def _fold(convolution: Any, norm: Any) -> _Fold:
+def _fold(convolution: Any, norm: Any) -> Fold:
     """The norm's `scale * (convolution - mean) + beta`, with the scale in the kernel and the rest in the bias."""
     kernel = getattr(convolution, _KERNELS[type(convolution).__name__])
     values = np.asarray(kernel)
-    scale = 1 / np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
+    scale = 1 / np.sqrt(np.asarray(norm.moving_variance).astype(np.float64) + norm.epsilon)
     scale = scale * np.asarray(norm.gamma) if norm.scale else scale
     channels = values.shape[2:] if type(convolution).__name__ == "DepthwiseConv2D" else values.shape[3:]
     mapping = [(kernel, (values * scale.reshape(channels)).astype(np.float32))]
@@ -260,5 +299,5 @@ def _fold(convolution: Any, norm: Any) -> _Fold:
     shift = (bias - np.asarray(norm.moving_mean)) * scale + (np.asarray(norm.beta) if norm.center else 0.0)
     shift = shift.astype(np.float32)
     if not convolution.use_bias:
-        return _Fold(mapping, shift)
-    return _Fold([*mapping, (convolution.bias, shift)], None)
+        return Fold(mapping, shift)
+    return Fold([*mapping, (convolution.bias, shift)], None)

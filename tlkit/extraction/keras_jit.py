@@ -62,8 +62,21 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
         if count < largest:
             filling = np.zeros((largest - count, *inputs.shape[1:]), inputs.dtype)
             inputs = np.concatenate([inputs, filling])
-        outputs = keras.tree.flatten(compute(inputs))
-        return lambda: tuple(np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs)
+        try:
+            outputs = keras.tree.flatten(compute(inputs))
+        except Exception:
+            largest = 0  # it may be this size that there is no memory for
+            raise
+
+        def fetch() -> tuple[np.ndarray, ...]:
+            nonlocal largest
+            try:
+                return tuple(np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs)
+            except Exception:
+                largest = 0
+                raise
+
+        return fetch
 
     return begin
 

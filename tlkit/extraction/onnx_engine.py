@@ -9,7 +9,6 @@ The file is believed only while it is the one that was written (its sha256) and 
 temperature, threshold and familiarity are read from `model.keras`, so that they may change without it.
 """
 
-import functools
 import importlib.util
 import math
 import zipfile
@@ -47,7 +46,7 @@ def network_key(model: Path) -> dict[str, int]:
         with zipfile.ZipFile(model) as archive:
             return {name: archive.getinfo(name).CRC for name in _NETWORK}
     except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise TlkitError(f"{str(model)!r} is no classifier: {error}.", "give a run folder.") from error
+        raise TlkitError(f"{str(model)!r} is not a classifier: {error}.", "give a run folder.") from error
 
 
 def why_not(model: Path) -> str | None:
@@ -86,32 +85,55 @@ def open_answer(model: Path) -> Engine:
 
 
 def open_session(path: Path) -> Callable[[np.ndarray], Outputs]:
-    """An ONNX file in ONNX Runtime on the processor: images (n, H, W, 3), RGB 0..255 of any type -> its outputs by name.
+    """An ONNX file in ONNX Runtime on the processor: images (n, H, W, 3), RGB 0..255 of any type -> its outputs by name."""
+    begin = open_parts(path, alone=True)
+    return lambda images: begin(images)()
+
+
+def open_parts(path: Path, *, alone: bool = False) -> Callable[[np.ndarray], Callable[[], Outputs]]:
+    """The same without waiting: images -> a function that waits for the outputs by name.
 
     One image is computed by all cores. Of several, each core computes some from beginning to end, few at a time: threads that
     wait for one another at every layer take longer, most of all where others use the cores too, and few keep little memory.
+    Each of the two ways has a session, and so a copy of the weights, of its own, opened when it is first needed.
+
+    Args:
+        path: the file.
+        alone: open the one for single images now and use it for all of them; otherwise an image that comes after many, the
+            last of a list, is computed as they were.
     """
     cores = usable_cores()
-    wide = _session(path, cores)
-    names = [output.name for output in wide.get_outputs()]
-    narrow = functools.cache(lambda: _session(path, 1))
+    sessions: dict[int, Any] = {}
     pool = ThreadPoolExecutor(cores, thread_name_prefix="tlkit-onnx")
 
-    def run(session: Any, images: np.ndarray) -> list[np.ndarray]:
+    def session(threads: int) -> Any:
+        if threads not in sessions:
+            sessions[threads] = open_file(path, threads)
+        return sessions[threads]
+
+    def run(session: Any, names: list[str], images: np.ndarray) -> list[np.ndarray]:
         return session.run(names, {"images": images.astype(np.float32, copy=False)})
 
-    def call(images: np.ndarray) -> Outputs:
-        if len(images) <= 1:
-            return dict(zip(names, run(wide, images), strict=True))
-        step = min(PART, math.ceil(len(images) / cores))
-        batches = [images[start : start + step] for start in range(0, len(images), step)]
-        parts = list(pool.map(functools.partial(run, narrow()), batches))
-        return {name: np.concatenate(found) for name, found in zip(names, zip(*parts, strict=True), strict=True)}
+    def begin(images: np.ndarray) -> Callable[[], Outputs]:
+        wide = len(images) <= 1 and (alone or 1 not in sessions)
+        chosen = session(cores if wide else 1)
+        names = [output.name for output in chosen.get_outputs()]
+        step = max(1, min(PART, math.ceil(len(images) / cores)))
+        batches = [images[start : start + step] for start in range(0, max(1, len(images)), step)]
+        begun = [pool.submit(run, chosen, names, batch) for batch in batches]
 
-    return call
+        def fetch() -> Outputs:
+            parts = [part.result() for part in begun]
+            return {name: np.concatenate(found) for name, found in zip(names, zip(*parts, strict=True), strict=True)}
+
+        return fetch
+
+    if alone:
+        session(cores)
+    return begin
 
 
-def _session(path: Path, threads: int) -> Any:
+def open_file(path: Path, threads: int) -> Any:
     """A file in ONNX Runtime, computed by so many threads that sleep while they wait."""
     import onnxruntime
 

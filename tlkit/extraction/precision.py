@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import keras
 import numpy as np
 
 from tlkit.base.errors import TlkitError
@@ -20,6 +19,9 @@ from tlkit.base.story import Story
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import batches
 from tlkit.extraction.engine import Engine, build_engine
+
+if TYPE_CHECKING:
+    import keras
 
 TRIAL_IMAGES = 64
 FEWEST = 256  # images below which a trial costs more than it can gain
@@ -36,7 +38,7 @@ class Verdict(NamedTuple):
 
 
 def settle_engine(
-    model: keras.Model,
+    model: "keras.Model",
     files: Sequence[Path],
     contract: InputContract,
     *,
@@ -62,8 +64,7 @@ def settle_engine(
     if precision != "auto":
         return build_engine(model, engine=engine, precision=precision)
     exact = build_engine(model, engine=engine)
-    if len(files) < FEWEST:
-        story.say(f"precision float32: {len(files)} images are too few for trying bfloat16 to pay")
+    if too_few(len(files), story):
         return exact
     chosen = np.unique(np.linspace(0, len(files) - 1, TRIAL_IMAGES).astype(int))
     batch = next(iter(batches([files[i] for i in chosen], contract, TRIAL_IMAGES)))
@@ -80,6 +81,13 @@ def settle_engine(
     return half if verdict.taken else exact
 
 
+def too_few(images: int, story: Story) -> bool:
+    """Whether there are so few images that float32 it is; it is said then."""
+    if images < FEWEST:
+        story.say(f"precision float32: {images} images are too few for trying bfloat16 to pay")
+    return images < FEWEST
+
+
 def judge(exact: Engine, half: Engine, images: np.ndarray, decide: Decide) -> Verdict:
     """Hold two engines of one model against each other on uint8 images (n, H, W, 3)."""
     first, second = exact.run(images), half.run(images)
@@ -93,8 +101,8 @@ def judge(exact: Engine, half: Engine, images: np.ndarray, decide: Decide) -> Ve
     agree = float(np.mean(decide(first[0]) == decide(second[0])))
     if agree < AGREE:
         return Verdict(False, f"in bfloat16 {1 - agree:.0%} of the decisions on {len(images)} images differ")
-    told = f"cosine {worst:.4f} or more, {agree:.0%} of decisions the same"
-    return Verdict(True, f"{gain:.2f} times as fast on {len(images)} images, {told}")
+    agreed = f"cosine {worst:.4f} or more, {agree:.0%} of decisions the same"
+    return Verdict(True, f"{gain:.2f} times as fast on {len(images)} images, {agreed}")
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,31 +1,42 @@
 """Networks met before: what features of theirs are called in the store, without building them again.
 
-    CACHE/networks/KEY.json     what was asked for, the weight files with their sha256, and what came of it
+    CACHE/networks/KEY.json     what was asked for, the weight files with their sha256, what came of it, and what is known of
+                                the ONNX file beside it (`kept`)
 
 Building a network and reading its weights takes seconds, importing Keras first several more. When
-everything asked of it is in the store, all that is needed is its name there. The name is looked up
-under everything it follows from: the wish, the code that builds networks, the versions of what that
-code stands on, and the content of the weight files.
+everything asked of it is in the store, all that is needed is its name there; what is not there is computed by the ONNX file.
+The name is looked up under everything it follows from: the wish, the code that builds networks and writes them, the versions
+of what that code stands on, and the content of the weight files.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tlkit.backbones.weight_files import models_folder
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_checked_json, sha256_file, sha256_json, write_checked_json
-from tlkit.base.machine import cache_dir, versions
+from tlkit.base.files import known_sha256, read_checked_json, sha256_json, write_checked_json
+from tlkit.base.machine import versions
 from tlkit.base.story import Story
 from tlkit.data.dataset import InputContract
+from tlkit.extraction import kept
 from tlkit.extraction.source import FeatureSource, find_tap
+from tlkit.options.catalog import backbone_row
 from tlkit.options.commands import FeaturesConfig
 
 if TYPE_CHECKING:
     import keras
 
-BUILDERS = Path(__file__).parents[1] / "backbones"  # the code that a network follows from
+    from tlkit.extraction.engine import Engine
+
+_HERE = Path(__file__).parent
+CODE = (  # that a network, and the ONNX file of it, follow from
+    *sorted(_HERE.with_name("backbones").glob("*.py")),
+    *(_HERE / f"{name}.py" for name in ("frozen", "onnx_graph", "translate")),
+)
 
 
 @dataclass(frozen=True)
@@ -38,56 +49,164 @@ class Origin:
     preprocess: str  # mode of the preprocessing inside
     image_size: tuple[int, int]  # (H, W)
     output: str  # name of the layer and pooling in the store
+    shape: tuple[int, ...]  # of the features of one image
+
+
+class Built(NamedTuple):
+    """A network in memory, and where it comes from."""
+
+    origin: Origin
+    source: FeatureSource
+
+
+class Note(NamedTuple):
+    """A network met before.
+
+    Args:
+        origin: where it comes from.
+        onnx: what is known of its ONNX file; nothing where nobody has tried to write one.
+    """
+
+    origin: Origin
+    onnx: kept.About
+
+
+@contextlib.contextmanager
+def expecting(config: FeaturesConfig) -> Iterator[None]:
+    """Inside, a network that is new is written by a process of its own, until `feature_source` asks for it."""
+    wish = _wish(config)
+    place = _place(wish)
+    if not kept.why_not(config) and _recall(wish) is None:
+        with contextlib.suppress(OSError):  # tried again, and said, when it is needed
+            kept.begin(place, config, wish)
+    try:
+        yield
+    finally:
+        kept.abandon(place)
 
 
 def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, FeatureSource]:
-    """The network: as remembered from last time, and then built only when something has to be computed; else built."""
-    wish = {name: getattr(config, name) for name in ("image_size", "layer", "pool")}
-    wish |= {"backbone": _placed(config.backbone), "weights": _placed(config.weights), "keras": str(models_folder())}
-    facts = _recall(wish)
-    if facts is None:
-        return _build(config, wish, story)
-    origin = Origin(**facts | {"image_size": tuple(facts["image_size"])})
+    """The network: as remembered, by a note that is written now where its weights allow it; else built."""
+    wish = _wish(config)
+    place, note, obstacle = _place(wish), _recall(wish), ""
+    if note is None and not kept.why_not(config):
+        obstacle = kept.write(place, config, wish, story)
+        note = _recall(wish)
+    if note is None:
+        return _build_here(config, wish, story, obstacle)
+    origin = note.origin
 
-    def build() -> "keras.Model":
-        built, source = _build(config, wish, story)
-        if built != origin:
-            _place(wish).unlink(missing_ok=True)
-            raise TlkitError(f"{origin.backbone} is not the network that it was.", "run the same command again.")
-        return source.built
+    def rebuild() -> "keras.Model":
+        built = _build_here(config, wish, story, note.onnx.get("obstacle", ""))
+        _refuse_another(origin, built.origin, place)
+        return built.source.built
 
     source = FeatureSource(
-        model=build,
+        model=rebuild,
         outputs=(origin.output,),
         weights_sha256=origin.weights_sha256,
         contract=_contract(origin, config),
         name=origin.backbone,
+        shapes=(origin.shape,),
+        quick=partial(_by_onnx, config, wish, origin, story),
     )
     return origin, source.asked(config)
 
 
-def _build(config: FeaturesConfig, wish: dict[str, Any], story: Story) -> tuple[Origin, FeatureSource]:
-    """Build the network, and remember it where its weights came from files."""
-    from tlkit.backbones import runtime
-    from tlkit.backbones.build import build_backbone, files_of
+def _wish(config: FeaturesConfig) -> dict[str, Any]:
+    wish = {name: getattr(config, name) for name in ("image_size", "layer", "pool")}
+    return wish | {
+        "backbone": _placed(config.backbone),
+        "weights": _placed(config.weights),
+        "keras": str(models_folder()),
+    }
 
-    runtime.seed_everything(config.seed)
+
+def _by_onnx(
+    config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, story: Story, images: int
+) -> "Engine | None":
+    """The engine of the network's ONNX file, written now where it is not there or is not what was written.
+
+    None where it cannot be, and where there is so much to compute that TensorFlow makes up for its start.
+    """
+    if kept.why_not(config):
+        return None
+    place = _place(wish)
+    for write in (False, True):
+        if write and kept.write(place, config, wish, story):
+            return None
+        note = _recall(wish)
+        if note is None or "obstacle" in note.onnx:
+            return None
+        _refuse_another(origin, note.origin, place)
+        if note.onnx and images * note.onnx["seconds"] > kept.ENOUGH:
+            story.say(f"loading TensorFlow, which is worth its start with {images:,} images")
+            return None
+        if note.onnx and (found := kept.open_kept(place, note.onnx)):
+            return found
+    return None
+
+
+def _refuse_another(origin: Origin, found: Origin, place: Path) -> None:
+    """Raise where a note named another network than there is; the next command finds out anew."""
+    if found != origin:
+        place.unlink(missing_ok=True)
+        raise TlkitError(f"{origin.backbone} is not the network that it was.", "run the same command again.")
+
+
+def build(config: FeaturesConfig, story: Story | None = None) -> Built:
+    """Build the network that is asked for, on whatever Keras computes with here."""
+    from tlkit.backbones.build import build_backbone
+
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
     tap = find_tap(backbone, config.layer, config.pool)
+    size = backbone.image_size
+    source = FeatureSource.of_backbone(backbone, InputContract(height=size[0], width=size[1], fit=config.fit), tap)
     origin = Origin(
         backbone=backbone.name,
         weights=backbone.weights,
         weights_sha256=backbone.weights_sha256,
         preprocess=backbone.preprocess,
-        image_size=backbone.image_size,
+        image_size=size,
         output=tap.name,
+        shape=tuple(source.built.outputs[0].shape[1:]),
     )
-    if files := files_of(config.backbone, config.weights, backbone.image_size):
-        hashes = {str(file.absolute()): sha256_file(file) for file in files}
-        write_checked_json(_place(wish), {"wish": wish, "files": hashes, "facts": asdict(origin)})
-    return origin, FeatureSource.of_backbone(backbone, _contract(origin, config), tap).asked(config)
+    return Built(origin, source.asked(config))
+
+
+def _build_here(config: FeaturesConfig, wish: Mapping[str, Any], story: Story, obstacle: str) -> Built:
+    """Build the network in this process, and remember it."""
+    from tlkit.backbones import runtime
+
+    runtime.seed_everything(config.seed)
+    built = build(config, story)
+    remember(_place(wish), config, wish, built.origin, {"obstacle": obstacle} if obstacle else {})
+    return built
+
+
+def weights_here(config: FeaturesConfig) -> bool:
+    """Whether the weights that are asked for are in files of this machine."""
+    from tlkit.backbones.build import files_of, is_path
+
+    side = 0 if is_path(config.backbone) else backbone_row(config.backbone).image_size
+    return bool(files_of(config.backbone, config.weights, _pair(config.image_size or side)))
+
+
+def remember(
+    place: Path, config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, onnx: Mapping[str, Any]
+) -> None:
+    """Write the note of a network whose weights came from files."""
+    from tlkit.backbones.build import files_of
+
+    if files := files_of(config.backbone, config.weights, origin.image_size):
+        hashes = {str(file.absolute()): known_sha256(file) for file in files}
+        write_checked_json(place, {"wish": wish, "files": hashes, "facts": asdict(origin), "onnx": dict(onnx)})
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 def _contract(origin: Origin, config: FeaturesConfig) -> InputContract:
@@ -100,17 +219,19 @@ def _placed(name: str) -> str:
     return str(Path(name).absolute()) if Path(name).is_file() else name
 
 
-def _recall(wish: Mapping[str, Any]) -> dict[str, Any] | None:
+def _recall(wish: Mapping[str, Any]) -> Note | None:
     """What came of this wish the last time; None where it is new, or where code, versions or a weight file changed."""
     try:
         found = read_checked_json(_place(wish))
-        unchanged = all(sha256_file(Path(file)) == sha256 for file, sha256 in found["files"].items())
-        return dict(found["facts"]) if unchanged else None
+        if any(known_sha256(Path(file)) != sha256 for file, sha256 in found["files"].items()):
+            return None
+        facts = found["facts"] | {name: tuple(found["facts"][name]) for name in ("image_size", "shape")}
+        return Note(Origin(**facts), found.get("onnx", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged: found out again
         return None
 
 
 def _place(wish: Mapping[str, Any]) -> Path:
-    code = {file.name: sha256_file(file) for file in sorted(BUILDERS.glob("*.py"))}
+    code = {file.name: known_sha256(file) for file in CODE}
     name = sha256_json({"wish": dict(wish), "code": code, "versions": versions()})
-    return cache_dir()[0] / "networks" / f"{name[:32]}.json"
+    return kept.networks_dir() / f"{name[:32]}.json"

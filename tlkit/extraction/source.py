@@ -67,6 +67,8 @@ class FeatureSource:
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
         batch_size: images to a forward pass; fewer where there are few.
         executor: where it is computed, a row of `EXECUTORS`.
+        shapes: of a row of each output, where they are known without the model.
+        quick: images -> an engine in float32 that needs no model, or None; asked when so many have to be computed.
     """
 
     model: "keras.Model | Callable[[], keras.Model] | None"
@@ -79,6 +81,8 @@ class FeatureSource:
     precision: str = "float32"
     batch_size: int = 32
     executor: str = "here"
+    shapes: tuple[tuple[int, ...], ...] | None = None
+    quick: "Callable[[int], Engine | None] | None" = None
 
     # -- where a source comes from
 
@@ -182,9 +186,17 @@ class FeatureSource:
 
         return build_engine(self.built, engine=self.engine_name, precision=self.precision)
 
+    def engine_for(self, images: int) -> "Engine":
+        """Its forward pass, the quickest way to compute so many images; from then on it is `engine`."""
+        unsettled = self.quick and "engine" not in self.__dict__ and self.precision == "float32"
+        if unsettled and self.quick and (found := self.quick(images)):
+            self.__dict__["engine"] = found
+        return self.engine
+
     def row_bytes(self, output: str) -> int:
         """Bytes of one float32 row of an output."""
-        return 4 * int(np.prod(self.built.outputs[self.outputs.index(output)].shape[1:]))
+        place = self.outputs.index(output)
+        return 4 * int(np.prod(self.shapes[place] if self.shapes else self.built.outputs[place].shape[1:]))
 
     def in_each_precision(self) -> tuple["FeatureSource", ...]:
         """The same in the precisions that its rows may have been computed in."""
@@ -200,8 +212,10 @@ class FeatureSource:
         if held[most] >= HELD_ENOUGH:
             story.say(f"precision {most.precision}: the store holds {held[most]:.0%} of the images in it")
             return most
-        from tlkit.extraction.precision import settle_engine  # loads Keras
+        from tlkit.extraction.precision import settle_engine, too_few
 
+        if too_few(len(dataset), story):
+            return replace(self, precision="float32")
         files = [dataset.file(i) for i in range(len(dataset))]
         labels = None if self.outputs[0] == LOGITS else dataset.labels
         found = settle_engine(

@@ -27,7 +27,7 @@ def table_format(out: Path) -> str:
     name = out.suffix.lower().lstrip(".")
     if name not in catalog.FEATURE_FORMATS:
         raise TlkitError(
-            f"--out {str(out)!r} ends in {out.suffix or 'no suffix'!r}, which is no table format.",
+            f"--out {str(out)!r} ends in {out.suffix or 'no suffix'!r}, which is not a table format.",
             "end it in .csv, .parquet or .npz.",
         )
     return name

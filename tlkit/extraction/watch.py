@@ -29,7 +29,7 @@ def watching(
     views: TtaViews | None = None,
     count: int = 1,
 ) -> Engine:
-    """An engine whose one output is the logits and, last, the unfamiliarity; NaN where the classifier has no reference.
+    """An engine whose outputs are what `Answers` holds: logits, and unfamiliarity where the classifier has a reference.
 
     Args:
         model: file of the classifier that judges.
@@ -51,8 +51,7 @@ def watching(
         if views is not None and count > 1:
             more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
             logits = facts.task.mean_logits(np.stack([logits, *more]), facts.temperature)
-        far = reference.unfamiliarity(features[0]) if reference else np.full(len(logits), np.nan, np.float32)
-        return (np.column_stack([logits, far]),)
+        return (logits, reference.unfamiliarity(features[0])) if reference else (logits,)
 
     return replace(engine, run=run, start=None)
 
@@ -74,8 +73,8 @@ def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | Non
 
 
 def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: Story) -> Engine:
-    if told := settle_backend():
-        story.say(told)
+    if notice := settle_backend():
+        story.say(notice)
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.classifier.model import load, with_features
     from tlkit.extraction.precision import settle_engine

@@ -47,6 +47,8 @@ def _line(
     out: str,
 ) -> str:
     words = ["tlkit", name, images]
+    if not isinstance(asked, kind):
+        taken = taken | {"batch_size"}  # of inference in one command, of training in the other
     for spec in fields(kind) if asked is not None else ():
         value = getattr(asked, spec.name, MISSING)
         flag = f"--{spec.name.replace('_', '-')}"

@@ -235,6 +235,38 @@ FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
 )
 
 
+class Preset(NamedTuple):
+    """Options by one name, for who would rather not choose each; what is given beside it wins.
+
+    Args:
+        name: as typed.
+        words: what it is for.
+        stages: those of `--stages`; None for the default's.
+        views: stored views of a training image; None for the planned ones.
+        longer: times the planned epochs.
+        every_from: training images from which on every block learns in the top stage; None for as many as planned.
+    """
+
+    name: str
+    words: str
+    stages: tuple[str, ...] | None = None
+    views: int | None = None
+    longer: int = 1
+    every_from: int | None = None
+
+
+PRESETS = {
+    row.name: row
+    for row in (
+        Preset("fast", "the head alone, solved on the images themselves", stages=("head",), views=1),
+        Preset("default", "what is planned without a preset"),
+        Preset(
+            "best", "as deep, as many views and as long as --minutes finds where there is time", None, None, 2, 2000
+        ),
+    )
+}
+
+
 def backbone_row(name: str) -> BackboneRow:
     """The row of a backbone name, whatever its case and with or without variants (`mobilenetv2:alpha=0.35`).
 

@@ -36,7 +36,7 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
         "features.csv",
         "The table to write; its suffix (.csv, .parquet, .npz) chooses the format.",
         group="Output",
-        writes="file",
+        writes=tuple(f".{name}" for name in catalog.FEATURE_FORMATS),
     )
     pool: str = option(
         "avg",
@@ -157,7 +157,9 @@ class ReportConfig(Options):
         high=2,
         group="Output",
     )
-    out: str | None = option(None, "The folder to write; `figures` in the run unless given.", group="Output")
+    out: str | None = option(
+        None, "The folder to write; `figures` in the run unless given.", group="Output", writes="folder"
+    )
     overwrite: bool = option(False, "Replace the figures that are there.", group="Output")
 
 
@@ -168,7 +170,7 @@ class PredictConfig(TtaOptions, AnsweringOptions):
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
     out: str | None = option(
-        None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output", writes="file"
+        None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output", writes=(".csv", ".json")
     )
     top: int = option(1, "How many classes to list for each image.", low=1, group="Output")
     on_bad: str = option(
@@ -183,7 +185,7 @@ class SplitConfig(ImageOptions, SplitOptions):
     """`tlkit split`: write the split of every image."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
-    out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output", writes="file")
+    out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output", writes=(".csv",))
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 
 
@@ -267,16 +269,16 @@ class CompareConfig(Options):
         choices=(*SPLITS, "images"),
         group="Data",
     )
-    out: str | None = option(None, "File to write besides (.json or .html).", group="Output", writes="file")
+    out: str | None = option(None, "File to write besides (.json or .html).", group="Output", writes=FORMS)
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 
     def check(self) -> None:
-        """Two runs at least, and a file of a known kind."""
+        """Two runs at least."""
         super().check()
         if len(self.runs) < 2:
-            raise TlkitError("one run has nothing to be compared with.", "give two or more: tlkit compare RUN RUN.")
-        if self.out and not self.out.endswith(FORMS):
-            raise TlkitError(f"--out {self.out!r} is neither .json nor .html.", "end it in .json or .html.")
+            raise TlkitError(
+                "a comparison takes two runs, and one is given.", "give two or more: tlkit compare RUN RUN."
+            )
 
 
 # -- The options of `tlkit explain` ------------------------------------------------------------

@@ -86,12 +86,12 @@ _ELSEWHERE = {
 _INSTEAD = {
     **dict.fromkeys(
         ("device", "devices", "gpu", "gpus", "cuda", "cpu", "accelerator", "no-cuda"),
-        "what there is to compute with is found, and `tlkit doctor` lists it; CUDA_VISIBLE_DEVICES= (empty) in front of "
+        "tlkit finds the devices by itself, and `tlkit doctor` lists them; CUDA_VISIBLE_DEVICES= (empty) in front of "
         "the command keeps it off the GPU.",
     ),
     **dict.fromkeys(
         ("workers", "num-workers", "jobs", "n-jobs", "j", "threads"),
-        "all cores that the process may use are used; `taskset -c 0,1` in front of the command gives it fewer.",
+        "tlkit uses every core that the process may use; `taskset -c 0,1` in front of the command gives it fewer.",
     ),
     **dict.fromkeys(
         ("data", "data-dir", "dataset", "data-path", "images", "input", "input-dir", "source", "train-dir"),
@@ -136,7 +136,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     group: str = "",
-    writes: str = "",
+    writes: str | tuple[str, ...] = "",
     flag: str = "",
 ) -> Any:
     """A dataclass field with its help, its choices and its inclusive range.
@@ -148,7 +148,7 @@ def option(
         low: the least it may be.
         high: the most it may be.
         group: the section of the help that it stands in.
-        writes: `file` or `folder` where it is one that the command writes.
+        writes: `file` or `folder` where it is one that the command writes; or the suffixes that such a file may have.
         flag: its name on the command line, where that is not the field's.
     """
     metadata = {"help": help, "choices": choices, "low": low, "high": high, "group": group, "writes": writes}
@@ -314,9 +314,9 @@ def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: st
         meant = {name: _in_python(option_meant(name, known)) for name in unknown}
         guesses = [f"{name!r} ({said})" if said.startswith("did") else repr(name) for name, said in meant.items()]
         notes = [said for said in meant.values() if said and not said.startswith("did")]
-        raise TlkitError(
-            f"{where}unknown option {', '.join(guesses)}.", " ".join([*notes, f"known: {', '.join(hints)}."])
-        )
+        guessed = all(meant.values())
+        listed = "`--help-all` lists every option." if guessed else f"known: {', '.join(hints)}."
+        raise TlkitError(f"{where}unknown option {', '.join(guesses)}.", " ".join([*notes, listed]))
     places = {name: where + how.format(name.replace("_", "-") if how != "{}" else name) for name in source}
     return {name: coerce(name, value, hints[name], places[name]) for name, value in source.items() if value is not None}
 
@@ -341,8 +341,9 @@ def refuse_missing(config: Options) -> None:
 
 def written_paths(config: Options) -> dict[str, tuple[Path, str]]:
     """Flag -> the path that the command will write there, and whether that is a file or a folder."""
-    named = ((spec, getattr(config, spec.name)) for spec in fields(config) if spec.metadata.get("writes"))
-    return {f"--{spec.name.replace('_', '-')}": (Path(it), spec.metadata["writes"]) for spec, it in named if it}
+    named = [(spec, getattr(config, spec.name)) for spec in fields(config) if spec.metadata.get("writes")]
+    kinds = {spec.name: "folder" if spec.metadata["writes"] == "folder" else "file" for spec, _ in named}
+    return {f"--{spec.name.replace('_', '-')}": (Path(it), kinds[spec.name]) for spec, it in named if it}
 
 
 def refuse_unwritable(config: Options) -> None:
@@ -351,6 +352,7 @@ def refuse_unwritable(config: Options) -> None:
     Raises:
         TlkitError: naming it.
     """
+    _refuse_suffixes(config)
     for flag, (path, kind) in written_paths(config).items():
         if path.exists() and path.is_dir() != (kind == "folder"):
             found = "folder" if path.is_dir() else "file"
@@ -361,6 +363,18 @@ def refuse_unwritable(config: Options) -> None:
         if not parent.is_dir():
             raise TlkitError(f"{flag} {str(path)!r}: {str(parent)!r} is a file.", f"choose another {flag}.")
         try_to_write(parent)
+
+
+def _refuse_suffixes(config: Options) -> None:
+    """Raise for a file whose suffix names no format that the command writes."""
+    for spec in fields(config):
+        path, allowed = getattr(config, spec.name), spec.metadata.get("writes")
+        if isinstance(allowed, tuple) and path and not Path(path).is_dir() and Path(path).suffix.lower() not in allowed:
+            ends = f"ends in {Path(path).suffix!r}" if Path(path).suffix else "has no suffix"
+            raise TlkitError(
+                f"--{spec.name.replace('_', '-')} {path!r} {ends}.",
+                f"the suffix says what is written: end it in {' or '.join(allowed)}.",
+            )
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

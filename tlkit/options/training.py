@@ -1,11 +1,13 @@
 """How a classifier learns: the options of every stage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
 from tlkit.options.option import Options, option
 
+STAGES = ("head", "top")  # unless given
 SMOOTHING = 0.1  # of labels, unless given (Szegedy et al. 2016)
 
 
@@ -13,9 +15,17 @@ SMOOTHING = 0.1  # of labels, unless given (Szegedy et al. 2016)
 class TrainingOptions(Options):
     """Training: stages, schedule, optimizer, loss, augmentation."""
 
-    stages: tuple[str, ...] = option(
-        ("head", "top"),
-        "Stages, comma-separated: head (backbone frozen), top (its last blocks train too), all (every layer trains).",
+    preset: str | None = option(
+        None,
+        "Several options by one name: fast (the head alone, on one view), best (twice the epochs; every block where many images "
+        "train), or default; what is given beside it wins.",
+        choices=catalog.PRESETS,
+        group="Training",
+    )
+    stages: tuple[str, ...] | None = option(
+        None,
+        "Stages, comma-separated: head (backbone frozen), top (its last blocks train too), all (every layer trains); head,top "
+        "unless given.",
         choices=catalog.STAGES,
         group="Training",
     )
@@ -25,10 +35,10 @@ class TrainingOptions(Options):
         low=1,
         group="Training",
     )
-    unfreeze: str = option(
-        "last",
+    unfreeze: str | None = option(
+        None,
         "Which third of the blocks trains in the top stage besides the head: last (see --blocks), middle, first, all of them, "
-        "or auto, the one whose gradients are largest against its weights.",
+        "or auto, the one whose gradients are largest against its weights; last unless given.",
         choices=catalog.UNFREEZE,
         group="Training",
     )
@@ -160,54 +170,90 @@ class TrainingOptions(Options):
     def check(self) -> None:
         """Stages in order, each once; per-stage lists as long as the stages."""
         super().check()
-        order = [catalog.STAGES.index(stage) for stage in self.stages]
-        if not order or order[0] != 0 or order != sorted(set(order)):
+        if self.preset:
+            self._check_preset()
+        stages = self.in_stages
+        order = [catalog.STAGES.index(stage) for stage in stages]
+        if order[0] != 0 or order != sorted(set(order)):
             raise TlkitError(
-                f"--stages {','.join(self.stages)} is not in order.",
+                f"--stages {','.join(stages)} is not in order.",
                 "start with head, then top and all, each at most once: head | head,top | head,all | head,top,all.",
             )
         for name in ("epochs", "learning_rate"):
             values = getattr(self, name)
-            if values is not None and len(values) not in (1, len(self.stages)):
+            if values is not None and len(values) not in (1, len(stages)):
                 raise TlkitError(
-                    f"--{name.replace('_', '-')} has {len(values)} values for {len(self.stages)} stages.",
+                    f"--{name.replace('_', '-')} has {len(values)} values for {len(stages)} stages.",
                     "give one value, or one for each stage.",
                 )
         if self.minutes is not None:
-            self._check_minutes()
+            self._check_minutes(stages)
         if self.search is not None:
-            self._check_search()
-        if self.unfreeze != "last":
-            self._check_unfreeze()
+            self._check_search(stages)
+        if self.third != "last":
+            self._check_unfreeze(stages)
         if self.label_smoothing and self.loss not in (None, "crossentropy"):
             raise TlkitError(
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
                 "drop it, or use --loss crossentropy.",
             )
 
+    @property
+    def in_stages(self) -> tuple[str, ...]:
+        """The stages that were asked for, else those of the default."""
+        return self.stages or STAGES
+
+    @property
+    def third(self) -> str:
+        """Which third was asked to train in the top stage, else the last."""
+        return self.unfreeze or "last"
+
+    def of_preset(self) -> dict[str, Any]:
+        """What the preset says, whatever the images, of options that were not given."""
+        row = catalog.PRESETS[self.preset or "default"]
+        said = {"stages": row.stages, "views": row.views}
+        return {name: value for name, value in said.items() if value is not None and getattr(self, name) is None}
+
+    def _check_preset(self) -> None:
+        """What is given beside a preset has to go with it."""
+        if self.minutes is not None and catalog.PRESETS[self.preset or ""].longer > 1:
+            raise TlkitError(
+                f"--minutes {self.minutes:g} and --preset {self.preset} both say how long to train.",
+                "keep one of the two.",
+            )
+        if self.blocks is not None and "top" not in (self.of_preset().get("stages") or self.in_stages):
+            raise TlkitError(
+                f"--blocks {self.blocks} has no effect with --preset {self.preset}, which trains the head alone.",
+                "drop one of the two, or add --stages head,top.",
+            )
+        try:
+            replace(self, preset=None, **self.of_preset())
+        except TlkitError as error:
+            raise TlkitError(f"with --preset {self.preset}: {error.message}", error.hint) from error
+
     def smoothing(self, smooths: bool = True) -> float:
         """Label smoothing: as asked for, else that of cross-entropy where the task `smooths`, else none."""
         planned = SMOOTHING if self.loss in (None, "crossentropy") and smooths else 0.0
         return planned if self.label_smoothing is None else self.label_smoothing
 
-    def _check_minutes(self) -> None:
+    def _check_minutes(self, stages: tuple[str, ...]) -> None:
         """Minutes plan the epochs of one stage after the head."""
         if self.epochs is not None:
             raise TlkitError(
                 f"--minutes {self.minutes:g} and --epochs {','.join(map(str, self.epochs))} both say how long to train.",
                 "keep one of the two.",
             )
-        if len(self.stages) > 2:
+        if len(stages) > 2:
             raise TlkitError(
-                f"--minutes {self.minutes:g} plans one stage after the head, and --stages {','.join(self.stages)} has two.",
+                f"--minutes {self.minutes:g} plans one stage after the head, and --stages {','.join(stages)} has two.",
                 "use --stages head,top or head,all.",
             )
 
-    def _check_search(self) -> None:
+    def _check_search(self, stages: tuple[str, ...]) -> None:
         """A search has a stage to search, and takes the time it takes."""
-        if len(self.stages) < 2:
+        if len(stages) < 2:
             raise TlkitError(
-                f"--search {self.search} has no effect with --stages {self.stages[0]}: the head is solved, or trained as it is.",
+                f"--search {self.search} has no effect with --stages {stages[0]}: the head is solved, or trained as it is.",
                 "use --stages head,top or head,all, or drop it.",
             )
         if self.minutes is not None:
@@ -216,11 +262,11 @@ class TrainingOptions(Options):
                 "keep one of the two.",
             )
 
-    def _check_unfreeze(self) -> None:
+    def _check_unfreeze(self, stages: tuple[str, ...]) -> None:
         """A third is one of the top stage, and takes the place of a number of last blocks."""
-        if "top" not in self.stages:
+        if "top" not in stages:
             raise TlkitError(
-                f"--unfreeze {self.unfreeze} has no effect without a top stage: --stages {','.join(self.stages)}.",
+                f"--unfreeze {self.unfreeze} has no effect without a top stage: --stages {','.join(stages)}.",
                 "use --stages head,top, or drop it.",
             )
         if self.blocks is not None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.machine import os_error
+from tlkit.base.machine import install, lacking, os_error
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.options.option import Options, refuse_missing, refuse_unwritable, written_paths
@@ -40,25 +40,30 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
         TlkitError: as its pipeline does, and where a file cannot be read or written; nothing half-written stays.
     """
     refuse_early(name, config)
+    story.expect()
     fresh = [path for path, _ in written_paths(config).values() if not path.exists()]
     try:
         return load(name, story).run(config, story)
     except (OSError, RuntimeError) as error:
-        told = os_error(error)
-        if told is None:
+        refused = os_error(error)
+        if refused is None:
             raise
         if name == "finetune":  # what a run has finished is gone on with
-            raise _resumable(told, config) from error
+            raise _resumable(refused, config) from error
         for path in fresh:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        raise told from error
+        raise refused from error
+    finally:
+        story.close()
 
 
-def _resumable(told: TlkitError, config: Options) -> TlkitError:
+def _resumable(refused: TlkitError, config: Options) -> TlkitError:
     """The same error; where a run was left behind, with how to go on."""
     run = config.as_dict()["resume"] or config.as_dict()["out"]
     there = RunDir(Path(run)).record.is_file()
-    return TlkitError(told.message, f"{told.hint} Then go on: tlkit finetune --resume {run}" if there else told.hint)
+    return TlkitError(
+        refused.message, f"{refused.hint} Then go on: tlkit finetune --resume {run}" if there else refused.hint
+    )
 
 
 def refuse_early(name: str, config: Options) -> None:
@@ -79,6 +84,8 @@ def refuse_early(name: str, config: Options) -> None:
             refuse_occupied(path, overwrite=given["overwrite"], remedy=_NEW[name].format(path))
     if name == "export":
         importlib.import_module("tlkit.exporting.formats").refuse_missing_of(given["format"])
+    if given.get("search") and lacking("search"):
+        raise TlkitError(f"--search {given['search']} needs Optuna.", install("search"))
     if given.get("log"):
         importlib.import_module("tlkit.runs.tracking").refuse_missing(given["log"])
 

@@ -16,8 +16,9 @@ from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.fixes import write_fixes
 from tlkit.data.folders import refuse_inside
@@ -29,6 +30,14 @@ from tlkit.report import outcome
 from tlkit.report.audit_page import AuditPage, write_audit_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
+
+PHASES = (  # with seconds of nano on two cores
+    Phase("reading files", 0.2, 4e-3),
+    Phase("opening the network", 2.0),
+    Phase("extracting", 1.0, 0.01),
+    Phase("auditing", 2.0, 2e-3),
+    Phase("writing", 0.5, 5e-4),
+)
 
 
 def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
@@ -46,14 +55,9 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
         refuse_occupied(path, overwrite=config.overwrite)
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
-    dataset = scan(
-        config.images,
-        **labelling(config, otherwise=None),
-        group_by=config.group_by,
-        fixes=fixing(config),
-        look=True,
-        story=story,
-    )
+    story.expect(*PHASES)
+    dataset = _scanned(config, story)
+    story.begin("opening the network")
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
     )
@@ -67,11 +71,13 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
     started = time.monotonic()
+    story.begin("auditing")
     evidence = gather(config, dataset, splits, extraction.rows.present().pooled(), source, story)
     evidence.grouped_file = "" if evidence.given else str(out / "grouped.csv")
     result = audit(evidence, story=story)
     seconds = round(time.monotonic() - started, 3)
     story.say(lines(result, full=True))
+    story.begin("writing")
     written = _write(config, out, evidence, result, backbone, splits)
     story.say(f"{out / 'audit.html'}: {summary(result)}, in {seconds:.1f} s after extraction")
     if config.strict and result.counts["serious"]:
@@ -90,8 +96,20 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     }
 
 
+def _scanned(config: AuditConfig, story: Story) -> Dataset:
+    """The images, each of them looked at."""
+    return scan(
+        config.images,
+        **labelling(config, otherwise=None),
+        group_by=config.group_by,
+        fixes=fixing(config),
+        look=True,
+        story=story,
+    )
+
+
 def _chosen(backbone: Backbone) -> str:
-    reason = " (inside tlkit, cheap; --backbone chooses another)" if backbone.name == "nano" else ""
+    reason = " (built in and fast; --backbone chooses another)" if backbone.name == "nano" else ""
     return f"{backbone.name}{reason}"
 
 

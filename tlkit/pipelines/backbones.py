@@ -24,9 +24,9 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
     ]
     notes = [
         "",
-        f"weights at hand lie in {models_folder()} (KERAS_HOME); others are downloaded on first use.",
+        f"weights that are here lie in {models_folder()} (KERAS_HOME); others are downloaded on first use.",
         "`tlkit weights fetch NAME` downloads them now, `tlkit weights import FILE` takes them from elsewhere.",
-        "nano is inside tlkit and needs no network; ImageNet backbones are better (docs/nano.md says how much).",
+        "nano comes with tlkit and needs no network; ImageNet backbones are better (docs/nano.md says how much).",
         "variants after a colon: mobilenetv2:alpha=0.35; a path to a .keras file also works.",
         *(f"{family.title}: {family.example}." for family in FAMILIES.values()),
     ]

@@ -1,4 +1,4 @@
-"""`tlkit cache`: what the feature store holds, and clearing it.
+"""`tlkit cache`: what the feature store and the networks kept as ONNX hold, and clearing them.
 
 tlkit cache show
 tlkit cache clear --older-than 30
@@ -11,28 +11,37 @@ from typing import Any
 
 from tlkit.base.machine import budget, bytes_text, parse_bytes
 from tlkit.base.story import Story
+from tlkit.extraction import kept
 from tlkit.extraction.room import DAY, Held, list_spaces, older_than, remove_until
 from tlkit.extraction.store import store_dir
 from tlkit.options.commands import CacheConfig
 
 
 def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
-    """Show the spaces of the store, or remove them; computed features can always be computed again.
+    """Show the spaces of the store and the networks, or remove them; all of it can always be computed again.
 
-    What another process uses is never removed, and that is said.
+    What another process uses is never removed, and that is said. `keep` counts features alone: networks are few.
 
     Returns:
         `folder`, `spaces` (as they are now; each with its description, `images`, `bytes`, `used` in
-        days ago, `in_use`), `bytes`, `budget`, `budget_reason`, `removed` (bytes), `text`.
+        days ago, `in_use`), `bytes`, `budget`, `budget_reason`, `networks` (`files`, `bytes`, `budget`), `removed` (bytes),
+        `text`.
 
     Raises:
         TlkitError: when `keep` is no size.
     """
     removed = _clear(config) if config.action == "clear" else []
+    forgotten = kept.clear(config.older_than) if config.action == "clear" and config.keep is None else 0
     spaces = list_spaces()
     total = sum(space.bytes for space in spaces)
     most, reason = budget(store_dir(), total)
     lines = _cleared(config, removed, spaces) if config.action == "clear" else _shown(spaces)
+    if forgotten:
+        lines.append(f"removed {bytes_text(forgotten)} of networks kept as ONNX")
+    networks = kept.list_kept()
+    if networks:
+        held = f"{bytes_text(sum(each.bytes for each in networks))} of {bytes_text(kept.most_bytes())}"
+        lines.append(f"{kept.networks_dir()}: {len(networks)} kept as ONNX, {held}")
     lines.append(f"{store_dir()}: {bytes_text(total)} of {bytes_text(most)} ({reason})")
     return {
         "folder": str(store_dir()),
@@ -40,7 +49,12 @@ def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
         "bytes": total,
         "budget": most,
         "budget_reason": reason,
-        "removed": sum(space.bytes for space in removed),
+        "networks": {
+            "files": len(networks),
+            "bytes": sum(each.bytes for each in networks),
+            "budget": kept.most_bytes(),
+        },
+        "removed": sum(space.bytes for space in removed) + forgotten,
         "text": "\n".join(lines),
     }
 

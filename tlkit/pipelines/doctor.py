@@ -9,8 +9,9 @@ import keras
 
 from tlkit.backbones import runtime
 from tlkit.backbones.weight_files import models_folder
-from tlkit.base.machine import EXTRAS, cache_dir, install, lacking
+from tlkit.base.machine import EXTRAS, bytes_text, cache_dir, install, lacking
 from tlkit.base.story import Story
+from tlkit.extraction import kept
 from tlkit.options.commands import DoctorConfig
 
 SETTINGS = (
@@ -23,14 +24,17 @@ def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:
     """Look around.
 
     Returns:
-        `versions`, `hardware`, `extras` (name -> whether all of it is installed), `cache`, `weights`, `settings`, `text`.
+        `versions`, `hardware`, `extras` (name -> whether all of it is installed), `cache`, `networks` (`files`, `bytes`),
+        `weights`, `settings`, `text`.
     """
     cache, why = cache_dir()
+    networks = kept.list_kept()
     found = {
         "versions": runtime.versions(),
         "hardware": runtime.hardware(),
         "extras": {extra: not lacking(extra) for extra in EXTRAS},
         "cache": {"folder": str(cache), "reason": why, "writable": _writable(cache)},
+        "networks": {"files": len(networks), "bytes": sum(each.bytes for each in networks)},
         "weights": str(models_folder()),
         "settings": {name: _public(os.environ[name]) for name in SETTINGS if name in os.environ},
     }
@@ -58,10 +62,12 @@ def _text(found: dict[str, Any]) -> str:
     lines += ["", f"cache         {found['cache']['folder']} ({found['cache']['reason']})"]
     if not found["cache"]["writable"]:
         lines.append("              cannot be written; set TLKIT_CACHE to a folder that can be")
+    networks = found["networks"]
+    lines.append(f"networks      {networks['files']} kept as ONNX there, {bytes_text(networks['bytes'])}")
     lines.append(f"weights       {found['weights']}")
     lines += [f"{name} = {value}" for name, value in found["settings"].items()]
     lines.append("")
     for extra, row in EXTRAS.items():
-        told = "installed" if found["extras"][extra] else f"not installed ({row.purpose}): {install(extra)}"
-        lines.append(f"{extra:<14}{told}")
+        state = "installed" if found["extras"][extra] else f"not installed ({row.purpose}): {install(extra)}"
+        lines.append(f"{extra:<14}{state}")
     return "\n".join(lines)

@@ -15,8 +15,9 @@ from tlkit.auditing import duplicates
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import IN_TRAINING, Predictions
+from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
 from tlkit.classifier.model import load
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
@@ -36,6 +37,13 @@ from tlkit.report.page import Page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
 from tlkit.tasks.single import SINGLE
+
+PHASES = (  # with seconds of a small network on two cores
+    Phase("reading files", 0.2, 1e-3),
+    Phase("predicting", 4.0, 0.02, by="extracting"),
+    Phase("looking at files", 0.1, 4e-3),
+    Phase("measuring", 3.0, 1e-3),
+)
 
 
 def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
@@ -61,21 +69,18 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_target(config.target_precision, facts.task)
     tta.views_of(config.tta, facts)  # refuses what the classifier cannot have
     out = _out(config, run_dir)
+    story.expect(*PHASES)
     dataset, splits = _images(config, run_dir, facts, story)
     outcome.refuse_unknown_columns(dataset, config.slice_by)
     _refuse_hopeless(config, run_dir)
 
-    dataset, splits, scores, far = _answered(config, run_dir, facts, dataset, splits, story)
+    story.begin("predicting")
+    dataset, splits, answers = _answered(config, run_dir, facts, dataset, splits, story)
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
-    predictions = outcome.build_predictions(
-        dataset,
-        splits,
-        scores,
-        facts,
-        unfamiliarity=far,
-        in_training=_kin(config, run_dir, dataset, splits, held, looks, story),
-    )
+    story.begin("measuring")
+    kin = _kin(config, run_dir, dataset, splits, held, looks, story)
+    predictions = outcome.build_predictions(dataset, splits, answers, facts, in_training=kin)
     facts, notes = _judged(config, run_dir, facts, predictions, story)
     predictions = outcome.judged_by(predictions, facts)
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
@@ -133,8 +138,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         )
     if not facts.task.understands(dataset.task):
         raise TlkitError(
-            f"{config.images} has images of several labels, and the classifier {facts.task.gives}.",
-            "train one on such a table, or give images of one label each.",
+            f"{config.images} has images with several labels, and the classifier {facts.task.gives}.",
+            "train one on such a table, or give images with one label each.",
         )
     labels, targets = facts.task.renamed(dataset.labels, dataset.targets, dataset.classes, classes)
     relabelled = replace(dataset, classes=classes, labels=labels, targets=targets)
@@ -143,13 +148,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
 
 def _answered(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
-) -> tuple[Dataset, Splits, np.ndarray, np.ndarray | None]:
-    """What the classifier says of the images that can be read.
-
-    Returns:
-        Those images, their splits, logits float32 (N, K), and how unfamiliar those that are not training images are,
-        float32 (N,), NaN for training images; None where the classifier does not know its training images.
-    """
+) -> tuple[Dataset, Splits, Answers]:
+    """The images that can be read, their splits, and the answers for them; how unfamiliar training images are is left NaN."""
     reference = read_familiarity(run_dir.model)
     outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
     extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
@@ -163,10 +163,10 @@ def _answered(
         scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     if reference is None:
-        return dataset, splits, scores, None
+        return dataset, splits, Answers(scores)
     held, far = np.flatnonzero(splits.codes != SPLITS.index("train")), np.full(len(good), np.nan, np.float32)
     far[held] = reference.unfamiliarity(features[0].select(good[held]))
-    return dataset, splits, scores, far
+    return dataset, splits, Answers(scores, far)
 
 
 def _page(
@@ -243,8 +243,8 @@ def _judged(
     if config.tta == 1:
         return _choose(config, run_dir, facts, predictions, story)
     own = tta.calibrate(predictions, facts) if config.images is None else None
-    found, told = own or (facts, ())
-    return found, (*tta.describe_views(config.tta, facts, calibrated=own is not None), *told)
+    found, sentences = own or (facts, ())
+    return found, (*tta.describe_views(config.tta, facts, calibrated=own is not None), *sentences)
 
 
 def _choose(
@@ -254,11 +254,11 @@ def _choose(
     if config.target_precision is None:
         return facts, ()
     ours = predictions if config.images is None else _of_run(run_dir)
-    threshold, told = find_threshold(ours, config.target_precision)
+    threshold, sentence = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
     write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, run_dir.model, sha256_file(new)))
-    story.say(f"{run_dir.model} now answers from there on" if threshold else f"{run_dir.model} now always answers")
-    return chosen, (told,)
+    story.say(f"{run_dir.model} now abstains below it" if threshold else f"{run_dir.model} now always answers")
+    return chosen, (sentence,)
 
 
 def _of_run(run_dir: RunDir) -> Predictions:

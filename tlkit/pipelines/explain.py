@@ -20,6 +20,7 @@ from PIL import Image
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, temporary_beside, write_json
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
@@ -34,6 +35,11 @@ from tlkit.pipelines.predict import find
 from tlkit.runs.folder import finished_model, refuse_occupied
 
 FORMAT = 1
+PHASES = (  # with seconds of a small network on two cores
+    Phase("opening the classifier", 5.0),
+    Phase("looking at the training images", 2.0, 2e-3, by="extracting"),
+    Phase("explaining", 3.0, 0.5),
+)
 THUMBNAIL = 120  # pixels of a neighbour's height
 TITLES = {"integrated": "integrated gradients", "gradcam": "Grad-CAM", "occlusion": "occlusion"}
 
@@ -51,17 +57,20 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_strangers(out, overwrite=config.overwrite)
     for source in config.paths:
         refuse_inside(out, source)
+    story.expect(*PHASES)
+    story.begin("opening the classifier")
     classifier = load(finished_model(config.run))
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:
         raise unknown_name(f"a class of {config.run}", config.class_name, classes)
     files, problems = find(config.paths, sys.stdin)
+    story.begin("looking at the training images")
     familiar = training_images(config.run, classifier, story) if config.neighbours else None
     work = _Work(config, classifier, familiar, len(files))
     with _folder(out) as folder:
         rows = []
         for batch in story.track(batches(files, classifier.facts.contract, BATCH), "explaining", len(files)):
-            problems += _told([Problem(str(files[i]), reason) for i, reason in batch.problems], config, story)
+            problems += _set_aside([Problem(str(files[i]), reason) for i, reason in batch.problems], config, story)
             rows += work.explain(batch, files, folder) if len(batch.indices) else []
         write_json(folder / "explain.json", _document(config, classifier, rows, problems))
     story.say(_summary(rows, out))
@@ -179,7 +188,7 @@ def _file_name(number: int, digits: int, row: dict[str, Any], amount: str) -> st
     return f"{number:0{digits}d}-{stem}-{name}-{amount}.png"
 
 
-def _told(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
+def _set_aside(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
     """Say which files are set aside, or refuse them."""
     if problems and config.on_bad == "fail":
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")

@@ -15,6 +15,7 @@ import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.facts import read_facts
 from tlkit.classifier.model import load
@@ -51,12 +52,20 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
     model = finished_model(config.run)
     if quantised := next((name for name in config.format if not FORMATS[name].exact), None):
         read_facts(model).task.refuse("quantised", f"--format {quantised}")
+    story.expect(
+        Phase("opening the classifier", 5.0),
+        *(Phase(f"reading {split} images", 1.0) for split in (*CHECKED_ON, "train")),
+        *(Phase(f"writing {name}", 10.0) for name in config.format),
+    )
+    story.begin("opening the classifier")
     subject = _subject(config, model, story)
     with _folders(out, config.format) as folders:
         contracts = []
         for name, folder in folders.items():
+            story.begin(f"writing {name}")
             story.say(f"{name}: writing and comparing with Keras")
             contracts.append(export(FORMATS[name], subject, folder, config.min_agreement))
+            story.reach(1, 1)
     for contract in contracts:
         for sentence in _notes(contract):
             story.say(sentence)
@@ -126,7 +135,7 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
             raise OutOfDate("a model file does not say where its images are.", "give the run folder.")
         dataset, splits = record.read_images(RunDir(Path(config.run))) or (None, None)
         if dataset is None or splits is None:
-            raise OutOfDate(f"{config.run} does not know its images.", f"tlkit finetune --resume {config.run}")
+            raise OutOfDate(f"{config.run} has no record of its images.", f"tlkit finetune --resume {config.run}")
         record.refuse_moved(RunDir(Path(config.run)), dataset)
         record.refuse_changed_images(RunDir(Path(config.run)), dataset)
     except OutOfDate as error:
@@ -172,7 +181,7 @@ def _refuse_strangers(out: Path, config: ExportConfig) -> None:
             raise TlkitError(f"{str(folder)!r} already exists.", "choose another --out, or add --overwrite.")
         if not (folder / CONTRACT).is_file():
             raise TlkitError(
-                f"{str(folder)!r} is no artifact: it has no {CONTRACT}.",
+                f"{str(folder)!r} is not an artifact: it has no {CONTRACT}.",
                 "--overwrite replaces artifacts only; choose another --out.",
             )
 

@@ -11,18 +11,25 @@ import numpy as np
 
 from tlkit.base.files import write_json
 from tlkit.base.machine import versions
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
-from tlkit.extraction.recall import Origin, feature_source
+from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.tables import table_format, write_table
 from tlkit.extraction.transforms import Transform, parse_reduction
 from tlkit.options.commands import FeaturesConfig
 from tlkit.runs.folder import refuse_occupied
 
 SIDECAR_FORMAT = 1
+PHASES = (  # with seconds of a small network on two cores
+    Phase("reading files", 0.2, 1e-3),
+    Phase("opening the network", 4.0),
+    Phase("extracting", 1.0, 0.02),
+    Phase("writing", 0.3, 5e-4),
+)
 
 
 def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
@@ -39,14 +46,17 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     transform, width = parse_reduction(config.reduce) if config.reduce else (None, 0)
     refuse_occupied(out, overwrite=config.overwrite)
 
-    dataset = scan(
-        config.images,
-        **labelling(config, otherwise=None),
-        group_by=config.group_by,
-        fixes=fixing(config),
-        story=story,
-    )
-    origin, source = feature_source(config, story)
+    story.expect(*PHASES)
+    with expecting(config):
+        dataset = scan(
+            config.images,
+            **labelling(config, otherwise=None),
+            group_by=config.group_by,
+            fixes=fixing(config),
+            story=story,
+        )
+        story.begin("opening the network")
+        origin, source = feature_source(config, story)
     contract = contract_for(config, origin.image_size, dataset, story)
     source = replace(source, contract=contract)
     story.say(
@@ -58,6 +68,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
+    story.begin("writing")
     rows = extraction.rows.present()
     features, reduction = int(np.prod(rows.shape[1:])), None
     if transform:

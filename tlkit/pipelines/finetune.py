@@ -7,7 +7,6 @@ Every step leaves its result in the run folder, whole or not at all, and is skip
 result already is. Resuming is therefore nothing but walking the same path again.
 """
 
-import importlib.util
 import time
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
-from tlkit.base.machine import install
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
@@ -31,10 +30,13 @@ from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
+from tlkit.training.crossing import PHASE as CROSSING
 from tlkit.training.plan import Plan
 from tlkit.training.settle import refuse_several_labels, reopened, settle
 from tlkit.training.stages import Material, Parts, build_parts
-from tlkit.training.train import train
+from tlkit.training.train import CHOOSING, SEARCHING, train
+
+BUILDING, AUDITING, EVALUATING = "building the network", "auditing", "evaluating"  # phases that nobody counts
 
 
 def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
@@ -49,7 +51,6 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story = story or Silence()
     tracking.refuse_missing(config.log)
-    _refuse_missing_search(config)
     if config.resume:
         if config.moved_to:
             record.move_images(RunDir(Path(config.resume)), config.moved_to, story)
@@ -79,31 +80,57 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     started, budget = time.monotonic(), minutes.budget(config)
     runtime.seed_everything(config.seed)
     known = record.read_images(run_dir)
+    story.expect(*_phases())
     dataset, splits = known or _looked_at(config, story)
+    story.begin(BUILDING)
     parts = build_parts(config, dataset, story, contract=record.read_contract(run_dir))
     if known:
         record.refuse_moved(run_dir, dataset)
         record.refuse_changed_images(run_dir, dataset)
         plan = reopened(run_dir.read_record()["plan"], config, dataset, splits)
         if budget:
-            story.say(f"minutes: {budget.minutes:g} again, from here on")
+            story.say(f"minutes: {budget.minutes:g} again, counted from here")
     else:
         plan = settle(config, parts, dataset, splits, budget=budget)
         record.write_images(run_dir, dataset, splits, **parts.facts(), plan=plan.as_json())
     _tell(dataset, splits, plan, story)
+    story.expect(*_phases(plan, len(dataset), config, crossing.seconds(plan, config, dataset, splits)))
 
     evidence: list[Evidence] = []
     sink = record.RunSink(run_dir, lambda material: evidence.extend(_audited(config, parts, material, run_dir, story)))
     trained = train(dataset, splits, parts, config, sink, plan=plan, budget=budget, story=story)
+    story.begin(EVALUATING)
     metrics = finish(run_dir, trained, evidence[0] if evidence else None, story)
     story.say(outcome.describe_metrics(metrics))
     record.finish(run_dir, time.monotonic() - started)
     story.say(f"report: {run_dir.report}")
     if budget:
-        story.say(budget.told())
+        story.say(budget.summary())
         record.update(run_dir, minutes={"promised": budget.minutes, "taken": round(budget.spent / 60, 3)})
     tracking.tell(config.log, run_dir, run_dir.path, story)
     return run_dir.result()
+
+
+def _phases(
+    plan: Plan | None = None, images: int = 0, config: FinetuneConfig | None = None, crossing: float = 0.0
+) -> tuple[Phase, ...]:
+    """What a run does, with the seconds that its plan expects; those of a typical one while there is none."""
+    first = (Phase("reading files", 0.2, 4e-3), Phase(BUILDING, 5.0))
+    last = Phase(EVALUATING, 6.0, 2e-3)
+    if plan is None or config is None:
+        return (*first, Phase("extracting", 2.0, 0.03), Phase("training", 10.0, 0.1), last)
+    stages = [Phase(stage.doing, stage.seconds) for stage in plan.stages]
+    if config.search:
+        stages.insert(-1, Phase(SEARCHING, config.search * plan.stages[-1].seconds))
+    return (
+        *first,
+        Phase("extracting", plan.extraction_seconds),
+        *([Phase(AUDITING, 2.0 + 2e-3 * images)] * config.audit),
+        Phase(CROSSING, crossing),
+        *stages,
+        Phase(CHOOSING, 1.0, 1e-3),
+        last,
+    )
 
 
 def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
@@ -128,7 +155,7 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     if not len(splits.indices("train")):
         raise TlkitError(
-            f"none of the {len(dataset)} images is to train on: {splits.rule}",
+            f"none of the {len(dataset)} images is for training: {splits.rule}",
             "call the folder (or the value in the column `split`) of the training images train; "
             "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
         )
@@ -153,18 +180,9 @@ def _audited(config: FinetuneConfig, parts: Parts, material: Material, run_dir: 
     """What the audit of the images gathered, where it is wanted and was not done before; it repeats what was asked for."""
     if not config.audit or run_dir.audit.exists():
         return []
+    story.begin(AUDITING)
     pooling = parts.head.pooling if parts.head.reads == "pooled" else "avg"
     tap = Tap(parts.backbone.model.layers[-1].name, pooling)
     source, rows = FeatureSource.of_backbone(parts.backbone, parts.contract, tap).asked(config), material.stored
     dataset, splits = material.dataset, material.splits
     return [audit.quick(config, dataset, splits, source, rows.get("features"), run_dir.audit, story)]
-
-
-def _refuse_missing_search(config: FinetuneConfig) -> None:
-    """Raise before anything is computed where Optuna is not installed.
-
-    Raises:
-        TlkitError: with how to get it.
-    """
-    if config.search is not None and importlib.util.find_spec("optuna") is None:
-        raise TlkitError(f"--search {config.search} needs Optuna.", install("search"))

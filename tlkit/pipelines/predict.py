@@ -15,8 +15,9 @@ from typing import Any, TextIO
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, replacing
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import answer_rows, number_columns
+from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
@@ -27,6 +28,7 @@ from tlkit.options.commands import PredictConfig
 from tlkit.runs.folder import RunDir, refuse_occupied
 from tlkit.tasks.labels import written
 
+PHASES = (Phase("opening the classifier", 1.0), Phase("predicting", 0.1, 0.02))
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
 
@@ -47,8 +49,6 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     story = story or Silence()
     out = Path(config.out) if config.out else None
     if out:
-        if out.suffix.lower() not in FORMATS:
-            raise TlkitError(f"--out {config.out!r} is neither .csv nor .json.", "end it in .csv or .json.")
         refuse_occupied(out, overwrite=config.overwrite)
     files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
@@ -57,6 +57,8 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     views = tta.views_of(config.tta, facts)
     for sentence in tta.describe_views(config.tta, facts):
         story.say(sentence)
+    story.expect(*PHASES)
+    story.begin("opening the classifier")
     engine = watching(model, facts, files, config, story, views, config.tta)
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     good, outputs, bad = infer(
@@ -72,7 +74,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
-    rows = answer_rows([str(files[i]) for i in good], outputs, facts, config.top)
+    rows = Answers(*outputs).rows([str(files[i]) for i in good], facts, config.top) if len(good) else []
     for sentence in _warnings(rows):
         story.say(sentence)
     if out:
@@ -110,7 +112,9 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]
         elif matched := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - absolute patterns too
             files += [Path(name) for name in matched if Path(name).is_file()]
         else:
-            raise TlkitError(f"{path!r} is no file, folder or pattern that matches one.", "check the spelling.")
+            raise TlkitError(
+                f"{path!r} is not a file, a folder, or a pattern that matches any file.", "check the spelling."
+            )
     if not files and not problems:
         raise TlkitError("no images were given.", "give files, folders, patterns, or - for a list on stdin.")
     return files, problems

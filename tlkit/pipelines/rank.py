@@ -6,6 +6,7 @@ tlkit rank images --backbones nano,mobilenetv2:alpha=0.35,size=160 --how-many
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import levels_for, set_aside
@@ -27,6 +29,7 @@ from tlkit.data.split import fixing, split
 from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
+from tlkit.options import advice
 from tlkit.options.obtain import RankConfig, Wanted, read_candidates
 from tlkit.pixels.contract import Levels
 from tlkit.ranking import choose, curve, selection
@@ -55,6 +58,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
+    story.expect(*_phases(wanted))
     dataset = scan(config.images, **labelling(config), group_by=config.group_by, fixes=fixing(config), story=story)
     whole = dataset
     rows, available = _rows(config, dataset)
@@ -67,16 +71,12 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)
     units = selection.units_of(dataset)
-    single = selection.refuse_hopeless(dataset.classes, dataset.truth, units)
-    if single:
-        more = f" and {len(single) - 5} more" if len(single) > 5 else ""
-        story.say(
-            f"classes of a single image (or group, or copies), which count as wrong: {', '.join(single[:5])}{more}"
-        )
+    _say_single(selection.refuse_hopeless(dataset.classes, dataset.truth, units), story)
     deals = dealt(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
-    learned = dataset.in_units(dataset.task.scale(dataset.truth))  # numbers in standard deviations
+    learned = dataset.in_units(dataset.task.scale(dataset.truth))
     entries = [one.scored(learned, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
+    story.begin("timing")
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
     chosen, reason = choose.recommend(ranked)
     measure = dataset.task.score_name
@@ -92,16 +92,23 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         recommended=chosen.name,
         best=ranked[0].name,
         reason=reason,
-        command=f"tlkit finetune {shlex.quote(config.images)} {chosen.flags}",
+        command=advice.finetune(config, config.images, *shlex.split(chosen.flags)),
         measure=measure,
         curve=_curve(config, contestants, chosen, dataset, kept, available, story) if config.how_many else None,
     )
     text = ranking_text(ranking)
     result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
     _write(config, out, ranking, result, dataset)
-    story.say(f"{out / 'rank.html'}: {len(ranked)} candidates on {len(dataset)} images in {result['seconds']:.1f} s")
+    counted = f"{len(ranked)} candidate{'s' * (len(ranked) > 1)}"
+    story.say(f"{out / 'rank.html'}: {counted} on {len(dataset)} images in {result['seconds']:.1f} s")
     aside = [problem.as_json() for problem in dataset.set_aside]
     return result | {"out": str(out), "report": str(out / "rank.html"), "set_aside": aside, "text": text}
+
+
+def _phases(wanted: list[Wanted]) -> tuple[Phase, ...]:
+    """What a ranking does, with seconds of small networks on two cores."""
+    looks = (Phase(one.name, 3.0, 0.02, by="extracting") for one in wanted)
+    return Phase("reading files", 0.2, 1e-3), *looks, Phase("scoring", 1.0, 2e-3), Phase("timing", 2.0 * len(wanted))
 
 
 # -- images and candidates ---------------------------------------------------------------------
@@ -138,14 +145,21 @@ def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: 
     story.say(
         f"{len(whole)} images, {len(whole.classes)} classes; "
         + (
-            f"{left_out} are left out, the test split of `tlkit finetune` with the same --val, --test and --seed: no "
-            "choice is made on them"
+            f"{left_out} are left out: the test split of `tlkit finetune` with the same --val, --test and --seed, on "
+            "which no choice may depend"
             if left_out
             else "no test split to leave out"
         )
     )
     if len(chosen) < available:
-        story.say(f"{len(chosen)} of {available} are looked at (--limit {config.limit}), each class with its share")
+        story.say(f"{len(chosen)} of {available} are used (--limit {config.limit}), each class with its share")
+
+
+def _say_single(classes: Sequence[str], story: Story) -> None:
+    if classes:
+        more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
+        what = "classes with a single image (or group, or set of copies), whose images count as wrong"
+        story.say(f"{what}: {', '.join(classes[:5])}{more}")
 
 
 def _rule(images: int, available: int, config: RankConfig) -> str:
@@ -206,6 +220,7 @@ class _Contestant:
 
 def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, levels: Levels | None, story: Story) -> _Contestant:
     """One forward pass of what the store does not hold yet."""
+    story.begin(wanted.name)
     backbone = build_backbone(
         wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed, story=story
     )

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.options import catalog
 from tlkit.options.obtain import SampleConfig
 from tlkit.samples.drawn import MADE
 from tlkit.samples.fetch import fetch
 from tlkit.samples.recipes import count_images, downloads_of, new_folder, read_recipe, refuse_foreign
+
+DOWNLOADED, UNPACKED = 5e6, 5e7  # bytes a second, for the shares of the progress
 
 
 def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
@@ -27,6 +30,10 @@ def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
         refuse_foreign(out, overwrite=config.overwrite)
         card = recipe.card
         story.say(f"{recipe.title}: {recipe.bytes / 1e6:,.0f} MB to download. Licence: {recipe.licence}.")
+        story.expect(
+            *(Phase(f"{file.name}, bytes", file.bytes / DOWNLOADED) for file in recipe.files),
+            *(Phase(f"unpacking {file.name}, files", file.bytes / UNPACKED) for file in recipe.files),
+        )
         with new_folder(out, card) as folder:
             fetch(recipe, folder, downloads_of(out), story)
             _compare(count_images(folder)["images"], recipe.images, story)

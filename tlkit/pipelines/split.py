@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
@@ -30,6 +31,7 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
+    story.expect(Phase("reading files", 0.2, 1e-3), Phase("decoding", 0.1, 4e-3))
     dataset = scan(config.images, **labelling(config), group_by=config.group_by, fixes=fixing(config), story=story)
     _refuse_separators(dataset)
     dataset = set_aside(dataset, check(dataset, story=story), config.on_bad)

@@ -14,6 +14,7 @@ from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror,
 from tlkit.backbones.weight_transfer import export_files, fetch, header_problem, import_files, wrong_with
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import bytes_text
+from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.options.catalog import BACKBONES, HUB, backbone_row
 from tlkit.options.commands import WeightsConfig
@@ -45,7 +46,7 @@ def _list(config: WeightsConfig, story: Story) -> dict[str, Any]:
         named = "; ".join(f"{row['file']}: {row['problem']}" for row in damaged)
         raise TlkitError(
             f"{len(damaged)} {'file' if len(damaged) == 1 else 'files'} of weights cannot be used: {named}.",
-            f"delete and bring again: tlkit weights fetch {' '.join(row['backbone'] for row in damaged)}",
+            f"delete and fetch again: tlkit weights fetch {' '.join(row['backbone'] for row in damaged)}",
         )
     shown = [row for row in rows if names or row["backbone"] in BACKBONES or row["weights"] != "absent"]
     lines = [f"{'backbone':<36}{'size':>12}  {'weights':<14} {'licence':<13} checksum"]
@@ -89,7 +90,9 @@ def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
     """Bring the named ones here; what is here already is checked."""
     presets = [name for name in config.names if name.startswith(HUB)]
     rows, lines = [], []
-    for name, file in _resolved([name for name in config.names if name not in presets]):
+    wanted = _resolved([name for name in config.names if name not in presets])
+    story.expect(*(Phase(f"{file.name}, bytes", file.bytes / 5e6) for _, file in wanted if file is not None))
+    for name, file in wanted:
         if file is None:
             lines.append(f"{name}: its weights are inside tlkit")
             continue
@@ -123,7 +126,7 @@ def _export(config: WeightsConfig, story: Story) -> dict[str, Any]:
         whose = f"of {', '.join(absent)}" if absent else "of any backbone but nano, which needs none,"
         raise TlkitError(
             f"weights {whose} are not in {' or '.join(map(str, folders()))}: there is nothing to export.",
-            f"`tlkit weights fetch {' '.join(absent) or 'NAME'}` brings them.",
+            f"`tlkit weights fetch {' '.join(absent) or 'NAME'}` fetches them.",
         )
     rows = export_files(chosen, Path(folder).expanduser(), story)
     total = bytes_text(sum(row["bytes"] for row in rows))

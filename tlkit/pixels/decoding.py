@@ -4,6 +4,7 @@ docs/decoding.md states the contract. Exported programs carry this module and wh
 same: it and they need Pillow, NumPy and simplejpeg, and nothing else of tlkit but errors and the contract.
 """
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -45,8 +46,18 @@ def resize(pixels: np.ndarray, size: Size, box: Box) -> np.ndarray:
     bilinear = cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear)
     part = cykooz_resizer.CropBox(box[0], box[1], box[2] - box[0], box[3] - box[1])
     options = cykooz_resizer.ResizeOptions(resize_alg=bilinear, crop_box=part, use_alpha=False)
-    cykooz_resizer.Resizer().resize(source, made, options)
+    _resizer().resize(source, made, options)
     return np.frombuffer(made.get_buffer(), np.uint8).reshape(size[1], size[0], 3)
+
+
+_OF_THREAD = threading.local()
+
+
+def _resizer() -> "cykooz_resizer.Resizer":
+    """One a thread: it keeps the room for what lies between its two passes."""
+    if not hasattr(_OF_THREAD, "resizer"):
+        _OF_THREAD.resizer = cykooz_resizer.Resizer()
+    return _OF_THREAD.resizer
 
 
 def resize_plainly(pixels: np.ndarray, size: Size, box: Box) -> np.ndarray:

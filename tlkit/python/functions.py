@@ -24,8 +24,8 @@ FURTHER = {
         None,
         "who is told how it goes; the output of a notebook's cell, else lines on stderr, unless given.",
     ),
-    "offline": (bool, False, "Bring nothing over the network; the same as TLKIT_OFFLINE=1."),
-    "verbose": (bool, True, "False says nothing but errors."),
+    "offline": (bool, False, "Use no network; the same as TLKIT_OFFLINE=1."),
+    "verbose": (bool, True, "False prints errors only."),
 }
 
 

@@ -208,7 +208,7 @@ def _each(images: Any) -> Iterable[Any]:
     if isinstance(images, np.ndarray) and images.dtype != object:
         return [images] if images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4)) else images
     if not isinstance(images, (Sequence, np.ndarray)) and not hasattr(images, "__iter__"):
-        raise TlkitError(f"{images!r} is no image.", "give paths, PIL images or arrays (H, W, 3) of uint8.")
+        raise TlkitError(f"{images!r} is not an image.", "give paths, PIL images or arrays (H, W, 3) of uint8.")
     return images
 
 

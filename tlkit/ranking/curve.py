@@ -126,7 +126,7 @@ def why_not(measured: Measured) -> str:
     if gain.value <= gain.error:
         return (
             f"eight times as many images changed accuracy by {gain.value:+.3f}, give or take {gain.error:.3f}: "
-            "no rise that could be carried on."
+            "no trend to extrapolate."
         )
     return ""
 
@@ -221,7 +221,7 @@ def first_class(gains: tuple[ClassGain, ...]) -> tuple[str | None, str]:
     if lowest.recall == 1:
         return None, "Every class is recognised without an error; no class needs images first."
     return None, (
-        f"No class gains clearly from more images; {lowest.name!r} is recognised least, recall {lowest.recall:.1%} ({rule})."
+        f"No class gains clearly from more images; {lowest.name!r} has the lowest recall, {lowest.recall:.1%} ({rule})."
     )
 
 

@@ -28,7 +28,7 @@ def choose(dataset: Dataset, rows: np.ndarray, limit: int, seed: int) -> np.ndar
     present = int((counts > 0).sum())
     if len(rows) > limit < 2 * present:
         raise TlkitError(
-            f"--limit {limit} leaves less than two images for each of {present} classes.",
+            f"--limit {limit} leaves fewer than two images for each of {present} classes.",
             f"give {2 * present} or more.",
         )
     if len(rows) <= limit:

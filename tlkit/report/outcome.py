@@ -10,7 +10,7 @@ import numpy as np
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import BYTES_AS_TEXT, replacing, write_json
-from tlkit.classifier.answers import Predictions
+from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.decode import jpeg, thumbnail
@@ -29,26 +29,25 @@ PER_CLASS = (
 def build_predictions(
     dataset: Dataset,
     splits: Splits,
-    logits: np.ndarray,
+    answers: Answers,
     facts: Facts,
     *,
-    unfamiliarity: np.ndarray | None = None,
     in_training: np.ndarray | None = None,
 ) -> Predictions:
-    """Key the logits (N, K) of a manifest's images by path, with what else is known about each (see `Predictions`)."""
+    """Key the answers for N images of a manifest by path, with what else is known about each (see `Predictions`)."""
     return Predictions(
         paths=list(dataset.paths),
         sha256=[row.tobytes().hex() for row in dataset.sha256],
         labels=dataset.labels,
         targets=dataset.targets,
         splits=splits.codes,
-        logits=logits,
+        logits=answers.logits,
         classes=facts.classes,
         temperature=facts.temperature,
         threshold=facts.threshold,
         margins=facts.margins,
         groups=dataset.groups,
-        unfamiliarity=unfamiliarity,
+        unfamiliarity=answers.unfamiliarity,
         in_training=in_training,
     )
 

@@ -14,7 +14,7 @@ from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, reading, sha256_file, write_json, write_text
 from tlkit.base.story import Story
-from tlkit.classifier.answers import Predictions
+from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import read_facts
 from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -272,9 +272,8 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     predictions = outcome.build_predictions(
         dataset,
         splits,
-        scores,
+        Answers(scores, None if reference is None else unfamiliarity),
         classifier.facts,
-        unfamiliarity=None if reference is None else unfamiliarity,
         in_training=duplicates.in_training(evidence.pictures, dataset.sha256, splits.codes == 0),
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()

@@ -193,10 +193,10 @@ def _abstains(result: SplitResult) -> Iterator[Remark]:
     text += " The threshold was chosen on these same images." if result.split == "val" else ""
     low, high = found.precision.low, found.precision.high
     missed = high is not None and high < found.target_precision
-    told = low is not None and high is not None and (low >= found.target_precision or (high - low) / 2 <= NARROW)
-    if not missed and not told:
+    conclusive = low is not None and high is not None and (low >= found.target_precision or (high - low) / 2 <= NARROW)
+    if not missed and not conclusive:
         text += " So few answers cannot show whether it is reached."
-    yield Remark("good" if told and not missed else "warn", text, "abstention")
+    yield Remark("good" if conclusive and not missed else "warn", text, "abstention")
 
 
 def _shown(metric: Metric) -> str:

@@ -1,6 +1,6 @@
-"""A finished run told to an experiment tracker: MLflow (Zaharia et al. 2018) or Weights & Biases.
+"""A finished run logged to an experiment tracker: MLflow (Zaharia et al. 2018) or Weights & Biases.
 
-Everything told is read from the run folder, so a run can be told later: `tlkit evaluate RUN --log mlflow`.
+Everything logged is read from the run folder, so a run can also be logged later: `tlkit evaluate RUN --log mlflow`.
 """
 
 import importlib
@@ -29,8 +29,8 @@ PROJECT = "tlkit"  # where the tracker's own settings name none
 
 
 @dataclass(frozen=True)
-class Told:
-    """What trackers are told.
+class Logged:
+    """What is logged of a run.
 
     Args:
         name: of the run.
@@ -48,10 +48,10 @@ class Told:
 
 
 class Tracker(NamedTuple):
-    """One tracker: its package, what tells it, and what it raises when it cannot be told."""
+    """One tracker: its package, what logs to it, and what it raises when that cannot be done."""
 
     package: str
-    tell: Callable[[Any, Told], str]
+    log: Callable[[Any, Logged], str]
     error: str
 
 
@@ -67,24 +67,24 @@ def refuse_missing(names: Sequence[str] | None) -> None:
             raise TlkitError(
                 f"--log {name} would go over the network, and tlkit is offline.",
                 "WANDB_MODE=offline, or an MLFLOW_TRACKING_URI that is a folder, keeps it on this machine; or leave --log "
-                f"out and tell it later: tlkit evaluate RUN --log {name}",
+                f"out and log it later: tlkit evaluate RUN --log {name}",
             )
         if importlib.util.find_spec(tracker.package) is None:
             raise TlkitError(
                 f"--log {name} needs the package {tracker.package!r}, which is not installed.",
-                f"{install(name)}, or leave --log out and tell it later: tlkit evaluate RUN --log {name}",
+                f"{install(name)}, or leave --log out and log it later: tlkit evaluate RUN --log {name}",
             )
 
 
 def _stays_here(name: str) -> bool:
-    """Whether a tracker's own settings keep what it is told on this machine."""
+    """Whether a tracker's own settings keep what is logged on this machine."""
     if name == "wandb":
         return os.environ.get("WANDB_MODE") in ("offline", "disabled")
     return not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http", "databricks"))
 
 
 def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) -> None:
-    """Tell each tracker of what lies in `out`, the run folder or one of an evaluation on other images.
+    """Log to each tracker what lies in `out`, the run folder or one of an evaluation on other images.
 
     Raises:
         TlkitError: when a tracker cannot be reached; the run itself is complete by then.
@@ -95,24 +95,24 @@ def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) 
         place, _, kind = tracker.error.rpartition(".")
         failed = getattr(importlib.import_module(place), kind)
         try:
-            where = tracker.tell(module, _gathered(run_dir, out))
+            where = tracker.log(module, _gathered(run_dir, out))
         except (failed, OSError) as error:
             raise TlkitError(
-                f"{name} could not be told: {error}.",
-                f"nothing is lost: {out} is complete. Tell it again: tlkit evaluate {run_dir.path} --log {name}",
+                f"nothing could be logged to {name}: {error}.",
+                f"nothing is lost: {out} is complete. Log it again: tlkit evaluate {run_dir.path} --log {name}",
             ) from error
-        story.say(f"told {name}: {where}")
+        story.say(f"logged to {name}: {where}")
 
 
-def _gathered(run_dir: RunDir, out: Path) -> Told:
-    """Everything to tell, from the files."""
+def _gathered(run_dir: RunDir, out: Path) -> Logged:
+    """Everything to log, from the files."""
     config = resolve(FinetuneConfig, {}, run_dir.config).as_dict()
     record = run_dir.read_record()
     facts = {"images_sha256": record.get("data_sha256"), "weights_sha256": record.get("backbone", {}).get("sha256")}
     facts |= {f"version.{name}": version for name, version in record["versions"].items()}
     params = {name: value for name, value in (config | facts).items() if value is not None}
     steps = [{name: row[name] for name in STEPS if row[name] is not None} for row in read_history(run_dir.history)]
-    return Told(
+    return Logged(
         name=out.resolve().name,
         params={name: _text(value) for name, value in params.items()},
         steps=steps,
@@ -138,29 +138,29 @@ def _flat(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, f
     return flat
 
 
-def _mlflow(mlflow: Any, told: Told) -> str:
+def _mlflow(mlflow: Any, logged: Logged) -> str:
     """Into the experiment that MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names."""
     if not (os.environ.get("MLFLOW_EXPERIMENT_NAME") or os.environ.get("MLFLOW_EXPERIMENT_ID")):
         mlflow.set_experiment(PROJECT)
-    with mlflow.start_run(run_name=told.name) as run:
-        mlflow.log_params(told.params)
-        for step, measures in enumerate(told.steps):
+    with mlflow.start_run(run_name=logged.name) as run:
+        mlflow.log_params(logged.params)
+        for step, measures in enumerate(logged.steps):
             mlflow.log_metrics(measures, step=step)
-        mlflow.log_metrics(told.metrics)
-        for file in told.files:
+        mlflow.log_metrics(logged.metrics)
+        for file in logged.files:
             mlflow.log_artifact(str(file))
     return f"run {run.info.run_id} at {mlflow.get_tracking_uri()}"
 
 
-def _wandb(wandb: Any, told: Told) -> str:
+def _wandb(wandb: Any, logged: Logged) -> str:
     """Into the project that WANDB_PROJECT names."""
     project = os.environ.get("WANDB_PROJECT", PROJECT)
-    with wandb.init(project=project, name=told.name, config=dict(told.params)) as run:
-        for step, measures in enumerate(told.steps):
+    with wandb.init(project=project, name=logged.name, config=dict(logged.params)) as run:
+        for step, measures in enumerate(logged.steps):
             run.log(dict(measures), step=step)
-        run.summary.update(dict(told.metrics))
+        run.summary.update(dict(logged.metrics))
         kept = wandb.Artifact(f"report-{run.id}", type="report")
-        for file in told.files:
+        for file in logged.files:
             kept.add_file(str(file))
         run.log_artifact(kept)
     return f"run {run.id} of project {project}"

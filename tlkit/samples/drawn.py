@@ -169,7 +169,7 @@ def _outline(name: str, tilt: float) -> list[tuple[float, float]]:
     return [(start + 2 * math.pi * i / corners, inner if i % 2 else 1.0) for i in range(corners)]
 
 
-# -- The sheets sample: drawn shapes, up to four on a sheet, and a table of which: images of several labels ---
+# -- The sheets sample: drawn shapes, up to four on a sheet, and a table of which: images with several labels ---
 #
 # Every file is a function of the seed and its number, so the same options give the same bytes.
 

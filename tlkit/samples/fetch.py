@@ -186,7 +186,7 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             name = safe_name(info.name, archive.name)
             content = opened.extractfile(info) if info.isreg() else None
             if content is None:
-                raise TlkitError(f"{archive.name} has {name!r}, which is no plain file.", _HINT)
+                raise TlkitError(f"{archive.name} has {name!r}, which is not a plain file.", _HINT)
             with content:
                 yield name, content
 

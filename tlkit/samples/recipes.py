@@ -169,7 +169,7 @@ def refuse_foreign(out: Path, *, overwrite: bool) -> None:
         raise TlkitError(f"{str(out)!r} already exists.", "choose another folder, or add --overwrite.")
     if not (out / CARD).is_file():
         raise TlkitError(
-            f"{str(out)!r} is no sample of tlkit's: it has no {CARD}.",
+            f"{str(out)!r} is not a sample of tlkit's: it has no {CARD}.",
             "--overwrite replaces only folders that `tlkit sample` wrote; choose another folder.",
         )
 

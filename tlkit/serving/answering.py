@@ -3,7 +3,7 @@
 import base64
 import importlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.base.story import Story
-from tlkit.classifier.answers import answer_rows
+from tlkit.base.story import Silence, Story
+from tlkit.classifier.answers import Answers
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.exporting.formats import installed
@@ -70,8 +70,8 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
         classes=facts.classes,
         contract=contract,
         batch_size=config.batch_size,
-        infer=lambda images: engine.run(images)[0],
-        judge=lambda rows, top: judged(rows, facts, top),
+        infer=lambda images: Answers(*engine.run(images)),
+        judge=lambda answers, top: judged(answers, facts, top),
         explain=explainer.explain if explains else None,
         close=explainer.close,
     )
@@ -82,14 +82,14 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def judged(rows: np.ndarray, facts: Facts, top: int) -> list[dict[str, Any]]:
-    """What the server answers for each row (logits and unfamiliarity, see `watching`): what `tlkit predict` says."""
+def judged(answers: Sequence[Answers], facts: Facts, top: int) -> list[dict[str, Any]]:
+    """What the server says of each image, which is what `tlkit predict` says."""
     listed = facts.task.listed(len(facts.classes), top)
-    return [_answer(row, top) for row in answer_rows([""] * len(rows), rows, facts, listed)]
+    return [_answer(row, top) for row in Answers.joined(answers).rows([""] * len(answers), facts, listed)]
 
 
 def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
-    """A row of `answer_rows` as the API has it; of several labels each has a probability of its own, and all have none."""
+    """A row of `Answers.rows` as the API has it; of several labels each has a probability of its own, and all have none."""
     several, numbers = row.get("labels"), row.get("numbers")
     ranked = row["top"][: max(top, len(several or ()))]
     given = several if several is not None else [row["class"]] if numbers is None else []
@@ -157,20 +157,20 @@ class Explainer:
 
         return training_images(self.config.run, classifier, self._story) if self.config.neighbours else None
 
-    def explain(self, content: bytes, pixels: np.ndarray, row: np.ndarray, method: str) -> dict[str, Any]:
+    def explain(self, content: bytes, pixels: np.ndarray, answer: Answers, method: str) -> dict[str, Any]:
         """`method`, `label`, `overlay`, `blank`, `neighbours` and `note`: the schema of the API.
 
         Args:
             content: the image's file.
             pixels: uint8 (H, W, 3), what the network saw of it.
-            row: float32 (K + 1,), its logits and its unfamiliarity.
+            answer: of the classifier.
             method: `integrated` or `gradcam`.
         """
         self._begin()
         from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
 
         witness, contract, images = self._witness.result(), self.facts.contract, pixels[None]
-        code = int(self.facts.task.predicted(row[None, :-1], self.facts.temperature)[0])
+        code = int(self.facts.task.predicted(answer.logits, self.facts.temperature)[0])
         grids = witness.grids(images)
         evidence = witness.evidence(method, images, grids, np.array([code]))
         photograph = panel(thumbnail(content, MOST))
@@ -226,7 +226,7 @@ class _Stopped(Exception):
     """The server stops; no request waits for this any more."""
 
 
-class _Stoppable:
+class _Stoppable(Silence):
     """A story that ends work in the middle when the server stops."""
 
     def __init__(self, story: Story) -> None:

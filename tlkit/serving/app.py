@@ -70,7 +70,7 @@ def _asking(app: FastAPI, service: Service) -> None:
     ) -> Response:
         if unknown := sorted(set(request.query_params) - ASKED):
             raise RequestProblem(
-                "invalid", f"{unknown[0][:80]!r} is no parameter.", f"known: {', '.join(sorted(ASKED))}."
+                "invalid", f"{unknown[0][:80]!r} is not a parameter.", f"known: {', '.join(sorted(ASKED))}."
             )
         service.ready()
         service.refuse_when_full()  # before the body is read, and not counted while it is: the slow take nobody's place

@@ -8,9 +8,10 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Work:
         waiting: how many images of its request are not done, in a list of one that they share.
         done: called when none is.
         pixels: uint8 (H, W, 3), once decoded.
-        row: what the engine made of it, float32 (N,).
+        answer: what the engine says of it.
         problem: why it has none.
     """
 
@@ -35,16 +36,16 @@ class Work:
     waiting: list[int]
     done: asyncio.Future
     pixels: np.ndarray | None = None
-    row: np.ndarray | None = None
+    answer: Any = None
     problem: RequestProblem | None = None
 
 
 class Batcher:
-    """Files in, rows out; for one event loop.
+    """Files in, answers out; for one event loop.
 
     Args:
         decode: a file's bytes -> uint8 (H, W, 3); raises RequestProblem.
-        infer: uint8 (B, H, W, 3) -> float32 (B, N); called in a thread of the batcher.
+        infer: uint8 (B, H, W, 3) -> B answers; called in a thread of the batcher.
         batch_size: most images of a batch.
         wait: seconds that a batch waits for images which are being decoded.
         seen: called with the size of every batch.
@@ -53,7 +54,7 @@ class Batcher:
     def __init__(
         self,
         decode: Callable[[bytes], np.ndarray],
-        infer: Callable[[np.ndarray], np.ndarray],
+        infer: Callable[[np.ndarray], Iterable[Any]],
         *,
         batch_size: int,
         wait: float,
@@ -99,9 +100,9 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._batch():
             try:
-                rows = self.infer(np.stack([work.pixels for work in batch if work.pixels is not None]))
-                for work, row in zip(batch, rows, strict=True):
-                    work.row = row
+                answers = self.infer(np.stack([work.pixels for work in batch if work.pixels is not None]))
+                for work, answer in zip(batch, answers, strict=True):
+                    work.answer = answer
             except BaseException as error:  # noqa: BLE001 - reported to the request
                 for work in batch:
                     work.problem = mistake(error)

@@ -39,7 +39,7 @@ KINDS = {
         415, "The body is of a type not known here", "send multipart/form-data or application/json; see /docs."
     ),
     "not-an-image": ProblemKind(
-        415, "The file is no image that can be read", "send a JPEG, PNG, WebP or another image file."
+        415, "The file is not an image that can be read", "send a JPEG, PNG, WebP or another image file."
     ),
     "invalid": ProblemKind(422, "The request is not as expected", "see /docs for what is."),
     "too-busy": ProblemKind(429, "Too many requests at the same time", "try again in a moment."),

@@ -34,7 +34,9 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise TlkitError(f"--host {host!r} is no address: {error.strerror}.", "use 127.0.0.1 or 0.0.0.0.") from error
+        raise TlkitError(
+            f"--host {host!r} is not an address: {error.strerror}.", "use 127.0.0.1 or 0.0.0.0."
+        ) from error
     found = socket.socket(family, kind, protocol)
     try:
         if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where SO_REUSEADDR means to share

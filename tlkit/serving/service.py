@@ -1,7 +1,7 @@
 """What the server must know of a classifier: a few functions. No Keras here, so that it can answer before Keras is up."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class ServedClassifier:
         classes: their names.
         contract: what pixels to make of a file.
         batch_size: most images in one call of `infer`.
-        infer: images uint8 (B, H, W, 3) -> float32 (B, N), a row for each; called from one thread at a time.
-        judge: rows float32 (B, N) and how many classes to list -> for each image `predicted`, `probability`,
-            `abstained`, `classes` and what else is known.
-        explain: an image's bytes, its pixels uint8 (H, W, 3), its row and a method -> `explanation`; called from one
+        infer: images uint8 (B, H, W, 3) -> B answers; called from one thread at a time.
+        judge: such answers and how many classes to list -> for each image `predicted`, `probability`, `abstained`,
+            `classes` and what else is known.
+        explain: an image's bytes, its pixels uint8 (H, W, 3), its answer and a method -> `explanation`; called from one
             thread, which is not that of `infer`. None where it cannot.
         close: ends what it does beside.
     """
@@ -41,9 +41,9 @@ class ServedClassifier:
     classes: Sequence[str]
     contract: InputContract
     batch_size: int
-    infer: Callable[[np.ndarray], np.ndarray]
-    judge: Callable[[np.ndarray, int], list[dict[str, Any]]]
-    explain: Callable[[bytes, np.ndarray, np.ndarray, str], dict[str, Any]] | None = None
+    infer: Callable[[np.ndarray], Iterable[Any]]
+    judge: Callable[[list[Any], int], list[dict[str, Any]]]
+    explain: Callable[[bytes, np.ndarray, Any, str], dict[str, Any]] | None = None
     close: Callable[[], None] = lambda: None
 
 
@@ -141,8 +141,8 @@ class Service:
         if method and subject.explain is None:
             raise RequestProblem("invalid", "This server cannot explain: it has no Keras.", "ask without explain=true.")
         works = await self._batcher().run([image.content for image in images])
-        rows = [work.row for work in works if work.row is not None]
-        judged = iter(subject.judge(np.stack(rows), top) if rows else [])
+        answers = [work.answer for work in works if work.answer is not None]
+        judged = iter(subject.judge(answers, top) if answers else [])
         results = []
         for index, (image, work) in enumerate(zip(images, works, strict=True)):
             result: dict[str, Any] = {"index": index, "name": image.name}
@@ -178,7 +178,7 @@ class Service:
             )
         self.explanations += 1
         try:
-            loop, given = asyncio.get_running_loop(), (work.content, work.pixels, work.row, method)
+            loop, given = asyncio.get_running_loop(), (work.content, work.pixels, work.answer, method)
             return await loop.run_in_executor(self._explainer, subject.explain, *given)  # type: ignore[arg-type]
         finally:
             self.explanations -= 1

@@ -10,7 +10,7 @@ from tlkit.tasks.single import SINGLE, TINY
 from tlkit.tasks.task import UNLABELLED, Refusal, Task, mean_logarithm
 
 _ALMOST_ONE = 1 - 2.0**-53
-_ONE_LABEL = "is for images of one label each, and these may have several"
+_ONE_LABEL = "is for images with one label each, and these may have several"
 
 
 def sigmoid(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -32,15 +32,15 @@ class Multi(Task):
     refusals = {
         "threshold": Refusal(
             _ONE_LABEL,
-            "drop it; the probability of each label is in predictions.csv and is calibrated: answer from the one that "
-            "suits you on.",
+            "drop it; predictions.csv has the calibrated probability of each label, to which you can apply a threshold of "
+            "your own.",
         ),
         "balance": Refusal(_ONE_LABEL, "drop it: every class is a question of its own."),
         "unfreeze": Refusal(
-            "measures with images of one label each, and these may have several",
+            "measures with images with one label each, and these may have several",
             "say which third: first, middle, last or all.",
         ),
-        "folds": Refusal("images of several labels cannot be dealt into folds", "use --validate split."),
+        "folds": Refusal("images with several labels cannot be dealt into folds", "use --validate split."),
         "audit": Refusal("needs one class an image, and these may have several labels", ""),
     }
 

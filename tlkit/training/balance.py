@@ -117,7 +117,7 @@ class BalanceChoice:
 def near_enough(counts: np.ndarray) -> str:
     """Why classes of these sizes, int (K,), need no balancing; "" where they may."""
     equal = counts.max() < UNEQUAL * counts.min()
-    return f"classes of {counts.min()} to {counts.max()} training images are near enough to equal" if equal else ""
+    return f"classes of {counts.min()} to {counts.max()} training images are nearly equal" if equal else ""
 
 
 def choose(
@@ -190,7 +190,7 @@ def macro_f1(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, cla
     return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
 
 
-# -- `--balance auto`: settled once features are there, and kept with what training leaves -------
+# -- `--balance auto`: settled once features are computed, and kept with what training leaves -------
 
 
 def foreseen(dataset: Dataset, splits: Splits) -> Decision:
@@ -198,7 +198,7 @@ def foreseen(dataset: Dataset, splits: Splits) -> Decision:
     reason = _needless(dataset, splits.indices("train"))
     if reason:
         return Decision("balance", "none", reason)
-    how = "the best macro-F1 of a linear head among none, weights and logit-adjust, once features are there"
+    how = "the best macro-F1 of a linear head among none, weights and logit-adjust, once features are computed"
     return Decision("balance", "by cross-validation", how)
 
 
@@ -209,16 +209,16 @@ def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
     known = sink.read("balance")
     choice = BalanceChoice(**known) if known else _measured(material)
     sink.write("balance", asdict(choice))
-    story.say(told(choice))
+    story.say(describe(choice))
     return replace(material, config=replace(material.config, balance=choice.balance))
 
 
 def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What the record of a run says about it, for the report; nothing where there was nothing to settle."""
-    return (told(BalanceChoice(**record["balance"])),) if "balance" in record else ()
+    return (describe(BalanceChoice(**record["balance"])),) if "balance" in record else ()
 
 
-def told(choice: BalanceChoice) -> str:
+def describe(choice: BalanceChoice) -> str:
     """The choice in a sentence."""
     return f"balance {choice.balance}: {choice.reason}"
 

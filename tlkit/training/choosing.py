@@ -257,7 +257,7 @@ def choose(
     _put_by_name(made.chosen, found)
     trained.keep()
     sink.write("choice", made.as_json())
-    story.say(told(made))
+    story.say(describe_choice(made))
     trained.forget_others()
     return made
 
@@ -271,7 +271,7 @@ def _put_by_name(name: str, found: Sequence[Offer]) -> None:
     offer = next((offer for offer in found if offer.name == name), None)
     if offer is None:
         raise TlkitError(
-            f"{name} was chosen by cross-validation, and training on all images does not get there.",
+            f"{name} was chosen by cross-validation, but training on all images did not reach it.",
             "lower --learning-rate, or ship the probe: --stages head.",
         )
     offer.put()
@@ -335,7 +335,7 @@ def groups_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
     return group_codes(None if dataset.groups is None else [dataset.groups[i] for i in rows])
 
 
-def told(made: Choice) -> str:
+def describe_choice(made: Choice) -> str:
     """The candidates and the choice, in lines."""
     lines = [f"choice, by {made.held_out}:"]
     for one in made.candidates:

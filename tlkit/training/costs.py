@@ -28,7 +28,6 @@ _IN_PLACE = (
 _PASSING = (keras.layers.Add, keras.layers.ZeroPadding2D, keras.layers.AveragePooling2D, keras.layers.Rescaling)
 # ... nor that of these what they made.
 _LINEAR = (keras.layers.BatchNormalization, *_PASSING)
-_MESSAGES = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate")
 
 
 @dataclass(frozen=True)
@@ -128,13 +127,6 @@ def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> i
     return min(parts, rows)
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether an error of any backend, or of reading for it, says that memory ran out."""
-    return isinstance(error, MemoryError) or any(
-        message in text for text in (type(error).__name__, str(error)) for message in _MESSAGES
-    )
-
-
 # -- The ways to come by what the head and top stages read: views stored or made afresh, the frozen part stored or not ---
 #
 # Each has its bytes on disk and its seconds; the cheapest that the disk has room for is taken.
@@ -164,10 +156,10 @@ def is_convex(options: FinetuneConfig) -> bool:
 
 def stage_epochs(options: FinetuneConfig, stage: str, train: int) -> int:
     """Epochs of a stage at most, over so many training images; 0 where it is not among those asked for."""
-    if stage not in options.stages:
+    if stage not in options.in_stages:
         return 0
     planned = HEAD_EPOCHS if stage == "head" else planned_epochs(train, options.batch_size * options.accumulate)
-    return int(nth(options.epochs, options.stages.index(stage), planned))
+    return int(nth(options.epochs, options.in_stages.index(stage), planned))
 
 
 def nth(values: Sequence[float] | None, number: int, planned: float) -> float:

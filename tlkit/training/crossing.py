@@ -27,13 +27,23 @@ from tlkit.evaluation.choice import choose as decide
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import VALIDATION_IMAGES
 from tlkit.training.checkpoint import Checkpoint, Sink
-from tlkit.training.choosing import PROBE, Tuned, entries, gradient_stages, groups_of, is_balanced, offers, told
+from tlkit.training.choosing import (
+    PROBE,
+    Tuned,
+    describe_choice,
+    entries,
+    gradient_stages,
+    groups_of,
+    is_balanced,
+    offers,
+)
 from tlkit.training.plan import Decision, Plan, duration
 from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
+PHASE = "cross-validating"
 OVERHEAD = 10.0  # seconds that a stage takes to begin with, however few its images: steps are traced and compiled
 
 
@@ -102,12 +112,12 @@ def unchecked(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spli
         why = "a class has a single image (or group), so nothing can be held out"
     elif train < FEWEST_IN_ALL and config.validate == "auto":
         few = f"{train} training images are too few to choose by (fewer than {FEWEST_IN_ALL})"
-        why = f"{few}; --validate folds does so all the same"
+        why = f"{few}; --validate folds cross-validates anyway"
     elif seconds > SECONDS_MOST:
         why = f"{len(folds)} folds would take about {duration(seconds)}, more than {duration(SECONDS_MOST)}"
     else:
         return ""
-    return f"Fine-tuning is left out, for nothing could check it: {why}. --val 0 fine-tunes unchecked."
+    return f"Fine-tuning is left out because nothing could check it: {why}. --val 0 fine-tunes unchecked."
 
 
 def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Decision:
@@ -116,7 +126,7 @@ def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spl
     if held:
         return Decision("validate", "split", f"{held} validation images decide what ships")
     if not _replaces_validation(config, dataset, splits):
-        return Decision("validate", "nothing", "no images are held out: the last stage ships, whatever it is worth")
+        return Decision("validate", "nothing", "no images are held out: the last stage ships unchecked")
     folds = folds_of(config, dataset, splits)
     if not folds:
         return Decision("validate", "nothing", "a class has a single image (or group), so nothing can be held out")
@@ -138,6 +148,12 @@ def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Split
     return not len(splits.indices("val")) and _allowed(config, dataset)
 
 
+def seconds(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> float:
+    """That cross-validation is expected to take; 0 where there is none."""
+    replaced = _replaces_validation(config, dataset, splits)
+    return _seconds(plan, len(folds_of(config, dataset, splits))) if replaced else 0.0
+
+
 def _seconds(plan: Plan, folds: int) -> float:
     return folds * sum(stage.seconds + OVERHEAD for stage in gradient_stages(plan))
 
@@ -153,15 +169,19 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
     if not _replaces_validation(config, material.dataset, material.splits):
         return plan, None
     left_out = plan.decision("stages")
-    why, folds = left_out.reason if left_out else "", folds_of(config, material.dataset, material.splits)
+    why, folds = (
+        left_out.reason if left_out and left_out.value == "head" else "",
+        folds_of(config, material.dataset, material.splits),
+    )
     if not folds:
         return plan, Crossed(None, np.empty((0, material.classes), np.float32), np.empty(0, np.int32), why)
     expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
+    story.begin(PHASE)
     story.say(f"cross-validation in {len(folds)} folds of {len(rows)} training images{expected}")
     found = _chosen(_given(plan, sink.folder / "checkpoints", material, folds, story), material, folds)
     if found.choice is not None:
         sink.write("choice", found.choice.as_json())
-        story.say(told(found.choice))
+        story.say(describe_choice(found.choice))
         if found.choice.taken.kind == "probe":
             plan = replace(plan, stages=plan.stages[:1])
     return plan, replace(found, note=f"{why} {found.note}".strip())
@@ -186,6 +206,7 @@ def _given(
             story.say(f"  fold {number}, {held.sum()} held out: {shares} ({time.monotonic() - began:.1f} s)")
         found.append(_read(folder.with_suffix(".npz")))
         shutil.rmtree(folder, ignore_errors=True)
+        story.reach(number, len(folds))
     model.set_weights(start)
     return found
 

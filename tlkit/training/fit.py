@@ -15,14 +15,14 @@ import keras
 import numpy as np
 
 from tlkit.backbones.runtime import jit
-from tlkit.base.story import Story, clock
+from tlkit.base.machine import ran_out
+from tlkit.base.story import Story
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
 from tlkit.tasks.registry import of_truth
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 from tlkit.training.checkpoint import Checkpoint, Kept, State
-from tlkit.training.costs import ran_out
 from tlkit.training.examples import Chunk, Examples, Reader
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import carry_over, exchange_averages
@@ -258,10 +258,11 @@ def fit(
     compile_for(examples.parts)
     if state.latest:
         _take_up(model, checkpoint, state)
-        story.say(f"  {stage}: going on after epoch {state.epoch}")
+        story.say(f"  {stage}: resuming after epoch {state.epoch}")
     run = _Run(model, validation, stage, checkpoint, story, picks=patience is not None)
     epoch = _epoch_of(model, examples)
     exploded = False
+    story.reach(state.epoch, max(epochs, 1))
     if budget:
         model.optimizer.end_after(epochs * examples.updates)
         epochs += state.epoch
@@ -386,9 +387,8 @@ class _Run:
         self.checkpoint.write(state)
         held_out = f", validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
         best = " best" if better and self.picks else ""
-        ahead = state.seconds / done * (epochs - done)
-        left = f", {clock(ahead)} left of {self.stage}" if ahead >= 1 else ""
-        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s{left}){best}")
+        self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){best}")
+        self.story.reach(done, epochs)
         return state
 
 
@@ -413,7 +413,7 @@ def _outcome(state: State, epochs: int, patience: int | None, exploded: bool) ->
     """One sentence on how the stage ended."""
     if exploded:
         kept = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
-        return f"the loss was no longer a number in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
+        return f"the loss became infinite or NaN in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
     if not state.epoch:
         return "no time for enough epochs; the start is kept"
     if state.best_score is None:

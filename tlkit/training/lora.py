@@ -59,10 +59,10 @@ def planned(stage: Stage, backbone: Backbone, head: Iterable[keras.layers.Layer]
             "let more blocks learn with --blocks, or drop --lora.",
         )
     factors = sum(rank * (int(np.prod(layer.kernel.shape[:-1])) + layer.kernel.shape[-1]) for layer in layers)
-    told = (
+    learnt = (
         f"LoRA of rank {rank} on {len(layers)} layers ({factors:,} of the parameters), the rest of the backbone frozen"
     )
-    return replace(stage, parameters=parameters(head) + factors, reason=f"{stage.reason}; {told}")
+    return replace(stage, parameters=parameters(head) + factors, reason=f"{stage.reason}; {learnt}")
 
 
 @contextmanager

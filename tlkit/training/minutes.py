@@ -139,7 +139,7 @@ class Budget:
         late = SLACK * 60 * self.minutes if seconds > 0 else 0.0
         return max(0, min(self._most, int((seconds + late) / max(epoch_seconds, 1e-6))))
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What was promised and what it took, in a sentence."""
         return f"minutes: {self.minutes:g} promised, {self.spent / 60:.2f} taken"
 
@@ -214,7 +214,7 @@ def fit_into(
         decode: seconds that an image takes to become pixels; None to time nothing, and estimate all of it.
     """
     choices = _Choices(_Anatomies(options, backbone, classifier, head_reads), budget, slowness(), sizes, decode)
-    return (choices.deepest() if len(options.stages) > 1 else None) or choices.head_alone()
+    return (choices.deepest() if len(options.in_stages) > 1 else None) or choices.head_alone()
 
 
 class _Anatomies:
@@ -223,12 +223,12 @@ class _Anatomies:
     def __init__(self, options: FinetuneConfig, backbone: Backbone, classifier: Classifier, head_reads: str) -> None:
         self.options = options
         self._parts = backbone, classifier, head_reads
-        self.free = options.blocks is None and options.unfreeze == "last" and "top" in options.stages
+        self.free = options.blocks is None and options.third == "last" and "top" in options.in_stages
         self.depths = range(planned_blocks(backbone, DEEP), 0, -1) if self.free else [options.blocks]
 
     def of(self, blocks: int | None, views: int | None = None, epochs: int = 1) -> Anatomy:
         """With so many last blocks that learn, or `EVERY` one, views and epochs; None leaves them as asked for."""
-        counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.stages)
+        counts = tuple(HEAD_EPOCHS if stage == "head" else epochs for stage in self.options.in_stages)
         views = self.options.views if views is None else views
         which = {"blocks": None, "unfreeze": "all"} if blocks == EVERY else {"blocks": blocks}
         chosen = replace(self.options, **which, views=views, epochs=counts, minutes=None)
@@ -241,14 +241,14 @@ def _measure(anatomy: Anatomy, minutes: float, decode: float | None) -> Throughp
         speed = plan.seconds_per_operation()
         return Throughput(speed * operations(anatomy.backbone.model.layers), DECODING, STEP_RATIO * speed)
     forward = plan.measure_forward(anatomy.backbone.model)
-    if minutes >= WORTH_MEASURING and "top" in anatomy.options.stages:
+    if minutes >= WORTH_MEASURING and "top" in anatomy.options.in_stages:
         return Throughput(forward, decode, measured_step(anatomy, forward) / _work(anatomy))
     return Throughput(forward, decode, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
 
 
 def _work(anatomy: Anatomy) -> float:
     """Multiply-adds of a training step for one image: forward and back through what runs, and for what learns."""
-    if "all" in anatomy.options.stages:
+    if "all" in anatomy.options.in_stages:
         return max(TRAINING_PASSES * operations(anatomy.backbone.model.layers), 1.0)
     fresh = 1.0 if anatomy.cut else FRESH
     return fresh * max(PASSES_BACK * operations(anatomy.suffix) + operations(anatomy.learning), 1.0)
@@ -268,7 +268,7 @@ class _Choices:
         auditing = machine * (AUDITING[0] + AUDITING[1] * sizes.total) + self.speed.decode * sizes.total
         self.measured = decode is not None and budget.minutes >= WORTH_MEASURING
         self.before = solving + self.options.audit * auditing  # from extraction to the stage that follows the head
-        self.told = f"{1 / self.speed.extraction:.0f} images/s from file to features"
+        self.rate = f"{1 / self.speed.extraction:.0f} images/s from file to features"
 
     def deepest(self) -> Fitted | None:
         """As many blocks as have time for enough epochs, then views, then epochs; None where not one block has.
@@ -285,25 +285,25 @@ class _Choices:
         return None
 
     def _fitted(self, blocks: int | None, views: int, least: int) -> Fitted | None:
-        if "all" not in self.options.stages:
+        if "all" not in self.options.in_stages:
             least = max(least, EPOCHS_A_VIEW * views)
         anatomy = self.anatomies.of(blocks, views, least)
         step = self.speed.step * _work(anatomy)
         self._set_aside(step)
         pace = _pace(anatomy, self.speed, step)
         seconds = Ways(anatomy, self.sizes).ranked(pace)[0].seconds
-        seconds += least * step * self.train * ("all" in self.options.stages)  # the others are in it
+        seconds += least * step * self.train * ("all" in self.options.in_stages)  # the others are in it
         spare = self.budget.left - self.before - self.budget.compiling - seconds
         if spare < 0:
             return None
         epochs = min(useful_epochs(self.train, self.batch), least + int(spare / (step * self.train)))
         how = "measured" if self.measured else "estimated"
-        told = (
-            f"{self.told}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
+        how_planned = (
+            f"{self.rate}, {1 / step:.0f} in training ({how}); {duration(self.budget.after)} kept for what follows it"
         )
-        told += "; there is time for every block" * (blocks == EVERY)
-        told += f"; about {epochs} epochs, settled again after each"
-        return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, self._decision(told))
+        how_planned += "; there is time for every block" * (blocks == EVERY)
+        how_planned += f"; about {epochs} epochs, settled again after each"
+        return Fitted(self.anatomies.of(blocks, views, epochs).options, pace, self._decision(how_planned))
 
     def head_alone(self) -> Fitted:
         """The head, with as many views as there is time for."""
@@ -312,15 +312,15 @@ class _Choices:
         left = self.budget.left - self.before - forward * self.sizes.total
         more = int(max(left, 0.0) / (forward * self.train))
         views = min(planned_views(options, self.train), 1 + more) if options.views is None else options.views
-        why = ": there is no time to train blocks for long enough" if len(options.stages) > 1 else ""
+        why = ": there is no time to train blocks for long enough" if len(options.in_stages) > 1 else ""
         needed = duration(60 * self.budget.minutes - left)
         few = f"; WARNING: too little even for that, which takes about {needed}" if left < 0 else ""
         chosen = replace(options, stages=("head",), unfreeze="last", blocks=None, views=views, minutes=None)
         anatomy = self.anatomies.of(None, views)
-        return Fitted(chosen, _pace(anatomy, self.speed, 0.0), self._decision(f"{self.told}; the head alone{why}{few}"))
+        return Fitted(chosen, _pace(anatomy, self.speed, 0.0), self._decision(f"{self.rate}; the head alone{why}{few}"))
 
-    def _decision(self, told: str) -> Decision:
-        return Decision("minutes", f"{self.budget.minutes:g}", told)
+    def _decision(self, how_planned: str) -> Decision:
+        return Decision("minutes", f"{self.budget.minutes:g}", how_planned)
 
     def _set_aside(self, step: float) -> None:
         self.budget.set_aside(

@@ -205,7 +205,7 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
     Returns:
         The options with `blocks`, and the reason in words; the options as they are and "" where nothing is open.
     """
-    if options.blocks or options.unfreeze != "last" or "top" not in options.stages:
+    if options.blocks or options.third != "last" or "top" not in options.in_stages:
         return options, ""
     deep, shallow = planned_blocks(backbone, DEEP), planned_blocks(backbone)
     count = len(backbone.blocks)
@@ -278,6 +278,11 @@ class Stage:
             return f"the head and {self.blocks} block{'s' * (self.blocks > 1)}, not the last {self.skipped}"
         return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
 
+    @property
+    def doing(self) -> str:
+        """What is done in it, as a phase of the run."""
+        return f"training {self.learns}"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -321,12 +326,12 @@ class Plan:
 
     def deciding(self, *decisions: Decision) -> "Plan":
         """The plan with further decisions; each takes the place of an earlier one about the same option."""
-        told = {one.option: one for one in (*self.decisions, *decisions)}
-        return replace(self, decisions=tuple(told.values()))
+        by_option = {one.option: one for one in (*self.decisions, *decisions)}
+        return replace(self, decisions=tuple(by_option.values()))
 
     def settles(self, options: FinetuneConfig) -> FinetuneConfig:
         """The options with what the plan has settled of them."""
-        return replace(options, augment=self.augment or options.augment, unfreeze=self.unfreeze or options.unfreeze)
+        return replace(options, augment=self.augment or options.augment, unfreeze=self.unfreeze or options.third)
 
     def as_json(self) -> dict[str, Any]:
         """JSON-able; `Plan.from_json` restores it."""
@@ -409,7 +414,7 @@ class Anatomy:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the head and top stages read that can be stored: `features`, and `cut` where something is frozen below it."""
-        return ("features", "cut") if "top" in self.options.stages and self.cut else ("features",)
+        return ("features", "cut") if "top" in self.options.in_stages and self.cut else ("features",)
 
     @cached_property
     def blocks(self) -> int:
@@ -418,11 +423,11 @@ class Anatomy:
         Raises:
             TlkitError: more asked for than there are, or thirds of fewer than three.
         """
-        if "top" not in self.options.stages:
+        if "top" not in self.options.in_stages:
             return 0
         blocks = self.backbone.blocks
-        if self.options.unfreeze != "last":
-            start, end = span(self.options.unfreeze, len(blocks), self.backbone.name)
+        if self.options.third != "last":
+            start, end = span(self.options.third, len(blocks), self.backbone.name)
             return end - start
         count = self.options.blocks or planned_blocks(self.backbone)
         if count >= len(blocks):
@@ -435,10 +440,10 @@ class Anatomy:
     @property
     def skipped(self) -> int:
         """How many blocks after those that learn in the top stage stay frozen."""
-        if self.options.unfreeze == "last" or not self.blocks:
+        if self.options.third == "last" or not self.blocks:
             return 0
         count = len(self.backbone.blocks)
-        return count - span(self.options.unfreeze, count, self.backbone.name)[1]
+        return count - span(self.options.third, count, self.backbone.name)[1]
 
     @property
     def _start(self) -> int:

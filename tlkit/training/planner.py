@@ -89,7 +89,7 @@ def build_plan(
         pace = _measured(anatomy)
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks)
-    stages = tuple(planner.stage(number, name) for number, name in enumerate(options.stages))
+    stages = tuple(planner.stage(number, name) for number, name in enumerate(options.in_stages))
     decisions = (*ways.decisions(ranked, pace), *decisions, *_of_stages(asked, options, stages, why, train))
     return Plan(
         stages=stages,
@@ -142,7 +142,7 @@ def _measured(anatomy: Anatomy) -> Pace:
     model = anatomy.backbone.model
     forward = plan.measure_forward(model)
     prefix = step = 0.0
-    if "top" in anatomy.options.stages:
+    if "top" in anatomy.options.in_stages:
         step = measured_step(anatomy, forward)
         prefix = (
             plan.measure_forward(keras.Model(model.input, model.get_layer(anatomy.cut).output)) if anatomy.cut else 0.0
@@ -225,7 +225,7 @@ class _Planner:
         forward = 0.0 if stored and self.way.views else self.pace.prefix
         layers = [*self.anatomy.learning, *self.anatomy.head]
         count, of = self.anatomy.blocks, len(self.anatomy.backbone.blocks)
-        share = self.why_blocks if self.options.blocks else SHARES[self.options.unfreeze]
+        share = self.why_blocks if self.options.blocks else SHARES[self.options.third]
         stage = Stage(
             name="top",
             method="gradient",
@@ -292,11 +292,11 @@ class _Planner:
         needed, reason = memory.total(-(-rows // parts)), stage.reason
         mix = self._mix(stage)
         if mix != self.options.mix:
-            reason += "; not mixed, for pooled features have no places to cut"
+            reason += "; not mixed, because pooled features have no regions to cut out"
         if parts > asked:
             whole = bytes_text(memory.total(-(-rows // asked)))
             reason += (
-                f"; each update of {rows} images in {parts} parts, for in {asked} they would need {whole} of memory"
+                f"; each update of {rows} images in {parts} parts, because in {asked} they would need {whole} of memory"
             )
         if most is not None and needed > most:
             reason += f"; WARNING: {whose} has no more than {bytes_text(most)} of memory to give"

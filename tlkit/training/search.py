@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tlkit.base.files import replacing
-from tlkit.base.story import Story
+from tlkit.base.story import Silence, Story
 from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
@@ -72,7 +72,7 @@ def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) 
         ranges["learning_rate"] = stage.learning_rate / RATE_REACH, stage.learning_rate * RATE_REACH, True
         defaults["learning_rate"] = stage.learning_rate
     choices: dict[str, tuple[Any, ...]] = {}
-    if stage.name == "top" and config.blocks is None and config.unfreeze == "last":
+    if stage.name == "top" and config.blocks is None and config.third == "last":
         depths = {max(1, stage.blocks // 2), stage.blocks, min(blocks - 1, 2 * stage.blocks)}
         choices["blocks"], defaults["blocks"] = tuple(sorted(depths)), stage.blocks
     return SearchSpace(defaults, ranges, choices)
@@ -262,6 +262,7 @@ class _Trials:
         self._keep_best()
         outcome = f"stopped after {state.epoch} epochs" if stopped else f"loss {-minus_loss:.4f}"
         place = f"{len(self._finished())} of {self.config.search}"
+        self.story.reach(len(self._finished()), self.config.search or 1)
         self.story.say(f"  trial {place}: validation accuracy {accuracy:.4f}, {outcome} ({_in_words(values)})")
 
     def _trial(self, values: dict[str, Any]) -> _Trial:
@@ -326,8 +327,8 @@ def _in_words(values: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class _Aside:
-    """A story whose sentences are details: those of the epochs of a trial."""
+class _Aside(Silence):
+    """A story whose sentences are details: those of the epochs of a trial, which are no progress of the whole."""
 
     story: Story
 

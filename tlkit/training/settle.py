@@ -1,6 +1,6 @@
 """Every automatic choice of a run, settled in one list before anything is computed.
 
-A run does what its plan says. What can only be decided once features are there (how classes are balanced, in which
+A run does what its plan says. What can only be decided once features are computed (how classes are balanced, in which
 precision to compute, what ships) is in the list with how it will be decided.
 """
 
@@ -23,10 +23,13 @@ from tlkit.evaluation.judgement import refuse_target
 from tlkit.extraction.engine import choose_engine
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
+from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
+from tlkit.options.training import STAGES
 from tlkit.training import balance, crossing
+from tlkit.training.costs import HEAD_EPOCHS
 from tlkit.training.minutes import Budget, fit_into
-from tlkit.training.plan import THIRDS, Decision, Plan, Sizes, span
+from tlkit.training.plan import THIRDS, Decision, Plan, Sizes, planned_epochs, span
 from tlkit.training.planner import build_plan
 from tlkit.training.probe import FALLBACK, fit_probe
 from tlkit.training.stages import Parts
@@ -64,8 +67,8 @@ def settle(
             f"--search {config.search}: there are no validation images to tell trials apart.",
             "hold some out with --val.",
         )
-    asked, decided = config, []
-    if config.unfreeze == "auto":
+    asked, (config, decided) = config, preset(config, len(splits.indices("train")))
+    if config.third == "auto":
         config, decision = _third(config, parts, dataset, splits, measure=measure)
         decided.append(decision)
     counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
@@ -87,8 +90,41 @@ def settle(
     if why:
         _refuse_other_stages(asked, config := _head_alone(config), why)
         plan = build(config).deciding(Decision("stages", "head", why))
-    plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.unfreeze)
+    if asked.stages is None and config.stages is None:
+        why = "fine-tuning begins where the solved head ends, and ships only where it is better"
+        decided.append(Decision("stages", ",".join(STAGES), why))
+    plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)
     return plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, parts, dataset, splits))
+
+
+def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Decision]]:
+    """The options with what their preset says of those that were not given, and the decision that says so.
+
+    Args:
+        config: as asked for.
+        train: training images.
+    """
+    if config.preset is None:
+        return config, []
+    row, said = PRESETS[config.preset], config.of_preset()
+    stages = said.get("stages") or config.in_stages
+    if row.longer > 1 and config.epochs is None and len(stages) > 1:
+        planned = row.longer * planned_epochs(train, config.batch_size * config.accumulate)
+        said["epochs"] = tuple(HEAD_EPOCHS if stage == "head" else planned for stage in stages)
+    open_depth = config.blocks is None and config.unfreeze is None and "top" in stages
+    afresh = config.views is None and config.augment != "none"
+    if row.every_from is not None and train >= row.every_from and open_depth and afresh:
+        said["unfreeze"] = "all"
+    mine = {"stages": row.stages, "views": row.views, "epochs": row.longer > 1 or None}
+    given = [f"--{name}" for name, value in mine.items() if value is not None and getattr(config, name) is not None]
+    after_head = said | ({"epochs": said["epochs"][-1]} if "epochs" in said else {})
+    shown = ", ".join(f"{name} {_listed(value)}" for name, value in after_head.items()) or "nothing else than planned"
+    why = row.words + f"; {', '.join(given)} as given" * bool(given)
+    return replace(config, preset=None, **said), [Decision("preset", f"{row.name} ({shown})", why)]
+
+
+def _listed(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def reopened(content: dict[str, Any], config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Plan:
@@ -111,7 +147,7 @@ def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
     refuse_target(config.target_precision, dataset.task)
     if config.balance not in ("none", "auto"):
         dataset.task.refuse("balance", f"--balance {config.balance}")
-    if config.unfreeze == "auto":
+    if config.third == "auto":
         dataset.task.refuse("unfreeze", "--unfreeze auto")
     losses = dataset.task.trained_by
     if config.loss is not None and config.loss not in losses:
@@ -127,7 +163,7 @@ def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
 
 def _refuse_other_stages(asked: FinetuneConfig, planned: FinetuneConfig, why: str) -> None:
     """Stages other than the default ones were asked for, and are trained or refused."""
-    if asked.stages != FinetuneConfig.stages and planned.stages != asked.stages:
+    if asked.stages is not None and planned.stages != asked.stages:
         raise TlkitError(
             f"--stages {','.join(asked.stages)} cannot be done here. {why}",
             "--stages head trains the head alone, and so does the plan without --stages.",

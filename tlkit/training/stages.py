@@ -193,7 +193,7 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
         config, contract = material.config, material.classifier.facts.contract
         model = material.classifier.model
         engine = settle_engine(model, files, contract, engine=config.engine, precision=config.precision, story=story)
-        _, outputs, _ = infer(engine, files, contract, description="predicting", story=story)
+        _, (outputs,), _ = infer(engine, files, contract, description="predicting", story=story)
         return outputs
     return predict(
         stage_model(stage, material),

@@ -26,6 +26,8 @@ from tlkit.training.plan import Decision, Plan
 from tlkit.training.settle import settle
 from tlkit.training.stages import Material, Parts, gather, logits, run_stage
 
+SEARCHING, CHOOSING = "searching", "choosing what ships"  # phases of a run, beside those of its stages
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
@@ -109,12 +111,15 @@ def train(
     states: list[State] = []
     for number, stage in enumerate(plan.stages):
         if options.search and number == len(plan.stages) - 1:
+            story.begin(SEARCHING)
             plan, material = _searched(plan, material, source, options, sink, story)
             stage = plan.stages[-1]
+        story.begin(stage.doing)
         story.say(f"stage {stage.name}: {stage.learns}")
         states.append(run_stage(stage, material, Checkpoint(sink.folder / "checkpoints" / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
         sink.history([row for state in states for row in state.history])
+    story.begin(CHOOSING)
     made = choosing.choose(sink, plan, material, states, story, crossed.choice if crossed else None)
     scores = logits(choosing.ships_from(plan, made), material, story)
     if made is not None:

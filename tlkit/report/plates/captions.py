@@ -28,10 +28,11 @@ def of_normalised(depicted: Depicted) -> str:
 
 def of_learning(depicted: Depicted) -> str:
     """Of `draw_learning_curves`."""
-    stages = ", then ".join(dict.fromkeys(row["stage"] for row in depicted.history))
+    names = list(dict.fromkeys(row["stage"] for row in depicted.history))
+    stages = f"stage {names[0]}" if len(names) == 1 else f"stages {', then '.join(names)}, whose names stand above"
     return (
-        f"Loss and accuracy on training images (solid, circles) and validation images (dashed, squares) in the stages {stages}, "
-        "whose names stand above. Epoch 0 is the start of a stage; a head that is solved exactly has one point."
+        f"Loss and accuracy on training images (solid, circles) and validation images (dashed, squares) in the {stages}. "
+        "Epoch 0 is the start of a stage; a head that is solved exactly has one point."
     )
 
 
@@ -46,10 +47,9 @@ def of_reliability(depicted: Depicted) -> str:
 
 def _of_curves(depicted: Depicted, kind: str, name: str, area: str) -> str:
     areas = ", ".join(f"{row.name} {_interval(area_of(row, kind))}" for row in worst(depicted, kind))
-    return (
-        f"{name} of each class against the rest on {depicted.where}, by its probability; {len(depicted.result.curves)} of "
-        f"{len(depicted.result.classes)} classes are drawn, those of the lowest average precision. {area} of the lowest: {areas}."
-    )
+    drawn, known = len(depicted.result.curves), len(depicted.result.classes)
+    some = "" if drawn == known else f"; {drawn} of {known} classes are drawn, those of the lowest average precision"
+    return f"{name} of each class against the rest on {depicted.where}, by its probability{some}. {area} of the lowest: {areas}."
 
 
 def of_roc(depicted: Depicted) -> str:
@@ -80,8 +80,11 @@ def of_per_class(depicted: Depicted) -> str:
 
 def of_errors(depicted: Depicted) -> str:
     """Of `draw_errors`."""
-    shown = min(ERRORS, len(depicted.errors))
-    return (
-        f"The {shown} of {len(depicted.errors)} wrong answers of highest confidence among {depicted.where}: true class, "
-        "predicted class, probability of the latter."
+    wrong = len(depicted.errors)
+    which = (
+        f"The {ERRORS} wrong answers of highest confidence, of {wrong}, on"
+        if wrong > ERRORS
+        else "All wrong answers on"
     )
+    which = "The only wrong answer on" if wrong == 1 else which
+    return f"{which} {depicted.where}: true class, predicted class, probability of the latter."

@@ -1,0 +1,209 @@
+"""Networks kept as ONNX files, so that features of a network met before, or of one met now, need no TensorFlow.
+
+    CACHE/networks/KEY.json     the note of a network, see `recall`
+                  /KEY.onnx     what it computes: raw RGB 0..255 in, features out
+
+The file is written by a process of its own (`translate`), which holds it against Keras; it is believed while it is the one that
+was written (its sha256 is in the note). Weights, preprocessing, layer and size decide KEY, and rows go where those of any
+engine go. The least recently used files are removed beyond `KEPT_BYTES` or a quarter of what the store may hold.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tlkit.base.files import sha256_file
+from tlkit.base.machine import accelerators_visible, budget, cache_dir
+from tlkit.base.process import usual_backend
+from tlkit.base.story import Story
+from tlkit.extraction.engine import Engine
+from tlkit.options.catalog import family_of
+from tlkit.options.commands import FeaturesConfig
+
+KEPT_BYTES = 2 * 2**30  # of networks: twenty of ResNet50's size
+ENOUGH = 45.0  # seconds of computing from which on TensorFlow, a tenth faster, makes up for what its start takes
+SHARE = 0.25  # of what the store may hold, where that is less
+PATIENCE = 600.0  # seconds that writing may take
+# Small products of NumPy's: threads that wait for one another take longer, most of all where others use the cores.
+_ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TLKIT_OFFLINE": "1"}
+
+About = Mapping[
+    str, Any
+]  # of an ONNX file in a note: `sha256`, `bytes`, `difference`; or `obstacle`, why there is none
+
+
+def networks_dir() -> Path:
+    """The folder of the notes and files."""
+    return cache_dir()[0] / "networks"
+
+
+def why_not(config: FeaturesConfig) -> str:
+    """What keeps the features that are asked for from being computed by an ONNX file, "" if nothing does."""
+    if config.engine != "auto":
+        return f"--engine {config.engine}"
+    if config.precision == "bfloat16":
+        return "--precision bfloat16"
+    if config.weights == "none":
+        return "random weights are made by the backend that computes"
+    if family_of(config.backbone):
+        return "a network of another library"
+    if (backend := usual_backend()) != "tensorflow":
+        return f"computing with {backend}"
+    if accelerators_visible():
+        return "there is a GPU"
+    absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(absent)} not installed" if absent else ""
+
+
+_begun: dict[Path, subprocess.Popen[str]] = {}  # by the place of the note: who writes it
+
+
+def begin(place: Path, config: FeaturesConfig, wish: Mapping[str, Any]) -> None:
+    """Have the note at `place` and its ONNX file written meanwhile; `write` waits for them.
+
+    Args:
+        place: of the note.
+        config: what is asked for.
+        wish: what the note is looked up by.
+    """
+    package = str(Path(__file__).parents[2])
+    found = os.environ.get("PYTHONPATH")
+    environment = os.environ | _ALONE | {"PYTHONPATH": os.pathsep.join(filter(None, (package, found)))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"{__package__}.translate", str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        env=environment,
+    )
+    _begun[place] = process
+    with contextlib.suppress(OSError):  # it has ended already, and `write` says so
+        process.stdin.write(json.dumps({"options": asdict(config), "wish": wish}))  # type: ignore[union-attr]
+        process.stdin.close()  # type: ignore[union-attr]
+    process.stdin = None
+
+
+def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: Story) -> str:
+    """Have the note and its ONNX file written, as of `begin`; returns why that cannot be, "" if they are there."""
+    started = time.monotonic()
+    try:
+        if place not in _begun:
+            begin(place, config, wish)
+        importlib.import_module("onnxruntime")  # while the other process works
+        process = _begun.pop(place)
+        with process:
+            try:
+                said, _ = process.communicate(timeout=PATIENCE)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            obstacle = f"writing it ended with {process.returncode}"
+        else:
+            obstacle = json.loads(said.splitlines()[-1]).get("obstacle", "")
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
+        obstacle = f"writing it failed: {error}"
+    if obstacle:
+        story.say(f"loading TensorFlow, as there is no ONNX file of this network: {obstacle}")
+    else:
+        waited = time.monotonic() - started
+        story.say(f"the network was written as ONNX, for this time and the next; waited {waited:.1f} s for it")
+        prune(place.with_suffix(".onnx"))
+    return obstacle
+
+
+def abandon(place: Path) -> None:
+    """End what `begin` began and nobody waited for."""
+    process = _begun.pop(place, None)
+    if process is not None:
+        with process:
+            process.kill()
+
+
+def open_kept(place: Path, about: About) -> Engine | None:
+    """The engine of the ONNX file of a note; None where the file is not the one that was written.
+
+    Args:
+        place: of the note.
+        about: what the note says of it.
+    """
+    from tlkit.extraction.onnx_engine import open_parts
+
+    file = place.with_suffix(".onnx")
+    try:
+        if sha256_file(file) != about["sha256"]:
+            return None
+        os.utime(file)
+        begin = open_parts(file)
+    except (OSError, KeyError):
+        return None
+
+    def start(images: np.ndarray) -> Any:
+        wait = begin(images)
+        return lambda: tuple(wait().values())
+
+    reason = f"the network as ONNX, within {about['difference']:.0e} of Keras; TensorFlow is not loaded"
+    return Engine(lambda images: start(images)(), "onnx", reason, start=start)
+
+
+class Kept(NamedTuple):
+    """A network that is kept.
+
+    Args:
+        file: its ONNX file.
+        bytes: of it.
+        used: when, in seconds since the epoch.
+    """
+
+    file: Path
+    bytes: int
+    used: float
+
+
+def list_kept() -> list[Kept]:
+    """Every ONNX file, the least recently used first."""
+    found = []
+    for file in networks_dir().glob("[!.]*.onnx"):
+        try:
+            status = file.stat()
+        except FileNotFoundError:  # removed a moment ago
+            continue
+        found.append(Kept(file, status.st_size, status.st_mtime))
+    return sorted(found, key=lambda kept: kept.used)
+
+
+def most_bytes() -> int:
+    """What may be kept."""
+    return min(KEPT_BYTES, int(SHARE * budget(networks_dir(), 0)[0]))
+
+
+def prune(newest: Path) -> None:
+    """Remove the least recently used files beyond `most_bytes`; `newest`, which is about to be used, stays."""
+    kept = list_kept()
+    total, most = sum(each.bytes for each in kept), most_bytes()
+    for each in kept:
+        if total <= most:
+            return
+        if each.file != newest:
+            each.file.unlink(missing_ok=True)
+            total -= each.bytes
+
+
+def clear(older_than: float | None = None) -> int:
+    """Remove what is kept, or what has not been used for so many days; returns how many bytes."""
+    gone = [each for each in list_kept() if older_than is None or time.time() - each.used > older_than * 86_400]
+    for each in gone:
+        each.file.unlink(missing_ok=True)
+    return sum(each.bytes for each in gone)

@@ -1,0 +1,416 @@
+"""A frozen network as ONNX, written layer by layer from Keras's own graph: any backend of Keras will do, none computes.
+
+BatchNorm is folded into the convolution before it, as in `frozen`. Grids are held with their channels first, as ONNX has
+them, and turned round only for layers that work on the last axis; images come in, and grids go out, with channels last.
+A layer that is not in `LAYERS` is refused, never approximated.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.backbones.graph import Call, calls, functional
+from tlkit.extraction.frozen import Fold, folds
+
+OPSET, IR = 17, 8  # of 2022, everything that runs ONNX today reads them
+AXIS_FIRST = {0: 0, 1: 2, 2: 3, 3: 1}  # where an axis of (B, h, w, C) is in (B, C, h, w)
+
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
+
+
+class Untranslatable(Exception):
+    """A layer that this file does not know, or knows in another form."""
+
+
+@dataclass
+class Graph:
+    """What is written so far.
+
+    Args:
+        fold: node -> the weights of a convolution with the BatchNorm after it in them.
+        values: (id of a tensor of Keras's, whether its channels are first) -> its name. Tensors that are not (B, h, w, C)
+            have one form, and count as both.
+        framed: id of a tensor -> what it is with zeros around it, before anybody asked for it as such.
+    """
+
+    fold: dict[int, Fold]
+    nodes: list[Any] = field(default_factory=list)
+    constants: list[Any] = field(default_factory=list)
+    values: dict[tuple[int, bool], str] = field(default_factory=dict)
+    ranks: dict[int, int] = field(default_factory=dict)
+    framed: dict[int, tuple[int, Pads]] = field(default_factory=dict)
+
+    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Write an operation with one output; returns the name of that."""
+        from onnx import helper
+
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{kind}_{len(self.nodes)}", **attributes))
+        return name
+
+    def constant(self, value: Any, kind: Any = np.float32) -> str:
+        """Write a constant; returns its name."""
+        from onnx import numpy_helper
+
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value), kind), name))
+        return name
+
+    def give(self, tensor: Any, name: str, first: bool = True) -> None:
+        """Say what a tensor of Keras's is called here; `first` where it is a grid with channels first."""
+        self.ranks[id(tensor)] = len(tensor.shape)
+        for form in (first,) if len(tensor.shape) == 4 else (True, False):
+            self.values[id(tensor), form] = name
+
+    def value(self, tensor: int, first: bool) -> str:
+        """The name of a tensor in a form, turned round where it has only the other."""
+        if tensor in self.framed:
+            self._frame(tensor)
+        if (tensor, first) not in self.values:
+            order = (0, 3, 1, 2) if first else (0, 2, 3, 1)
+            self.values[tensor, first] = self.node("Transpose", self.values[tensor, not first], perm=order)
+        return self.values[tensor, first]
+
+    def is_first(self, *tensors: int) -> bool:
+        """Whether an operation that takes either form had better be written with channels first."""
+        return any((tensor, True) in self.values or tensor in self.framed for tensor in tensors)
+
+    def for_channels(self, value: Any, call: Call, first: bool) -> str:
+        """A number for each channel, or one for all, as a constant that meets the tensor of a call on its channels."""
+        value = np.asarray(value, np.float32)
+        grid = len(call.outputs[0].shape) == 4 and first
+        return self.constant(value.reshape(-1, 1, 1) if grid and value.ndim == 1 else value)
+
+    def _frame(self, tensor: int) -> None:
+        """Write the zeros around a grid that somebody else than a convolution reads."""
+        inner, (top, left, bottom, right) = self.framed.pop(tensor)
+        pads = self.constant((0, 0, top, left, 0, 0, bottom, right), np.int64)
+        self.values[tensor, True] = self.node("Pad", self.value(inner, True), pads)
+
+
+def to_onnx(model: keras.Model) -> Any:
+    """An ONNX model of a network with one input.
+
+    Args:
+        model: images float32 (B, H, W, 3), or any floating-point input -> one tensor or several.
+
+    Returns:
+        `onnx.ModelProto`: input `images` and outputs `output0`, `output1`, ... float32, with a free number of images.
+
+    Raises:
+        Untranslatable: naming the layer.
+    """
+    from onnx import TensorProto, helper
+
+    every = calls(functional(model))
+    found, gone = folds(every, {id(tensor) for tensor in model.outputs})
+    graph = Graph(found)
+    graph.give(model.inputs[0], "images", first=False)
+    for call in every:
+        if id(call.node) in gone:
+            _rename(graph, call)
+        elif not isinstance(call.operation, keras.layers.InputLayer):
+            _write(graph, call)
+    names = [graph.value(id(tensor), first=False) for tensor in model.outputs]
+    given = [f"output{number}" for number in range(len(names))]
+    graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in zip(names, given, strict=True)]
+    described = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["images", *tensor.shape[1:]])
+        for name, tensor in zip(("images", *given), (model.inputs[0], *model.outputs), strict=True)
+    ]
+    made = helper.make_graph(graph.nodes, "network", described[:1], described[1:], graph.constants)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+
+
+def _write(graph: Graph, call: Call) -> None:
+    layer = call.operation
+    kind = type(layer).__name__
+    if kind not in LAYERS or not type(layer).__module__.startswith("keras."):
+        raise Untranslatable(f"{layer.name} is a {kind}, which has no row here")
+    if getattr(layer, "data_format", None) == "channels_first" and kind != "Cropping2D":
+        raise Untranslatable(f"{layer.name} takes channels first")
+    LAYERS[kind](graph, call, layer)
+
+
+def _rename(graph: Graph, call: Call) -> None:
+    """What a BatchNorm gives, where the convolution before it gives that already."""
+    graph.give(call.outputs[0], graph.value(call.inputs[0], True))
+
+
+# -- Layers, each as (graph, call, layer) ---
+
+
+def _convolution(graph: Graph, call: Call, layer: Any) -> None:
+    fold = graph.fold.get(id(call.node))
+    weights = {id(variable): value for variable, value in fold.values} if fold else {}
+    values = {
+        name: weights.get(id(variable), np.asarray(variable))
+        for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "bias")
+        if isinstance(variable := getattr(layer, name, None), keras.Variable)
+    }
+    shift = fold.shift if fold and fold.shift is not None else values.get("bias")
+    (source, pads), (height, width) = _edge(graph, call, layer)
+    place = {"strides": layer.strides, "dilations": layer.dilation_rate, "pads": pads}
+    kind = type(layer).__name__
+    if kind == "Conv2D":
+        kernels, groups = [values["kernel"].transpose(3, 2, 0, 1)], [layer.groups]
+    else:
+        deep = values["kernel" if kind == "DepthwiseConv2D" else "depthwise_kernel"]
+        kernels, groups = [deep.transpose(2, 3, 0, 1).reshape(-1, 1, height, width)], [deep.shape[2]]
+    if kind == "SeparableConv2D":
+        source = graph.node("Conv", source, graph.constant(kernels.pop()), group=groups.pop(), **place)
+        kernels, groups, place = [values["pointwise_kernel"].transpose(3, 2, 0, 1)], [1], {}
+    inputs = [source, graph.constant(kernels[0]), *([] if shift is None else [graph.constant(shift)])]
+    made = graph.node("Conv", *inputs, group=groups[0], **place)
+    graph.give(call.outputs[0], _activated(graph, made, layer, call, first=True))
+
+
+def _edge(graph: Graph, call: Call, layer: Any) -> tuple[tuple[str, Pads], tuple[int, int]]:
+    """What a convolution reads, with the zeros around it, and the sides of its kernel."""
+    size = getattr(layer, "kernel_size", None)
+    if layer.padding not in ("same", "valid") or size is None or len(size) != 2:
+        raise Untranslatable(f"{layer.name} has padding {layer.padding!r}")
+    tensor = call.inputs[0]
+    if tensor in graph.framed and layer.padding == "valid":
+        inner, pads = graph.framed[tensor]
+        return (graph.value(inner, True), pads), size
+    return (graph.value(tensor, True), _pads(call, size, layer)), size
+
+
+def _pads(call: Call, size: tuple[int, int], layer: Any) -> Pads:
+    """How many zeros `same` puts around a grid: as TensorFlow, one more at the end where the number is odd."""
+    if layer.padding == "valid":
+        return (0, 0, 0, 0)
+    dilation = getattr(layer, "dilation_rate", (1, 1))
+    before, after = [], []
+    for axis in (0, 1):
+        side, stride = call.node.input_tensors[0].shape[1 + axis], layer.strides[axis]
+        if side is None:
+            raise Untranslatable(f"{layer.name} takes images of any size")
+        more = max(0, (-(-side // stride) - 1) * stride + (size[axis] - 1) * dilation[axis] + 1 - side)
+        before.append(more // 2)
+        after.append(more - more // 2)
+    return (before[0], before[1], after[0], after[1])
+
+
+def _pooling(kind: str, **attributes: Any) -> Callable[[Graph, Call, Any], None]:
+    def write(graph: Graph, call: Call, layer: Any) -> None:
+        place = {"kernel_shape": layer.pool_size, "strides": layer.strides, "pads": _pads(call, layer.pool_size, layer)}
+        graph.give(call.outputs[0], graph.node(kind, graph.value(call.inputs[0], True), **place, **attributes))
+
+    return write
+
+
+def _global(kind: str) -> Callable[[Graph, Call, Any], None]:
+    def write(graph: Graph, call: Call, layer: Any) -> None:
+        made = graph.node(kind, graph.value(call.inputs[0], True))
+        graph.give(call.outputs[0], made if layer.keepdims else graph.node("Flatten", made, axis=1))
+
+    return write
+
+
+def _batch_norm(graph: Graph, call: Call, layer: Any) -> None:
+    if len(call.outputs[0].shape) != 4 or layer.axis not in (-1, 3):
+        raise Untranslatable(f"{layer.name} is over axis {layer.axis}")
+    count = layer.moving_mean.shape[0]
+    scale = np.asarray(layer.gamma) if layer.scale else np.ones(count)
+    offset = np.asarray(layer.beta) if layer.center else np.zeros(count)
+    numbers = [graph.constant(each) for each in (scale, offset, layer.moving_mean, layer.moving_variance)]
+    source = graph.value(call.inputs[0], True)
+    graph.give(call.outputs[0], graph.node("BatchNormalization", source, *numbers, epsilon=layer.epsilon))
+
+
+def _layer_norm(graph: Graph, call: Call, layer: Any) -> None:
+    rank = len(call.outputs[0].shape)
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if [axis % rank for axis in axes] != [rank - 1] or getattr(layer, "rms_scaling", False):
+        raise Untranslatable(f"{layer.name} is over axes {axes}")
+    width = call.outputs[0].shape[-1]
+    scale = np.asarray(layer.gamma) if layer.scale else np.ones(width)
+    offset = np.asarray(layer.beta) if layer.center else np.zeros(width)
+    inputs = (graph.value(call.inputs[0], False), graph.constant(scale), graph.constant(offset))
+    made = graph.node("LayerNormalization", *inputs, axis=-1, epsilon=layer.epsilon)
+    graph.give(call.outputs[0], made, first=False)
+
+
+def _dense(graph: Graph, call: Call, layer: Any) -> None:
+    made = graph.node("MatMul", graph.value(call.inputs[0], False), graph.constant(layer.kernel))
+    if layer.use_bias:
+        made = graph.node("Add", made, graph.constant(layer.bias))
+    graph.give(call.outputs[0], _activated(graph, made, layer, call, first=False), first=False)
+
+
+def _affine(numbers: Callable[[Any], tuple[Any, Any]]) -> Callable[[Graph, Call, Any], None]:
+    """A layer that multiplies by a number, or one for each channel, and adds another."""
+
+    def write(graph: Graph, call: Call, layer: Any) -> None:
+        first = graph.is_first(call.inputs[0])
+        made = graph.value(call.inputs[0], first)
+        for kind, value, nothing in zip(("Mul", "Add"), numbers(layer), (1, 0), strict=True):
+            if np.ndim(value) > 1 or np.size(value) not in (1, call.outputs[0].shape[-1]):
+                raise Untranslatable(f"{layer.name} has {np.shape(value)} numbers")
+            if np.any(np.asarray(value) != nothing):
+                made = graph.node(kind, made, graph.for_channels(value, call, first))
+        graph.give(call.outputs[0], made, first)
+
+    return write
+
+
+def _normalization(layer: Any) -> tuple[Any, Any]:
+    """Of Normalization, which divides by the deviation or by Keras's epsilon, whichever is more."""
+    mean, variance = (np.asarray(value).astype(np.float64).ravel() for value in (layer.mean, layer.variance))
+    scale = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())
+    if layer.invert:
+        raise Untranslatable(f"{layer.name} is an inverse")
+    return scale, -mean * scale
+
+
+def _joined(kind: str) -> Callable[[Graph, Call, Any], None]:
+    """Tensors of one rank, number by number."""
+
+    def write(graph: Graph, call: Call, layer: Any) -> None:
+        if len({graph.ranks[tensor] for tensor in call.inputs}) > 1:
+            raise Untranslatable(f"{layer.name} joins tensors of several ranks")
+        first = graph.is_first(*call.inputs)
+        made = graph.value(call.inputs[0], first)
+        for tensor in call.inputs[1:]:
+            made = graph.node(kind, made, graph.value(tensor, first))
+        graph.give(call.outputs[0], made, first)
+
+    return write
+
+
+def _concatenate(graph: Graph, call: Call, layer: Any) -> None:
+    rank = len(call.outputs[0].shape)
+    first = graph.is_first(*call.inputs)
+    axis = AXIS_FIRST[layer.axis % rank] if first and rank == 4 else layer.axis % rank
+    graph.give(
+        call.outputs[0],
+        graph.node("Concat", *[graph.value(tensor, first) for tensor in call.inputs], axis=axis),
+        first,
+    )
+
+
+def _frame(graph: Graph, call: Call, layer: Any) -> None:
+    (top, bottom), (left, right) = layer.padding
+    graph.ranks[id(call.outputs[0])] = 4
+    source, (above, before, below, after) = graph.framed.get(call.inputs[0], (call.inputs[0], (0, 0, 0, 0)))
+    graph.framed[id(call.outputs[0])] = (source, (above + top, before + left, below + bottom, after + right))
+
+
+def _crop(graph: Graph, call: Call, layer: Any) -> None:
+    axes = (1, 2) if layer.data_format == "channels_last" else (2, 3)
+    first, shape = graph.is_first(call.inputs[0]), call.node.input_tensors[0].shape
+    starts = [start for start, _ in layer.cropping]
+    ends = [shape[axis] - end for axis, (_, end) in zip(axes, layer.cropping, strict=True)]
+    along = [AXIS_FIRST[axis] if first else axis for axis in axes]
+    bounds = [graph.constant(each, np.int64) for each in (starts, ends, along)]
+    graph.give(call.outputs[0], graph.node("Slice", graph.value(call.inputs[0], first), *bounds), first)
+
+
+def _reshape(graph: Graph, call: Call, layer: Any) -> None:
+    shape = graph.constant((0, *call.outputs[0].shape[1:]), np.int64)  # 0: as many images as there are
+    graph.give(call.outputs[0], graph.node("Reshape", graph.value(call.inputs[0], False), shape), first=False)
+
+
+def _same(graph: Graph, call: Call, layer: Any) -> None:
+    """Nothing, when no training is going on."""
+    first = graph.is_first(call.inputs[0])
+    graph.give(call.outputs[0], graph.value(call.inputs[0], first), first)
+
+
+def _activation(graph: Graph, call: Call, layer: Any) -> None:
+    first = graph.is_first(call.inputs[0])
+    made = _activated(graph, graph.value(call.inputs[0], first), layer, call, first)
+    graph.give(call.outputs[0], made, first)
+
+
+def _rectified(graph: Graph, call: Call, layer: Any) -> None:
+    if layer.threshold or (layer.negative_slope and layer.max_value is not None):
+        raise Untranslatable(f"{layer.name} is a ReLU with a threshold, or a slope and a limit")
+    first = graph.is_first(call.inputs[0])
+    source = graph.value(call.inputs[0], first)
+    if layer.max_value is not None:
+        made = _clip(graph, source, float(layer.max_value))
+    else:
+        made = graph.node("LeakyRelu", source, alpha=layer.negative_slope) if layer.negative_slope else ""
+    graph.give(call.outputs[0], made or graph.node("Relu", source), first)
+
+
+# layer of Keras's -> what writes it
+LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
+    "Conv2D": _convolution,
+    "DepthwiseConv2D": _convolution,
+    "SeparableConv2D": _convolution,
+    "MaxPooling2D": _pooling("MaxPool"),
+    "AveragePooling2D": _pooling("AveragePool", count_include_pad=0),
+    "GlobalAveragePooling2D": _global("GlobalAveragePool"),
+    "GlobalMaxPooling2D": _global("GlobalMaxPool"),
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "Dense": _dense,
+    "Rescaling": _affine(lambda layer: (layer.scale, layer.offset)),
+    "Normalization": _affine(_normalization),
+    "LayerScale": _affine(lambda layer: (np.asarray(layer.gamma), 0)),
+    "Add": _joined("Add"),
+    "Multiply": _joined("Mul"),
+    "Concatenate": _concatenate,
+    "ZeroPadding2D": _frame,
+    "Cropping2D": _crop,
+    "Reshape": _reshape,
+    "Flatten": _reshape,
+    "Activation": _activation,
+    "ReLU": _rectified,
+    **dict.fromkeys(("Dropout", "SpatialDropout2D", "GaussianNoise", "StochasticDepth"), _same),
+}
+
+
+# -- Activations, each as (graph, name of what goes in) -> name of what comes out ---
+
+
+def _clip(graph: Graph, source: str, most: float) -> str:
+    return graph.node("Clip", source, graph.constant(0.0), graph.constant(most))
+
+
+def _silu(graph: Graph, source: str) -> str:
+    return graph.node("Mul", source, graph.node("Sigmoid", source))
+
+
+def _gelu(graph: Graph, source: str) -> str:
+    """Hendrycks & Gimpel 2016, with the error function."""
+    turned = graph.node("Erf", graph.node("Mul", source, graph.constant(0.5**0.5)))
+    return graph.node(
+        "Mul",
+        graph.node("Mul", source, graph.constant(0.5)),
+        graph.node("Add", turned, graph.constant(1.0)),
+    )
+
+
+def _plain(kind: str, **attributes: Any) -> Callable[[Graph, str], str]:
+    return lambda graph, source: graph.node(kind, source, **attributes)
+
+
+ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
+    "linear": lambda graph, source: source,
+    "relu": _plain("Relu"),
+    "relu6": lambda graph, source: _clip(graph, source, 6.0),
+    "sigmoid": _plain("Sigmoid"),
+    "tanh": _plain("Tanh"),
+    "silu": _silu,
+    "hard_sigmoid": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hard_silu": _plain("HardSwish"),
+    "gelu": _gelu,
+}
+
+
+def _activated(graph: Graph, source: str, layer: Any, call: Call, first: bool) -> str:
+    function = layer.activation
+    name = getattr(function, "__name__", type(function).__name__)
+    if name == "softmax" and (not first or len(call.outputs[0].shape) != 4):
+        return graph.node("Softmax", source, axis=-1)
+    if name not in ACTIVATIONS or getattr(keras.activations, name, None) is not function:
+        raise Untranslatable(f"{layer.name} has the activation {name}")
+    return ACTIVATIONS[name](graph, source)
