@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tlkit.extraction import source as source_module
-from tlkit.sklearn import ImageClassifier, ImageFeatures, UnfitInput
+from tlkit.sklearn import ImageClassifier, ImageFeatures, ImageRegressor, UnfitInput
 
 FOLDER = tempfile.TemporaryDirectory(prefix="tlkit-drawn-")
 
@@ -72,6 +72,13 @@ class ClassifierOfTables(_OfTables, ImageClassifier):
         return super().predict_proba(self._seen(X))
 
 
+class RegressorOfTables(_OfTables, ImageRegressor):
+    __init__ = ImageRegressor.__init__
+
+    def predict(self, X):
+        return super().predict(self._seen(X))
+
+
 EXPECTED: dict[str, str] = {}  # scikit-learn's checks that fail, each with its reason: none does
 
 
@@ -93,6 +100,37 @@ def test_the_classifier_passes_the_checks_of_scikit_learn(tiny_backbone, empty_c
     assert failed(ClassifierOfTables(str(tiny_backbone), stages=("head",), options={"views": 1})) == {}
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_regressor_passes_the_checks_of_scikit_learn(tiny_backbone, empty_cache):
+    assert failed(RegressorOfTables(str(tiny_backbone), stages=("head",))) == {}
+
+
+def test_numbers_are_predicted_saved_and_pickled(tiny_backbone, empty_cache, tmp_path):
+    random = np.random.default_rng(0)
+    table = np.repeat(random.normal(0, 1.5, (90, 1)), 8, axis=1)
+    files, numbers = drawn(table), 40 + 10 * np.tanh(table[:, 0])
+    regressor = ImageRegressor(str(tiny_backbone), stages=("head",)).fit(files[:70], numbers[:70])
+    assert regressor.score(files[70:], numbers[70:]) > 0.9
+    said = regressor.predict(files[70:])
+    assert said.shape == (20,) and said.dtype == np.float64
+    assert regressor.margins_ is None or np.mean(np.abs(said - numbers[70:]) <= regressor.margins_[0]) > 0.7
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(regressor)).predict(files[70:]), said)
+    both = np.column_stack([numbers, -numbers])[:70]
+    assert ImageRegressor(str(tiny_backbone), stages=("head",)).fit(files[:70], both).predict(files[70:]).shape == (
+        20,
+        2,
+    )
+    regressor.save(tmp_path / "model.keras")
+    from tlkit.options.commands import PredictConfig
+    from tlkit.pipelines import predict
+
+    (row,) = predict.run(PredictConfig(run=str(tmp_path / "model.keras"), paths=(files[70],)))["predictions"]
+    assert row["numbers"][0]["value"] == pytest.approx(said[0], rel=1e-3)
+    with pytest.raises(UnfitInput, match="takes no sample_weight"):
+        regressor.fit(files[:70], numbers[:70], sample_weight=np.ones(70))
+
+
 @pytest.fixture
 def paths(colours):
     files = sorted(colours.rglob("*.png"))
@@ -103,8 +141,8 @@ def test_nothing_loads_keras_before_something_has_to_compute(tiny_backbone):
     program = f"""
 import pickle, sys
 from sklearn.base import clone
-from tlkit.sklearn import ImageClassifier, ImageFeatures
-for kind in (ImageFeatures, ImageClassifier):
+from tlkit.sklearn import ImageClassifier, ImageFeatures, ImageRegressor
+for kind in (ImageFeatures, ImageClassifier, ImageRegressor):
     made = pickle.loads(pickle.dumps(clone(kind({str(tiny_backbone)!r})).set_params(weights="none")))
     assert made.weights == "none" and repr(made)
 assert not [name for name in ("keras", "tensorflow") if name in sys.modules]

@@ -20,8 +20,8 @@ from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
@@ -44,6 +44,7 @@ OF_FEATURES = ("fit", "levels", "engine", "precision", "stored_as", "batch_size"
 NOT_OF_CLASSIFIERS = (
     *("images", "resume", "out", "overwrite", "dry_run", "log", "audit", "test", "classes", "group_by", "keras_split"),
     *("fixes", "slice_by", "on_bad", "target_precision", "backbone", "weights", "head", "stages", "balance", "seed"),
+    *("task", "target"),
 )
 
 
@@ -136,7 +137,68 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         return resolve(FeaturesConfig, {"images": ".", **own, **further})
 
 
-class ImageClassifier(ClassifierMixin, BaseEstimator):
+class _Finetuned(BaseEstimator):
+    """What estimators share that train as `tlkit finetune` does."""
+
+    archive_: bytes
+    choice_: str
+    verbose: bool
+    random_state: Any
+    options: Mapping[str, Any] | None
+    _own: tuple[str, ...] = ("backbone", "weights", "head", "stages")
+    _task = "single"
+
+    def _fitted(self, images: Dataset) -> None:
+        settle_backend()
+        _networks.pop(self, None)
+        with tempfile.TemporaryDirectory(prefix="tlkit-") as folder, _random_state_kept():
+            self.archive_, self.choice_ = _trained(self._config(), images, Path(folder), self._story)
+
+    def _logits(self, X: Any) -> tuple[np.ndarray, Any]:
+        """Logits float32 (n, K) of n paths, and the facts of the network."""
+        check_is_fitted(self)
+        settle_backend()
+        images, (source, facts) = images_of(X, self._story), self._opened()
+        return _complete(source.extract(images, story=self._story)), facts
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as a .keras file, which plain Keras loads and every tlkit command takes for a run's."""
+        from tlkit.base.files import replacing
+
+        check_is_fitted(self)
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(self.archive_)
+
+    def __sklearn_tags__(self) -> Any:
+        """Paths instead of a table of numbers."""
+        return _of_paths(super().__sklearn_tags__())
+
+    @property
+    def _story(self) -> Story:
+        return PlainStory() if self.verbose else Silence()
+
+    def _config(self) -> FinetuneConfig:
+        taken = (*NOT_OF_CLASSIFIERS, *self._own)
+        allowed = tuple(name for name in FinetuneConfig.__dataclass_fields__ if name not in taken)
+        further = _allowed(self, self.options, allowed)
+        own = {name: getattr(self, name) for name in self._own}
+        chosen = self.random_state
+        seed = chosen if isinstance(chosen, int) else 0 if chosen is None else int(_drawn(chosen))
+        return resolve(FinetuneConfig, {"images": ".", "test": 0.0, "seed": seed, "task": self._task, **own, **further})
+
+    def _opened(self) -> tuple[FeatureSource, Any]:
+        """The classifier as a source of logits, kept for the next question, and its facts."""
+        from tlkit.classifier.facts import read_facts
+
+        if self not in _networks:
+            folder = Path(tempfile.mkdtemp(prefix="tlkit-"))
+            finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            (folder / "model.keras").write_bytes(self.archive_)
+            _networks[self] = FeatureSource.of_file(folder / "model.keras", LOGITS), read_facts(folder / "model.keras")
+        return _networks[self]
+
+
+class ImageClassifier(ClassifierMixin, _Finetuned):
     """Paths of images and their labels to a classifier, trained as `tlkit finetune` trains.
 
     A linear head is solved on stored features, fine-tuning follows, and what ships is the simplest that is within the noise
@@ -160,6 +222,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         choice_: what shipped and why, one sentence; "" where there was nothing to choose from.
         archive_: bytes of the classifier's .keras file; `save(path)` writes it.
     """
+
+    _own = (*_Finetuned._own, "balance")
 
     def __init__(
         self,
@@ -188,49 +252,18 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 f"ImageClassifier.fit takes no {', '.join(given)}: its stages weigh classes, not images.",
                 "use balance='weights' for classes of unequal size.",
             )
-        settle_backend()
-        images = self._labelled(X, y)
-        _networks.pop(self, None)
-        with tempfile.TemporaryDirectory(prefix="tlkit-") as folder, _random_state_kept():
-            self.archive_, self.choice_ = _trained(self._config(), images, Path(folder), self._story)
+        self._fitted(self._labelled(X, y))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities float64 (n, K), calibrated, in the order of `classes_`."""
-        check_is_fitted(self)
-        settle_backend()
-        images, (source, facts) = images_of(X, self._story), self._opened()
-        logits = _complete(source.extract(images, story=self._story))
+        logits, facts = self._logits(X)
         return facts.task.probabilities(logits, facts.temperature)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each of n paths, (n,) of the type of `classes_`."""
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the classifier as a .keras file, which plain Keras loads and every tlkit command takes for a run's."""
-        from tlkit.base.files import replacing
-
-        check_is_fitted(self)
-        with replacing(Path(path)) as temporary:
-            temporary.write_bytes(self.archive_)
-
-    def __sklearn_tags__(self) -> Any:
-        """Paths instead of a table of numbers."""
-        return _of_paths(super().__sklearn_tags__())
-
-    @property
-    def _story(self) -> Story:
-        return PlainStory() if self.verbose else Silence()
-
-    def _config(self) -> FinetuneConfig:
-        allowed = tuple(name for name in FinetuneConfig.__dataclass_fields__ if name not in NOT_OF_CLASSIFIERS)
-        further = _allowed(self, self.options, allowed)
-        own = {name: getattr(self, name) for name in ("backbone", "weights", "head", "stages", "balance")}
-        chosen = self.random_state
-        seed = chosen if isinstance(chosen, int) else 0 if chosen is None else int(_drawn(chosen))
-        return resolve(FinetuneConfig, {"images": ".", "test": 0.0, "seed": seed, **own, **further})
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         if y is None:
@@ -245,19 +278,81 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         names = tuple(map(str, self.classes_.tolist()))
         return replace(images, classes=names, labels=codes.astype(np.int32))
 
-    def _opened(self) -> tuple[FeatureSource, Any]:
-        """The classifier as a source of logits, kept for the next question, and its facts."""
-        from tlkit.classifier.facts import read_facts
 
-        if self not in _networks:
-            folder = Path(tempfile.mkdtemp(prefix="tlkit-"))
-            finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            (folder / "model.keras").write_bytes(self.archive_)
-            _networks[self] = FeatureSource.of_file(folder / "model.keras", LOGITS), read_facts(folder / "model.keras")
-        return _networks[self]
+class ImageRegressor(RegressorMixin, _Finetuned):
+    """Paths of images and a number or several of each to a network that predicts them, trained as `tlkit finetune` does.
+
+    Ridge regression is solved on stored features, fine-tuning by squared or Huber error follows, and what ships is the
+    simplest that is within the noise of the best on images that `fit` holds out of those it is given. `sample_weight` is
+    refused.
+
+    Args:
+        backbone, weights, head, stages: as of `ImageClassifier`.
+        loss: `mse` or `huber`.
+        options: further options of `tlkit finetune` by name.
+        random_state: seed of everything random; None for 0.
+        verbose: whether to say on stderr what happens.
+
+    Attributes:
+        choice_, archive_: as of `ImageClassifier`.
+        margins_: (K,) how far the 95 % interval around each number reaches to each side; None where fewer than 19 images
+            were held out.
+    """
+
+    _own = (*_Finetuned._own, "loss")
+    _task = "number"
+
+    def __init__(
+        self,
+        backbone: str = "mobilenetv2",
+        *,
+        weights: str = "imagenet",
+        head: str = "linear",
+        stages: tuple[str, ...] | None = None,
+        loss: str = "mse",
+        options: Mapping[str, Any] | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.backbone, self.weights, self.head, self.stages, self.loss = backbone, weights, head, stages, loss
+        self.options, self.random_state, self.verbose = options, random_state, verbose
+
+    def fit(self, X: Any, y: Any, **given: Any) -> "ImageRegressor":
+        """Train on n paths and their numbers, (n,) or (n, K).
+
+        Raises:
+            UnfitInput: no paths, unreadable files, numbers that are not finite, weights of images.
+            TlkitError: options that the images cannot follow.
+        """
+        if given:
+            raise UnfitInput(
+                f"ImageRegressor.fit takes no {', '.join(given)}.", "leave it out: all images weigh the same."
+            )
+        if y is None:
+            raise UnfitInput("requires y to be passed, but the target y is None.", "give a number for each path.")
+        images = images_of(X, self._story)
+        numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        check_consistent_length(images.paths, numbers)
+        self._flat = numbers.ndim == 1
+        columns = numbers.reshape(len(numbers), -1)
+        names = tuple(f"y{place}" for place in range(columns.shape[1])) if not self._flat else ("y",)
+        self._fitted(replace(images, classes=names, targets=columns))
+        self.margins_ = self._opened()[1].margins
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Numbers float64 of n paths, (n,) or (n, K) as `fit` was given them."""
+        numbers, _ = self._logits(X)
+        return numbers[:, 0].astype(np.float64) if self._flat else numbers.astype(np.float64)
+
+    def __sklearn_tags__(self) -> Any:
+        """Paths instead of a table of numbers; several numbers an image."""
+        tags = _of_paths(super().__sklearn_tags__())
+        tags.target_tags.multi_output = True
+        return tags
 
 
-_networks: WeakKeyDictionary[ImageClassifier, tuple[FeatureSource, Any]] = WeakKeyDictionary()
+_networks: WeakKeyDictionary[_Finetuned, tuple[FeatureSource, Any]] = WeakKeyDictionary()
 """Open networks, beside the estimators: what is asked of one changes nothing in it, and no pickle holds it."""
 
 

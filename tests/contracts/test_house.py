@@ -208,13 +208,17 @@ def test_what_a_target_means_is_asked_in_the_tasks_alone():
 
 
 def test_every_table_of_tasks_has_a_row_for_each():
-    from tlkit.evaluation.compare import SECOND
+    from tlkit.auditing.audit import DOUBTS
+    from tlkit.evaluation.compare import COMPARED
     from tlkit.evaluation.evaluate import MEASURES
     from tlkit.exporting.snippets import PROGRAMS
+    from tlkit.report.headline import OPENINGS
     from tlkit.report.tasks import WORDS
     from tlkit.tasks.registry import TASKS
+    from tlkit.training.balance import SOLVERS
 
-    assert [list(table) for table in (MEASURES, SECOND, PROGRAMS, WORDS)] == [list(TASKS)] * 4
+    tables = (MEASURES, COMPARED, PROGRAMS, WORDS, OPENINGS, SOLVERS, DOUBTS)
+    assert [list(table) for table in tables] == [list(TASKS)] * len(tables)
 
 
 def test_public_classes_have_names_of_their_own():

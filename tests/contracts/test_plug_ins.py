@@ -27,10 +27,12 @@ from tlkit.cli.help import SectionedCommand
 from tlkit.cli.parameters import typer_function
 from tlkit.data.dataset import InputContract
 from tlkit.data.scan import scan
-from tlkit.evaluation import class_measures
-from tlkit.evaluation.evaluate import evaluate
+from tlkit.evaluation import class_measures, stored
+from tlkit.evaluation.compare import COMPARED
+from tlkit.evaluation.evaluate import MEASURES, evaluate
 from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import draw
+from tlkit.exporting.snippets import PROGRAMS
 from tlkit.exporting.subject import in_keras
 from tlkit.extraction import extract, transforms
 from tlkit.extraction.source import FeatureSource, Tap
@@ -40,8 +42,12 @@ from tlkit.options.groups import HeadOptions
 from tlkit.pipelines import backbones, export, features, verify
 from tlkit.report import build, glossary
 from tlkit.report.audit_page import AuditPage, render_audit
-from tlkit.tasks.registry import TASKS
+from tlkit.report.tasks import WORDS
+from tlkit.tasks import registry
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.registry import TASKS, row_of
 from tlkit.tasks.single import SINGLE
+from tlkit.training.balance import SOLVERS
 
 
 @pytest.fixture
@@ -223,6 +229,40 @@ def test_a_task(graded, tmp_path):
     assert "Accuracy" in build.render(replace(page, evaluation=found))
     page.predictions.write_csv(tmp_path / "predictions.csv")
     assert Predictions.read_csv(tmp_path / "predictions.csv").task is graded
+
+
+class Dose(type(NUMBER)):
+    """A task: a number that is told as `number` tells numbers."""
+
+    name = "dose"
+    gives = "gives a dose to each image"
+
+
+def test_a_task_of_numbers(monkeypatch, tmp_path):
+    known = dict(TASKS)
+    monkeypatch.setattr(registry, "TASKS", {"dose": Dose(), **known})
+    monkeypatch.setattr(stored, "TASKS", registry.TASKS)
+    page = full_page()
+    rows, random = page.predictions, np.random.default_rng(0)
+    truth = random.normal(5, 1, (len(rows), 1))
+    said = (truth + random.normal(0, 0.3, truth.shape)).astype(np.float32)
+    labels = np.full(len(rows), -1, np.int32)
+    rows = replace(rows, classes=("mg",), labels=labels, targets=truth, logits=said, margins=(0.6,), temperature=1.0)
+    assert rows.task is registry.TASKS["dose"]
+    found = evaluate(rows)
+    assert found.as_json()["splits"]["test"]["task"] == "dose"
+    text = build.render(replace(page, evaluation=found, predictions=rows))
+    assert "mean absolute error on" in text and 'id="quantities"' in text
+    rows.write_csv(tmp_path / "predictions.csv")
+    assert Predictions.read_csv(tmp_path / "predictions.csv").task.name == "dose"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_has_a_row_in_every_table(name):
+    for table in (MEASURES, WORDS, PROGRAMS, SOLVERS, auditing.DOUBTS, COMPARED):
+        row_of(table, TASKS[name])
+    assert name in help_of("finetune") and TASKS[name].trained_by[0] in catalog.LOSSES
+    assert ("auto", *TASKS) == catalog.TASKS
 
 
 def test_a_metric_that_is_computed(monkeypatch):

@@ -103,3 +103,24 @@ def test_another_backend_says_the_same(backend, head_on, unseen, tmp_path):
     )
     expected = witness.integrated(grids, labels).values
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_number_stands_alone_and_its_evidence_is_its_own_gradient(tiny_backbone):
+    """d number / d grid of a linear head on the mean is its kernel over the places, whatever the other number says."""
+    from tlkit.backbones.build import build_backbone
+    from tlkit.classifier.heads.build import build_head
+    from tlkit.classifier.model import compose
+    from tlkit.data.dataset import InputContract
+    from tlkit.options.groups import HeadOptions
+    from tlkit.tasks.number import NUMBER
+
+    numbers = np.array([[1.5, -2.0]])
+    assert scores(numbers, np.array([1]), alone=True).tolist() == [-2.0]
+    backbone = build_backbone(tiny_backbone)
+    for names in (("one",), ("one", "two")):
+        head = build_head(HeadOptions(), backbone.grid_shape, len(names), fewest=1)
+        witness = Witness(compose(backbone, head, names, InputContract(height=32, width=32), NUMBER))
+        grids = np.random.default_rng(0).normal(0, 1, (2, 4, 4, 16)).astype(np.float32)
+        found = witness.gradient(grids, np.zeros(2, int))
+        kernel = head.model.get_layer("logits").get_weights()[0][:, 0] / 16
+        np.testing.assert_allclose(found, np.broadcast_to(kernel, found.shape), rtol=1e-4, atol=1e-7)

@@ -7,7 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlkit.auditing import blank, bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
+from tlkit.auditing import (
+    blank,
+    bursts,
+    classes,
+    copies,
+    doubtful,
+    files,
+    flips,
+    mislabelled,
+    outliers,
+    shortcuts,
+    unfamiliar,
+)
 from tlkit.auditing.evidence import Evidence, Mirrored, unlearnable
 from tlkit.auditing.findings import SEVERITIES, AuditResult, Finding, by_severity
 from tlkit.auditing.flips import Mirror, sample
@@ -18,6 +30,11 @@ from tlkit.data.look import looks_of
 from tlkit.extraction.source import FeatureSource
 from tlkit.extraction.store import Rows
 from tlkit.options.commands import AuditConfig, FinetuneConfig
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
+from tlkit.tasks.registry import row_of
+from tlkit.tasks.single import SINGLE
 
 SAID_BEFORE = ("dark",)  # findings that a run says when it begins
 OF_TRAINING = ("flips",)  # findings about an option of the run that hears them: their remedy is always told
@@ -53,6 +70,35 @@ def _mirror(evidence: Evidence) -> str:
     return unlearnable(evidence)
 
 
+class Doubts(NamedTuple):
+    """How wrong labels are found, for a task.
+
+    Args:
+        run: the findings.
+        lacks: why there are none to be had, "" where there are.
+    """
+
+    run: Callable[[Evidence], Iterable[Finding]]
+    lacks: Callable[[Evidence], str]
+
+
+DOUBTS = {
+    SINGLE.name: Doubts(mislabelled.check, unlearnable),
+    MULTI.name: Doubts(mislabelled.check, unlearnable),
+    ORDINAL.name: Doubts(mislabelled.check, unlearnable),
+    NUMBER.name: Doubts(doubtful.check, doubtful.lacks),
+}
+"""One row a task."""
+
+
+def _doubts(evidence: Evidence) -> Iterable[Finding]:
+    return row_of(DOUBTS, evidence.dataset.task).run(evidence)
+
+
+def _no_doubts(evidence: Evidence) -> str:
+    return row_of(DOUBTS, evidence.dataset.task).lacks(evidence)
+
+
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
     Check("blank", "images that are one colour throughout", blank.check, _nothing),
@@ -60,7 +106,7 @@ CHECKS = (
     Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
     Check("groups", "clips, bursts and subjects that belong on one side of a split", bursts.check, _nothing),
     Check("shortcuts", "classes that can be predicted without looking at the object", shortcuts.check, unlearnable),
-    Check("labels", "labels that are likely wrong", mislabelled.check, unlearnable),
+    Check("labels", "labels that are likely wrong", _doubts, _no_doubts),
     Check("flips", "classes that become others when mirrored", flips.check, _mirror),
     Check("classes", "tiny, unequal and missing classes", classes.check, _labels),
     Check("unfamiliar", "images unlike the others", unfamiliar.check, _nothing),

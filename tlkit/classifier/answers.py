@@ -1,7 +1,7 @@
 """Predictions: logits of images, and what the task makes of them."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,15 @@ IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images:
 _FIRST = ("path", "sha256", "split", "label", "predicted")  # then those of the task
 
 
-def image_scores(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """float64 (N,), 0..1: how right each image is, see `Task.scores`; the mean is what ranks epochs.
+def image_scores(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """float64 (N,), at most 1: how right each image is, see `Task.scores`; the mean is what ranks epochs.
 
     Args:
         logits: float (N, K).
-        truth: int (N,), 0..K-1; or (N, K), 1 where the image has the class, 0 where not.
+        truth: one row an image, whose form tells the task, see `registry.of_truth`.
+        temperature: that logits are divided by.
     """
-    return of_truth(truth).scores(logits, truth)
+    return of_truth(truth).scores(logits, truth, temperature)
 
 
 def image_losses(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -56,7 +57,8 @@ class Predictions(Labelled):
             it was not measured, None where it never was.
         in_training: int8 (N,), index into `IN_TRAINING`: whether the image, or one that looks like it, was
             trained on; None where it was not examined.
-        targets: of several labels, see `Labelled`.
+        targets: of several labels, grades or numbers, see `Labelled`.
+        margins: of intervals around predicted numbers, see `Facts`; None where there are none.
     """
 
     paths: list[str]
@@ -71,6 +73,7 @@ class Predictions(Labelled):
     unfamiliarity: np.ndarray | None = None
     in_training: np.ndarray | None = None
     targets: np.ndarray | None = None
+    margins: tuple[float, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,7 +81,7 @@ class Predictions(Labelled):
     @property
     def correct(self) -> np.ndarray:
         """Bool (N,), whether everything said of an image is true: its class, or every one of its labels."""
-        return self.task.correct(self.logits, self.truth)
+        return self.task.correct(self.logits, self.truth, self.temperature)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -87,13 +90,13 @@ class Predictions(Labelled):
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64 (N,), the most probable class; the first one on a tie."""
-        return np.argmax(self.logits, axis=1)
+        """int64 (N,), the class that stands for the answer, see `Task.predicted`."""
+        return self.task.predicted(self.logits, self.temperature)
 
     @property
     def confidence(self) -> np.ndarray:
         """float64 (N,), probability of the predicted class."""
-        return self.probabilities.max(axis=1)
+        return np.take_along_axis(self.probabilities, self.predicted[:, None], axis=1)[:, 0]
 
     @property
     def abstained(self) -> np.ndarray | None:
@@ -122,28 +125,30 @@ class Predictions(Labelled):
         return self.select(np.flatnonzero(self.splits == SPLITS.index(name)))
 
     def write_csv(self, path: Path) -> None:
-        """Columns path, sha256, split, label, predicted, probability, what else is known, then `p:CLASS`; atomic.
+        """Columns path, sha256, split, label, predicted, those of the task, what else is known, then `p:CLASS`; atomic.
 
-        What else: abstain (true, false), unfamiliarity, group, in_training (exact, near or empty). Where an image may
-        have several labels, `label` and `predicted` are as `cat|dog` and there is no `probability`.
+        Of the task: probability; of grades the `expected` one as well, counted from 0; of numbers low and high, and
+        `value:NAME` in the place of `p:CLASS`. What else: abstain (true, false), unfamiliarity, group, in_training
+        (exact, near or empty). Where an image may have several labels, `label` and `predicted` are as `cat|dog` and
+        there is no `probability`; several numbers are joined likewise.
         """
         split_names, further, chances = (*SPLITS, ""), self._further(), self.probabilities
-        own, first = self.task.columns, (*_FIRST, *self.task.columns)
+        task, best = self.task, self.predicted.tolist()
         with (
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
             writer = cells.Writer(file)
-            writer.writerow([*first, *further, *(f"p:{name}" for name in self.classes)])
+            writer.writerow([*_FIRST, *task.columns, *further, *(f"{task.prefix}{name}" for name in self.classes)])
             for i, name in enumerate(self.paths):
-                row = [f"{p:.9g}" for p in chances[i]]
                 known = [name, self.sha256[i], split_names[self.splits[i]], self.label_name(i), self.predicted_name(i)]
-                known += [row[int(self.logits[i].argmax())]] * ("probability" in own)
-                writer.writerow([*known, *(column[i] for column in further.values()), *row])
+                known += task.beside(chances[i], best[i], self.margins)
+                numbers = (f"{p:.9g}" for p in chances[i])
+                writer.writerow([*known, *(column[i] for column in further.values()), *numbers])
 
     def predicted_name(self, index: int) -> str:
         """The predicted class of a row, or its labels, written in the same way."""
-        return self.task.called(self.logits[index], self.classes)
+        return self.task.called(self.logits[index], self.classes, self.temperature)
 
     def _further(self) -> dict[str, list[str]]:
         """The columns that not every evaluation has, as text."""
@@ -168,12 +173,12 @@ class Predictions(Labelled):
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = [[cells.read(cell) for cell in row] for row in csv.reader(file)]
         header, rows = rows[0], rows[1:]
-        classes = tuple(name[2:] for name in header if name.startswith("p:"))
+        task = of_columns(header)
+        classes = tuple(name.removeprefix(task.prefix) for name in header if name.startswith(task.prefix))
         first = len(header) - len(classes)
         known = {name: [row[place] for row in rows] for place, name in enumerate(header[:first])}
         split_codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
         chances = np.array([row[first:] for row in rows], dtype=np.float64).reshape(-1, len(classes))
-        task = of_columns(known)
         labels, targets = task.read(known["label"], classes)
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
@@ -232,16 +237,24 @@ class Answers:
             top: classes to list.
         """
         chances = facts.task.probabilities(self.logits, facts.temperature)
+        chosen = facts.task.predicted(self.logits, facts.temperature).tolist()
         order = np.argsort(-self.logits, axis=1, kind="stable")
         rows = []
-        for path, row, logits, best, answer in zip(paths, chances, self.logits, order, self, strict=True):
-            ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in best[:top]]
+        for path, row, one, best, answer in zip(paths, chances, chosen, order, self, strict=True):
+            said = facts.task.answer(answer.logits[0], row, one, facts.classes, facts.margins)
+            listed = best[:top] if facts.task.ranks else ()
+            ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in listed]
             judged: dict[str, Any] = {}
             if facts.threshold is not None:
-                judged["abstain"] = not row[best[0]] >= facts.threshold
+                judged["abstain"] = not row[one] >= facts.threshold
             if answer.unfamiliarity is not None:
                 far = float(answer.unfamiliarity[0])
                 judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-            said = facts.task.further(logits, facts.classes)
-            rows.append({"path": path, **said, **ranked[0], **judged, "top": ranked})
+            rows.append({"path": path, **said, **judged, "top": ranked})
         return rows
+
+
+def number_columns(numbers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Numbers of an answer as columns of a table: NAME, and NAME_low and NAME_high where there is an interval."""
+    ends = {"value": "", "low": "_low", "high": "_high"}
+    return {one["name"] + end: one[key] for one in numbers for key, end in ends.items() if key in one}

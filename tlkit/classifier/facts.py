@@ -35,6 +35,8 @@ class Facts:
         target_precision: the precision that the threshold was chosen for, 0..1.
         task: what its logits mean.
         flip: whether mirrored images were shown in training as alike; None where that is not known.
+        margins: how far the 95 % interval around each predicted number reaches to each side, in its own units; None
+            where there is none.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +49,7 @@ class Facts:
     target_precision: float | None = None
     task: Task = SINGLE
     flip: bool | None = None
+    margins: tuple[float, ...] | None = None
 
 
 def as_text(facts: Facts) -> str:
@@ -93,6 +96,7 @@ def read_facts(path: Path) -> Facts:
             )
         facts["contract"] = InputContract(**facts["contract"])
         facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
+        facts["margins"] = None if facts.get("margins") is None else tuple(facts["margins"])
         facts["task"] = TASKS[facts.get("task", SINGLE.name)]
         return Facts(**facts)
 

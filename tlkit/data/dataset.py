@@ -17,7 +17,7 @@ from tlkit.pixels.contract import InputContract as InputContract
 from tlkit.tasks.registry import Labelled, picked
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import UNLABELLED as UNLABELLED
-from tlkit.tasks.task import Task
+from tlkit.tasks.task import Scale, Task
 
 if TYPE_CHECKING:
     from tlkit.data.look import Looks
@@ -96,6 +96,10 @@ class Dataset(Labelled):
             extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
             looks=None if self.looks is None else self.looks.select(rows),
         )
+
+    def in_units(self, scale: Scale | None) -> "Dataset":
+        """The images with their numbers in these units; as they are where there is no scale."""
+        return self if scale is None else replace(self, targets=scale.apply(self.truth))
 
     def unreadable(self) -> list[Problem]:
         """Files that the scan saw and that cannot be decoded, with the reason."""

@@ -131,7 +131,7 @@ def apply_fixes(dataset: Dataset, fixing: Fixing | None, story: Story) -> Datase
             continue
         counts.add(row, "relabelled" if teaches[row] or fixing.held_out else "left")
         if not (teaches[row] or fixing.held_out):
-            changed.truth[row] = dataset.truth[row]
+            changed.put(row, dataset.truth[row])
     fixed = changed.select(np.flatnonzero(kept))
     _refuse_emptied(dataset, fixed, file)
     said = counts.sentence(file)
@@ -180,12 +180,7 @@ class Counts:
 
 def _relabel(dataset: Dataset, row: int, label: str, place: str) -> None:
     """Give a row of a manifest, in place, another label, or others where an image may have several."""
-    names = dataset.task.names(label, place)
-    for name in names:
-        if name not in dataset.classes:
-            raise unknown_name(f"a class here ({place})", name, dataset.classes)
-    codes = [dataset.classes.index(name) for name in names]
-    dataset.truth[row] = dataset.task.truth_of(codes, len(dataset.classes))
+    dataset.put(row, dataset.task.parsed(label, dataset.classes, place))
 
 
 def _no_such_image(file: str, line: int, path: str, known: dict[str, int]) -> TlkitError:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,11 +20,14 @@ from tlkit.data.decode import in_order
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.look import Looker, Looks
+from tlkit.data.numbers import TARGET
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import SUFFIXES, Listing, elsewhere, labels_of, read_listing
 from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.tasks.labels import class_name
-from tlkit.tasks.registry import of_texts, picked
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.registry import asked_for, of_texts, picked
+from tlkit.tasks.task import Task
 
 LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
@@ -149,7 +153,7 @@ def scan(
     *,
     classes: Sequence[str] | None = None,
     group_by: str | None = None,
-    labelled: bool | None = True,
+    labelled: bool | Task | None = True,
     known: Sequence[str] = (),
     fixes: Fixing | None = None,
     look: bool = False,
@@ -162,11 +166,12 @@ def scan(
 
     Args:
         images: a folder, or a .csv, .tsv or .parquet file with columns `path,label[,split][,group]`.
-        classes: class names in index order. Defaults to folder names sorted by code point, as Keras does.
+        classes: class names in index order. Defaults to folder names sorted by code point, as Keras does. Of numbers
+            the columns that hold them.
         group_by: what must not straddle splits: a column of the manifest file, or a regular
             expression on the relative path whose first group names it.
-        labelled: True needs classes; False takes every image below the folder with label -1; None
-            takes classes where the folders or the file name them.
+        labelled: True needs classes, or a task its kind of truth; False takes every image below the folder with label
+            -1; None takes classes where the folders or the file name them.
         known: classes of a classifier: folders called so are classes, whatever else they may mean.
         fixes: labels to change and images to drop, and of which images.
         look: whether every image is decoded as well, so that those that cannot be are known (`Dataset.unreadable`).
@@ -191,10 +196,12 @@ def _scan_folder(
     typed: str,
     wanted: Wanted,
     group_by: str | None,
-    labelled: bool | None,
+    labelled: bool | Task | None,
     reading: Reading,
     story: Story,
 ) -> Dataset:
+    if isinstance(labelled, Task):
+        labelled.refuse("folders", f"--task {labelled.name} for {typed!r}")
     pattern = group_pattern(group_by) if group_by else None
     tree = walk(root)
     flat = labelled is False or (labelled is None and not tree.folders)
@@ -221,6 +228,9 @@ def _scan_folder(
         looks=contents.looks,
     )
     dataset = dataset.without(loose) if loose else dataset
+    if isinstance(labelled, Task):
+        truth = labelled.renamed(dataset.labels, None, names, names)
+        dataset = replace(dataset, labels=truth[0], targets=truth[1])
     return dataset if pattern is None else replace(dataset, groups=match_groups(pattern, dataset.paths))
 
 
@@ -228,7 +238,7 @@ def _scan_file(
     file: Path,
     wanted: Wanted,
     group_by: str | None,
-    labelled: bool | None,
+    labelled: bool | Task | None,
     reading: Reading,
     story: Story,
 ) -> Dataset:
@@ -239,10 +249,7 @@ def _scan_file(
     labels = np.full(len(listing.paths), UNLABELLED, dtype=np.int32)
     targets = None
     if labelled is not False and listing.labels is not None:
-        read = [labels_of(file, listing.labels, row) for row in range(len(labels))]
-        names = _class_names(tuple(sorted({name for row in read for name in row})), wanted[0], "label")
-        _refuse_untrained(file, read, listing.given)
-        labels, targets = of_texts(listing.labels).read(listing.labels, names)
+        names, labels, targets = _truth(file, listing, listing.labels, wanted, labelled)
     groups = _listed_groups(listing, group_by)
     contents = reading(file.parent, listing.paths, all_meant=True)
     kept = contents.images.tolist()
@@ -270,6 +277,37 @@ def _scan_file(
         if not count:
             raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", _first(contents.problems))
     return dataset
+
+
+def _truth(
+    file: Path, listing: Listing, texts: list[str], wanted: Wanted, labelled: bool | Task | None
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray | None]:
+    """Names of classes, or of numbers, and the columns `labels` and `targets` of a table."""
+    asked = labelled if isinstance(labelled, Task) else None
+    if asked is NUMBER:
+        names = tuple(wanted[0] or wanted[1] or (TARGET,))
+        return names, *asked.read(texts, names)
+    read = [labels_of(file, texts, row) for row in range(len(texts))]
+    names = _class_names(tuple(sorted({name for row in read for name in row})), wanted[0], "label")
+    _refuse_untrained(file, read, listing.given)
+    return names, *of_texts(texts, asked).read(texts, names)
+
+
+class _Asked(Protocol):
+    """Options of what is told of images."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def target(self) -> Sequence[str] | None: ...
+    @property
+    def classes(self) -> Sequence[str] | None: ...
+
+
+def labelling(config: _Asked, otherwise: bool | None = True) -> dict[str, Any]:
+    """`labelled` and `classes` of `scan` as options ask for them; `otherwise` where the task is left open."""
+    asked = asked_for(config.task)
+    return {"labelled": otherwise if asked is None else asked, "classes": config.target or config.classes}
 
 
 def _listed_groups(listing: Listing, group_by: str | None) -> list[str] | None:

@@ -49,7 +49,8 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int, keras_split: 
         codes, origin = _as_given(dataset, units, val, seed)
     else:
         codes = _dealt(dataset, units, np.arange(len(dataset)), val, test, seed)
-        origin = f"drawn within each class by content (seed {seed}, val {val:g}, test {test:g}){_kept(dataset, units)}"
+        within = dataset.task.strata_name
+        origin = f"drawn within {within} by content (seed {seed}, val {val:g}, test {test:g}){_kept(dataset, units)}"
         return Splits(codes, _rule(codes, origin, 0), origin)
     return Splits(codes, _rule(codes, origin, _straddling(codes, units)), origin)
 
@@ -97,7 +98,8 @@ def _dealt(dataset: Dataset, units: np.ndarray, rows: np.ndarray, val: float, te
         return np.empty(0, dtype=np.int8)
     keys = order_keys(dataset, rows, seed)
     shares = dataset.task.shares(dataset.truth[rows])
-    return deal(Units.of_rows(units[rows], shares, keys, classes=len(dataset.classes) + 1), val=val, test=test)
+    classes = max(len(dataset.classes), int(shares.max())) + 1  # numbers have quantiles in the place of classes
+    return deal(Units.of_rows(units[rows], shares, keys, classes=classes), val=val, test=test)
 
 
 def _straddling(codes: np.ndarray, units: np.ndarray) -> int:

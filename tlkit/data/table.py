@@ -18,7 +18,10 @@ from tlkit.base.errors import TlkitError, nearest
 from tlkit.base.files import restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.data.folders import split_of
+from tlkit.data.numbers import TARGET, predicted_with, refuse_many, take_numbers
 from tlkit.tasks import labels as several
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.task import Task
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 # Written by Dataset.write_csv; scanning finds them anew.
@@ -38,7 +41,8 @@ class Listing:
 
     Args:
         paths: relative to the file's folder, POSIX, or absolute.
-        labels: class names, several of an image joined by `|`, as `labels.class_name` gives them; None without such a column.
+        labels: class names, several of an image joined by `|`, as `labels.class_name` gives them, or numbers likewise; None
+            without such a column.
         given: int8 (N,), index into `SPLITS`, -1 where the row names none.
         columns: every other column, `group` among them.
         notes: how it was read where that does not go without saying, a sentence each.
@@ -51,15 +55,17 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-def read_listing(file: Path, *, labelled: bool | None, classes: Sequence[str] | None = None) -> Listing:
+def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[str] | None = None) -> Listing:
     """Read a manifest file; the first row of a CSV names the columns.
 
     A table without a column `label` whose other columns hold 0 and 1 has its labels there.
 
     Args:
         file: the table.
-        labelled: whether labels must be there (True), are read where they are (None), or are not looked at (False).
-        classes: names of classes that the user listed; others may not differ from each other by case alone.
+        labelled: whether labels must be there (True, or the task that they are of), are read where they are (None), or
+            are not looked at (False).
+        classes: names of classes that the user listed; others may not differ from each other by case alone. Of numbers
+            the columns that hold them.
 
     Raises:
         TlkitError: a column is missing, a path empty or listed twice, a label empty or in doubt, a split unknown, or
@@ -69,6 +75,9 @@ def read_listing(file: Path, *, labelled: bool | None, classes: Sequence[str] | 
     if "path" not in columns:
         raise _no_column(file, "path", columns)
     paths = _paths(file, columns.pop("path"), notes)
+    if labelled is NUMBER:
+        numbers = take_numbers(file, columns, classes or (TARGET,))
+        return Listing(paths, numbers, _given(file, columns.pop("split", None), len(paths)), columns, tuple(notes))
     labels = columns.pop("label", None)
     if labels is None and labelled is not False:
         labels = _from_indicators(columns, notes, several_too=bool(labelled))
@@ -76,6 +85,8 @@ def read_listing(file: Path, *, labelled: bool | None, classes: Sequence[str] | 
         raise _no_column(file, "label", {"path": [], **columns})
     if labels is not None and labelled is not False:
         labels = _labels(file, labels, notes, classes, required=bool(labelled))
+        if not classes and not isinstance(labelled, Task):
+            refuse_many(file, labels)
     given = _given(file, columns.pop("split", None), len(paths))
     for name in _RECOMPUTED:
         columns.pop(name, None)
@@ -110,10 +121,11 @@ def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tupl
     return _known_names(file, columns, known), notes
 
 
-def _no_column(file: Path, name: str, columns: Mapping[str, object]) -> TlkitError:
+def _no_column(file: Path, name: str, columns: Mapping[str, Sequence[str]]) -> TlkitError:
     plain = {re.sub(r"[^a-z_]", "", column.lower()): column for column in columns}
     guess = next((plain[alias] for alias in _ALIASES[name] if alias in plain), None) or nearest(name, columns)
     hint = f"did you mean {guess!r}? Call it {name}: " if guess else ""
+    hint = predicted_with(columns) + hint if name == "label" else hint
     first = next(iter(columns), "")
     if guess is None and (file.parent / first).is_file():
         hint = (

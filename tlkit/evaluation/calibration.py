@@ -10,6 +10,7 @@ from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import FEWEST, LEVEL, Groups, Interval, effective_size, share_interval
 from tlkit.evaluation.results import Abstention, Reliability
+from tlkit.tasks.registry import of_truth
 
 BINS = 15
 DRAWS = 1000  # behind the interval of the calibration error
@@ -120,7 +121,7 @@ def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of the highest likelihood on held-out images (Guo et al. 2017), within `TEMPERATURES`.
 
-    Logits are divided by it before the softmax. It changes no prediction, only its confidence. Where the
+    Logits are divided by it before the softmax. It changes no most probable class, only its confidence. Where the
     images cannot say - fewer than two, or no error among them, so that the likelihood rises
     without limit as it falls - it is never below 1.
 
@@ -128,7 +129,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         logits: float (n, K), of images that were not trained on.
         labels: int (n,), 0..K-1; or (n, K), 1 where the image has the class, where it may have several.
     """
-    if len(labels) < 2 or logits.shape[1] < 2 or not np.isfinite(logits).all():
+    known = of_truth(labels).calibrated and np.isfinite(logits).all()
+    if len(labels) < 2 or logits.shape[1] < 2 or not known:
         return 1.0
     low, high = np.log(TEMPERATURES)
     # Convex in 1/T, hence with a single valley in log T.

@@ -50,7 +50,8 @@ class Choice:
         chosen: name of the one that ships.
         reason: one sentence.
         held_out: what the images are that decided, in words: "37 validation images".
-        measure: what `accuracy` is: "accuracy", "balanced accuracy" or "F1 of each image's labels".
+        measure: what `accuracy` is: "accuracy", "balanced accuracy" or what the task calls its score.
+        loss: what `log_loss` is.
         gained: split -> accuracy of what ships minus that of the simplest candidate, there; measured afterwards.
     """
 
@@ -59,6 +60,7 @@ class Choice:
     reason: str
     held_out: str
     measure: str = "accuracy"
+    loss: str = "log loss"
     gained: dict[str, Metric] | None = None
 
     @property
@@ -149,10 +151,11 @@ def judge(entry: Entry, labels: np.ndarray, balanced: bool = False) -> JudgedCan
     """
     weights = np.ones(len(labels))
     if balanced:
-        _, place, support = np.unique(labels, return_inverse=True, return_counts=True)
+        _, place, support = np.unique(of_truth(labels).strata(labels), return_inverse=True, return_counts=True)
         weights = (len(labels) / (len(support) * support))[place]
-    loss = np.minimum(image_losses(entry.logits, labels, fit_temperature(entry.logits, labels)), _MOST)
-    return JudgedCandidate(entry, image_scores(entry.logits, labels) * weights, loss * weights)
+    temperature = fit_temperature(entry.logits, labels)
+    loss = np.minimum(image_losses(entry.logits, labels, temperature), _MOST)
+    return JudgedCandidate(entry, image_scores(entry.logits, labels, temperature) * weights, loss * weights)
 
 
 def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = None, balanced: bool = False) -> Choice:
@@ -167,17 +170,17 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
         groups: int (n,); images of a group are no independent evidence.
         balanced: every class weighs the same.
     """
-    verdicts = [judge(entry, labels, balanced) for entry in entries]
+    verdicts, task = [judge(entry, labels, balanced) for entry in entries], of_truth(labels)
     first = taken = verdicts[0]
     better = ""
     for kind in KINDS:
         own = [verdict for verdict in verdicts[1:] if verdict.entry.kind == kind]
         if own and (kind != "soup" or taken is not first):
             best = max(own, key=lambda verdict: verdict.rank)
-            why = why_better(taken, best, groups, tried=sum(verdict.entry.tried for verdict in own))
+            tried = sum(verdict.entry.tried for verdict in own)
+            why = why_better(taken, best, groups, tried=tried, loss=task.loss_name)
             if why:
                 better, taken = f"{best.entry.name} {why} {taken.entry.name}", best
-    task = of_truth(labels)
     measure = "balanced accuracy" if balanced and task.can("balance") else task.score_name
     reason = (
         better or f"no candidate is better than {first.entry.name}, the simplest, by more than chance would explain"
@@ -188,10 +191,13 @@ def choose(entries: Sequence[Entry], labels: np.ndarray, *, groups: Groups = Non
         reason=f"{reason}.",
         held_out="",
         measure=measure,
+        loss=task.loss_name,
     )
 
 
-def why_better(simple: JudgedCandidate, other: JudgedCandidate, groups: Groups = None, tried: int = 1) -> str:
+def why_better(
+    simple: JudgedCandidate, other: JudgedCandidate, groups: Groups = None, tried: int = 1, loss: str = "log loss"
+) -> str:
     """The reason, in words, to take the more complex of two candidates, the best of `tried`; "" where there is none."""
     least = chance_bound(tried)
     bar = (
@@ -205,7 +211,7 @@ def why_better(simple: JudgedCandidate, other: JudgedCandidate, groups: Groups =
     lowered, loss_error = difference(simple.loss - other.loss, groups)
     if gained >= -error and lowered > least * loss_error * TOLERANCE:
         return (
-            f"is about as accurate and has a log loss lower by {lowered:.3f}, more than {bar} of {loss_error:.3f}, than"
+            f"is about as accurate and has a {loss} lower by {lowered:.3f}, more than {bar} of {loss_error:.3f}, than"
         )
     return ""
 

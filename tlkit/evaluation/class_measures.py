@@ -59,11 +59,11 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
     metrics = {name: _share(share.of(rows), groups) for name, share in SHARES.items()}
     metrics |= top_accuracy(labels, rows.logits, wanted.top_k, groups)
     metrics |= from_confusion(labels, predicted, confusion, table, groups) | means
-    after, bins = from_probabilities(labels, rows.logits, rows.temperature, correct, groups)
+    after, bins = from_probabilities(labels, predicted, rows.logits, rows.temperature, groups)
     metrics |= after
     before = None
     if rows.temperature != 1:
-        raw, before = from_probabilities(labels, rows.logits, 1.0, correct, groups)
+        raw, before = from_probabilities(labels, predicted, rows.logits, 1.0, groups)
         metrics |= {f"{name}_uncalibrated": raw[name] for name in CALIBRATION}
     risks = risk_coverage(rows.confidence, correct, groups) if finite else None
     held = None
@@ -139,7 +139,7 @@ def _by_group(labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray, 
 
 
 def from_probabilities(
-    labels: np.ndarray, logits: np.ndarray, temperature: float, correct: np.ndarray, groups: Groups
+    labels: np.ndarray, predicted: np.ndarray, logits: np.ndarray, temperature: float, groups: Groups
 ) -> tuple[dict[str, Metric], Reliability | None]:
     """Log loss, Brier score, calibration error and its bins; undefined where a logit is not finite."""
     n = len(labels)
@@ -152,7 +152,7 @@ def from_probabilities(
     # Sum over classes of (p - truth)^2 without the (n, K) table of truths.
     squared = (probabilities**2).sum(axis=1) - of_truth**2 + (1 - of_truth) ** 2
     brier = squared / 2 if probabilities.shape[1] == 2 else squared
-    confidence = probabilities.max(axis=1)
+    confidence, correct = probabilities[np.arange(n), predicted], predicted == labels
     bins = reliability(confidence, correct)
     found = (
         (float(loss.mean()), mean_interval(loss, groups)),

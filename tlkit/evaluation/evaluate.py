@@ -8,14 +8,22 @@ from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.evaluation.class_measures import measure_single
 from tlkit.evaluation.label_measures import measure_multi
+from tlkit.evaluation.number_measures import measure_number, measure_ordinal
 from tlkit.evaluation.results import EvaluationResult, Leak, SplitRequest, SplitResult
 from tlkit.evaluation.slices import Column
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 
 WITHOUT_SPLIT = "images"
-MEASURES = {SINGLE.name: measure_single, MULTI.name: measure_multi}
+MEASURES = {
+    SINGLE.name: measure_single,
+    MULTI.name: measure_multi,
+    ORDINAL.name: measure_ordinal,
+    NUMBER.name: measure_number,
+}
 """One row a task."""
 
 
@@ -59,7 +67,7 @@ def evaluate(
     images with every label right; hamming_loss, the share of wrong answers; log_loss, brier (0..1) and
     expected_calibration_error over all questions. There is no confusion between classes, no risk over coverage, no threshold.
 
-    A metric that is not defined (no image of a second class, logits that are not finite) has value None.
+    Grades and numbers: see `number_measures`. A metric that is not defined (no second class, logits not finite) is None.
 
     Args:
         predictions: of labelled images; the others are only mentioned.

@@ -301,6 +301,7 @@ class Comparison:
         test: what the p-value comes from, in words.
         significant: whether the p-value is below 0.05 and the interval of the accuracy leaves out 0.
         sentence: all of that for a reader.
+        measure: what `accuracy` holds and the p-value is of.
     """
 
     first: str
@@ -314,3 +315,4 @@ class Comparison:
     test: str
     significant: bool
     sentence: str
+    measure: str = "accuracy"

@@ -24,6 +24,8 @@ def views_of(asked: int, facts: Facts) -> TtaViews:
     Raises:
         TlkitError: more asked for than there are.
     """
+    if asked > 1:
+        facts.task.refuse("views", f"--tta {asked}")
     views = TtaViews(flip=bool(facts.flip))
     if asked > views.count:
         raise TlkitError(

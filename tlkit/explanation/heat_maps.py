@@ -52,7 +52,8 @@ class Witness:
         self.head = keras.Model(seam, model.output)
         self._see = build_engine(backbone)
         self._whole: Engine | None = None
-        self.gradient = build_gradient(self.head)
+        self.alone = not classifier.facts.task.ranks
+        self.gradient = build_gradient(self.head, alone=self.alone)
         self._model = model
         self.lattice = tiles(model.input_shape[1:3], seam.shape[1:3])
 
@@ -114,7 +115,7 @@ class Witness:
         engine, codes = self._whole, np.asarray(classes)
 
         def score(covered: np.ndarray, code: int) -> np.ndarray:
-            return scores(engine.run(covered)[0], np.full(len(covered), code))
+            return scores(engine.run(covered)[0], np.full(len(covered), code), alone=self.alone)
 
         maps = [occlusion(partial(score, code=code), image) for image, code in zip(images, codes, strict=True)]
         return EvidenceMap(np.stack(maps), occlusion_lattice(images.shape[1:3]))
@@ -189,16 +190,18 @@ def in_words(value: float) -> str:
 # input here, so a gradient costs as much as a head does.
 
 Gradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Score = Callable[[Any, Any], Any]  # (logits (B, K), one-hot (B, K)) -> a scalar tensor
 
 
-def build_gradient(head: keras.Model) -> Gradient:
+def build_gradient(head: keras.Model, *, alone: bool = False) -> Gradient:
     """The function (grids float32 (B, h, w, C), classes int (B,)) -> d score / d grid, float32 (B, h, w, C).
 
     Args:
         head: grid -> logits (B, K).
+        alone: whether outputs are numbers, each of which is a score itself, and not classes against each other.
     """
     build = _BACKENDS[keras.backend.backend()]
-    run = build(head)
+    run = build(head, _number if alone else _score)
     return lambda grids, classes: run(
         np.asarray(grids, np.float32), np.eye(head.output_shape[-1], dtype=np.float32)[classes]
     )
@@ -215,17 +218,24 @@ def _score(logits: Any, one_hot: Any) -> Any:
     return keras.ops.sum(own - others)
 
 
-def scores(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Log-odds float64 (B,) of the classes (B,), from logits (B, K)."""
+def _number(numbers: Any, one_hot: Any) -> Any:
+    """Sum over the batch of the number that is explained of each image."""
+    return keras.ops.sum(numbers * one_hot)
+
+
+def scores(logits: np.ndarray, classes: np.ndarray, *, alone: bool = False) -> np.ndarray:
+    """Log-odds float64 (B,) of the classes (B,), from logits (B, K); the outputs themselves where each stands `alone`."""
     logits = logits.astype(np.float64)
     rows = np.arange(len(logits))
     own = logits[rows, classes]
+    if alone:
+        return own
     rest = logits.copy()
     rest[rows, classes] = -np.inf
     return own - np.logaddexp.reduce(rest, axis=1)
 
 
-def _tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _tensorflow(head: keras.Model, score_of: Score) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, *head.input_shape[1:])), tf.TensorSpec((None, head.output_shape[-1]))]
@@ -234,13 +244,13 @@ def _tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndar
     def compiled(grids: Any, one_hot: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(grids)
-            score = _score(head(grids, training=False), one_hot)
+            score = score_of(head(grids, training=False), one_hot)
         return tape.gradient(score, grids)
 
     return lambda grids, one_hot: compiled(tf.constant(grids), tf.constant(one_hot)).numpy()
 
 
-def _jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _jax(head: keras.Model, score_of: Score) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     import jax
 
     trainable = [variable.value for variable in head.trainable_variables]
@@ -248,18 +258,18 @@ def _jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
     def score(grids: Any, one_hot: Any) -> Any:
         logits, _ = head.stateless_call(trainable, fixed, grids, training=False)
-        return _score(logits, one_hot)
+        return score_of(logits, one_hot)
 
     compiled = jax.jit(jax.grad(score))
     return lambda grids, one_hot: np.asarray(compiled(grids, one_hot))
 
 
-def _torch(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _torch(head: keras.Model, score_of: Score) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     import torch
 
     def run(grids: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
         tensor = keras.ops.convert_to_tensor(grids).requires_grad_(True)
-        score = _score(head(tensor, training=False), keras.ops.convert_to_tensor(one_hot))
+        score = score_of(head(tensor, training=False), keras.ops.convert_to_tensor(one_hot))
         return keras.ops.convert_to_numpy(torch.autograd.grad(score, tensor)[0])
 
     return run

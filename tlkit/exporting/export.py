@@ -20,6 +20,7 @@ from tlkit.exporting.writers import carries_features, has_encoded, write
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
 from tlkit.tasks.labels import as_lines
+from tlkit.tasks.task import Task
 
 # Between machines 8-bit kernels round some steps differently; this much of the largest logit is about six steps.
 TOLERANCE_QUANTISED = 0.05
@@ -44,7 +45,7 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
     outputs, expected = runtime(subject.golden), subject.expected
     golden = Golden(subject.golden, (expected if row.exact else outputs)["logits"], expected["logits"])
     if row.exact:
-        _refuse_unfaithful(row, golden, outputs, expected)
+        _refuse_unfaithful(row, golden, outputs, expected, subject.task)
     checked = None if subject.check is None else runtime(_read_again(folder, subject, subject.check))["logits"]
     contract = {
         **_facts(row, subject),
@@ -83,9 +84,9 @@ def _tolerance(row: Format) -> float:
     return TOLERANCE if row.exact else TOLERANCE_QUANTISED
 
 
-def _refuse_unfaithful(row: Format, golden: Golden, outputs: Outputs, expected: Outputs) -> None:
+def _refuse_unfaithful(row: Format, golden: Golden, outputs: Outputs, expected: Outputs, task: Task) -> None:
     what = f"this classifier as {row.name}"
-    refuse_different(outputs["logits"], golden, TOLERANCE, what, _OTHER)
+    refuse_different(outputs["logits"], golden, TOLERANCE, what, _OTHER, task)
     if "features" in outputs and excess(outputs["features"], expected["features"]) > 1:
         apart = difference(outputs["features"], expected["features"])
         raise TlkitError(f"{what} gives other features than in Keras: they differ by {apart:.3g}.", _OTHER)
@@ -126,6 +127,7 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
         "outputs": outputs,
         "classes": list(facts.classes),
         "task": facts.task.name,
+        "margins": facts.margins,
         "temperature": facts.temperature,
         "threshold": facts.threshold,
         "target_precision": facts.target_precision,

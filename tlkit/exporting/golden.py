@@ -96,7 +96,9 @@ def agreement(logits: np.ndarray, expected: np.ndarray, task: Task = SINGLE) -> 
     return float(task.same(logits, expected).mean())
 
 
-def refuse_different(logits: np.ndarray, golden: Golden, tolerance: float, what: str, remedy: str) -> None:
+def refuse_different(
+    logits: np.ndarray, golden: Golden, tolerance: float, what: str, remedy: str, task: Task = SINGLE
+) -> None:
     """Raise when golden images do not give their logits.
 
     Args:
@@ -105,17 +107,19 @@ def refuse_different(logits: np.ndarray, golden: Golden, tolerance: float, what:
         tolerance: see `excess`.
         what: gave them, for the message.
         remedy: what to do, for the hint.
+        task: what the logits mean.
 
     Raises:
         OutOfDate: naming the worst image, the difference and what is allowed.
     """
     if logits.shape != golden.logits.shape:
         raise OutOfDate(f"{what} gives logits of shape {logits.shape}, expected {golden.logits.shape}.", remedy)
-    each = [excess(logits[i : i + 1], golden.logits[i : i + 1], tolerance) for i in range(len(logits))]
+    held, expected = (task.comparable(one, golden.logits) for one in (logits, golden.logits))
+    each = [excess(held[i : i + 1], expected[i : i + 1], tolerance) for i in range(len(logits))]
     worst = int(np.argmax(each))
     if each[worst] > 1:
-        apart = difference(logits[worst], golden.logits[worst])
-        allowed = tolerance * max(1.0, float(np.abs(golden.logits[worst]).max()))
+        apart = difference(held[worst], expected[worst])
+        allowed = tolerance * max(1.0, float(np.abs(expected[worst]).max()))
         raise OutOfDate(
             f"{what} gives other logits than it should: golden image {worst} differs by {apart:.3g}, "
             f"allowed is {allowed:.3g}.",

@@ -6,6 +6,8 @@ from tlkit.exporting.decoder import NEEDED
 from tlkit.exporting.formats import module_of
 from tlkit.options.catalog import FORMATS
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import TASKS, row_of
 from tlkit.tasks.single import SINGLE
 
@@ -88,6 +90,32 @@ if __name__ == "__main__":
         words = [path, "|".join(CONTRACT["classes"][k] for k in given) or "|"]
         words += [f"{CONTRACT['classes'][k]} {probabilities[k]:.4f}" for k in given]
 """
+MAIN_OF_GRADES = """
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        outputs = outputs_of(pixels(path))
+        probabilities = softmax(outputs["logits"][0])
+        best = int((np.cumsum(probabilities) < 0.5 - 1e-12).sum())  # the median grade
+        words = [path, CONTRACT["classes"][best], f"{probabilities[best]:.4f}"]
+"""
+NUMBERS = """
+
+def logits_of(images):
+    return outputs_of(images)["logits"]
+"""
+MAIN_OF_NUMBERS = """
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        outputs = outputs_of(pixels(path))
+        words = [path]
+        for place, (name, number) in enumerate(zip(CONTRACT["classes"], outputs["logits"][0])):
+            words.append(f"{name} {number:.7g}")
+            if CONTRACT["margins"]:
+                reach = CONTRACT["margins"][place]
+                words.append(f"between {number - reach:.7g} and {number + reach:.7g}")
+"""
 ABSTAIN = """\
         if not probabilities[best] >= CONTRACT["threshold"]:
             words.append("abstains")
@@ -104,11 +132,17 @@ class Words(NamedTuple):
         activation: Python that makes probabilities of logits.
         main: the loop over files.
         note: the end of a sentence on the logits.
+        title: what the artifact is, of how many classes.
+        names: what its classes are called.
+        gives: what comes out.
     """
 
     activation: str
     main: str
     note: str
+    title: str = "A classifier of {} classes"
+    names: str = "Classes"
+    gives: str = "a logit for each class"
 
 
 PROGRAMS = {
@@ -117,6 +151,19 @@ PROGRAMS = {
         SIGMOID,
         MAIN_OF_SEVERAL,
         "; an image may have several, each as probable as `1 / (1 + exp(-logit / temperature))`.",
+    ),
+    ORDINAL.name: Words(
+        LOGITS,
+        MAIN_OF_GRADES,
+        ", from the lowest to the highest; the answer is the first at which the probabilities, added up, reach one half.",
+    ),
+    NUMBER.name: Words(
+        NUMBERS,
+        MAIN_OF_NUMBERS,
+        "; `margins` in contract.json is how far the interval that holds 95 of 100 true numbers reaches to each side.",
+        "A predictor of numbers ({})",
+        "Numbers",
+        "each number, in the unit of the images it was trained on",
     ),
 }
 """One row a task."""
@@ -164,14 +211,14 @@ def readme(contract: dict[str, Any], table: str) -> str:
         table: measured sizes, differences and latencies.
     """
     row, given = FORMATS[contract["kind"]], contract["input"]
+    words = row_of(PROGRAMS, TASKS[contract.get("task", SINGLE.name)])
     classes = contract["classes"]
     named = ", ".join(classes[:12]) + (f" and {len(classes) - 12} more (labels.txt)" if len(classes) > 12 else "")
     parts = [
-        f"# A classifier of {len(classes)} classes, for {row.title}",
-        f"Exported by tlkit {contract['versions']['tlkit']} from a {contract['backbone']}. Classes: {named}.",
+        f"# {words.title.format(len(classes))}, for {row.title}",
+        f"Exported by tlkit {contract['versions']['tlkit']} from a {contract['backbone']}. {words.names}: {named}.",
         f"In: photographs, RGB, {given['height']} x {given['width']} pixels, float32 in 0..255; the network's own "
-        f"preprocessing is inside it. Fit: {given['fit']}. Out: a logit for each class"
-        + row_of(PROGRAMS, TASKS[contract.get("task", SINGLE.name)]).note,
+        f"preprocessing is inside it. Fit: {given['fit']}. Out: {words.gives}{words.note}",
         "## Run it",
         f"```bash\npip install {row.package} {NEEDED}\npython classify.py photo.jpg\n```",
         "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json`, `decoder/` and the model are:",

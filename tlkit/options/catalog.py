@@ -145,6 +145,11 @@ HEADS = {
 }
 
 
+def head_reads(head: str, pooling: str) -> str:
+    """What a head reads, `pooled` or `grid`; one that flattens the grid pools nothing."""
+    return "grid" if pooling == "flatten" else HEADS[head].reads
+
+
 class Format(NamedTuple):
     """One format.
 
@@ -195,9 +200,10 @@ FORMATS = {
     )
 }
 
-POOLINGS = ("avg", "max", "concat")
+POOLINGS = ("avg", "max", "concat", "flatten")
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
-LOSSES = ("crossentropy", "focal", "squared")
+TASKS = ("auto", "single", "multi", "ordinal", "number")
+LOSSES = ("crossentropy", "focal", "squared", "mse", "huber")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "lion")
 SPLITS = ("train", "val", "test")
 STAGES = ("head", "top", "all")

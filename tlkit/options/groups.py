@@ -76,12 +76,42 @@ class ImageOptions(FixOptions):
     classes: tuple[str, ...] | None = option(
         None, "Class names in index order, comma-separated; sorted folder names unless given.", group="Data"
     )
+    task: str = option(
+        "auto",
+        "What is told of an image: single (one class), multi (any number of labels), ordinal (one of --classes, which have "
+        "an order), number (the columns --target of a table); auto goes by the images.",
+        choices=catalog.TASKS,
+        group="Data",
+    )
+    target: tuple[str, ...] | None = option(
+        None,
+        "Columns of the table that hold the numbers of --task number, comma-separated; `target` unless given.",
+        group="Data",
+    )
 
     def check(self) -> None:
-        """Levels are a range."""
+        """Levels are a range; an order is given, and columns are of numbers."""
         super().check()
+        self._check_task()
         if self.levels is not None:
             parse_levels(self.levels)
+
+    def _check_task(self) -> None:
+        if self.task == "ordinal" and self.classes is None:
+            raise TlkitError(
+                "--task ordinal needs the order of the classes.",
+                "name all of them, the lowest first: --classes none,mild,severe.",
+            )
+        if self.task == "number" and self.classes is not None:
+            raise TlkitError(
+                f"--classes {','.join(self.classes)} names classes, and --task number has none.",
+                "name the columns of the numbers: --target age,weight.",
+            )
+        if self.target is not None and self.task != "number":
+            raise TlkitError(
+                f"--target {','.join(self.target)} names columns of numbers, and --task is {self.task}.",
+                "say --task number, or drop it.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +254,13 @@ class HeadOptions(Options):
     """The head on the backbone."""
 
     head: str = option("linear", "The head's kind.", choices=catalog.HEADS, group="Head")
-    pooling: str = option("avg", "How linear and mlp heads pool the grid.", choices=catalog.POOLINGS, group="Head")
+    pooling: str = option(
+        "avg",
+        "How linear and mlp heads pool the grid; flatten, for mlp alone, pools nothing: dense layers on every number of the "
+        "grid, as in VGG's own head.",
+        choices=catalog.POOLINGS,
+        group="Head",
+    )
     hidden: tuple[int, ...] = option(
         (256,),
         "Hidden sizes, comma-separated: layers of mlp, filters of conv, units of rnn/lstm/gru, width of attention and transformer.",
@@ -239,6 +275,15 @@ class HeadOptions(Options):
     )
     dropout: float = option(0.0, "Dropout rate before each dense layer of the head.", low=0, high=0.95, group="Head")
     l2: float = option(0.0, "L2 penalty on the head's kernels.", low=0, group="Head")
+
+    def check(self) -> None:
+        """A grid is flattened for dense layers between it and the answer."""
+        super().check()
+        if self.pooling == "flatten" and self.head != "mlp":
+            raise TlkitError(
+                f"--pooling flatten is for --head mlp, and the head is {self.head}.",
+                "use --head mlp, or another --pooling.",
+            )
 
 
 # -- The option of test-time augmentation, for the commands that judge images ------------------

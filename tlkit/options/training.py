@@ -112,7 +112,13 @@ class TrainingOptions(Options):
         choices=catalog.CENTRALIZE,
         group="Training",
     )
-    loss: str = option("crossentropy", "The loss.", choices=catalog.LOSSES, group="Training")
+    loss: str | None = option(
+        None,
+        "The loss: crossentropy, focal or squared (of the probabilities) for classes, mse or huber for numbers; crossentropy, "
+        "or mse, unless given.",
+        choices=catalog.LOSSES,
+        group="Training",
+    )
     label_smoothing: float | None = option(
         None,
         "Label smoothing of crossentropy, in stages trained by gradient descent; 0.1 for one label an image, 0 for several, unless given.",
@@ -186,7 +192,7 @@ class TrainingOptions(Options):
             self._check_search(stages)
         if self.third != "last":
             self._check_unfreeze(stages)
-        if self.label_smoothing and self.loss != "crossentropy":
+        if self.label_smoothing and self.loss not in (None, "crossentropy"):
             raise TlkitError(
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
                 "drop it, or use --loss crossentropy.",
@@ -227,7 +233,7 @@ class TrainingOptions(Options):
 
     def smoothing(self, smooths: bool = True) -> float:
         """Label smoothing: as asked for, else that of cross-entropy where the task `smooths`, else none."""
-        planned = SMOOTHING if self.loss == "crossentropy" and smooths else 0.0
+        planned = SMOOTHING if self.loss in (None, "crossentropy") and smooths else 0.0
         return planned if self.label_smoothing is None else self.label_smoothing
 
     def _check_minutes(self, stages: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.fixes import write_fixes
 from tlkit.data.folders import refuse_inside
-from tlkit.data.scan import scan
+from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import AuditConfig
@@ -100,9 +100,8 @@ def _scanned(config: AuditConfig, story: Story) -> Dataset:
     """The images, each of them looked at."""
     return scan(
         config.images,
-        classes=config.classes,
+        **labelling(config, otherwise=None),
         group_by=config.group_by,
-        labelled=None,
         fixes=fixing(config),
         look=True,
         story=story,

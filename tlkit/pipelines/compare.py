@@ -181,7 +181,12 @@ def comparison_text(found: Comparison) -> str:
     if "samples_f1" in found.differences:
         lines.append("  an image may have several labels: accuracy is the share of images with every label correct")
     for name, accuracy in zip((found.first, found.second), found.accuracy, strict=True):
-        lines.append(f"  {name}: accuracy {accuracy.value:.4f} [{accuracy.low:.3f}, {accuracy.high:.3f}]")
+        interval = f" [{accuracy.low:.4g}, {accuracy.high:.4g}]" if accuracy.low is not None else ""
+        if found.measure == "accuracy":
+            interval = f" [{accuracy.low:.3f}, {accuracy.high:.3f}]"
+        lines.append(f"  {name}: {found.measure} {accuracy.value:.4f}{interval}")
+    if found.measure != "accuracy":
+        return "\n".join(lines)
     for name, paths in ((found.first, found.only_first), (found.second, found.only_second)):
         shown = ": " + ", ".join(paths[:LISTED]) + (" ..." if len(paths) > LISTED else "") if paths else ""
         lines.append(f"  {name} alone is correct on {len(paths)}{shown}")

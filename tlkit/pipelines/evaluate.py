@@ -36,6 +36,7 @@ from tlkit.report import outcome, run_page
 from tlkit.report.page import Page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
+from tlkit.tasks.single import SINGLE
 
 PHASES = (  # with seconds of a small network on two cores
     Phase("reading files", 0.2, 1e-3),
@@ -126,7 +127,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         record.refuse_moved(run_dir, known[0])
         return _as_they_are(*known, config.on_bad, story)
     fixes = Fixing(config.fixes, held_out=config.fix_held_out) if config.fixes else None
-    dataset = scan(config.images, known=facts.classes, fixes=fixes, story=story)
+    labelled = True if facts.task.understands(SINGLE) else facts.task
+    dataset = scan(config.images, labelled=labelled, known=facts.classes, fixes=fixes, story=story)
     classes = facts.classes
     strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:

@@ -97,7 +97,7 @@ class _Work:
         grids = self.witness.grids(batch.images)
         logits = self.witness.logits(grids)
         probabilities = self.facts.task.probabilities(logits, self.facts.temperature)
-        predicted = logits.argmax(axis=1)
+        predicted = self.facts.task.predicted(logits, self.facts.temperature)
         chosen = self.config.class_name
         codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
         found = {name: self.witness.evidence(name, batch.images, grids, codes) for name in self.config.method}
@@ -108,14 +108,14 @@ class _Work:
             row = {
                 "path": str(files[index]),
                 "class": self.facts.classes[codes[i]],
-                "probability": round(float(probabilities[i, codes[i]]), 6),
+                self.facts.task.amount_name: round(float(probabilities[i, codes[i]]), 6),
                 "predicted": self._called(logits[i]),
                 "picture": "",
                 "agreement": agreed[i],
                 "against": [name for name, evidence in found.items() if not evidence.heat[i].any()],
                 "neighbours": alike[i],
             }
-            row["picture"] = _file_name(index + 1, self.digits, row)
+            row["picture"] = _file_name(index + 1, self.digits, row, self._amount(row, 0).rstrip("%"))
             picture = self._picture(row, {name: (part.heat[i], part) for name, part in found.items()})
             with replacing(folder / row["picture"]) as temporary:
                 picture.save(temporary, "PNG")
@@ -124,7 +124,12 @@ class _Work:
 
     def _called(self, logits: np.ndarray) -> str:
         """What logits (K,) say: a class, or several as `cat|dog` where an image may have them."""
-        return self.facts.task.called(logits, self.facts.classes)
+        return self.facts.task.called(logits, self.facts.classes, self.facts.temperature)
+
+    def _amount(self, row: dict[str, Any], digits: int) -> str:
+        """How probable the class is, or what the number is."""
+        task = self.facts.task
+        return task.amount(row[task.amount_name], digits)
 
     def _alike(self, features: np.ndarray) -> list[list[dict[str, Any]]]:
         """For each image its nearest training images."""
@@ -151,7 +156,7 @@ class _Work:
             heat = heat_on(photograph.size, heat, evidence.lattice, contract)
             top.append((overlay(below, heat), TITLES[name] + nothing))
         rows = [top, [_captioned(neighbour) for neighbour in row["neighbours"]]]
-        return sheet([part for part in rows if part], _captions(row))
+        return sheet([part for part in rows if part], _captions(row, self._amount(row, 1)))
 
 
 def _captioned(neighbour: dict[str, Any]) -> tuple[Image.Image, str]:
@@ -166,21 +171,21 @@ def _captioned(neighbour: dict[str, Any]) -> tuple[Image.Image, str]:
     return small, f"training: {same}{neighbour['class']}, cosine {neighbour['cosine']:.2f}"
 
 
-def _captions(row: dict[str, Any]) -> list[str]:
+def _captions(row: dict[str, Any], amount: str) -> list[str]:
     """Class, probability, what was predicted instead, agreement; and the file."""
-    parts = [f"{row['class']} {row['probability']:.1%}"]
-    if row["predicted"] != row["class"]:
+    parts = [f"{row['class']} {amount}"]
+    if row["predicted"] != row["class"] and "probability" in row:
         parts.append(f"predicted: {row['predicted']}")
     if row["agreement"] is not None:
         parts.append(in_words(row["agreement"]))
     return ["  ·  ".join(parts), row["path"]]
 
 
-def _file_name(number: int, digits: int, row: dict[str, Any]) -> str:
-    """`001-photo-bees-97.png`: number, name, class and percent; nothing in it that a file system minds."""
+def _file_name(number: int, digits: int, row: dict[str, Any], amount: str) -> str:
+    """`001-photo-bees-97.png`: number, name, class and percent, or the number predicted; nothing that a file system minds."""
     words = (Path(row["path"]).stem, row["class"])
     stem, name = (re.sub(r"[^\w.-]+", "_", word).strip("._-")[:60] or "_" for word in words)
-    return f"{number:0{digits}d}-{stem}-{name}-{100 * row['probability']:.0f}.png"
+    return f"{number:0{digits}d}-{stem}-{name}-{amount}.png"
 
 
 def _set_aside(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:

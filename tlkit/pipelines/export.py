@@ -17,6 +17,7 @@ from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
+from tlkit.classifier.facts import read_facts
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
@@ -48,13 +49,16 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     refuse_missing_of(config.format)
     _refuse_strangers(out, config)
+    model = finished_model(config.run)
+    if quantised := next((name for name in config.format if not FORMATS[name].exact), None):
+        read_facts(model).task.refuse("quantised", f"--format {quantised}")
     story.expect(
         Phase("opening the classifier", 5.0),
         *(Phase(f"reading {split} images", 1.0) for split in (*CHECKED_ON, "train")),
         *(Phase(f"writing {name}", 10.0) for name in config.format),
     )
     story.begin("opening the classifier")
-    subject = _subject(config, finished_model(config.run), story)
+    subject = _subject(config, model, story)
     with _folders(out, config.format) as folders:
         contracts = []
         for name, folder in folders.items():

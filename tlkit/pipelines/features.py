@@ -15,7 +15,7 @@ from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
-from tlkit.data.scan import scan
+from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.tables import table_format, write_table
@@ -50,9 +50,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     with expecting(config):
         dataset = scan(
             config.images,
-            classes=config.classes,
+            **labelling(config, otherwise=None),
             group_by=config.group_by,
-            labelled=None,
             fixes=fixing(config),
             story=story,
         )

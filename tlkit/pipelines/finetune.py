@@ -20,7 +20,7 @@ from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
-from tlkit.data.scan import scan
+from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.judgement import refuse_hopeless
 from tlkit.extraction.source import FeatureSource, Tap
@@ -137,7 +137,7 @@ def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
     """The images, each of them looked at once, and their split; what cannot be done with them is refused."""
     scanned = scan(
         config.images or "",
-        classes=config.classes,
+        **labelling(config),
         group_by=config.group_by,
         fixes=fixing(config, partial(_split, config)),
         look=True,
@@ -170,12 +170,7 @@ def _tell(dataset: Dataset, splits: Splits, plan: Plan, story: Story) -> None:
 
 
 def _described(dataset: Dataset) -> str:
-    counts = ", ".join(f"{name} {count}" for name, count in zip(dataset.classes, dataset.class_counts(), strict=True))
-    shown = (
-        counts
-        if len(dataset.classes) <= 12
-        else f"{dataset.class_counts().min()} to {dataset.class_counts().max()} each"
-    )
+    shown = dataset.task.summary(dataset.truth, dataset.classes)
     bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
     known = int(dataset.labelled.sum())
     return dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad

@@ -17,7 +17,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.answers import Answers
+from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
@@ -38,10 +38,10 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
 
     Returns:
         `images`, `set_aside`, `out` (None for stdout) and `predictions`: for each image `path`,
-        `class`, `probability`, `abstain` where the classifier has a threshold, `unfamiliar` and `unfamiliarity`
+        `class`, `probability` (of numbers `numbers`: name, value, low, high), `abstain` where the classifier has a threshold, `unfamiliar` and `unfamiliarity`
         where it knows what it was trained on, and `top`, the most probable classes with their probabilities. Where an
         image may have several labels, `labels` are those it is given, most probable first, and `class` is the most
-        probable one all the same.
+        probable one all the same; of grades `class` is the median of the probabilities, `expected` their mean.
 
     Raises:
         TlkitError: nothing found, unreadable files with `on_bad=fail`, unknown output format.
@@ -139,17 +139,29 @@ def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
         json.dump(rows, file, indent=2, ensure_ascii=False)
         file.write("\n")
         return
-    depth = max((len(row["top"]) for row in rows), default=1)
     judged = [name for name in JUDGED if any(name in row for row in rows)]
+    if any("numbers" in row for row in rows):
+        _write_numbers(file, rows, judged)
+        return
+    depth = max((len(row["top"]) for row in rows), default=1)
     several = any("labels" in row for row in rows)
     header = ["path", *["labels"] * several, "class", "probability", *judged]
     header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
     writer = cells.Writer(file, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
-        ranked = [value for entry in row["top"] for value in (entry["class"], entry["probability"])]
-        first = [row["path"], *[written(row.get("labels", ()))] * several]
-        writer.writerow([*first, *ranked[:2], *(_as_text(row.get(name)) for name in judged), *ranked[2:]])
+        ranked = [value for entry in row["top"][1:] for value in (entry["class"], entry["probability"])]
+        first = [row["path"], *[written(row.get("labels", ()))] * several, row["class"], row["probability"]]
+        writer.writerow([*first, *(_as_text(row.get(name)) for name in judged), *ranked])
+
+
+def _write_numbers(file: TextIO, rows: list[dict[str, Any]], judged: list[str]) -> None:
+    """Columns path, and for each number its own, NAME_low and NAME_high where it has an interval; then what is judged."""
+    tables = [number_columns(row["numbers"]) for row in rows]
+    writer = cells.Writer(file, lineterminator="\n")
+    writer.writerow(["path", *tables[0], *judged])
+    for row, numbers in zip(rows, tables, strict=True):
+        writer.writerow([row["path"], *numbers.values(), *(_as_text(row.get(name)) for name in judged)])
 
 
 def _as_text(value: Any) -> Any:

@@ -24,7 +24,7 @@ from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import levels_for, set_aside
 from tlkit.data.folders import refuse_inside
 from tlkit.data.folds import deals as dealt
-from tlkit.data.scan import scan
+from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction
@@ -48,8 +48,7 @@ BATCH = 32  # images to a timed pass
 def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     """Every candidate looks at the images once, through the store; what it sees is scored, timed and compared.
 
-    Returns:
-        What rank.json holds (see `Ranking`), and `out`, `report`, `set_aside`, `text`.
+    Returns what rank.json holds (see `Ranking`), and `out`, `report`, `set_aside`, `text`.
 
     Raises:
         TlkitError: wrong options, fewer than two classes, no candidate at hand, occupied `out`.
@@ -60,7 +59,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
     story.expect(*_phases(wanted))
-    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=fixing(config), story=story)
+    dataset = scan(config.images, **labelling(config), group_by=config.group_by, fixes=fixing(config), story=story)
     whole = dataset
     rows, available = _rows(config, dataset)
     dataset = dataset.select(rows)
@@ -75,7 +74,8 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     _say_single(selection.refuse_hopeless(dataset.classes, dataset.truth, units), story)
     deals = dealt(dataset.truth, units, folds=FOLDS, repeats=REPEATS, seed=config.seed)
     folds = int(deals[0].max()) + 1
-    entries = [one.scored(dataset, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
+    learned = dataset.in_units(dataset.task.scale(dataset.truth))
+    entries = [one.scored(learned, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     story.begin("timing")
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
     chosen, reason = choose.recommend(ranked)
@@ -131,6 +131,8 @@ def _candidates(config: RankConfig, story: Story) -> tuple[list[Wanted], list[An
 
 def _rows(config: RankConfig, dataset: Dataset) -> tuple[np.ndarray, int]:
     """The rows to look at, in an order that follows from their content, and how many there were to choose from."""
+    if config.how_many:
+        dataset.task.refuse("curve", "--how-many")
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     pool = np.sort(np.concatenate([splits.indices("train"), splits.indices("val")]))
     labelled = pool[dataset.labelled[pool]]

@@ -13,7 +13,7 @@ from tlkit.base.progress import Phase
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
-from tlkit.data.scan import scan
+from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.options.commands import SplitConfig
 from tlkit.runs.folder import refuse_occupied
@@ -32,12 +32,15 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
     story.expect(Phase("reading files", 0.2, 1e-3), Phase("decoding", 0.1, 4e-3))
-    dataset = scan(config.images, classes=config.classes, group_by=config.group_by, fixes=fixing(config), story=story)
+    dataset = scan(config.images, **labelling(config), group_by=config.group_by, fixes=fixing(config), story=story)
     _refuse_separators(dataset)
     dataset = set_aside(dataset, check(dataset, story=story), config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     absolute = [str((dataset.root / path).resolve()) for path in dataset.paths]
-    replace(dataset, paths=absolute, given=splits.codes).write_csv(out)
+    spelt = {
+        name: column for name, column in dataset.task.spelt(dataset.truth, dataset.classes).items() if name != "label"
+    }
+    replace(dataset, paths=absolute, given=splits.codes, extra=dataset.extra | spelt).write_csv(out)
     story.say(f"{out}: {len(dataset)} images; split {splits.rule}")
     return {
         "out": str(out),

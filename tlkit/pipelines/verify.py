@@ -37,7 +37,8 @@ def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
     runtime = Runtime(found.row, found.folder)
     logits = runtime(golden.images)["logits"]
     tolerance = found.contract["golden"]["tolerance"]
-    refuse_different(logits, golden, tolerance, f"{config.artifact} in {runtime.name}", REMEDY)
+    task = TASKS[found.contract.get("task", SINGLE.name)]
+    refuse_different(logits, golden, tolerance, f"{config.artifact} in {runtime.name}", REMEDY, task)
     result = {
         "artifact": config.artifact,
         "kind": found.row.name,
@@ -46,7 +47,7 @@ def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
         "images": len(golden.images),
         "max_difference": difference(logits, golden.logits),
         "tolerance": tolerance,
-        "agreement": agreement(logits, golden.reference, TASKS[found.contract.get("task", SINGLE.name)]),
+        "agreement": agreement(logits, golden.reference, task),
         "latency_ms": round(runtime.latency(golden.images[0]), 3),
     }
     return {**result, "text": _text(result)}

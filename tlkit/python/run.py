@@ -18,9 +18,10 @@ import numpy as np
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import restored
+from tlkit.classifier.answers import number_columns
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.python.functions import function
-from tlkit.report.headline import Headline, Several, headline, main_split, several
+from tlkit.report.headline import Headline, Quantity, Several, main_split, opening
 from tlkit.runs.folder import RunDir, finished_model
 
 if TYPE_CHECKING:
@@ -99,27 +100,19 @@ class Evaluated(dict[str, Any]):
             f"{html.escape(self._beside())}<br><small>{images} · report: {link}</small></div>"
         )
 
-    def _found(self) -> Headline | Several | None:
+    def _found(self) -> Headline | Several | Quantity | None:
         """What the report begins with."""
-        result = main_split(read_evaluation(self.path / "evaluation.json"))
-        return headline(result) or several(result) if result else None
+        return opening(main_split(read_evaluation(self.path / "evaluation.json")))
 
     def _headline(self) -> str:
         """The number that the report begins with, in one line."""
         found = self._found()
-        if not found:
-            return "nothing was measured"
-        name, metric = ("accuracy", found.accuracy) if isinstance(found, Headline) else ("mAP", found.precision)
-        interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.1%}, {metric.high:.1%}]"
-        return f"{name} {metric.value or 0:.1%}{interval} on {metric.n} {found.where}"
+        return found.line if found else "nothing was measured"
 
     def _beside(self) -> str:
         """What to hold it against."""
         found = self._found()
-        if not found:
-            return ""
-        against = f"always predicting {found.majority!r}" if isinstance(found, Headline) else "guessing"
-        return f"{against} gives {found.baseline:.1%}. {found.caveat}".strip()
+        return found.beside if found else ""
 
 
 class Run(Evaluated):
@@ -148,7 +141,7 @@ class Run(Evaluated):
             options: those of `tlkit.predict`, such as `top` and `tta`.
 
         Returns:
-            Columns path, class, probability, and as known: labels, abstain, unfamiliar, unfamiliarity, top.
+            Columns path, class, probability (of numbers each, with _low and _high), and as known: labels, abstain, unfamiliar, unfamiliarity, top.
 
         Raises:
             TlkitError: something that is no image, or a file that cannot be read.
@@ -159,6 +152,8 @@ class Run(Evaluated):
             paths, names = _as_files(images, Path(folder))
             found = function("predict")(self.path, paths, **{"on_bad": "fail", "verbose": False} | options)
         rows = [row | {"path": names.get(row["path"], row["path"])} for row in found["predictions"]]
+        for row in rows:
+            row |= number_columns(row.pop("numbers", ()))
         table = pandas.DataFrame(rows, columns=list(rows[0]) if rows else ["path", "class", "probability"])
         return table if options.get("top", 1) > 1 else table.drop(columns="top", errors="ignore")
 

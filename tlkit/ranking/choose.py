@@ -51,14 +51,15 @@ def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence
 
     Args:
         features: float32 (N, C).
-        truth: int (N,), 0..classes-1, or (N, classes) of 0 and 1 where an image may have several labels.
+        truth: one row an image, see `registry.of_truth`; numbers in the units of `Task.scale`.
         classes: K.
         deals: int (N,) folds, one for each repeat.
     """
-    targets = of_truth(truth).as_targets(truth, classes)
+    task = of_truth(truth)
+    targets = task.as_targets(truth, classes)
     found, shares = spectrum(features), []
     for folds in deals:
-        right = image_scores(out_of_fold(found, targets, folds), truth)
+        right = image_scores(task.of_ridge(out_of_fold(found, targets, folds)), truth)
         shares += [float(right[folds == name].mean()) for name in np.unique(folds)]
     return Score(logme(features, targets), np.array(shares))
 

@@ -69,7 +69,8 @@ def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes:
         classes: K.
         seed: of folds and parts.
     """
-    targets, labels = of_truth(truth).as_targets(truth, classes), strata(truth)
+    task = of_truth(truth)
+    targets, labels = task.as_targets(truth, classes), strata(truth)
     deals = dealt(truth, units, folds=FOLDS, repeats=REPEATS, seed=seed)
     accuracy, recall, sizes = [], [], []
     folds = int(max(deal.max() for deal in deals)) + 1
@@ -79,7 +80,7 @@ def measure(features: np.ndarray, truth: np.ndarray, units: np.ndarray, classes:
             random = np.random.default_rng((seed, repeat, fold))
             depth = _depth(labels[kept], units[kept], random)
             parts = [kept[depth < share * folds / (folds - 1)] for share in SHARES]
-            said = [_said(features, targets, part, held) for part in parts]
+            said = [task.of_ridge(_said(features, targets, part, held)) for part in parts]
             accuracy.append([float(image_scores(scores, truth[held]).mean()) for scores in said])
             recall.append([_recall(scores, truth[held], targets[held]) for scores in said])
             sizes.append([len(part) for part in parts])

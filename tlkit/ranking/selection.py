@@ -8,6 +8,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.data.dataset import Dataset
 from tlkit.data.folds import strata
 from tlkit.data.split import order_keys, unit_of_rows
+from tlkit.tasks.registry import of_truth
 
 FEWEST = 10  # images of a rare class that are kept where there are as many
 
@@ -59,14 +60,14 @@ def refuse_hopeless(classes: Sequence[str], truth: np.ndarray, units: np.ndarray
     Raises:
         TlkitError: fewer than two classes, or none with two units.
     """
-    labels, names = strata(truth), (*classes, "none of the classes")
+    labels, task = strata(truth), of_truth(truth)
     present = np.unique(labels)
     if len(present) < 2:
-        have = f"one class, {names[present[0]]!r}" if len(present) else "no labelled image"
+        have = f"one class, {task.stratum(present[0], classes)!r}" if len(present) else "no labelled image"
         raise TlkitError(
             f"there is {have}; a ranking needs two classes or more.", "put the images into one folder for each class."
         )
-    single = [names[label] for label in present if len(np.unique(units[labels == label])) < 2]
+    single = [task.stratum(label, classes) for label in present if len(np.unique(units[labels == label])) < 2]
     if len(single) == len(present):
         raise TlkitError(
             "no class has two images that are not copies of each other or of one group.",

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from tlkit.base.files import write_text
+from tlkit.data.dataset import SPLITS
 from tlkit.evaluation.results import Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
 from tlkit.report.gallery import BYTES, Album, Galleries, evidence, galleries
 from tlkit.report.glossary import entry
-from tlkit.report.headline import WHERE, Headline, Several, main_split
+from tlkit.report.headline import WHERE, Headline, Quantity, Several, main_split, opening
 from tlkit.report.page import Data, EpochRow, ModelSection, NearestImage, Page, PlanRow
 from tlkit.report.tasks import words_of
 from tlkit.report.verdict import Remark, chance_gap, remarks
@@ -27,6 +29,7 @@ LARGEST_MATRIX = 40  # classes; beyond that a table of cells is wallpaper, and t
 PAIRS = 15
 SET_ASIDE = 200
 ROWS = 1000  # of any table
+POINTS = 1000  # of a scatter plot
 OPTIONS = 20_000  # characters of the options that are shown
 TONES = {"bad": "Problem", "warn": "Caution", "good": "No problem found"}
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # in the table beside the curve
@@ -51,7 +54,8 @@ SECTIONS = (
     Section("choice", "Choice", lambda facts: facts["page"].choice),
     Section("learning", "Learning", lambda facts: facts["learned"]),
     Section("confusion", "Confusion", lambda facts: facts["matrix"] or facts["pairs"]),
-    Section("classes", "Classes", lambda facts: facts["main"]),
+    Section("quantities", "Predictions", lambda facts: facts["quantities"]),
+    Section("classes", "Classes", lambda facts: facts["main"] and facts["main"].classes),
     Section("reliability", "Reliability", lambda facts: facts["charts"]["reliability"]),
     Section("abstention", "Abstention", lambda facts: facts["charts"]["risk"]),
     Section("curves", "Curves", lambda facts: facts["charts"]["roc"]),
@@ -96,13 +100,15 @@ def facts(page: Page) -> Facts:
     proof = evidence(page.audit, album)
     words = words_of(result)
     shown = galleries(page, result, album, words.dealer)
-    opening = words.opening(result) if result else None
+    first = opening(result)
     said, splits = remarks(page, result), _in_order(page, result)
     return {
         "page": page,
         "main": result,
-        "headline": opening if isinstance(opening, Headline) else None,
-        "several": opening if isinstance(opening, Several) else None,
+        "headline": first if isinstance(first, Headline) else None,
+        "several": first if isinstance(first, Several) else None,
+        "quantity": first if isinstance(first, Quantity) else None,
+        "quantities": _quantities(page, result) if isinstance(first, Quantity) else [],
         "words": words,
         "remarks": said,
         "tones": TONES,
@@ -201,6 +207,35 @@ def _data_rows(data: Data | None) -> dict[str, Any] | None:
     totals = [int(data.images[split] if data.images else sum(data.counts[split])) for split in splits]
     largest = max((row["total"] for row in rows), default=0)
     return {"splits": splits, "rows": rows, "totals": totals, "images": sum(totals), "largest": largest}
+
+
+def _quantities(page: Page, result: SplitResult | None) -> list[dict[str, Any]]:
+    """What is shown of each number: its name, charts of predicted against true, its interval and how often that is right."""
+    if result is None or page.predictions is None:
+        return []
+    found = page.predictions
+    code = SPLITS.index(result.split) if result.split in SPLITS else -1
+    rows = found.select(np.flatnonzero((found.splits == code) & found.labelled & np.isfinite(found.logits).all(axis=1)))
+    if not len(rows):
+        return []
+    some = np.unique(np.linspace(0, len(rows) - 1, min(POINTS, len(rows))).astype(int))
+    shown = []
+    for place, name in enumerate(rows.classes):
+        truth, said = rows.truth[:, place], rows.logits[:, place].astype(np.float64)
+        margin = None if rows.margins is None else rows.margins[place]
+        key = "interval_coverage" if len(rows.classes) == 1 else f"interval_coverage:{name}"
+        shown.append(
+            {
+                "name": name,
+                "images": len(rows),
+                "shown": len(some),
+                "margin": margin,
+                "coverage": result.metrics.get(key),
+                "scatter": charts.scatter(truth[some], said[some], margin, "Predicted against true numbers."),
+                "residuals": charts.residuals(said - truth, "How many images are off by how much."),
+            }
+        )
+    return shown
 
 
 def _coverage(found: RiskCoverage | None) -> list[tuple[float, float, float]]:
@@ -315,7 +350,7 @@ def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]
         return ()
     words, classes = words_of(result), page.data.classes if page.data else ()
     parts = (
-        CardPart("Model", _what(page.model, words.activation)),
+        CardPart("Model", _what(page.model, *words.outputs(page.model, words.activation))),
         CardPart("Intended use", words.purpose(page.model, classes) if classes else ()),
         CardPart("Training data", _learned(page)),
         CardPart("Performance", words.measured(result) if result else ()),
@@ -325,16 +360,14 @@ def model_card(page: Page, result: SplitResult | None, found: tuple[Remark, ...]
     return tuple(part for part in parts if part.sentences)
 
 
-def _what(model: ModelSection, activation: str) -> tuple[str, ...]:
+def _what(model: ModelSection, gives: str, more: str) -> tuple[str, ...]:
     size = f" of {model.parameters:,} parameters" if model.parameters else ""
     height, width = model.image_size
     return (
         f"An image classifier{size}: backbone {model.backbone}, pretrained weights {model.weights}, with {model.head}.",
-        f"It takes RGB images, 0 to 255, resized to {height}×{width} pixels ({model.fit}), and gives a probability for "
-        "each class; its preprocessing is inside the file.",
-        f"Its probabilities are calibrated: logits are divided by a temperature of {model.temperature:.3f}."
-        if model.temperature != 1
-        else f"Its probabilities are the {activation} of its logits, not calibrated further.",
+        f"It takes RGB images, 0 to 255, resized to {height}×{width} pixels ({model.fit}), and gives {gives}; "
+        "its preprocessing is inside the file.",
+        more,
     )
 
 

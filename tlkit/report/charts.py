@@ -220,9 +220,49 @@ def _around(values: np.ndarray, what: str) -> ChartAxis:
     air = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     low, high = low - air, high + air
     if what == "accuracy":
-        low, high = max(0.0, low), min(1.0, high)
+        low, high = max(0.0, low) if values.min() >= 0 else low, min(1.0, high)
         return ChartAxis(low, high, steps(low, high, 4), written=percent)
     return ChartAxis(low, high, steps(low, high, 4))
+
+
+def scatter(truth: np.ndarray, said: np.ndarray, margin: float | None, label: str) -> Markup:
+    """Predicted against true numbers, the diagonal, and on both sides of it where the intervals end.
+
+    Args:
+        truth: float (n,).
+        said: float (n,), predicted.
+        margin: half the width of an interval, None where there is none.
+        label: for those who do not see it.
+    """
+    ends = np.concatenate([truth, said])
+    low, high = float(ends.min()), float(ends.max())
+    air = 0.04 * (high - low) or 0.05 * abs(high) or 0.05
+    low, high = low - air, high + air
+    ticks = steps(low, high, 5)
+    plot = Plot(ChartAxis(low, high, ticks, "true"), ChartAxis(low, high, ticks, "predicted"), height=330)
+    plot.points(truth, said)
+    plot.line((low, high), (low, high), "muted dashed")
+    if margin is not None and 2 * margin < high - low:
+        plot.line((low, high - margin), (low + margin, high), "muted thin")
+        plot.line((low + margin, high), (low, high - margin), "muted thin")
+    return picture(label, plot)
+
+
+def residuals(errors: np.ndarray, label: str) -> Markup:
+    """How many images lie how far off: a histogram of predicted minus true, float (n,), with bars as wide as round numbers."""
+    reach = float(np.abs(errors).max()) or 1.0
+    step = np.diff(steps(-reach, reach, 16)[:2])[0]
+    half = math.ceil(reach / step)
+    edges = step * np.arange(-half, half + 1)
+    count, _ = np.histogram(errors, edges)
+    most = int(count.max())
+    x = ChartAxis(
+        float(edges[0]), float(edges[-1]), steps(float(edges[0]), float(edges[-1]), 4), "predicted minus true"
+    )
+    plot = Plot(x, ChartAxis(0, most, steps(0, most, 4, whole=True), "images"), height=330)
+    plot.bars(edges[:-1], edges[1:], count)
+    plot.upright(0.0)
+    return picture(label, plot)
 
 
 def reliability_diagram(bins: Reliability, label: str, before: Reliability | None = None) -> Markup:

@@ -29,9 +29,9 @@ th:first-child, td:first-child { text-align: left; }
 <h2><bdi>{{ found.second }}</bdi> against <bdi>{{ found.first }}</bdi></h2>
 <p class="sentence">{{ found.sentence }}</p>
 <table>
-<tr><th>accuracy</th><th>value</th><th>95 % interval</th></tr>
+<tr><th>{{ found.measure }}</th><th>value</th><th>95 % interval</th></tr>
 {% for name, row in [(found.first, found.accuracy[0]), (found.second, found.accuracy[1])] %}
-<tr><td><bdi>{{ name }}</bdi></td><td>{{ percent(row.value) }}</td><td>{{ percent(row.low) }} to {{ percent(row.high) }}</td></tr>
+<tr><td><bdi>{{ name }}</bdi></td>{% set shown = percent if found.measure == "accuracy" else plain %}<td>{{ shown(row.value) }}</td><td>{{ shown(row.low) }} to {{ shown(row.high) }}</td></tr>
 {% endfor %}
 </table>
 <table>
@@ -40,7 +40,7 @@ th:first-child, td:first-child { text-align: left; }
 <tr><td>{{ name.replace("_", " ") }}</td><td>{{ signed(row.value) }}</td><td>{{ signed(row.low) }} to {{ signed(row.high) }}</td></tr>
 {% endfor %}
 </table>
-{% for name, paths in [(found.first, found.only_first), (found.second, found.only_second)] %}
+{% for name, paths in [(found.first, found.only_first), (found.second, found.only_second)] if found.measure == "accuracy" %}
 <details><summary>{{ paths|length }} images that <bdi>{{ name }}</bdi> alone gets right</summary>
 <ul>{% for path in paths %}<li><bdi>{{ path }}</bdi></li>{% endfor %}</ul></details>
 {% endfor %}
@@ -62,13 +62,17 @@ def render(comparisons: Sequence[Comparison], split: str, command: str, created:
         created: when.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.globals |= {"percent": _percent, "signed": _signed}
+    environment.globals |= {"percent": _percent, "signed": _signed, "plain": _plain}
     text = environment.from_string(_PAGE).render(comparisons=comparisons, split=split, command=command, created=created)
     return as_text(text)
 
 
 def _percent(share: float | None) -> str:
     return "\N{EN DASH}" if share is None else f"{100 * share:.1f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def _plain(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.4g}"
 
 
 def _signed(value: float | None) -> str:

@@ -93,6 +93,7 @@ class Card:
         unfamiliarity: above 1 is unlike anything in training; None where it was not measured.
         overlay: data URI of where the classifier looked, or None.
         alike: the training images most like it.
+        note: what is said in the place of the probability, "" where that is said.
     """
 
     path: str
@@ -104,6 +105,7 @@ class Card:
     unfamiliarity: float | None = None
     overlay: str | None = None
     alike: tuple[Alike, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,36 @@ class LabelDealer(Dealer):
     def predicted_name(self, i: int) -> str:
         """The labels it was given."""
         return super().predicted_name(i).strip(SEPARATOR).replace(SEPARATOR, ", ") or "no label"
+
+    def cells(self) -> Iterable[Cell]:
+        """There is no confusion matrix."""
+        return ()
+
+
+class NumberDealer(Dealer):
+    """The same for numbers: every image is off by something, the farthest first, in standard deviations of the truth."""
+
+    def __init__(self, rows: Predictions, album: Album) -> None:
+        self.rows, self.album = rows, album
+        self.apart = np.abs(rows.logits - rows.truth)
+        self.best = self.of_truth = np.full(len(rows), np.nan)
+        unit = np.maximum(rows.truth.std(axis=0), 1e-12)
+        self.errors = np.argsort(-(self.apart / unit).max(axis=1), kind="stable")
+        self.by_margin = np.empty(0, np.int64)
+
+    def truth_name(self, i: int) -> str:
+        """Its numbers, to six digits."""
+        return self._written(self.rows.truth[i])
+
+    def predicted_name(self, i: int) -> str:
+        """The numbers it was given."""
+        return self._written(self.rows.logits[i])
+
+    def _card(self, i: int) -> Card:
+        return replace(super()._card(i), note=f"off by {self._written(self.apart[i])}")
+
+    def _written(self, numbers: np.ndarray) -> str:
+        return ", ".join(f"{number:.4g}" for number in numbers)
 
     def cells(self) -> Iterable[Cell]:
         """There is no confusion matrix."""

@@ -89,6 +89,43 @@ ENTRIES = {
         False,
         "Area under the precision-recall curve of each class against the rest, averaged over classes; 1 is perfect.",
     ),
+    "mean_absolute_error": MetricWords(
+        "Mean absolute error (MAE)",
+        False,
+        "Mean distance of the prediction from the truth, in the unit of the number, or in grades. 0 is perfect.",
+    ),
+    "mean_absolute_error_of_mean": MetricWords(
+        "MAE of the mean", False, "What always answering the mean of these images would have: what any model must beat."
+    ),
+    "root_mean_squared_error": MetricWords(
+        "Root mean squared error (RMSE)",
+        False,
+        "Square root of the mean squared distance: in the same unit, and large errors weigh more.",
+    ),
+    "r2": MetricWords(
+        "R²",
+        False,
+        "Share of the variance of the truth that is predicted: 1 is perfect, 0 is what the mean of these images has.",
+    ),
+    "spearman": MetricWords(
+        "Spearman’s rank correlation",
+        False,
+        "How far the order of the predictions is that of the truth: 1 is the same order, 0 is none.",
+    ),
+    "interval_coverage": MetricWords(
+        "Coverage of intervals", True, "Share of images whose 95 % prediction interval holds the truth."
+    ),
+    "interval_width": MetricWords(
+        "Width of intervals", False, "Width of the prediction intervals, in the unit of the number."
+    ),
+    "within_one_accuracy": MetricWords(
+        "Within one grade", True, "Share of images whose predicted grade is the true one or next to it."
+    ),
+    "quadratic_weighted_kappa": MetricWords(
+        "Quadratic weighted kappa",
+        False,
+        "Agreement with the truth beyond chance, a disagreement weighing by the square of its grades; 1 is perfect.",
+    ),
     "coverage": MetricWords("Coverage", True, "Share of images whose confidence reaches the threshold."),
     "selective_precision": MetricWords(
         "Selective precision", True, "Share of correct answers among the images it answers."
@@ -111,6 +148,9 @@ def entry(metric: str) -> MetricWords:
     if metric.endswith("_uncalibrated"):
         calibrated = entry(metric.removesuffix("_uncalibrated"))
         return MetricWords(f"{calibrated.name}, before temperature", calibrated.percent, "")
+    if ":" in metric:  # of one of several numbers
+        kind, _, number = metric.partition(":")
+        return entry(kind)._replace(name=f"{entry(kind).name}: {number}", meaning="")
     if share := SHARES.get(metric):
         return MetricWords(share.name, True, share.meaning)
     return ENTRIES.get(metric, MetricWords(metric.replace("_", " ").capitalize(), False, ""))

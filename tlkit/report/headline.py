@@ -1,10 +1,16 @@
 """The headline of the report: one number, its interval, and its baseline."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
+from tlkit.tasks.registry import row_of
+from tlkit.tasks.single import SINGLE
 
 PREFERRED = ("test", "images", "val", "train")  # the report is about the first one present
 WHERE = {
@@ -43,6 +49,22 @@ class Headline:
     verdict: str
     caveat: str
 
+    @property
+    def line(self) -> str:
+        """The number in one line."""
+        return f"accuracy {_shared(self.accuracy)} on {self.accuracy.n} {self.where}"
+
+    @property
+    def beside(self) -> str:
+        """What to hold it against."""
+        return f"always predicting {self.majority!r} gives {self.baseline:.1%}. {self.caveat}".strip()
+
+
+def _shared(metric: Metric) -> str:
+    """A share with its interval: 91.0% [85.1%, 95.2%]."""
+    interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.1%}, {metric.high:.1%}]"
+    return f"{metric.value or 0:.1%}{interval}"
+
 
 @dataclass(frozen=True)
 class Several:
@@ -68,6 +90,16 @@ class Several:
     verdict: str
     caveat: str
 
+    @property
+    def line(self) -> str:
+        """The number in one line."""
+        return f"mAP {_shared(self.precision)} on {self.precision.n} {self.where}"
+
+    @property
+    def beside(self) -> str:
+        """What to hold it against."""
+        return f"guessing gives {self.baseline:.1%}. {self.caveat}".strip()
+
 
 def several(result: SplitResult) -> Several | None:
     """The headline of a split of several labels; None where it is not defined."""
@@ -84,6 +116,61 @@ def several(result: SplitResult) -> Several | None:
         exact=exact,
         right=round((exact.value or 0.0) * result.n),
         verdict=_against(precision, baseline),
+        caveat=CAVEATS.get(result.split, ""),
+    )
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The headline of predicted numbers.
+
+    Args:
+        split: name of the main split.
+        where: "test images".
+        name: of the number that it is about, "" where there is only one.
+        error: mean absolute error, with its interval.
+        baseline: that of always answering the mean of these images.
+        verdict: `better`, `unclear` or `worse` than the baseline.
+        caveat: a sentence, or "".
+    """
+
+    split: str
+    where: str
+    name: str
+    error: Metric
+    baseline: float
+    verdict: str
+    caveat: str
+
+    @property
+    def line(self) -> str:
+        """The number in one line."""
+        error, of = self.error, f" of {self.name}" if self.name else ""
+        interval = "" if error.low is None or error.high is None else f" [{error.low:.4g}, {error.high:.4g}]"
+        return f"mean absolute error{of} {error.value or 0:.4g}{interval} on {error.n} {self.where}"
+
+    @property
+    def beside(self) -> str:
+        """What to hold it against."""
+        return f"always answering their mean gives {self.baseline:.4g}. {self.caveat}".strip()
+
+
+def quantity(result: SplitResult) -> Quantity | None:
+    """The headline of a split of numbers, of the first of them; None where it is not defined."""
+    key = next((key for key in result.metrics if key.partition(":")[0] == "mean_absolute_error"), "")
+    error = result.metrics.get(key)
+    if error is None or error.value is None:
+        return None
+    name = key.partition(":")[2]
+    baseline = result.metrics[f"mean_absolute_error_of_mean{':' * bool(name)}{name}"].value or 0.0
+    against = _against(error, baseline)
+    return Quantity(
+        split=result.split,
+        where=WHERE.get(result.split, f"images of {result.split}"),
+        name=name,
+        error=error,
+        baseline=baseline,
+        verdict={"better": "worse", "worse": "better"}.get(against, against),  # of errors less is better
         caveat=CAVEATS.get(result.split, ""),
     )
 
@@ -124,3 +211,17 @@ def headline(result: SplitResult) -> Headline | None:
         verdict=_against(accuracy, baseline),
         caveat=CAVEATS.get(result.split, ""),
     )
+
+
+OPENINGS: dict[str, Callable[[SplitResult], Headline | Several | Quantity | None]] = {
+    SINGLE.name: headline,
+    MULTI.name: several,
+    ORDINAL.name: headline,
+    NUMBER.name: quantity,
+}
+"""What is said first about a split; one row a task."""
+
+
+def opening(result: SplitResult | None) -> Headline | Several | Quantity | None:
+    """What a report begins with; None where nothing was measured or it is not defined."""
+    return row_of(OPENINGS, result.task)(result) if result else None

@@ -45,6 +45,7 @@ def build_predictions(
         classes=facts.classes,
         temperature=facts.temperature,
         threshold=facts.threshold,
+        margins=facts.margins,
         groups=dataset.groups,
         unfamiliarity=answers.unfamiliarity,
         in_training=in_training,
@@ -196,12 +197,34 @@ def _line_of_labels(split: str, found: Mapping[str, Mapping[str, float | None]])
     )
 
 
+def _line_of_numbers(split: str, found: Mapping[str, Mapping[str, float | None]]) -> str:
+    """A line: the mean absolute error of each number against that of their mean, R2, and how often intervals hold the truth."""
+    told = []
+    for key, error in found.items():
+        kind, colon, name = key.partition(":")
+        if kind == "mean_absolute_error" and error["value"] is not None:
+            own = {short: found.get(f"{short}{colon}{name}", {}) for short in ("r2", "interval_coverage")}
+            interval = f" [{error['low']:.4g}, {error['high']:.4g}]" if error["low"] is not None else ""
+            mean = found[f"mean_absolute_error_of_mean{colon}{name}"]["value"] or 0.0
+            text = (
+                f"{name + ' ' * bool(name)}mean absolute error {error['value']:.4g}{interval} (of the mean {mean:.4g})"
+            )
+            text += f", R2 {own['r2']['value']:.3f}" if own["r2"].get("value") is not None else ""
+            held = own["interval_coverage"].get("value")
+            told.append(text + (f", intervals hold {held:.1%}" if held is not None else ""))
+    count = next(iter(found.values()))["n"]
+    return f"  {split:<6} {'; '.join(told) or 'numbers that are not finite'}, n = {count}"
+
+
 def describe_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
     """Accuracy and macro F1 of each split, in lines; of several labels mean average precision and F1."""
     lines = []
     for split, found in metrics.items():
         if "subset_accuracy" in found:
             lines.append(_line_of_labels(split, found))
+            continue
+        if "accuracy" not in found:
+            lines.append(_line_of_numbers(split, found))
             continue
         accuracy, f1 = found["accuracy"], found.get("macro_f1", {"value": None})
         interval = f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" if accuracy["low"] is not None else ""
@@ -214,5 +237,7 @@ def describe_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float | Non
             else ""
         )
         groups = f" in {accuracy['groups']} groups" if "groups" in accuracy else ""
-        lines.append(f"  {split:<6} accuracy {value}{interval}{macro}, n = {accuracy['n']}{groups}{answered}")
+        apart = found.get("mean_absolute_error")
+        grades = f", off by {apart['value']:.3f} grades" if apart and apart["value"] is not None else ""
+        lines.append(f"  {split:<6} accuracy {value}{interval}{macro}{grades}, n = {accuracy['n']}{groups}{answered}")
     return "\n".join(lines)

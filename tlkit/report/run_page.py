@@ -16,7 +16,6 @@ from tlkit.base.files import read_json, reading, sha256_file, write_json, write_
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import read_facts
-from tlkit.classifier.heads.build import HEADS
 from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.look import looks_of
@@ -26,7 +25,7 @@ from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
-from tlkit.options.catalog import BACKBONES
+from tlkit.options.catalog import BACKBONES, head_reads
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve
 from tlkit.report import outcome, overlays
@@ -129,7 +128,7 @@ def _page(
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
-        tap = Tap.for_head(facts.grid_layer, HEADS[config.head].reads, config.pooling)
+        tap = Tap.for_head(facts.grid_layer, head_reads(config.head, config.pooling), config.pooling)
         weights = record["backbone"]["sha256"]
         source = FeatureSource(model=None, outputs=(tap.name,), weights_sha256=weights, contract=contract)
         neighbours = overlays.neighbours(source.asked(config), train, dataset)
@@ -181,14 +180,19 @@ def _model(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=f"a {config.head} head"
-        + (f" on {config.pooling} pooling" if HEADS[config.head].reads == "pooled" else ""),
+        head=_head(config),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
         temperature=temperature,
         threshold=threshold,
     )
+
+
+def _head(config: FinetuneConfig) -> str:
+    """The head in words."""
+    read = {"pooled": f" on {config.pooling} pooling", "grid": " on the flattened grid" * (config.pooling == "flatten")}
+    return f"a {config.head} head" + read[head_reads(config.head, config.pooling)]
 
 
 def read_choice(run_dir: RunDir) -> Choice | None:

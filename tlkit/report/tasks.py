@@ -1,17 +1,43 @@
 """What the report says differently for each task: one row a task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tlkit.evaluation.results import SplitResult
-from tlkit.report.gallery import Dealer, LabelDealer
-from tlkit.report.headline import WHERE, Headline, Several, headline, several
+from tlkit.report.gallery import Dealer, LabelDealer, NumberDealer
+from tlkit.report.headline import WHERE, quantity
 from tlkit.report.page import ModelSection
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 
 NAMED = 12  # classes listed by name
+
+
+def _in_classes(count: int) -> str:
+    return f"in {count} {'class' if count == 1 else 'classes'}"
+
+
+def _with_numbers(count: int) -> str:
+    return "with a number each" if count == 1 else f"with {count} numbers each"
+
+
+def _probabilities(model: ModelSection, activation: str) -> tuple[str, ...]:
+    return (
+        "a probability for each class",
+        f"Its probabilities are calibrated: logits are divided by a temperature of {model.temperature:.3f}."
+        if model.temperature != 1
+        else f"Its probabilities are the {activation} of its logits, not calibrated further.",
+    )
+
+
+def _numbers(model: ModelSection, activation: str) -> tuple[str, ...]:
+    return (
+        "numbers in the units of the table",
+        "An interval around each is as wide as errors on validation images were.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +45,6 @@ class TaskWords:
     """A row; sentences are plain text, which the templates escape.
 
     Args:
-        opening: what is said first about a split; its template is chosen by its kind.
         dealer: sorts the images of a split for the galleries.
         tiles: metrics beside the first one.
         matrix: whether there is a confusion matrix.
@@ -34,9 +59,11 @@ class TaskWords:
         slices: what is compared between slices.
         errors, evidence, unsure: of the galleries.
         classes, glossary: further paragraphs, "" for none.
+        holding: after how many images there are: "in 4 classes", of how many classes.
+        noun: what a name in `classes` is the name of.
+        outputs: sentences of the model card on what comes out, from the model.
     """
 
-    opening: Callable[[SplitResult], Headline | Several | None]
     dealer: type[Dealer]
     tiles: tuple[str, ...]
     matrix: bool
@@ -56,6 +83,9 @@ class TaskWords:
     unsure: str
     classes: str
     glossary: str
+    holding: Callable[[int], str] = _in_classes
+    noun: str = "Class"
+    outputs: Callable[[ModelSection, str], tuple[str, ...]] = _probabilities
 
 
 def words_of(result: SplitResult | None) -> TaskWords:
@@ -125,32 +155,53 @@ def _measured_of_labels(result: SplitResult) -> tuple[str, ...]:
     )
 
 
+def _purpose_of_numbers(model: ModelSection, classes: tuple[str, ...]) -> tuple[str, ...]:
+    return (
+        f"Predicting {_named(classes)} of images like those it was trained on.",
+        "It answers for every image, also of something else; numbers beyond those of the training images are guesses.",
+    )
+
+
+def _measured_of_numbers(result: SplitResult) -> tuple[str, ...]:
+    found, shares = quantity(result), result.metrics.get("r2")
+    if found is None or found.error.value is None:
+        return ()
+    error, of = found.error, f" of {found.name}" if found.name else ""
+    interval = (
+        "" if error.low is None or error.high is None else f" (95 % interval {error.low:.4g} to {error.high:.4g})"
+    )
+    unexplained = "" if shares is None or shares.value is None else f"; R² {shares.value:.3f}"
+    return (
+        f"Mean absolute error{of} {error.value:.4g}{interval} on {result.n:,} {found.where}{unexplained}; always answering "
+        f"their mean would have {found.baseline:.4g}.",
+    )
+
+
+_SINGLE = TaskWords(
+    dealer=Dealer,
+    tiles=("balanced_accuracy", "macro_f1", "roc_auc", "log_loss"),
+    matrix=True,
+    activation="softmax",
+    purpose=_purpose,
+    measured=_measured,
+    exact="accuracy is",
+    answers=lambda answers, images: f"{answers} images",
+    score="accuracy",
+    scored="Accuracy",
+    score_note="",
+    bins=("Images", "Confidence", "Correct"),
+    calibrated="Of the predictions that a calibrated classifier makes with 80 % confidence, 80 % are correct: its points lie on the "
+    "dashed line. Points below the line mean overconfidence, above it underconfidence.",
+    slices="Accuracy",
+    errors="Errors of the highest confidence",
+    evidence="predicted class",
+    unsure="Images whose two most probable classes are closest in probability, correct or not.",
+    classes="",
+    glossary="",
+)
 WORDS = {
-    SINGLE.name: TaskWords(
-        opening=headline,
-        dealer=Dealer,
-        tiles=("balanced_accuracy", "macro_f1", "roc_auc", "log_loss"),
-        matrix=True,
-        activation="softmax",
-        purpose=_purpose,
-        measured=_measured,
-        exact="accuracy is",
-        answers=lambda answers, images: f"{answers} images",
-        score="accuracy",
-        scored="Accuracy",
-        score_note="",
-        bins=("Images", "Confidence", "Correct"),
-        calibrated="Of the predictions that a calibrated classifier makes with 80 % confidence, 80 % are correct: its points lie on the "
-        "dashed line. Points below the line mean overconfidence, above it underconfidence.",
-        slices="Accuracy",
-        errors="Errors of the highest confidence",
-        evidence="predicted class",
-        unsure="Images whose two most probable classes are closest in probability, correct or not.",
-        classes="",
-        glossary="",
-    ),
+    SINGLE.name: _SINGLE,
     MULTI.name: TaskWords(
-        opening=several,
         dealer=LabelDealer,
         tiles=("micro_f1", "macro_f1", "subset_accuracy", "roc_auc"),
         matrix=False,
@@ -175,6 +226,49 @@ WORDS = {
         "predicted class for each image.",
         glossary="Log loss, Brier score and calibration error are over all yes-or-no answers, one for each label of each "
         "image; a probability is that of the label being present.",
+    ),
+    ORDINAL.name: replace(
+        _SINGLE,
+        tiles=(
+            "mean_absolute_error",
+            "within_one_accuracy",
+            "quadratic_weighted_kappa",
+            "balanced_accuracy",
+            "log_loss",
+        ),
+        score="closeness",
+        scored="Closeness of the grade",
+        score_note="; accuracy is the closeness of the grade, 1 − error in grades over the largest possible",
+        evidence="predicted grade",
+        unsure="Images whose two most probable grades are closest in probability, correct or not.",
+        classes="Classes have an order, the lowest first. The answer is the median of the probabilities, which has the smallest "
+        "expected error in grades; it need not be the most probable grade.",
+        noun="Grade",
+    ),
+    NUMBER.name: TaskWords(
+        dealer=NumberDealer,
+        tiles=("r2", "root_mean_squared_error", "spearman", "interval_coverage", "interval_width"),
+        matrix=False,
+        activation="",
+        purpose=_purpose_of_numbers,
+        measured=_measured_of_numbers,
+        exact="R² is",
+        answers=lambda answers, images: f"{images} images",
+        score="skill",
+        scored="Skill",
+        score_note="; accuracy is the skill, 1 − mean absolute error in standard deviations of the training images, and the loss "
+        "is in these units too",
+        bins=("Images", "", ""),
+        calibrated="",
+        slices="",
+        errors="Images whose predicted number is farthest from the true one",
+        evidence="number: what raises it",
+        unsure="",
+        classes="",
+        glossary="",
+        holding=_with_numbers,
+        noun="Number",
+        outputs=_numbers,
     ),
 }
 """One row a task."""

@@ -90,11 +90,13 @@ def judged(answers: Sequence[Answers], facts: Facts, top: int) -> list[dict[str,
 
 def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
     """A row of `Answers.rows` as the API has it; of several labels each has a probability of its own, and all have none."""
-    several = row.get("labels")
+    several, numbers = row.get("labels"), row.get("numbers")
     ranked = row["top"][: max(top, len(several or ()))]
+    given = several if several is not None else [row["class"]] if numbers is None else []
     return {
-        "predicted": [row["class"]] if several is None else several,
-        "probability": row["probability"] if several is None else None,
+        "predicted": given,
+        "probability": row["probability"] if several is None and numbers is None else None,
+        **({} if numbers is None else {"numbers": numbers}),
         "abstained": row.get("abstain", False),
         "classes": [{"name": entry["class"], "probability": entry["probability"]} for entry in ranked],
         **{name: row[name] for name in ("unfamiliar", "unfamiliarity") if name in row},
@@ -168,7 +170,7 @@ class Explainer:
         from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded
 
         witness, contract, images = self._witness.result(), self.facts.contract, pixels[None]
-        code = int(answer.logits.argmax())
+        code = int(self.facts.task.predicted(answer.logits, self.facts.temperature)[0])
         grids = witness.grids(images)
         evidence = witness.evidence(method, images, grids, np.array([code]))
         photograph = panel(thumbnail(content, MOST))

@@ -33,7 +33,8 @@ async function meet() {
   at("login").hidden = true;
   document.title = "tlkit: " + model.name;
   const shown = model.classes.slice(0, 12).join(", ") + (model.classes.length > 12 ? ", …" : "");
-  at("about").textContent = `${model.name} (${model.facts.backbone}) knows ${model.classes.length} classes: ${shown}.`;
+  const what = model.facts.task === "number" ? "predicts" : `knows ${model.classes.length} classes:`;
+  at("about").textContent = `${model.name} (${model.facts.backbone}) ${what} ${shown}.`;
 }
 
 function figure(source, words, description) {
@@ -59,10 +60,15 @@ const percent = (value) => (value < 0.0005 ? "< 0.1 %" : (100 * value).toFixed(1
 
 function fill(card, result) {
   const part = (name) => card.querySelector("." + name);
-  const labels = result.predicted.join(", ") || "none of its classes";
+  const number = (value) => String(Number(value.toPrecision(5)));
+  const shown = (one) => `${one.name} ${number(one.value)}`;
+  const between = (one) => `between ${number(one.low)} and ${number(one.high)}, 95 times in 100`;
+  const labels = (result.numbers || []).map(shown).join(", ") || result.predicted.join(", ") || "none of its classes";
   part("predicted").textContent = result.abstained ? "Not sure enough to say" : labels;
   part("verdict").textContent = result.abstained
     ? `Its best guess would be ${labels}, ${percent(result.probability)}.`
+    : result.numbers
+    ? result.numbers.filter((one) => one.low !== undefined && one.low !== null).map(between).join("; ")
     : result.probability === null
       ? "each label has a probability of its own"
       : `${percent(result.probability)} probable`;

@@ -43,6 +43,15 @@ class ClassProbability(_Plain):
     probability: float = Field(ge=0, le=1)
 
 
+class PredictedNumber(_Plain):
+    """A number, and the interval that holds the true one 95 times in 100."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
 class Neighbour(_Plain):
     """A training image."""
 
@@ -73,6 +82,9 @@ class ImageResult(_Plain):
         ge=0,
         le=1,
         description="Of what is predicted, calibrated; null where an image may have several labels: each has its own.",
+    )
+    numbers: list[PredictedNumber] | None = Field(
+        None, description="Where numbers are predicted, in the place of classes."
     )
     abstained: bool | None = Field(None, description="Whether the classifier would rather not answer.")
     classes: list[ClassProbability] | None = Field(None, description="The most probable first.")

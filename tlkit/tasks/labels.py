@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
+from tlkit.base.errors import TlkitError, unknown_name
 
 SEPARATOR = "|"  # between the labels of an image; alone it is an image of none of the classes
 UNKNOWN = -1
@@ -123,6 +123,17 @@ def as_lines(classes: Iterable[str]) -> str:
 def written(names: Iterable[str]) -> str:
     """What `read_labels` reads."""
     return SEPARATOR.join(names) or SEPARATOR
+
+
+def code_of(name: str, classes: Sequence[str], place: str) -> int:
+    """The index of a class.
+
+    Raises:
+        TlkitError: there is no such class; `place` says where its name is written.
+    """
+    if name not in classes:
+        raise unknown_name(f"a class here ({place})", name, classes)
+    return classes.index(name)
 
 
 def encode(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:

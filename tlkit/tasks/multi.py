@@ -28,6 +28,7 @@ class Multi(Task):
     gives = "gives any number of labels to each image"
     conflict = "there with different labels"
     smooths = False
+    unbalanced = "an image may have several labels, and every class is a question of its own"
     refusals = {
         "threshold": Refusal(
             _ONE_LABEL,
@@ -44,7 +45,7 @@ class Multi(Task):
     }
 
     def fits(self, truth: np.ndarray) -> bool:
-        return truth.ndim == 2
+        return truth.ndim == 2 and truth.dtype.kind in "iub" and truth.dtype != np.int16
 
     def takes(self, texts: Sequence[str]) -> bool:
         """Any of them holds `|`."""
@@ -57,11 +58,9 @@ class Multi(Task):
         """As `cat|dog`, and `|` for none of the classes."""
         return written.decode(row, classes)
 
-    def truth_of(self, codes: Sequence[int], classes: int) -> Any:
-        return np.isin(np.arange(classes), codes)
-
-    def names(self, text: str, place: str) -> tuple[str, ...]:
-        return written.read_labels(text, place)
+    def parsed(self, text: str, classes: Sequence[str], place: str) -> Any:
+        codes = [written.code_of(name, classes, place) for name in written.read_labels(text, place)]
+        return np.isin(np.arange(len(classes)), codes)
 
     def understands(self, other: Task) -> bool:
         """A table in which no image has several labels, or a folder, tells them all the same."""
@@ -116,13 +115,13 @@ class Multi(Task):
         yes, no = mean_logarithm(-np.logaddexp(0.0, -scaled)), mean_logarithm(-np.logaddexp(0.0, scaled))
         return ((yes - no) * temperature).astype(np.float32)
 
-    def decide(self, logits: np.ndarray) -> np.ndarray:
+    def decide(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         return logits >= 0
 
-    def correct(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    def correct(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         return (self.decide(logits) == (truth == 1)).all(axis=1) & self.known(truth)
 
-    def scores(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    def scores(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """F1 of the labels given against those it has (Godbole and Sarawagi 2004); 1 where both are none.
 
         Of images with one label each that are given one each, the mean is accuracy.
@@ -139,13 +138,24 @@ class Multi(Task):
     def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
         return (self.decide(logits) == self.decide(others)).all(axis=1)
 
-    def called(self, logits: np.ndarray, classes: Sequence[str]) -> str:
+    def called(self, logits: np.ndarray, classes: Sequence[str], temperature: float = 1.0) -> str:
         return written.decode(self.decide(logits), classes)
 
-    def further(self, logits: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
-        """The labels given, most probable first."""
+    def beside(self, chances: np.ndarray, best: int, margins: Sequence[float] | None) -> list[str]:
+        return []
+
+    def answer(
+        self,
+        logits: np.ndarray,
+        chances: np.ndarray,
+        best: int,
+        classes: Sequence[str],
+        margins: Sequence[float] | None,
+    ) -> dict[str, Any]:
+        """The labels given, most probable first, and the most probable one, given or not."""
         order = np.argsort(-logits, kind="stable")
-        return {"labels": [classes[k] for k in order[: self.decide(logits).sum()]]}
+        labels = [classes[k] for k in order[: self.decide(logits).sum()]]
+        return {"labels": labels, **super().answer(logits, chances, best, classes, margins)}
 
     def listed(self, classes: int, top: int) -> int:
         """All of them: every label given is part of the answer, however many."""

@@ -1,17 +1,20 @@
 """The table of tasks, how one is found again, and images with their truth, which know their task."""
 
 from collections.abc import Container, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError
 from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
 Row = TypeVar("Row")
 
-TASKS: dict[str, Task] = {task.name: task for task in (SINGLE, MULTI)}
+TASKS: dict[str, Task] = {task.name: task for task in (SINGLE, MULTI, ORDINAL, NUMBER)}
 """In order: what is read without saying which is the first that fits."""
 
 
@@ -22,18 +25,39 @@ def row_of(table: Mapping[str, Row], task: Task) -> Row:
 
 
 def of_truth(truth: np.ndarray) -> Task:
-    """The task of an array with one row an image: int (N,) is `single`, int8 (N, K) is `multi`."""
+    """The task of an array with one row an image.
+
+    int (N,) is `single`, int8 (N, K) is `multi`, int16 (N, 1) is `ordinal`, float (N, K) is `number`.
+    """
     return next(task for task in TASKS.values() if task.fits(truth))
 
 
-def of_texts(texts: Sequence[str]) -> Task:
-    """The task of a column of labels in a table of images; one class an image unless another task takes them."""
-    return next((task for task in TASKS.values() if task.takes(texts)), SINGLE)
+def of_texts(texts: Sequence[str], asked: Task | None = None) -> Task:
+    """The task of a column of labels in a table of images; one class an image unless another task takes them.
+
+    Raises:
+        TlkitError: the task that was asked for cannot read what another one takes.
+    """
+    found = next((task for task in TASKS.values() if task.takes(texts)), None)
+    if asked is None:
+        return found or SINGLE
+    if found is not None and found is not asked:
+        raise TlkitError(
+            f"--task {asked.name} {asked.gives}, and among the labels are some of --task {found.name}, which {found.gives}.",
+            "leave out --task, or correct the labels.",
+        )
+    return asked
+
+
+def asked_for(name: str) -> Task | None:
+    """The task of `--task`; None for `auto`."""
+    return None if name == "auto" else TASKS[name]
 
 
 def of_columns(names: Container[str]) -> Task:
     """The task that wrote a predictions.csv with these columns."""
-    return next(task for task in TASKS.values() if all(name in names for name in task.columns))
+    fitting = [task for task in TASKS.values() if all(name in names for name in task.columns)]
+    return max(fitting, key=lambda task: len(task.columns))
 
 
 # -- Images with their truth, which know their task: what a data set and its predictions have in common ---
@@ -43,10 +67,12 @@ class Labelled:
     """Rows of images with their truth, in one of two columns; what `Dataset` and `Predictions` have in common.
 
     Args:
-        classes: K class names.
-        labels: int32 (N,), index into `classes`, `UNLABELLED` (-1) where there is none, and throughout with `targets`.
+        classes: K class names; of numbers their names.
+        labels: int32 (N,), index into `classes`, `UNLABELLED` (-1) where there is none, and throughout where images have
+            several labels or numbers.
         targets: int8 (N, K) where an image may have several labels: 1 has it, 0 has not, a row of -1 is not known;
-            None where an image has one.
+            int16 (N, 1), the same as `labels`, where classes have an order; float64 (N, K) numbers, NaN where one is
+            not known; None where an image has one class.
     """
 
     classes: tuple[str, ...]
@@ -71,6 +97,11 @@ class Labelled:
     def of_class(self, label: int) -> np.ndarray:
         """Bool (N,), the images of a class."""
         return self.task.of_class(self.truth, label)
+
+    def put(self, index: int, truth: Any) -> None:
+        """Give a row another truth, in place."""
+        self.truth[index] = truth
+        self.labels[index] = self.task.label(self.truth[index])
 
     def label_name(self, index: int) -> str:
         """The true class of a row, "" where it is not known; several as `cat|dog`, and `|` for none of the classes."""

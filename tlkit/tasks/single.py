@@ -1,11 +1,11 @@
 """One class an image: a softmax, of which the most probable class is the answer."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tlkit.tasks.labels import class_name
+from tlkit.tasks.labels import class_name, code_of
 from tlkit.tasks.task import UNLABELLED, Task, mean_logarithm
 
 TINY = 1e-300  # the least probability whose logarithm is taken
@@ -22,7 +22,7 @@ class Single(Task):
     """Truth is int (N,), index of the class, `UNLABELLED` where it is unknown."""
 
     name = "single"
-    columns = ("probability",)
+    columns: ClassVar[tuple[str, ...]] = ("probability",)
     score_name = score = exact = "accuracy"
     gives = "gives one class to each image"
     conflict = "in more than one class"
@@ -38,11 +38,11 @@ class Single(Task):
     def write(self, row: Any, classes: Sequence[str]) -> str:
         return "" if row == UNLABELLED else classes[row]
 
-    def truth_of(self, codes: Sequence[int], classes: int) -> Any:
-        return codes[0]
+    def label(self, row: Any) -> int:
+        return int(row)
 
-    def names(self, text: str, place: str) -> tuple[str, ...]:
-        return (class_name(text),)
+    def parsed(self, text: str, classes: Sequence[str], place: str) -> Any:
+        return code_of(class_name(text), classes, place)
 
     def renamed(
         self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
@@ -86,13 +86,13 @@ class Single(Task):
         log_sum = np.logaddexp.reduce(scaled, axis=2, keepdims=True)
         return (mean_logarithm(scaled - log_sum) * temperature).astype(np.float32)
 
-    def decide(self, logits: np.ndarray) -> np.ndarray:
-        return np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
+    def decide(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        return np.arange(logits.shape[1]) == self.predicted(logits, temperature)[:, None]
 
-    def correct(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    def correct(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         return logits.argmax(axis=1) == truth
 
-    def scores(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    def scores(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """1 where the most probable class is the true one, else 0: the mean is accuracy."""
         return (logits.argmax(axis=1) == truth).astype(np.float64)
 
@@ -102,13 +102,13 @@ class Single(Task):
         return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]
 
     def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return logits.argmax(axis=1) == others.argmax(axis=1)
+        return self.predicted(logits) == self.predicted(others)
 
-    def called(self, logits: np.ndarray, classes: Sequence[str]) -> str:
-        return classes[int(logits.argmax())]
+    def called(self, logits: np.ndarray, classes: Sequence[str], temperature: float = 1.0) -> str:
+        return classes[int(self.predicted(logits[None], temperature)[0])]
 
-    def further(self, logits: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
-        return {}
+    def beside(self, chances: np.ndarray, best: int, margins: Sequence[float] | None) -> list[str]:
+        return [f"{chances[best]:.9g}"]
 
     def listed(self, classes: int, top: int) -> int:
         return top

@@ -9,6 +9,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 
 UNLABELLED = -1
+NAMED = 12  # classes that are listed by name
 
 
 class Refusal(NamedTuple):
@@ -23,23 +24,64 @@ class Refusal(NamedTuple):
     remedy: str
 
 
+class Scale(NamedTuple):
+    """Units of K numbers: what is learned is (number - centre) / unit.
+
+    Args:
+        centre: float64 (K,).
+        unit: float64 (K,), positive.
+    """
+
+    centre: np.ndarray
+    unit: np.ndarray
+
+    def apply(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers (N, K) in these units."""
+        return (numbers - self.centre) / self.unit
+
+    def restore(self, learned: np.ndarray) -> np.ndarray:
+        """float32 (N, K), what `apply` was given."""
+        return (learned.astype(np.float64) * self.unit + self.centre).astype(np.float32)
+
+
 class Task(ABC):
     """A kind of target. K numbers an image from the head, `logits` (N, K); `truth` is what each image really is.
 
     Attributes:
         name: in run.json, in a classifier's facts and in evaluation.json.
-        columns: of predictions.csv, besides those that every task has.
+        columns: of predictions.csv, besides those that every task has; `beside` gives their values.
+        prefix: of the names of the further columns there, one for each number that the head gives.
+        fewest: numbers that the head gives, at least.
+        trained_by: of `--loss`; the first is the one unless given.
+        solver: of a linear head under that one.
+        loss_name: what the mean of `losses` is called.
+        calibrated: whether a temperature may be fitted, so that its numbers become probabilities that can be believed.
+        amount_name: what one of `probabilities` is, in a word.
+        ranks: whether an answer lists the most probable classes.
+        strata_name: what each split gets its share of: "drawn within ...".
         score_name: what the mean of `scores` is called, in full.
         score: the same in a word.
         exact: the metric that counts images about which everything said is true.
         gives: what a classifier does with an image, in words.
         conflict: of pictures whose copies contradict each other: where they are found.
         smooths: whether cross-entropy smooths labels by default.
-        refusals: what it cannot do, by name: `threshold`, `balance`, `unfreeze`, `folds`, `audit`.
+        unbalanced: why its classes are not balanced; "" where they may be.
+        refusals: what it cannot do, by name: `threshold`, `balance`, `unfreeze`, `folds`, `audit`, `views`, `folders`,
+            `curve`, `explain`.
     """
 
     name: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()
+    prefix: ClassVar[str] = "p:"
+    fewest: ClassVar[int] = 2
+    trained_by: ClassVar[tuple[str, ...]] = ("crossentropy", "focal", "squared")
+    solver: ClassVar[str] = "lbfgs"
+    loss_name: ClassVar[str] = "log loss"
+    calibrated: ClassVar[bool] = True
+    amount_name: ClassVar[str] = "probability"
+    ranks: ClassVar[bool] = True
+    unbalanced: ClassVar[str] = ""
+    strata_name: ClassVar[str] = "each class"
     score_name: ClassVar[str]
     score: ClassVar[str]
     exact: ClassVar[str]
@@ -90,13 +132,21 @@ class Task(ABC):
     def write(self, row: Any, classes: Sequence[str]) -> str:
         """A row of truth as text, "" where it is unknown."""
 
-    @abstractmethod
-    def truth_of(self, codes: Sequence[int], classes: int) -> Any:
-        """A row of truth: of an image of the classes `codes`, of so many."""
+    def spelt(self, truth: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
+        """Columns of a table, besides `label`, that it is read from again."""
+        return {}
+
+    def label(self, row: Any) -> int:
+        """What the column `labels` holds of a row of truth."""
+        return UNLABELLED
 
     @abstractmethod
-    def names(self, text: str, place: str) -> tuple[str, ...]:
-        """The class names in a text that a user wrote at `place`."""
+    def parsed(self, text: str, classes: Sequence[str], place: str) -> Any:
+        """A row of truth of a text that a user wrote at `place`.
+
+        Raises:
+            TlkitError: it names another class, or is none of what the task reads.
+        """
 
     def understands(self, other: "Task") -> bool:
         """Whether images labelled for another task can be evaluated: `renamed` makes truth of this task of theirs."""
@@ -136,6 +186,13 @@ class Task(ABC):
     def shares(self, truth: np.ndarray) -> np.ndarray:
         """Int (N,) or bool (N, K + 1), the classes that an image counts for in a split; class 0 is none of them."""
 
+    def summary(self, truth: np.ndarray, classes: Sequence[str]) -> str:
+        """What there is in a few words: images of each class."""
+        counts = self.counts(truth, len(classes))
+        if len(classes) > NAMED:
+            return f"{counts.min()} to {counts.max()} each"
+        return ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
+
     @abstractmethod
     def described(self, counts: np.ndarray, images: int, known: int, shown: str) -> str:
         """The images in a few words.
@@ -144,7 +201,7 @@ class Task(ABC):
             counts: int (K,), images of each class.
             images: in all.
             known: of known truth.
-            shown: the counts in words.
+            shown: what `summary` says.
         """
 
     # -- logits ----------------------------------------------------------------------------------
@@ -171,32 +228,69 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def decide(self, logits: np.ndarray) -> np.ndarray:
+    def decide(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """Bool (N, K), the classes that logits (N, K) give."""
 
+    def predicted(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """int64 (N,), the one class that stands for an answer: the most probable, the first one on a tie."""
+        return np.argmax(logits, axis=1)
+
     @abstractmethod
-    def correct(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    def correct(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """Bool (N,), whether everything said of an image is true; False where the truth is unknown."""
 
     @abstractmethod
-    def scores(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """float64 (N,), 0..1: how right each image is; the mean is what ranks epochs."""
+    def scores(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """float64 (N,), at most 1: how right each image is; the mean is what ranks epochs."""
 
     @abstractmethod
     def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """float64 (N,): -log p(truth) of each image, logits divided by the temperature."""
+
+    def comparable(self, logits: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        """Logits (N, K) in a unit in which differences of 1e-4 do not matter, settled on the expected ones (M, K)."""
+        return logits
+
+    def amount(self, chance: float, digits: int = 1) -> str:
+        """One of `probabilities` for a reader."""
+        return f"{chance:.{digits}%}"
+
+    def of_ridge(self, scores: np.ndarray) -> np.ndarray:
+        """Logits (N, K) of what ridge regression on `as_targets` predicts, less one half."""
+        return scores
+
+    def stratum(self, code: int, classes: Sequence[str]) -> str:
+        """What one of `strata` is called."""
+        return (*classes, "none of the classes")[code]
 
     @abstractmethod
     def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Bool (N,), whether two networks decide alike."""
 
     @abstractmethod
-    def called(self, logits: np.ndarray, classes: Sequence[str]) -> str:
+    def called(self, logits: np.ndarray, classes: Sequence[str], temperature: float = 1.0) -> str:
         """What logits (K,) of one image say, as text."""
 
     @abstractmethod
-    def further(self, logits: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
-        """What an answer about one image (K,) holds besides its most probable class, by key."""
+    def beside(self, chances: np.ndarray, best: int, margins: Sequence[float] | None) -> list[str]:
+        """The values of `columns` for one image.
+
+        Args:
+            chances: float64 (K,), what `probabilities` gives.
+            best: what `predicted` gives.
+            margins: see `Facts`.
+        """
+
+    def answer(
+        self,
+        logits: np.ndarray,
+        chances: np.ndarray,
+        best: int,
+        classes: Sequence[str],
+        margins: Sequence[float] | None,
+    ) -> dict[str, Any]:
+        """An answer about one image, by key, besides its most probable classes; logits (K,), the rest as of `beside`."""
+        return {"class": classes[best], "probability": round(float(chances[best]), 6)}
 
     @abstractmethod
     def listed(self, classes: int, top: int) -> int:
@@ -206,11 +300,19 @@ class Task(ABC):
     def baseline(self, support: np.ndarray, images: int) -> float:
         """What the first metric of a report is without looking at an image, 0..1, of so many images of each class."""
 
+    def scale(self, truth: np.ndarray) -> "Scale | None":
+        """The units that a network learns in, from the truth of the training images; None for those of the truth."""
+        return None
+
+    def margins(self, logits: np.ndarray, truth: np.ndarray) -> tuple[float, ...] | None:
+        """How far intervals reach to each side of each number, by images that were not trained on; None for none."""
+        return None
+
     # -- training: Keras tensors -----------------------------------------------------------------
 
     @abstractmethod
     def loss(self, name: str, smoothing: float) -> Callable[..., Any]:
-        """The loss `crossentropy`, `focal` or `brier` on targets and logits (B, K)."""
+        """One of `trained_by` on targets and logits (B, K)."""
 
     @abstractmethod
     def hits(self, logits: Any, targets: Any, weights: Any) -> Any:

@@ -11,7 +11,7 @@ solves; and as its bias carries no penalty, training it on logits + log prior en
 log prior taken from its bias, so that adjusting before or after is one and the same there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,15 @@ import numpy as np
 
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
+from tlkit.data.folds import strata
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
+from tlkit.tasks.registry import of_truth, row_of
+from tlkit.tasks.single import SINGLE
 from tlkit.training.plan import Decision
 from tlkit.training.probe import Probe, fit_one_vs_rest, fit_probe, validate_probe
+from tlkit.training.ridge_probe import fit_ridge
 
 if TYPE_CHECKING:
     from tlkit.training.checkpoint import Sink
@@ -35,13 +42,14 @@ def image_weights(labels: np.ndarray, classes: int, balance: str) -> np.ndarray:
     """Float32 (N,): 1 for all, or for `weights` inversely to the class's frequency, with mean 1."""
     if balance != "weights":
         return np.ones(len(labels), np.float32)
+    labels = strata(labels)
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
 
 
 def log_prior(labels: np.ndarray, classes: int) -> np.ndarray:
     """Float32 (K,): tau times the log of each class's frequency; a class without images counts as if it had one."""
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    counts = np.maximum(np.bincount(strata(labels), minlength=classes), 1)
     return (TAU * np.log(counts / counts.sum())).astype(np.float32)
 
 
@@ -51,6 +59,7 @@ def drawn_equally(labels: np.ndarray, random: np.random.Generator) -> np.ndarray
     Each class is dealt like a pack of cards, shuffled anew when it is used up: rare images come several times, equally
     often but for one, and of a frequent class other images are left out in every epoch.
     """
+    labels = strata(labels)
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     rounds = -(-len(labels) // len(members))
     packs = [
@@ -69,12 +78,22 @@ def solve(
     strength: float | None = None,
     seed: int = 0,
 ) -> Probe:
-    """The linear head on all views, see `fit_probe`, with its classes balanced; `fit_one_vs_rest` for labels (N, K)."""
-    if labels.ndim == 2:
-        return fit_one_vs_rest(views, labels, units=units, strength=strength, seed=seed)
+    """The linear head on all views as its task has it solved, see `SOLVERS`; one class an image with classes balanced."""
+    solver = row_of(SOLVERS, of_truth(labels))
+    if solver is not None:
+        return solver(views, labels, units=units, strength=strength, seed=seed)
     weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
-    probe = fit_probe(views, labels, units=units, weights=weights, strength=strength, seed=seed)
+    probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed)
     return probe.shifted(-log_prior(labels, classes)) if balance == "logit-adjust" else probe
+
+
+SOLVERS: dict[str, Callable[..., Probe] | None] = {
+    SINGLE.name: None,
+    MULTI.name: fit_one_vs_rest,
+    ORDINAL.name: None,
+    NUMBER.name: fit_ridge,
+}
+"""One row a task; None where classes may be balanced."""
 
 
 # -- choosing --------------------------------------------------------------------------------
@@ -205,7 +224,7 @@ def describe(choice: BalanceChoice) -> str:
 
 
 def _measured(material: "Material") -> BalanceChoice:
-    rows, labels = material.rows("train"), material.labels("train")
+    rows = material.rows("train")
     reason = _needless(material.dataset, rows)
     if reason:
         return BalanceChoice("none", reason, {})
@@ -213,13 +232,15 @@ def _measured(material: "Material") -> BalanceChoice:
     if stored is None:
         return BalanceChoice("none", "no features are stored to measure it on", {})
     units = material.groups[rows]
-    return choose(stored.pooled(), labels, classes=material.classes, units=units, seed=material.config.seed)
+    return choose(
+        stored.pooled(), material.dataset.labels[rows], classes=material.classes, units=units, seed=material.config.seed
+    )
 
 
 def _needless(dataset: Dataset, train: np.ndarray) -> str:
     """Why there is nothing to measure, "" where there may be."""
     if not dataset.task.can("balance"):
-        return "an image may have several labels, and every class is a question of its own"
+        return dataset.task.unbalanced
     counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
     if not counts.all():
         return "a class has no training images"

@@ -344,7 +344,7 @@ def describe_choice(made: Choice) -> str:
             low, high = (f"{100 * (end or 0):+.1f}" for end in (one.gained.low, one.gained.high))
             change = f", {100 * one.gained.value:+.1f} points [{low}, {high}] against the probe"
         lines.append(
-            f"  {made.measure} {one.accuracy.value:.4f}, log loss {one.log_loss.value:.4f}  {one.name}{change}"
+            f"  {made.measure} {one.accuracy.value:.4f}, {made.loss} {one.log_loss.value:.4f}  {one.name}{change}"
         )
     lines.append(f"  {made.chosen} ships: {made.reason}")
     if made.taken.kind == "probe":

@@ -147,9 +147,12 @@ def planned_views(options: FinetuneConfig, train: int) -> int:
     return int(np.clip(VIEWED_IMAGES // max(train, 1), 1, VIEWS_MOST))
 
 
+CONVEX = (None, "crossentropy", "mse")  # losses of a linear head that have one least value; None is one of them
+
+
 def is_convex(options: FinetuneConfig) -> bool:
-    """Whether the head's problem has one solution that L-BFGS finds: linear, cross-entropy, no dropout."""
-    return options.head == "linear" and options.loss == "crossentropy" and not options.dropout
+    """Whether the head's problem has one solution, which is found: linear, cross-entropy or squared error, no dropout."""
+    return options.head == "linear" and options.loss in CONVEX and not options.dropout
 
 
 def stage_epochs(options: FinetuneConfig, stage: str, train: int) -> int:

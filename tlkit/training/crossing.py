@@ -19,8 +19,9 @@ import numpy as np
 
 from tlkit.base.files import reading, replacing
 from tlkit.base.story import Silence, Story
+from tlkit.classifier.answers import image_scores
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
-from tlkit.data.folds import stratified
+from tlkit.data.folds import strata, stratified
 from tlkit.evaluation.choice import KINDS, Choice, Entry
 from tlkit.evaluation.choice import choose as decide
 from tlkit.options.commands import FinetuneConfig
@@ -54,7 +55,7 @@ class Crossed:
         choice: what ships; None where there was nothing to choose from.
         logits: float32 (n, K) of what ships, of the training images, each from a network that had not seen it; n is 0
             where none could be held out.
-        labels: int (n,), their truth.
+        labels: their truth, one row an image.
         note: what the report says of it.
     """
 
@@ -140,7 +141,7 @@ def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spl
 def folds_of(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> list[np.ndarray]:
     """Bool (n,) masks of the training images that each fold holds out; none where a class has a single unit."""
     rows = splits.indices("train")
-    return stratified(dataset.labels[rows], groups_of_all(dataset)[rows], config.seed)
+    return stratified(strata(dataset.truth[rows]), groups_of_all(dataset)[rows], config.seed)
 
 
 def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> bool:
@@ -201,7 +202,7 @@ def _given(
             _write(folder.with_suffix(".npz"), given)
             labels = material.labels("train")[held]
             ends = [one for one in given if one.kind in KINDS[:2]]
-            shares = ", ".join(f"{one.name} {(one.logits.argmax(axis=1) == labels).mean():.3f}" for one in ends)
+            shares = ", ".join(f"{one.name} {image_scores(one.logits, labels).mean():.3f}" for one in ends)
             story.say(f"  fold {number}, {held.sum()} held out: {shares} ({time.monotonic() - began:.1f} s)")
         found.append(_read(folder.with_suffix(".npz")))
         shutil.rmtree(folder, ignore_errors=True)
@@ -244,7 +245,7 @@ def _read(path: Path) -> list[Entry]:
 def _chosen(given: Sequence[Sequence[Entry]], material: Material, folds: Sequence[np.ndarray]) -> Crossed:
     """The choice by all folds together, among the candidates that every fold has."""
     rows = np.concatenate([material.rows("train")[held] for held in folds])
-    labels = material.dataset.labels[rows]
+    labels = material.dataset.truth[rows]
     names = [one.name for one in given[0] if all(one.name in {other.name for other in fold} for fold in given)]
     together = [
         Entry(name, next(one.kind for one in given[0] if one.name == name), np.concatenate(said))

@@ -296,7 +296,7 @@ def unfreeze_and_compile(
 
 def build_loss(options: TrainingOptions, added: np.ndarray | None = None, *, task: Task = SINGLE) -> Callable:
     """The loss on logits (B, K), with `added` (K,) to each, and targets (B, K) of the task."""
-    loss = task.loss(options.loss, options.smoothing(task.smooths))
+    loss = task.loss(options.loss or task.trained_by[0], options.smoothing(task.smooths))
     if added is None:
         return loss
     each = loss.call if isinstance(loss, keras.losses.Loss) else loss  # (B,), so that rows keep their weights

@@ -232,13 +232,16 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
 # -- The plan of a run: which stages, what learns in each, at which rate, for how long, and what it will cost ---
 
 
+SOLVED = {"lbfgs": "solved by L-BFGS", "ridge": "solved as ridge regression"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage.
 
     Args:
         name: `head`, `top` or `all`.
-        method: `lbfgs` (convex, solved) or `gradient`.
+        method: `lbfgs` or `ridge` (convex, solved), or `gradient`.
         source: where the stage finds the images: `features` (stored output of the backbone), `cut` (stored output
             of the frozen prefix) or `pixels`, through what is frozen.
         blocks: how many blocks of the backbone learn: the last ones, but for those `skipped`.
@@ -365,11 +368,8 @@ class Plan:
             f"  extract  {extraction if self.extraction_seconds else 'nothing: the disk has no room for it'}",
         ]
         for stage in self.stages:
-            how = (
-                "solved by L-BFGS"
-                if stage.method == "lbfgs"
-                else f"up to {stage.epochs} epochs, peak rate {stage.learning_rate:g}"
-            )
+            trained = f"up to {stage.epochs} epochs, peak rate {stage.learning_rate:g}"
+            how = SOLVED.get(stage.method, trained)
             lines.append(
                 f"  {stage.name:<8} {stage.learns} ({stage.parameters:,} parameters), {how}, about {duration(stage.seconds)}"
             )

@@ -14,6 +14,8 @@ from tlkit.backbones.build import Backbone
 from tlkit.base.machine import bytes_text
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
+from tlkit.tasks.single import SINGLE
+from tlkit.tasks.task import Task
 from tlkit.training import lora, plan
 from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nth, parts_that_fit, room, stage_epochs
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
@@ -43,6 +45,7 @@ SHARES = {
 }
 EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
 COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
+LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
 
@@ -73,7 +76,7 @@ def build_plan(
         TlkitError: more blocks asked for than there are.
     """
     asked, train = options, sizes.train
-    options, decisions = settle(options, train, classifier.facts.classes)
+    options, decisions = settle(options, train, classifier.facts.classes, classifier.facts.task)
     options, why = settle_depth(options, backbone, train)
     anatomy = Anatomy(options, backbone, classifier, head_reads)
     ways = Ways(anatomy, sizes)
@@ -213,10 +216,11 @@ class _Planner:
         step = TRAINING_PASSES * work(self.anatomy.head) * self.pace.operation
         passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.sizes.train
         where = "on stored features" if stored else "on features computed every epoch"
-        exactly = "; a linear head under cross-entropy is convex, so it is solved, its penalty cross-validated"
+        task = self.anatomy.classifier.facts.task
+        exactly = f"; a linear head under {LOSS_WORDS[task.trained_by[0]]} is convex, so it is solved, its penalty cross-validated"
         stage = Stage(
             name="head",
-            method="lbfgs" if solved else "gradient",
+            method=task.solver if solved else "gradient",
             source="features" if stored else "pixels",
             blocks=0,
             cut="",
@@ -339,7 +343,7 @@ MIXING = {"none": "none", "light": "none", "medium": "mixup", "strong": "mixup"}
 
 
 def settle(
-    options: FinetuneConfig, train: int, classes: tuple[str, ...]
+    options: FinetuneConfig, train: int, classes: tuple[str, ...], task: Task = SINGLE
 ) -> tuple[FinetuneConfig, tuple[Decision, ...]]:
     """Replace `auto` in the options, and say why.
 
@@ -347,10 +351,15 @@ def settle(
         options: what was asked for.
         train: training images.
         classes: names.
+        task: what is told of the images; some answers are not those of a view.
 
     Returns:
         The options without `auto`, and the decisions.
     """
+    if not task.can("views") and options.augment == "auto":
+        mix = "none" if options.mix == "auto" else options.mix
+        why = f"a view {task.lacks('views')}; --augment light if these do not"
+        return replace(options, augment="none", mix=mix), (Decision("augment", "none", why),)
     images = train / max(len(classes), 1)
     least, chosen = next(row for row in STRENGTH_FROM if images >= row[0])
     strength = chosen if options.augment == "auto" else options.augment

@@ -65,7 +65,7 @@ def space(config: FinetuneConfig, plan: Plan, blocks: int, task: Task = SINGLE) 
         "label_smoothing": config.smoothing(task.smooths),
     }
     ranges = {name: limits for name, limits in RANGES.items() if limits[0] <= planned[name] <= limits[1]}
-    if config.loss != "crossentropy":
+    if (config.loss or task.trained_by[0]) != "crossentropy":
         ranges.pop("label_smoothing", None)
     defaults: dict[str, Any] = {name: planned[name] for name in ranges}
     if config.learning_rate is None:

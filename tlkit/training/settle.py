@@ -149,6 +149,16 @@ def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
         dataset.task.refuse("balance", f"--balance {config.balance}")
     if config.third == "auto":
         dataset.task.refuse("unfreeze", "--unfreeze auto")
+    losses = dataset.task.trained_by
+    if config.loss is not None and config.loss not in losses:
+        raise TlkitError(
+            f"--loss {config.loss} is of another kind of target; these images are of --task {dataset.task.name}.",
+            f"use one of {', '.join(losses)}.",
+        )
+    if config.label_smoothing and "crossentropy" not in losses:
+        raise TlkitError(
+            f"--label-smoothing {config.label_smoothing} is for classes, and these are numbers.", "drop it."
+        )
 
 
 def _refuse_other_stages(asked: FinetuneConfig, planned: FinetuneConfig, why: str) -> None:

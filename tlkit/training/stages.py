@@ -30,7 +30,7 @@ from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, compu
 from tlkit.training.fit import Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
-from tlkit.training.plan import Plan, Stage, useful_epochs
+from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def run_stage(
         checkpoint.load_weights(model, state.best)
         story.say(f"  {stage.name}: done before")
         return state
-    if stage.method == "lbfgs":
+    if stage.method in SOLVED:
         return _solve(stage, material, checkpoint, story)
     examples, config = _examples(stage, material), material.config
     with lora.adapted(stage, material.backbone, config.lora, config.seed):
@@ -323,7 +323,8 @@ def build_parts(
         config.backbone, weights=weights, image_size=config.image_size, seed=config.seed, story=story
     )
     contract = contract or contract_for(config, backbone.image_size, dataset, story)
-    head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed)
+    fewest = dataset.task.fewest
+    head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed, fewest=fewest)
     return Parts(backbone, head, compose(backbone, head, dataset.classes, contract, dataset.task), contract)
 
 

@@ -7,7 +7,7 @@ Every step leaves its result with the sink, whole or not at all, and is skipped 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.options.commands import FinetuneConfig
+from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.crossing import Crossed
@@ -61,8 +62,9 @@ class Trained:
         judged, truth = (found.logits, found.labels) if found else (self.logits[held], dataset.truth[held])
         return self.classifier.with_facts(
             temperature=float(fit_temperature(judged, truth)) if len(truth) else 1.0,
+            margins=dataset.task.margins(judged, truth),
             trained_on=tuple(sorted(row.tobytes().hex() for row in dataset.sha256[splits.indices("train")])),
-            flip=self.material.config.flip,
+            flip=self.material.config.flip and dataset.task.can("views"),
         )
 
 
@@ -94,8 +96,10 @@ def train(
     """
     story = story or Silence()
     plan = plan or settle(options, source, dataset, splits, budget=budget)
+    scale = dataset.task.scale(dataset.truth[splits.indices("train")])
     material = gather(plan.settles(options), source, plan, dataset, splits, story)
     sink.prepared(material)
+    material = replace(material, dataset=dataset.in_units(scale))
     material = balance.settled(material, sink, story)
     if options.balance == "auto":
         settled = balance.BalanceChoice(**sink.read("balance"))
@@ -120,7 +124,25 @@ def train(
     scores = logits(choosing.ships_from(plan, made), material, story)
     if made is not None:
         choosing.record_gain(made, sink, plan, material, scores, story)
+    if scale is not None:
+        material, scores, crossed = _folded(replace(material, dataset=dataset), scores, crossed, scale)
     return Trained(plan=plan, material=material, states=states, logits=scores, choice=made, crossed=crossed)
+
+
+def _folded(
+    material: Material, scores: np.ndarray, crossed: Crossed | None, scale: Scale
+) -> tuple[Material, np.ndarray, Crossed | None]:
+    """What was learned in other units, in those of the images: the last layer of the network, and what it says.
+
+    The layers are changed once, after everything that was learned has been read from its checkpoints.
+    """
+    last = material.head.model.get_layer("logits")
+    kernel, bias = (np.asarray(weight, np.float64) for weight in last.get_weights())
+    last.set_weights([kernel * scale.unit, bias * scale.unit + scale.centre])
+    if crossed is not None:
+        judged, truth = scale.restore(crossed.logits), crossed.labels * scale.unit + scale.centre
+        crossed = replace(crossed, logits=judged, labels=truth)
+    return material, scale.restore(scores), crossed
 
 
 def _searched(

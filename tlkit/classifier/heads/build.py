@@ -8,7 +8,7 @@ import keras
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.process import seeded
-from tlkit.options.catalog import HEADS
+from tlkit.options.catalog import HEADS, head_reads
 from tlkit.options.groups import HeadOptions
 
 POOLS = {"avg": ("avg",), "max": ("max",), "concat": ("avg", "max")}
@@ -21,7 +21,7 @@ class Head:
 
     Args:
         reads: "pooled", features (B, C'), or "grid", (B, h, w, C).
-        pooling: "avg", "max" or "concat" of the two (C' = 2 C); used when it reads "pooled".
+        pooling: "avg", "max" or "concat" of the two (C' = 2 C), used when it reads "pooled"; or "flatten".
         model: input `head_features` float32, output `logits` float32 (B, K), no softmax.
     """
 
@@ -30,30 +30,35 @@ class Head:
     model: keras.Model
 
 
-def build_head(options: HeadOptions, grid_shape: tuple[int, int, int], classes: int, *, seed: int = 0) -> Head:
+def build_head(
+    options: HeadOptions, grid_shape: tuple[int, int, int], classes: int, *, seed: int = 0, fewest: int = 2
+) -> Head:
     """Build a head for a backbone's grid.
 
     Args:
         options: kind, pooling, sizes, activation, dropout and penalty.
         grid_shape: (h, w, C) of the backbone.
-        classes: K, 2 or more.
+        classes: K, `fewest` or more.
         seed: of the initial weights and of dropout.
+        fewest: 2 of classes, 1 of numbers.
 
     Raises:
         TlkitError: unknown kind, options that do not fit it, or fewer than two classes.
     """
     if options.head not in HEADS:
         raise unknown_name("a head", options.head, HEADS)
-    if classes < 2:
+    if classes < fewest:
         raise TlkitError(f"a classifier needs two classes or more, not {classes}.", "add images of another class.")
     row = HEADS[options.head]
     body = getattr(importlib.import_module(row.module), row.name)
-    shape = grid_shape if row.reads == "grid" else (grid_shape[-1] * len(POOLS[options.pooling]),)
+    reads = head_reads(options.head, options.pooling)
+    shape = grid_shape if reads == "grid" else (grid_shape[-1] * len(POOLS[options.pooling]),)
     with seeded(seed):
         features = keras.Input(shape, dtype="float32", name="head_features")
-        tensor = dropped(body(features, options), options, "head_dropout")
+        read = flat(features) if options.pooling == "flatten" else features
+        tensor = dropped(body(read, options), options, "head_dropout")
         logits = dense(classes, options, "logits", dtype="float32")(tensor)
-    return Head(row.reads, options.pooling, keras.Model(features, logits, name="head"))
+    return Head(reads, options.pooling, keras.Model(features, logits, name="head"))
 
 
 def pool(grid: Any, pooling: str) -> Any:
@@ -96,6 +101,11 @@ def dropped(tensor: Any, options: HeadOptions, name: str) -> Any:
 def normalized(tensor: Any, name: str) -> Any:
     """Layer normalisation over channels (Ba et al. 2016), in float32: grids of different networks differ in scale."""
     return keras.layers.LayerNormalization(epsilon=1e-6, dtype="float32", name=name)(tensor)
+
+
+def flat(grid: Any) -> Any:
+    """Grid (B, h, w, C) to all of its numbers (B, h*w*C), row by row, channels last."""
+    return keras.layers.Flatten(name="head_flat")(grid)
 
 
 def sequence(grid: Any) -> Any:

@@ -84,7 +84,9 @@ class FigureRow(NamedTuple):
 
 
 def _no_matrix(depicted: Depicted) -> str:
-    return "" if depicted.result.confusion.ndim == 2 else "images have several labels, which no one matrix shows"
+    if depicted.result.confusion.ndim == 3:
+        return "images have several labels, which no one matrix shows"
+    return "" if depicted.result.confusion.size else "numbers have no classes to confuse"
 
 
 def _lacking(attribute: str, reason: str) -> Callable[[Depicted], str]:

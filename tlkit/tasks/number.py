@@ -1,0 +1,275 @@
+"""Numbers of an image: quantities that are predicted, with an interval, instead of classes that are told apart."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.tasks.labels import SEPARATOR
+from tlkit.tasks.task import UNLABELLED, Refusal, Scale, Task
+
+LEVEL = 0.95  # of intervals around a number
+STRATA = 10  # quantiles that splits and folds get their share of
+PER_STRATUM = 5  # images of each, at least
+FAR, FLOAT32 = (
+    5.0,
+    1e-3,
+)  # standard deviations, and share of the mean, that make the unit of comparisons between runtimes
+SAME = 0.01  # standard deviations within which two networks say the same number
+_NO_CLASSES = "is for classes, and these are numbers"
+
+
+class Number(Task):
+    """Truth is float64 (N, K), K numbers an image, a row with NaN where one is unknown.
+
+    What the network gives is the numbers themselves. It learns them in standard deviations of the training images
+    (`Scale`), and the units are then folded into its last layer.
+    """
+
+    name = "number"
+    columns = ("low", "high")
+    prefix = "value:"
+    fewest = 1
+    trained_by = ("mse", "huber")
+    solver = "ridge"
+    loss_name = "half the squared error"
+    score_name = "skill (1 - mean absolute error in standard deviations)"
+    score = "skill"
+    exact = "r2"
+    gives = "gives numbers to each image"
+    conflict = "there with different numbers"
+    smooths = False
+    calibrated = False
+    ranks = False
+    amount_name = "value"
+    unbalanced = "there are no classes"
+    strata_name = "quantiles of the numbers"
+    refusals = {
+        "threshold": Refusal(_NO_CLASSES, "drop it: each number comes with an interval that holds it 95 times in 100."),
+        "balance": Refusal(_NO_CLASSES, "drop it."),
+        "unfreeze": Refusal(
+            "measures with images of one class each, and these have numbers",
+            "say which third: first, middle, last or all.",
+        ),
+        "audit": Refusal("needs one class an image, and these have numbers", ""),
+        "views": Refusal("may change the number: an angle in a mirror, an area in a crop", "leave it out."),
+        "folders": Refusal("reads a table, and this is a folder", "give a CSV with the columns path and target."),
+        "curve": Refusal("is of accuracy, and these images have numbers", "drop it."),
+        "quantised": Refusal("keeps classes, and would round numbers", "use --format litert."),
+    }
+
+    def fits(self, truth: np.ndarray) -> bool:
+        return truth.ndim == 2 and truth.dtype.kind == "f"
+
+    def read(self, texts: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        unknown = [math.nan] * len(classes)
+        rows = [[float(part) for part in text.split(SEPARATOR)] if text else unknown for text in texts]
+        return np.full(len(texts), UNLABELLED, np.int32), np.array(rows, np.float64).reshape(-1, len(classes))
+
+    def write(self, row: Any, classes: Sequence[str]) -> str:
+        """As `12.5`, several as `12.5|3.0`; `read` gives the very same numbers."""
+        return "" if np.isnan(row).any() else SEPARATOR.join(repr(float(number)) for number in row)
+
+    def spelt(self, truth: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
+        """Each number in a column of its own."""
+        return {
+            name: [repr(number) for number in column] for name, column in zip(classes, truth.T.tolist(), strict=True)
+        }
+
+    def parsed(self, text: str, classes: Sequence[str], place: str) -> Any:
+        parts = text.split(SEPARATOR)
+        if len(parts) != len(classes):
+            raise TlkitError(
+                f"{place} has {text!r}, where {len(classes)} numbers are expected ({', '.join(classes)}).",
+                f"write them joined by {SEPARATOR!r}, in this order.",
+            )
+        return np.array([finite(part, place) for part in parts])
+
+    def renamed(
+        self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        return labels, None if targets is None else targets[:, [list(found).index(name) for name in classes]]
+
+    def known(self, truth: np.ndarray) -> np.ndarray:
+        return ~np.isnan(truth).any(axis=1)
+
+    def of_class(self, truth: np.ndarray, code: int) -> np.ndarray:
+        """No image is of a class."""
+        return np.zeros(len(truth), bool)
+
+    def counts(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        """Images whose number is known, for each of them."""
+        return (~np.isnan(truth)).sum(axis=0)
+
+    def as_bytes(self, truth: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(truth, "<f8").view(np.uint8).reshape(len(truth), -1)
+
+    def as_targets(self, truth: np.ndarray, classes: int) -> np.ndarray:
+        return np.nan_to_num(truth)
+
+    def strata(self, truth: np.ndarray) -> np.ndarray:
+        """The tenth that the number lies in, equal numbers in one; of several numbers that of their mean rank. -1 if unknown."""
+        from scipy.stats import rankdata
+
+        known = self.known(truth)
+        codes = np.full(len(truth), UNLABELLED, np.int64)
+        count = int(known.sum())
+        if count:
+            parts = max(1, min(STRATA, count // PER_STRATUM))
+            place = rankdata(truth[known], method="min", axis=0).mean(axis=1)
+            ranks = rankdata(place, method="min") - 1
+            codes[known] = (ranks * parts // count).astype(np.int64)
+            codes[known] = np.unique(codes[known], return_inverse=True)[1]  # many equal numbers leave parts empty
+        return codes
+
+    def shares(self, truth: np.ndarray) -> np.ndarray:
+        return self.strata(truth) + 1
+
+    def summary(self, truth: np.ndarray, classes: Sequence[str]) -> str:
+        """From where to where each number goes."""
+        ends = zip(classes, np.nanmin(truth, axis=0), np.nanmax(truth, axis=0), strict=True)
+        return ", ".join(f"{name} {low:g} to {high:g}" for name, low, high in ends)
+
+    def described(self, counts: np.ndarray, images: int, known: int, shown: str) -> str:
+        numbers = "a number each" if len(counts) == 1 else f"{len(counts)} numbers each"
+        return f"{images} images with {numbers} ({shown})"
+
+    # -- what the head gives: the numbers --------------------------------------------------------
+
+    def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """The numbers; there are no probabilities."""
+        return logits.astype(np.float64)
+
+    def logits(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities
+
+    def mean_logits(self, views: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        return views.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    def decide(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """There are no classes to give."""
+        return np.zeros(logits.shape, bool)
+
+    def predicted(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """The first number stands for the others."""
+        return np.zeros(len(logits), np.int64)
+
+    def correct(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """No number is right or wrong."""
+        return np.zeros(len(logits), bool)
+
+    def scores(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """1 - |error|, the mean over the numbers, of numbers in the units of `scale`."""
+        return 1 - np.abs(logits - truth).mean(axis=1)
+
+    def losses(self, logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """Half the squared error, the mean over the numbers: -log p of a normal distribution of variance 1, but for a constant."""
+        return 0.5 * ((logits.astype(np.float64) - truth) ** 2).mean(axis=1)
+
+    def comparable(self, logits: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        """Numbers over five standard deviations, about as far as logits reach, and no less than float32 can tell apart."""
+        centre = expected.mean(axis=0, dtype=np.float64)
+        unit = FAR * expected.std(axis=0, dtype=np.float64) + FLOAT32 * np.abs(centre)
+        return (logits - centre) / np.maximum(unit, 1e-30)
+
+    def amount(self, chance: float, digits: int = 1) -> str:
+        return f"{chance:.5g}"
+
+    def of_ridge(self, scores: np.ndarray) -> np.ndarray:
+        return scores + 0.5
+
+    def stratum(self, code: int, classes: Sequence[str]) -> str:
+        return f"quantile {code + 1}"
+
+    def same(self, logits: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Whether all numbers are within a hundredth of their standard deviation over these images."""
+        return (np.abs(logits - others) <= SAME * np.maximum(others.std(axis=0), 1e-12)).all(axis=1)
+
+    def called(self, logits: np.ndarray, classes: Sequence[str], temperature: float = 1.0) -> str:
+        return SEPARATOR.join(f"{number:.6g}" for number in logits)
+
+    def beside(self, chances: np.ndarray, best: int, margins: Sequence[float] | None) -> list[str]:
+        if margins is None:
+            return ["", ""]
+        return [self.called(chances - np.array(margins), ()), self.called(chances + np.array(margins), ())]
+
+    def answer(
+        self,
+        logits: np.ndarray,
+        chances: np.ndarray,
+        best: int,
+        classes: Sequence[str],
+        margins: Sequence[float] | None,
+    ) -> dict[str, Any]:
+        """Each number with its name, and the interval around it where the classifier has one."""
+        numbers: list[dict[str, Any]] = []
+        for place, (name, number) in enumerate(zip(classes, chances.tolist(), strict=True)):
+            reach = None if margins is None else margins[place]
+            ends = {} if reach is None else {"low": rounded(number - reach), "high": rounded(number + reach)}
+            numbers.append({"name": name, "value": rounded(number), **ends})
+        return {"numbers": numbers}
+
+    def listed(self, classes: int, top: int) -> int:
+        return 0
+
+    def baseline(self, support: np.ndarray, images: int) -> float:
+        """R2 of the mean."""
+        return 0.0
+
+    def scale(self, truth: np.ndarray) -> Scale | None:
+        """Mean and standard deviation of the numbers; a number that is always the same has the unit 1."""
+        deviation = truth.std(axis=0)
+        return Scale(truth.mean(axis=0), np.where(deviation > 1e-12 * (1 + np.abs(truth).max(axis=0)), deviation, 1.0))
+
+    def margins(self, logits: np.ndarray, truth: np.ndarray) -> tuple[float, ...] | None:
+        """Half the width of split conformal intervals (Papadopoulos et al. 2002; Lei et al. 2018), of each number.
+
+        Of n absolute errors on images that were not trained on, the one at place ceil(0.95 (n + 1)) from the least on:
+        the interval around the number of a new image of the same kind holds its truth with probability 0.95 at least,
+        and 0.95 + 1 / (n + 1) at most, whatever the distribution. None for fewer than 19 images, which show no finite one.
+        """
+        place = math.ceil(LEVEL * (len(truth) + 1))
+        if not len(truth) or place > len(truth) or not np.isfinite(logits).all():
+            return None
+        errors = np.sort(np.abs(logits.astype(np.float64) - truth), axis=0)
+        return tuple(errors[place - 1].tolist())
+
+    # -- training --------------------------------------------------------------------------------
+
+    def loss(self, name: str, smoothing: float) -> Callable[..., Any]:
+        """Squared error, or that of Huber (1964), which grows with the error itself from one standard deviation on."""
+        import keras
+
+        return keras.losses.Huber(delta=1.0) if name == "huber" else keras.losses.MeanSquaredError()
+
+    def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
+        """`scores` of a batch, added up; rows that only fill it up have no weight."""
+        from keras import ops
+
+        return ops.sum((1 - ops.mean(ops.abs(logits - targets), axis=-1)) * ops.cast(weights > 0, "float32"))
+
+
+def finite(text: str, place: str) -> float:
+    """A number as a user wrote it.
+
+    Raises:
+        TlkitError: it is none, or not finite; `place` says where it is ("row 7 of 'images.csv'").
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        hint = f"write {text.strip().replace(',', '.')}" if text.count(",") == 1 else "write a number such as 12.5"
+        raise TlkitError(f"{place} has {text!r}, which is no number.", f"{hint}, or remove the row.")
+    return number
+
+
+def rounded(number: float) -> float:
+    """To seven significant digits, as many as float32 has."""
+    return float(f"{number:.7g}")
+
+
+NUMBER = Number()
