@@ -17,8 +17,7 @@ import numpy as np
 from tlkit.backbones.folding import learning_forward
 from tlkit.backbones.runtime import jit
 from tlkit.base.machine import ran_out
-from tlkit.base.progress import clock
-from tlkit.base.story import Story
+from tlkit.base.story import Story, clock
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
 from tlkit.tasks.registry import of_truth
