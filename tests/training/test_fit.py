@@ -9,7 +9,7 @@ from tlkit.options.groups import TrainingOptions
 from tlkit.runs.history import COLUMNS, write_event_files, write_history
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.examples import Examples
-from tlkit.training.fit import Stopping, Validation, build_epoch, fit
+from tlkit.training.fit import Epoch, Stopping, Validation, build_epoch, fit, is_exhausted
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
@@ -52,6 +52,8 @@ def train(
     labels=LABELS,
     story=None,
     budget=None,
+    least=0,
+    expected=0.0,
     **options,
 ):
     """Train as a stage does; `stop_after` dies in the middle of the epoch after that one."""
@@ -71,7 +73,7 @@ def train(
         Examples(read=dying, labels=LABELS, weights=weights, classes=3, batch_size=8, seed=1),
         Validation(read=read, labels=labels),
         stage="top",
-        stopping=Stopping(epochs=epochs, patience=patience, budget=budget),
+        stopping=Stopping(epochs=epochs, patience=patience, budget=budget, least=least, expected=expected),
         checkpoint=Checkpoint(folder),
         story=story or Silence(),
     )
@@ -126,6 +128,85 @@ def test_no_stage_ends_worse_than_it_began(tmp_path):
 def test_patience_ends_a_stage_early(tmp_path):
     _, state = train(tmp_path, epochs=50, rate=1e-9, patience=2)
     assert state.epoch < 50 and "without improvement" in state.note
+
+
+def histories(*rows, start=0.9):
+    """A start of so much validation accuracy, and (accuracy on training images, on validation images) of each epoch."""
+    told = [{"accuracy": None, "val_accuracy": start}]
+    return told + [{"accuracy": accuracy, "val_accuracy": held_out} for accuracy, held_out in rows]
+
+
+FITTED_AND_NO_BETTER = (1.0, 0.85)
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "exhausted"),
+    [
+        ([FITTED_AND_NO_BETTER] * 4, 4, True),
+        ([FITTED_AND_NO_BETTER] * 4, 5, False),  # too early
+        ([FITTED_AND_NO_BETTER] * 40, 0, False),  # never
+        ([FITTED_AND_NO_BETTER] * 2, 1, False),  # two epochs may be chance
+        ([(0.7, 0.6), (0.9, 0.8), *[FITTED_AND_NO_BETTER] * 3], 4, True),
+        ([(1.0, 0.95), *[FITTED_AND_NO_BETTER] * 3], 4, True),  # luck that is gone
+        ([*[FITTED_AND_NO_BETTER] * 3, (1.0, 0.95)], 4, False),  # better than the start
+        ([*[FITTED_AND_NO_BETTER] * 3, (0.98, 0.85)], 4, False),  # there is something to learn
+        ([(0.8, 0.7), (0.85, 0.75), (0.9, 0.8), (0.95, 0.85)], 4, False),  # coming back from what the first epochs lost
+        ([(1.0, 0.9)] * 4, 4, True),  # as good is no better
+    ],
+)
+def test_when_nothing_is_left_to_learn(rows, least, exhausted):
+    assert is_exhausted(histories(*rows), least) == exhausted
+
+
+def test_without_validation_images_nobody_knows_what_is_useless():
+    assert not is_exhausted(histories(*[(1.0, None)] * 9, start=None), 1)
+
+
+def test_a_stage_that_is_better_than_its_start_is_never_exhausted():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        rows = [(1.0, held_out) for held_out in random.uniform(0, 1, random.integers(3, 12))]
+        history = histories(*rows, start=random.uniform(0, 1))
+        if is_exhausted(history, 1):
+            assert history[-1]["val_accuracy"] <= history[0]["val_accuracy"]
+
+
+def exhausting(monkeypatch):
+    """Every epoch is right about all training images; of validation accuracy the start has the most there is."""
+    monkeypatch.setattr("tlkit.training.fit.FITTED", 0.0)
+    monkeypatch.setattr("tlkit.training.fit.ALIKE", 1)
+
+
+def test_a_stage_with_nothing_left_to_learn_ends_and_says_so(tmp_path, monkeypatch):
+    exhausting(monkeypatch)
+    good, _ = train(tmp_path / "good", epochs=8)
+    _, state = train(tmp_path / "bad", epochs=9, rate=5.0, least=3, start=good)
+    assert state.done and state.epoch == 3 and state.note.startswith("stopped after 3 epochs: the training images")
+    assert state.best_epoch == 0 and state.best == state.start  # kept, for it was better
+    assert state.kept[0].epoch == 3
+
+
+def test_a_stage_that_was_interrupted_is_exhausted_where_it_would_have_been(tmp_path, monkeypatch):
+    exhausting(monkeypatch)
+    good, _ = train(tmp_path / "good", epochs=8)
+    start = good.get_weights()
+    whole, expected = train(tmp_path / "whole", epochs=9, rate=5.0, least=3, start=good)
+    after = whole.get_weights()
+    good.set_weights(start)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(tmp_path / "parts", epochs=9, rate=5.0, start=good, stop_after=3)  # of a run that did not ask yet
+    resumed, state = train(tmp_path / "parts", epochs=9, rate=5.0, least=3, start=model(seed=9))
+    assert (state.epoch, state.note) == (expected.epoch, expected.note) == (3, expected.note)
+    for one, other in zip(after, resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("expected", "words"), [(1e9, "not 277777"), (1e-9, "not 0 s")])
+def test_a_stage_says_what_it_takes_once_an_epoch_is_done(tmp_path, expected, words):
+    story = Told()
+    train(tmp_path, story=story, expected=expected)
+    told = [line for line in story.lines if "by its first epoch" in line]
+    assert len(told) == 1 and words in told[0]
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -185,7 +266,7 @@ def failing(monkeypatch, error, most, at_epoch):
                 raise error
             return found
 
-        return run
+        return Epoch(run)
 
     monkeypatch.setattr("tlkit.training.fit.build_epoch", build)
 

@@ -91,3 +91,20 @@ def test_loss_and_accuracy_by_hand():
     decay = 0.01 * float(np.square(keras.ops.convert_to_numpy(network.layers[1].kernel)).sum())
     assert accuracy == pytest.approx((logits.argmax(axis=1) == LABELS[:7]).mean())
     assert loss == pytest.approx(np.mean([each[rows].mean() for rows in groups]) + decay, rel=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others trace for themselves")
+def test_a_last_chunk_of_fewer_steps_is_not_traced_for_itself_and_compiling_takes_no_step(monkeypatch):
+    from tlkit.training import fit
+
+    traced, made = [], fit.learning_forward
+
+    def counting(network):
+        forward = made(network)
+        return lambda inputs: (traced.append(inputs.shape), forward(inputs))[1]
+
+    monkeypatch.setattr(fit, "learning_forward", counting)
+    monkeypatch.setattr(module, "CHUNK_STEPS", 3)  # of four updates
+    _, _, network = trained(examples(), epochs=3)
+    assert len(traced) == 1
+    assert int(network.optimizer.iterations) == 3 * 4

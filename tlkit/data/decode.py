@@ -1,5 +1,6 @@
 """Files to batches of pixels, ahead of whoever consumes them; `decoding.py` has what becomes of each."""
 
+import hashlib
 import io
 import time
 from collections import deque
@@ -7,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
@@ -293,13 +294,17 @@ def levels_for(config: ImageOptions, dataset: Dataset, story: Story) -> Levels |
 
 
 def dark_scans(dataset: Dataset) -> str:
-    """`dark` of the images; a run says it and its audit finds it, and the files are opened once for both."""
-    return _dark_of_content(dataset.sha256.tobytes(), tuple(_may_be_deep(dataset)))
+    """`dark` of the images; a run says it and its audit finds it, a grid search asks for every fold again and again."""
+    content = hashlib.sha256(dataset.sha256.tobytes()).digest()
+    if content not in _known_dark:
+        if len(_known_dark) >= REMEMBERED:
+            _known_dark.clear()
+        _known_dark[content] = dark(_may_be_deep(dataset))
+    return _known_dark[content]
 
 
-@lru_cache(maxsize=1)
-def _dark_of_content(content: bytes, files: tuple[Path, ...]) -> str:
-    return dark(files)
+REMEMBERED = 64  # sets of images
+_known_dark: dict[bytes, str] = {}  # sha256 of what the files hold -> what is said of it
 
 
 def _may_be_deep(dataset: Dataset) -> list[Path]:

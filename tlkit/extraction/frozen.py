@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from tlkit.backbones.folding import kernel_of, pairs, scale_and_shift
 from tlkit.backbones.graph import Call, calls, functional
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import usable_cores
@@ -206,8 +207,6 @@ def _own_threads() -> Iterator[None]:
 # TensorFlow's graph optimiser fuses the two operations but goes on scaling the result, and then cannot fuse the addition
 # of a residual and the activation that follow.
 
-_KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
-
 
 class Fold(NamedTuple):
     """A convolution that computes what its BatchNorm would: other values for its weights, and a sum if it has no bias."""
@@ -262,42 +261,14 @@ def _called(call: Call, table: dict[int, Any], fold: Fold, held: dict[int, np.nd
 
 def folds(graph: list[Call], outputs: set[int]) -> tuple[dict[int, Fold], set[int]]:
     """Folded convolutions by their node, and the nodes of the BatchNorms in them."""
-    readers: dict[int, list[Call]] = {}
-    for call in graph:
-        for tensor in call.inputs:
-            readers.setdefault(tensor, []).append(call)
-    found, gone = {}, set()
-    for call in graph:
-        made = id(call.outputs[0])
-        reading = readers.get(made, [])
-        if len(reading) == 1 and made not in outputs and _foldable(call.operation, reading[0].operation):
-            found[id(call.node)] = _fold(call.operation, reading[0].operation)
-            gone.add(id(reading[0].node))
-    return found, gone
-
-
-def _foldable(convolution: Any, norm: Any) -> bool:
-    return (
-        type(norm) is keras.layers.BatchNormalization
-        and norm.axis in (-1, 3)
-        and type(convolution).__name__ in _KERNELS
-        and convolution.activation is keras.activations.linear
-        and convolution.data_format == "channels_last"
-        and isinstance(getattr(convolution, _KERNELS[type(convolution).__name__]), keras.Variable)
-    )
+    found = pairs(graph, outputs)
+    folded = {id(pair.convolution.node): _fold(pair.convolution.operation, pair.norm.operation) for pair in found}
+    return folded, {id(pair.norm.node) for pair in found}
 
 
 def _fold(convolution: Any, norm: Any) -> Fold:
     """The norm's `scale * (convolution - mean) + beta`, with the scale in the kernel and the rest in the bias."""
-    kernel = getattr(convolution, _KERNELS[type(convolution).__name__])
-    values = np.asarray(kernel)
-    scale = 1 / np.sqrt(np.asarray(norm.moving_variance).astype(np.float64) + norm.epsilon)
-    scale = scale * np.asarray(norm.gamma) if norm.scale else scale
-    channels = values.shape[2:] if type(convolution).__name__ == "DepthwiseConv2D" else values.shape[3:]
-    mapping = [(kernel, (values * scale.reshape(channels)).astype(np.float32))]
-    bias = np.asarray(convolution.bias) if convolution.use_bias else 0.0
-    shift = (bias - np.asarray(norm.moving_mean)) * scale + (np.asarray(norm.beta) if norm.center else 0.0)
-    shift = shift.astype(np.float32)
-    if not convolution.use_bias:
-        return Fold(mapping, shift)
-    return Fold([*mapping, (convolution.bias, shift)], None)
+    kernel, bias = kernel_of(convolution), np.asarray(convolution.bias) if convolution.use_bias else 0.0
+    scale, shift = scale_and_shift(convolution, norm, bias)
+    mapping, added = [(kernel, (np.asarray(kernel) * scale).astype(np.float32))], shift.astype(np.float32)
+    return Fold([*mapping, (convolution.bias, added)], None) if convolution.use_bias else Fold(mapping, added)

@@ -38,9 +38,8 @@ PATIENCE = 600.0  # seconds that writing may take
 # Small products of NumPy's: threads that wait for one another take longer, most of all where others use the cores.
 _ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TLKIT_OFFLINE": "1"}
 
-About = Mapping[
-    str, Any
-]  # of an ONNX file in a note: `sha256`, `bytes`, `difference`; or `obstacle`, why there is none
+# Of an ONNX file in a note: `sha256`, `bytes`, `difference`, `seconds` for an image; or `obstacle`, why there is none.
+About = Mapping[str, Any]
 
 
 def networks_dir() -> Path:
@@ -62,6 +61,8 @@ def why_not(config: FeaturesConfig) -> str:
         return f"computing with {backend}"
     if accelerators_visible():
         return "there is a GPU"
+    if not sys.executable:
+        return "no Python to start beside this one"
     absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     return f"{' and '.join(absent)} not installed" if absent else ""
 
@@ -81,7 +82,7 @@ def begin(place: Path, config: FeaturesConfig, wish: Mapping[str, Any]) -> None:
     found = os.environ.get("PYTHONPATH")
     environment = os.environ | _ALONE | {"PYTHONPATH": os.pathsep.join(filter(None, (package, found)))}
     process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.translate", str(place)],
+        [sys.executable, "-P", "-m", f"{__package__}.translate", str(place)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -113,7 +114,7 @@ def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: S
             obstacle = f"writing it ended with {process.returncode}"
         else:
             obstacle = json.loads(said.splitlines()[-1]).get("obstacle", "")
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
+    except (OSError, ImportError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
         obstacle = f"writing it failed: {error}"
     if obstacle:
         story.say(f"loading TensorFlow, as there is no ONNX file of this network: {obstacle}")
@@ -145,10 +146,11 @@ def open_kept(place: Path, about: About) -> Engine | None:
     try:
         if sha256_file(file) != about["sha256"]:
             return None
-        os.utime(file)
-        begin = open_parts(file)
     except (OSError, KeyError):
         return None
+    with contextlib.suppress(OSError):  # somebody else's, to be read only
+        os.utime(file)
+    begin = open_parts(file)
 
     def start(images: np.ndarray) -> Any:
         wait = begin(images)
@@ -158,7 +160,7 @@ def open_kept(place: Path, about: About) -> Engine | None:
     return Engine(lambda images: start(images)(), "onnx", reason, start=start)
 
 
-class Kept(NamedTuple):
+class KeptNetwork(NamedTuple):
     """A network that is kept.
 
     Args:
@@ -172,7 +174,7 @@ class Kept(NamedTuple):
     used: float
 
 
-def list_kept() -> list[Kept]:
+def list_kept() -> list[KeptNetwork]:
     """Every ONNX file, the least recently used first."""
     found = []
     for file in networks_dir().glob("[!.]*.onnx"):
@@ -180,7 +182,7 @@ def list_kept() -> list[Kept]:
             status = file.stat()
         except FileNotFoundError:  # removed a moment ago
             continue
-        found.append(Kept(file, status.st_size, status.st_mtime))
+        found.append(KeptNetwork(file, status.st_size, status.st_mtime))
     return sorted(found, key=lambda kept: kept.used)
 
 

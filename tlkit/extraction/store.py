@@ -223,8 +223,12 @@ def _damaged(space: Space, shards: Sequence[Shard], owner: np.ndarray, row: np.n
         return len(shards[number].unsound(row[owner == number])) > 0
 
     numbers = np.unique(owner[owner >= 0]).tolist()
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        wrong = [shards[number] for number, is_bad in zip(numbers, pool.map(bad, numbers), strict=True) if is_bad]
+    if len(numbers) > 1:
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            found = list(pool.map(bad, numbers))
+    else:  # threads would take longer than that
+        found = [bad(number) for number in numbers]
+    wrong = [shards[number] for number, is_bad in zip(numbers, found, strict=True) if is_bad]
     for shard in wrong:
         if shard.index.exists():  # and was not joined into another a moment ago
             _note(space, shard.index, shard)

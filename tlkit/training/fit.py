@@ -7,15 +7,17 @@ Either way the start is kept where it is better, so that no stage ends worse on 
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from tlkit.backbones.folding import learning_forward
 from tlkit.backbones.runtime import jit
 from tlkit.base.machine import ran_out
+from tlkit.base.progress import clock
 from tlkit.base.story import Story
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
@@ -33,10 +35,25 @@ from tlkit.training.optimizer import carry_over, exchange_averages
 # returns before it is done, so that Python is ahead of the device. Keras's `fit` takes 13 to 70 % longer for the same
 # steps, the more the shorter they are (benchmarks/training_step.py).
 
-# One epoch: (examples, epoch) -> (mean loss, accuracy) over the epoch, of the weights as they were at each step.
-Epoch = Callable[[Examples, int], tuple[float, float]]
 # (logits, labels, weights) of a batch -> the sum of `Task.scores`
 Hits = Callable[[Any, Any, Any], Any]
+
+
+@dataclass
+class Epoch:
+    """One epoch: (examples, number) -> (mean loss, accuracy) over it, of the weights as they were at each step.
+
+    Args:
+        run: does it.
+        compiling: seconds of the first one that went into tracing and compiling, as far as the backend tells them apart.
+    """
+
+    run: Callable[[Examples, int], tuple[float, float]]
+    compiling: float = 0.0
+
+    def __call__(self, examples: Examples, number: int) -> tuple[float, float]:
+        """Run it."""
+        return self.run(examples, number)
 
 
 def build_epoch(model: keras.Model, *, task: Task = SINGLE) -> Epoch:
@@ -52,12 +69,12 @@ def build_epoch(model: keras.Model, *, task: Task = SINGLE) -> Epoch:
 def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
     import tensorflow as tf
 
-    variables = model.trainable_variables
+    variables, forward = model.trainable_variables, learning_forward(model)
 
     @tf.function(autograph=False, jit_compile=model.jit_compile)
     def step(inputs: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logits = model(inputs, training=True)
+            logits = forward(inputs)
             loss = model.compute_loss(y=labels, y_pred=logits, sample_weight=weights, training=True)
         model.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss, hits_of(logits, labels, weights)
@@ -73,9 +90,16 @@ def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
         _, losses, hits = tf.while_loop(lambda number, *_: number < count, body, start)
         return losses, hits
 
-    def epoch(examples: Examples, number: int) -> tuple[float, float]:
-        return _summed(run, examples, number, tf.convert_to_tensor)
+    def ready(*arrays: Any) -> tuple[Any, Any]:
+        if not epoch.compiling:
+            started = time.perf_counter()
+            # For any number of steps: the last chunk of an epoch has fewer, and would be traced for itself.
+            run.get_concrete_function(*(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays))
+            run(*(array[:0] for array in arrays))  # not a step is taken; the graph is optimised
+            epoch.compiling = time.perf_counter() - started
+        return run(*arrays)
 
+    epoch = Epoch(lambda examples, number: _summed(ready, examples, number, tf.convert_to_tensor))
     return epoch
 
 
@@ -118,7 +142,7 @@ def _jax(model: keras.Model, hits_of: Hits) -> Epoch:
                 variable.assign(value)
         return found
 
-    return epoch
+    return Epoch(epoch)
 
 
 def _torch(model: keras.Model, hits_of: Hits) -> Epoch:
@@ -137,10 +161,7 @@ def _torch(model: keras.Model, hits_of: Hits) -> Epoch:
                 losses, hits = losses + loss.detach(), hits + hits_of(logits, labels, weights)
         return losses, hits
 
-    def epoch(examples: Examples, number: int) -> tuple[float, float]:
-        return _summed(run, examples, number, keras.ops.convert_to_tensor)
-
-    return epoch
+    return Epoch(lambda examples, number: _summed(run, examples, number, keras.ops.convert_to_tensor))
 
 
 _LOOPS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
@@ -220,12 +241,16 @@ class Stopping:
         budget: the time there is, begun with the stage; `epochs` then is how many more fit by expectation, and is
             settled again after each.
         stop: asked after every epoch whether to end the stage there.
+        least: epochs after which the stage ends where it `is_exhausted`; 0 for never.
+        expected: seconds that the plan says.
     """
 
     epochs: int
     patience: int | None = None
     budget: Budget | None = None
     stop: Callable[[State], bool] | None = None
+    least: int = 0
+    expected: float = 0.0
 
 
 def fit(
@@ -261,15 +286,19 @@ def fit(
         story.say(f"  {stage}: resuming after epoch {state.epoch}")
     run = _Run(model, validation, stage, checkpoint, story, picks=patience is not None)
     epoch = _epoch_of(model, examples)
-    exploded = False
+    exploded = exhausted = False
     story.reach(state.epoch, max(epochs, 1))
     if budget:
         model.optimizer.end_after(epochs * examples.updates)
         epochs += state.epoch
     while not exploded and (not state.latest or (state.epoch < epochs and state.waited < (patience or epochs))):
+        if exhausted := is_exhausted(state.history, stopping.least):
+            break
         try:
             following = run.epoch(state, examples, epoch, epochs) if state.latest else run.start(examples)
             exploded, state = following is None, following or state
+            if state.epoch == 1 and epoch.compiling and stopping.expected and not budget:
+                story.say(_corrected(state, epoch, epochs, stopping.expected, stage))
             if budget and state.epoch:
                 epochs = _settled_again(budget, state.epoch, epochs, stage, story)
                 model.optimizer.end_after((epochs - state.epoch) * examples.updates)
@@ -287,7 +316,41 @@ def fit(
             epoch = _epoch_of(model, examples)
     state = _or_the_start(state)
     checkpoint.load_weights(model, state.best)
-    return checkpoint.finish(state, _outcome(state, epochs, patience, exploded))
+    return checkpoint.finish(
+        state, EXHAUSTED.format(state.epoch) if exhausted else _outcome(state, epochs, patience, exploded)
+    )
+
+
+FITTED = 0.99  # accuracy on training images
+ALIKE = 3  # epochs
+EXHAUSTED = (
+    "stopped after {} epochs: the training images are told apart already, and validation is no better than at the start"
+)
+
+
+def is_exhausted(history: Sequence[Mapping[str, Any]], least: int) -> bool:
+    """Whether further epochs are useless: nothing is left to learn from, and what was learnt is of no use.
+
+    In each of the last `ALIKE` epochs the network was right about `FITTED` of the training images, and no more accurate
+    on those held out than at the start of the stage. Training images that are not told apart still teach: the first
+    epochs of a stage lose what the head knew, and it comes back late (docs/log.md).
+
+    Args:
+        history: rows of a stage (`runs.history.history_row`), the first of them its start.
+        least: epochs after which it is asked; 0 for never.
+    """
+    last = history[-ALIKE:]
+    if not least or len(history) <= max(least, ALIKE) or history[0]["val_accuracy"] is None:
+        return False
+    return all(row["accuracy"] >= FITTED and row["val_accuracy"] <= history[0]["val_accuracy"] for row in last)
+
+
+def _corrected(state: State, epoch: Epoch, epochs: int, expected: float, stage: str) -> str:
+    """What the stage takes by the pace of its first epoch, against what the plan says."""
+    first = state.seconds - epoch.compiling
+    seconds = epoch.compiling + first * epochs
+    planned = f"as planned ({clock(expected)})" if 1 / 1.5 < seconds / expected < 1.5 else f"not {clock(expected)}"
+    return f"  {stage}: about {clock(seconds)} by its first epoch, {planned}"
 
 
 def _or_the_start(state: State) -> State:

@@ -29,10 +29,10 @@ from tlkit.training.plan import (
     Plan,
     Sizes,
     duration,
-    operations,
     planned_blocks,
     planned_epochs,
     useful_epochs,
+    work,
 )
 from tlkit.training.planner import measured_step
 
@@ -239,19 +239,19 @@ def _measure(anatomy: Anatomy, minutes: float, decode: float | None) -> Throughp
     """The network on a batch of noise; a training step too, where there is time for it."""
     if decode is None:
         speed = plan.seconds_per_operation()
-        return Throughput(speed * operations(anatomy.backbone.model.layers), DECODING, STEP_RATIO * speed)
+        return Throughput(speed * work(anatomy.backbone.model.layers), DECODING, STEP_RATIO * speed)
     forward = plan.measure_forward(anatomy.backbone.model)
     if minutes >= WORTH_MEASURING and "top" in anatomy.options.in_stages:
         return Throughput(forward, decode, measured_step(anatomy, forward) / _work(anatomy))
-    return Throughput(forward, decode, STEP_RATIO * forward / max(operations(anatomy.backbone.model.layers), 1.0))
+    return Throughput(forward, decode, STEP_RATIO * forward / max(work(anatomy.backbone.model.layers), 1.0))
 
 
 def _work(anatomy: Anatomy) -> float:
     """Multiply-adds of a training step for one image: forward and back through what runs, and for what learns."""
     if "all" in anatomy.options.in_stages:
-        return max(TRAINING_PASSES * operations(anatomy.backbone.model.layers), 1.0)
+        return max(TRAINING_PASSES * work(anatomy.backbone.model.layers), 1.0)
     fresh = 1.0 if anatomy.cut else FRESH
-    return fresh * max(PASSES_BACK * operations(anatomy.suffix) + operations(anatomy.learning), 1.0)
+    return fresh * max(PASSES_BACK * work(anatomy.suffix) + work(anatomy.learning), 1.0)
 
 
 class _Choices:
@@ -329,8 +329,8 @@ class _Choices:
 
 
 def _pace(anatomy: Anatomy, speed: Throughput, step: float) -> Pace:
-    whole = max(operations(anatomy.backbone.model.layers), 1.0)
-    prefix = speed.forward * (1 - operations(anatomy.suffix) / whole)
+    whole = max(work(anatomy.backbone.model.layers), 1.0)
+    prefix = speed.forward * (1 - work(anatomy.suffix) / whole)
     operation = speed.forward / whole
     return Pace(forward=speed.extraction, prefix=prefix, step=step, operation=operation, disk=plan.DISK, measured=True)
 

@@ -5,7 +5,6 @@ comes with its reason.
 """
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
@@ -25,8 +25,9 @@ from tlkit.options.commands import FinetuneConfig
 
 # A training step computes the outputs once and two gradients of about the same cost each.
 TRAINING_PASSES = 3.0
-# Depthwise convolutions move more bytes than they multiply numbers; they run at about this fraction of the rate.
-DEPTHWISE_RATE = 0.15
+# A number that a layer makes takes as long to write and read as so many multiply-adds of a large convolution. With it the
+# passes and training steps of three networks are estimated at 0.87 to 1.1 of what they take (docs/log.md).
+MOVED = 16.0
 DISK = 1 / (200 * 2**20)  # seconds a byte, where it is not measured
 NOISE_IMAGES = 8
 STEP_PASSES = 0.5  # seconds of forward passes whose images make the batch of a timed step
@@ -74,21 +75,31 @@ class Pace:
 
 
 def operations(layers: Iterable[keras.layers.Layer]) -> float:
-    """Multiply-adds of one forward pass of one image, weighted by how fast their kind runs.
-
-    Counts layers with a kernel, which is where the time of a convolutional network goes.
-    """
+    """Multiply-adds of one forward pass of one image, in layers with a kernel."""
     total = 0.0
     for layer in layers:
         kernel = getattr(layer, "kernel", None)
         if kernel is None:
             kernel = getattr(layer, "depthwise_kernel", None)
-        if kernel is None:
-            continue
-        positions = np.prod(layer.output.shape[1:-1], dtype=float)
-        rate = DEPTHWISE_RATE if isinstance(layer, keras.layers.DepthwiseConv2D) else 1.0
-        total += positions * np.prod(kernel.shape, dtype=float) / rate
+        if kernel is not None:
+            positions = np.prod(layer.output.shape[1:-1], dtype=float)
+            total += positions * np.prod(kernel.shape, dtype=float)
     return float(total)
+
+
+def work(layers: Iterable[keras.layers.Layer]) -> float:
+    """What one forward pass of one image takes, in multiply-adds of a large convolution: those, and numbers moved.
+
+    Counts what every layer makes, so that the small layers of MobileNets, which move more than they compute, are not taken
+    for fast ones.
+    """
+    layers = list(layers)
+    made = [output for layer in layers if not isinstance(layer, keras.layers.InputLayer) for output in _outputs(layer)]
+    return operations(layers) + MOVED * float(sum(np.prod(output.shape[1:], dtype=float) for output in made))
+
+
+def _outputs(layer: keras.layers.Layer) -> list[Any]:
+    return list(keras.tree.flatten(layer.output))
 
 
 def seconds_per_operation() -> float:
@@ -144,7 +155,7 @@ def measure_disk() -> float:
     """Seconds for each byte that goes to the disk of the store, all the way (a second or less)."""
     folder = cache_dir()[0]
     folder.mkdir(parents=True, exist_ok=True)
-    path, block = folder / f".speed-{secrets.token_hex(4)}", os.urandom(DISK_SAMPLE)
+    path, block = temporary_beside(folder / "speed"), os.urandom(DISK_SAMPLE)
     started = time.perf_counter()
     try:
         with path.open("wb") as file:
@@ -210,7 +221,7 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
     deep, shallow = planned_blocks(backbone, DEEP), planned_blocks(backbone)
     count = len(backbone.blocks)
     epochs = planned_epochs(train, options.batch_size * options.accumulate)
-    seconds = TRAINING_PASSES * operations(backbone.layers_of(count - deep, count)) * seconds_per_operation()
+    seconds = TRAINING_PASSES * work(backbone.layers_of(count - deep, count)) * seconds_per_operation()
     seconds *= train * epochs
     if deep == shallow or seconds <= LONG:
         return replace(options, blocks=deep), f"the fewest that hold {DEEP:.0%} of the parameters"
@@ -245,6 +256,7 @@ class Stage:
         memory_bytes: expected to be needed while it trains, 0 where it does not.
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
+        least: epochs after which it may end early, where nothing is left to learn (`training.fit.is_exhausted`); 0 for never.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -266,6 +278,7 @@ class Stage:
     skipped: int = 0
     mix: str = "none"
     centralize: bool = False
+    least: int = 0
 
     @property
     def learns(self) -> str:

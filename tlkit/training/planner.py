@@ -4,6 +4,7 @@ Costs are estimated from the network's operations, which takes no time. Where th
 and the run is long enough for it to matter, the network itself is timed on a batch of noise.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,9 +29,9 @@ from tlkit.training.plan import (
     Plan,
     Sizes,
     Stage,
-    operations,
     parameters,
     settle_depth,
+    work,
 )
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
@@ -43,6 +44,8 @@ SHARES = {
     "all": "all of them",
 }
 LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
+EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
+COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
 
@@ -112,6 +115,11 @@ def _of_stages(
         size = options.batch_size * options.accumulate
         why = f"about {UPDATES} updates of {size} images in {plan.EPOCHS[0]} to {plan.EPOCHS[1]} epochs"
         why += f", {HEAD_EPOCHS} for a head that is not solved" * (trained[0].name == "head")
+        if ending := [stage for stage in trained if stage.least]:
+            why += (
+                f"; after {_each(ending, 'least')} a stage may end early, where the training images are told apart and"
+            )
+            why += " validation is no better than at its start"
         yield Decision("epochs", _each(trained, "epochs"), why)
     if asked.learning_rate is None:
         yield Decision("learning_rate", _each(trained, "learning_rate"), "the peak rate of such a stage")
@@ -126,11 +134,11 @@ def _each(stages: Sequence[Stage], name: str) -> str:
 def _estimated(anatomy: Anatomy) -> Pace:
     """From operations."""
     speed = plan.seconds_per_operation()
-    forward, suffix = operations(anatomy.backbone.model.layers), operations(anatomy.suffix)
+    forward, suffix = work(anatomy.backbone.model.layers), work(anatomy.suffix)
     return Pace(
         forward=forward * speed,
         prefix=(forward - suffix) * speed,
-        step=((TRAINING_PASSES - 1) * suffix + operations(anatomy.learning)) * speed,
+        step=((TRAINING_PASSES - 1) * suffix + work(anatomy.learning)) * speed,
         operation=speed,
         disk=plan.DISK,
         measured=False,
@@ -147,7 +155,7 @@ def _measured(anatomy: Anatomy) -> Pace:
         prefix = (
             plan.measure_forward(keras.Model(model.input, model.get_layer(anatomy.cut).output)) if anatomy.cut else 0.0
         )
-    operation = forward / max(operations(model.layers), 1.0)
+    operation = forward / max(work(model.layers), 1.0)
     disk = plan.measure_disk()
     return Pace(forward=forward, prefix=prefix, step=step, operation=operation, disk=disk, measured=True)
 
@@ -191,14 +199,21 @@ class _Planner:
         """Plan stage `name`, the `number`-th."""
         epochs = stage_epochs(self.options, name, self.ways.sizes.train)
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
-        return {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
+        stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
+        return replace(stage, least=self._least(stage))
+
+    def _least(self, stage: Stage) -> int:
+        """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""
+        options = self.options
+        asked = options.epochs or options.patience or options.search or options.stages is not None
+        return 0 if asked or stage.name == "head" or not self.ways.sizes.val else math.ceil(EARLY * stage.epochs)
 
     def _head(self, epochs: int, rate: float) -> Stage:
         """Train the head on features: exactly if convex, else by gradient descent."""
         stored, views = "features" in self.way.stored, self.way.views
         solved = stored and views > 0 and is_convex(self.options)
         forward = 0.0 if stored and views else self.pace.forward
-        step = TRAINING_PASSES * operations(self.anatomy.head) * self.pace.operation
+        step = TRAINING_PASSES * work(self.anatomy.head) * self.pace.operation
         passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.sizes.train
         where = "on stored features" if stored else "on features computed every epoch"
         task = self.anatomy.classifier.facts.task
@@ -238,12 +253,23 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(layers),
             stored_bytes=self._bytes("cut") if stored else 0,
-            seconds=3 + (self.pace.step + forward) * self.ways.sizes.train * epochs,
+            seconds=self._seconds(epochs, self.pace.step, forward),
             reason=f"{count} of {of} blocks, {share}; {self._where(stored)}; BatchNorm {self.options.batchnorm}",
         )
         return self._with_memory(
             stage, [*self.anatomy.suffix, *self.anatomy.head], pixels=not (stored and self.way.views)
         )
+
+    def _seconds(self, epochs: int, step: float, before: float = 0.0) -> float:
+        """Of a stage after the head: compiling, and epochs, each with its validation and its checkpoint.
+
+        Args:
+            epochs: how many.
+            step: seconds of a training step, for each image.
+            before: seconds of passing each through what is frozen, where that is not stored.
+        """
+        train, val = self.ways.sizes.train, self.ways.sizes.val
+        return COMPILING + epochs * (CHECKPOINT + (step + before) * train + (step / TRAINING_PASSES + before) * val)
 
     def _where(self, stored: bool) -> str:
         """Where the top stage finds its input, and why there."""
@@ -259,7 +285,7 @@ class _Planner:
     def _all(self, epochs: int, rate: float) -> Stage:
         """Train everything from pixels."""
         layers = self.anatomy.classifier.model.layers
-        step = TRAINING_PASSES * operations(layers) * self.pace.operation
+        step = TRAINING_PASSES * work(layers) * self.pace.operation
         stage = Stage(
             name="all",
             method="gradient",
@@ -271,7 +297,7 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(layers),
             stored_bytes=0,
-            seconds=5 + step * self.ways.sizes.train * epochs,
+            seconds=self._seconds(epochs, step),
             reason=f"from pixels, augmentation {self.options.augment}, fresh every epoch; BatchNorm {self.options.batchnorm}",
         )
         return self._with_memory(stage, layers, pixels=True)

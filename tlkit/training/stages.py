@@ -126,7 +126,8 @@ def _stopping(
 ) -> Stopping:
     """As planned; with a budget, as many epochs as there is time for, and a schedule that is not broken off before."""
     if budget is None or stage.name == "head":
-        return Stopping(epochs=stage.epochs, patience=material.config.patience, stop=stop)
+        patience, expected = material.config.patience, stage.seconds
+        return Stopping(epochs=stage.epochs, patience=patience, stop=stop, least=stage.least, expected=expected)
     most = useful_epochs(len(examples.labels), examples.batch_size)
     epochs = budget.begin(stage.seconds / stage.epochs, most)
     story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")

@@ -1,0 +1,97 @@
+"""Folding BatchNorm while a network learns: the same outputs, the same gradients."""
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.backbones.build import build_backbone
+from tlkit.backbones.folding import learning_forward, pairs
+from tlkit.backbones.graph import calls
+from tlkit.options.groups import TrainingOptions
+from tlkit.training.optimizer import Updates, unfreeze_and_compile
+
+tf = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients by TensorFlow's tape")
+
+
+def settled(model):
+    """Statistics and scales as training leaves them: nothing is zero or one."""
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shapes = [weight.shape for weight in layer.weights]
+            layer.set_weights([random.uniform(0.5, 1.5, shape) for shape in shapes])
+    return model
+
+
+def classified(grid):
+    pooled = keras.layers.GlobalAveragePooling2D()(grid)
+    return keras.layers.Dense(3, name="logits")(keras.layers.Dropout(0.5, seed=3)(pooled))
+
+
+def compared(model, inputs):
+    """(logits, gradients) of Keras's own forward pass and of the folded one, dropout drawing the same."""
+    found = []
+    targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    for forward in (lambda values: model(values, training=True), learning_forward(model)):
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                layer.seed_generator.state.assign(np.array([5, 0], layer.seed_generator.state.dtype))
+        with tf.GradientTape() as tape:
+            logits = forward(tf.constant(inputs))
+            loss = tf.reduce_mean(keras.losses.categorical_crossentropy(targets, logits, from_logits=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        found.append((logits.numpy(), [gradient.numpy() for gradient in gradients if gradient is not None]))
+    return found
+
+
+def assert_same(model, inputs):
+    (logits, gradients), (folded, of_the_folded) = compared(model, inputs)
+    np.testing.assert_allclose(folded, logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
+    assert len(gradients) == len(of_the_folded) > 2
+    for one, other in zip(of_the_folded, gradients, strict=True):
+        assert np.linalg.norm(one - other) < 1e-4 * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2:alpha=0.35", "resnet50"])
+def test_blocks_that_learn_have_the_outputs_and_the_gradients_of_keras(name):
+    backbone = build_backbone(name, weights="none", image_size=64, seed=1)
+    model = keras.Model(settled(backbone.model).input, classified(backbone.model.output))
+    unfreeze_and_compile(model, TrainingOptions(), blocks=backbone.blocks, learn=4, updates=Updates(1e-3, 1))
+    assert_same(model, np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8))
+
+
+def small(**options):
+    """Convolutions of every kind that is folded, each with its BatchNorm."""
+    kinds = keras.layers
+    tensor = images = keras.Input((8, 8, 4))
+    layers = [
+        kinds.Conv2D(6, 1, **options),
+        kinds.Conv2D(6, 1, strides=2, **options),
+        kinds.Conv2D(6, 1, groups=2, **options),
+        kinds.Conv2D(6, 3, padding="same", **options),
+        kinds.DepthwiseConv2D(3, padding="same", depth_multiplier=2, **options),
+        kinds.SeparableConv2D(6, 3, padding="same", **options),
+    ]
+    for layer in layers:
+        tensor = kinds.ReLU()(kinds.BatchNormalization()(layer(tensor)))
+    return settled(keras.Model(images, classified(tensor)))
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_every_kind_of_convolution_is_folded_with_its_bias(use_bias):
+    model = small(use_bias=use_bias)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    assert len(pairs(calls(model), {id(model.outputs[0])})) == 6
+    assert_same(model, np.random.default_rng(1).normal(size=(4, 8, 8, 4)).astype(np.float32))
+
+
+def test_a_norm_that_learns_is_computed_as_it_is():
+    model = small()
+    inputs = np.random.default_rng(1).normal(size=(4, 8, 8, 4)).astype(np.float32)
+    before = [np.array(weight) for weight in model.non_trainable_weights]
+    learning_forward(model)(tf.constant(inputs))
+    moved = [not np.array_equal(old, weight) for old, weight in zip(before, model.non_trainable_weights, strict=True)]
+    assert any(moved)  # its statistics are those of the batch, and move on
