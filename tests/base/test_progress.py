@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlkit.base.progress import Phase, Progress, clock
+from tlkit.base.story import Phase, Progress, clock
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 
 import tlkit
 from tlkit.base import story
-from tlkit.base.progress import Phase
-from tlkit.base.story import NotebookStory, PlainStory, Silence, story_for_python
+from tlkit.base.story import NotebookStory, Phase, PlainStory, Silence, story_for_python
 
 
 class Time:

@@ -68,5 +68,5 @@ def test_columns_sort_as_they_count():
 
 @pytest.mark.parametrize("name", ["features", "features.xlsx", "features.csv.gz"])
 def test_an_unknown_suffix_is_refused(name):
-    with pytest.raises(TlkitError, match="no table format"):
+    with pytest.raises(TlkitError, match="not a table format"):
         table_format(Path(name))

@@ -114,7 +114,7 @@ def test_what_is_remembered_wrongly_is_found_out_before_anything_is_stored(
 
 
 def test_wrong_wishes_are_refused_before_any_work(colours, tiny_backbone, tmp_path):
-    with pytest.raises(TlkitError, match="no table format"):
+    with pytest.raises(TlkitError, match="not a table format"):
         run(config(colours, tiny_backbone, tmp_path, out=str(tmp_path / "f.txt")))
     with pytest.raises(TlkitError, match="is not a layer") as caught:
         run(config(colours, tiny_backbone, tmp_path, layer="block2_rel"))

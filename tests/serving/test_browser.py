@@ -70,7 +70,7 @@ def test_drop_paste_choose_and_refused(browser, start, tmp_path):
     assert "Not sure enough to say" in card and "best guess would be bright" in card
     drop(browser, tmp_path / "<b>note.jpg")
     card = until(browser, f"{CARDS}.length === 4 && {CARDS}")[0]
-    assert "<b>note.jpg" in card and "no image that can be read" in card and "send a JPEG" in card
+    assert "<b>note.jpg" in card and "not an image that can be read" in card and "send a JPEG" in card
     assert [url for url in browser.asked if not url.startswith((address, "data:", "blob:"))] == []
     assert [line for line in browser.said if "415" not in line] == []  # the browser itself tells of the refusal
 

@@ -7,9 +7,9 @@ import pytest
 from tlkit.base.story import Silence
 from tlkit.options.groups import TrainingOptions
 from tlkit.runs.history import COLUMNS, write_event_files, write_history
-from tlkit.training.checkpoint import Checkpoint
+from tlkit.training.checkpoint import Checkpoint, is_exhausted
 from tlkit.training.examples import Examples
-from tlkit.training.fit import Epoch, Stopping, Validation, build_epoch, fit, is_exhausted
+from tlkit.training.fit import Epoch, Stopping, Validation, build_epoch, fit
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
@@ -173,8 +173,8 @@ def test_a_stage_that_is_better_than_its_start_is_never_exhausted():
 
 def exhausting(monkeypatch):
     """Every epoch is right about all training images; of validation accuracy the start has the most there is."""
-    monkeypatch.setattr("tlkit.training.fit.FITTED", 0.0)
-    monkeypatch.setattr("tlkit.training.fit.ALIKE", 1)
+    monkeypatch.setattr("tlkit.training.checkpoint.FITTED", 0.0)
+    monkeypatch.setattr("tlkit.training.checkpoint.ALIKE", 1)
 
 
 def test_a_stage_with_nothing_left_to_learn_ends_and_says_so(tmp_path, monkeypatch):

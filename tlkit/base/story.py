@@ -3,12 +3,198 @@
 import importlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeVar
-
-from tlkit.base.progress import Phase, Progress
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+# -- How far a command is, over all of its phases: one share of the whole, and the time left ---
+#
+#     progress.expect(Phase("reading files", 0.2, 1e-3), Phase("extracting", 3.0, 0.01), Phase("writing", 0.5))
+#
+# A phase is expected to take so many seconds; the longer, the larger its share. A phase that is passed over, because what
+# it would make is stored, is over at once. The time left is what the phase under way still takes at its pace so far, and
+# what is expected of those after it.
+
+TYPICAL = 1000  # images, until somebody has counted them
+UNCOUNTED_MOST = 0.95  # of a phase that nobody counts, however long it takes
+
+
+class Phase(NamedTuple):
+    """A part of a command.
+
+    Args:
+        name: what is done, in words.
+        seconds: that it is expected to take, whatever the number of images.
+        each: seconds more for each image.
+        by: what the track that counts it is called; the same as the phase unless given.
+    """
+
+    name: str
+    seconds: float
+    each: float = 0.0
+    by: str = ""
+
+
+class Progress:
+    """The phases of a command, and how far it is.
+
+    Args:
+        now: seconds, going on evenly.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._forget()
+
+    def _forget(self) -> None:
+        self._phases: tuple[Phase, ...] = ()
+        self._alone = False  # whether the only phase is a track that nobody expected
+        self._at = -1  # the place of the phase under way
+        self._taken: dict[str, float] = {}  # seconds of the phases that are over and were not passed over
+        self._images = 0
+        self._began = self._counted_at = self._now()
+        self._part: float | None = None  # of the phase under way, where somebody counts
+        self._first = (0.0, 0.0)  # the first part that was counted, and when: before it, things are made ready
+        self._shown = 0.0
+        self._count: Count | None = None
+
+    def expect(self, *phases: Phase) -> None:
+        """Take these phases for those of the command, in this order; what was begun under one of their names goes on.
+
+        None of them stands for the beginning of another command.
+        """
+        name = self.name
+        if not phases:
+            self._forget()
+        self._phases = phases
+        self._at = next((place for place, phase in enumerate(phases) if phase.name == name), -1)
+
+    def begin(self, name: str) -> None:
+        """Begin a phase; those before it are over. One that is over or was not expected is a part of the one under way."""
+        place = next((place for place, phase in enumerate(self._phases) if phase.name == name), -1)
+        if place <= self._at:
+            return
+        if self._at >= 0:
+            self._taken[self.name] = self._now() - self._began
+        self._at, self._began, self._part, self._count = place, self._now(), None, None
+        self._first = (0.0, self._began)
+
+    def reach(self, done: float, total: float) -> None:
+        """So much of the phase under way is done; 0 says that it will be counted."""
+        self._part, self._counted_at = max(self._part or 0.0, min(1.0, done / max(total, 1))), self._now()
+        if not self._first[0]:
+            self._first = (self._part, self._counted_at)
+
+    def count(self, description: str, total: int | None) -> "Count":
+        """A track begins: the phase of its name, or a part of the one under way; a phase of its own where none is expected."""
+        if self._alone or not self._phases:
+            self._forget()
+            self._phases, self._alone = ((Phase(description, 1.0),), True) if total else ((), False)
+        now = self._phases[self._at] if self._at >= 0 else None
+        if now is None or (now.by or now.name) != description:
+            ahead = (phase for phase in self._phases[self._at + 1 :] if (phase.by or phase.name) == description)
+            now = next(ahead, None)
+            self.begin(now.name if now else "")
+        if now and now.each and total and not self._images:
+            self._images = total
+        self._count = Count(self, description, total, self._now, moves=now is not None)
+        return self._count
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to tell."""
+        return self._at >= 0 or self._count is not None
+
+    @property
+    def name(self) -> str:
+        """Of the phase under way, "" before any."""
+        return self._phases[self._at].name if self._at >= 0 else ""
+
+    @property
+    def fraction(self) -> float | None:
+        """Of the whole, 0..1, and never less than before; None where nothing is expected."""
+        if self._at < 0:
+            return None
+        weights = [self._weight(place) for place in range(len(self._phases))]
+        done = sum(weights[: self._at]) + weights[self._at] * self._done
+        self._shown = max(self._shown, min(1.0, done / max(sum(weights), 1e-9)))
+        return self._shown
+
+    @property
+    def left(self) -> float:
+        """Seconds, by what is known now."""
+        later = sum(self._expected(place) for place in range(self._at + 1, len(self._phases)))
+        if not self._part:
+            return max(0.0, self._expected(self._at) - (self._now() - self._began)) + later
+        part, since = self._first
+        if self._part > part:
+            each = (self._counted_at - since) / (self._part - part)
+        else:
+            each = (since - self._began) / part if self._alone else self._expected(self._at)
+        return max(0.0, (1 - self._part) * each - (self._now() - self._counted_at)) + later
+
+    @property
+    def line(self) -> str:
+        """`34 %, 2:05 min left: extracting, 320 of 398 (17/s)`."""
+        share, name = self.fraction, self.name
+        counted = self._count.text if self._count else ""
+        if share is None:
+            return f"{self._count.description}, {counted}" if self._count else ""
+        if self._count and self._count.description != name:
+            counted = f"{self._count.description} {counted}"
+        return f"{int(100 * share)} %, {clock(self.left)} left: {name}" + (f", {counted}" if counted else "")
+
+    @property
+    def _done(self) -> float:
+        """Of the phase under way: as counted, else by the clock."""
+        if self._part is not None:
+            return self._part
+        return min(UNCOUNTED_MOST, (self._now() - self._began) / max(self._expected(self._at), 1e-9))
+
+    def _weight(self, place: int) -> float:
+        """Seconds of a phase: what it took, or what is expected of it."""
+        taken = self._taken.get(self._phases[place].name) if place < self._at else None
+        return self._expected(place) if taken is None else taken
+
+    def _expected(self, place: int) -> float:
+        phase = self._phases[place]
+        return phase.seconds + phase.each * (self._images or TYPICAL)
+
+
+class Count:
+    """What a track has done so far, for the progress that it is part of."""
+
+    def __init__(
+        self, progress: Progress, description: str, total: int | None, now: Callable[[], float], *, moves: bool
+    ) -> None:
+        self.description, self.total, self.done = description, total, 0
+        self._progress, self._now, self._began, self._moves = progress, now, now(), moves
+
+    def add(self, item: object) -> None:
+        """One more is done; an item that has `__len__` counts as that many."""
+        self.done += len(item) if hasattr(item, "__len__") else 1
+        if self._moves and self.total:
+            self._progress.reach(self.done, self.total)
+
+    @property
+    def text(self) -> str:
+        """`320 of 398 (17/s)`."""
+        rate = self.done / max(self._now() - self._began, 1e-9)
+        pace = f" ({rate:.0f}/s)" if rate >= 10 else f" ({rate:.1f}/s)" if self.done else ""
+        return f"{self.done}{f' of {self.total}' if self.total else ''}{pace}"
+
+
+def clock(seconds: float) -> str:
+    """A time as people say it: `40 s`, `2:05 min`, `1:10 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+# -- Who listens ---
 
 
 class Story(Protocol):

@@ -295,7 +295,8 @@ def levels_for(config: ImageOptions, dataset: Dataset, story: Story) -> Levels |
 
 def dark_scans(dataset: Dataset) -> str:
     """`dark` of the images; a run says it and its audit finds it, a grid search asks for every fold again and again."""
-    content = hashlib.sha256(dataset.sha256.tobytes()).digest()
+    names = "\0".join((str(dataset.root), *dataset.paths)).encode("utf-8", "surrogateescape")
+    content = hashlib.sha256(dataset.sha256.tobytes() + names).digest()
     if content not in _known_dark:
         if len(_known_dark) >= REMEMBERED:
             _known_dark.clear()
@@ -304,7 +305,7 @@ def dark_scans(dataset: Dataset) -> str:
 
 
 REMEMBERED = 64  # sets of images
-_known_dark: dict[bytes, str] = {}  # sha256 of what the files hold -> what is said of it
+_known_dark: dict[bytes, str] = {}  # sha256 of what the files hold and where they are -> what is said of it
 
 
 def _may_be_deep(dataset: Dataset) -> list[Path]:

@@ -283,6 +283,12 @@ def _joined(kind: str) -> Callable[[Graph, Call, Any], None]:
     return write
 
 
+def _scaled_sum(graph: Graph, call: Call, layer: Any) -> None:
+    """InceptionResNetV2's own: the first of two grids, and a part of the second."""
+    base, branch = (graph.value(tensor, True) for tensor in call.inputs)
+    graph.give(call.outputs[0], graph.node("Add", base, graph.node("Mul", branch, graph.constant(layer.scale))))
+
+
 def _concatenate(graph: Graph, call: Call, layer: Any) -> None:
     rank = len(call.outputs[0].shape)
     first = graph.is_first(*call.inputs)
@@ -357,6 +363,7 @@ LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
     "LayerScale": _affine(lambda layer: (np.asarray(layer.gamma), 0)),
     "Add": _joined("Add"),
     "Multiply": _joined("Mul"),
+    "CustomScaleLayer": _scaled_sum,
     "Concatenate": _concatenate,
     "ZeroPadding2D": _frame,
     "Cropping2D": _crop,

@@ -16,8 +16,7 @@ from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.fixes import write_fixes

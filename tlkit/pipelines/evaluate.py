@@ -15,8 +15,7 @@ from tlkit.auditing import duplicates
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
 from tlkit.classifier.model import load

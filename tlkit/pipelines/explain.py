@@ -20,8 +20,7 @@ from PIL import Image
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, temporary_beside, write_json
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail

@@ -15,8 +15,7 @@ import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.facts import read_facts
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits

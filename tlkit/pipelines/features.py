@@ -11,8 +11,7 @@ import numpy as np
 
 from tlkit.base.files import write_json
 from tlkit.base.machine import versions
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan

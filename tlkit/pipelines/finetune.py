@@ -16,8 +16,7 @@ from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import labelling, scan

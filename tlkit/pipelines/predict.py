@@ -15,8 +15,7 @@ from typing import Any, TextIO
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, replacing
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Problem

@@ -18,8 +18,7 @@ from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import levels_for, set_aside
 from tlkit.data.folders import refuse_inside

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.options import catalog
 from tlkit.options.obtain import SampleConfig
 from tlkit.samples.drawn import MADE

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
 from tlkit.data.scan import labelling, scan

@@ -14,8 +14,7 @@ from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror,
 from tlkit.backbones.weight_transfer import export_files, fetch, header_problem, import_files, wrong_with
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import bytes_text
-from tlkit.base.progress import Phase
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.options.catalog import BACKBONES, HUB, backbone_row
 from tlkit.options.commands import WeightsConfig
 

@@ -106,8 +106,9 @@ def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) 
 
 def _gathered(run_dir: RunDir, out: Path) -> Logged:
     """Everything to log, from the files."""
-    config = resolve(FinetuneConfig, {}, run_dir.config).as_dict()
-    record = run_dir.read_record()
+    asked, record = resolve(FinetuneConfig, {}, run_dir.config), run_dir.read_record()
+    planned = [stage["name"] for stage in record.get("plan", {}).get("stages", ())]
+    config = asked.as_dict() | {"stages": planned or asked.in_stages}
     facts = {"images_sha256": record.get("data_sha256"), "weights_sha256": record.get("backbone", {}).get("sha256")}
     facts |= {f"version.{name}": version for name, version in record["versions"].items()}
     params = {name: value for name, value in (config | facts).items() if value is not None}

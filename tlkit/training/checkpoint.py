@@ -186,6 +186,32 @@ def _pair(values: list[float] | None) -> tuple[float, float] | None:
     return None if values is None else (values[0], values[1])
 
 
+# -- When further epochs of a stage are useless -----------------------------------------------------
+
+FITTED = 0.99  # accuracy on training images
+ALIKE = 3  # epochs
+EXHAUSTED = (
+    "stopped after {} epochs: the training images are told apart already, and validation is no better than at the start"
+)
+
+
+def is_exhausted(history: Sequence[Mapping[str, Any]], least: int) -> bool:
+    """Whether further epochs are useless: nothing is left to learn from, and what was learnt is of no use.
+
+    In each of the last `ALIKE` epochs the network was right about `FITTED` of the training images, and no more accurate
+    on those held out than at the start of the stage. Training images that are not told apart still teach: the first
+    epochs of a stage lose what the head knew, and it comes back late (docs/log.md).
+
+    Args:
+        history: rows of a stage (`runs.history.history_row`), the first of them its start.
+        least: epochs after which it is asked; 0 for never.
+    """
+    last = history[-ALIKE:]
+    if not least or len(history) <= max(least, ALIKE) or history[0]["val_accuracy"] is None:
+        return False
+    return all(row["accuracy"] >= FITTED and row["val_accuracy"] <= history[0]["val_accuracy"] for row in last)
+
+
 # -- Where training leaves what it has finished, and who hears of it: a run folder, or any other place that keeps files ---
 
 

@@ -7,7 +7,7 @@ Either way the start is kept where it is better, so that no stage ends worse on 
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,14 +17,13 @@ import numpy as np
 from tlkit.backbones.folding import learning_forward
 from tlkit.backbones.runtime import jit
 from tlkit.base.machine import ran_out
-from tlkit.base.progress import clock
-from tlkit.base.story import Story
+from tlkit.base.story import Story, clock
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.runs.history import Score, history_row
 from tlkit.tasks.registry import of_truth
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
-from tlkit.training.checkpoint import Checkpoint, Kept, State
+from tlkit.training.checkpoint import EXHAUSTED, Checkpoint, Kept, State, is_exhausted
 from tlkit.training.examples import Chunk, Examples, Reader
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import carry_over, exchange_averages
@@ -278,27 +277,23 @@ def fit(
         checkpoint: of this stage.
         story: told about every epoch.
     """
-    state, epochs, patience, budget = checkpoint.read(), stopping.epochs, stopping.patience, stopping.budget
+    state, epochs, budget = checkpoint.read(), stopping.epochs, stopping.budget
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
     compile_for(examples.parts)
     if state.latest:
         _take_up(model, checkpoint, state)
         story.say(f"  {stage}: resuming after epoch {state.epoch}")
-    run = _Run(model, validation, stage, checkpoint, story, picks=patience is not None)
+    run = _Run(model, validation, stage, checkpoint, story, stopping.patience is not None, stopping.expected)
     epoch = _epoch_of(model, examples)
-    exploded = exhausted = False
+    exploded = False
     story.reach(state.epoch, max(epochs, 1))
     if budget:
         model.optimizer.end_after(epochs * examples.updates)
         epochs += state.epoch
-    while not exploded and (not state.latest or (state.epoch < epochs and state.waited < (patience or epochs))):
-        if exhausted := is_exhausted(state.history, stopping.least):
-            break
+    while not exploded and (not state.latest or _goes_on(state, epochs, stopping)):
         try:
             following = run.epoch(state, examples, epoch, epochs) if state.latest else run.start(examples)
             exploded, state = following is None, following or state
-            if state.epoch == 1 and epoch.compiling and stopping.expected and not budget:
-                story.say(_corrected(state, epoch, epochs, stopping.expected, stage))
             if budget and state.epoch:
                 epochs = _settled_again(budget, state.epoch, epochs, stage, story)
                 model.optimizer.end_after((epochs - state.epoch) * examples.updates)
@@ -316,33 +311,13 @@ def fit(
             epoch = _epoch_of(model, examples)
     state = _or_the_start(state)
     checkpoint.load_weights(model, state.best)
-    return checkpoint.finish(
-        state, EXHAUSTED.format(state.epoch) if exhausted else _outcome(state, epochs, patience, exploded)
-    )
+    return checkpoint.finish(state, _outcome(state, epochs, stopping, exploded))
 
 
-FITTED = 0.99  # accuracy on training images
-ALIKE = 3  # epochs
-EXHAUSTED = (
-    "stopped after {} epochs: the training images are told apart already, and validation is no better than at the start"
-)
-
-
-def is_exhausted(history: Sequence[Mapping[str, Any]], least: int) -> bool:
-    """Whether further epochs are useless: nothing is left to learn from, and what was learnt is of no use.
-
-    In each of the last `ALIKE` epochs the network was right about `FITTED` of the training images, and no more accurate
-    on those held out than at the start of the stage. Training images that are not told apart still teach: the first
-    epochs of a stage lose what the head knew, and it comes back late (docs/log.md).
-
-    Args:
-        history: rows of a stage (`runs.history.history_row`), the first of them its start.
-        least: epochs after which it is asked; 0 for never.
-    """
-    last = history[-ALIKE:]
-    if not least or len(history) <= max(least, ALIKE) or history[0]["val_accuracy"] is None:
-        return False
-    return all(row["accuracy"] >= FITTED and row["val_accuracy"] <= history[0]["val_accuracy"] for row in last)
+def _goes_on(state: State, epochs: int, stopping: Stopping) -> bool:
+    """Whether another epoch follows."""
+    waits = state.waited < (stopping.patience or epochs)
+    return state.epoch < epochs and waits and not is_exhausted(state.history, stopping.least)
 
 
 def _corrected(state: State, epoch: Epoch, epochs: int, expected: float, stage: str) -> str:
@@ -396,7 +371,10 @@ def _take_up(model: keras.Model, checkpoint: Checkpoint, state: State) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same over the epochs of a stage; `picks` says whether its best epoch is kept or its last."""
+    """What stays the same over the epochs of a stage.
+
+    `picks` says whether its best epoch is kept or its last, `expected` how many seconds the plan has for it.
+    """
 
     model: keras.Model
     validation: Validation
@@ -404,6 +382,7 @@ class _Run:
     checkpoint: Checkpoint
     story: Story
     picks: bool
+    expected: float
 
     def start(self, examples: Examples) -> State:
         """Measure and keep the weights that the stage starts from."""
@@ -451,6 +430,8 @@ class _Run:
         held_out = f", validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
         best = " best" if better and self.picks else ""
         self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){best}")
+        if done == 1 and run.compiling and self.expected:
+            self.story.say(_corrected(state, run, epochs, self.expected, self.stage))
         self.story.reach(done, epochs)
         return state
 
@@ -472,13 +453,16 @@ def _reset_dropout(model: keras.Model, epoch: int) -> None:
             generator.state.assign(np.array([number, epoch], generator.state.dtype))
 
 
-def _outcome(state: State, epochs: int, patience: int | None, exploded: bool) -> str:
+def _outcome(state: State, epochs: int, stopping: Stopping, exploded: bool) -> str:
     """One sentence on how the stage ended."""
+    patience = stopping.patience
     if exploded:
         kept = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
         return f"the loss became infinite or NaN in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
     if not state.epoch:
         return "no time for enough epochs; the start is kept"
+    if state.epoch < epochs and is_exhausted(state.history, stopping.least):
+        return EXHAUSTED.format(state.epoch)
     if state.best_score is None:
         return f"{state.epoch} epochs; no validation images, so the last epoch is kept"
     stopped = (

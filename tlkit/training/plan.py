@@ -256,7 +256,7 @@ class Stage:
         memory_bytes: expected to be needed while it trains, 0 where it does not.
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
-        least: epochs after which it may end early, where nothing is left to learn (`training.fit.is_exhausted`); 0 for never.
+        least: epochs after which it may end early, where nothing is left to learn (`checkpoint.is_exhausted`); 0 for never.
         seconds: expected, extraction not included.
         reason: why so.
     """

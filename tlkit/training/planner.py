@@ -43,9 +43,9 @@ SHARES = {
     "first": "the first third",
     "all": "all of them",
 }
-LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
 COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
+LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
 
