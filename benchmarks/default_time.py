@@ -29,7 +29,7 @@ def finetune(python: str, backbone: str, seed: int, scratch: Path) -> Run:
     program = [python, "-P", "-m", "tlkit", "finetune", str(scratch / "images.csv"), "--backbone", backbone]
     program += ["--seed", str(seed), "--out", str(run), "--overwrite", "--json"]
     with tempfile.TemporaryDirectory() as cache:
-        output, seconds = called(program, {"TLKIT_CACHE": cache})
+        output, seconds, _ = called(program, {"TLKIT_CACHE": cache})
     accuracy = json.loads(output)["metrics"]["test"]["accuracy"]["value"]
     stages = json.loads((run / "run.json").read_text())["plan"]["stages"]
     stated = {stage["name"]: stage["seconds"] for stage in stages}
