@@ -70,7 +70,7 @@ def test_anything_but_a_plain_file_in_a_tar_is_refused(run, kind):
         info = tarfile.TarInfo("odd")
         info.type, info.linkname = kind, "/etc/passwd"
         archive.addfile(info)
-    with pytest.raises(TlkitError, match="no plain file"):
+    with pytest.raises(TlkitError, match="not a plain file"):
         run(buffer.getvalue())
 
 
