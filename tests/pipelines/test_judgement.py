@@ -134,7 +134,7 @@ def test_evaluate_chooses_another_threshold_and_stores_it(judged, tmp_path, caps
     assert result["metrics"]["test"]["coverage"]["value"] >= 0.5
     assert result["metrics"]["test"]["accuracy"] == judged[1]["metrics"]["test"]["accuracy"]
     assert result["metrics"]["test_unseen"]["accuracy"]["n"] == 45
-    assert f"{out / 'model.keras'} now answers" in capsys.readouterr().err
+    assert f"{out / 'model.keras'} now abstains below it" in capsys.readouterr().err
     assert load(out / "model.keras").familiarity is not None
 
 
