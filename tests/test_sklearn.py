@@ -75,6 +75,11 @@ class ClassifierOfTables(_OfTables, ImageClassifier):
 class RegressorOfTables(_OfTables, ImageRegressor):
     __init__ = ImageRegressor.__init__
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # a random network looks at drawings of tables
+        return tags
+
     def predict(self, X):
         return super().predict(self._seen(X))
 

@@ -114,8 +114,8 @@ def test_what_wins_is_trained_anew_on_every_image(few, tiny_backbone, tmp_path, 
 @pytest.mark.parametrize(("counts", "folds"), [((2, 2, 2), 2), ((1, 3, 3), 0)])
 def test_so_few_that_nothing_can_be_spared(few, tiny_backbone, tmp_path, counts, folds):
     story, out = Listener(), tmp_path / "run"
-    config = FinetuneConfig(images=few(*counts), backbone=str(tiny_backbone), out=str(out), **STAGES)
-    run(config, story)
+    options = STAGES | {"stages": None}  # asked for, they would be refused
+    run(FinetuneConfig(images=few(*counts), backbone=str(tiny_backbone), out=str(out), **options), story)
     assert RunDir(out).model.is_file() and "val" not in splits_of(out)
     assert (f"cross-validation in {folds} folds" in story.text) == bool(folds)
     assert ("Fine-tuning is left out" in story.text) == (not folds)
@@ -124,7 +124,7 @@ def test_so_few_that_nothing_can_be_spared(few, tiny_backbone, tmp_path, counts,
 
 def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp_path):
     story, out = Listener(), tmp_path / "run"
-    options = STAGES | {"validate": "auto"}
+    options = STAGES | {"validate": "auto", "stages": None}
     run(FinetuneConfig(images=few(3, 3, 3), backbone=str(tiny_backbone), out=str(out), **options), story)
     assert "training images are too few to choose by (fewer than 50)" in story.text
     assert "cross-validation in" in story.text and "Cross-validated accuracy" in (out / "report.md").read_text()
