@@ -3,7 +3,7 @@
     python benchmarks/commands.py IMAGES --against CHECKOUT [--backbone nano] [--weights FILE]
         [--commands features,again,grown,finetune,predict,rank,audit] [--repeats 5] [--megapixels 12 --count 500]
 
-The two take turns, command after command. Every repeat begins with an empty cache, in which each command finds what the
+The two take turns, command after command, each with the tlkit of its own checkout (`python -P`, whatever folder this is run in). Every repeat begins with an empty cache, in which each command finds what the
 ones before it of its own checkout left there: `features` an empty store, `again` (features once more) a full one, `grown`
 one that lacks 1 % of the images. `predict` answers for the images of IMAGES with the run that `finetune` made. The table
 has the seconds of the clock and those of the processor, the children's included.
@@ -60,7 +60,7 @@ def measured(images: Path, options: argparse.Namespace) -> Seconds:
             for rows in zip(*steps.values(), strict=True):
                 for (name, python), (command, line) in zip(pythons.items(), rows, strict=True):
                     if command in wanted(options.commands):
-                        spent = timed([python, "-m", "tlkit", *line], Path(folder) / name / "cache")
+                        spent = timed([python, "-P", "-m", "tlkit", *line], Path(folder) / name / "cache")
                         seconds.setdefault((name, command), []).append(spent)
     return seconds
 
