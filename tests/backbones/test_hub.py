@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
+from tlkit.backbones.transformers.convert import CONVERTERS, convert
 from tlkit.base.errors import TlkitError
 from tlkit.classifier import model as classifier
 from tlkit.classifier.heads.build import build_head
@@ -42,6 +44,12 @@ def small(hub, kind):
         body = hub.models.DINOV2Backbone(14, **size, num_register_tokens=2, image_shape=(56, 56, 3))
         return body, hub.layers.DINOV2ImageConverter
     shared = {key: value for key, value in size.items() if key != "num_layers"}
+    if kind == "clip":
+        eye = hub.models.CLIPVisionEncoder(14, num_layers=1, **shared, image_shape=(56, 56, 3))
+        words = hub.models.CLIPTextEncoder(
+            vocabulary_size=20, embedding_dim=16, num_layers=1, **shared, max_sequence_length=8
+        )
+        return hub.models.CLIPBackbone(eye, words, projection_dim=16), hub.layers.CLIPImageConverter
     eye = hub.models.SigLIPVisionEncoder(14, num_layers=1, **shared, image_shape=(56, 56, 3))
     words = hub.models.SigLIPTextEncoder(
         vocabulary_size=20, embedding_dim=16, num_layers=1, **shared, max_sequence_length=8, projection_dim=16
@@ -49,7 +57,7 @@ def small(hub, kind):
     return hub.models.SigLIPBackbone(eye, words), hub.layers.SigLIPImageConverter
 
 
-@pytest.fixture(scope="module", params=["resnet", "resnet_v2", "dinov2", "siglip"])
+@pytest.fixture(scope="module", params=["resnet", "resnet_v2", "dinov2", "siglip", "clip"])
 def preset(request, hub, tmp_path_factory):
     """(kind, folder, the network as KerasHub has it, its converter)."""
     body, converter_of = small(hub, request.param)
@@ -67,14 +75,16 @@ def test_the_grid_is_what_kerashub_computes_from_its_own_preprocessing(preset):
     network = getattr(body, "vision_encoder", body)
     inputs = converter(pixels)
     theirs = keras.ops.convert_to_numpy(network(inputs if kind.startswith("resnet") else {"images": inputs}))
-    if kind == "dinov2":  # a class token and two registers come first
-        theirs = theirs[:, 3:].reshape(2, 4, 4, -1)
+    model = backbone.model
+    if kind in ("dinov2", "clip"):  # a class token, and two registers, come first
+        theirs = theirs[:, 3 if kind == "dinov2" else 1 :].reshape(2, 4, 4, -1)
     elif kind == "siglip":
-        theirs = theirs.reshape(2, 1, 1, -1)
-    grid = keras.ops.convert_to_numpy(backbone.model(pixels))
-    np.testing.assert_allclose(grid, theirs, rtol=1e-4, atol=1e-4)
-    assert grid.shape[1:] == backbone.grid_shape and backbone.image_size == (56, 56)
-    assert backbone.preprocess == "hub" and bool(backbone.foreign) == (kind in ("dinov2", "siglip"))
+        model = keras.Model(model.input, backbone.summary)
+    found = keras.ops.convert_to_numpy(model(pixels))
+    np.testing.assert_allclose(found, theirs, rtol=1e-4, atol=1e-4)
+    assert keras.ops.convert_to_numpy(backbone.model(pixels)).shape[1:] == backbone.grid_shape
+    assert backbone.image_size == (56, 56) and (backbone.summary is not None) == (kind in ("dinov2", "siglip"))
+    assert backbone.preprocess == "hub" and bool(backbone.foreign) == (kind == "clip")
     assert {layer.name for layer in backbone.model.layers} == {name for part in backbone.blocks for name in part.layers}
     again, other = build_backbone(f"hub:{folder}"), build_backbone(f"hub:{folder}", weights="none", seed=9)
     assert again.weights_sha256 == backbone.weights_sha256 != other.weights_sha256
@@ -85,7 +95,7 @@ def test_a_classifier_on_it_loads_in_plain_keras_or_is_refused(preset, tmp_path)
     backbone = build_backbone(f"hub:{folder}")
     head = build_head(HeadOptions(), backbone.grid_shape, 2)
     contract = InputContract(height=56, width=56, fit="squash")
-    if kind in ("dinov2", "siglip"):
+    if kind == "clip":
         with pytest.raises(TlkitError, match="layers that plain Keras does not know") as refused:
             classifier.compose(backbone, head, ("a", "b"), contract)
         assert "tlkit features" in refused.value.hint
@@ -107,11 +117,145 @@ def test_a_classifier_on_it_loads_in_plain_keras_or_is_refused(preset, tmp_path)
 
 def test_another_size_is_built_where_the_network_takes_it(preset):
     kind, folder, _, _ = preset
-    if kind.startswith("resnet"):
+    if kind == "clip":
+        with pytest.raises(TlkitError, match="takes images of 56 by 56 alone, not 64 by 64"):
+            build_backbone(f"hub:{folder}", image_size=64)
+    elif kind.startswith("resnet"):
         assert build_backbone(f"hub:{folder}", image_size=64).image_size == (64, 64)
+    else:
+        assert build_backbone(f"hub:{folder}", image_size=(28, 70)).grid_shape == (2, 5, 16)
+        with pytest.raises(TlkitError, match="patches of 14 by 14 pixels do not divide images of 64 by 64"):
+            build_backbone(f"hub:{folder}", image_size=64)
+
+
+# -- Vision transformers: the same network of Keras's own layers ---
+
+
+def transformer(hub, name, side, *, large=False):
+    """A network of KerasHub with nothing left at its initial value, and its tokens before those of patches."""
+    models = hub.models
+    size = {"num_layers": 12, "hidden_dim": 384, "num_heads": 6} if large else {}
+    size = size or {"num_layers": 2, "hidden_dim": 32, "num_heads": 2}
+    hidden = 4 * size["hidden_dim"]
+    shape, table = (side, side, 3), (80, 80, 3)
+    heads = (size["num_layers"], size["num_heads"], size["hidden_dim"], hidden)
+    made = {
+        "vit": lambda: (models.ViTBackbone(shape, 16, *heads), 1),
+        "vit without class token": lambda: (models.ViTBackbone(shape, 16, *heads, use_class_token=False), 0),
+        "deit": lambda: (models.DeiTBackbone(shape, 16, *heads), 2),
+        "dinov2": lambda: (
+            models.DINOV2Backbone(
+                16, **size, intermediate_dim=hidden, image_shape=shape, position_embedding_shape=table
+            ),
+            1,
+        ),
+        "dinov2, registers, gated": lambda: (
+            models.DINOV2Backbone(
+                16,
+                **size,
+                intermediate_dim=hidden,
+                num_register_tokens=4,
+                use_swiglu_ffn=True,
+                layer_scale_init_value=0.7,
+                image_shape=shape,
+                position_embedding_shape=table,
+                antialias_in_interpolation=True,
+            ),
+            5,
+        ),
+        "dinov3": lambda: (models.DINOV3Backbone(16, **size, intermediate_dim=hidden, image_shape=shape), 5),
+        "dinov3, gated, few biases": lambda: (
+            models.DINOV3Backbone(
+                16,
+                **size,
+                intermediate_dim=hidden,
+                use_gated_mlp=True,
+                hidden_activation="silu",
+                use_key_bias=False,
+                use_mlp_bias=False,
+                image_shape=shape,
+            ),
+            5,
+        ),
+        "siglip": lambda: (models.SigLIPVisionEncoder(16, **size, intermediate_dim=hidden, image_shape=shape), 0),
+    }[name]
+    keras.utils.set_random_seed(3)
+    body, prefix = made()
+    random = np.random.default_rng(0)
+    for weight in body.weights:
+        fixed = weight.dtype.startswith("int") or "interpolated" in weight.path
+        if not fixed:
+            weight.assign(np.asarray(weight) + random.normal(0, 0.05, weight.shape).astype("float32"))
+    if hasattr(getattr(body, "embeddings", None), "interpolated_position_embeddings"):
+        embeddings = body.embeddings
+        embeddings.interpolated_position_embeddings.assign(
+            embeddings._interpolate_position_embeddings(
+                embeddings.position_embeddings,
+                patch_size=16,
+                source_shape=table[:2],
+                target_shape=shape[:2],
+                antialias=embeddings.antialias_in_interpolation,
+            )
+        )
+    return body, prefix
+
+
+TRANSFORMERS = (
+    *("vit", "vit without class token", "deit", "dinov2", "dinov2, registers, gated"),
+    *("dinov3", "dinov3, gated, few biases", "siglip"),
+)
+
+
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "ViT-S"])
+@pytest.mark.parametrize("side", [64, 96])
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_is_kerashub_s_own(hub, name, side, large):
+    body, prefix = transformer(hub, name, side, large=large)
+    images = np.random.default_rng(1).normal(size=(2, side, side, 3)).astype("float32")
+    single = isinstance(body.input, dict)
+    theirs = keras.ops.convert_to_numpy(body({next(iter(body.input)): images} if single else images))
+    made = [
+        keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(convert(body, (side, side), 1.0, 0.0)(images))
+    ]
+    close = 1e-4 * np.abs(theirs).max()
+    if name == "siglip":
+        np.testing.assert_allclose(made[1], theirs, atol=close)
         return
-    with pytest.raises(TlkitError, match="takes images of 56 by 56 alone, not 64 by 64"):
-        build_backbone(f"hub:{folder}", image_size=64)
+    np.testing.assert_allclose(made[0].reshape(2, -1, theirs.shape[-1]), theirs[:, prefix:], atol=close)
+    if prefix:
+        np.testing.assert_allclose(made[1], theirs[:, 0], atol=close)
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov2, registers, gated", "dinov3"])
+def test_of_another_size_it_is_kerashub_s_of_that_size(hub, name, tmp_path):
+    """A preset of 64 pixels, converted for 96, against the same preset opened by KerasHub for 96."""
+    body, prefix = transformer(hub, name, 64)
+    body.save_to_preset(str(tmp_path))
+    theirs = type(body).from_preset(str(tmp_path), image_shape=(96, 96, 3))
+    images = np.random.default_rng(1).normal(size=(2, 96, 96, 3)).astype("float32")
+    expected = keras.ops.convert_to_numpy(theirs({next(iter(theirs.input)): images}))
+    grid = keras.ops.convert_to_numpy(convert(body, (96, 96), 1.0, 0.0)(images)[0])
+    close = 1e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(grid.reshape(2, 36, -1), expected[:, prefix:], atol=close)
+
+
+def test_every_converter_is_held_against_its_class(hub):
+    made = {type(transformer(hub, name, 64)[0]).__name__ for name in TRANSFORMERS}
+    assert made == set(CONVERTERS)
+
+
+def test_a_licence_with_terms_of_its_own_is_said_before_anything_is_fetched(hub, tmp_path, monkeypatch):
+    said = Listener()
+    monkeypatch.delenv("TLKIT_OFFLINE", raising=False)
+    monkeypatch.setattr("kagglehub.config.get_cache_folder", lambda: str(tmp_path))
+
+    def download(handle):
+        assert "DINOv3 License of Meta" in said.said[-1] and "https://ai.meta.com" in said.said[-1]
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("kagglehub.model_download", download)
+    with pytest.raises(TlkitError, match="cannot be downloaded"):
+        build_backbone("hub:dinov3_vit_small_lvd1689m", story=said)
 
 
 def test_a_converter_that_does_more_than_scale_is_refused(hub, tmp_path):
@@ -119,10 +263,10 @@ def test_a_converter_that_does_more_than_scale_is_refused(hub, tmp_path):
         def call(self, inputs):
             return super().call(inputs)[..., ::-1]
 
-    from tlkit.backbones.hub import _scaled
+    from tlkit.backbones.hub import _scaling
 
     with pytest.raises(TlkitError, match="does more than scale and shift"):
-        _scaled("hub:x", Mirroring(scale=SCALE), keras.Input((8, 8, 3)))
+        _scaling("hub:x", Mirroring(scale=SCALE))
 
 
 def test_an_unknown_preset_has_its_nearest_and_offline_names_the_folder(hub, tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 
 from tlkit.backbones.build import build_backbone
 from tlkit.extraction.onnx_engine import open_parts
-from tlkit.extraction.onnx_graph import Untranslatable, to_onnx
+from tlkit.extraction.onnx_graph import to_onnx
+from tlkit.extraction.onnx_parts.writing import Untranslatable
 from tlkit.extraction.source import Tap, _tapped
 from tlkit.options import catalog
 

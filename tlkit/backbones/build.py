@@ -16,7 +16,7 @@ from tlkit.backbones.weight_files import weights_at_hand
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.process import seeded
 from tlkit.base.story import PlainStory, Story
-from tlkit.options.catalog import Family, backbone_row, family_of
+from tlkit.options.catalog import CLASS_POOLINGS, Family, backbone_row, family_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,7 @@ class Backbone:
         weights_sha256: fingerprint of the values.
         blocks: from input to output, covering every layer once.
         foreign: classes of its layers that are not Keras's own; a file of it needs the package that has them.
+        summary: tensor (B, C) of the same graph that tells of the whole image, as a class token does; None without one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Backbone:
     weights_sha256: str
     blocks: tuple[Block, ...]
     foreign: tuple[str, ...] = ()
+    summary: Any = None
 
     def layers_of(self, start: int, end: int) -> list[keras.layers.Layer]:
         """Layers of the blocks from `start` on, `end` not included."""
@@ -52,6 +54,32 @@ class Backbone:
         """(h, w, C) of the output."""
         _, height, width, channels = self.model.outputs[0].shape
         return (height, width, channels)
+
+    def read_as(self, pooling: str) -> "Backbone":
+        """The same with the grid that a pooling reads: for those with a class token in them, a grid of one cell.
+
+        Args:
+            pooling: `cls`, the class token, or whatever a network has in its place; `cls+avg`, that and the mean of the
+                grid behind it (2 C channels, as DINOv2 is probed with, Oquab et al. 2023); any other leaves it as it is.
+
+        Raises:
+            TlkitError: it has no class token.
+        """
+        if pooling not in CLASS_POOLINGS:
+            return self
+        if self.summary is None:
+            raise TlkitError(
+                f"{self.name} has no class token that --pooling {pooling} could read.",
+                "give --pooling avg, max or concat, or a vision transformer such as hub:dinov2_small.",
+            )
+        cell = self.summary
+        if pooling == "cls+avg":
+            mean = keras.layers.GlobalAveragePooling2D(name="patch_mean")(self.model.output)
+            cell = keras.layers.Concatenate(name="class_token_and_mean")([cell, mean])
+        cell = keras.layers.Reshape((1, 1, cell.shape[-1]), name="class_cell")(cell)
+        model = keras.Model(self.model.input, cell, name=self.model.name)
+        fingerprint = pretrained.weights_sha256(model)
+        return replace(self, model=model, weights_sha256=fingerprint, blocks=find_blocks(model), summary=None)
 
 
 def build_backbone(
@@ -127,12 +155,15 @@ def _of_family(
 ) -> Backbone:
     """A network with its own weights (`imagenet` keeps them), random ones, or those of a file."""
     build = importlib.import_module(family.module).build
-    model = build(spec, size, random_weights=weights != "imagenet", seed=seed, story=story)
+    whole = build(spec, size, random_weights=weights != "imagenet", seed=seed, story=story)
+    grid, *summary = whole.outputs
+    model = keras.Model(whole.input, grid, name=whole.name) if summary else whole
     if weights not in ("imagenet", "none"):
         pretrained.load_file(model, Path(weights))
     _, height, width, _ = model.inputs[0].shape
     own = spec if weights == "imagenet" else weights
-    return replace(_backbone(spec, model, (height, width), family.prefix, own), foreign=foreign_layers(model))
+    backbone = _backbone(spec, model, (height, width), family.prefix, own)
+    return replace(backbone, foreign=foreign_layers(model), summary=summary[0] if summary else None)
 
 
 def _backbone(name: str, model: keras.Model, size: tuple[int, int], preprocess: str, weights: str) -> Backbone:
@@ -151,7 +182,11 @@ DEFAULT_SIDE = 224  # of models that take any size
 
 
 def is_path(spec: str) -> bool:
-    """Whether a backbone is given as a file rather than as a name of the catalogue."""
+    """Whether a backbone is given as a file rather than as a name of the catalogue or of another family."""
+    return not family_of(spec) and _looks_like_a_file(spec)
+
+
+def _looks_like_a_file(spec: str) -> bool:
     return spec.lower().endswith((".keras", ".h5")) or "/" in spec or "\\" in spec
 
 

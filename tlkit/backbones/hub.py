@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import functional, replay
+from tlkit.backbones.transformers.convert import convert, family_module
 from tlkit.backbones.weight_transfer import header_problem
 from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError, first_line, unknown_name
@@ -16,6 +17,7 @@ from tlkit.base.machine import install
 from tlkit.base.process import seeded
 from tlkit.base.story import Story
 from tlkit.options.catalog import HUB
+from tlkit.options.hub_presets import licence_of
 
 KAGGLE = "kaggle://"
 DEFAULT_SIDE = 224  # of presets that take any size and whose converter names none
@@ -27,9 +29,11 @@ def build(
 ) -> keras.Model:
     """A preset as a flat graph from images to a grid, its image converter's scaling inside.
 
-    The part that reads images is taken (the vision encoder of CLIP and SigLIP). One whose output is tokens, such as a
-    vision transformer, gives its patch tokens as a grid; class and register tokens, which come first, are left out. One
-    that pools by itself (SigLIP) gives its vector as a grid of one cell.
+    The part that reads images is taken (the vision encoder of CLIP and SigLIP). Vision transformers that
+    `transformers/convert.py` knows become networks of Keras's own layers, of any image size that their patches divide;
+    their patch tokens are the grid, and a second output tells of the whole image. Other networks are taken as they are:
+    of one whose output is tokens, those of patches are the grid, without class and register tokens, which come first;
+    one that pools by itself gives its vector as a grid of one cell.
 
     Args:
         spec: `hub:` and the name of a preset, a `kaggle://` handle, or a folder that `save_to_preset` wrote.
@@ -39,7 +43,7 @@ def build(
         story: hears of a download.
 
     Returns:
-        Functional model, `images` float32 (H, W, 3), 0..255 -> (h, w, C).
+        Functional model, `images` float32 (H, W, 3), 0..255 -> (h, w, C), and perhaps (C,).
 
     Raises:
         TlkitError: KerasHub is missing, the preset is unknown, out of reach, or no network from an image to a grid.
@@ -58,12 +62,16 @@ def build(
     body = functional(getattr(whole, "vision_encoder", whole))
     if len(body.inputs) != 1 or len(body.inputs[0].shape) != 4 or len(body.outputs) != 1:
         raise TlkitError(f"{spec} does not go from one image to one output.", "choose a preset of images alone.")
-    size = _size(spec, body, converter, image_size)
+    known = family_module(body) is not None
+    size = _size(spec, body, converter, image_size, fixed=not known)
+    scaling, name = _scaling(spec, converter), Path(folder).name.replace(".", "_")
+    if known:
+        converted = convert(body, size, scaling.scale, scaling.offset)
+        return keras.Model(converted.input, converted.outputs, name=name)
     images = keras.Input((*size, 3), dtype="float32", name="images")
-    scaled = _scaled(spec, converter, images)
     with seeded(seed):
-        output = replay(body, scaled)
-    return keras.Model(images, _grid(spec, body, output, size), name=Path(folder).name.replace(".", "_"))
+        output = replay(body, scaling(images))
+    return keras.Model(images, _grid(spec, body, output, size), name=name)
 
 
 def find_preset(spec: str, story: Story) -> Path:
@@ -72,21 +80,18 @@ def find_preset(spec: str, story: Story) -> Path:
     Raises:
         TlkitError: no such preset; offline; Kaggle cannot be reached.
     """
+    if found := preset_at_hand(spec):
+        return found
     name = spec.removeprefix(HUB)
-    if name and Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
     handle = _handle(spec, name)
-    kagglehub = importlib.import_module("kagglehub")
-    cached = Path(importlib.import_module("kagglehub.config").get_cache_folder()) / "models" / handle
-    if _is_whole(cached):
-        return cached
+    kagglehub, cached = importlib.import_module("kagglehub"), _cached(handle)
     ways = (
         f"where there is a network, `tlkit weights fetch {spec}` says where it puts the preset; carry that folder here, "
         f"and give it with --backbone {HUB}FOLDER."
     )
     if is_offline():
         raise TlkitError(f"{spec} is not in {cached}, and tlkit is offline.", ways)
-    story.say(f"{spec}: downloading {handle} from kaggle.com into {cached}; its licence is on its page there.")
+    story.say(f"{spec}: downloading {handle} from kaggle.com into {cached}; {licence_of(name).sentence}.")
     try:
         return Path(kagglehub.model_download(handle))
     except Exception as error:  # requests, kagglehub and the operating system each raise their own
@@ -94,6 +99,24 @@ def find_preset(spec: str, story: Story) -> Path:
             f"{spec} cannot be downloaded from kaggle.com: {first_line(error)}",
             f"check the network (HTTPS_PROXY and REQUESTS_CA_BUNDLE are honoured); {ways}",
         ) from error
+
+
+def preset_at_hand(spec: str) -> Path | None:
+    """The folder of a preset that is on this machine; None where it would have to be downloaded.
+
+    Raises:
+        TlkitError: no such preset, or KerasHub is missing.
+    """
+    name = spec.removeprefix(HUB)
+    if name and Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    cached = _cached(_handle(spec, name))
+    return cached if _is_whole(cached) else None
+
+
+def _cached(handle: str) -> Path:
+    """Where kagglehub keeps a preset."""
+    return Path(importlib.import_module("kagglehub.config").get_cache_folder()) / "models" / handle
 
 
 def _keras_hub(spec: str) -> ModuleType:
@@ -126,11 +149,11 @@ def _is_whole(folder: Path) -> bool:
     return bool(weights) and (folder / "config.json").is_file() and not any(map(header_problem, weights))
 
 
-def _size(spec: str, body: Any, converter: Any, asked: tuple[int, int] | None) -> tuple[int, int]:
+def _size(spec: str, body: Any, converter: Any, asked: tuple[int, int] | None, *, fixed: bool) -> tuple[int, int]:
     """The image size to build at: the one asked for, if the preset can have it; else its own."""
     _, height, width, _ = body.inputs[0].shape
     own = (height, width) if height and width else None
-    if asked and own and asked != own:
+    if fixed and asked and own and asked != own:
         raise TlkitError(
             f"{spec} takes images of {own[0]} by {own[1]} alone, not {asked[0]} by {asked[1]}.",
             f"give --image-size {own[0]}, or none." if own[0] == own[1] else "give no --image-size.",
@@ -138,7 +161,7 @@ def _size(spec: str, body: Any, converter: Any, asked: tuple[int, int] | None) -
     return asked or own or converter.image_size or (DEFAULT_SIDE, DEFAULT_SIDE)
 
 
-def _scaled(spec: str, converter: Any, images: Any) -> Any:
+def _scaling(spec: str, converter: Any) -> Any:
     """The converter's scaling as one plain layer, held against the converter itself.
 
     Resizing is not in it: like every image, those for a preset are resized by tlkit (`--fit`).
@@ -155,7 +178,7 @@ def _scaled(spec: str, converter: Any, images: Any) -> Any:
             f"the image converter of {spec} ({type(converter).__name__}) does more than scale and shift colours.",
             "tlkit cannot put that inside the network; choose another preset.",
         )
-    return layer(images)
+    return layer
 
 
 def _plain(value: Any) -> Any:

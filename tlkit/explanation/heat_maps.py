@@ -12,9 +12,11 @@ import keras
 import numpy as np
 from PIL import Image
 
+from tlkit.backbones.transformers.network import last_tokens
 from tlkit.classifier.model import Classifier
 from tlkit.explanation.pictures import Axis, Lattice, hot, pixel_centres, tiles
 from tlkit.extraction.engine import Engine, build_engine
+from tlkit.extraction.store import pooled
 
 STEPS = 8  # of the path from the mean grid to the grid
 BATCH = 32
@@ -41,13 +43,21 @@ class EvidenceMap:
 class Witness:
     """A classifier cut at the seam between backbone and head, ready to compute evidence maps.
 
+    One that reads a class token has no grid there. It is cut before its last attention, where the class token has not yet
+    taken up what the patches are about to tell it, and its "grids" are the tokens (B, T, C).
+
     Args:
         classifier: as `tlkit.classifier.load` gives it.
     """
 
     def __init__(self, classifier: Classifier) -> None:
-        model = classifier.model
-        seam = model.get_layer(classifier.facts.grid_layer).output
+        model, layer = classifier.model, classifier.facts.grid_layer
+        grid = seam = model.get_layer(layer).output
+        self._cells, self._before = tuple(grid.shape[1:3]), 0
+        if self._cells == (1, 1) and (found := last_tokens(model)):
+            layer, self._before, self._cells = found
+            seam = model.get_layer(layer).output
+        self._grid = keras.Model(seam, grid) if seam is not grid else None
         backbone = keras.Model(model.input, seam)
         self.head = keras.Model(seam, model.output)
         self._see = build_engine(backbone)
@@ -55,7 +65,7 @@ class Witness:
         self.alone = not classifier.facts.task.ranks
         self.gradient = build_gradient(self.head, alone=self.alone)
         self._model = model
-        self.lattice = tiles(model.input_shape[1:3], seam.shape[1:3])
+        self.lattice = tiles(model.input_shape[1:3], self._cells)
 
     def grids(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 (B, H, W, 3) -> grids float32 (B, h, w, C)."""
@@ -64,6 +74,10 @@ class Witness:
     def logits(self, grids: np.ndarray) -> np.ndarray:
         """Grids (B, h, w, C) -> logits float32 (B, K)."""
         return np.asarray(keras.ops.convert_to_numpy(self.head(grids, training=False)))
+
+    def features(self, grids: np.ndarray) -> np.ndarray:
+        """Grids (B, h, w, C) -> the features float32 (B, C) that images are compared by."""
+        return pooled(grids if self._grid is None else keras.ops.convert_to_numpy(self._grid(grids, training=False)))
 
     def evidence(self, method: str, images: np.ndarray, grids: np.ndarray, classes: np.ndarray) -> EvidenceMap:
         """Maps by one of the methods `integrated`, `gradcam`, `occlusion`; arguments as theirs."""
@@ -87,11 +101,11 @@ class Witness:
 
         def batch(rows: slice) -> np.ndarray:
             here = grids[rows]
-            mean = here.mean(axis=(1, 2), keepdims=True)
+            mean = here.mean(axis=_places(here), keepdims=True)
             away = here - mean
             path = (mean + away * ((step + 0.5) / STEPS) for step in range(STEPS))
             gradient = sum(self.gradient(point, classes[rows]) for point in path) / STEPS
-            return (gradient * away).sum(axis=-1)
+            return self._of_patches((gradient * away).sum(axis=-1))
 
         return EvidenceMap(_in_batches(batch, len(grids)), self.lattice)
 
@@ -99,10 +113,14 @@ class Witness:
         """Grad-CAM (Selvaraju et al. 2017), before its ReLU: channels weighted by their mean gradient."""
 
         def batch(rows: slice) -> np.ndarray:
-            weights = self.gradient(grids[rows], classes[rows]).mean(axis=(1, 2), keepdims=True)
-            return (weights * grids[rows]).sum(axis=-1)
+            weights = self.gradient(grids[rows], classes[rows]).mean(axis=_places(grids), keepdims=True)
+            return self._of_patches((weights * grids[rows]).sum(axis=-1))
 
         return EvidenceMap(_in_batches(batch, len(grids)), self.lattice)
+
+    def _of_patches(self, values: np.ndarray) -> np.ndarray:
+        """Values of places (B, h, w), or of tokens (B, T), as those of places."""
+        return values[:, self._before :].reshape(-1, *self._cells) if values.ndim == 2 else values
 
     def occlusion(self, images: np.ndarray, classes: np.ndarray) -> EvidenceMap:
         """Occlusion (Zeiler & Fergus 2014): how far the score falls where the image is covered.
@@ -141,6 +159,11 @@ def overlays(classifier: Classifier, images: np.ndarray, class_indices: np.ndarr
     height, width = images.shape[1:3]
     evidence = witness.integrated(witness.grids(images), np.asarray(class_indices))
     return hot(evidence.lattice.sample(evidence.heat, pixel_centres(height), pixel_centres(width)))
+
+
+def _places(grids: np.ndarray) -> tuple[int, ...]:
+    """The axes of the places of a grid, or of its tokens."""
+    return tuple(range(1, grids.ndim - 1))
 
 
 def _in_batches(work: Callable[[slice], np.ndarray], count: int) -> np.ndarray:

@@ -6,89 +6,18 @@ A layer that is not in `LAYERS` is refused, never approximated.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
 from tlkit.backbones.graph import Call, calls, functional
-from tlkit.extraction.frozen import Fold, folds
+from tlkit.extraction.frozen import folds
+from tlkit.extraction.onnx_parts.tokens import TOKEN_LAYERS
+from tlkit.extraction.onnx_parts.writing import Graph, Pads, Untranslatable, gelu
 
 OPSET, IR = 17, 8  # of 2022, everything that runs ONNX today reads them
 AXIS_FIRST = {0: 0, 1: 2, 2: 3, 3: 1}  # where an axis of (B, h, w, C) is in (B, C, h, w)
-
-Pads = tuple[int, int, int, int]  # top, left, bottom, right
-
-
-class Untranslatable(Exception):
-    """A layer that this file does not know, or knows in another form."""
-
-
-@dataclass
-class Graph:
-    """What is written so far.
-
-    Args:
-        fold: node -> the weights of a convolution with the BatchNorm after it in them.
-        values: (id of a tensor of Keras's, whether its channels are first) -> its name. Tensors that are not (B, h, w, C)
-            have one form, and count as both.
-        framed: id of a tensor -> what it is with zeros around it, before anybody asked for it as such.
-    """
-
-    fold: dict[int, Fold]
-    nodes: list[Any] = field(default_factory=list)
-    constants: list[Any] = field(default_factory=list)
-    values: dict[tuple[int, bool], str] = field(default_factory=dict)
-    ranks: dict[int, int] = field(default_factory=dict)
-    framed: dict[int, tuple[int, Pads]] = field(default_factory=dict)
-
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Write an operation with one output; returns the name of that."""
-        from onnx import helper
-
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{kind}_{len(self.nodes)}", **attributes))
-        return name
-
-    def constant(self, value: Any, kind: Any = np.float32) -> str:
-        """Write a constant; returns its name."""
-        from onnx import numpy_helper
-
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value), kind), name))
-        return name
-
-    def give(self, tensor: Any, name: str, first: bool = True) -> None:
-        """Say what a tensor of Keras's is called here; `first` where it is a grid with channels first."""
-        self.ranks[id(tensor)] = len(tensor.shape)
-        for form in (first,) if len(tensor.shape) == 4 else (True, False):
-            self.values[id(tensor), form] = name
-
-    def value(self, tensor: int, first: bool) -> str:
-        """The name of a tensor in a form, turned round where it has only the other."""
-        if tensor in self.framed:
-            self._frame(tensor)
-        if (tensor, first) not in self.values:
-            order = (0, 3, 1, 2) if first else (0, 2, 3, 1)
-            self.values[tensor, first] = self.node("Transpose", self.values[tensor, not first], perm=order)
-        return self.values[tensor, first]
-
-    def is_first(self, *tensors: int) -> bool:
-        """Whether an operation that takes either form had better be written with channels first."""
-        return any((tensor, True) in self.values or tensor in self.framed for tensor in tensors)
-
-    def for_channels(self, value: Any, call: Call, first: bool) -> str:
-        """A number for each channel, or one for all, as a constant that meets the tensor of a call on its channels."""
-        value = np.asarray(value, np.float32)
-        grid = len(call.outputs[0].shape) == 4 and first
-        return self.constant(value.reshape(-1, 1, 1) if grid and value.ndim == 1 else value)
-
-    def _frame(self, tensor: int) -> None:
-        """Write the zeros around a grid that somebody else than a convolution reads."""
-        inner, (top, left, bottom, right) = self.framed.pop(tensor)
-        pads = self.constant((0, 0, top, left, 0, 0, bottom, right), np.int64)
-        self.values[tensor, True] = self.node("Pad", self.value(inner, True), pads)
 
 
 def to_onnx(model: keras.Model) -> Any:
@@ -247,10 +176,13 @@ def _affine(numbers: Callable[[Any], tuple[Any, Any]]) -> Callable[[Graph, Call,
     """A layer that multiplies by a number, or one for each channel, and adds another."""
 
     def write(graph: Graph, call: Call, layer: Any) -> None:
-        first = graph.is_first(call.inputs[0])
+        found, shape = numbers(layer), call.outputs[0].shape
+        places = any(np.ndim(value) > 1 for value in found)  # numbers for places, as of rotary positions
+        first = graph.is_first(call.inputs[0]) and not places
         made = graph.value(call.inputs[0], first)
-        for kind, value, nothing in zip(("Mul", "Add"), numbers(layer), (1, 0), strict=True):
-            if np.ndim(value) > 1 or np.size(value) not in (1, call.outputs[0].shape[-1]):
+        for kind, value, nothing in zip(("Mul", "Add"), found, (1, 0), strict=True):
+            fits = np.ndim(value) < len(shape) if np.ndim(value) > 1 else np.size(value) in (1, shape[-1])
+            if not fits:
                 raise Untranslatable(f"{layer.name} has {np.shape(value)} numbers")
             if np.any(np.asarray(value) != nothing):
                 made = graph.node(kind, made, graph.for_channels(value, call, first))
@@ -371,6 +303,7 @@ LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
     "Flatten": _reshape,
     "Activation": _activation,
     "ReLU": _rectified,
+    **TOKEN_LAYERS,
     **dict.fromkeys(("Dropout", "SpatialDropout2D", "GaussianNoise", "StochasticDepth"), _same),
 }
 
@@ -386,16 +319,6 @@ def _silu(graph: Graph, source: str) -> str:
     return graph.node("Mul", source, graph.node("Sigmoid", source))
 
 
-def _gelu(graph: Graph, source: str) -> str:
-    """Hendrycks & Gimpel 2016, with the error function."""
-    turned = graph.node("Erf", graph.node("Mul", source, graph.constant(0.5**0.5)))
-    return graph.node(
-        "Mul",
-        graph.node("Mul", source, graph.constant(0.5)),
-        graph.node("Add", turned, graph.constant(1.0)),
-    )
-
-
 def _plain(kind: str, **attributes: Any) -> Callable[[Graph, str], str]:
     return lambda graph, source: graph.node(kind, source, **attributes)
 
@@ -409,7 +332,7 @@ ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
     "silu": _silu,
     "hard_sigmoid": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
     "hard_silu": _plain("HardSwish"),
-    "gelu": _gelu,
+    "gelu": gelu,
 }
 
 

@@ -160,7 +160,7 @@ def build(config: FeaturesConfig, story: Story | None = None) -> Built:
 
     backbone = build_backbone(
         config.backbone, weights=config.weights, image_size=config.image_size, seed=config.seed, story=story
-    )
+    ).read_as(config.pool)
     tap = find_tap(backbone, config.layer, config.pool)
     size = backbone.image_size
     source = FeatureSource.of_backbone(backbone, InputContract(height=size[0], width=size[1], fit=config.fit), tap)

@@ -47,7 +47,8 @@ def write(place: Path, options: dict[str, Any], wish: dict[str, Any]) -> str:
         wish: what the note is looked up by.
     """
     from tlkit.extraction import recall
-    from tlkit.extraction.onnx_graph import Untranslatable, to_onnx
+    from tlkit.extraction.onnx_graph import to_onnx
+    from tlkit.extraction.onnx_parts.writing import Untranslatable
     from tlkit.options.commands import FeaturesConfig
 
     given: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in options.items()}

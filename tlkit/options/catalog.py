@@ -94,7 +94,8 @@ class Family(NamedTuple):
         example: one of them, as typed.
         title: what they are.
         module: where `build(spec, image_size, *, random_weights, seed, story)` is, which gives a flat functional model
-            from `images` float32 (H, W, 3), 0..255, to a grid.
+            from `images` float32 (H, W, 3), 0..255, to a grid (h, w, C), and perhaps to a second output (C,) that tells
+            of the whole image.
     """
 
     prefix: str
@@ -200,7 +201,8 @@ FORMATS = {
     )
 }
 
-POOLINGS = ("avg", "max", "concat", "flatten")
+CLASS_POOLINGS = ("cls", "cls+avg")  # of networks with a class token
+POOLINGS = ("avg", "max", "concat", "flatten", *CLASS_POOLINGS)
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
 TASKS = ("auto", "single", "multi", "ordinal", "number")
 LOSSES = ("crossentropy", "focal", "squared", "mse", "huber")
@@ -222,7 +224,7 @@ ENGINES = ("auto", "tensorflow-frozen", "keras")
 ANSWERING = (*ENGINES, "onnx")  # a finished classifier may have an ONNX file of its own
 PRECISIONS = ("float32", "bfloat16", "auto")
 STORED_AS = ("float32", "float16")
-FEATURE_POOLS = ("avg", "max", "none")
+FEATURE_POOLS = ("avg", "max", "none", *CLASS_POOLINGS)
 MADE_SAMPLES = ("digits", "shapes", "sheets")  # written with no network
 FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
     "caltech101",

@@ -40,7 +40,7 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
     )
     pool: str = option(
         "avg",
-        "View of the grid: avg, max, or none (the flattened grid).",
+        "View of the grid: avg, max, none (the flattened grid); cls and cls+avg read the class token of a vision transformer.",
         choices=catalog.FEATURE_POOLS,
         group="Features",
     )
@@ -50,6 +50,15 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Features")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+    def check(self) -> None:
+        """A class token is one, wherever the grid is taken."""
+        super().check()
+        if self.layer is not None and self.pool in catalog.CLASS_POOLINGS:
+            raise TlkitError(
+                f"--pool {self.pool} reads the class token, and --layer {self.layer} asks for another layer.",
+                "give one of the two.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

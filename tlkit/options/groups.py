@@ -257,7 +257,7 @@ class HeadOptions(Options):
     pooling: str = option(
         "avg",
         "How linear and mlp heads pool the grid; flatten, for mlp alone, pools nothing: dense layers on every number of the "
-        "grid, as in VGG's own head.",
+        "grid, as in VGG's own head; cls and cls+avg read the class token of a vision transformer.",
         choices=catalog.POOLINGS,
         group="Head",
     )
@@ -277,8 +277,13 @@ class HeadOptions(Options):
     l2: float = option(0.0, "L2 penalty on the head's kernels.", low=0, group="Head")
 
     def check(self) -> None:
-        """A grid is flattened for dense layers between it and the answer."""
+        """A grid is flattened for dense layers between it and the answer; a class token is no grid."""
         super().check()
+        if self.pooling in catalog.CLASS_POOLINGS and catalog.head_reads(self.head, self.pooling) == "grid":
+            raise TlkitError(
+                f"--pooling {self.pooling} is for heads that read pooled features, and --head {self.head} reads the grid.",
+                "use --head linear or mlp, or another --pooling.",
+            )
         if self.pooling == "flatten" and self.head != "mlp":
             raise TlkitError(
                 f"--pooling flatten is for --head mlp, and the head is {self.head}.",

@@ -17,7 +17,7 @@ class Wanted:
     """A candidate as asked for.
 
     Args:
-        backbone: as `--backbone` takes it: a catalogue name with its variants, or the path of a `.keras` file.
+        backbone: as `--backbone` takes it: a catalogue name with its variants, the path of a `.keras` file, or a preset.
         image_size: side in pixels, or None for the native one.
         weights: as `--weights` takes them.
     """
@@ -77,18 +77,22 @@ def _cut(text: str) -> tuple[str, str]:
 
 
 def _read(text: str, image_size: int | None) -> Wanted:
-    name, tail = _cut(text)
+    name, tail = text.split(",")[0].strip(), text.partition(",")[2]
+    family = catalog.family_of(name)
+    if not family:
+        name, tail = _cut(text)
     pairs = [piece.strip() for piece in tail.lstrip(":").split(",") if piece.strip()]
     own = {key: value for key, _, value in (pair.partition("=") for pair in pairs) if key in OWN}
     variants = ",".join(pair for pair in pairs if pair.partition("=")[0] not in OWN)
     is_file = name.lower().endswith(".keras")
-    if not is_file:
+    if not is_file and not family:
         catalog.backbone_row(name)
     elif variants:
-        raise TlkitError(f"{text!r} gives a file the variant {variants}.", "a file takes size=PIXELS alone.")
+        what = "a preset" if family else "a file"
+        raise TlkitError(f"{text!r} gives {what} the variant {variants}.", f"{what} takes size=PIXELS alone.")
     size = own.get("size", "")
     if "size" in own and not (size.isdecimal() and 16 <= int(size) <= 4096):
-        raise TlkitError(f"size of {text!r} is {size!r}, expected pixels, 16 to 4096.", f"write {name}:size=160.")
+        raise TlkitError(f"size of {text!r} is {size!r}, expected pixels, 16 to 4096.", "write size=160.")
     side = int(size) if size else image_size
     return Wanted(f"{name}:{variants}" if variants else name, side, own.get("weights") or "imagenet")
 
@@ -101,7 +105,7 @@ class RankConfig(ImageOptions, SplitOptions, StoreOptions, EngineOptions):
     backbones: tuple[str, ...] | None = option(
         None,
         "Candidates, comma-separated, each as NAME:VARIANT=VALUE,size=PIXELS,weights=none|FILE "
-        "(mobilenetv2:alpha=0.35,size=160), or a .keras file; unless given nano and all whose weights are at hand.",
+        "(mobilenetv2:alpha=0.35,size=160), a .keras file, or a KerasHub preset (hub:dinov2_small,size=224); unless given nano and all whose weights are at hand.",
         group="Candidates",
     )
     limit: int = option(

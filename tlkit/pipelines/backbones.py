@@ -4,8 +4,9 @@ from typing import Any
 
 from tlkit.backbones.weight_files import imagenet_file, models_folder, weights_at_hand
 from tlkit.base.story import Story
-from tlkit.options.catalog import BACKBONES, FAMILIES, BackboneRow
+from tlkit.options.catalog import BACKBONES, FAMILIES, HUB, BackboneRow
 from tlkit.options.commands import BackbonesConfig
+from tlkit.options.hub_presets import HUB_PRESETS, PresetRow, licence_of
 
 
 def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
@@ -13,7 +14,8 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
 
     Returns:
         `backbones`: name, image_size, channels, parameters (millions), preprocess, licence, weights
-        (`inside`, `at hand` or `download`), file; `families` of other sources; `folder` of the files; `text`.
+        (`inside`, `at hand` or `download`), file; `families` of other sources; `presets` of KerasHub's vision transformers
+        that are converted, those with the highest published accuracy first; `folder` of the files; `text`.
     """
     rows = [{**row._asdict(), **_weights(row)} for row in BACKBONES.values()]
     header = f"{'name':<20}{'pixels':>7}{'features':>10}{'parameters':>12}  {'weights':<10}licence"
@@ -30,13 +32,36 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
         "variants after a colon: mobilenetv2:alpha=0.35; a path to a .keras file also works.",
         *(f"{family.title}: {family.example}." for family in FAMILIES.values()),
     ]
+    presets = sorted(HUB_PRESETS, key=lambda row: -(row.accuracy or 0))
     families = [{"prefix": family.prefix, "title": family.title} for family in FAMILIES.values()]
     return {
         "backbones": rows,
         "families": families,
+        "presets": [{**row._asdict(), "licence": licence_of(row.name).name} for row in presets],
         "folder": str(models_folder()),
-        "text": "\n".join([header, *lines, *notes]),
+        "text": "\n".join([header, *lines, *notes, *_preset_lines(presets)]),
     }
+
+
+def _preset_lines(presets: list[PresetRow]) -> list[str]:
+    """The table of presets, and where its figures are from."""
+    return [
+        "",
+        "vision transformers of KerasHub (pip install 'tlkit[hub]'), as networks of Keras's own layers:",
+        f"{'preset':<46}{'patch':>5}{'parameters':>12}{'ImageNet':>10}  licence",
+        *(
+            f"{HUB + row.name:<46}{row.patch:>5}{row.parameters:>10.1f} M{_published(row):>10}  "
+            f"{licence_of(row.name).name}"
+            for row in presets
+        ),
+        "ImageNet: accuracy in percent as the authors published it (facebookresearch/dinov2 and /deit), of a linear "
+        "classifier on frozen",
+        "features (l) or of the whole network (w); - where they give none in this form.",
+    ]
+
+
+def _published(row: PresetRow) -> str:
+    return f"{row.accuracy} {row.measured[:1]}" if row.accuracy else "-"
 
 
 def _weights(row: BackboneRow) -> dict[str, str]:

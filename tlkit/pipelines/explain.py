@@ -28,7 +28,6 @@ from tlkit.data.folders import refuse_inside
 from tlkit.explanation.heat_maps import BATCH, DOUBT, EvidenceMap, Witness, agreement, in_words
 from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
-from tlkit.extraction.store import pooled
 from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find
 from tlkit.runs.folder import finished_model, refuse_occupied
@@ -101,7 +100,7 @@ class _Work:
         codes = predicted if chosen is None else np.full(len(predicted), self.facts.classes.index(chosen))
         found = {name: self.witness.evidence(name, batch.images, grids, codes) for name in self.config.method}
         agreed = agreement(*list(found.values())[:2]).round(4).tolist() if len(found) > 1 else [None] * len(codes)
-        alike = self._alike(pooled(grids))
+        alike = self._alike(self.witness.features(grids))
         rows = []
         for i, index in enumerate(batch.indices.tolist()):
             row = {

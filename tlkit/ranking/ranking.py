@@ -12,7 +12,7 @@ from tlkit.backbones.weight_files import ALPHAS, imagenet_file, models_folder, w
 from tlkit.backbones.weight_table import weight_file
 from tlkit.base.errors import TlkitError
 from tlkit.evaluation.results import Metric
-from tlkit.options.catalog import BACKBONES, BackboneRow, backbone_row
+from tlkit.options.catalog import BACKBONES, BackboneRow, backbone_row, family_of
 from tlkit.options.obtain import Wanted
 
 
@@ -201,6 +201,8 @@ def _missing(one: Wanted) -> Skipped | None:
     """Why a candidate is skipped; None where its weights are at hand."""
     if is_path(one.backbone):
         return None
+    if family_of(one.backbone):
+        return _missing_preset(one)
     row = backbone_row(one.backbone)
     check_size(row, _size(one, row))
     variants: dict[str, Any] = parse_variants(row, one.backbone)
@@ -218,3 +220,13 @@ def _missing(one: Wanted) -> Skipped | None:
 def _size(one: Wanted, row: BackboneRow) -> tuple[int, int]:
     side = one.image_size or row.image_size
     return side, side
+
+
+def _missing_preset(one: Wanted) -> Skipped | None:
+    """Why a preset of KerasHub is skipped; None where it is at hand."""
+    from tlkit.backbones.hub import preset_at_hand  # loads Keras and KerasHub
+
+    if one.weights == "none" or preset_at_hand(one.backbone) is not None:
+        return None
+    remedy = f"with a network: `tlkit weights fetch {one.backbone}`; without: carry its folder here, hub:FOLDER."
+    return Skipped(one.name, "its preset is not on this machine", remedy)

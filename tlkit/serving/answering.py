@@ -19,7 +19,6 @@ from tlkit.classifier.answers import Answers
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.exporting.formats import installed
-from tlkit.extraction.store import pooled
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
 from tlkit.serving.service import ServedClassifier
@@ -175,7 +174,7 @@ class Explainer:
         evidence = witness.evidence(method, images, grids, np.array([code]))
         photograph = panel(thumbnail(content, MOST))
         heat = heat_on(photograph.size, evidence.heat[0], evidence.lattice, contract)
-        alike, note = self._alike(pooled(grids))
+        alike, note = self._alike(witness.features(grids))
         return {
             "method": method,
             "label": self.facts.classes[code],

@@ -321,7 +321,7 @@ def build_parts(
     )
     backbone = build_backbone(
         config.backbone, weights=weights, image_size=config.image_size, seed=config.seed, story=story
-    )
+    ).read_as(config.pooling)
     contract = contract or contract_for(config, backbone.image_size, dataset, story)
     fewest = dataset.task.fewest
     head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed, fewest=fewest)

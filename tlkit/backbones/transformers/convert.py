@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.backbones.transformers.network import Architecture, build
+from tlkit.backbones.transformers.network import build
 
 # class of KerasHub -> module here
 CONVERTERS = {
@@ -36,7 +36,8 @@ def convert(body: Any, size: tuple[int, int], scale: Any, offset: Any) -> keras.
     Args:
         body: one that `family_module` knows.
         size: (height, width) of images, which its patches divide; positions are interpolated for it.
-        scale, offset: of its preprocessing, see `build`.
+        scale: pixels are multiplied by it: a number, or one for each colour.
+        offset: and this is added.
 
     Returns:
         As of `build`, with the weights of `body`.
@@ -62,13 +63,13 @@ def number(variable: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
 
 
-def tokens(projection: Any, prefix: list[np.ndarray], positions: np.ndarray | None) -> list[np.ndarray]:
+def tokens(projection: Any, prefix: list[np.ndarray], positions: np.ndarray) -> list[np.ndarray]:
     """What embeds patches: kernel (patch * patch * 3, C) and a bias for each token (prefix + patches, C).
 
     Args:
         projection: the convolution that embeds patches.
         prefix: rows (n, C) of what stands before them, in order, positions included.
-        positions: (rows * columns, C), added to the patches; their number of rows is read from it.
+        positions: (rows * columns, C), added to the patches.
     """
     kernel = number(projection.kernel)
     bias = number(projection.bias) if projection.use_bias else 0.0

@@ -51,9 +51,7 @@ def _turned(name: str, layer: Any, kind: Architecture) -> Values:
     half = kind.width // kind.heads // 2
     values: Values = {f"{name}_value": dense(layer.value_dense)}
     for label, place in (("first", slice(half)), ("second", slice(half, None))):
-        columns = [
-            [array.reshape(*array.shape[:-1], kind.heads, -1)[..., place] for array in part] for part in parts
-        ]
+        columns = [[array.reshape(*array.shape[:-1], kind.heads, -1)[..., place] for array in part] for part in parts]
         values[f"{name}_{label}"] = [
             np.concatenate([_flat(part[0]) for part in columns], axis=-1),
             np.concatenate([_flat(part[1]) for part in columns], axis=-1),

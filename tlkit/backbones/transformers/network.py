@@ -67,7 +67,8 @@ def build(kind: Architecture, size: tuple[int, int], scale: Any = 1 / 127.5, off
     Args:
         kind: what it is made of.
         size: (height, width) of images, which patches divide.
-        scale, offset: of its preprocessing, numbers or one for each colour: pixels of 0..255 times scale plus offset.
+        scale: of its preprocessing, which multiplies pixels of 0..255: a number, or one for each colour.
+        offset: what is added then.
 
     Returns:
         Functional model, `images` float32 (B, H, W, 3) -> grid (B, H / patch, W / patch, C); where something tells of the
@@ -125,7 +126,9 @@ def _normalised(kind: Architecture, tensor: Any, name: str) -> Any:
 def _dense_layers(kind: Architecture, tensor: Any, name: str) -> Any:
     """Two dense layers with an activation between them, or three where they are gated."""
     plain = kind.activation != "gelu_tanh"
-    inner = keras.layers.Dense(kind.hidden, activation=kind.activation if plain else None, name=f"{name}_expand")(tensor)
+    inner = keras.layers.Dense(kind.hidden, activation=kind.activation if plain else None, name=f"{name}_expand")(
+        tensor
+    )
     if not plain:
         inner = keras.ops.gelu(inner, approximate=True)
     if kind.gated:
@@ -182,3 +185,22 @@ def _summary(kind: Architecture, tokens: Any) -> Any:
     pooled = layers.Dense(kind.width, name="pool_attention")(mixed)
     inner = _dense_layers(kind, _normalised(kind, pooled, "pool_norm"), "pool")
     return layers.Add(name=SUMMARY)([pooled, inner])
+
+
+def last_tokens(model: keras.Model) -> tuple[str, int, tuple[int, int]] | None:
+    """The layer whose tokens the last attention of a network made here reads, before anything tells of the whole image.
+
+    Args:
+        model: flat; may go on behind the network.
+
+    Returns:
+        Name of the layer, how many of its tokens stand before those of patches, and rows and columns of patches; None for a
+        network that was not made here.
+    """
+    names = {layer.name for layer in model.layers}
+    if not {"patch_rows", "tokens", "block1_output"} <= names:
+        return None
+    _, rows, _, columns, _ = model.get_layer("patch_rows").output.shape
+    last = max(number for number in range(1, len(names)) if f"block{number}_output" in names)
+    name = "norm" if "pool_scores" in names else f"block{last - 1}_output" if last > 1 else "tokens"
+    return name, model.get_layer(name).output.shape[1] - rows * columns, (rows, columns)

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 
-
 Cells = tuple[int, int]  # rows and columns of patches
 
 

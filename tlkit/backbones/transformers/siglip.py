@@ -48,7 +48,10 @@ def _pooling(head: Any, count: int) -> Values:
     return {
         "pool_scores": [np.einsum("chd,hd->ch", key, asked), (key_bias * asked).sum(-1)],
         "pool_values": [value.reshape(width, -1), value_bias.ravel()],
-        "pool_attention": [output.reshape(heads * depth, -1) * count, output_bias],  # they are given the mean over tokens
+        "pool_attention": [
+            output.reshape(heads * depth, -1) * count,
+            output_bias,
+        ],  # they are given the mean over tokens
         "pool_norm": norm(head.layer_norm),
         "pool_expand": dense(head.mlp.fc1),
         "pool_contract": dense(head.mlp.fc2),

@@ -8,10 +8,11 @@ import keras
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.process import seeded
-from tlkit.options.catalog import HEADS, head_reads
+from tlkit.options.catalog import CLASS_POOLINGS, HEADS, head_reads
 from tlkit.options.groups import HeadOptions
 
-POOLS = {"avg": ("avg",), "max": ("max",), "concat": ("avg", "max")}
+# What reads the class token is given it as a grid of one cell
+POOLS = {"avg": ("avg",), "max": ("max",), "concat": ("avg", "max"), **dict.fromkeys(CLASS_POOLINGS, ("avg",))}
 LAYERS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
@@ -21,7 +22,8 @@ class Head:
 
     Args:
         reads: "pooled", features (B, C'), or "grid", (B, h, w, C).
-        pooling: "avg", "max" or "concat" of the two (C' = 2 C), used when it reads "pooled"; or "flatten".
+        pooling: "avg", "max" or "concat" of the two (C' = 2 C), used when it reads "pooled"; "flatten"; "cls" or "cls+avg",
+            for a grid of `Backbone.read_as`.
         model: input `head_features` float32, output `logits` float32 (B, K), no softmax.
     """
 
@@ -66,7 +68,7 @@ def pool(grid: Any, pooling: str) -> Any:
 
     Args:
         grid: (B, h, w, C).
-        pooling: "avg", "max", or "concat": avg, then max.
+        pooling: "avg", "max", or "concat": avg, then max; those of a class token are the mean of one cell.
 
     Returns:
         (B, C), or (B, 2 C) for "concat".

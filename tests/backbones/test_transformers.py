@@ -1,0 +1,278 @@
+"""Vision transformers of Keras's own layers, with random weights; their equality with KerasHub's is in test_hub.py."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.backbones.blocks import set_trainable
+from tlkit.backbones.build import build_backbone
+from tlkit.backbones.transformers.network import Architecture, build, last_tokens
+from tlkit.backbones.transformers.positions import interpolated, rotations
+from tlkit.base.errors import TlkitError
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import compose
+from tlkit.data.dataset import InputContract
+from tlkit.explanation.heat_maps import Witness
+from tlkit.exporting.formats import installed
+from tlkit.exporting.runtimes import Runtime
+from tlkit.exporting.subject import in_keras
+from tlkit.exporting.writers import write
+from tlkit.extraction.engine import build_engine
+from tlkit.extraction.onnx_engine import open_parts
+from tlkit.extraction.onnx_graph import to_onnx
+from tlkit.options import catalog
+from tlkit.options.catalog import FORMATS
+from tlkit.options.commands import FeaturesConfig, FinetuneConfig
+from tlkit.options.groups import HeadOptions
+from tlkit.training.plan import operations
+
+SIZE = (32, 48)
+SMALL = {"patch": 8, "width": 24, "blocks": 3, "heads": 2, "hidden": 40}
+KINDS = {
+    "vit": Architecture(**SMALL),
+    "registers, gated": Architecture(**SMALL, prefix=4, gated=True, activation="silu"),
+    "rotary": Architecture(**SMALL | {"width": 32}, prefix=5, rotary=100.0, epsilon=1e-5),
+    "pooled by attention": Architecture(**SMALL, prefix=0, activation="gelu_tanh", pools="attention"),
+    "without a summary": Architecture(**SMALL, prefix=0, pools=None),
+}
+
+
+def lively(model, seed=0):
+    """Random weights as training leaves them, nothing zero or one."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(np.asarray(weight) + random.normal(0, 0.1, weight.shape).astype("float32"))
+    return model
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS)
+def kind(request):
+    keras.utils.set_random_seed(1)
+    return request.param
+
+
+@pytest.fixture
+def family(monkeypatch):
+    """`tiny:KIND` as a backbone."""
+
+    def made(spec, image_size, *, random_weights, seed, story):
+        keras.utils.set_random_seed(seed)
+        return lively(build(KINDS[spec.removeprefix("tiny:")], image_size or SIZE))
+
+    monkeypatch.setitem(sys.modules, "tiny_transformers", SimpleNamespace(build=made))
+    monkeypatch.setitem(
+        catalog.FAMILIES, "tiny", catalog.Family("tiny", "tiny:vit", "a small one", "tiny_transformers")
+    )
+
+
+def pixels(count=3, size=SIZE):
+    return np.random.default_rng(2).integers(0, 256, (count, *size, 3)).astype("float32")
+
+
+def outputs(model, images):
+    return [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(model(images))]
+
+
+def test_patch_tokens_are_the_grid_and_a_second_output_tells_of_the_image(kind):
+    model = lively(build(kind, SIZE))
+    grid, *summary = outputs(model, pixels())
+    assert grid.shape == (3, 4, 6, kind.width) and np.isfinite(grid).all()
+    assert [each.shape for each in summary] == [(3, kind.width)] * (kind.pools is not None)
+    assert model.layers[0].name == "images" and len({layer.name for layer in model.layers}) == len(model.layers)
+
+
+def test_another_patch_changes_every_token_and_without_positions_order_does_not_matter():
+    """Attention sees everything; only positions tell where."""
+    model = lively(build(KINDS["without a summary"], SIZE))
+    kernel, bias = model.get_layer("tokens").get_weights()
+    images = pixels(1)
+    swapped = images.copy()
+    swapped[0, :8, :8], swapped[0, 8:16, 8:16] = images[0, 8:16, 8:16], images[0, :8, :8]
+    placed = outputs(model, images)[0], outputs(model, swapped)[0]
+    assert np.abs(placed[0][0, 3, 5] - placed[1][0, 3, 5]).max() > 1e-4
+    model.get_layer("tokens").set_weights([kernel, np.tile(bias[:1], (len(bias), 1))])
+    one, two = outputs(model, images)[0], outputs(model, swapped)[0]
+    np.testing.assert_allclose(one[0, 0, 0], two[0, 1, 1], atol=1e-5)
+    np.testing.assert_allclose(one[0, 3, 5], two[0, 3, 5], atol=1e-5)
+
+
+def test_a_turned_product_depends_on_how_far_apart_patches_are():
+    """What rotary positions are for: <R(a) q, R(b) k> is a function of a - b."""
+    cosine, sine = (array.astype(np.float64) for array in rotations((5, 7), 2, 16, 100.0))
+    assert cosine.shape == sine.shape == (2 + 35, 8)
+    assert (cosine[:2] == 1).all() and (sine[:2] == 0).all()
+    query, key = np.random.default_rng(0).normal(size=(2, 2, 8))
+
+    def turned(halves, row, column):
+        place = 2 + row * 7 + column
+        first, second = halves
+        return np.concatenate(
+            [first * cosine[place] - second * sine[place], second * cosine[place] + first * sine[place]]
+        )
+
+    products = [turned(query, r, c) @ turned(key, r + 1, c + 2) for r, c in ((0, 0), (3, 4), (1, 3))]
+    np.testing.assert_allclose(products, products[0], rtol=1e-4)
+    assert abs(turned(query, 0, 0) @ turned(key, 2, 2) - products[0]) > 1e-3
+
+
+def test_positions_for_another_grid_keep_their_own_and_follow_a_plane():
+    rows, columns = np.mgrid[0:8, 0:8]
+    table = np.stack([rows.ravel(), columns.ravel()], axis=1).astype("float32")
+    assert interpolated(table, (8, 8), (8, 8)) is table
+    made = interpolated(table, (8, 8), (16, 12)).reshape(16, 12, 2)
+    inside = made[4:-4, 3:-3]
+    np.testing.assert_allclose(
+        inside[..., 0], np.tile(((np.arange(4, 12) + 0.5) / 2 - 0.5)[:, None], (1, 6)), atol=1e-3
+    )
+    np.testing.assert_allclose(inside[..., 1], np.tile((np.arange(3, 9) + 0.5) * 8 / 12 - 0.5, (8, 1)), atol=1e-3)
+
+
+def test_images_that_patches_do_not_divide_are_refused_with_the_nearest_size():
+    with pytest.raises(TlkitError, match="patches of 8 by 8 pixels do not divide images of 30 by 48") as refused:
+        build(KINDS["vit"], (30, 48))
+    assert "32 by 48" in refused.value.hint
+
+
+def test_a_block_is_attention_and_dense_layers_and_every_cut_carries_all(family):
+    for name in KINDS:
+        backbone = build_backbone(f"tiny:{name}")
+        assert [block.name for block in backbone.blocks][1:] == ["block1", "block2", "block3"], name
+        assert sorted(n for block in backbone.blocks for n in block.layers) == sorted(
+            layer.name for layer in backbone.model.layers
+        )
+        shape = backbone.model.get_layer(backbone.blocks[1].output).output.shape
+        assert shape == (None, KINDS[name].prefix + 24, KINDS[name].width)
+        assert backbone.blocks[-1].output == "grid" and backbone.foreign == ()
+
+
+def test_layer_normalisation_learns_in_blocks_that_learn(family):
+    backbone = build_backbone("tiny:rotary")
+    set_trainable(backbone.model, 1)
+    learning = {weight.path for weight in backbone.model.trainable_weights}
+    assert {"block3_norm1/gamma", "block3_norm2/beta", "block3_first/kernel", "norm/gamma"} <= learning
+    assert not any(path.startswith(("tokens", "block1", "block2")) for path in learning)
+
+
+def test_the_cost_of_attention_counts(family):
+    whole = operations(build_backbone("tiny:vit").model.layers)
+    block = 25 * (4 * 24 * 24 + 2 * 25 * 24 + 2 * 24 * 40)
+    assert whole == 25 * 8 * 8 * 3 * 24 + 3 * block
+
+
+def test_a_saved_one_loads_in_plain_keras_with_difference_zero(kind, tmp_path):
+    model = lively(build(kind, SIZE))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "pixels.npy", pixels())
+    program = (
+        "import sys; sys.modules['tlkit'] = sys.modules['keras_hub'] = None\n"
+        "import keras, numpy\n"
+        "model = keras.models.load_model('model.keras')\n"
+        "made = keras.tree.flatten(model(numpy.load('pixels.npy')))\n"
+        "numpy.savez('made.npz', *map(keras.ops.convert_to_numpy, made))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
+    with np.load(tmp_path / "made.npz") as made:
+        for name, expected in zip(made.files, outputs(model, pixels()), strict=True):
+            assert np.array_equal(made[name], expected)
+
+
+def test_the_engine_gives_what_keras_gives(kind):
+    model = lively(build(kind, SIZE))
+    for found, expected in zip(build_engine(model).run(pixels()), outputs(model, pixels()), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_it_is_written_as_onnx_layer_by_layer(kind, tmp_path):
+    pytest.importorskip("onnxruntime", reason="comes with tlkit")
+    model = lively(build(kind, SIZE))
+    (tmp_path / "network.onnx").write_bytes(to_onnx(model).SerializeToString())
+    found = open_parts(tmp_path / "network.onnx")(pixels())().values()
+    for one, expected in zip(found, outputs(model, pixels()), strict=True):
+        np.testing.assert_allclose(one, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_file_of_one_is_a_backbone(kind, tmp_path):
+    whole = lively(build(kind, SIZE))
+    model = keras.Model(whole.input, whole.outputs[0])
+    model.save(tmp_path / "model.keras")
+    backbone = build_backbone(str(tmp_path / "model.keras"))
+    assert backbone.grid_shape == (4, 6, kind.width)
+    assert [block.name for block in backbone.blocks][1:] == ["block1", "block2", "block3"]
+    np.testing.assert_array_equal(outputs(backbone.model, pixels())[0], outputs(model, pixels())[0])
+
+
+# -- The class token ---
+
+
+def classifier_of(spec, pooling):
+    backbone = build_backbone(spec).read_as(pooling)
+    head = build_head(HeadOptions(pooling=pooling), backbone.grid_shape, 3)
+    contract = InputContract(height=SIZE[0], width=SIZE[1], fit="squash")
+    return compose(backbone, head, ("a", "b", "c"), contract)
+
+
+def test_poolings_of_a_class_token(family):
+    for name in ("vit", "rotary", "pooled by attention"):
+        whole = build_backbone(f"tiny:{name}")
+        grid, summary = outputs(build(KINDS[name], SIZE), pixels()), None
+        width = KINDS[name].width
+        model = keras.Model(whole.model.input, [whole.model.output, whole.summary])
+        grid, summary = outputs(model, pixels())
+        token, both = whole.read_as("cls"), whole.read_as("cls+avg")
+        assert token.grid_shape == (1, 1, width) and both.grid_shape == (1, 1, 2 * width)
+        np.testing.assert_allclose(outputs(token.model, pixels())[0][:, 0, 0], summary, atol=1e-6)
+        joined = np.concatenate([summary, grid.mean(axis=(1, 2))], axis=1)
+        np.testing.assert_allclose(outputs(both.model, pixels())[0][:, 0, 0], joined, atol=1e-5)
+        assert whole.read_as("avg") is whole
+        assert [block.name for block in token.blocks][1:] == ["block1", "block2", "block3"]
+
+
+def test_a_network_without_a_class_token_says_so(family):
+    for spec in ("tiny:without a summary", "nano"):
+        with pytest.raises(TlkitError, match="has no class token that --pooling cls could read"):
+            build_backbone(spec).read_as("cls")
+    with pytest.raises(TlkitError, match="--head gru reads the grid"):
+        FinetuneConfig(images=".", head="gru", pooling="cls")
+    with pytest.raises(TlkitError, match="--pool cls reads the class token, and --layer block1 asks for another"):
+        FeaturesConfig(images=".", pool="cls", layer="block1")
+
+
+@pytest.mark.parametrize("pooling", ["avg", "cls", "cls+avg"])
+def test_evidence_lies_on_patches(family, pooling):
+    """Integrated gradients: where the patches are, and nearly the change of the score along the path."""
+    for name in ("vit", "rotary", "pooled by attention"):
+        classifier = classifier_of(f"tiny:{name}", pooling)
+        witness = Witness(classifier)
+        images = pixels().astype("uint8")
+        grids = witness.grids(images)
+        for method in ("integrated", "gradcam"):
+            found = witness.evidence(method, images, grids, np.array([0, 1, 2]))
+            assert found.values.shape == (3, 4, 6) and found.values.std() > 0
+        np.testing.assert_allclose(witness.logits(grids), outputs(classifier.model, images)[0], atol=1e-4)
+        seam = classifier.model.get_layer(classifier.facts.grid_layer).output
+        features = outputs(keras.Model(classifier.model.input, seam), images)[0].mean(axis=(1, 2))
+        np.testing.assert_allclose(witness.features(grids), features, atol=1e-4)
+
+
+def test_evidence_of_a_class_token_is_taken_before_its_last_attention(family):
+    assert last_tokens(classifier_of("tiny:vit", "cls").model) == ("block2_output", 1, (4, 6))
+    assert last_tokens(classifier_of("tiny:pooled by attention", "cls").model) == ("norm", 0, (4, 6))
+    assert last_tokens(build_backbone("nano").model) is None
+
+
+@pytest.mark.parametrize("format_name", ["savedmodel", "onnx", "litert", "openvino"])
+@pytest.mark.parametrize("name", ["vit", "registers, gated", "rotary", "pooled by attention"])
+def test_other_runtimes_give_the_same(family, name, format_name, tmp_path):
+    if not all(map(installed, FORMATS[format_name].writing)):
+        pytest.skip(f"{format_name} cannot be written here")
+    classifier = classifier_of(f"tiny:{name}", "cls+avg")
+    write(FORMATS[format_name], classifier, tmp_path / FORMATS[format_name].model, None)
+    images = pixels().astype("uint8")
+    found, expected = Runtime(FORMATS[format_name], tmp_path)(images), in_keras(classifier, images)
+    largest = np.abs(expected["logits"]).max()
+    np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4 * largest)

@@ -1,0 +1,119 @@
+"""The layers of transformers as ONNX, each as (graph, call, layer); their tensors are (B, tokens, channels)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkit.backbones.graph import Call
+from tlkit.extraction.onnx_parts.writing import Graph, Untranslatable, gelu
+
+
+def _embedded(graph: Graph, call: Call, layer: Any) -> None:
+    """EinsumDense as a product of matrices, with a bias for each token."""
+    if layer.equation != "abc,cd->abd" or layer.activation is not keras.activations.linear:
+        raise Untranslatable(f"{layer.name} computes {layer.equation}")
+    made = graph.node("MatMul", graph.value(call.inputs[0], False), graph.constant(layer.kernel))
+    graph.give(call.outputs[0], made if layer.bias is None else graph.node("Add", made, graph.constant(layer.bias)))
+
+
+def _padded_tokens(graph: Graph, call: Call, layer: Any) -> None:
+    pads = graph.constant((0, layer.padding[0], 0, 0, layer.padding[1], 0), np.int64)
+    graph.give(call.outputs[0], graph.node("Pad", graph.value(call.inputs[0], False), pads))
+
+
+def _cropped_tokens(graph: Graph, call: Call, layer: Any) -> None:
+    start, end = layer.cropping[0], call.node.input_tensors[0].shape[1] - layer.cropping[1]
+    bounds = [graph.constant([each], np.int64) for each in (start, end, 1)]
+    graph.give(call.outputs[0], graph.node("Slice", graph.value(call.inputs[0], False), *bounds))
+
+
+def _permuted(graph: Graph, call: Call, layer: Any) -> None:
+    made = graph.node("Transpose", graph.value(call.inputs[0], False), perm=(0, *layer.dims))
+    graph.give(call.outputs[0], made, first=False)
+
+
+def _softmax(graph: Graph, call: Call, layer: Any) -> None:
+    if len(call.outputs[0].shape) == 4 or not isinstance(layer.axis, int):
+        raise Untranslatable(f"{layer.name} is over axes {layer.axis}")
+    graph.give(call.outputs[0], graph.node("Softmax", graph.value(call.inputs[0], False), axis=layer.axis))
+
+
+def _token_mean(graph: Graph, call: Call, layer: Any) -> None:
+    if layer.data_format != "channels_last":
+        raise Untranslatable(f"{layer.name} takes channels first")
+    source, keep = graph.value(call.inputs[0], False), int(layer.keepdims)
+    graph.give(call.outputs[0], graph.node("ReduceMean", source, axes=[1], keepdims=keep))
+
+
+def _attention(graph: Graph, call: Call, layer: Any) -> None:
+    """Attention (Vaswani et al. 2017) with the projections before and after it."""
+    plain = layer.get_config()
+    asked = {name: plain.get(name) for name in ("attention_axes", "output_shape", "use_gate")}
+    if any(each not in (None, False, (1,), [1]) for each in asked.values()) or call.node.arguments.kwargs:
+        raise Untranslatable(f"{layer.name} is attention of another kind")
+    query, value, key = (*call.inputs, call.inputs[-1])[:3]
+
+    def projected(tensor: int, part: Any) -> str:
+        kernel = np.asarray(part.kernel)
+        made = graph.node("MatMul", graph.value(tensor, False), graph.constant(kernel.reshape(len(kernel), -1)))
+        if part.bias is not None:
+            made = graph.node("Add", made, graph.constant(np.asarray(part.bias).ravel()))
+        return graph.node("Reshape", made, graph.constant((0, 0, *kernel.shape[1:]), np.int64))
+
+    parts = (layer.query_dense, layer.key_dense, layer.value_dense)
+    mixed = _mixed(graph, [projected(*each) for each in zip((query, key, value), parts, strict=True)], layer.key_dim)
+    kernel = np.asarray(layer.output_dense.kernel)
+    rows = graph.node("Reshape", mixed, graph.constant((0, 0, kernel.shape[0] * kernel.shape[1]), np.int64))
+    made = graph.node("MatMul", rows, graph.constant(kernel.reshape(-1, kernel.shape[-1])))
+    if layer.output_dense.bias is not None:
+        made = graph.node("Add", made, graph.constant(layer.output_dense.bias))
+    graph.give(call.outputs[0], made)
+
+
+def _mixed(graph: Graph, heads: list[str], depth: int) -> str:
+    """Values weighted by the softmax of products of queries and keys; each (B, tokens, heads, channels)."""
+    query, key, value = (
+        graph.node("Transpose", each, perm=order)
+        for each, order in zip(heads, ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), strict=True)
+    )
+    scores = graph.node("MatMul", graph.node("Mul", query, graph.constant(depth**-0.5)), key)
+    made = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
+    return graph.node("Transpose", made, perm=(0, 2, 1, 3))
+
+
+def _dot_product(graph: Graph, call: Call, operation: Any) -> None:
+    if len(call.inputs) != 3 or operation.is_causal:
+        raise Untranslatable(f"{operation.name} has a mask")
+    depth = call.node.input_tensors[0].shape[-1]
+    heads = [graph.value(each, False) for each in call.inputs]
+    graph.give(call.outputs[0], _mixed(graph, heads, depth if operation.scale is None else operation.scale**-2), False)
+
+
+def _gelu_operation(graph: Graph, call: Call, operation: Any) -> None:
+    """Hendrycks & Gimpel 2016, with the tangent where it is approximate."""
+    first = graph.is_first(call.inputs[0])
+    source = graph.value(call.inputs[0], first)
+    if not operation.approximate:
+        graph.give(call.outputs[0], gelu(graph, source), first)
+        return
+    cube = graph.node("Mul", graph.node("Mul", source, source), source)
+    inner = graph.node("Add", source, graph.node("Mul", cube, graph.constant(0.044715)))
+    turned = graph.node("Tanh", graph.node("Mul", inner, graph.constant((2 / np.pi) ** 0.5)))
+    half = graph.node("Mul", source, graph.constant(0.5))
+    graph.give(call.outputs[0], graph.node("Mul", half, graph.node("Add", turned, graph.constant(1.0))), first)
+
+
+# layer or operation of Keras's -> what writes it
+TOKEN_LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
+    "EinsumDense": _embedded,
+    "ZeroPadding1D": _padded_tokens,
+    "Cropping1D": _cropped_tokens,
+    "Permute": _permuted,
+    "Softmax": _softmax,
+    "GlobalAveragePooling1D": _token_mean,
+    "MultiHeadAttention": _attention,
+    "DotProductAttention": _dot_product,
+    "Gelu": _gelu_operation,
+}

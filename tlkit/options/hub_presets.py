@@ -1,0 +1,105 @@
+"""Vision transformers among the presets of KerasHub that tlkit converts: what people choose them by, and their licences.
+
+Figures are those that the authors published, none were measured here: accuracy on ImageNet-1k's validation images of a linear
+classifier on frozen features for DINOv2 (README of facebookresearch/dinov2), of the whole network for DeiT (README of
+facebookresearch/deit). Where authors give none in this form, there is none.
+"""
+
+from typing import NamedTuple
+
+
+class Licence(NamedTuple):
+    """Under what terms the weights of a family come.
+
+    Args:
+        family: with what the names of its presets begin.
+        name: of the licence.
+        address: where it can be read.
+    """
+
+    family: str
+    name: str
+    address: str
+
+    @property
+    def sentence(self) -> str:
+        """What is said before anything is downloaded."""
+        return f"by downloading it you agree to its licence, {self.name}: {self.address}" if self.address else self.name
+
+
+_APACHE = "https://www.apache.org/licenses/LICENSE-2.0"
+LICENCES = (
+    Licence(
+        "dinov3",
+        "the DINOv3 License of Meta, with terms of its own",
+        "https://ai.meta.com/resources/models-and-libraries/dinov3-license",
+    ),
+    Licence(
+        "medsiglip",
+        "the Health AI Developer Foundations terms of use",
+        "https://developers.google.com/health-ai-developer-foundations/terms",
+    ),
+    *(Licence(family, "Apache-2.0", _APACHE) for family in ("dinov2", "vit", "deit", "siglip")),
+)
+UNKNOWN = Licence("", "its licence is on its page there", "")
+
+
+def licence_of(preset: str) -> Licence:
+    """The licence of a preset by its name; where it is not known, where to look."""
+    return next((row for row in LICENCES if preset.startswith(row.family)), UNKNOWN)
+
+
+class PresetRow(NamedTuple):
+    """One preset.
+
+    Args:
+        name: what is typed after `hub:`.
+        patch: side of its patches in pixels; sides of images are multiples of it.
+        parameters: of the part that reads images, in millions.
+        accuracy: on ImageNet as published, in percent; None without a figure.
+        measured: what of it was measured.
+    """
+
+    name: str
+    patch: int
+    parameters: float
+    accuracy: float | None
+    measured: str
+
+
+# name, patch, million parameters, published ImageNet accuracy
+_ROWS = """
+dinov2_small                               14   22.1  81.1 linear
+dinov2_base                                14   86.6  84.5 linear
+dinov2_large                               14  304.4  86.3 linear
+dinov2_giant                               14 1136.5  86.5 linear
+dinov2_with_registers_small                14   22.1  80.9 linear
+dinov2_with_registers_base                 14   86.6  84.6 linear
+dinov2_with_registers_large                14  304.4  86.7 linear
+dinov2_with_registers_giant                14 1136.5  87.1 linear
+deit_tiny_distilled_patch16_224_imagenet   16    5.5  74.5 whole
+deit_small_distilled_patch16_224_imagenet  16   21.7  81.2 whole
+deit_base_distilled_patch16_224_imagenet   16   85.8  83.4 whole
+deit_base_distilled_patch16_384_imagenet   16   86.1  85.2 whole
+dinov3_vit_small_lvd1689m                  16   21.6     - -
+dinov3_vit_small_plus_lvd1689m             16   28.7     - -
+dinov3_vit_base_lvd1689m                   16   85.7     - -
+dinov3_vit_large_lvd1689m                  16  303.1     - -
+vit_base_patch16_224_imagenet              16   85.8     - -
+vit_base_patch16_224_imagenet21k           16   85.8     - -
+vit_large_patch16_224_imagenet21k          16  303.3     - -
+siglip_base_patch16_224                    16   92.9     - -
+siglip2_base_patch16_224                   16   92.9     - -
+siglip2_base_patch32_256                   32   94.6     - -
+siglip2_large_patch16_256                  16  316.0     - -
+"""
+
+
+def _read_row(line: str) -> PresetRow:
+    name, patch, parameters, accuracy, measured = line.split()
+    return PresetRow(
+        name, int(patch), float(parameters), None if accuracy == "-" else float(accuracy), measured.strip("-")
+    )
+
+
+HUB_PRESETS = tuple(map(_read_row, _ROWS.strip().splitlines()))
