@@ -41,9 +41,8 @@ def store(backbone: Backbone, cut: str, images: np.ndarray, path: Path) -> np.nd
     return np.load(path, mmap_mode="r")
 
 
-def compare(name: str, count: int, repeats: int, folder: Path) -> None:
-    backbone = build_backbone(name, weights="none")
-    learn, random = LEARN[name], np.random.default_rng(0)
+def compare(backbone: Backbone, learn: int, count: int, repeats: int, folder: Path) -> None:
+    random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, *backbone.image_size, 3)).astype(np.float32)
     labels = random.integers(0, CLASSES, count)
     cut = backbone.blocks[-learn - 1].output
@@ -69,7 +68,7 @@ def compare(name: str, count: int, repeats: int, folder: Path) -> None:
     }
     in_turn(rows, 1)  # the first epoch, which traces and compiles
     seconds = in_turn(rows, repeats)
-    print(f"\n{name}, {learn} last blocks after {cut}, {count} images of {backbone.image_size[0]} pixels\n")
+    print(f"\n{backbone.name}, {learn} last blocks after {cut}, {count} images of {backbone.image_size[0]} pixels\n")
     print(table(seconds, count, "images", "tlkit at the cut"))
     size = (folder / "cut.npy").stat().st_size
     print(
@@ -86,7 +85,8 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.backbones:
         with tempfile.TemporaryDirectory() as folder:
-            compare(name, options.images, options.repeats, Path(folder))
+            backbone = build_backbone(name, weights="none")
+            compare(backbone, LEARN[name], options.images, options.repeats, Path(folder))
         keras.utils.clear_session()
     print("\n" + machine())
 
