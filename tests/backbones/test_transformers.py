@@ -11,6 +11,7 @@ import pytest
 
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
+from tlkit.backbones.transformers.arithmetic import quicker
 from tlkit.backbones.transformers.network import Architecture, build, last_tokens
 from tlkit.backbones.transformers.positions import interpolated, rotations
 from tlkit.base.errors import TlkitError
@@ -206,6 +207,52 @@ def test_a_file_of_one_is_a_backbone(kind, tmp_path):
     np.testing.assert_array_equal(outputs(backbone.model, pixels())[0], outputs(model, pixels())[0])
 
 
+LAYERS = {
+    "attention": lambda: keras.layers.MultiHeadAttention(3, 4),
+    "attention without biases": lambda: keras.layers.MultiHeadAttention(2, 5, use_bias=False),
+    "dense": lambda: keras.layers.Dense(7, activation="gelu"),
+    "dense without bias": lambda: keras.layers.Dense(7, activation="relu", use_bias=False),
+}
+
+
+@pytest.mark.parametrize("made", LAYERS.values(), ids=LAYERS)
+def test_products_of_matrices_have_the_layer_s_numbers_and_gradients(made):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other backends compile the layers as they are")
+    layer, random = made(), np.random.default_rng(0)
+    tensor = tf.constant(random.normal(size=(2, 6, 8)).astype("float32"))
+    inputs = (tensor, tensor) if "attention" in layer.name else (tensor,)
+    layer(*inputs)
+    for weight in layer.weights:
+        weight.assign(random.normal(size=weight.shape))
+    found = []
+    for function in (layer, quicker(layer)):
+        with tf.GradientTape() as tape:
+            tape.watch(tensor)
+            total = tf.reduce_sum(tf.sin(made_of := function(*inputs)))
+        sources = [tensor, *(weight.value for weight in layer.trainable_weights)]
+        found.append([made_of, *tape.gradient(total, sources)])
+    for own, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, own, atol=2e-4)
+
+
+def test_layers_of_another_kind_compute_themselves():
+    tensor = keras.Input((6, 8))
+    across = keras.layers.MultiHeadAttention(2, 4)
+    across(tensor, keras.layers.Dense(8)(tensor))
+    one, two = np.random.default_rng(0).normal(size=(2, 3, 6, 8)).astype("float32")
+    if function := quicker(across):
+        np.testing.assert_allclose(function(one, two), across(one, two), atol=1e-5)
+    for layer in (
+        keras.layers.LayerNormalization(),
+        keras.layers.MultiHeadAttention(2, 4, dropout=0.1),
+        keras.layers.MultiHeadAttention(2, 4, value_dim=3),
+        keras.layers.Dense(3, dtype="mixed_bfloat16"),
+    ):
+        assert quicker(layer) is None
+
+
 # -- The class token ---
 
 
@@ -219,7 +266,6 @@ def classifier_of(spec, pooling):
 def test_poolings_of_a_class_token(family):
     for name in ("vit", "rotary", "pooled by attention"):
         whole = build_backbone(f"tiny:{name}")
-        grid, summary = outputs(build(KINDS[name], SIZE), pixels()), None
         width = KINDS[name].width
         model = keras.Model(whole.model.input, [whole.model.output, whole.summary])
         grid, summary = outputs(model, pixels())
@@ -229,7 +275,8 @@ def test_poolings_of_a_class_token(family):
         joined = np.concatenate([summary, grid.mean(axis=(1, 2))], axis=1)
         np.testing.assert_allclose(outputs(both.model, pixels())[0][:, 0, 0], joined, atol=1e-5)
         assert whole.read_as("avg") is whole
-        assert [block.name for block in token.blocks][1:] == ["block1", "block2", "block3"]
+        more = ["pool1"] if KINDS[name].pools == "attention" else []
+        assert [block.name for block in token.blocks][1:] == ["block1", "block2", "block3", *more]
 
 
 def test_a_network_without_a_class_token_says_so(family):

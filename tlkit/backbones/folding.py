@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import Call, calls, functional
+from tlkit.backbones.transformers.arithmetic import quicker
 
 KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
 
@@ -109,7 +110,7 @@ def _called(call: Call, table: dict[int, Any]) -> Any:
     arguments, options = call.node.arguments.fill_in(table)
     if "training" in inspect.signature(call.operation.call).parameters:
         options = {**options, "training": True}
-    return call.operation(*arguments, **options)
+    return (quicker(call.operation) or call.operation)(*arguments, **options)
 
 
 def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tlkit.backbones.folding import kernel_of, pairs, scale_and_shift
 from tlkit.backbones.graph import Call, calls, functional
+from tlkit.backbones.transformers.arithmetic import quicker
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import usable_cores
 
@@ -251,11 +252,12 @@ def _called(call: Call, table: dict[int, Any], fold: Fold, held: dict[int, np.nd
     own = {id(variable): variable for variable in getattr(call.operation, "variables", ()) if id(variable) in held}
     values = {name: (variable, held[name]) for name, variable in own.items()}
     values |= {id(variable): (variable, value) for variable, value in fold.values}
+    compute = quicker(call.operation) or call.operation
     if not values:
-        return call.operation(*arguments, **options)
+        return compute(*arguments, **options)
     mapping = [(variable, keras.ops.convert_to_tensor(value)) for variable, value in values.values()]
     with keras.StatelessScope(state_mapping=mapping):
-        made = call.operation(*arguments, **options)
+        made = compute(*arguments, **options)
     return made if fold.shift is None else keras.ops.add(made, fold.shift)
 
 

@@ -174,16 +174,16 @@ def _summary(kind: Architecture, tokens: Any) -> Any:
         return layers.Reshape((kind.width,), name=SUMMARY)(first)
     # One learned query: what it asks of a token is one number for each head, a dense layer
     depth = kind.width // kind.heads
-    asked = layers.Dense(kind.heads, name="pool_scores")(tokens)
-    shares = layers.Softmax(axis=1, name="pool_shares")(asked)
-    shares = layers.Reshape((count, kind.heads, 1), name="pool_share_heads")(shares)
-    values = layers.Dense(kind.width, name="pool_values")(tokens)
-    values = layers.Reshape((count, kind.heads, depth), name="pool_value_heads")(values)
-    mixed = layers.Multiply(name="pool_weighted")([values, shares])
-    mixed = layers.Reshape((count, kind.width), name="pool_mixed")(mixed)
-    mixed = layers.GlobalAveragePooling1D(name="pool_mean")(mixed)  # the sum is `count` times that, in the next layer
-    pooled = layers.Dense(kind.width, name="pool_attention")(mixed)
-    inner = _dense_layers(kind, _normalised(kind, pooled, "pool_norm"), "pool")
+    asked = layers.Dense(kind.heads, name="pool1_scores")(tokens)
+    shares = layers.Softmax(axis=1, name="pool1_shares")(asked)
+    shares = layers.Reshape((count, kind.heads, 1), name="pool1_share_heads")(shares)
+    values = layers.Dense(kind.width, name="pool1_values")(tokens)
+    values = layers.Reshape((count, kind.heads, depth), name="pool1_value_heads")(values)
+    mixed = layers.Multiply(name="pool1_weighted")([values, shares])
+    mixed = layers.Reshape((count, kind.width), name="pool1_mixed")(mixed)
+    mixed = layers.GlobalAveragePooling1D(name="pool1_mean")(mixed)  # the sum is `count` times that, in the next layer
+    pooled = layers.Dense(kind.width, name="pool1_attention")(mixed)
+    inner = _dense_layers(kind, _normalised(kind, pooled, "pool1_norm"), "pool1")
     return layers.Add(name=SUMMARY)([pooled, inner])
 
 
@@ -202,5 +202,5 @@ def last_tokens(model: keras.Model) -> tuple[str, int, tuple[int, int]] | None:
         return None
     _, rows, _, columns, _ = model.get_layer("patch_rows").output.shape
     last = max(number for number in range(1, len(names)) if f"block{number}_output" in names)
-    name = "norm" if "pool_scores" in names else f"block{last - 1}_output" if last > 1 else "tokens"
+    name = "norm" if "pool1_scores" in names else f"block{last - 1}_output" if last > 1 else "tokens"
     return name, model.get_layer(name).output.shape[1] - rows * columns, (rows, columns)

@@ -46,13 +46,13 @@ def _pooling(head: Any, count: int) -> Values:
     width, heads, depth = query.shape
     asked = (np.einsum("c,chd->hd", number(head.probe).ravel(), query) + query_bias) / np.sqrt(depth)
     return {
-        "pool_scores": [np.einsum("chd,hd->ch", key, asked), (key_bias * asked).sum(-1)],
-        "pool_values": [value.reshape(width, -1), value_bias.ravel()],
-        "pool_attention": [
+        "pool1_scores": [np.einsum("chd,hd->ch", key, asked), (key_bias * asked).sum(-1)],
+        "pool1_values": [value.reshape(width, -1), value_bias.ravel()],
+        "pool1_attention": [
             output.reshape(heads * depth, -1) * count,
             output_bias,
         ],  # they are given the mean over tokens
-        "pool_norm": norm(head.layer_norm),
-        "pool_expand": dense(head.mlp.fc1),
-        "pool_contract": dense(head.mlp.fc2),
+        "pool1_norm": norm(head.layer_norm),
+        "pool1_expand": dense(head.mlp.fc1),
+        "pool1_contract": dense(head.mlp.fc2),
     }

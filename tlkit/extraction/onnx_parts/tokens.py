@@ -63,7 +63,9 @@ def _attention(graph: Graph, call: Call, layer: Any) -> None:
         return graph.node("Reshape", made, graph.constant((0, 0, *kernel.shape[1:]), np.int64))
 
     parts = (layer.query_dense, layer.key_dense, layer.value_dense)
-    mixed = _mixed(graph, [projected(*each) for each in zip((query, key, value), parts, strict=True)], layer.key_dim)
+    mixed = _mixed(
+        graph, [projected(*each) for each in zip((query, key, value), parts, strict=True)], layer.key_dim**-0.5
+    )
     kernel = np.asarray(layer.output_dense.kernel)
     rows = graph.node("Reshape", mixed, graph.constant((0, 0, kernel.shape[0] * kernel.shape[1]), np.int64))
     made = graph.node("MatMul", rows, graph.constant(kernel.reshape(-1, kernel.shape[-1])))
@@ -72,23 +74,25 @@ def _attention(graph: Graph, call: Call, layer: Any) -> None:
     graph.give(call.outputs[0], made)
 
 
-def _mixed(graph: Graph, heads: list[str], depth: int) -> str:
-    """Values weighted by the softmax of products of queries and keys; each (B, tokens, heads, channels)."""
+def _mixed(graph: Graph, heads: list[str], scale: float) -> str:
+    """Values weighted by the softmax of scaled products of queries and keys; each (B, tokens, heads, channels)."""
     query, key, value = (
         graph.node("Transpose", each, perm=order)
         for each, order in zip(heads, ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), strict=True)
     )
-    scores = graph.node("MatMul", graph.node("Mul", query, graph.constant(depth**-0.5)), key)
+    scores = graph.node("MatMul", graph.node("Mul", query, graph.constant(scale)), key)
     made = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
     return graph.node("Transpose", made, perm=(0, 2, 1, 3))
 
 
 def _dot_product(graph: Graph, call: Call, operation: Any) -> None:
-    if len(call.inputs) != 3 or operation.is_causal:
-        raise Untranslatable(f"{operation.name} has a mask")
-    depth = call.node.input_tensors[0].shape[-1]
-    heads = [graph.value(each, False) for each in call.inputs]
-    graph.give(call.outputs[0], _mixed(graph, heads, depth if operation.scale is None else operation.scale**-2), False)
+    given = {name: each for name, each in call.node.arguments.kwargs.items() if each is not None}
+    bounded = operation.is_causal or getattr(operation, "attn_logits_soft_cap", None) is not None
+    if len(call.inputs) != 3 or bounded or set(given) - {"scale"}:
+        raise Untranslatable(f"{operation.name} has a mask, or something else of its own")
+    scale = given.get("scale") or call.node.input_tensors[0].shape[-1] ** -0.5
+    mixed = _mixed(graph, [graph.value(each, False) for each in call.inputs], scale)
+    graph.give(call.outputs[0], mixed, first=False)
 
 
 def _gelu_operation(graph: Graph, call: Call, operation: Any) -> None:
