@@ -28,8 +28,9 @@ from tlkit.extraction.onnx_engine import open_parts
 from tlkit.extraction.onnx_graph import to_onnx
 from tlkit.options import catalog
 from tlkit.options.catalog import FORMATS
-from tlkit.options.commands import FeaturesConfig, FinetuneConfig
+from tlkit.options.commands import EvaluateConfig, FeaturesConfig, FinetuneConfig
 from tlkit.options.groups import HeadOptions
+from tlkit.pipelines import evaluate, finetune
 from tlkit.training.plan import operations
 
 SIZE = (32, 48)
@@ -323,3 +324,25 @@ def test_other_runtimes_give_the_same(family, name, format_name, tmp_path):
     found, expected = Runtime(FORMATS[format_name], tmp_path)(images), in_keras(classifier, images)
     largest = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4 * largest)
+
+
+def test_a_run_from_the_folder_to_answers_in_plain_keras(family, colours, tmp_path):
+    """Every stage, the cut stored, a class token read; then the command that measures what was saved."""
+    config = FinetuneConfig(
+        images=str(colours),
+        backbone="tiny:vit",
+        pooling="cls+avg",
+        stages=("head", "top", "all"),
+        blocks=1,
+        epochs=(1,),
+        views=2,
+        val=0.25,
+        test=0.25,
+        validate="split",
+        out=str(tmp_path / "run"),
+    )
+    result = finetune.run(config)
+    model = keras.models.load_model(result["model"], compile=False)
+    assert [layer.name for layer in model.layers][-3:] == ["class_cell", "head_pool_avg", "logits"]
+    again = evaluate.run(EvaluateConfig(run=str(tmp_path / "run"), out=str(tmp_path / "again")))
+    assert again["metrics"]["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]

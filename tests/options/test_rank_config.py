@@ -26,6 +26,13 @@ def test_a_name_is_read_as_it_is_written():
         assert [one.name for one in read(text)] == [text] and read(read(text)[0].name) == read(text)
 
 
+def test_a_preset_of_another_family_takes_a_size():
+    (one, other) = read("hub:dinov2_small,size=224,hub:/tmp/folder of one")
+    assert one == Wanted("hub:dinov2_small", 224) and other == Wanted("hub:/tmp/folder of one")
+    assert one.name == "hub:dinov2_small,size=224" and read(one.name) == [one]
+    assert one.flags == ["--backbone", "hub:dinov2_small", "--image-size", "224"]
+
+
 def test_the_flags_train_the_same_network():
     assert read("mobilenetv2:alpha=0.35,size=96,weights=none")[0].flags == [
         *("--backbone", "mobilenetv2:alpha=0.35", "--image-size", "96", "--weights", "none")
@@ -44,6 +51,7 @@ def test_the_common_size_is_for_those_that_name_none():
         ("nano:size=big", "size of 'nano:size=big' is 'big'"),
         ("nano:size=5", "16 to 4096"),
         ("net.keras:alpha=1", "gives a file the variant alpha=1"),
+        ("hub:dinov2_small,alpha=1", "gives a preset the variant alpha=1"),
         ("", "names no candidate"),
     ],
 )

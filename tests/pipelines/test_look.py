@@ -33,6 +33,17 @@ def test_every_backbone_is_listed():
     assert all(row["name"] in found["text"] for row in found["backbones"])
 
 
+def test_presets_are_listed_by_what_was_published_with_their_licences():
+    found = backbones.run(BackbonesConfig())
+    known = [row["accuracy"] for row in found["presets"] if row["accuracy"]]
+    assert known == sorted(known, reverse=True) and known[0] == 87.1
+    small = next(row for row in found["presets"] if row["name"] == "dinov2_small")
+    assert (small["accuracy"], small["measured"], small["licence"]) == (81.1, "linear", "Apache-2.0")
+    third = [row for row in found["presets"] if row["name"].startswith("dinov3")]
+    assert third and all("DINOv3 License" in row["licence"] and row["accuracy"] is None for row in third)
+    assert "hub:dinov2_small" in found["text"] and "as the authors published it" in found["text"]
+
+
 def fill(output, view, days):
     """A space of three images, used last so many days ago."""
     contract = {"height": 8, "width": 8, "fit": "squash"}

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from tlkit.base.errors import TlkitError
 from tlkit.cli.main import app
 from tlkit.options.commands import FeaturesConfig, RankConfig
+from tlkit.options.obtain import read_candidates
 from tlkit.pipelines import features
 from tlkit.pipelines.rank import run
 from tlkit.ranking import ranking as candidates
@@ -58,6 +60,15 @@ def test_a_candidate_without_weights_is_skipped_with_the_remedy(ranked):
     assert one["name"] == "mobilenetv2:alpha=0.35"
     assert "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5" in one["reason"]
     assert "tlkit weights fetch mobilenetv2:alpha=0.35" in one["remedy"]
+
+
+def test_a_preset_that_is_not_here_is_skipped_with_the_remedy(monkeypatch):
+    monkeypatch.setattr("tlkit.backbones.hub.preset_at_hand", lambda spec: None)
+    present, (skipped,) = candidates.at_hand(read_candidates(["hub:dinov2_small", "size=224"]))
+    assert present == [] and skipped.name == "hub:dinov2_small,size=224"
+    assert "tlkit weights fetch hub:dinov2_small" in skipped.remedy
+    monkeypatch.setattr("tlkit.backbones.hub.preset_at_hand", lambda spec: Path("here"))
+    assert candidates.at_hand(read_candidates(["hub:dinov2_small"]))[1] == []
 
 
 def test_the_test_split_is_not_looked_at(ranked):
