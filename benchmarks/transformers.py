@@ -24,6 +24,7 @@ from measure import in_turn, machine, table
 from tlkit.backbones.blocks import find_blocks
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.transformers.network import Architecture, build
+from tlkit.base.errors import TlkitError
 from tlkit.base.machine import usable_cores
 from tlkit.extraction.engine import build_engine
 from tlkit.extraction.onnx_graph import to_onnx
@@ -52,8 +53,11 @@ def rows(images: np.ndarray, bfloat16: bool, folder: Path) -> dict[str, Run]:
         "Keras predict": lambda: model.predict(floats, batch_size=BATCH, verbose=0),
     }
     if bfloat16:
-        quick = build_engine(model, precision="bfloat16")
-        found["tlkit, bfloat16"] = lambda: quick.run(images)[0]
+        try:
+            quick = build_engine(model, precision="bfloat16")
+            found["tlkit, bfloat16"] = lambda: quick.run(images)[0]
+        except TlkitError as error:
+            print(error.message, flush=True)
     file = folder / "network.onnx"
     file.write_bytes(to_onnx(model).SerializeToString())
     for name, module, make in (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from tlkit.backbones.transformers.positions import rotations
 from tlkit.base.errors import TlkitError
@@ -113,7 +114,9 @@ def _block(kind: Architecture, tokens: Any, name: str, cells: tuple[int, int]) -
         attention = keras.layers.MultiHeadAttention(kind.heads, kind.width // kind.heads, name=f"{name}_attention")
         inner = attention(inner, inner)
     else:
-        inner = _rotary_attention(kind, inner, name, cells)
+        inner = _rotary_attention(
+            kind, inner, name, rotations(cells, kind.prefix, kind.width // kind.heads, kind.rotary)
+        )
     tokens = keras.layers.Add(name=f"{name}_attended")([tokens, inner])
     inner = _dense_layers(kind, _normalised(kind, tokens, f"{name}_norm2"), name)
     return keras.layers.Add(name=f"{name}_output")([tokens, inner])
@@ -137,15 +140,15 @@ def _dense_layers(kind: Architecture, tensor: Any, name: str) -> Any:
     return keras.layers.Dense(kind.width, name=f"{name}_contract")(inner)
 
 
-def _rotary_attention(kind: Architecture, tensor: Any, name: str, cells: tuple[int, int]) -> Any:
+def _rotary_attention(kind: Architecture, tensor: Any, name: str, angles: tuple[np.ndarray, np.ndarray]) -> Any:
     """Attention whose queries and keys are turned by an angle for each position (Su et al. 2021).
 
     Queries and keys of all heads are computed together, the first halves of their channels by one dense layer and the
-    second halves by another: turning them multiplies both by constants and adds.
+    second halves by another: turning them multiplies both by constants and adds. `angles`: as `rotations` gives them.
     """
     layers, heads = keras.layers, kind.heads
     count, depth = tensor.shape[1], kind.width // heads
-    cosine, sine = rotations(cells, kind.prefix, depth, kind.rotary)
+    cosine, sine = angles
     halves = [layers.Dense(kind.width, name=f"{name}_{half}")(tensor) for half in ("first", "second")]
     first, second = (layers.Reshape((count, 2 * heads, depth // 2), name=f"{half.name}_heads")(half) for half in halves)
 
