@@ -9,16 +9,16 @@ import keras
 import numpy as np
 import pytest
 
+from tlkit.backbones.arithmetic import quicker
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
-from tlkit.backbones.transformers.arithmetic import quicker
-from tlkit.backbones.transformers.network import Architecture, build, last_tokens
+from tlkit.backbones.transformers.network import Architecture, build
 from tlkit.backbones.transformers.positions import interpolated, rotations
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
-from tlkit.explanation.heat_maps import Witness
+from tlkit.explanation.heat_maps import Witness, last_tokens
 from tlkit.exporting.formats import installed
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.subject import in_keras

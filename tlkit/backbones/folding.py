@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from tlkit.backbones.arithmetic import quicker
 from tlkit.backbones.graph import Call, calls, functional
-from tlkit.backbones.transformers.arithmetic import quicker
 
 KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
 

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tlkit.backbones.transformers.network import last_tokens
 from tlkit.classifier.model import Classifier
 from tlkit.explanation.pictures import Axis, Lattice, hot, pixel_centres, tiles
 from tlkit.extraction.engine import Engine, build_engine
@@ -137,6 +136,25 @@ class Witness:
 
         maps = [occlusion(partial(score, code=code), image) for image, code in zip(images, codes, strict=True)]
         return EvidenceMap(np.stack(maps), occlusion_lattice(images.shape[1:3]))
+
+
+def last_tokens(model: keras.Model) -> tuple[str, int, tuple[int, int]] | None:
+    """The layer whose tokens the last attention of a vision transformer reads, before anything tells of the whole image.
+
+    Args:
+        model: flat; may go on behind the network.
+
+    Returns:
+        Name of the layer, how many of its tokens stand before those of patches, and rows and columns of patches; None for a
+        network that `tlkit.backbones.transformers` did not make: it is known by the names of its layers.
+    """
+    names = {layer.name for layer in model.layers}
+    if not {"patch_rows", "tokens", "block1_output"} <= names:
+        return None
+    _, rows, _, columns, _ = model.get_layer("patch_rows").output.shape
+    last = max(number for number in range(1, len(names)) if f"block{number}_output" in names)
+    name = "norm" if "pool1_scores" in names else f"block{last - 1}_output" if last > 1 else "tokens"
+    return name, model.get_layer(name).output.shape[1] - rows * columns, (rows, columns)
 
 
 def overlays(classifier: Classifier, images: np.ndarray, class_indices: np.ndarray) -> np.ndarray:

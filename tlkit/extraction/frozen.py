@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from tlkit.backbones.arithmetic import quicker
 from tlkit.backbones.folding import kernel_of, pairs, scale_and_shift
 from tlkit.backbones.graph import Call, calls, functional
-from tlkit.backbones.transformers.arithmetic import quicker
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import usable_cores
 

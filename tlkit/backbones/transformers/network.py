@@ -188,22 +188,3 @@ def _summary(kind: Architecture, tokens: Any) -> Any:
     pooled = layers.Dense(kind.width, name="pool1_attention")(mixed)
     inner = _dense_layers(kind, _normalised(kind, pooled, "pool1_norm"), "pool1")
     return layers.Add(name=SUMMARY)([pooled, inner])
-
-
-def last_tokens(model: keras.Model) -> tuple[str, int, tuple[int, int]] | None:
-    """The layer whose tokens the last attention of a network made here reads, before anything tells of the whole image.
-
-    Args:
-        model: flat; may go on behind the network.
-
-    Returns:
-        Name of the layer, how many of its tokens stand before those of patches, and rows and columns of patches; None for a
-        network that was not made here.
-    """
-    names = {layer.name for layer in model.layers}
-    if not {"patch_rows", "tokens", "block1_output"} <= names:
-        return None
-    _, rows, _, columns, _ = model.get_layer("patch_rows").output.shape
-    last = max(number for number in range(1, len(names)) if f"block{number}_output" in names)
-    name = "norm" if "pool1_scores" in names else f"block{last - 1}_output" if last > 1 else "tokens"
-    return name, model.get_layer(name).output.shape[1] - rows * columns, (rows, columns)
