@@ -2,7 +2,7 @@
 
 A dense layer on tokens (B, T, C) is a product of (B T, C) with its kernel, whose bias and activation TensorFlow fuses with it,
 where Keras's own tensordot puts a reshape between. Queries, keys and values are one product instead of three einsums. The numbers
-and the gradients are the layer's own up to rounding (docs/transformers.md has what it gains).
+and the gradients are the layer's own up to rounding.
 """
 
 from collections.abc import Callable
