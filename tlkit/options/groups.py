@@ -231,7 +231,7 @@ class EngineOptions(Options):
     )
     precision: str = option(
         "float32",
-        "Precision of features and predictions; auto tries bfloat16 on the first images and takes it if it is 1.2 times as fast and agrees.",
+        "Precision of features, predictions and, in finetune, of training steps; auto tries bfloat16 on a few images and takes it if it is 1.2 times as fast and agrees.",
         choices=catalog.PRECISIONS,
         group="Inference",
     )

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import keras
 
 from tlkit.backbones.build import Backbone
-from tlkit.base.machine import bytes_text
+from tlkit.backbones.runtime import gpus
+from tlkit.base.machine import bytes_text, multiplies_bfloat16
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.single import SINGLE
@@ -30,6 +31,7 @@ from tlkit.training.plan import (
     Sizes,
     Stage,
     parameters,
+    precision_of,
     settle_depth,
     work,
 )
@@ -37,6 +39,9 @@ from tlkit.training.plan import (
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
 RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
+WORTH_TRYING = (
+    180.0  # seconds of a stage from which on a trial of bfloat16, up to 3 in 100 of it and compiling, may pay
+)
 WORTH_MEASURING = 60.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
 SHARES = {
     "middle": "the middle third",
@@ -93,7 +98,7 @@ def build_plan(
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks)
     stages = tuple(planner.stage(number, name) for number, name in enumerate(options.in_stages))
-    decisions = (*ways.decisions(ranked, pace), *decisions, *_of_stages(asked, options, stages, why, train))
+    decisions = (*ways.decisions(ranked, pace), *decisions, *_of_stages(asked, options, stages, why, sizes))
     return Plan(
         stages=stages,
         extraction_seconds=ways.extraction_seconds(ranked[0], pace),
@@ -103,9 +108,9 @@ def build_plan(
 
 
 def _of_stages(
-    asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, train: int
+    asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, sizes: Sizes
 ) -> Iterator[Decision]:
-    """What was left open about stages: how deep, how long, at which rate, whether gradients are centralized."""
+    """What was left open about stages: how deep, how long, at which rate, whether gradients are centralized, in what."""
     if why_blocks:
         yield Decision("blocks", str(options.blocks), why_blocks)
     trained = [stage for stage in stages if stage.method == "gradient"]
@@ -123,8 +128,38 @@ def _of_stages(
         yield Decision("epochs", _each(trained, "epochs"), why)
     if asked.learning_rate is None:
         yield Decision("learning_rate", _each(trained, "learning_rate"), "the peak rate of such a stage")
-    centralize, why = is_centralized(options, train)
+    centralize, why = is_centralized(options, sizes.train)
     yield Decision("centralize", "on" if centralize else "off", why)
+    for stage in trained:
+        precision, why = planned_precision(options, stage, sizes.val)
+        if why:
+            yield Decision(precision_of(stage.name), "by trial" if precision == "auto" else precision, why)
+
+
+def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[str, str]:
+    """What a stage multiplies in, `auto` where that is to be tried, and why; no reason where nothing was left open.
+
+    Args:
+        options: what was asked for.
+        stage: as planned otherwise.
+        val: validation images.
+    """
+    if stage.method != "gradient" or stage.name == "head":
+        return "float32", ""
+    if options.precision != "auto":
+        return options.precision, ""
+    if options.search:
+        return "float32", "trials of settings are compared in it"
+    if not val:
+        return "float32", "no validation images to compare decisions on"
+    if stage.seconds < WORTH_TRYING:
+        return "float32", f"{plan.duration(stage.seconds)} of training are too little for a trial of bfloat16 to pay"
+    if not gpus() and not multiplies_bfloat16():
+        return "float32", "this processor has no instructions for bfloat16"
+    return (
+        "auto",
+        "bfloat16 where a few updates of this stage are 1.2 times as fast in it, and losses and decisions agree",
+    )
 
 
 def _each(stages: Sequence[Stage], name: str) -> str:
@@ -200,7 +235,8 @@ class _Planner:
         epochs = stage_epochs(self.options, name, self.ways.sizes.train)
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
         stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
-        return replace(stage, least=self._least(stage))
+        stage = replace(stage, least=self._least(stage))
+        return replace(stage, precision=planned_precision(self.options, stage, self.ways.sizes.val)[0])
 
     def _least(self, stage: Stage) -> int:
         """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""

@@ -210,7 +210,7 @@ def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Split
     if config.engine == "auto":
         yield Decision("engine", *choose_engine(parts.backbone.model))
     if config.precision == "auto":
-        how = "bfloat16 where the store holds most rows in it, or where a trial on up to 64 images finds it faster and as good"
+        how = "for features bfloat16 where the store holds most rows in it, or a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)
     if config.balance == "auto":
         yield balance.foreseen(dataset, splits)
