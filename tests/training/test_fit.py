@@ -257,8 +257,8 @@ class Told(Silence):
 def failing(monkeypatch, error, most, at_epoch):
     """Memory runs out in batches of more than `most` rows, from an epoch on, after some of its steps."""
 
-    def build(network, *, task):
-        epoch = build_epoch(network, task=task)
+    def build(network, *, task, precision):
+        epoch = build_epoch(network, task=task, precision=precision)
 
         def run(examples, number):
             found = epoch(examples, number)

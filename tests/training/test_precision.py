@@ -65,7 +65,7 @@ def test_steps_in_bfloat16_learn_what_those_in_float32_do_and_leave_float32_weig
     assert {weight.dtype for weight in half.weights} == {"float32"}
     assert [layer.dtype_policy.name for layer in half.layers] == policies
     logits = [np.asarray(model.predict_on_batch(INPUTS)) for model in (exact, half)]
-    assert (logits[0].argmax(1) == logits[1].argmax(1)).mean() > 0.95
+    assert (logits[0].argmax(1) == logits[1].argmax(1)).mean() > 0.9
 
 
 def test_grids_are_rounded_and_neither_pixels_nor_what_the_head_says():

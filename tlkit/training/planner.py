@@ -236,7 +236,8 @@ class _Planner:
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
         stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
         stage = replace(stage, least=self._least(stage))
-        return replace(stage, precision=planned_precision(self.options, stage, self.ways.sizes.val)[0])
+        precision, _ = planned_precision(self.options, stage, self.ways.sizes.val)
+        return replace(stage, precision=precision, reason=stage.reason + "; in bfloat16" * (precision == "bfloat16"))
 
     def _least(self, stage: Stage) -> int:
         """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""
