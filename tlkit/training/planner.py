@@ -150,6 +150,8 @@ def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[
         return options.precision, ""
     if options.search:
         return "float32", "trials of settings are compared in it"
+    if options.lora:
+        return "float32", "of the factors that --lora trains nothing is known in bfloat16"
     if not val:
         return "float32", "no validation images to compare decisions on"
     if stage.seconds < WORTH_TRYING:

@@ -314,7 +314,8 @@ def settle_precision(plan: Plan, number: int, material: Material, story: Story) 
     if stage.precision != "auto":
         return plan
     try:
-        exact, half = (_trial(stage, material, precision) for precision in TRIED)
+        few = _some(_examples(stage, material), TRIAL_UPDATES, material.config.seed)
+        exact, half = (_trial(stage, material, few, precision) for precision in TRIED)
         for _ in range(TRIAL_ROUNDS):
             exact.train()
             half.train()
@@ -331,18 +332,20 @@ def settle_precision(plan: Plan, number: int, material: Material, story: Story) 
     return replace(plan, stages=stages).deciding(Decision(precision_of(stage.name), precision, reason))
 
 
-def _trial(stage: Stage, material: Material, precision: str) -> Trial:
-    model = stage_model(stage, material)
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    whole = _examples(stage, material)
-    random = np.random.default_rng((material.config.seed, 5))
-    chosen = random.permutation(len(whole.labels))[: TRIAL_UPDATES * whole.batch_size]
+def _some(whole: Examples, updates: int, seed: int) -> Examples:
+    """So many updates of images drawn at random."""
+    chosen = np.random.default_rng((seed, 5)).permutation(len(whole.labels))[: updates * whole.batch_size]
 
     def read(positions: np.ndarray, epoch: int) -> np.ndarray:
         return whole.read(chosen[positions], epoch)
 
-    few = replace(whole, read=read, labels=whole.labels[chosen], weights=whole.weights[chosen], equally=False)
+    return replace(whole, read=read, labels=whole.labels[chosen], weights=whole.weights[chosen], equally=False)
+
+
+def _trial(stage: Stage, material: Material, few: Examples, precision: str) -> Trial:
+    model = stage_model(stage, material)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
     steps = Steps(_compiler(copy, stage, material, few), precision)
     steps.compile_for(few.parts)
     return Trial(copy, steps.epoch(copy, few), few)
