@@ -6,7 +6,7 @@ tlkit verify exported/onnx
 from pathlib import Path
 from typing import Any
 
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Silence, Story, percent
 from tlkit.exporting.artifact import GOLDEN, model_bytes, read_artifact
 from tlkit.exporting.formats import refuse_missing
 from tlkit.exporting.golden import Golden, agreement, difference, refuse_different
@@ -61,7 +61,7 @@ def _text(result: dict[str, Any]) -> str:
             f"  model        {result['bytes'] / 1e6:.2f} MB",
             f"  logits       differ by {result['max_difference']:.1e} at most on {result['images']} drawn images, "
             f"allowed {result['tolerance']:g} (times the largest logit where that is above 1)",
-            f"  decisions    {result['agreement']:.1%} as in Keras",
+            f"  decisions    {percent(result['agreement'], 1)} as in Keras",
             f"  latency      {result['latency_ms']:.2f} ms an image",
         ]
     )
