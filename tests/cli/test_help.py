@@ -42,6 +42,7 @@ def test_summaries_in_the_list_of_commands_are_whole():
     [
         (["train", "x"], "tlkit has no command 'train'.", "did you mean: tlkit finetune x"),
         (["finetun", "x"], "tlkit has no command 'finetun'.", "did you mean: tlkit finetune x"),
+        (["trian", "x"], "tlkit has no command 'trian'.", "did you mean: tlkit finetune x"),
         (["finetune", "x", "--lr", "1"], "tlkit finetune has no option --lr.", "did you mean --learning-rate?"),
         (["finetune", "x", "--epoch", "1"], "tlkit finetune has no option --epoch.", "did you mean --epochs?"),
         (["finetune", "x", "--device", "cpu"], "tlkit finetune has no option --device.", "tlkit doctor"),

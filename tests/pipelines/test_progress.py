@@ -4,7 +4,7 @@ import pytest
 
 from tlkit.base.story import PlainStory
 from tlkit.options import commands
-from tlkit.pipelines import audit, evaluate, explain, export, features, finetune, predict, rank
+from tlkit.pipelines import audit, compare, doctor, evaluate, explain, export, features, finetune, predict, rank, verify
 
 
 class Watched(PlainStory):
@@ -71,3 +71,18 @@ def test_commands_on_a_run(command, name, last, finished, colours, tmp_path):
     images = {"Evaluate": {"images": str(colours)}, "Export": {}}.get(name, {"paths": (str(colours / "red"),)})
     command.run(getattr(commands, f"{name}Config")(run=str(finished[0]), **images, **out), story)
     assert_whole(story, last)
+
+
+def test_doctor_and_comparisons(finished, run_folder):
+    looked, compared = Watched(), Watched()
+    doctor.run(commands.DoctorConfig(), looked)
+    assert_whole(looked, "looking around")
+    compare.run(commands.CompareConfig(runs=(str(finished[0]), str(run_folder))), compared)
+    assert_whole(compared, "comparing")
+
+
+def test_an_artifact_is_verified_in_phases(finished, tmp_path):
+    export.run(commands.ExportConfig(run=str(finished[0]), format=("keras",), out=str(tmp_path / "out")))
+    story = Watched()
+    verify.run(commands.VerifyConfig(artifact=str(tmp_path / "out" / "keras")), story)
+    assert_whole(story, "timing")

@@ -119,7 +119,8 @@ def option_meant(typed: str, known: Collection[str], command: str = "") -> str:
 
 def command_meant(typed: str, known: Iterable[str]) -> str:
     """The command line that was meant by an unknown command, without `tlkit`; "" where nothing is near."""
-    return COMMANDS.get(typed.lower()) or nearest(typed, known) or ""
+    found = nearest(typed, [*known, *COMMANDS]) or ""
+    return COMMANDS.get(found, found)
 
 
 # -- How options work: declared once as a dataclass field, they are checked, read from TOML and written to it ---
@@ -182,7 +183,8 @@ class Options:
                 names = value if isinstance(value, tuple) else (value,)
                 for name in names:
                     if name not in choices:
-                        raise unknown_name(f"a value of {flag}", str(name), choices)
+                        what = spec.name.upper() if spec.metadata.get("argument") else flag
+                        raise unknown_name(f"a value of {what}", str(name), choices)
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers:
@@ -336,7 +338,8 @@ def refuse_missing(config: Options) -> None:
     for spec in fields(config):
         value = getattr(config, spec.name)
         if spec.metadata.get("exists") and value is not None and not Path(value).exists():
-            raise missing(str(value), f"expected: {spec.metadata['help']}")
+            wanted = spec.metadata["help"].rstrip(".")
+            raise missing(str(value), f"expected as {spec.name.upper()}: {wanted[0].lower()}{wanted[1:]}.")
 
 
 def written_paths(config: Options) -> dict[str, tuple[Path, str]]:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tlkit.backbones.build import Backbone, build_backbone, is_path
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.heads.build import Head, build_head, pool
