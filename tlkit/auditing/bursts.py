@@ -193,7 +193,7 @@ def _accuracy_note(scores: dict[str, float]) -> str:
     if not scores:
         return ""
     return (
-        f" A probe is right for {percent(scores['random'], 1)} when images are split at random, and for "
+        f" A probe classifies {percent(scores['random'], 1)} correctly when images are split at random, and "
         f"{percent(scores['grouped'], 1)} when groups stay whole."
     )
 

@@ -19,7 +19,7 @@ TAKEN = 0.5  # of the mirrored images of a class that are taken for one other cl
 
 @dataclass(frozen=True, kw_only=True)
 class Mirror(Augmentation):
-    """The view that shows an image in a mirror, and nothing else; has the same face as other views."""
+    """The view that shows an image in a mirror, and nothing else; used as other views are."""
 
     strength: str = "none"
 

@@ -36,7 +36,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             f"{_unjudged(evidence)}."
         ),
         remedy=(
-            "Review them from the top: the first are wrong most often; correct the file of fixes and apply it."
+            "Review them from the top: the first are the most likely to be wrong; correct the file of fixes and apply it."
             if accuracy >= ABLE
             else "Review them from the top: this probe also doubts many correct labels; an ImageNet backbone of more parameters "
             "(--backbone) doubts fewer."
