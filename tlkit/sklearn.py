@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
@@ -416,11 +416,10 @@ def _paths(X: Any) -> list[str]:
         raise UnfitInput(f"X has shape {values.shape}, expected (n,) paths of images.", "give one path for each image.")
     if not len(values):
         raise UnfitInput("Found array with 0 sample(s): X holds no path.", "give at least one path.")
-    kinds = {kind for kind in map(type, values) if not issubclass(kind, (str, os.PathLike))}
-    if kinds:
-        strange = next(value for value in values if type(value) in kinds)
+    strange = [it for it in values if type(it) is not str and not isinstance(it, (str, os.PathLike))]
+    if strange:
         raise UnfitInput(
-            f"X holds {strange!r} ({type(strange).__name__}), expected paths of images.",
+            f"X holds {strange[0]!r} ({type(strange[0]).__name__}), expected paths of images.",
             "for images in memory use `tlkit.load(run).predict`, or write them to files first.",
         )
     return list(map(os.fspath, values))
@@ -432,19 +431,18 @@ _contents: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, t
 def _known_contents(paths: list[str], story: Story) -> tuple[list[bytes], list[int]]:
     """sha256 and size of files; one that has neither changed nor been replaced since it was read is not read again."""
     wanted = list(map(_stamp, paths))
-    sizes = [stamp[2] for stamp in wanted]
-    found = list(map(_contents.get, wanted))
-    new = [i for i, digest in enumerate(found) if digest is None]
-    if not new:
-        return cast(list[bytes], found), sizes
-    read = read_contents(Path.cwd(), [paths[i] for i in new], story, all_meant=True)
-    _refuse_problems(read.problems)
-    digests = {wanted[i]: row.tobytes() for i, row in zip(new, read.sha256, strict=True)}
-    if len(_contents) + len(digests) > REMEMBERED:
-        _contents.clear()
-    quiet = (time.time() - SETTLED_AFTER) * 1e9  # what changed later might change again within the clock's tick
-    _contents.update({stamp: digest for stamp, digest in digests.items() if stamp[3] < quiet})
-    return [digest or digests[stamp] for stamp, digest in zip(wanted, found, strict=True)], sizes
+    found: list[Any] = list(map(_contents.get, wanted))
+    new = {wanted[i]: i for i, digest in enumerate(found) if digest is None}
+    if new:
+        read = read_contents(Path.cwd(), [paths[i] for i in new.values()], story, all_meant=True)
+        _refuse_problems(read.problems)
+        digests = {stamp: row.tobytes() for stamp, row in zip(new, read.sha256, strict=True)}
+        if len(_contents) + len(digests) > REMEMBERED:
+            _contents.clear()
+        quiet = (time.time() - SETTLED_AFTER) * 1e9  # what changed later might change again within the clock's tick
+        _contents.update({stamp: digest for stamp, digest in digests.items() if stamp[3] < quiet})
+        found = [digest or digests[stamp] for stamp, digest in zip(wanted, found, strict=True)]
+    return found, [stamp[2] for stamp in wanted]
 
 
 def _stamp(path: str) -> tuple[int, int, int, int]:
