@@ -198,7 +198,9 @@ class Options:
                         if low is not None
                         else f"at most {high}"
                     )
-                    raise TlkitError(f"{flag} is {number}, expected {wanted}.", f"see `--help` for {flag}.")
+                    percent = high is not None and high <= 1 < number <= 100 * high  # 15 for 0.15
+                    hint = f"a share of the whole: {flag} {number / 100:g}." if percent else f"see `--help` for {flag}."
+                    raise TlkitError(f"{flag} is {number}, expected {wanted}.", hint)
         self.check()
 
     def check(self) -> None:
@@ -272,6 +274,8 @@ def _number_meant(place: str, value: Any) -> str:
         return f"one side is enough, networks see squares: {flag} {sides[1]}"
     if sides:
         return f"networks see squares, so one side is given: {flag} {max(sides[1], sides[2], key=int)}; --fit pad keeps the shape."
+    if share := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value)):
+        return f"a share of the whole: {flag} {float(share[1]) / 100:g}"
     number = re.match(r"[-+]?\d+", str(value))
     return f"for example: {flag} {number[0] if number else 1}"
 
