@@ -97,6 +97,11 @@ _INSTEAD = {
         ("data", "data-dir", "dataset", "data-path", "images", "input", "input-dir", "source", "train-dir"),
         "images are given without a flag, after the name of the command: tlkit {command} IMAGES",
     ),
+    **dict.fromkeys(
+        ("lora", "peft", "adapters"),
+        "low-rank adaptation is no longer offered: on two sets it ended at or below the solved head, where the default's whole "
+        "kernels gained 2 to 9 points (benchmarks/results/recipe.md).",
+    ),
     **dict.fromkeys(("run", "run-dir"), "the run is given without a flag: tlkit {command} RUN"),
 }
 
