@@ -1,5 +1,7 @@
 """The progress of whole commands: phases in the order that was expected, never back, to the end."""
 
+import shutil
+
 import pytest
 
 from tlkit.base.story import PlainStory
@@ -73,11 +75,13 @@ def test_commands_on_a_run(command, name, last, finished, colours, tmp_path):
     assert_whole(story, last)
 
 
-def test_doctor_and_comparisons(finished, run_folder):
+def test_doctor_and_comparisons(finished, tmp_path):
     looked, compared = Watched(), Watched()
     doctor.run(commands.DoctorConfig(), looked)
     assert_whole(looked, "looking around")
-    compare.run(commands.CompareConfig(runs=(str(finished[0]), str(run_folder))), compared)
+    compare.run(
+        commands.CompareConfig(runs=(str(finished[0]), str(shutil.copytree(finished[0], tmp_path / "other")))), compared
+    )
     assert_whole(compared, "comparing")
 
 

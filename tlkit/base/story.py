@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 T = TypeVar("T")
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """A share in sentences, one form everywhere: 0.8 is `80 %`."""
-    return f"{100 * share:.{digits}f} %"
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share in sentences, one form everywhere: 0.8 is `80 %`; where there is none, it is said."""
+    return "not defined" if share is None else f"{100 * share:.{digits}f} %"
 
 
 # -- How far a command is, over all of its phases: one share of the whole, and the time left ---
