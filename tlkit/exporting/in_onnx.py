@@ -29,7 +29,7 @@ def outputs_of(images):
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
     """Checked before it is written.
 
-    Layer by layer where `extraction.onnx_graph` knows them all, which takes a third of the time; else by way of TensorFlow.
+    Layer by layer where `extraction.onnx_graph` knows them all, which takes a quarter to a half of the time; else by way of TensorFlow.
     """
     import onnx
 
