@@ -320,9 +320,7 @@ class Decision:
         return f"{self.option:<10}  {self.value}: {self.reason}"
 
 
-def precision_of(stage: str) -> str:
-    """What is decided where the precision of a stage is left open."""
-    return f"precision of {stage}"
+PRECISION_OF = "precision of {}"  # a stage: what is decided where that is left open
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nt
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
 from tlkit.training.optimizer import Updates, is_centralized, unfreeze_and_compile
 from tlkit.training.plan import (
+    PRECISION_OF,
     TRAINING_PASSES,
     UPDATES,
     Anatomy,
@@ -31,7 +32,6 @@ from tlkit.training.plan import (
     Sizes,
     Stage,
     parameters,
-    precision_of,
     settle_depth,
     work,
 )
@@ -133,7 +133,7 @@ def _of_stages(
     for stage in trained:
         precision, why = planned_precision(options, stage, sizes.val)
         if why:
-            yield Decision(precision_of(stage.name), "by trial" if precision == "auto" else precision, why)
+            yield Decision(PRECISION_OF.format(stage.name), "by trial" if precision == "auto" else precision, why)
 
 
 def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[str, str]:

@@ -26,12 +26,12 @@ from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
 from tlkit.training.balance import image_weights, log_prior, solve
-from tlkit.training.checkpoint import Checkpoint, State
+from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
 from tlkit.training.fit import Epoch, Steps, Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
-from tlkit.training.plan import SOLVED, Decision, Plan, Stage, precision_of, useful_epochs
+from tlkit.training.plan import PRECISION_OF, SOLVED, Decision, Plan, Stage, useful_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,13 +297,14 @@ class Trial:
         self.seconds.append(time.perf_counter() - started)
 
 
-def settle_precision(plan: Plan, number: int, material: Material, story: Story) -> Plan:
+def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> Plan:
     """The plan with the precision of a stage, tried on a few of its own updates where the plan leaves it open.
 
     Args:
         plan: whose stage may have the precision `auto`.
         number: of the stage.
         material: with validation images; left as it is, for copies train.
+        sink: keeps the plan, so that a resumed run goes on with what was found.
         story: hears what was found.
     """
     stage = plan.stages[number]
@@ -325,7 +326,9 @@ def settle_precision(plan: Plan, number: int, material: Material, story: Story) 
     story.say(f"  {stage.name}: training in {precision}: {reason}")
     settled = replace(stage, precision=precision, seconds=stage.seconds / (gain if taken else 1.0))
     stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
-    return replace(plan, stages=stages).deciding(Decision(precision_of(stage.name), precision, reason))
+    plan = replace(plan, stages=stages).deciding(Decision(PRECISION_OF.format(stage.name), precision, reason))
+    sink.write("plan", plan.as_json())
+    return plan
 
 
 def _some(whole: Examples, updates: int, seed: int) -> Examples:

@@ -116,10 +116,7 @@ def train(
             stage = plan.stages[-1]
         story.begin(stage.doing)
         story.say(f"stage {stage.name}: {stage.learns}")
-        if stage.precision == "auto":
-            plan = settle_precision(plan, number, material, story)
-            sink.write("plan", plan.as_json())
-            stage = plan.stages[number]
+        stage = (plan := settle_precision(plan, number, material, sink, story)).stages[number]
         states.append(run_stage(stage, material, Checkpoint(sink.folder / "checkpoints" / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
         sink.history([row for state in states for row in state.history])
