@@ -39,7 +39,8 @@ from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options import catalog
 from tlkit.options.commands import BackbonesConfig, ExportConfig, FeaturesConfig, FinetuneConfig, VerifyConfig
 from tlkit.options.groups import HeadOptions
-from tlkit.pipelines import backbones, export, features, verify
+from tlkit.pipelines import export, features, verify
+from tlkit.pipelines.upkeep import backbones
 from tlkit.report import build, glossary
 from tlkit.report.audit_page import AuditPage, render_audit
 from tlkit.report.tasks import WORDS
