@@ -42,7 +42,7 @@ def test_the_margin_by_hand():
 
 
 def test_later_the_uncertain_come_first():
-    points, cloud = clouds([200, 200])
+    points, _cloud = clouds([200, 200])
     labelled = np.arange(400) % 200 < FEW
     chances = np.tile([0.99, 0.01], (400, 1))
     doubtful = np.flatnonzero(~labelled)[::9][:40]

@@ -8,7 +8,7 @@ import pytest
 from tests.report.chromium import PROGRAM, Chromium
 from tests.report.pages import HOSTILE
 from tlkit.base import cells
-from tlkit.report.label_page import Candidate, LabelPage, render_label_page, write_label_page
+from tlkit.report.label_page import Unlabelled, LabelPage, render_label_page, write_label_page
 
 NAMES = ["ants", "bees", "=wasps", *HOSTILE[:2]]
 
@@ -18,7 +18,7 @@ def page(count=3):
         title="unsorted",
         command="tlkit next unsorted",
         fingerprints={"images": "f00"},
-        candidates=[Candidate(f"/photos/{i}, {HOSTILE[0]}.jpg", "bees" if i == 1 else "", 0.7) for i in range(count)],
+        candidates=[Unlabelled(f"/photos/{i}, {HOSTILE[0]}.jpg", "bees" if i == 1 else "", 0.7) for i in range(count)],
         classes=NAMES,
         known=[("/photos/old.jpg", "ants")],
         way="Typical images.",

@@ -46,7 +46,10 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
     )
     layer: str | None = option(None, "Features of this layer instead of the backbone's last grid.", group="Features")
     reduce: str | None = option(
-        None, "Reduce the features: pca:N keeps N components, fitted on the training split.", group="Features"
+        None,
+        "Reduce the features: pca:N keeps N components, ae:N and vae:N the codes of an autoencoder, all fitted on the training "
+        "split; or FILE.reduce.npz, as another table was reduced.",
+        group="Features",
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Features")
     overwrite: bool = option(False, "Replace what is there.", group="Output")

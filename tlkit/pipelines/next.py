@@ -27,7 +27,7 @@ from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.labelling.guess import guess
 from tlkit.labelling.suggest import Suggestions, suggest
 from tlkit.options.commands import FeaturesConfig, NextConfig
-from tlkit.report.label_page import QUALITY, SIDE, Candidate, LabelPage, write_label_page
+from tlkit.report.label_page import QUALITY, SIDE, Unlabelled, LabelPage, write_label_page
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir, finished_model, refuse_occupied
 from tlkit.tasks.single import SINGLE
@@ -251,7 +251,7 @@ def _page(config: NextConfig, seen: _Seen, found: Suggestions, rows: Sequence[di
         title=Path(config.images).resolve().name,
         command=shlex.join([*again, "--labelled", "labels.csv", "--out", f"{config.out}-again"]),
         fingerprints={"images": digest},
-        candidates=[Candidate(row["path"], row["guess"], row["probability"] or 0.0) for row in rows],
+        candidates=[Unlabelled(row["path"], row["guess"], row["probability"] or 0.0) for row in rows],
         classes=seen.classes,
         known=known,
         way=WAYS[found.way].format(reason=found.reason),

@@ -14,7 +14,7 @@ SIDE, QUALITY = 320, 80  # of the pictures, in pixels, and of their JPEG
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Unlabelled:
     """An image to label.
 
     Args:
@@ -40,7 +40,7 @@ class LabelPage(Provenance):
         picture: path -> JPEG bytes, or None for a file that is gone.
     """
 
-    candidates: Sequence[Candidate]
+    candidates: Sequence[Unlabelled]
     classes: Sequence[str]
     known: Sequence[tuple[str, str]]
     way: str
