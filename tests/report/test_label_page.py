@@ -8,7 +8,7 @@ import pytest
 from tests.report.chromium import PROGRAM, Chromium
 from tests.report.pages import HOSTILE
 from tlkit.base import cells
-from tlkit.report.label_page import Unlabelled, LabelPage, render_label_page, write_label_page
+from tlkit.report.label_page import LabelPage, Unlabelled, render_label_page, write_label_page
 
 NAMES = ["ants", "bees", "=wasps", *HOSTILE[:2]]
 

@@ -27,7 +27,7 @@ from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.labelling.guess import guess
 from tlkit.labelling.suggest import Suggestions, suggest
 from tlkit.options.commands import FeaturesConfig, NextConfig
-from tlkit.report.label_page import QUALITY, SIDE, Unlabelled, LabelPage, write_label_page
+from tlkit.report.label_page import QUALITY, SIDE, LabelPage, Unlabelled, write_label_page
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir, finished_model, refuse_occupied
 from tlkit.tasks.single import SINGLE

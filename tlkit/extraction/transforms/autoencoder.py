@@ -18,10 +18,10 @@ from tlkit.extraction.transforms.components import sample
 if TYPE_CHECKING:
     import keras
 
-HIDDEN = 256  # units of the layer on either side of the codes
+HIDDEN = 512  # units of the layer on either side of the codes
 NOISE = 0.2  # standard deviations added to what the encoder reads
 HELD, FEWEST = 0.1, 20  # share of the training rows that say when to stop, and how many rows there must be
-EPOCHS, PATIENCE, BATCH, RATE = 200, 8, 64, 1e-3
+EPOCHS, PATIENCE, BATCH, RATE = 150, 6, 256, 3e-3
 DIVERGENCE = 1e-3  # what a unit of divergence from the normal distribution costs, of the squared error of a feature
 
 
