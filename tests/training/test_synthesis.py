@@ -5,9 +5,12 @@ import pytest
 
 from tests.training.test_balance import unequal
 from tlkit.base.errors import TlkitError
+from tlkit.options import catalog
 from tlkit.training.balance import solve
 from tlkit.training.synthesis import draw, gan
-from tlkit.training.synthesis.draw import SYNTHESIZERS, draw_gaussian, draw_smote, wanted
+from tlkit.training.synthesis.draw import draw_gaussian, draw_smote, wanted
+
+SYNTHESIZERS = {"smote": draw_smote, "gaussian": draw_gaussian, "gan": gan.draw_gan}
 
 
 def test_what_is_lacking_by_hand():
@@ -93,3 +96,7 @@ def test_the_generator_learns_which_class_is_where():
     nearest = ((more[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == named).mean() > 0.95
     assert all(more[named == each].std(axis=0).mean() > 0.1 for each in (1, 2))  # no single point
+
+
+def test_every_way_has_a_row():
+    assert set(SYNTHESIZERS) == set(catalog.SYNTHESIZERS) <= set(catalog.BALANCES)

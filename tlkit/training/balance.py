@@ -15,6 +15,7 @@ log prior taken from its bias, so that adjusting before or after is one and the 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.folds import strata, stratified
+from tlkit.options.catalog import SYNTHESIZERS
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL
@@ -31,7 +33,6 @@ from tlkit.tasks.single import SINGLE
 from tlkit.training.plan import Decision, Plan
 from tlkit.training.probe import FALLBACK, Probe, fit_one_vs_rest, fit_probe, validate_probe
 from tlkit.training.ridge_probe import fit_ridge
-from tlkit.training.synthesis.draw import SYNTHESIZERS
 
 if TYPE_CHECKING:
     from tlkit.options.commands import FinetuneConfig
@@ -105,7 +106,7 @@ def _synthesised(
         weights = image_weights(labels, int(labels.max()) + 1, "weights")
         found = validate_probe(views[0], labels, units=units, weights=weights, seed=seed)
         strength = found.best if found else FALLBACK
-    more, named = SYNTHESIZERS[balance](views[0], labels, seed)
+    more, named = getattr(import_module(SYNTHESIZERS[balance]), f"draw_{balance}")(views[0], labels, seed)
     together, alone = np.concatenate([labels, named]), np.arange(len(labels) + len(named))
     of_all = [np.concatenate([view, more]) for view in views]
     return fit_probe(of_all, together, units=alone, strength=strength * len(labels) / len(together), seed=seed)

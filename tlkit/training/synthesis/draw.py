@@ -9,13 +9,11 @@ held against these.
 """
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install
-from tlkit.training.synthesis.gan import draw_gan
 
 NEIGHBOURS = 5  # of which SMOTE takes one
 
@@ -70,16 +68,3 @@ def draw_gaussian(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
     freedom = max(1, len(labels) - len(np.unique(labels)))
     mixed = np.random.default_rng((seed, 3)).standard_normal((len(named), len(labels)), dtype=np.float32)
     return (means[named] + mixed @ residuals / np.sqrt(freedom)).astype(np.float32), named
-
-
-def draw_by_gan(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
-    """What a conditional generator makes of the labels that are lacking."""
-    named = wanted(labels)
-    return draw_gan(features, labels, named, seed), named
-
-
-SYNTHESIZERS: dict[str, Callable[[np.ndarray, np.ndarray, int], Drawn]] = {
-    "smote": draw_smote,
-    "gaussian": draw_gaussian,
-    "gan": draw_by_gan,
-}

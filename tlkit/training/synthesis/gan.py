@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from tlkit.training.synthesis.draw import Drawn, wanted
+
 COMPONENTS, NOISE, HIDDEN = 64, 32, 128
 STEPS, CRITIC_STEPS, BATCH = 400, 5, 64
 RATE, BETAS = 5e-4, (0.5, 0.9)
@@ -104,8 +106,9 @@ class Adam:
             weight -= size * first / (np.sqrt(second) + 1e-8)
 
 
-def draw_gan(features: np.ndarray, labels: np.ndarray, named: np.ndarray, seed: int) -> np.ndarray:
-    """Float32 (m, C): one generated row for each label of `named` int (m,), by a generator trained on features (N, C)."""
+def draw_gan(features: np.ndarray, labels: np.ndarray, seed: int) -> Drawn:
+    """What a generator trained on features (N, C) makes of the labels that are lacking."""
+    named = wanted(labels)
     random = np.random.default_rng((seed, 6))
     mean = features.mean(axis=0)
     _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
@@ -116,7 +119,7 @@ def draw_gan(features: np.ndarray, labels: np.ndarray, named: np.ndarray, seed: 
     classes = np.eye(len(np.bincount(labels)), dtype=np.float32)
     noise = random.standard_normal((len(named), NOISE), dtype=np.float32)
     codes = forward(generator, np.concatenate([noise, classes[named]], axis=1)).outputs
-    return (codes * float(scale) @ axes + mean).astype(np.float32)
+    return (codes * float(scale) @ axes + mean).astype(np.float32), named
 
 
 def trained(codes: np.ndarray, labels: np.ndarray, random: np.random.Generator) -> Weights:
