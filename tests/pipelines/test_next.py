@@ -49,6 +49,9 @@ def test_a_round_and_another(unsorted, tiny_backbone, tmp_path, empty_cache):
         named = [(row["path"], colours[int(row["path"][-6:-4].replace("py", "00")) % 3]) for row in rows]
         csv.writer(file).writerows([("path", "label"), *named])
     assert len(scan(table)) == 6
+    again = f"--backbone {tiny_backbone} --classes red,green,blue --count 6 --labelled labels.csv"
+    page = (tmp_path / "next" / "next.html").read_text()
+    assert all(word in page for word in again.split())
     again = choosing.run(asked(unsorted, tiny_backbone, tmp_path, labelled=str(table), out=str(tmp_path / "more")))
     assert again["labelled"] == 6 and not {one["path"] for one in again["images"]} & {row["path"] for row in rows}
     assert all(one["guess"] in colours and 0 < one["probability"] <= 1 for one in again["images"])

@@ -243,13 +243,10 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _page(config: NextConfig, seen: _Seen, found: Suggestions, rows: Sequence[dict[str, Any]]) -> LabelPage:
     known = [(seen.files[i], seen.classes[seen.labels[i]]) for i in np.flatnonzero(seen.labelled).tolist()]
-    again = ["tlkit", "next", config.images, *(["--run", config.run] if config.run else [])]
-    if not config.run and config.backbone != NextConfig(images="").backbone:
-        again += ["--backbone", config.backbone]
     digest = hashlib.sha256("\0".join(row["path"] for row in rows).encode("utf-8", "surrogateescape")).hexdigest()
     return LabelPage(
         title=Path(config.images).resolve().name,
-        command=shlex.join([*again, "--labelled", "labels.csv", "--out", f"{config.out}-again"]),
+        command=shlex.join(["tlkit", "next", config.images, *_flags(config), "--out", f"{config.out}-again"]),
         fingerprints={"images": digest},
         candidates=[Unlabelled(row["path"], row["guess"], row["probability"] or 0.0) for row in rows],
         classes=seen.classes,
@@ -257,6 +254,19 @@ def _page(config: NextConfig, seen: _Seen, found: Suggestions, rows: Sequence[di
         way=WAYS[found.way].format(reason=found.reason),
         picture=_picture,
     )
+
+
+def _flags(config: NextConfig) -> list[str]:
+    """The options of the round after this one: as they were given, with what the page saves."""
+    changed = {
+        spec.name: getattr(config, spec.name) for spec in fields(config) if getattr(config, spec.name) != spec.default
+    }
+    kept = {name: value for name, value in changed.items() if name not in ("images", "out", "overwrite", "labelled")}
+    flags = {
+        name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in kept.items()
+    }
+    flags["labelled"] = "labels.csv"
+    return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
 
 
 WAYS = {
