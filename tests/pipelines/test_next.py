@@ -1,12 +1,16 @@
 """`tlkit next`: from images without a label to a table and a page, and again with what the page saved."""
 
 import csv
+import json
+import os
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import restored
 from tlkit.data.scan import scan
 from tlkit.options.commands import FinetuneConfig, NextConfig
 from tlkit.pipelines import finetune
@@ -56,6 +60,17 @@ def test_a_round_and_another(unsorted, tiny_backbone, tmp_path, empty_cache):
     assert again["labelled"] == 6 and not {one["path"] for one in again["images"]} & {row["path"] for row in rows}
     assert all(one["guess"] in colours and 0 < one["probability"] <= 1 for one in again["images"])
     assert (tmp_path / "more" / "next.html").read_text().count("labels.csv") > 1
+
+
+def test_names_that_are_no_text_come_back(unsorted, tiny_backbone, tmp_path):
+    strange = os.fsdecode(os.fsencode(str(unsorted)) + b"/caf\xe9.png")
+    (unsorted / "01.png").rename(strange)
+    choosing.run(asked(unsorted, tiny_backbone, tmp_path, count=30))
+    work = re.search(r'id="work">(.*?)</script>', (tmp_path / "next" / "next.html").read_text(), re.DOTALL)[1]
+    paths = [one["path"] for one in json.loads(work)["images"]]
+    assert strange in [restored(path) for path in paths]
+    assert all(one["picture"] for one in json.loads(work)["images"])
+    assert [row["path"] for row in read(tmp_path / "next" / "next.csv")] == paths
 
 
 def test_a_table_says_which_images_have_a_label(unsorted, tiny_backbone, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import BYTES_AS_TEXT, replacing
+from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Dataset, Problem
@@ -242,13 +242,13 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _page(config: NextConfig, seen: _Seen, found: Suggestions, rows: Sequence[dict[str, Any]]) -> LabelPage:
-    known = [(seen.files[i], seen.classes[seen.labels[i]]) for i in np.flatnonzero(seen.labelled).tolist()]
+    known = [(_text(seen.files[i]), seen.classes[seen.labels[i]]) for i in np.flatnonzero(seen.labelled).tolist()]
     digest = hashlib.sha256("\0".join(row["path"] for row in rows).encode("utf-8", "surrogateescape")).hexdigest()
     return LabelPage(
         title=Path(config.images).resolve().name,
         command=shlex.join(["tlkit", "next", config.images, *_flags(config), "--out", f"{config.out}-again"]),
         fingerprints={"images": digest},
-        candidates=[Unlabelled(row["path"], row["guess"], row["probability"] or 0.0) for row in rows],
+        candidates=[Unlabelled(_text(row["path"]), row["guess"], row["probability"] or 0.0) for row in rows],
         classes=seen.classes,
         known=known,
         way=WAYS[found.way].format(reason=found.reason),
@@ -275,8 +275,13 @@ WAYS = {
 }
 
 
+def _text(path: str) -> str:
+    """A path as the tables of tlkit have it: bytes that are no text in a way that reads back."""
+    return path.encode("utf-8", BYTES_AS_TEXT).decode("utf-8")
+
+
 def _picture(path: str) -> bytes | None:
     try:
-        return jpeg(thumbnail(Path(path), SIDE), QUALITY)
+        return jpeg(thumbnail(Path(restored(path)), SIDE), QUALITY)
     except UnreadableImage:
         return None
