@@ -216,17 +216,13 @@ def _labels_in(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
 def _rows(seen: _Seen, found: Suggestions) -> list[dict[str, Any]]:
     rows = []
     for place, row in enumerate(found.rows.tolist()):
-        chances = None if seen.chances is None else seen.chances[row]
-        best = None if chances is None else int(chances.argmax())
-        rows.append(
-            {
-                "path": seen.files[row],
-                "guess": "" if best is None else seen.classes[best],
-                "probability": None if best is None else round(float(chances[best]), 6),
-                "margin": None if best is None else round(float(found.margins[place]), 6),
-                "typicality": round(float(found.typicality[place]), 6),
-            }
-        )
+        said: dict[str, Any] = {"guess": "", "probability": None, "margin": None}
+        if seen.chances is not None:
+            chances = seen.chances[row]
+            best = int(chances.argmax())
+            said = {"guess": seen.classes[best], "probability": round(float(chances[best]), 6)}
+            said["margin"] = round(float(found.margins[place]), 6)
+        rows.append({"path": seen.files[row], **said, "typicality": round(float(found.typicality[place]), 6)})
     return rows
 
 

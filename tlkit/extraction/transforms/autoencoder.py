@@ -6,7 +6,7 @@ and variances that are drawn towards a standard normal distribution (Kingma & We
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -69,8 +69,7 @@ class Autoencoder:
         held, learned = np.split(order, [max(2, round(HELD * len(order)))])
         weights, epochs = _trained(standard[learned], standard[held], width, seed, cls.variational)
         plain = cls(mean, scale, weights, 0.0, 0.0, len(features), epochs)
-        shares = [explained(plain, features[part]) for part in (order, held)]
-        return cls(mean, scale, weights, *shares, len(features), epochs)
+        return replace(plain, explained=explained(plain, features), held_out=explained(plain, features[held]))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """float32 (n, C) to float32 (n, width)."""

@@ -90,7 +90,8 @@ def save_transform(transform: Transform, path: Path, features_of: Mapping[str, A
     named = next(name for name, kind in TRANSFORMS.items() if type(transform) is kind)
     about = {"method": named, "features_of": dict(features_of)}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps(about, sort_keys=True)), **transform.arrays())
+        arrays: dict[str, Any] = transform.arrays() | {"about": np.array(json.dumps(about, sort_keys=True))}
+        np.savez(file, **arrays)
 
 
 def load_transform(path: Path, features_of: Mapping[str, Any]) -> Transform:

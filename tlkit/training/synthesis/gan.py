@@ -145,7 +145,7 @@ def trained(codes: np.ndarray, labels: np.ndarray, random: np.random.Generator) 
             made = forward(generator, asked).outputs
             part = random.random((BATCH, 1), dtype=np.float32)
             both = np.concatenate([np.concatenate([real, made]), np.tile(names[chosen], (2, 1))], axis=1)
-            sign = np.repeat(np.float32([-1 / BATCH, 1 / BATCH]), BATCH)[:, None]
+            sign = np.repeat(np.array([-1 / BATCH, 1 / BATCH], np.float32), BATCH)[:, None]
             apart, _ = backward(critic, forward(critic, both), sign)
             _, smooth = penalty(critic, np.concatenate([part * real + (1 - part) * made, names[chosen]], axis=1), width)
             of_critic.update([one + other for one, other in zip(apart, smooth, strict=True)])
