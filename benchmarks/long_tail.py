@@ -4,8 +4,8 @@
     python benchmarks/long_tail.py flowers-small.npz sign-digits.npz magnetic-tile.npz
 
 Of the training split class after class (the largest first) fewer images are kept, the last one a fiftieth of the
-first; which, and what class comes where among equals, is drawn by the seed. The test set is as many images of each class as the smallest class of the test split has; for magnetic-tile, whose test split is small, all that were not kept are drawn from. Features are
-128 principal components of the training images that were kept. `auto` is what `balance.choose` takes; its gain and
+first; which, and what class comes where among equals, is drawn by the seed. The test set has as many images of each class, at most 60,
+of those that are not learned from. Features are 128 principal components of the training images that were kept. `auto` is what `balance.choose` takes; its gain and
 everything else is against `none` on the same images, with the standard error over seeds.
 """
 

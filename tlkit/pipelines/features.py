@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkit.base.files import write_json
 from tlkit.base.machine import versions
-from tlkit.base.story import Phase, Silence, Story
+from tlkit.base.story import Phase, Silence, Story, percent
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan
@@ -111,7 +111,7 @@ def _reduced(
     saved = out.with_name(f"{out.name}.reduce.npz")
     save_transform(found, saved, features_of)
     story.say(
-        f"{before} features reduced to {width}, {found.describe()['explained']:.1%} of their variance; "
+        f"{before} features reduced to {width}, {percent(found.describe()['explained'], 1)} of their variance; "
         f"reduce other images alike: --reduce {saved}"
     )
     return found, width

@@ -4,7 +4,7 @@
     gaussian   the mean of the class plus what a normal distribution with the covariance of all classes gives
     gan        by a conditional generator, see `gan`
 
-On frozen features none of them does better than weights or adjusted logits (benchmarks/results/learning.md); they are here to be
+On frozen features none of them was found to do better than adjusted logits (benchmarks/results/learning.md); they are here to be
 held against these.
 """
 
