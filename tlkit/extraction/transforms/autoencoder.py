@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 HIDDEN = 512  # units of the layer on either side of the codes
 NOISE = 0.2  # standard deviations added to what the encoder reads
 HELD, FEWEST = 0.1, 20  # share of the training rows that say when to stop, and how many rows there must be
-EPOCHS, PATIENCE, BATCH, RATE = 150, 6, 256, 3e-3
+EPOCHS, PATIENCE, RATE = 150, 8, 3e-3
+SMALLEST, LARGEST, UPDATES = 16, 256, 8  # batches, and how many there are at least in an epoch where the rows allow it
 DIVERGENCE = 1e-3  # what a unit of divergence from the normal distribution costs, of the squared error of a feature
 
 
@@ -124,8 +125,9 @@ def _trained(
     layers, model = _network(learned.shape[1], width, seed, variational)
     model.compile(optimizer=keras.optimizers.Adam(RATE), loss="mse")
     stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)
+    batch = int(np.clip(len(learned) // UPDATES, SMALLEST, LARGEST))
     told = model.fit(
-        learned, learned, validation_data=(held, held), epochs=EPOCHS, batch_size=BATCH, callbacks=[stop], verbose=0
+        learned, learned, validation_data=(held, held), epochs=EPOCHS, batch_size=batch, callbacks=[stop], verbose=0
     )
     weights = [np.asarray(weight) for layer in layers for weight in layer.get_weights()]
     if variational:  # the first half are the means
