@@ -21,6 +21,7 @@ from tlkit.extraction.engine import enduring
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
 from tlkit.extraction.store import Appender, Rows, Space, look_up
+from tlkit.options.groups import Share
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
@@ -41,9 +42,10 @@ class Extraction:
             images with a problem, and those whose view was not asked for, may be missing.
         problems: files that could not be decoded.
         passes: images that went through the network now (views count each).
-        stored: images times views that the store already held.
+        stored: images times views that the store already held, of those that were asked for here.
         seconds: of wall time.
         engine: name and reason of the engine, "" when nothing had to be computed.
+        images: how many were asked for here: all of the dataset, or a share of it.
     """
 
     features: dict[Key, Rows] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Extraction:
     stored: int = 0
     seconds: float = 0.0
     engine: str = ""
+    images: int = 0
 
     @property
     def rows(self) -> Rows:
@@ -79,7 +82,8 @@ def extract(
     """Every output of the source for every view of every image, from the store where it has them.
 
     One pass: an image is decoded once, whatever is made of it. Exact duplicates are computed once.
-    Killed half-way, it goes on where it was.
+    Killed half-way, it goes on where it was. A source with a share of the images computes these alone, and its result is
+    of these.
 
     Args:
         source: what to compute.
@@ -95,6 +99,11 @@ def extract(
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
     source = source.settled(dataset, story)
+    whole, share = dataset, source.share
+    if not share.whole:
+        mine = held_by(share, dataset.sha256)
+        viewed = viewed if viewed is None else np.flatnonzero(np.isin(np.flatnonzero(mine), viewed))
+        dataset = dataset.select(np.flatnonzero(mine))
     spaces = {(output, view): source.space(output, augmentation, view) for output in source.outputs for view in views}
     stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     lacking = {key: found.lacking for key, found in stored.items()}
@@ -105,10 +114,13 @@ def extract(
         view: asked[view] & np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0)
         for view in views
     }
-    result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views))
+    result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views), images=len(dataset))
     rows = _in_order(first, wanted)
     if len(rows):
-        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story)
+        passes = sum(int(each.sum()) for each in wanted.values())
+        # Every share takes the engine that would compute all of it, so that rows do not depend on who computed them.
+        engine_for = passes if share.whole else len(_copies(whole)[0]) * len(views)
+        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story, engine_for)
         make_room(work.bytes(rows), story)
         for done in story.track(spread(work, rows, source.executor), "extracting", len(rows)):
             result.problems += done.problems
@@ -208,6 +220,7 @@ class Computation:
         augmentation: what views are.
         spaces: where rows belong.
         story: hears when memory runs out.
+        engine_for: as many images as the engine is chosen for.
     """
 
     source: "FeatureSource"
@@ -217,6 +230,7 @@ class Computation:
     augmentation: Augmentation
     spaces: Mapping[Key, Space]
     story: Story
+    engine_for: int
 
     def __call__(self, rows: np.ndarray) -> Iterator[Done]:
         """Go through the rows, int (n,), yielding what is done as soon as its features are with the store."""
@@ -224,7 +238,10 @@ class Computation:
         decoded = batches(files, self.source.contract, _batch(len(rows), self.source.batch_size))
         with ExitStack() as stack:
             most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
-            appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
+            shared = not self.source.share.whole
+            appenders = {
+                key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in self.spaces.items()
+            }
             pool = stack.enter_context(threads())
             read: deque[Batch] = deque()
             for part, values in self._computed(decoded, rows, read, pool):
@@ -261,8 +278,7 @@ class Computation:
         first = next(found := parts(), None)  # the engine is built when there is something to compute
         if first is None:
             return iter(())
-        passes = sum(int(wanted.sum()) for wanted in self.wanted.values())
-        return enduring(self.source.engine_for(passes), self.story).ahead(chain((first,), found), pixels)
+        return enduring(self.source.engine_for(self.engine_for), self.story).ahead(chain((first,), found), pixels)
 
     def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
         sha256 = self.dataset.sha256[part.positions]
@@ -305,6 +321,38 @@ def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], pat
 def _batch(images: int, most: int) -> int:
     """Images to a forward pass: so few that, where there are few, one batch is decoded while another is computed."""
     return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
+
+
+def shard_result(share: Share, images: int, found: Sequence[Extraction], on_bad: str, story: Story) -> dict[str, Any]:
+    """What a command returns that has computed its share of so many images, by one or more extractions.
+
+    Raises:
+        TlkitError: a file of the share cannot be used, and `on_bad` is `fail`.
+    """
+    problems = list({problem.path: problem for each in found for problem in each.problems}.values())
+    if problems and on_bad == "fail":
+        raise TlkitError(f"{len(problems)} files cannot be used: {named(problems)}.", "repair or remove them.")
+    text = (
+        f"shard {share.number} of {share.of}: {found[0].images} of {images} images are done, "
+        f"{sum(each.passes for each in found)} of them computed now; when all shards are, the same command without "
+        "--shard gathers them"
+    )
+    story.say(text)
+    return {
+        "shard": f"{share.number}/{share.of}",
+        "images": found[0].images,
+        "out": None,
+        "set_aside": [problem.as_json() for problem in problems],
+        "computed": sum(each.passes for each in found),
+        "seconds": round(sum(each.seconds for each in found), 3),
+        "text": "",
+    }
+
+
+def held_by(share: Share, sha256: np.ndarray) -> np.ndarray:
+    """Bool (N,), images uint8 (N, 32) of a share: each image is in one of `share.of`, whatever else is in the set."""
+    number = np.ascontiguousarray(sha256[:, :8]).view(">u8").ravel() % np.uint64(share.of)
+    return number == share.number - 1
 
 
 def _copies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

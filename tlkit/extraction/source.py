@@ -16,9 +16,9 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
-from tlkit.extraction.store import Rows, Space, look_up, open_space
+from tlkit.extraction.store import Rows, Space, look_up, open_space, space_folder
 from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, RankConfig
-from tlkit.options.groups import StoreOptions
+from tlkit.options.groups import ALL, ShardOptions, Share, StoreOptions, parse_shard
 
 if TYPE_CHECKING:
     import keras
@@ -67,6 +67,7 @@ class FeatureSource:
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
         batch_size: images to a forward pass; fewer where there are few.
         executor: where it is computed, a row of `EXECUTORS`.
+        share: of the images, which is computed here.
         shapes: of a row of each output, where they are known without the model.
         quick: images -> an engine in float32 that needs no model, or None; asked when so many have to be computed.
     """
@@ -81,6 +82,7 @@ class FeatureSource:
     precision: str = "float32"
     batch_size: int = 32
     executor: str = "here"
+    share: Share = ALL
     shapes: tuple[tuple[int, ...], ...] | None = None
     quick: "Callable[[int], Engine | None] | None" = None
 
@@ -133,6 +135,7 @@ class FeatureSource:
             precision=config.precision,
             batch_size=config.batch_size,
             stored_as=config.stored_as if isinstance(config, StoreOptions) else self.stored_as,
+            share=parse_shard(config.shard) if isinstance(config, ShardOptions) else self.share,
         )
 
     # -- what it gives
@@ -171,6 +174,12 @@ class FeatureSource:
         """Where the rows of an output are stored."""
         seen = (augmentation or Augmentation(strength="none")).describe(view)
         return open_space(self.describe(output, seen), {"network": self.name})
+
+    @property
+    def begun(self) -> bool:
+        """Whether the store has a place for its rows already; none is made by asking."""
+        seen = Augmentation(strength="none").describe(CENTRE)
+        return all(space_folder(self.describe(output, seen)).is_dir() for output in self.outputs)
 
     # -- what computes it
 

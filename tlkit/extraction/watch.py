@@ -4,20 +4,27 @@ The answering file of the run does it where there is one (`onnx_engine`); what i
 """
 
 import importlib
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import sha256_json
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
+from tlkit.data.dataset import UNASSIGNED, UNLABELLED, Dataset
+from tlkit.data.scan import read_contents
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import Engine
-from tlkit.options.groups import EngineOptions
+from tlkit.extraction.extract import Extraction
+from tlkit.extraction.source import FeatureSource
+from tlkit.options.commands import PredictConfig
+from tlkit.options.groups import EngineOptions, parse_shard
 
 
 def watching(
@@ -88,3 +95,61 @@ def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: 
         precision=config.precision,
         story=story,
     )
+
+
+# -- Answers in the store: what shards of `tlkit predict` computed, for the command that gathers them ---
+
+ANSWERS = ("answers:logits", "answers:unfamiliarity")  # in the order of an engine that watches
+
+
+def answers_source(model: Path, facts: Facts, config: PredictConfig, build: Callable[[], Engine]) -> FeatureSource:
+    """The answers of a classifier as a source of rows: of each image what `watching` says.
+
+    Args:
+        model: file of the classifier.
+        facts: what it knows about itself.
+        config: of the command.
+        build: `watching` as the command asks for it, called where something has to be computed.
+    """
+    with zipfile.ZipFile(model) as archive:  # what it would take to notice another network, in its directory alone
+        members = {member.filename: member.CRC for member in archive.infolist()}
+    classes = len(facts.classes)
+    judged = read_familiarity(model) is not None
+    return FeatureSource(
+        model=None,
+        outputs=tuple(f"{name}:{config.tta}" for name in ANSWERS[: 1 + judged]),
+        weights_sha256=sha256_json(members),
+        contract=facts.contract,
+        name=f"answers of {facts.backbone}",
+        precision=config.precision,
+        batch_size=config.batch_size,
+        share=parse_shard(config.shard),
+        shapes=((classes,), ())[: 1 + judged],
+        quick=lambda images: build(),
+    )
+
+
+def answered(
+    source: FeatureSource, files: Sequence[Path], story: Story
+) -> tuple[Extraction, np.ndarray, tuple[np.ndarray, ...], list[tuple[int, str]]]:
+    """Answers for files, by the store: what it took, and then as `infer` gives them; of a share what it took is all."""
+    paths = [str(file) for file in files]
+    contents = read_contents(Path(), paths, story, all_meant=True)
+    rows, images = contents.images, len(contents.images)
+    dataset = Dataset(
+        root=Path(),
+        classes=(),
+        paths=[paths[i] for i in rows.tolist()],
+        labels=np.full(images, UNLABELLED, np.int32),
+        sha256=contents.sha256,
+        sizes=contents.sizes,
+        given=np.full(images, UNASSIGNED, np.int8),
+    )
+    found = source.extract(dataset, story=story)
+    at = {path: i for i, path in reversed(list(enumerate(paths)))}
+    bad = [(at[problem.path], problem.reason) for problem in (*contents.problems, *found.problems)]
+    if not source.share.whole:
+        return found, rows[:0], (), bad
+    held = list(found.features.values())
+    good = np.flatnonzero(~np.any([each.lacking for each in held], axis=0))
+    return found, rows[good], tuple(each[good] for each in held) if len(good) else (), sorted(bad)

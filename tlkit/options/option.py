@@ -97,6 +97,10 @@ _INSTEAD = {
         ("data", "data-dir", "dataset", "data-path", "images", "input", "input-dir", "source", "train-dir"),
         "images are given without a flag, after the name of the command: tlkit {command} IMAGES",
     ),
+    **dict.fromkeys(
+        ("shard", "shards"),
+        "features, predict, audit and rank work in shards; tlkit {command} finds in the store what they computed.",
+    ),
     **dict.fromkeys(("run", "run-dir"), "the run is given without a flag: tlkit {command} RUN"),
 }
 

@@ -16,6 +16,7 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
+from tlkit.extraction.extract import shard_result
 from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.tables import table_format, write_table
 from tlkit.extraction.transforms import Transform, parse_reduction
@@ -35,7 +36,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     """Write the table and its sidecar `OUT.json`; nothing that the store holds is computed again.
 
     Returns:
-        `images`, `set_aside`, `out`, `sidecar`, `features` (columns), `computed`, `seconds`.
+        `images`, `set_aside`, `out`, `sidecar`, `features` (columns), `computed`, `seconds`; of a shard see
+        `shard_result`.
 
     Raises:
         TlkitError: wrong options, no usable image, missing weights, occupied `out`.
@@ -43,9 +45,10 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     table_format(out)
     transform, width = parse_reduction(config.reduce) if config.reduce else (None, 0)
-    refuse_occupied(out, overwrite=config.overwrite)
+    if config.shard is None:  # a share of the work writes no table
+        refuse_occupied(out, overwrite=config.overwrite)
 
-    story.expect(*PHASES)
+    story.expect(*(PHASES if config.shard is None else PHASES[:-1]))
     with expecting(config):
         dataset = scan(
             config.images,
@@ -64,6 +67,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
 
     extraction = source.extract(dataset, story=story)
     story.say(extraction.sentence())
+    if config.shard is not None:
+        return shard_result(source.share, len(dataset), [extraction], config.on_bad, story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
