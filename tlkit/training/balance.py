@@ -26,7 +26,7 @@ from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import of_truth, row_of
 from tlkit.tasks.single import SINGLE
 from tlkit.training.plan import Decision
-from tlkit.training.probe import Probe, fit_one_vs_rest, fit_probe, validate_probe
+from tlkit.training.probe import Heard, Probe, fit_one_vs_rest, fit_probe, unheard, validate_probe
 from tlkit.training.ridge_probe import fit_ridge
 
 if TYPE_CHECKING:
@@ -77,13 +77,14 @@ def solve(
     units: np.ndarray,
     strength: float | None = None,
     seed: int = 0,
+    heard: Heard = unheard,
 ) -> Probe:
     """The linear head on all views as its task has it solved, see `SOLVERS`; one class an image with classes balanced."""
     solver = row_of(SOLVERS, of_truth(labels))
     if solver is not None:
         return solver(views, labels, units=units, strength=strength, seed=seed)
     weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
-    probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed)
+    probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed, heard=heard)
     return probe.shifted(-log_prior(labels, classes)) if balance == "logit-adjust" else probe
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import Backbone
-from tlkit.backbones.runtime import jit
+from tlkit.backbones.runtime import jit, weights_kept
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -261,7 +261,9 @@ def relative_gradients(backbone: Backbone, images: np.ndarray, labels: np.ndarra
     rank = np.array([(dense[:place] == label).sum() for place, label in enumerate(dense)])
     seen = rank % 2 == 0
     network = _with_linear_head(backbone, classes)
-    features = keras.Model(network.input, network.layers[-2].output).predict(images, BATCH, verbose=0)
+    below = keras.Model(network.input, network.layers[-2].output)
+    with weights_kept(below):
+        features = below.predict(images, BATCH, verbose=0)
     probe = fit_probe([features[seen]], dense[seen], units=np.arange(seen.sum()), strength=FALLBACK)
     network.layers[-1].set_weights([probe.kernel, probe.bias])
     set_trainable(network, "all", blocks=backbone.blocks)

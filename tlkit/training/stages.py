@@ -247,6 +247,7 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
         units=material.groups[rows],
         strength=1 / (material.config.l2 * len(rows)) if material.config.l2 else None,
         seed=material.config.seed,
+        heard=lambda part: story.reach(part, 1.0),
     )
     material.head.model.get_layer("logits").set_weights([probe.kernel, probe.bias])
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
