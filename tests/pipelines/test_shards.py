@@ -20,7 +20,7 @@ from tlkit.extraction import store
 from tlkit.extraction.extract import held_by
 from tlkit.extraction.shards import list_shards, read_shard
 from tlkit.options.commands import AuditConfig, FeaturesConfig, PredictConfig, RankConfig
-from tlkit.options.groups import Share
+from tlkit.options.groups import Portion
 from tlkit.options.option import option_meant
 from tlkit.pipelines import audit, features, predict, rank
 
@@ -68,17 +68,17 @@ def stored(cache):
 
 def test_shares_are_disjoint_even_and_do_not_depend_on_the_rest_of_the_set():
     sha256 = np.random.default_rng(1).integers(0, 256, (20_000, 32), np.uint8)
-    held = np.stack([held_by(Share(number, 7), sha256) for number in range(1, 8)])
+    held = np.stack([held_by(Portion(number, 7), sha256) for number in range(1, 8)])
     assert (held.sum(axis=0) == 1).all()
     assert abs(held.mean(axis=1) - 1 / 7).max() < 4 * np.sqrt(1 / 7 * 6 / 7 / 20_000)
     some = np.random.default_rng(2).permutation(20_000)[:500]
-    np.testing.assert_array_equal(held_by(Share(3, 7), sha256[some]), held[2][some])
+    np.testing.assert_array_equal(held_by(Portion(3, 7), sha256[some]), held[2][some])
 
 
 def test_the_share_of_a_known_digest():
     """By hand: 0x0102030405060708 = 72623859790382856, and that modulo 10 is 6, the seventh share."""
     digest = np.array([[*range(1, 9), *[0xFF] * 24]], np.uint8)
-    assert [bool(held_by(Share(number, 10), digest)[0]) for number in (6, 7, 8)] == [False, True, False]
+    assert [bool(held_by(Portion(number, 10), digest)[0]) for number in (6, 7, 8)] == [False, True, False]
 
 
 # -- the same bytes ---

@@ -20,8 +20,10 @@ from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.engine import enduring
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
-from tlkit.extraction.store import Appender, Rows, Space, look_up
-from tlkit.options.groups import Share
+from tlkit.extraction.store import Appender, Rows, Space, StoredFeatures, look_up
+from tlkit.options.commands import AuditConfig, FeaturesConfig, PredictConfig
+from tlkit.options.groups import Portion, parse_shard
+from tlkit.options.obtain import RankConfig
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
@@ -31,6 +33,7 @@ HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all
 LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
 
 Key = tuple[str, int]  # output name, view number
+Shared = AuditConfig | FeaturesConfig | PredictConfig | RankConfig  # options of commands that work in shards
 
 
 @dataclass
@@ -82,8 +85,7 @@ def extract(
     """Every output of the source for every view of every image, from the store where it has them.
 
     One pass: an image is decoded once, whatever is made of it. Exact duplicates are computed once.
-    Killed half-way, it goes on where it was. A source with a share of the images computes these alone, and its result is
-    of these.
+    Killed half-way, it goes on where it was. A source with a share of the images computes, and gives, these alone.
 
     Args:
         source: what to compute.
@@ -98,12 +100,8 @@ def extract(
     """
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
-    source = source.settled(dataset, story)
-    whole, share = dataset, source.share
-    if not share.whole:
-        mine = held_by(share, dataset.sha256)
-        viewed = viewed if viewed is None else np.flatnonzero(np.isin(np.flatnonzero(mine), viewed))
-        dataset = dataset.select(np.flatnonzero(mine))
+    source, whole = source.settled(dataset, story), dataset
+    dataset, viewed = _mine(source.share, dataset, viewed)
     spaces = {(output, view): source.space(output, augmentation, view) for output in source.outputs for view in views}
     stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     lacking = {key: found.lacking for key, found in stored.items()}
@@ -114,13 +112,12 @@ def extract(
         view: asked[view] & np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0)
         for view in views
     }
-    result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views), images=len(dataset))
+    known = sum(int((asked[view] & ~wanted[view]).sum()) for view in views)
+    result = Extraction(stored=known, images=len(dataset))
     rows = _in_order(first, wanted)
     if len(rows):
-        passes = sum(int(each.sum()) for each in wanted.values())
-        # Every share takes the engine that would compute all of it, so that rows do not depend on who computed them.
-        engine_for = passes if share.whole else len(_copies(whole)[0]) * len(views)
-        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story, engine_for)
+        passes = _for_engine(source.share, whole, wanted)
+        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story, passes)
         make_room(work.bytes(rows), story)
         for done in story.track(spread(work, rows, source.executor), "extracting", len(rows)):
             result.problems += done.problems
@@ -131,14 +128,18 @@ def extract(
     if result.problems:
         count = len(result.problems)
         story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(result.problems)}")
-    if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
-        held = [stored[output, CENTRE] for output in source.outputs]
-        first_row = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
-        if len(first_row):
-            refuse_not_finite(source, [found[first_row] for found in held], lambda row: dataset.paths[first_row[row]])
+    if CENTRE in views:
+        _refuse_held(source, [stored[output, CENTRE] for output in source.outputs], dataset)
     result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def _refuse_held(source: "FeatureSource", held: Sequence[StoredFeatures], dataset: Dataset) -> None:
+    """A store may be older than `refuse_not_finite`: where weights are not finite, every row shows it, the first one too."""
+    first = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
+    if len(first):
+        refuse_not_finite(source, [found[first] for found in held], lambda row: dataset.paths[first[row]])
 
 
 def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:
@@ -323,14 +324,15 @@ def _batch(images: int, most: int) -> int:
     return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
 
 
-def shard_result(share: Share, images: int, found: Sequence[Extraction], on_bad: str, story: Story) -> dict[str, Any]:
+def shard_result(config: Shared, images: int, found: Sequence[Extraction], story: Story) -> dict[str, Any]:
     """What a command returns that has computed its share of so many images, by one or more extractions.
 
     Raises:
         TlkitError: a file of the share cannot be used, and `on_bad` is `fail`.
     """
+    share = parse_shard(config.shard)
     problems = list({problem.path: problem for each in found for problem in each.problems}.values())
-    if problems and on_bad == "fail":
+    if problems and config.on_bad == "fail":
         raise TlkitError(f"{len(problems)} files cannot be used: {named(problems)}.", "repair or remove them.")
     text = (
         f"shard {share.number} of {share.of}: {found[0].images} of {images} images are done, "
@@ -349,7 +351,25 @@ def shard_result(share: Share, images: int, found: Sequence[Extraction], on_bad:
     }
 
 
-def held_by(share: Share, sha256: np.ndarray) -> np.ndarray:
+def _mine(share: Portion, dataset: Dataset, viewed: np.ndarray | None) -> tuple[Dataset, np.ndarray | None]:
+    """The images of a share, and the rows of those that have views."""
+    if share.whole:
+        return dataset, viewed
+    mine = np.flatnonzero(held_by(share, dataset.sha256))
+    return dataset.select(mine), viewed if viewed is None else np.flatnonzero(np.isin(mine, viewed))
+
+
+def _for_engine(share: Portion, whole: Dataset, wanted: Mapping[int, np.ndarray]) -> int:
+    """As many images as the engine is chosen for.
+
+    Every share takes the engine that would compute all of the images, so that rows do not depend on who computed them.
+    """
+    if share.whole:
+        return sum(int(each.sum()) for each in wanted.values())
+    return len(_copies(whole)[0]) * len(wanted)
+
+
+def held_by(share: Portion, sha256: np.ndarray) -> np.ndarray:
     """Bool (N,), images uint8 (N, 32) of a share: each image is in one of `share.of`, whatever else is in the set."""
     number = np.ascontiguousarray(sha256[:, :8]).view(">u8").ravel() % np.uint64(share.of)
     return number == share.number - 1
@@ -420,6 +440,6 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {"here": Here}
 
 
 def spread(work: Callable[[np.ndarray], Iterable[T]], samples: np.ndarray, name: str) -> Iterator[T]:
-    """Share the samples, int (n,) in the order of work, among the workers of an executor."""
+    """Portion the samples, int (n,) in the order of work, among the workers of an executor."""
     executor = EXECUTORS[name]()
     return executor.map(work, [part for part in np.array_split(samples, executor.workers) if len(part)])

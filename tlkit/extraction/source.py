@@ -1,5 +1,7 @@
 """A frozen network and what is taken from it: the source of features, and the only maker of the keys of stored rows."""
 
+import hashlib
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,8 +19,15 @@ from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
 from tlkit.extraction.store import Rows, Space, look_up, open_space, space_folder
-from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, RankConfig
-from tlkit.options.groups import ALL, ShardOptions, Share, StoreOptions, parse_shard
+from tlkit.options.commands import (
+    AuditConfig,
+    EvaluateConfig,
+    FeaturesConfig,
+    FinetuneConfig,
+    PredictConfig,
+    RankConfig,
+)
+from tlkit.options.groups import ALL, Portion, ShardOptions, StoreOptions, parse_shard
 
 if TYPE_CHECKING:
     import keras
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from tlkit.extraction.engine import Engine
 
 FEATURES = "features:avg"  # what the familiarity of a finished classifier looks at
+ANSWERS = ("answers:logits", "answers:unfamiliarity")  # in the order of an engine that watches
 PRECISIONS = ("float32", "bfloat16")
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
 
@@ -82,7 +92,7 @@ class FeatureSource:
     precision: str = "float32"
     batch_size: int = 32
     executor: str = "here"
-    share: Share = ALL
+    share: Portion = ALL
     shapes: tuple[tuple[int, ...], ...] | None = None
     quick: "Callable[[int], Engine | None] | None" = None
 
@@ -125,6 +135,34 @@ class FeatureSource:
             weights_sha256=sha256_file(path),
             contract=facts.contract,
             name=facts.backbone,
+        )
+
+    @classmethod
+    def of_answers(cls, path: Path, config: PredictConfig, build: "Callable[[], Engine]") -> "FeatureSource":
+        """What `watching` says of images by the classifier in a file: logits, and unfamiliarity where it can be told.
+
+        Args:
+            path: of the classifier. Checksums of its members, in the archive's directory, tell it from others.
+            config: of the command.
+            build: the engine, called where something has to be computed.
+        """
+        from tlkit.classifier.facts import FAMILIARITY, read_facts
+
+        facts = read_facts(path)
+        with zipfile.ZipFile(path) as archive:
+            members = sorted((member.filename, member.CRC) for member in archive.infolist())
+        outputs = ANSWERS[: 1 + any(name == FAMILIARITY for name, _ in members)]
+        return cls(
+            model=None,
+            outputs=tuple(f"{output}:{config.tta}" for output in outputs),
+            weights_sha256=hashlib.sha256(repr(members).encode()).hexdigest(),
+            contract=facts.contract,
+            name=f"answers of {facts.backbone}",
+            precision=config.precision,
+            batch_size=config.batch_size,
+            share=parse_shard(config.shard),
+            shapes=((len(facts.classes),), ())[: len(outputs)],
+            quick=lambda images: build(),
         )
 
     def asked(self, config: Asking) -> "FeatureSource":

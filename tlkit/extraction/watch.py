@@ -4,15 +4,13 @@ The answering file of the run does it where there is one (`onnx_engine`); what i
 """
 
 import importlib
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import sha256_json
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
@@ -23,8 +21,7 @@ from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import Engine
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
-from tlkit.options.commands import PredictConfig
-from tlkit.options.groups import EngineOptions, parse_shard
+from tlkit.options.groups import EngineOptions
 
 
 def watching(
@@ -98,35 +95,6 @@ def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: 
 
 
 # -- Answers in the store: what shards of `tlkit predict` computed, for the command that gathers them ---
-
-ANSWERS = ("answers:logits", "answers:unfamiliarity")  # in the order of an engine that watches
-
-
-def answers_source(model: Path, facts: Facts, config: PredictConfig, build: Callable[[], Engine]) -> FeatureSource:
-    """The answers of a classifier as a source of rows: of each image what `watching` says.
-
-    Args:
-        model: file of the classifier.
-        facts: what it knows about itself.
-        config: of the command.
-        build: `watching` as the command asks for it, called where something has to be computed.
-    """
-    with zipfile.ZipFile(model) as archive:  # what it would take to notice another network, in its directory alone
-        members = {member.filename: member.CRC for member in archive.infolist()}
-    classes = len(facts.classes)
-    judged = read_familiarity(model) is not None
-    return FeatureSource(
-        model=None,
-        outputs=tuple(f"{name}:{config.tta}" for name in ANSWERS[: 1 + judged]),
-        weights_sha256=sha256_json(members),
-        contract=facts.contract,
-        name=f"answers of {facts.backbone}",
-        precision=config.precision,
-        batch_size=config.batch_size,
-        share=parse_shard(config.shard),
-        shapes=((classes,), ())[: 1 + judged],
-        quick=lambda images: build(),
-    )
 
 
 def answered(

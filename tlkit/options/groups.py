@@ -341,8 +341,8 @@ VALIDATION_IMAGES = ("target_precision", "search", "minutes", "keras_split")
 # -- One process of several that share the work on a set of images -----------------------------
 
 
-class Share(NamedTuple):
-    """Share `number`, 1..`of`, of the images; whose it is follows from the content of each alone."""
+class Portion(NamedTuple):
+    """Portion `number`, 1..`of`, of the images; whose it is follows from the content of each alone."""
 
     number: int = 1
     of: int = 1
@@ -353,11 +353,11 @@ class Share(NamedTuple):
         return self.of == 1
 
 
-ALL = Share()
+ALL = Portion()
 MOST_SHARDS = 100_000
 
 
-def parse_shard(text: str | None) -> Share:
+def parse_shard(text: str | None) -> Portion:
     """`I/N` as a share; all images where nothing is given.
 
     Raises:
@@ -366,7 +366,7 @@ def parse_shard(text: str | None) -> Share:
     if text is None:
         return ALL
     found = re.fullmatch(r"(\d+)/(\d+)", text)
-    share = Share(int(found[1]), int(found[2])) if found else Share(0)
+    share = Portion(int(found[1]), int(found[2])) if found else Portion(0)
     if not 1 <= share.number <= share.of <= MOST_SHARDS:
         raise TlkitError(
             f"--shard {text}: expected I/N with I from 1 to N, and N at most {MOST_SHARDS:,}.",

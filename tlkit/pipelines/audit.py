@@ -71,7 +71,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     if config.shard is not None:
         rows = sample(dataset.labels, config.seed)
         mirrored = source.extract(dataset.select(rows), views=(1,), augmentation=Mirror(), story=story)
-        return shard_result(source.share, len(dataset), [extraction, mirrored], config.on_bad, story)
+        return shard_result(config, len(dataset), [extraction, mirrored], story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 

@@ -45,9 +45,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     table_format(out)
     transform, width = parse_reduction(config.reduce) if config.reduce else (None, 0)
-    if config.shard is None:  # a share of the work writes no table
-        refuse_occupied(out, overwrite=config.overwrite)
-
+    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a share of the work writes no table
     story.expect(*(PHASES if config.shard is None else PHASES[:-1]))
     with expecting(config):
         dataset = scan(
@@ -68,7 +66,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     extraction = source.extract(dataset, story=story)
     story.say(extraction.sentence())
     if config.shard is not None:
-        return shard_result(source.share, len(dataset), [extraction], config.on_bad, story)
+        return shard_result(config, len(dataset), [extraction], story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 

@@ -25,9 +25,9 @@ from tlkit.data.scan import scan
 from tlkit.evaluation import tta
 from tlkit.extraction.engine import Engine, infer
 from tlkit.extraction.extract import Extraction, shard_result
-from tlkit.extraction.watch import answered, answers_source, watching
+from tlkit.extraction.source import FeatureSource
+from tlkit.extraction.watch import answered, watching
 from tlkit.options.commands import PredictConfig
-from tlkit.options.groups import parse_shard
 from tlkit.runs.folder import RunDir, refuse_occupied
 from tlkit.tasks.labels import written
 
@@ -61,7 +61,7 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     facts = read_facts(model)
     found, good, outputs, bad = _answers(config, files, model, facts, story)
     if found and config.shard is not None:
-        return shard_result(parse_shard(config.shard), len(files), [found], config.on_bad, story)
+        return shard_result(config, len(files), [found], story)
     problems += [Problem(str(files[i]), reason) for i, reason in bad]
     if problems and config.on_bad == "fail":
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
@@ -98,7 +98,7 @@ def _answers(
         story.say(f"engine {found.name} in {found.precision}: {found.reason}")
         return found
 
-    source = answers_source(model, facts, config, engine)
+    source = FeatureSource.of_answers(model, config, engine)
     if config.shard is not None or source.begun:
         story.expect(*STORED_PHASES)
         found = answered(source, files, story)

@@ -29,7 +29,6 @@ from tlkit.evaluation.results import plain
 from tlkit.extraction.extract import Extraction, shard_result
 from tlkit.extraction.source import FeatureSource
 from tlkit.options import advice
-from tlkit.options.groups import parse_shard
 from tlkit.options.obtain import RankConfig, Wanted, read_candidates
 from tlkit.pixels.contract import Levels
 from tlkit.ranking import choose, curve, selection
@@ -54,8 +53,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         TlkitError: wrong options, fewer than two classes, no candidate at hand, occupied `out`.
     """
     story, out, started = story or Silence(), Path(config.out), time.monotonic()
-    if config.shard is None:  # a share of the work writes no ranking
-        refuse_occupied(out, overwrite=config.overwrite)
+    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a share of the work writes nothing
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
@@ -69,8 +67,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     levels = levels_for(config, whole, story)
     contestants = [_look(config, one, dataset, levels, story) for one in wanted]
     if config.shard is not None:
-        found = [one.found for one in contestants]
-        return shard_result(parse_shard(config.shard), len(dataset), found, config.on_bad, story)
+        return shard_result(config, len(dataset), [one.found for one in contestants], story)
     problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)
