@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
@@ -30,8 +30,6 @@ ITERATIONS = 300
 WORTH_THREADS = 500_000_000
 ENOUGH = 20_000  # images held out tell penalties apart as well as more of them
 EVALUATIONS = 40  # of the loss that a search takes on average
-
-
 Heard = Callable[[float], None]  # who is told how far a computation is, 0..1
 
 
@@ -191,11 +189,10 @@ def enough(folds: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def folds_in_words(folds: Sequence[np.ndarray]) -> str:
-    """Of how many folds, and how many images were held out where that is not all."""
+    """Of how many folds, or how many images were held out where there may be more."""
     held, images = sum(int(fold.sum()) for fold in folds), len(folds[0])
-    if len(folds) == 1 or images > ENOUGH:
-        return f"cross-validation on {held:,} of {images:,} images"
-    return f"{len(folds)}-fold cross-validation"
+    few = len(folds) > 1 and images <= ENOUGH
+    return f"{len(folds)}-fold cross-validation" if few else f"cross-validation on {held:,} of {images:,} images"
 
 
 def solving_seconds(images: int, width: int, classes: int, views: int, chosen: bool) -> float:
@@ -276,8 +273,22 @@ class _Quiet(LogisticRegression):
             return super().fit(*arguments, **options)
 
 
-def logistic_regression(numbers: int, strength: float, iterations: int = ITERATIONS, level: float = 1e-4) -> "Solver":
-    """What solves logistic regression of one class an image with so many coefficients: the same, in one way or another.
+class Solver(Protocol):
+    """Logistic regression, as scikit-learn has it."""
+
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+
+    def set_params(self, C: float) -> "Solver":  # noqa: N803
+        """Another inverse penalty."""
+
+    def fit(self, features: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> "Solver":
+        """Find the coefficients."""
+
+
+def logistic_regression(numbers: int, strength: float, iterations: int = ITERATIONS, level: float = 1e-4) -> Solver:
+    """What solves logistic regression with so many coefficients: the same, in one way or another.
 
     Args:
         numbers: features times classes.
@@ -301,7 +312,7 @@ class _ManyClasses:
         self.strength, self.iterations, self.level = strength, iterations, level
         self.classes_ = np.empty(0)
         self.coef_ = self.intercept_ = np.empty(0)
-        self._weights: np.ndarray | None = None
+        self._weights = np.empty((0, 0), np.float32)
 
     def set_params(self, C: float) -> "_ManyClasses":  # noqa: N803 - as scikit-learn calls it
         """Another inverse penalty; the next search starts from where the last one ended."""
@@ -332,15 +343,12 @@ class _ManyClasses:
             gradient[-1] = chances.sum(axis=0)
             return loss, gradient.ravel()
 
-        known = self._weights is not None and self._weights.size == shape[0] * shape[1]
-        start = self._weights if known and self._weights is not None else np.zeros(shape[0] * shape[1], np.float32)
-        self._weights = descend(slope, start, self.iterations, self.level)
-        found = self._weights.reshape(shape)
+        start = self._weights if self._weights.shape == shape else np.zeros(shape, np.float32)
+        found = self._weights = descend(slope, start.ravel(), self.iterations, self.level).reshape(shape)
         self.coef_, self.intercept_ = found[:-1].T, found[-1]
         return self
 
 
-Solver = LogisticRegression | _ManyClasses
 MANY_NUMBERS = 100_000  # coefficients from which on it is worth it
 MEMORY = 10  # steps that the curvature is taken from
 
@@ -374,9 +382,8 @@ def descend(
         moved, bent = trial - point, turned - gradient
         if (curvature := float(moved @ bent)) > 0:
             steps.append((moved, bent, curvature))
-        done = value - lower <= FLAT * max(abs(value), 1e-3)
-        point, value, gradient = trial, lower, turned
-        if done:
+        gained, point, value, gradient = value - lower, trial, lower, turned
+        if gained <= FLAT * max(abs(value), 1e-3):
             break
     return point
 
