@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -156,8 +158,13 @@ def test_of_very_many_images_as_many_are_held_out_as_are_enough(monkeypatch):
     assert np.isnan(found.logits[~np.isfinite(found.logits).all(axis=1)]).all()
 
 
-def test_seconds_of_solving_grow_with_what_is_solved():
-    """As the work does: of four times as many images about four times as long, on a machine with other work."""
-    few, many = (probe.solving_seconds(images, 64, 8, 1, chosen=True) for images in (4_000, 16_000))
-    assert 1.5 < many / few < 12
-    assert probe.solving_seconds(4_000, 64, 8, 1, chosen=False) < few
+def test_seconds_of_solving_are_those_of_its_evaluations(monkeypatch):
+    """Where every look at the clock is a second later, a step and its start on 4,000 images take one."""
+    clock = itertools.count()
+    monkeypatch.setattr(probe.time, "perf_counter", lambda: float(next(clock)))
+    one = 0.5 * probe.EVALUATIONS  # half a second for each evaluation
+    assert probe.solving_seconds(4_000, 64, 8, 1, chosen=False) == pytest.approx(one)
+    assert probe.solving_seconds(4_000, 64, 8, 3, chosen=True) == pytest.approx(one * (4 * len(STRENGTHS) + 3))
+    assert probe.solving_seconds(40_960, 64, 8, 1, chosen=True) == pytest.approx(
+        10 * one * (20_000 / 40_960 * 4 * len(STRENGTHS) + 1)
+    )

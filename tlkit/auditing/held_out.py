@@ -5,6 +5,7 @@ approximation, Williams and Seeger 2001). They err in different places, so that 
 labels than either alone, and both take a second on thousands of images.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -166,13 +167,16 @@ def _fitted(lens: Lens, features: np.ndarray, targets: np.ndarray, fold: np.ndar
 
 def _solve(points: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels known, kernel (d, k) and bias (k,)."""
-    from tlkit.training.probe import logistic_regression
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
 
     known = np.unique(targets)
     if len(known) < 2:
         return known, np.zeros((points.shape[1], len(known))), np.zeros(len(known))
-    solver = logistic_regression(points.shape[1] * len(known), strength, ITERATIONS, TOLERANCE)
-    solved = solver.fit(points, targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        solved = LogisticRegression(C=strength, max_iter=ITERATIONS, tol=TOLERANCE).fit(points, targets)
     if len(known) == 2:  # one row in scikit-learn
         return known, solved.coef_.T * [-0.5, 0.5], solved.intercept_ * [-0.5, 0.5]
     return known, solved.coef_.T, solved.intercept_
