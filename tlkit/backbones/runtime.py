@@ -1,10 +1,8 @@
 """The process: seeds, hardware, compilation. Importing it starts the backend, quietly."""
 
-import contextlib
 import logging
 import platform
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from tlkit.base.machine import usable_cores
@@ -54,21 +52,6 @@ def jit() -> bool | str:
     long with it (benchmarks/training_step.py).
     """
     return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
-
-
-@contextlib.contextmanager
-def weights_kept(model: keras.Model) -> Iterator[None]:
-    """Inside, `predict` and `evaluate` of Keras may be interrupted or fail, and the model has its weights all the same.
-
-    On JAX both take the weights out of the variables while they run, and put them back only where they come to their end
-    (Keras 3.15): whoever holds the model then holds nothing. Engines and stages of tlkit leave them where they are.
-    """
-    try:
-        yield
-    except BaseException:
-        if keras.backend.backend() == "jax":
-            model.jax_state_sync()
-        raise
 
 
 def command_line() -> str:

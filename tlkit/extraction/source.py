@@ -13,7 +13,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import sha256_file
-from tlkit.base.story import Story
+from tlkit.base.story import Story, percent
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.extract import LOGITS as LOGITS
@@ -24,6 +24,7 @@ from tlkit.options.commands import (
     EvaluateConfig,
     FeaturesConfig,
     FinetuneConfig,
+    NextConfig,
     PredictConfig,
     RankConfig,
 )
@@ -41,7 +42,7 @@ ANSWERS = ("answers:logits", "answers:unfamiliarity")  # in the order of an engi
 PRECISIONS = ("float32", "bfloat16")
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
 
-Asking = AuditConfig | EvaluateConfig | FeaturesConfig | FinetuneConfig | RankConfig
+Asking = AuditConfig | EvaluateConfig | FeaturesConfig | FinetuneConfig | NextConfig | RankConfig
 
 
 class Tap(NamedTuple):
@@ -257,7 +258,7 @@ class FeatureSource:
         held = {one: 1 - float(one.stored(dataset.sha256).lacking.mean()) for one in self.in_each_precision()}
         most = max(held, key=lambda one: held[one])
         if held[most] >= HELD_ENOUGH:
-            story.say(f"precision {most.precision}: the store holds {held[most]:.0%} of the images in it")
+            story.say(f"precision {most.precision}: the store holds {percent(held[most])} of the images in it")
             return most
         from tlkit.extraction.precision import settle_engine, too_few
 

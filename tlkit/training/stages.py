@@ -8,7 +8,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tlkit.backbones.build import Backbone, build_backbone, is_path
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.heads.build import Head, build_head, pool
@@ -23,8 +24,7 @@ from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
-from tlkit.training import lora
-from tlkit.training.balance import image_weights, log_prior, solve
+from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
 from tlkit.training.fit import Stopping, Validation, fit, predict, rank
@@ -45,6 +45,7 @@ class Material:
         augmentation: what a view is, stored or fresh.
         views: of the training images, by the same names; view 0 first.
         groups: int (N,); images with the same number share a fold.
+        tau: strength of an adjustment of the logits, see `balance`.
     """
 
     config: FinetuneConfig
@@ -57,6 +58,7 @@ class Material:
     augmentation: Augmentation
     views: Mapping[str, Sequence[Rows]]
     groups: np.ndarray
+    tau: float = TAU
 
     @property
     def classes(self) -> int:
@@ -99,21 +101,17 @@ def run_stage(
         return state
     if stage.method in SOLVED:
         return _solve(stage, material, checkpoint, story)
-    examples, config = _examples(stage, material), material.config
-    with lora.adapted(stage, material.backbone, config.lora, config.seed):
-        state = fit(
-            model,
-            _compiler(model, stage, material, examples),
-            examples,
-            Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
-            stage=stage.name,
-            stopping=_stopping(stage, material, examples, budget, stop, story),
-            checkpoint=checkpoint,
-            story=story,
-        )
-    if config.lora:
-        checkpoint.load_weights(model, state.best)  # as written, as they are for a run that reads them later
-    return state
+    examples = _examples(stage, material)
+    return fit(
+        model,
+        _compiler(model, stage, material, examples),
+        examples,
+        Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
+        stage=stage.name,
+        stopping=_stopping(stage, material, examples, budget, stop, story),
+        checkpoint=checkpoint,
+        story=story,
+    )
 
 
 def _stopping(
@@ -136,8 +134,8 @@ def _stopping(
 
 def _compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:
     """Compiles the stage's model for updates in so many parts."""
-    adjusts = material.config.balance == "logit-adjust"
-    added = log_prior(examples.labels, examples.classes) if adjusts else None
+    adjusts = material.config.balance in ADJUSTING
+    added = log_prior(examples.labels, examples.classes, material.tau) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
 
     def compile_for(parts: int) -> None:
@@ -242,12 +240,12 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     probe = solve(
         [view[everything] for view in views],
         labels,
-        classes=material.classes,
         balance=material.config.balance,
         units=material.groups[rows],
         strength=1 / (material.config.l2 * len(rows)) if material.config.l2 else None,
         seed=material.config.seed,
         heard=lambda part: story.reach(part, 1.0),
+        tau=material.tau,
     )
     material.head.model.get_layer("logits").set_weights([probe.kernel, probe.bias])
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
