@@ -15,9 +15,11 @@ from tlkit.backbones.runtime import gpus
 from tlkit.base.machine import bytes_text, multiplies_bfloat16
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
+from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 from tlkit.training import plan
+from tlkit.training.balance import SOLVERS
 from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nth, parts_that_fit, room, stage_epochs
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
 from tlkit.training.optimizer import Updates, is_centralized, unfreeze_and_compile
@@ -35,6 +37,7 @@ from tlkit.training.plan import (
     settle_depth,
     work,
 )
+from tlkit.training.probe import solving_seconds
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
 RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
@@ -252,8 +255,11 @@ class _Planner:
         forward = 0.0 if stored and views else self.pace.forward
         step = TRAINING_PASSES * work(self.anatomy.head) * self.pace.operation
         passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.sizes.train
-        where = "on stored features" if stored else "on features computed every epoch"
         task = self.anatomy.classifier.facts.task
+        seconds = 1 + passes * (forward + step)
+        if solved and row_of(SOLVERS, task) is None:
+            seconds = 1 + self._solving(views)
+        where = "on stored features" if stored else "on features computed every epoch"
         exactly = f"; a linear head under {LOSS_WORDS[task.trained_by[0]]} is convex, so it is solved, its penalty cross-validated"
         stage = Stage(
             name="head",
@@ -266,10 +272,16 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(self.anatomy.head),
             stored_bytes=self._bytes("features") if stored else 0,
-            seconds=1 + passes * (forward + step),
+            seconds=seconds,
             reason=where + exactly * solved,
         )
         return stage if solved else self._with_memory(stage, self.anatomy.head, pixels=forward > 0)
+
+    def _solving(self, views: int) -> float:
+        """Seconds of solving the head of one class an image, from its loss timed here."""
+        classes = len(self.anatomy.classifier.facts.classes)
+        width = parameters(self.anatomy.head) // classes - 1
+        return solving_seconds(self.ways.sizes.train, width, classes, views, chosen=not self.options.l2)
 
     def _top(self, epochs: int, rate: float) -> Stage:
         """Train the last blocks on the stored output at the cut, or on pixels through what is frozen."""

@@ -241,11 +241,11 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     probe = solve(
         [view[everything] for view in views],
         labels,
-        classes=material.classes,
         balance=material.config.balance,
         units=material.groups[rows],
         strength=1 / (material.config.l2 * len(rows)) if material.config.l2 else None,
         seed=material.config.seed,
+        heard=lambda part: story.reach(part, 1.0),
         tau=material.tau,
     )
     material.head.model.get_layer("logits").set_weights([probe.kernel, probe.bias])
