@@ -14,6 +14,7 @@ from tlkit.options.commands import (
     ExportConfig,
     FeaturesConfig,
     FinetuneConfig,
+    NextConfig,
     PredictConfig,
     RankConfig,
     ReportConfig,
@@ -126,6 +127,18 @@ COMMANDS = (
         ("backbones", "how_many", "limit", "out", "overwrite", "image_size", "group_by", "seed"),
     ),
     Command(
+        "next",
+        NextConfig,
+        "Choose the images to label next; write a page to label them on.",
+        (
+            "tlkit next images --classes ants,bees",
+            "tlkit next images --labelled labels.csv --count 50",
+            "tlkit next images --run run --out round-2",
+        ),
+        _out,
+        ("run", "labelled", "count", "classes", "backbone", "out", "overwrite", "image_size", "seed"),
+    ),
+    Command(
         "finetune",
         FinetuneConfig,
         "Train a classifier in stages; write a report.",
@@ -166,7 +179,7 @@ COMMANDS = (
         PredictConfig,
         "Predict class and probability of images.",
         ("tlkit predict run photo.jpg holiday/ --top 3", "find . -name '*.jpg' | tlkit predict run - --out all.csv"),
-        lambda result: "" if result["out"] else as_csv(result),
+        lambda result: "" if result["out"] or "shard" in result else as_csv(result),
     ),
     Command(
         "explain",

@@ -15,6 +15,7 @@ from tlkit.options.groups import (
     JudgementOptions,
     LogOptions,
     MovedOptions,
+    ShardOptions,
     SplitOptions,
     StoreOptions,
     TtaOptions,
@@ -24,11 +25,11 @@ from tlkit.options.obtain import RankConfig as RankConfig  # every config is fou
 from tlkit.options.obtain import SampleConfig as SampleConfig  # every config is found here
 from tlkit.options.obtain import WeightsConfig as WeightsConfig  # every config is found here
 from tlkit.options.option import Options, argument, option
-from tlkit.options.training import LoraOptions
+from tlkit.options.training import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
+class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, ShardOptions):
     """`tlkit features`: pixels to a feature table."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
@@ -46,7 +47,10 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
     )
     layer: str | None = option(None, "Features of this layer instead of the backbone's last grid.", group="Features")
     reduce: str | None = option(
-        None, "Reduce the features: pca:N keeps N components, fitted on the training split.", group="Features"
+        None,
+        "Reduce the features: pca:N keeps N components, ae:N and vae:N the codes of an autoencoder, all fitted on the training "
+        "split; or FILE.reduce.npz, as another table was reduced.",
+        group="Features",
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Features")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
@@ -69,7 +73,7 @@ class FinetuneConfig(
     StoreOptions,
     EngineOptions,
     HeadOptions,
-    LoraOptions,
+    TrainingOptions,
     ValidationOptions,
     JudgementOptions,
     LogOptions,
@@ -173,7 +177,7 @@ class ReportConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TtaOptions, AnsweringOptions):
+class PredictConfig(TtaOptions, AnsweringOptions, ShardOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
@@ -187,6 +191,20 @@ class PredictConfig(TtaOptions, AnsweringOptions):
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+    def check(self) -> None:
+        """What comes on stdin comes once, and answers are kept in one precision."""
+        super().check()
+        if self.shard is not None and self.precision != "float32":
+            raise TlkitError(
+                f"--shard {self.shard} with --precision {self.precision}: answers are kept in float32 alone.",
+                "drop one of the two.",
+            )
+        if self.shard is not None and "-" in self.paths:
+            raise TlkitError(
+                f"--shard {self.shard} with a list on stdin: the command that gathers could not read it again.",
+                "give folders, patterns or files.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +251,7 @@ class CacheConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
+class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, ShardOptions):
     """`tlkit audit`: what is wrong with a set of images, before anything is trained on it."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
@@ -257,6 +275,32 @@ class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, Eng
     )
     strict: bool = option(False, "Exit with 1 when something serious is found.", group="Output")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+
+# -- The options of `tlkit next` ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextConfig(ImageOptions, BackboneOptions, StoreOptions, EngineOptions):
+    """`tlkit next`: which images to label next."""
+
+    images: str = argument(
+        "Images to choose from: a folder, whose images count as unlabelled, or a table, of which rows with a label have one.",
+        exists=True,
+    )
+    run: str | None = option(
+        None,
+        "A finished run: its network gives the features, its classifier guesses, and its training images have a label.",
+        group="Data",
+    )
+    labelled: str | None = option(
+        None, "Images that have a label: class folders or a table, such as the page saves.", group="Data"
+    )
+    count: int = option(50, "Images to choose.", low=1, high=1000, group="Data")
+    out: str = option("next", "The folder to write: next.csv and next.html.", group="Output", writes="folder")
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    seed: int = option(0, "Seed of everything random.", low=0, high=2**31 - 1, group="Data")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 
 

@@ -19,6 +19,7 @@ from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
+from tlkit.base.story import percent
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
@@ -232,8 +233,10 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
     seconds = TRAINING_PASSES * work(backbone.layers_of(count - deep, count)) * seconds_per_operation()
     seconds *= train * epochs
     if deep == shallow or seconds <= LONG:
-        return replace(options, blocks=deep), f"the fewest that hold {DEEP:.0%} of the parameters"
-    why = f"the fewest that hold a third of the parameters; {deep} blocks, {DEEP:.0%} of them, would train for about"
+        return replace(options, blocks=deep), f"the fewest that hold {percent(DEEP)} of the parameters"
+    why = (
+        f"the fewest that hold a third of the parameters; {deep} blocks, {percent(DEEP)} of them, would train for about"
+    )
     return replace(options, blocks=shallow), f"{why} {seconds / 60:.0f} min here: --blocks {deep} does"
 
 
@@ -265,6 +268,7 @@ class Stage:
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
         least: epochs after which it may end early, where nothing is left to learn (`checkpoint.is_exhausted`); 0 for never.
+        precision: what it multiplies in, `float32` or `bfloat16`; `auto` until that is tried, and `float32` where it never is.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -287,6 +291,7 @@ class Stage:
     mix: str = "none"
     centralize: bool = False
     least: int = 0
+    precision: str = "float32"
 
     @property
     def learns(self) -> str:
@@ -321,6 +326,9 @@ class Decision:
 
     def __str__(self) -> str:
         return f"{self.option:<10}  {self.value}: {self.reason}"
+
+
+PRECISION_OF = "precision of {}"  # a stage: what is decided where that is left open
 
 
 @dataclass(frozen=True, kw_only=True)
