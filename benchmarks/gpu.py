@@ -34,6 +34,7 @@ import numpy as np
 from measure import in_turn, machine, table
 from PIL import Image, ImageFilter
 
+from tlkit.backbones.arithmetic import operations
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.backbones.runtime import gpus
 from tlkit.base.machine import usable_cores
@@ -45,7 +46,6 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.training.examples import Examples
 from tlkit.training.fit import build_epoch
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
-from tlkit.training.plan import operations
 
 CLASSES = 10
 RATE = 1e-4

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.backbones.arithmetic import quicker
+from tlkit.backbones.arithmetic import operations, quicker
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.transformers.network import Architecture, build
@@ -31,7 +31,6 @@ from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import EvaluateConfig, FeaturesConfig, FinetuneConfig
 from tlkit.options.groups import HeadOptions
 from tlkit.pipelines import evaluate, finetune
-from tlkit.training.plan import operations
 
 SIZE = (32, 48)
 SMALL = {"patch": 8, "width": 24, "blocks": 3, "heads": 2, "hidden": 40}

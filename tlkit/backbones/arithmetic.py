@@ -1,14 +1,16 @@
-"""Attention and dense layers as products of two matrices, which TensorFlow computes faster on a CPU than Keras's einsums.
+"""The arithmetic of layers: how much there is of it, and attention and dense layers as products of two matrices.
 
-A dense layer on tokens (B, T, C) is a product of (B T, C) with its kernel, whose bias and activation TensorFlow fuses with it,
-where Keras's own tensordot puts a reshape between. Queries, keys and values are one product instead of three einsums. The numbers
-and the gradients are the layer's own up to rounding.
+TensorFlow computes such products faster on a CPU than Keras's einsums. A dense layer on tokens (B, T, C) is a product of
+(B T, C) with its kernel, whose bias and activation TensorFlow fuses with it, where Keras's own tensordot puts a reshape between.
+Queries, keys and values are one product instead of three einsums. The numbers and the gradients are the layer's own up to
+rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+import numpy as np
 
 ops = keras.ops
 Forward = Callable[..., Any]
@@ -107,3 +109,27 @@ FORWARDS: dict[type, Callable[[Any], Forward | None]] = {
     keras.layers.Dense: _dense,
     keras.layers.MultiHeadAttention: _attention,
 }
+
+
+# -- What layers cost ---
+
+
+def operations(layers: Iterable[keras.layers.Layer]) -> float:
+    """Multiply-adds of one forward pass of one image, in layers with a kernel and in attention."""
+    total = 0.0
+    for layer in layers:
+        if isinstance(layer, keras.layers.MultiHeadAttention):
+            total += _attention_operations(layer)
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            kernel = getattr(layer, "depthwise_kernel", None)
+        if kernel is not None:
+            positions = np.prod(layer.output.shape[1:-1], dtype=float)
+            total += positions * np.prod(kernel.shape, dtype=float)
+    return float(total)
+
+
+def _attention_operations(layer: keras.layers.MultiHeadAttention) -> float:
+    """Those of its four projections, and of every token with every other."""
+    tokens, width = layer.output.shape[1], layer.num_heads * layer.key_dim
+    return float(tokens) * (4 * layer.output.shape[-1] * width + 2 * tokens * width)

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.backbones.arithmetic import operations
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
@@ -73,27 +74,6 @@ class Pace:
     operation: float
     disk: float
     measured: bool
-
-
-def operations(layers: Iterable[keras.layers.Layer]) -> float:
-    """Multiply-adds of one forward pass of one image, in layers with a kernel and in attention."""
-    total = 0.0
-    for layer in layers:
-        if isinstance(layer, keras.layers.MultiHeadAttention):
-            total += _attention_operations(layer)
-        kernel = getattr(layer, "kernel", None)
-        if kernel is None:
-            kernel = getattr(layer, "depthwise_kernel", None)
-        if kernel is not None:
-            positions = np.prod(layer.output.shape[1:-1], dtype=float)
-            total += positions * np.prod(kernel.shape, dtype=float)
-    return float(total)
-
-
-def _attention_operations(layer: keras.layers.MultiHeadAttention) -> float:
-    """Those of its four projections, and of every token with every other."""
-    tokens, width = layer.output.shape[1], layer.num_heads * layer.key_dim
-    return float(tokens) * (4 * layer.output.shape[-1] * width + 2 * tokens * width)
 
 
 def work(layers: Iterable[keras.layers.Layer]) -> float:
