@@ -15,6 +15,7 @@ from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import missing
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
+from tlkit.data.clips import CLIP, Sampling, frames_in, frames_listed
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.fixes import Fixing, apply_fixes
@@ -143,7 +144,7 @@ def _fingerprint(file: str, path: str, looker: Looker | None) -> tuple[bytes, in
 
 # -- Which images there are: walk, sniff, hash. Nothing is decoded here ------------------------
 
-_SILENCE = Silence()
+SILENCE = Silence()
 Wanted = tuple[Sequence[str] | None, Sequence[str]]  # classes that were asked for, and those of a classifier
 Reading = partial[Contents]  # `read_contents` for a story
 
@@ -157,7 +158,7 @@ def scan(
     known: Sequence[str] = (),
     fixes: Fixing | None = None,
     look: bool = False,
-    story: Story = _SILENCE,
+    story: Story = SILENCE,
 ) -> Dataset:
     """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
 
@@ -180,15 +181,28 @@ def scan(
     Raises:
         TlkitError: nothing there, no classes, an empty class folder, a class that train lacks, ...
     """
-    source, read = Path(images).expanduser().absolute(), partial(read_contents, story=story, look=look)
-    if source.is_dir():
-        dataset = _scan_folder(source, str(images), (classes, known), group_by, labelled, read, story)
-    elif source.suffix.lower() in SUFFIXES and source.is_file():
-        dataset = _scan_file(source, (classes, known), group_by, labelled, read, story)
-    else:
-        raise _no_source(str(images), source)
-    _tell(dataset, story)
+    read = partial(read_contents, story=story, look=look)
+    dataset = listed(images, (classes, known), group_by, labelled, read, None, story)
+    tell_unexpected(dataset, story)
     return apply_fixes(dataset, fixes, story)
+
+
+def listed(
+    images: str | Path,
+    wanted: Wanted,
+    group_by: str | None,
+    labelled: bool | Task | None,
+    read: Reading,
+    clips: Sampling | None,
+    story: Story,
+) -> Dataset:
+    """The images, or with `clips` the frames that are taken."""
+    source = Path(images).expanduser().absolute()
+    if source.is_dir():
+        return _scan_folder(source, str(images), wanted, group_by, labelled, read, clips, story)
+    if source.suffix.lower() in SUFFIXES and source.is_file():
+        return _scan_file(source, wanted, group_by, labelled, read, clips, story)
+    raise _no_source(str(images), source)
 
 
 def _scan_folder(
@@ -198,6 +212,7 @@ def _scan_folder(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
+    clips: Sampling | None,
     story: Story,
 ) -> Dataset:
     if isinstance(labelled, Task):
@@ -207,10 +222,11 @@ def _scan_folder(
     flat = labelled is False or (labelled is None and not tree.folders)
     layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1])
     names = layout.classes if flat else _class_names(layout.classes, wanted[0], "class folder")
+    layout, beside = (layout, 0) if clips is None else frames_in(layout, typed, clips)
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
     paths = [layout.files[i] for i in contents.images.tolist()]
-    _refuse_none(str(root), paths, contents)
+    refuse_none(str(root), paths, contents.problems)
     _refuse_empty(layout, labels, given, contents)
     for note in layout.notes:
         story.say(note)
@@ -224,7 +240,7 @@ def _scan_folder(
         sizes=contents.sizes,
         given=given,
         set_aside=(*tree.loops, *contents.problems),
-        ignored=tree.ignored + contents.ignored,
+        ignored=tree.ignored + contents.ignored + beside,
         looks=contents.looks,
     )
     dataset = dataset.without(loose) if loose else dataset
@@ -240,9 +256,14 @@ def _scan_file(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
+    clips: Sampling | None,
     story: Story,
 ) -> Dataset:
     listing = read_listing(file, labelled=labelled, classes=wanted[0] or wanted[1])
+    if clips is not None:
+        listing = frames_listed(listing, str(file), clips)
+    elif CLIP in listing.columns and group_by != CLIP:
+        story.say(f"{file.name} has a column {CLIP!r}, and here its rows are single images: each frame for itself.")
     for note in listing.notes:
         story.say(note)
     names: tuple[str, ...] = ()
@@ -258,7 +279,7 @@ def _scan_file(
             f"{str(file)!r} holds no image: none of its {len(listing.paths)} files is there, the first is {listing.paths[0]!r}.",
             elsewhere(file, listing.paths),
         )
-    _refuse_none(str(file), kept, contents)
+    refuse_none(str(file), kept, contents.problems)
     dataset = Dataset(
         root=file.parent,
         classes=names,
@@ -275,7 +296,7 @@ def _scan_file(
     )
     for name, count in zip(names, dataset.class_counts().tolist(), strict=True):
         if not count:
-            raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", _first(contents.problems))
+            raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", first_of(contents.problems))
     return dataset
 
 
@@ -358,9 +379,10 @@ def _renumbered(labels: np.ndarray, found: tuple[str, ...], names: tuple[str, ..
     return np.where(labels >= 0, table[labels], labels).astype(np.int32)
 
 
-def _refuse_none(source: str, kept: Sequence[object], contents: Contents) -> None:
+def refuse_none(source: str, kept: Sequence[object], problems: Sequence[Problem]) -> None:
+    """Raise where nothing is left of a source."""
     if not kept:
-        raise TlkitError(f"{source!r} holds no image.", _first(contents.problems))
+        raise TlkitError(f"{source!r} holds no image.", first_of(problems))
 
 
 def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, contents: Contents) -> None:
@@ -371,7 +393,7 @@ def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, content
             bad = [problem for problem in contents.problems if problem.path.startswith(f"{folder}/")]
             raise TlkitError(
                 f"the class folder {folder!r} holds no image.",
-                _first(bad) if bad else "put images of the class into it, or remove it.",
+                first_of(bad) if bad else "put images of the class into it, or remove it.",
             )
 
 
@@ -389,7 +411,7 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
         )
 
 
-def _tell(dataset: Dataset, story: Story) -> None:
+def tell_unexpected(dataset: Dataset, story: Story) -> None:
     """Report what a user may not expect."""
     for code, split in enumerate(SPLITS):
         rows = dataset.given == code
@@ -404,7 +426,7 @@ def _tell(dataset: Dataset, story: Story) -> None:
         story.detail(f"Left out {dataset.ignored} files that are not images.")
 
 
-def _first(problems: Sequence[Problem]) -> str:
+def first_of(problems: Sequence[Problem]) -> str:
     """The remedy, with the first file that was set aside as the example."""
     if not problems:
         return "give a folder of images, or a CSV file with columns path,label."

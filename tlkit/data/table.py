@@ -54,6 +54,16 @@ class Listing:
     columns: dict[str, list[str]]
     notes: tuple[str, ...] = ()
 
+    def select(self, rows: Sequence[int]) -> "Listing":
+        """Some of the rows, in that order."""
+        return Listing(
+            paths=[self.paths[row] for row in rows],
+            labels=None if self.labels is None else [self.labels[row] for row in rows],
+            given=self.given[list(rows)],
+            columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
+            notes=self.notes,
+        )
+
 
 def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[str] | None = None) -> Listing:
     """Read a manifest file; the first row of a CSV names the columns.

@@ -13,6 +13,7 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.extraction.source import FeatureSource
+from tlkit.extraction.store import Rows
 from tlkit.tasks.task import Task
 
 
@@ -97,6 +98,7 @@ def learn_familiarity(
     rows = np.sort(np.concatenate([known, held, splits.indices("test")]))
     source = replace(FeatureSource.of_classifier(classifier), batch_size=batch_size)
     stored = source.rows(dataset.select(rows), story=story)
+    stored = stored if dataset.clips is None else Rows(stored.pooled())
 
     reference = fit_familiarity(*(stored[np.searchsorted(rows, wanted)] for wanted in (known, held)))
     if reference is not None:

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -14,13 +14,14 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.story import Silence, Story
+from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.engine import enduring
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
-from tlkit.extraction.store import Appender, Rows, Space, look_up
+from tlkit.extraction.store import Appender, ClipFeatures, Rows, Space, look_up
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
@@ -92,6 +93,8 @@ def extract(
     Raises:
         TlkitError: the store cannot be written or its disk is full, or float16 cannot hold a value.
     """
+    if dataset.clips is not None:
+        return _of_clips(source, dataset.clips, story)
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
     source = source.settled(dataset, story)
@@ -127,6 +130,13 @@ def extract(
     result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def _of_clips(source: "FeatureSource", clips: Clips, story: Story | None) -> Extraction:
+    """The same for clips: their frames, each by its own content, so that no other choice of frames computes one again."""
+    found = extract(source, clips.frames, story=story)
+    features = {key: Rows(ClipFeatures(rows.held, clips.places)) for key, rows in found.features.items()}
+    return replace(found, features=features)
 
 
 def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:

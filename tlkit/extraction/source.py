@@ -97,17 +97,19 @@ class FeatureSource:
 
     @classmethod
     def of_classifier(cls, classifier: "Classifier") -> "FeatureSource":
-        """The averaged grid of a classifier; its rows are those of any other network with the same weights below."""
-        import keras
+        """The averaged grid of a classifier; its rows are those of any other network with the same weights below.
 
+        Of a classifier of clips the grid of each frame, pooled as its head reads it.
+        """
         from tlkit.backbones.weights import weights_sha256
-        from tlkit.classifier.model import seam
+        from tlkit.classifier.model import of_images
 
-        tap = Tap(classifier.facts.grid_layer, "avg")
+        clip, below = classifier.facts.clip, of_images(classifier)
+        tap = Tap(classifier.facts.grid_layer, clip.pooling if clip else "avg")
         return cls(
-            model=_tapped(classifier.model, (tap,)),
+            model=_tapped(below, (tap,)),
             outputs=(tap.name,),
-            weights_sha256=weights_sha256(keras.Model(classifier.model.input, seam(classifier))),
+            weights_sha256=weights_sha256(below),
             contract=classifier.facts.contract,
         )
 

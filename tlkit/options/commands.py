@@ -8,6 +8,7 @@ from tlkit.options.catalog import SPLITS
 from tlkit.options.groups import (
     AnsweringOptions,
     BackboneOptions,
+    ClipOptions,
     EngineOptions,
     FixOptions,
     HeadOptions,
@@ -55,6 +56,7 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(
     ImageOptions,
+    ClipOptions,
     SplitOptions,
     BackboneOptions,
     StoreOptions,

@@ -176,6 +176,44 @@ class LogOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipOptions(Options):
+    """Samples that are clips, several frames in order, and how their frames are put together."""
+
+    time: str | None = option(
+        None,
+        "The samples are clips (a folder of frames in a class folder, or a table with a column clip): what reads their frames "
+        "in order, beside the mean over time that it has to beat; gru for such a table unless given.",
+        choices=tuple(catalog.TIMES),
+        group="Clips",
+    )
+    frames: int | None = option(
+        None,
+        "Frames of a clip at most, evenly spaced; 16 unless given. Shorter clips have the rest masked.",
+        low=1,
+        high=1024,
+        group="Clips",
+    )
+    stride: int | None = option(
+        None, "Take every so many-th frame of a clip; every one unless given.", low=1, high=1000, group="Clips"
+    )
+
+    @property
+    def over_time(self) -> str:
+        """What reads the frames, as asked for or as planned."""
+        return self.time or catalog.TIME
+
+    @property
+    def most_frames(self) -> int:
+        """T, as asked for or as planned."""
+        return self.frames or catalog.FRAMES
+
+    @property
+    def samples_are_clips(self) -> bool:
+        """Whether clips were asked for; a table may say it by itself."""
+        return any(value is not None for value in (self.time, self.frames, self.stride))
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackboneOptions(Options):
     """The pretrained network."""
 

@@ -22,6 +22,7 @@ from tlkit.data.look import looks_of
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity
+from tlkit.evaluation.order import said_otherwise, with_order
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
@@ -37,7 +38,7 @@ from tlkit.runs.history import read_history
 from tlkit.tasks.labels import as_lines
 from tlkit.training import balance
 from tlkit.training.plan import Plan
-from tlkit.training.stages import Material
+from tlkit.training.stages import Material, solved_mean
 from tlkit.training.train import Trained
 
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}
@@ -138,9 +139,9 @@ def _page(
         evaluation=evaluation,
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
-        thumbnail=outcome.thumbnails(dataset.root),
-        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
-        neighbours=neighbours,
+        thumbnail=outcome.thumbnails(dataset),
+        overlays=None if facts.clip else overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
+        neighbours=None if facts.clip else neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],
@@ -284,18 +285,32 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         predictions = outcome.judged_by(predictions, classifier.facts)
     classifier = classifier.knowing(reference)
     save(classifier, run_dir.model)
-    write_answer(classifier, run_dir.model, story)
+    if dataset.clips is None:
+        write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
+    if dataset.clips is not None:
+        evaluation = _with_order(run_dir, material, classifier, predictions, evaluation)
     for note in evaluation.notes:
         story.say(note)
     ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
     record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
+
+
+def _with_order(
+    run_dir: RunDir, material: Material, classifier: Classifier, predictions: Predictions, evaluation: EvaluationResult
+) -> EvaluationResult:
+    """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
+    mean = solved_mean(material, run_dir.checkpoints / "head")
+    mean.write(run_dir.mean)
+    time, rows = material.config.over_time, material.stored["features"]
+    others = said_otherwise(classifier, rows, mean, material.config.seed)
+    return with_order(evaluation, predictions, others, time)
 
 
 def _looked_at(material: Material, story: Story) -> Evidence:

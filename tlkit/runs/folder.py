@@ -159,6 +159,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def mean(self) -> Path:
+        """Of clips: the solved head of the mean over time, which the others are held against."""
+        return self.path / "mean.npz"
+
+    @property
     def choice(self) -> Path:
         """Which weights ship, and why."""
         return self.path / "choice.json"

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
 from tlkit.options.obtain import SampleConfig
+from tlkit.samples.motion import MOTION_CARD, write_motion
 from tlkit.samples.recipes import TABLE
 from tlkit.tasks.labels import written
 
@@ -264,4 +265,5 @@ MADE = {
     "digits": Made(DIGITS_CARD, write_digits),
     "shapes": Made(SHAPES_CARD, write_shapes),
     "sheets": Made(SHEETS_CARD, write_sheets),
+    "motion": Made(MOTION_CARD, write_motion),
 }

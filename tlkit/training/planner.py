@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import keras
 
 from tlkit.backbones.build import Backbone
+from tlkit.base.errors import TlkitError
 from tlkit.base.machine import bytes_text
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
@@ -35,7 +36,7 @@ from tlkit.training.plan import (
 )
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
-RATES = {"head": 1e-3, "top": 3e-4, "all": 1e-4}
+RATES = {"head": 1e-3, "time": 1e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
 WORTH_MEASURING = 60.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
 SHARES = {
@@ -47,6 +48,88 @@ EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is 
 COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
 LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
+
+
+# Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
+FOR_IMAGES: dict[str, tuple[object, ...]] = {
+    "stages": (None, ("head",)),
+    "preset": (None, "default"),
+    "blocks": (None,),
+    "unfreeze": (None,),
+    "minutes": (None,),
+    "search": (None,),
+    "lora": (None,),
+    "views": (None, 1),
+    "augment": ("auto", "none"),
+    "mix": ("auto", "none"),
+    "head": ("linear",),
+    "fixes": (None,),
+    "keras_split": (None,),
+}
+
+
+def refuse_for_clips(options: FinetuneConfig) -> None:
+    """Raise for options that clips cannot follow.
+
+    Raises:
+        TlkitError: naming the option.
+    """
+    for name, allowed in FOR_IMAGES.items():
+        value = getattr(options, name)
+        if value not in allowed:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise TlkitError(
+                f"--{name.replace('_', '-')} {shown} is for single images, and the samples are clips.",
+                "drop it: frames are computed once by the frozen backbone, and --time says what is trained on them.",
+            )
+
+
+def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifier, sizes: Sizes, frames: int) -> Plan:
+    """The plan for clips: the mean over time is solved; then, unless it is all that was asked for, the order is learned.
+
+    Args:
+        options: what was asked for.
+        backbone: the network.
+        classifier: with a head over time.
+        sizes: in clips.
+        frames: of all clips together.
+    """
+    task, clip = classifier.facts.task, classifier.facts.clip
+    own = {layer.name for layer in backbone.model.layers}
+    head = [layer for layer in classifier.model.layers if layer.name not in own]
+    solved, speed = is_convex(replace(options, dropout=0.0)), plan.seconds_per_operation()
+    updates = plan.planned_epochs(sizes.train, options.batch_size * options.accumulate)
+    step = TRAINING_PASSES * work(head) * speed
+    held = frames * backbone.grid_shape[-1] * plan.NUMBER_BYTES[options.stored_as]
+    stages = []
+    for number, name in enumerate(("head", "time")[: 1 + (options.stages is None and options.over_time != "mean")]):
+        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else updates))
+        exactly = name == "head" and solved
+        passes = (SOLVER_PASSES if exactly else epochs) * sizes.train
+        stage = Stage(
+            name=name,
+            method=task.solver if exactly else "gradient",
+            source="features",
+            blocks=0,
+            cut="",
+            views=1,
+            epochs=epochs,
+            learning_rate=float(nth(options.learning_rate, number, RATES[name])),
+            parameters=parameters(head),
+            stored_bytes=held,
+            seconds=COMPILING + passes * step,
+            reason="on the mean over time of stored features of frames"
+            if name == "head"
+            else f"{options.over_time} over up to {clip.frames if clip else 0} frames, on stored features, from the solved mean on",
+        )
+        stages.append(stage)
+    why = "asked for" if options.time else "for a table of clips; the mean over time ships unless the order adds to it"
+    return Plan(
+        stages=tuple(stages),
+        extraction_seconds=frames * work(backbone.model.layers) * speed,
+        decisions=(Decision("time", options.over_time, why),),
+        augment="none",
+    )
 
 
 def build_plan(

@@ -30,7 +30,7 @@ from tlkit.training import balance, crossing
 from tlkit.training.costs import HEAD_EPOCHS
 from tlkit.training.minutes import Budget, fit_into
 from tlkit.training.plan import THIRDS, Decision, Plan, Sizes, planned_epochs, span
-from tlkit.training.planner import build_plan
+from tlkit.training.planner import build_plan, clip_plan, refuse_for_clips
 from tlkit.training.probe import FALLBACK, fit_probe
 from tlkit.training.stages import Parts
 
@@ -62,6 +62,10 @@ def settle(
         TlkitError: options that these images, this network or this time cannot do.
     """
     refuse_several_labels(config, dataset)
+    clips = dataset.clips
+    if clips is not None:
+        refuse_for_clips(config)
+        config = replace(config, preset=None, augment="none", mix="none")
     if config.search and not len(splits.indices("val")):
         raise TlkitError(
             f"--search {config.search}: there are no validation images to tell trials apart.",
@@ -83,6 +87,8 @@ def settle(
         decided.append(fitted.decision)
 
     def build(options: FinetuneConfig) -> Plan:
+        if clips is not None:
+            return clip_plan(options, parts.backbone, parts.classifier, sizes, len(clips.frames))
         return build_plan(options, *network, sizes, pace=pace, measure=measure, why_blocks=why_blocks)
 
     plan = build(config)
@@ -90,7 +96,7 @@ def settle(
     if why:
         _refuse_other_stages(asked, config := _head_alone(config), why)
         plan = build(config).deciding(Decision("stages", "head", why))
-    if asked.stages is None and config.stages is None:
+    if asked.stages is None and config.stages is None and clips is None:
         why = "fine-tuning begins where the solved head ends, and ships only where it is better"
         decided.append(Decision("stages", ",".join(STAGES), why))
     plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)

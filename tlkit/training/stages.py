@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -11,11 +12,15 @@ import numpy as np
 from tlkit.backbones.build import Backbone, build_backbone, is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
-from tlkit.classifier.heads.build import Head, build_head, pool
-from tlkit.classifier.model import Classifier, compose
+from tlkit.classifier.facts import ClipFacts
+from tlkit.classifier.heads.build import POOLS, Head, build_head, pool
+from tlkit.classifier.heads.time import build_time_head, put_mean
+from tlkit.classifier.model import Classifier, compose, compose_clips
+from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
+from tlkit.evaluation.order import Mean
 from tlkit.extraction.engine import build_engine, infer
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.precision import settle_engine
@@ -173,7 +178,7 @@ def _examples(stage: Stage, material: Material) -> Examples:
 def stage_model(stage: Stage, material: Material) -> keras.Model:
     """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
     whole = material.classifier.model
-    if stage.name == "head":
+    if stage.name in ("head", "time"):
         return material.head.model
     start = whole.get_layer(stage.cut).output if stage.cut else whole.input
     return keras.Model(start, whole.output, name=stage.name)
@@ -238,9 +243,8 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     started = time.monotonic()
     rows, labels = material.rows("train"), material.labels("train")
     views = material.views["features"]
-    everything = np.arange(len(rows))
     probe = solve(
-        [view[everything] for view in views],
+        [view.pooled() for view in views],
         labels,
         classes=material.classes,
         balance=material.config.balance,
@@ -248,7 +252,7 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
         strength=1 / (material.config.l2 * len(rows)) if material.config.l2 else None,
         seed=material.config.seed,
     )
-    material.head.model.get_layer("logits").set_weights([probe.kernel, probe.bias])
+    put_mean(material.head, probe.kernel, probe.bias)
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
     held = Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))
     score, seconds = held.measure(material.head.model), time.monotonic() - started
@@ -264,6 +268,16 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     if score:
         story.say(f"  {stage.name}: validation {held.name} {score[0]:.4f}, loss {score[1]:.4f} ({seconds:.1f} s)")
     return checkpoint.finish(state, f"solved; {probe.rule}")
+
+
+def solved_mean(material: Material, folder: Path) -> Mean:
+    """The head of the mean over time as its stage left it in a folder; the layers are as before afterwards."""
+    model, checkpoint = material.head.model, Checkpoint(folder)
+    shipped = model.get_weights()
+    checkpoint.load_weights(model, checkpoint.read().best)
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.set_weights(shipped)
+    return Mean(kernel[: material.stored["features"].shape[-1]], bias)
 
 
 # -- The network of a run: backbone, head, the two composed; what of it is computed once and stored, and for which images ---
@@ -324,8 +338,24 @@ def build_parts(
     )
     contract = contract or contract_for(config, backbone.image_size, dataset, story)
     fewest = dataset.task.fewest
+    if dataset.clips is not None:
+        return _of_clips(config, backbone, contract, dataset, dataset.clips)
     head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed, fewest=fewest)
     return Parts(backbone, head, compose(backbone, head, dataset.classes, contract, dataset.task), contract)
+
+
+def _of_clips(
+    config: FinetuneConfig, backbone: Backbone, contract: InputContract, dataset: Dataset, clips: Clips
+) -> Parts:
+    """The network of clips."""
+    task, stride = dataset.task, clips.sampling.stride
+    clip = ClipFacts(frames=clips.length, stride=stride, time=config.over_time, pooling=config.pooling)
+    channels = backbone.grid_shape[-1] * len(POOLS[config.pooling])
+    head = build_time_head(
+        config, clip.time, (clip.frames, channels), len(dataset.classes), seed=config.seed, fewest=task.fewest
+    )
+    classifier = compose_clips(backbone, head, dataset.classes, contract, clip, task)
+    return Parts(backbone, head, classifier, contract)
 
 
 def gather(
@@ -346,7 +376,7 @@ def gather(
         found = source.extract(dataset, views=views, viewed=train, augmentation=augmentation, story=story)
         _refuse_lost(found)
         more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
-        story.say(f"a view of each of {len(dataset)} images{more}: {found.sentence()}")
+        story.say(f"a view of each of {len(dataset.members)} images{more}: {found.sentence()}")
         features = found.features
     seen: Mapping[str, list[Any]] = {
         name: [features[tap.name, view] for view in views] for name, tap in parts.stored(plan).items()
