@@ -220,7 +220,7 @@ def _scan_folder(
     pattern = group_pattern(group_by) if group_by else None
     tree = walk(root)
     flat = labelled is False or (labelled is None and not tree.folders)
-    layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1])
+    layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1], clips=clips is not None)
     names = layout.classes if flat else _class_names(layout.classes, wanted[0], "class folder")
     layout, beside = (layout, 0) if clips is None else frames_in(layout, typed, clips)
     contents = reading(root, layout.files)

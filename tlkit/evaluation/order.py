@@ -7,16 +7,16 @@ import numpy as np
 
 from tlkit.base.files import replacing
 from tlkit.classifier.answers import Predictions, image_scores
-from tlkit.classifier.model import Classifier, over_time
+from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import SPLITS
 from tlkit.evaluation.compare import paired_interval
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.evaluate import WITHOUT_SPLIT, group_codes
 from tlkit.evaluation.intervals import share_interval
 from tlkit.evaluation.results import EvaluationResult, Metric
+from tlkit.extraction.clip_answers import logits_of
 from tlkit.extraction.store import ClipFeatures, Rows
 
-BATCH = 64
 MEASURED = {"mean": "accuracy_of_mean", "shuffled": "accuracy_shuffled"}  # metrics of a split
 MAIN = ("test", WITHOUT_SPLIT, "val")  # the first that there is, is spoken of
 
@@ -47,19 +47,6 @@ class Mean:
         """What `write` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(arrays["kernel"], arrays["bias"])
-
-
-def logits_of(classifier: Classifier, rows: Rows) -> np.ndarray:
-    """float32 (N, K): what a classifier of clips says of the features (N, T, C) of their frames."""
-    model = over_time(classifier)
-    model.compile(jit_compile=False)
-    size = max(1, min(BATCH, len(rows)))
-    parts = []
-    for start in range(0, len(rows), size):
-        block = rows[slice(start, start + size)]
-        filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])  # one shape is traced once
-        parts.append(np.asarray(model.predict_on_batch(filled))[: len(block)])
-    return np.concatenate(parts)
 
 
 def said_otherwise(classifier: Classifier, rows: Rows, mean: Mean | None, seed: int) -> dict[str, np.ndarray]:

@@ -17,18 +17,22 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
-from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
+from tlkit.classifier.facts import Facts, read_facts, read_familiarity, refuse_clips, write_facts
 from tlkit.classifier.model import load
+from tlkit.data.clips import Sampling
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import Fixing
 from tlkit.data.folders import refuse_inside
 from tlkit.data.look import Looks, look
 from tlkit.data.scan import read_contents, scan
+from tlkit.data.scan_clips import scan_clips
 from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
+from tlkit.evaluation.order import Mean, said_otherwise, with_order
 from tlkit.evaluation.results import EvaluationResult
+from tlkit.extraction.clip_answers import answer_clips
 from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
 from tlkit.report import outcome, run_page
@@ -37,6 +41,7 @@ from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
 from tlkit.tasks.single import SINGLE
 
+SHUFFLED_BY = 0  # seed of the order of shuffled frames
 PHASES = (  # with seconds of a small network on two cores
     Phase("reading files", 0.2, 1e-3),
     Phase("predicting", 4.0, 0.02, by="extracting"),
@@ -66,6 +71,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
         record.move_images(run_dir, config.moved_to, story)
     facts = read_facts(run_dir.intact(run_dir.model))
     refuse_target(config.target_precision, facts.task)
+    if config.tta > 1:
+        refuse_clips(facts, f"--tta {config.tta}", "leave it out.")
     tta.views_of(config.tta, facts)  # refuses what the classifier cannot have
     out = _out(config, run_dir)
     story.expect(*PHASES)
@@ -74,7 +81,11 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_hopeless(config, run_dir)
 
     story.begin("predicting")
-    dataset, splits, answers = _answered(config, run_dir, facts, dataset, splits, story)
+    others: dict[str, np.ndarray] = {}
+    if facts.clip is None:
+        dataset, splits, answers = _answered(config, run_dir, facts, dataset, splits, story)
+    else:
+        answers, others = _answered_clips(config, run_dir, dataset, splits, story)
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     story.begin("measuring")
@@ -85,6 +96,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
+    if facts.clip is not None:
+        evaluation = with_order(evaluation, predictions, others, facts.clip.time)
     for note in evaluation.notes:
         story.say(note)
     page = _page(config, run_dir, dataset, splits, predictions, evaluation)
@@ -124,10 +137,15 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         record.refuse_moved(run_dir, known[0])
-        return _as_they_are(*known, config.on_bad, story)
+        return _as_they_are(run_dir, *known, config.on_bad, story)
     fixes = Fixing(config.fixes, held_out=config.fix_held_out) if config.fixes else None
     labelled = True if facts.task.understands(SINGLE) else facts.task
-    dataset = scan(config.images, labelled=labelled, known=facts.classes, fixes=fixes, story=story)
+    if facts.clip is None:
+        dataset = scan(config.images, labelled=labelled, known=facts.classes, fixes=fixes, story=story)
+    else:
+        _refuse_for_clips(config, facts)
+        sampling = Sampling(facts.clip.frames, facts.clip.stride)
+        dataset = scan_clips(config.images, sampling, labelled=labelled, known=facts.classes, story=story)
     classes = facts.classes
     strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:
@@ -143,6 +161,11 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
     labels, targets = facts.task.renamed(dataset.labels, dataset.targets, dataset.classes, classes)
     relabelled = replace(dataset, classes=classes, labels=labels, targets=targets)
     return relabelled, Splits(np.full(len(dataset), UNASSIGNED, np.int8), "all images are evaluated together")
+
+
+def _refuse_for_clips(config: EvaluateConfig, facts: Facts) -> None:
+    if config.fixes:
+        refuse_clips(facts, f"--fixes {config.fixes}", "correct the folders.")
 
 
 def _answered(
@@ -168,6 +191,18 @@ def _answered(
     return dataset, splits, Answers(scores, far)
 
 
+def _answered_clips(
+    config: EvaluateConfig, run_dir: RunDir, dataset: Dataset, splits: Splits, story: Story
+) -> tuple[Answers, dict[str, np.ndarray]]:
+    """The answers for clips; and the logits of the mean over time and of shuffled frames, to hold them against."""
+    classifier = load(run_dir.model)
+    answers, rows = answer_clips(classifier, dataset, config, config.batch_size, story)
+    mean = Mean.read(run_dir.intact(run_dir.mean)) if run_dir.mean.is_file() else None
+    if answers.unfamiliarity is not None:
+        answers.unfamiliarity[splits.codes == SPLITS.index("train")] = np.nan
+    return answers, said_otherwise(classifier, rows, mean, SHUFFLED_BY)
+
+
 def _page(
     config: EvaluateConfig,
     run_dir: RunDir,
@@ -190,8 +225,13 @@ def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
         refuse_hopeless(config.target_precision, known[1])
 
 
-def _as_they_are(dataset: Dataset, splits: Splits, on_bad: str, story: Story) -> tuple[Dataset, Splits]:
+def _as_they_are(
+    run_dir: RunDir, dataset: Dataset, splits: Splits, on_bad: str, story: Story
+) -> tuple[Dataset, Splits]:
     """The run's own images with the content that their files have now."""
+    if dataset.clips is not None:
+        record.refuse_changed_images(run_dir, dataset)
+        return dataset, splits
     contents = read_contents(dataset.root, dataset.paths, story, all_meant=True)
     kept = set_aside(dataset, contents.problems, on_bad)
     changed = (kept.sha256 != contents.sha256).any(axis=1).sum()
