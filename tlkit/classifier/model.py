@@ -148,9 +148,14 @@ def graft(model: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
     return table[id(model.outputs[0])]
 
 
+def output_of(model: keras.Model, layer: str) -> keras.KerasTensor:
+    """What a layer gives in this model; the layer may be part of others too, where it was called before."""
+    return next(call.outputs[0] for call in calls(model) if call.operation.name == layer)
+
+
 def seam(classifier: Classifier) -> keras.KerasTensor:
-    """The grid (B, h, w, C), the tensor between backbone and head."""
-    return classifier.model.get_layer(classifier.facts.grid_layer).output
+    """The grid (B, h, w, C), the tensor between backbone and head; of clips (B*T, h, w, C)."""
+    return output_of(classifier.model, classifier.facts.grid_layer)
 
 
 def with_features(classifier: Classifier) -> keras.Model:

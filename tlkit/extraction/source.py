@@ -264,8 +264,9 @@ def _tapped(model: "keras.Model", taps: Sequence[Tap]) -> "keras.Model":
     import keras
 
     from tlkit.classifier.heads.build import pool
+    from tlkit.classifier.model import output_of
 
-    outputs = [model.get_layer(tap.layer).output for tap in taps]
+    outputs = [output_of(model, tap.layer) for tap in taps]
     outputs = [pool(out, tap.pooling) if tap.pooling else out for out, tap in zip(outputs, taps, strict=True)]
     return keras.Model(model.input, outputs[0] if len(outputs) == 1 else outputs)
 
