@@ -1,22 +1,28 @@
-"""Does order matter? What a classifier of clips says beside the mean over time, and of frames in another order."""
+"""What a classifier of clips answers; and whether order matters: against the mean over time, and with frames shuffled."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
-from tlkit.classifier.answers import Predictions, image_scores
-from tlkit.classifier.model import Classifier
-from tlkit.data.dataset import SPLITS
+from tlkit.base.story import Story
+from tlkit.classifier.answers import Answers, Predictions, image_scores
+from tlkit.classifier.facts import ClipFacts
+from tlkit.classifier.model import Classifier, over_time
+from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.evaluation.compare import paired_interval
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.evaluate import WITHOUT_SPLIT, group_codes
 from tlkit.evaluation.intervals import share_interval
 from tlkit.evaluation.results import EvaluationResult, Metric
-from tlkit.extraction.clip_answers import logits_of
+from tlkit.extraction.source import FeatureSource
 from tlkit.extraction.store import ClipFeatures, Rows
+from tlkit.options.groups import EngineOptions
 
+SHUFFLED_BY = 0  # seed of the order of shuffled frames
+BATCH = 64  # clips that the head reads at once
 MEASURED = {"mean": "accuracy_of_mean", "shuffled": "accuracy_shuffled"}  # metrics of a split
 MAIN = ("test", WITHOUT_SPLIT, "val")  # the first that there is, is spoken of
 
@@ -49,17 +55,58 @@ class Mean:
             return cls(arrays["kernel"], arrays["bias"])
 
 
-def said_otherwise(classifier: Classifier, rows: Rows, mean: Mean | None, seed: int) -> dict[str, np.ndarray]:
+def logits_of(classifier: Classifier, rows: Rows) -> np.ndarray:
+    """float32 (N, K): what a classifier of clips says of the features (N, T, C) of their frames."""
+    model = over_time(classifier)
+    model.compile(jit_compile=False)
+    size = max(1, min(BATCH, len(rows)))
+    parts = []
+    for start in range(0, len(rows), size):
+        block = rows[slice(start, start + size)]
+        filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])  # one shape is traced once
+        parts.append(np.asarray(model.predict_on_batch(filled))[: len(block)])
+    return np.concatenate(parts)
+
+
+def answer_clips(
+    classifier: Classifier, dataset: Dataset, config: EngineOptions, batch_size: int, story: Story
+) -> tuple[Answers, Rows]:
+    """The answers for N clips, and the features (N, T, C) of their frames.
+
+    Args:
+        classifier: of clips.
+        dataset: the clips, every frame of them readable.
+        config: which engine computes features.
+        batch_size: frames to a forward pass.
+        story: hears the progress.
+
+    Raises:
+        TlkitError: a frame that can no longer be read, or an engine that clips do not have.
+    """
+    if config.engine == "onnx":
+        raise TlkitError("--engine onnx is for single images, and this classifier takes clips.", "use --engine auto.")
+    source = FeatureSource.of_classifier(classifier)
+    source = replace(source, engine_name=config.engine, precision=config.precision, batch_size=batch_size)
+    found = source.extract(dataset, story=story)
+    if found.problems:
+        lost = found.problems[0]
+        raise TlkitError(f"{lost.path!r} could be read a moment ago and cannot be now: {lost.reason}.", "restore it.")
+    story.say(found.sentence("features of frames"))
+    known, rows = classifier.familiarity, found.rows
+    return Answers(logits_of(classifier, rows), known and known.unfamiliarity(Rows(rows.pooled()))), rows
+
+
+def said_otherwise(classifier: Classifier, rows: Rows, mean: Mean | None) -> dict[str, np.ndarray]:
     """Logits (N, K) by what they are: of the `mean` over time, where it is known; of frames `shuffled` within each clip."""
     held = rows.held
     found = {} if mean is None else {"mean": mean.logits(rows)}
     if isinstance(held, ClipFeatures):
-        found["shuffled"] = logits_of(classifier, Rows(held.shuffled(seed)))
+        found["shuffled"] = logits_of(classifier, Rows(held.shuffled(SHUFFLED_BY)))
     return found
 
 
 def with_order(
-    evaluation: EvaluationResult, predictions: Predictions, others: dict[str, np.ndarray], time: str
+    evaluation: EvaluationResult, predictions: Predictions, others: dict[str, np.ndarray], clip: ClipFacts | None
 ) -> EvaluationResult:
     """The evaluation with the accuracy of both in every split, and one sentence on the main one.
 
@@ -67,9 +114,9 @@ def with_order(
         evaluation: of the predictions.
         predictions: of N clips.
         others: as of `said_otherwise`.
-        time: what reads the frames.
+        clip: what reads the frames; None for images, of which there is nothing to say.
     """
-    if not predictions.task.can("balance"):  # several labels, or numbers: there is no accuracy
+    if clip is None or not predictions.task.can("balance"):  # of several labels, or numbers, there is no accuracy
         return evaluation
     splits, notes = dict(evaluation.splits), []
     for name, result in evaluation.splits.items():
@@ -82,7 +129,7 @@ def with_order(
         splits[name] = replace(result, metrics={**result.metrics, **shares})
         if name == next((one for one in MAIN if one in evaluation.splits), ""):
             own = image_scores(predictions.logits[rows], truth)
-            notes.append(sentence(time, result.metrics["accuracy"], shares, _gains(own, right, groups)))
+            notes.append(sentence(clip.time, result.metrics["accuracy"], shares, _gains(own, right, groups)))
     return replace(evaluation, splits=splits, notes=(*notes, *evaluation.notes))
 
 

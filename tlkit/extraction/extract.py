@@ -119,9 +119,7 @@ def extract(
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
         stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     result.problems = _with_duplicates(dataset, result.problems)
-    if result.problems:
-        count = len(result.problems)
-        story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(result.problems)}")
+    _tell_problems(result.problems, story)
     if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
         held = [stored[output, CENTRE] for output in source.outputs]
         first_row = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
@@ -137,6 +135,12 @@ def _of_clips(source: "FeatureSource", clips: Clips, story: Story | None) -> Ext
     found = extract(source, clips.frames, story=story)
     features = {key: Rows(ClipFeatures(rows.held, clips.places)) for key, rows in found.features.items()}
     return replace(found, features=features)
+
+
+def _tell_problems(problems: Sequence[Problem], story: Story) -> None:
+    if problems:
+        count = len(problems)
+        story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(problems)}")
 
 
 def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:

@@ -30,9 +30,8 @@ from tlkit.data.scan_clips import scan_clips
 from tlkit.evaluation import tta
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
-from tlkit.evaluation.order import Mean, said_otherwise, with_order
+from tlkit.evaluation.order import Mean, answer_clips, said_otherwise, with_order
 from tlkit.evaluation.results import EvaluationResult
-from tlkit.extraction.clip_answers import answer_clips
 from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
 from tlkit.report import outcome, run_page
@@ -41,7 +40,6 @@ from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
 from tlkit.tasks.single import SINGLE
 
-SHUFFLED_BY = 0  # seed of the order of shuffled frames
 PHASES = (  # with seconds of a small network on two cores
     Phase("reading files", 0.2, 1e-3),
     Phase("predicting", 4.0, 0.02, by="extracting"),
@@ -71,8 +69,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
         record.move_images(run_dir, config.moved_to, story)
     facts = read_facts(run_dir.intact(run_dir.model))
     refuse_target(config.target_precision, facts.task)
-    if config.tta > 1:
-        refuse_clips(facts, f"--tta {config.tta}", "leave it out.")
+    _refuse_for_clips(config, facts)
     tta.views_of(config.tta, facts)  # refuses what the classifier cannot have
     out = _out(config, run_dir)
     story.expect(*PHASES)
@@ -81,11 +78,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_hopeless(config, run_dir)
 
     story.begin("predicting")
-    others: dict[str, np.ndarray] = {}
-    if facts.clip is None:
-        dataset, splits, answers = _answered(config, run_dir, facts, dataset, splits, story)
-    else:
-        answers, others = _answered_clips(config, run_dir, dataset, splits, story)
+    answered = _answered if facts.clip is None else _answered_clips
+    dataset, splits, answers, others = answered(config, run_dir, facts, dataset, splits, story)
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     story.begin("measuring")
@@ -96,8 +90,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
-    if facts.clip is not None:
-        evaluation = with_order(evaluation, predictions, others, facts.clip.time)
+    evaluation = with_order(evaluation, predictions, others, facts.clip)
     for note in evaluation.notes:
         story.say(note)
     page = _page(config, run_dir, dataset, splits, predictions, evaluation)
@@ -143,7 +136,6 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
     if facts.clip is None:
         dataset = scan(config.images, labelled=labelled, known=facts.classes, fixes=fixes, story=story)
     else:
-        _refuse_for_clips(config, facts)
         sampling = Sampling(facts.clip.frames, facts.clip.stride)
         dataset = scan_clips(config.images, sampling, labelled=labelled, known=facts.classes, story=story)
     classes = facts.classes
@@ -164,14 +156,19 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
 
 
 def _refuse_for_clips(config: EvaluateConfig, facts: Facts) -> None:
+    if config.tta > 1:
+        refuse_clips(facts, f"--tta {config.tta}", "leave it out.")
     if config.fixes:
         refuse_clips(facts, f"--fixes {config.fixes}", "correct the folders.")
 
 
 def _answered(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
-) -> tuple[Dataset, Splits, Answers]:
-    """The images that can be read, their splits, and the answers for them; how unfamiliar training images are is left NaN."""
+) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
+    """The images that can be read, their splits, and the answers for them; how unfamiliar training images are is left NaN.
+
+    Last other answers to hold them against, of which images have none.
+    """
     reference = read_familiarity(run_dir.model)
     outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
     extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
@@ -185,22 +182,23 @@ def _answered(
         scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     if reference is None:
-        return dataset, splits, Answers(scores)
+        return dataset, splits, Answers(scores), {}
     held, far = np.flatnonzero(splits.codes != SPLITS.index("train")), np.full(len(good), np.nan, np.float32)
     far[held] = reference.unfamiliarity(features[0].select(good[held]))
-    return dataset, splits, Answers(scores, far)
+    return dataset, splits, Answers(scores, far), {}
 
 
 def _answered_clips(
-    config: EvaluateConfig, run_dir: RunDir, dataset: Dataset, splits: Splits, story: Story
-) -> tuple[Answers, dict[str, np.ndarray]]:
-    """The answers for clips; and the logits of the mean over time and of shuffled frames, to hold them against."""
+    config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
+) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
+    """The same for clips; last the logits of the mean over time and of shuffled frames."""
+    del facts
     classifier = load(run_dir.model)
     answers, rows = answer_clips(classifier, dataset, config, config.batch_size, story)
     mean = Mean.read(run_dir.intact(run_dir.mean)) if run_dir.mean.is_file() else None
     if answers.unfamiliarity is not None:
         answers.unfamiliarity[splits.codes == SPLITS.index("train")] = np.nan
-    return answers, said_otherwise(classifier, rows, mean, SHUFFLED_BY)
+    return dataset, splits, answers, said_otherwise(classifier, rows, mean)
 
 
 def _page(

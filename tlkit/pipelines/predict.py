@@ -111,7 +111,7 @@ def _of_clips(
         refuse_clips(facts, f"--tta {config.tta}", "leave it out.")
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.classifier.model import load
-    from tlkit.extraction.clip_answers import answer_clips
+    from tlkit.evaluation.order import answer_clips
 
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []

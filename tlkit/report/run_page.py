@@ -308,9 +308,8 @@ def _with_order(
     """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
     mean = solved_mean(material, run_dir.checkpoints / "head")
     mean.write(run_dir.mean)
-    time, rows = material.config.over_time, material.stored["features"]
-    others = said_otherwise(classifier, rows, mean, material.config.seed)
-    return with_order(evaluation, predictions, others, time)
+    others = said_otherwise(classifier, material.stored["features"], mean)
+    return with_order(evaluation, predictions, others, classifier.facts.clip)
 
 
 def _looked_at(material: Material, story: Story) -> Evidence:

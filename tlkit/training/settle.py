@@ -61,16 +61,7 @@ def settle(
     Raises:
         TlkitError: options that these images, this network or this time cannot do.
     """
-    refuse_several_labels(config, dataset)
-    clips = dataset.clips
-    if clips is not None:
-        refuse_for_clips(config)
-        config = replace(config, preset=None, augment="none", mix="none")
-    if config.search and not len(splits.indices("val")):
-        raise TlkitError(
-            f"--search {config.search}: there are no validation images to tell trials apart.",
-            "hold some out with --val.",
-        )
+    clips, config = dataset.clips, _possible(config, dataset, splits)
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
     if config.third == "auto":
         config, decision = _third(config, parts, dataset, splits, measure=measure)
@@ -101,6 +92,20 @@ def settle(
         decided.append(Decision("stages", ",".join(STAGES), why))
     plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)
     return plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, parts, dataset, splits))
+
+
+def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:
+    """The options, with what goes without saying for clips; raises for those that these samples cannot follow."""
+    refuse_several_labels(config, dataset)
+    if config.search and not len(splits.indices("val")):
+        raise TlkitError(
+            f"--search {config.search}: there are no validation images to tell trials apart.",
+            "hold some out with --val.",
+        )
+    if dataset.clips is None:
+        return config
+    refuse_for_clips(config)
+    return replace(config, preset=None, augment="none", mix="none")
 
 
 def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Decision]]:
