@@ -246,13 +246,16 @@ def _kin(
     held: np.ndarray,
     looks: Looks,
     story: Story,
-) -> np.ndarray:
+) -> np.ndarray | None:
     """int8 (N,), which held-out images are known from training; as the run found them, where it still holds them."""
     remembered = _remembered(run_dir, dataset) if config.images is None else None
     if remembered is not None:
         return remembered
     codes, own = np.zeros(len(dataset), np.int8), (dataset, splits)
     images, split = own if config.images is None else record.read_images(run_dir) or own
+    if dataset.clips is not None:
+        trained = images.sha256[split.indices("train")]
+        return duplicates.copied_clips(dataset.sha256, trained, splits.codes == SPLITS.index("train"))
     codes[held] = duplicates.kin_of(dataset.select(held), looks, images.select(split.indices("train")), story)
     return codes
 

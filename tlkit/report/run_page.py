@@ -275,7 +275,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         splits,
         Answers(scores, None if reference is None else unfamiliarity),
         classifier.facts,
-        in_training=duplicates.in_training(evidence.pictures, dataset.sha256, splits.codes == 0),
+        in_training=_kin(dataset, splits.codes == 0, evidence),
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
@@ -300,6 +300,13 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
+
+
+def _kin(dataset: Dataset, trained: np.ndarray, evidence: Evidence) -> np.ndarray | None:
+    """Which held-out images are copies of training images, or look like one; of clips copies alone."""
+    if dataset.clips is not None:
+        return duplicates.copied_clips(dataset.sha256, dataset.sha256[trained], trained)
+    return duplicates.in_training(evidence.pictures, dataset.sha256, trained)
 
 
 def _with_order(
