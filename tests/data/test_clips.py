@@ -162,3 +162,16 @@ def test_groups_of_frames_are_groups_of_clips(clips):
     assert dataset.groups == ["0", "1", "2", "3"] * 2
     codes = split(dataset, val=0.25, test=0.0, seed=0).codes
     assert (codes[:4] == codes[4:]).all()
+
+
+def test_the_table_of_a_split_is_one_of_clips(clips, tmp_path):
+    from tlkit.options.commands import SplitConfig
+    from tlkit.pipelines import split as command
+
+    out = tmp_path / "splits.csv"
+    done = command.run(SplitConfig(images=str(clips), frames=3, val=0.25, test=0.25, out=str(out)))
+    assert done["images"] == 8 and sum(done["splits"].values()) == 8
+    assert holds_clips(out, Sampling(asked=False))
+    again = scan_clips(out, Sampling(3))
+    assert again.paths == [f"{name}/clip{number}" for name in ("left", "right") for number in range(4)]
+    assert [(again.given == code).sum() for code in range(3)] == list(done["splits"].values())

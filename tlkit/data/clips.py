@@ -215,6 +215,16 @@ def frames_in(layout: Layout, typed: str, sampling: Sampling) -> tuple[Layout, i
     return replace(layout, files=files, labels=layout.labels[kept], given=layout.given[kept]), others
 
 
+def refuse_fixes(fixes: str | None) -> None:
+    """Raise for fixes, which name single images.
+
+    Raises:
+        TlkitError: where there are some.
+    """
+    if fixes:
+        raise TlkitError(f"--fixes {fixes} is for single images, and the samples are clips.", "correct the folders.")
+
+
 def refuse_mixed(single: str, frame: str, typed: str) -> None:
     """Raise for a single image where there should be clips."""
     if frame:

@@ -11,6 +11,7 @@ from tlkit.options.groups import (
     ClipOptions,
     EngineOptions,
     FixOptions,
+    FrameOptions,
     HeadOptions,
     ImageOptions,
     JudgementOptions,
@@ -183,7 +184,7 @@ class PredictConfig(TtaOptions, AnsweringOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig(ImageOptions, SplitOptions):
+class SplitConfig(ImageOptions, FrameOptions, SplitOptions):
     """`tlkit split`: write the split of every image."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)

@@ -176,25 +176,41 @@ class LogOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipOptions(Options):
-    """Samples that are clips, several frames in order, and how their frames are put together."""
+class FrameOptions(Options):
+    """Samples that are clips, several frames in order: which of their frames are taken."""
 
-    time: str | None = option(
-        None,
-        "The samples are clips (a folder of frames in a class folder, or a table with a column clip): what reads their frames "
-        "in order, beside the mean over time that it has to beat; gru for such a table unless given.",
-        choices=tuple(catalog.TIMES),
-        group="Clips",
-    )
     frames: int | None = option(
         None,
-        "Frames of a clip at most, evenly spaced; 16 unless given. Shorter clips have the rest masked.",
+        "The samples are clips (a folder of frames in a class folder, or a table with a column clip): so many frames of each "
+        "at most, evenly spaced.",
         low=1,
         high=1024,
         group="Clips",
     )
     stride: int | None = option(
-        None, "Take every so many-th frame of a clip; every one unless given.", low=1, high=1000, group="Clips"
+        None,
+        "The samples are clips: take every so many-th frame; every one unless given.",
+        low=1,
+        high=1000,
+        group="Clips",
+    )
+
+    @property
+    def samples_are_clips(self) -> bool:
+        """Whether clips were asked for; a table may say it by itself."""
+        return self.frames is not None or self.stride is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions(FrameOptions):
+    """Clips, and how their frames are put together."""
+
+    time: str | None = option(
+        None,
+        "The samples are clips, of 16 frames unless --frames is given: what reads them in order, beside the mean over time that "
+        "it has to beat; gru unless given.",
+        choices=tuple(catalog.TIMES),
+        group="Clips",
     )
 
     @property
@@ -209,8 +225,8 @@ class ClipOptions(Options):
 
     @property
     def samples_are_clips(self) -> bool:
-        """Whether clips were asked for; a table may say it by itself."""
-        return any(value is not None for value in (self.time, self.frames, self.stride))
+        """Whether clips were asked for."""
+        return self.time is not None or super().samples_are_clips
 
 
 @dataclass(frozen=True, kw_only=True)
