@@ -181,7 +181,7 @@ def _model(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=_head(config),
+        head=_head(config, record.get("clips")),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
@@ -190,8 +190,11 @@ def _model(
     )
 
 
-def _head(config: FinetuneConfig) -> str:
+def _head(config: FinetuneConfig, clips: Mapping[str, Any] | None) -> str:
     """The head in words."""
+    if clips:
+        beside = "" if config.over_time == "mean" else f"a {config.over_time} head beside "
+        return f"{beside}the mean over time, of up to {clips['frames']} frames a clip"
     read = {"pooled": f" on {config.pooling} pooling", "grid": " on the flattened grid" * (config.pooling == "flatten")}
     return f"a {config.head} head" + read[head_reads(config.head, config.pooling)]
 
