@@ -93,7 +93,8 @@ def answer_clips(
         raise TlkitError(f"{lost.path!r} could be read a moment ago and cannot be now: {lost.reason}.", "restore it.")
     story.say(found.sentence("features of frames"))
     known, rows = classifier.familiarity, found.rows
-    return Answers(logits_of(classifier, rows), known and known.unfamiliarity(Rows(rows.pooled()))), rows
+    far = None if known is None else known.unfamiliarity(Rows(rows.pooled()))
+    return Answers(logits_of(classifier, rows), far), rows
 
 
 def said_otherwise(classifier: Classifier, rows: Rows, mean: Mean | None) -> dict[str, np.ndarray]:

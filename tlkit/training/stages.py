@@ -178,8 +178,11 @@ def _examples(stage: Stage, material: Material) -> Examples:
 def stage_model(stage: Stage, material: Material) -> keras.Model:
     """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
     whole = material.classifier.model
-    if stage.name in ("head", "time"):
-        return material.head.model
+    head = material.head.model
+    if stage.name == "head":
+        return head
+    if stage.name == "time":  # a model of its own, whose optimizer is none of the head's
+        return keras.Model(head.input, head.output, name=stage.name)
     start = whole.get_layer(stage.cut).output if stage.cut else whole.input
     return keras.Model(start, whole.output, name=stage.name)
 
