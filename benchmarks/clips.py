@@ -1,6 +1,6 @@
 """Clips: whether order is learned where it matters, what a classifier of clips takes in time, and in memory.
 
-    python benchmarks/clips.py motion --backbone NAME|PATH.keras [--size 96] [--seeds 5] [--clips 600] [--times mean gru ...]
+    python benchmarks/clips.py motion --backbone NAME|PATH.keras [--weights FILE] [--size 96] [--seeds 5] [--clips 600] [--times mean gru ...]
     python benchmarks/clips.py people IMAGES --backbone NAME|PATH.keras [--size PIXELS] [--seeds 5] [--times mean gru ...]
     python benchmarks/clips.py recipe --backbone NAME|PATH.keras [--size 96] [--clips 120]
     python benchmarks/clips.py memory --backbone NAME|PATH.keras [--size 96] [--clips 100 1000]
@@ -40,8 +40,8 @@ FRAMES = 12
 
 def options(asked: argparse.Namespace, **own: Any) -> FinetuneConfig:
     """Of `tlkit finetune`, without audit."""
-    size = {"image_size": asked.size} if asked.size else {}
-    return FinetuneConfig(backbone=asked.backbone, audit=False, overwrite=True, **size, **own)
+    given = {name: getattr(asked, name) for name in ("image_size", "weights") if getattr(asked, name)}
+    return FinetuneConfig(backbone=asked.backbone, audit=False, overwrite=True, **given, **own)
 
 
 def drawn(folder: Path, clips: int, seed: int = 0) -> Path:
@@ -89,7 +89,7 @@ def recipe_features(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, 
 
     from tlkit.backbones.build import build_backbone
 
-    network = build_backbone(asked.backbone, image_size=asked.size).model
+    network = build_backbone(asked.backbone, image_size=asked.image_size, weights=asked.weights or "imagenet").model
     pooled = keras.layers.GlobalAveragePooling2D()(network.output)
     model, side = keras.Model(network.input, pooled), network.input_shape[1]
     record = json.loads((folder / "run.json").read_text())
@@ -188,7 +188,8 @@ def main() -> None:
     parser.add_argument("what", choices=MEASURES)
     parser.add_argument("images", nargs="?")
     parser.add_argument("--backbone", required=True)
-    parser.add_argument("--size", type=int)
+    parser.add_argument("--size", type=int, dest="image_size")
+    parser.add_argument("--weights")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--clips", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
