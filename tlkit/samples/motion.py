@@ -1,7 +1,7 @@
 """The motion sample: drawn clips whose classes differ only by the direction in which something changes.
 
-In every clip a pointed shape moves across, turns, and changes its size. Two of the three go there and back, and the third
-goes one way: which one, and which way, is the class. Over the frames of a clip each of the three takes the same values in
+In every clip a pointed shape moves across, turns, and changes its size. Two of the three go there and back, beginning anywhere,
+and the third goes one way: which one, and which way, is the class. Over the frames of a clip each of the three takes the same values in
 every class, so that a clip whose frames are put in another order says nothing.
 """
 
@@ -70,12 +70,12 @@ def draw_clip(name: str, seed: int, number: int) -> list[Image.Image]:
 
 
 def _course(way: Way, what: str, random: np.random.Generator) -> np.ndarray:
-    """Float (T,) in 0..1: evenly one way, or there and back over the same values from a random end."""
+    """Float (T,) in 0..1: evenly one way, or there and back over the same values, beginning anywhere on the way."""
     steps = np.linspace(0, 1, MOTION_FRAMES)
     if what == way.what:
         return steps if way.rises else 1 - steps
     swing = np.concatenate([steps[::2], steps[1::2][::-1]])
-    return swing if random.random() < 0.5 else 1 - swing
+    return np.roll(swing, int(random.integers(MOTION_FRAMES)))
 
 
 def _between(ends: tuple[float, float], share: float) -> float:
