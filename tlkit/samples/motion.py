@@ -35,7 +35,7 @@ DIRECTIONS = {
     "right": Way("across", True),
     "shrinking": Way("size", False),
 }
-ACROSS, SIZE, TURN = (0.28, 0.72), (0.10, 0.26), 150.0  # shares of the side, and degrees around upright
+ACROSS, SIZE, TURN = (0.28, 0.72), (0.12, 0.28), 150.0  # shares of the side, and degrees around upright
 
 
 def write_motion(folder: Path, config: SampleConfig, story: Story) -> None:
@@ -89,7 +89,7 @@ def _frame(
     colours: tuple[tuple[int, ...], int],
     noise: np.ndarray,
 ) -> Image.Image:
-    """A kite on a ground that is striped on the left and plain on the right, which tells where it is."""
+    """A dart on a ground that is striped on the left and plain on the right, which tells where it is."""
     side = MOTION_SIDE * OVERSAMPLING
     ink, ground = colours
     large = Image.new("RGB", (side, side), (ground,) * 3)
@@ -101,7 +101,7 @@ def _frame(
             side * (centre[0] + size * reach * math.sin(math.radians(turn + angle))),
             side * (centre[1] - size * reach * math.cos(math.radians(turn + angle))),
         )
-        for angle, reach in ((0, 1.3), (110, 0.75), (180, 0.35), (250, 0.75))
+        for angle, reach in ((0, 1.5), (150, 0.6), (180, 0.8), (210, 0.6))
     ]
     pen.polygon(corners, fill=ink)
     small = np.asarray(large.resize((MOTION_SIDE, MOTION_SIDE), Image.Resampling.LANCZOS), dtype=np.float64)
