@@ -10,7 +10,7 @@ import pytest
 
 from tlkit.backbones.build import build_backbone
 from tlkit.classifier.facts import ClipFacts, read_facts
-from tlkit.classifier.heads.time import build_time_head, put_mean
+from tlkit.classifier.heads.build import build_time_head, put_mean
 from tlkit.classifier.model import compose_clips, load, of_images, over_time, save
 from tlkit.data.dataset import InputContract
 from tlkit.options.catalog import TIMES

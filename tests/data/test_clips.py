@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.clips import CLIP, Sampling, fold, natural
+from tlkit.data.clips import Sampling, fold, holds_clips, natural, scan_clips
 from tlkit.data.dataset import Dataset
 from tlkit.data.scan import scan
-from tlkit.data.scan_clips import holds_clips, scan_clips
 from tlkit.data.split import split
+from tlkit.data.table import CLIP
 
 
 def write_frames(folder, count, tint=0):

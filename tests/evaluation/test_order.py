@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tlkit.classifier.answers import Predictions
+from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.order import Mean, with_order
+from tlkit.evaluation.judgement import Mean
 from tlkit.extraction.store import ClipFeatures, Rows
 
 CLIP = SimpleNamespace(time="gru")

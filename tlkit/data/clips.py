@@ -4,17 +4,21 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.folders import LOOSE, Layout
-from tlkit.data.table import Listing
+from tlkit.data.scan import SILENCE, first_of, listed, read_contents, refuse_none, tell_unexpected
+from tlkit.data.table import CLIP, SUFFIXES, Listing, read_table
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
+from tlkit.tasks.task import Task
 
-CLIP, FRAME = "clip", "frame"  # columns of a table
+FRAME = "frame"  # the column that orders the frames of a clip
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,14 @@ class Sampling:
         if self.frames == 1:
             return left[len(left) // 2 : len(left) // 2 + 1]
         return left[np.linspace(0, len(left) - 1, self.frames).round().astype(np.int64)]
+
+    def of_layout(self, layout: Layout, typed: str) -> tuple[Layout, int]:
+        """The frames of a folder that are taken, see `frames_in`."""
+        return frames_in(layout, typed, self)
+
+    def of_listing(self, listing: Listing, file: str) -> Listing:
+        """The rows of a table that are taken, see `frames_listed`."""
+        return frames_listed(listing, file, self)
 
 
 @dataclass(frozen=True)
@@ -275,3 +287,58 @@ def _times(listing: Listing, file: str) -> list[float]:
                 "number the frames of every clip; without the column they are in the order of the rows.",
             ) from None
     return times
+
+
+# -- Which clips there are: the files of `scan`, folded so that the frames of a clip are one sample ---
+
+
+def scan_clips(
+    images: str | Path,
+    sampling: Sampling,
+    *,
+    classes: Sequence[str] | None = None,
+    group_by: str | None = None,
+    labelled: bool | Task | None = True,
+    known: Sequence[str] = (),
+    story: Story = SILENCE,
+) -> Dataset:
+    """List the clips of a folder (a folder of frames inside a class folder) or of a table with a column `clip`.
+
+    Only frames that are taken are read, and each is looked at: one that cannot be decoded is set aside and missing in
+    its clip. Where no labels are wanted, every folder that frames lie in is a clip.
+
+    Args:
+        images: a folder or a table.
+        sampling: which frames.
+        classes: as of `scan`.
+        group_by: as of `scan`.
+        labelled: as of `scan`.
+        known: as of `scan`.
+        story: hears the progress and what was noticed.
+
+    Raises:
+        TlkitError: as of `scan`; single images among clips, or frames of a clip that do not agree on label, split or group.
+    """
+    read = partial(read_contents, story=story, look=True)
+    frames = listed(images, (classes, known), group_by, labelled, read, sampling, story)
+    readable = frames.without(frames.unreadable()) if frames.unreadable() else frames
+    refuse_none(str(images), readable.paths, frames.unreadable())
+    names = readable.extra.pop(CLIP, None) or [folder_of(path) for path in readable.paths]
+    readable.extra.pop(FRAME, None)
+    dataset = fold(readable, names, sampling)
+    for name, count in zip(dataset.classes, dataset.class_counts().tolist(), strict=True):
+        if not count:
+            raise TlkitError(f"no clip of class {name!r} has a frame that can be decoded.", first_of(dataset.set_aside))
+    if dataset.clips is not None:
+        counts = dataset.clips.counts
+        story.say(f"{len(dataset)} clips of {counts.min()} to {counts.max()} frames, {counts.sum()} in all.")
+    tell_unexpected(dataset, story)
+    return dataset
+
+
+def holds_clips(images: str | Path, sampling: Sampling, group_by: str | None = None) -> bool:
+    """Whether the samples are clips: where that was asked for, or a table has a column `clip` that is not the group."""
+    source = Path(images).expanduser()
+    if sampling.asked or source.suffix.lower() not in SUFFIXES or not source.is_file():
+        return sampling.asked
+    return group_by != CLIP and CLIP in read_table(source, (CLIP,))[0]

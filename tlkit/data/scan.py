@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import missing
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
-from tlkit.data.clips import CLIP, Sampling, frames_in, frames_listed
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.fixes import Fixing, apply_fixes
@@ -23,12 +22,15 @@ from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.look import Looker, Looks
 from tlkit.data.numbers import TARGET
 from tlkit.data.split import group_column, group_pattern, match_groups
-from tlkit.data.table import SUFFIXES, Listing, elsewhere, labels_of, read_listing
+from tlkit.data.table import CLIP, SUFFIXES, Listing, elsewhere, labels_of, read_listing
 from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.tasks.labels import class_name
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.registry import asked_for, of_texts, picked
 from tlkit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from tlkit.data.clips import Sampling
 
 LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
@@ -193,7 +195,7 @@ def listed(
     group_by: str | None,
     labelled: bool | Task | None,
     read: Reading,
-    clips: Sampling | None,
+    clips: "Sampling | None",
     story: Story,
 ) -> Dataset:
     """The images, or with `clips` the frames that are taken."""
@@ -212,7 +214,7 @@ def _scan_folder(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
-    clips: Sampling | None,
+    clips: "Sampling | None",
     story: Story,
 ) -> Dataset:
     if isinstance(labelled, Task):
@@ -222,7 +224,7 @@ def _scan_folder(
     flat = labelled is False or (labelled is None and not tree.folders)
     layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1], clips=clips is not None)
     names = layout.classes if flat else _class_names(layout.classes, wanted[0], "class folder")
-    layout, beside = (layout, 0) if clips is None else frames_in(layout, typed, clips)
+    layout, beside = (layout, 0) if clips is None else clips.of_layout(layout, typed)
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
     paths = [layout.files[i] for i in contents.images.tolist()]
@@ -256,12 +258,12 @@ def _scan_file(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
-    clips: Sampling | None,
+    clips: "Sampling | None",
     story: Story,
 ) -> Dataset:
     listing = read_listing(file, labelled=labelled, classes=wanted[0] or wanted[1])
     if clips is not None:
-        listing = frames_listed(listing, str(file), clips)
+        listing = clips.of_listing(listing, str(file))
     elif CLIP in listing.columns and group_by != CLIP:
         story.say(f"{file.name} has a column {CLIP!r}, and here its rows are single images: each frame for itself.")
     for note in listing.notes:

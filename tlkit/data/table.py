@@ -24,6 +24,7 @@ from tlkit.tasks.number import NUMBER
 from tlkit.tasks.task import Task
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+CLIP = "clip"  # the column that says which clip a frame is of
 # Written by Dataset.write_csv; scanning finds them anew.
 _RECOMPUTED = ("bytes", "sha256")
 _RESERVED = ("path", "label", "split", "group", *_RECOMPUTED)

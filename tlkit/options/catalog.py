@@ -151,10 +151,12 @@ class TimeRow(NamedTuple):
     Args:
         name: what users type.
         function: what puts layers between the frames and the logits, beside their mean; "" for the mean alone.
+        module: where that function is.
     """
 
     name: str
     function: str = ""
+    module: str = f"{_IN}.time"
 
 
 TIMES = {

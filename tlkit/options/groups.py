@@ -209,7 +209,7 @@ class ClipOptions(FrameOptions):
         None,
         "The samples are clips, of 16 frames unless --frames is given: what reads them in order, beside the mean over time that "
         "it has to beat; gru unless given.",
-        choices=tuple(catalog.TIMES),
+        choices=catalog.TIMES,
         group="Clips",
     )
 

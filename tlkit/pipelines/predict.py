@@ -19,10 +19,9 @@ from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import ClipFacts, Facts, read_facts, refuse_clips
-from tlkit.data.clips import Sampling
+from tlkit.data.clips import Sampling, scan_clips
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
-from tlkit.data.scan_clips import scan_clips
 from tlkit.evaluation import tta
 from tlkit.extraction.engine import infer
 from tlkit.extraction.watch import watching
@@ -111,7 +110,7 @@ def _of_clips(
         refuse_clips(facts, f"--tta {config.tta}", "leave it out.")
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.classifier.model import load
-    from tlkit.evaluation.order import answer_clips
+    from tlkit.evaluation.judgement import answer_clips
 
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []

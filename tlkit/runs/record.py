@@ -27,10 +27,11 @@ from tlkit.base.files import (
 )
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
-from tlkit.data.clips import CLIP, Sampling, fold
+from tlkit.data.clips import Sampling, fold
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import in_order
 from tlkit.data.folders import refuse_inside
+from tlkit.data.table import CLIP
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, hold, refuse_occupied

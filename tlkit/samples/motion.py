@@ -20,7 +20,7 @@ OVERSAMPLING = 2  # drawn larger and shrunk: antialiased edges
 MOTION_CARD = {"title": "Drawn shapes in motion", "licence": "CC0-1.0", "homepage": "", "citation": ""}
 
 
-class Way(NamedTuple):
+class Direction(NamedTuple):
     """What goes one way in the clips of a class: `across`, `turn` or `size`; from 0 to 1, or from 1 to 0."""
 
     what: str
@@ -28,12 +28,12 @@ class Way(NamedTuple):
 
 
 DIRECTIONS = {
-    "clockwise": Way("turn", True),
-    "counter-clockwise": Way("turn", False),
-    "growing": Way("size", True),
-    "left": Way("across", False),
-    "right": Way("across", True),
-    "shrinking": Way("size", False),
+    "clockwise": Direction("turn", True),
+    "counter-clockwise": Direction("turn", False),
+    "growing": Direction("size", True),
+    "left": Direction("across", False),
+    "right": Direction("across", True),
+    "shrinking": Direction("size", False),
 }
 ACROSS, SIZE, TURN = (0.28, 0.72), (0.12, 0.28), 150.0  # shares of the side, and degrees around upright
 
@@ -69,7 +69,7 @@ def draw_clip(name: str, seed: int, number: int) -> list[Image.Image]:
     ]
 
 
-def _course(way: Way, what: str, random: np.random.Generator) -> np.ndarray:
+def _course(way: Direction, what: str, random: np.random.Generator) -> np.ndarray:
     """Float (T,) in 0..1: evenly one way, or there and back over the same values, beginning anywhere on the way."""
     steps = np.linspace(0, 1, MOTION_FRAMES)
     if what == way.what:

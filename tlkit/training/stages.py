@@ -13,14 +13,13 @@ from tlkit.backbones.build import Backbone, build_backbone, is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.facts import ClipFacts
-from tlkit.classifier.heads.build import POOLS, Head, build_head, pool
-from tlkit.classifier.heads.time import build_time_head, put_mean
+from tlkit.classifier.heads.build import POOLS, Head, build_head, build_time_head, pool, put_mean
 from tlkit.classifier.model import Classifier, compose, compose_clips
 from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.evaluation.order import Mean
+from tlkit.evaluation.judgement import Mean
 from tlkit.extraction.engine import build_engine, infer
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.precision import settle_engine

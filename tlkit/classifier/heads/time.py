@@ -1,23 +1,13 @@
-"""Heads over time: the frames of a clip in, logits out. The mean over time, and what the order of frames adds to it.
+"""What a head over time makes of the frames of a clip in order, beside their mean: one function for each row of `TIMES`."""
 
-A head over time reads `(B, T, C)`, the pooled features of each frame; a row of zeros is no frame.
-Its logits are linear in the mean over time and, beside it, in what one of the functions here makes of the frames in order.
-The mean alone is solved; the rest begins with a kernel of zeros, so that training starts from the solved mean.
-"""
-
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
-from tlkit.base.errors import TlkitError
-from tlkit.base.process import seeded
 from tlkit.classifier.heads.attention import LARGEST_KEY
-from tlkit.classifier.heads.build import Head, activated, dense, dropped, normalized, penalty
+from tlkit.classifier.heads.build import activated, dense, normalized, penalty
 from tlkit.classifier.heads.recurrent import CELLS
-from tlkit.options.catalog import TIMES
 from tlkit.options.groups import HeadOptions
 
 UNROLLED = (
@@ -25,44 +15,6 @@ UNROLLED = (
 )
 WIDTH = 3  # frames that a convolution over time sees
 LEAST = -1e30  # below any feature
-
-
-def build_time_head(
-    options: HeadOptions, time: str, frames: tuple[int, int], classes: int, *, seed: int = 0, fewest: int = 2
-) -> Head:
-    """Build a head over time.
-
-    Args:
-        options: pooling of each frame, sizes, activation, dropout and penalty.
-        time: a row of `TIMES`.
-        frames: (T, C) of a clip.
-        classes: K, `fewest` or more.
-        seed: of the initial weights and of dropout.
-        fewest: 2 of classes, 1 of numbers.
-
-    Raises:
-        TlkitError: fewer than two classes.
-    """
-    if classes < fewest:
-        raise TlkitError(f"a classifier needs two classes or more, not {classes}.", "add clips of another class.")
-    with seeded(seed):
-        features = keras.Input(frames, dtype="float32", name="head_features")
-        there = keras.ops.any(keras.ops.not_equal(features, 0.0), axis=-1)
-        parts = [keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_time_mean")(features, mask=there)]
-        if TIMES[time].function:
-            body = getattr(sys.modules[__name__], TIMES[time].function)
-            parts.append(dropped(body(normalized(features, "head_norm"), there, options), options, "head_dropout"))
-        read = parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_time")(parts)
-        logits = dense(classes, options, "logits", dtype="float32", kernel_initializer="zeros")(read)
-    return Head("pooled", options.pooling, keras.Model(features, logits, name="head"))
-
-
-def put_mean(head: Head, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Put the solved head of the mean, (C, K) and (K,), into the last layer; what reads the order has no say there."""
-    last = head.model.get_layer("logits")
-    whole = np.zeros(last.kernel.shape, np.float32)
-    whole[: len(kernel)] = kernel
-    last.set_weights([whole, bias])
 
 
 # -- What reads the frames: (B, T, C), normalised, and bool (B, T), which are there -------------------
