@@ -75,8 +75,6 @@ ABLATIONS = {
     "rates decaying by block": ["--layer-decay", "0.85"],
     "averaged weights": ["--ema", "0.99"],
     "mixup": ["--mix", "mixup"],
-    "low-rank adaptation": ["--lora", "8"],
-    "depth found by gradients": ["--unfreeze", "auto"],
     "accumulated gradients": ["--batch-size", "8", "--accumulate", "4"],
     "search": ["--search", "6"],
 }

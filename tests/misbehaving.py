@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tlkit.base.download import Patience, RemoteFile
+from tlkit.base.download import Patience
+from tlkit.base.remote import RemoteFile
 
 HASTE = Patience(silence=0.4, tries=3, pause=0.01)
 

@@ -416,13 +416,13 @@ def _paths(X: Any) -> list[str]:
         raise UnfitInput(f"X has shape {values.shape}, expected (n,) paths of images.", "give one path for each image.")
     if not len(values):
         raise UnfitInput("Found array with 0 sample(s): X holds no path.", "give at least one path.")
-    strange = next((value for value in values if not isinstance(value, (str, os.PathLike))), None)
-    if strange is not None:
+    strange = [it for it in values if type(it) is not str and not isinstance(it, (str, os.PathLike))]
+    if strange:
         raise UnfitInput(
-            f"X holds {strange!r} ({type(strange).__name__}), expected paths of images.",
+            f"X holds {strange[0]!r} ({type(strange[0]).__name__}), expected paths of images.",
             "for images in memory use `tlkit.load(run).predict`, or write them to files first.",
         )
-    return [os.fspath(value) for value in values]
+    return list(map(os.fspath, values))
 
 
 _contents: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, time of change in ns -> sha256
@@ -430,19 +430,19 @@ _contents: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, t
 
 def _known_contents(paths: list[str], story: Story) -> tuple[list[bytes], list[int]]:
     """sha256 and size of files; one that has neither changed nor been replaced since it was read is not read again."""
-    wanted = [_stamp(path) for path in paths]
-    new = [i for i, stamp in enumerate(wanted) if stamp not in _contents]
-    found = {stamp: _contents[stamp] for stamp in wanted if stamp in _contents}
+    wanted = list(map(_stamp, paths))
+    found: list[Any] = list(map(_contents.get, wanted))
+    new = {wanted[i]: i for i, digest in enumerate(found) if digest is None}
     if new:
-        read = read_contents(Path.cwd(), [paths[i] for i in new], story, all_meant=True)
+        read = read_contents(Path.cwd(), [paths[i] for i in new.values()], story, all_meant=True)
         _refuse_problems(read.problems)
-        digests = {wanted[i]: row.tobytes() for i, row in zip(new, read.sha256, strict=True)}
+        digests = {stamp: row.tobytes() for stamp, row in zip(new, read.sha256, strict=True)}
         if len(_contents) + len(digests) > REMEMBERED:
             _contents.clear()
         quiet = (time.time() - SETTLED_AFTER) * 1e9  # what changed later might change again within the clock's tick
         _contents.update({stamp: digest for stamp, digest in digests.items() if stamp[3] < quiet})
-        found |= digests
-    return [found[stamp] for stamp in wanted], [stamp[2] for stamp in wanted]
+        found = [digest or digests[stamp] for stamp, digest in zip(wanted, found, strict=True)]
+    return found, [stamp[2] for stamp in wanted]
 
 
 def _stamp(path: str) -> tuple[int, int, int, int]:

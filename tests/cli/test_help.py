@@ -42,6 +42,7 @@ def test_summaries_in_the_list_of_commands_are_whole():
     [
         (["train", "x"], "tlkit has no command 'train'.", "did you mean: tlkit finetune x"),
         (["finetun", "x"], "tlkit has no command 'finetun'.", "did you mean: tlkit finetune x"),
+        (["trian", "x"], "tlkit has no command 'trian'.", "did you mean: tlkit finetune x"),
         (["finetune", "x", "--lr", "1"], "tlkit finetune has no option --lr.", "did you mean --learning-rate?"),
         (["finetune", "x", "--epoch", "1"], "tlkit finetune has no option --epoch.", "did you mean --epochs?"),
         (["finetune", "x", "--device", "cpu"], "tlkit finetune has no option --device.", "tlkit doctor"),
@@ -67,13 +68,20 @@ def test_wrong_usage_is_two_lines_of_our_own(arguments, error, hint):
         ("--image-size", "224x224", "--image-size 224"),
         ("--image-size", "224x320", "--fit pad"),
         ("--epochs", "3.5", "for example: --epochs 3"),
-        ("--val", "15%", "for example: --val 15"),
+        ("--val", "15%", "a share of the whole: --val 0.15"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_met_with_one_of_the_right(flag, value, hint):
     done = cli.invoke(app, ["finetune", "x", flag, value])
     assert done.exit_code == 1
     assert done.stderr.startswith(f"error: {flag} is {value!r}, expected a") and hint in done.stderr
+
+
+def test_a_percentage_is_met_with_the_share_that_was_meant():
+    done = cli.invoke(app, ["split", ".", "--val", "15"])
+    assert done.exit_code == 1 and "a share of the whole: --val 0.15" in done.stderr
+    done = cli.invoke(app, ["split", ".", "--val", "200"])
+    assert done.exit_code == 1 and "see `--help` for --val" in done.stderr
 
 
 def test_wrong_usage_is_json_where_that_is_asked_for():

@@ -1,6 +1,8 @@
 """How many modules a command crosses: imports followed from its pipeline, those inside functions among them."""
 
 import functools
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +35,13 @@ def test_run_folders_and_training_do_not_know_each_other():
         for target in graph.find_modules_directly_imported_by(module)
     }
     assert not [module for module in below if module.startswith("tlkit.training")]
+
+
+@pytest.mark.parametrize("command", ["rank", "compare"])
+def test_rankings_and_comparisons_load_no_scikit_learn(command):
+    program = (
+        "import sys; from tlkit import pipelines; from tlkit.base import process, story; process.claim_process(); "
+        f"pipelines.load({command!r}, story.Silence()); print(sorted({{'sklearn', 'pandas'}} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

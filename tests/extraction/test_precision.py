@@ -52,7 +52,7 @@ def test_bfloat16_is_refused_for_pace_for_direction_and_for_decisions(monkeypatc
     exact = engine(monkeypatch, near, seconds=2.0)
     half = engine(monkeypatch, np.where(np.arange(64)[:, None] < 2, near[:, ::-1], near), seconds=1.0)
     verdict = judge(exact, half, IMAGES, lambda rows: rows.argmax(axis=1))
-    assert not verdict.taken and "3% of the decisions" in verdict.reason
+    assert not verdict.taken and "3 % of the decisions" in verdict.reason
 
 
 def test_cosines_by_hand():

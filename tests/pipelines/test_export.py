@@ -167,7 +167,7 @@ def test_images_that_are_gone_stop_only_what_needs_them(finished, tmp_path):
 def test_quantisation_that_costs_too_much_is_refused(exported, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "agreement", lambda logits, expected, *_: 0.42)
     options = {"format": ("litert-int8",), "calibration_images": 10, "out": str(tmp_path / "out")}
-    with pytest.raises(TlkitError, match=r"only 42\.0% of"):
+    with pytest.raises(TlkitError, match=r"only 42\.0 % of"):
         run(ExportConfig(run=str(finished[0]), **options))
     assert not (tmp_path / "out").exists()
 

@@ -76,7 +76,7 @@ def test_with_everything_stored_keras_is_not_loaded(colours, tiny_backbone, tmp_
     options = ["--backbone", str(tiny_backbone), "--out", str(tmp_path / "third.csv")]
     program = (
         "import sys; from tlkit.cli.main import app; app(sys.argv[1:], standalone_mode=False); "
-        "print(sorted({'keras', 'tensorflow'} & sys.modules.keys()))"
+        "print(sorted({'keras', 'tensorflow', 'pandas', 'ssl'} & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", program, "features", str(colours), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,10 +1,12 @@
 """The progress of whole commands: phases in the order that was expected, never back, to the end."""
 
+import shutil
+
 import pytest
 
 from tlkit.base.story import PlainStory
 from tlkit.options import commands
-from tlkit.pipelines import audit, evaluate, explain, export, features, finetune, predict, rank
+from tlkit.pipelines import audit, compare, doctor, evaluate, explain, export, features, finetune, predict, rank, verify
 
 
 class Watched(PlainStory):
@@ -71,3 +73,20 @@ def test_commands_on_a_run(command, name, last, finished, colours, tmp_path):
     images = {"Evaluate": {"images": str(colours)}, "Export": {}}.get(name, {"paths": (str(colours / "red"),)})
     command.run(getattr(commands, f"{name}Config")(run=str(finished[0]), **images, **out), story)
     assert_whole(story, last)
+
+
+def test_doctor_and_comparisons(finished, tmp_path):
+    looked, compared = Watched(), Watched()
+    doctor.run(commands.DoctorConfig(), looked)
+    assert_whole(looked, "looking around")
+    compare.run(
+        commands.CompareConfig(runs=(str(finished[0]), str(shutil.copytree(finished[0], tmp_path / "other")))), compared
+    )
+    assert_whole(compared, "comparing")
+
+
+def test_an_artifact_is_verified_in_phases(finished, tmp_path):
+    export.run(commands.ExportConfig(run=str(finished[0]), format=("keras",), out=str(tmp_path / "out")))
+    story = Watched()
+    verify.run(commands.VerifyConfig(artifact=str(tmp_path / "out" / "keras")), story)
+    assert_whole(story, "timing")

@@ -47,6 +47,9 @@ assert not found, found
         (("export", "taken"), "is not a run folder"),
         (("report", "taken", "--out", "file.txt"), "is a file, expected a folder"),
         (("serve", "none"), "does not exist"),
+        (("finetune", "images", "--backbone", "mine.keras"), "'mine.keras' does not exist"),
+        (("features", "images", "--backbone", "resne50"), "'resne50' is not a backbone"),
+        (("audit", "images", "--weights", "none.h5"), "'none.h5' does not exist"),
         pytest.param(
             ("finetune", "images", "--out", "/proc/none/run"),
             "nothing can be written into '/proc'",

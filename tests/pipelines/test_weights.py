@@ -81,7 +81,7 @@ def test_verifying_says_what_cannot_be_verified_and_ends_with_1_where_a_file_is_
         (["fetch", "resnet50"], "tlkit is offline"),
         (["fetch", "resnet5O"], "is not a backbone"),
         (["fetch", "resnet50", "--verify"], "--verify has no effect on fetch"),
-        (["get", "resnet50"], "'get' is not a value of --action"),
+        (["get", "resnet50"], "'get' is not a value of ACTION"),
         (["import", "."], "there is no .h5 file in"),
     ],
 )

@@ -11,6 +11,7 @@ from PIL import Image
 import tlkit
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError
+from tlkit.base.story import percent
 from tlkit.python.run import Evaluated, Run
 
 
@@ -37,9 +38,13 @@ def test_a_plan_is_no_run(colours, tiny_backbone):
 
 def test_it_is_shown_by_its_headline(run):
     accuracy = run["metrics"]["test"]["accuracy"]
-    assert len(repr(run)) < 250 and f"accuracy {accuracy['value']:.1%}" in repr(run) and "9 test images" in repr(run)
+    assert (
+        len(repr(run)) < 250
+        and f"accuracy {percent(accuracy['value'], 1)}" in repr(run)
+        and "9 test images" in repr(run)
+    )
     page = run._repr_html_()
-    assert f"{accuracy['low']:.1%}" in page and "always predicting" in page
+    assert f"{percent(accuracy['low'], 1)}" in page and "always predicting" in page
     assert "<b>" not in page and "a &lt;b&gt;run" in page  # names are text
 
 

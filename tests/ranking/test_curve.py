@@ -50,7 +50,7 @@ def test_the_interval_holds_the_truth_and_widens_away_from_the_data(monkeypatch)
     [
         ((0.7, 0.7, 0.7, 0.7), "no trend"),
         ((0.8, 0.75, 0.7, 0.7), "no trend"),
-        ((0.99, 1.0, 1.0, 1.0), "100.0% already"),
+        ((0.99, 1.0, 1.0, 1.0), "100.0 % already"),
     ],
 )
 def test_a_curve_that_does_not_rise_is_not_carried_on(accuracy, reason):

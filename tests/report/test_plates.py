@@ -18,6 +18,7 @@ from tlkit.options.commands import ReportConfig
 from tlkit.pipelines.report import run as report
 from tlkit.report import figures
 from tlkit.report.plates import FIGURES, WIDTHS, draw
+from tlkit.report.plates.drawings import epoch_ticks
 from tlkit.runs.history import history_row, write_history
 
 
@@ -148,3 +149,13 @@ def test_several_labels_an_image_have_no_matrix_and_the_rest(tmp_path):
     assert {"confusion", "confusion-normalised", "errors"} <= set(drawn.left_out)
     assert {"roc", "precision-recall", "per-class"} <= {plate.name for plate in drawn.plates}
     assert "several labels" in drawn.left_out["confusion"]
+
+
+def test_epochs_are_written_at_even_steps_in_every_stage():
+    short = [("head", 1), *(("top", epoch) for epoch in range(4))]
+    assert epoch_ticks(short) == [0, 1, 2, 3, 4]
+    long = [("head", 1), *(("top", epoch) for epoch in range(15)), *(("all", epoch) for epoch in range(1, 12))]
+    assert [long[i] for i in epoch_ticks(long)] == [
+        *(("head", 1), ("top", 0), ("top", 5), ("top", 10)),
+        *(("all", 5), ("all", 10)),
+    ]

@@ -122,6 +122,16 @@ def test_the_weakest_class_is_named_only_where_it_is_surely_weaker():
     assert tones(said(split(classes=(*CLASSES, unsure))), "classes") == []
 
 
+def test_a_single_error_in_the_weakest_of_ten_classes_is_chance():
+    whole = [ClassResult(str(i), 41, 41, 1.0, 1.0, 1.0, recall_interval=(0.91, 1.0)) for i in range(9)]
+    weak = ClassResult(
+        "9", 41, 40, 1.0, 40 / 41, 0.99, recall_interval=(0.87, 0.995)
+    )  # one error of 410: 10 % by chance
+    accuracy = {"accuracy": Metric(409 / 410, 410, 0.98, 1.0)}
+    assert tones(said(split(classes=(*whole, weak), metrics=accuracy)), "classes") == []
+    assert "28 were" in said(split(classes=(*whole, replace(weak, recall=28 / 41)), metrics=accuracy))[0].text
+
+
 def test_small_classes_are_named():
     small = ClassResult("gnats", 3, 2, 0.5, 0.3, 0.4)
     assert "gnats (3)" in said(split(classes=(*CLASSES, small)))[0].text

@@ -12,6 +12,7 @@ from tlkit.auditing.duplicates import connected
 from tlkit.auditing.evidence import Evidence, counted, unlearnable
 from tlkit.auditing.findings import Finding
 from tlkit.auditing.held_out import fit_probe
+from tlkit.base.story import percent
 from tlkit.data.look import Looks
 from tlkit.data.split import group_pattern, match_groups
 
@@ -192,8 +193,8 @@ def _accuracy_note(scores: dict[str, float]) -> str:
     if not scores:
         return ""
     return (
-        f" A probe is right for {scores['random']:.1%} when images are split at random, and for "
-        f"{scores['grouped']:.1%} when groups stay whole."
+        f" A probe classifies {percent(scores['random'], 1)} correctly when images are split at random, and "
+        f"{percent(scores['grouped'], 1)} when groups stay whole."
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, named
 from tlkit.auditing.findings import Finding
+from tlkit.base.story import percent
 from tlkit.data.dataset import SPLITS
 
 TINY = 10  # images of a class: fewer can neither be learned nor measured
@@ -40,7 +41,7 @@ def _unequal(evidence: Evidence, counts: np.ndarray, sizes: dict[str, int]) -> I
             severity="warning" if most >= VERY_UNEQUAL * max(least, 1) else "note",
             sentence=(
                 f"Classes are of unequal size: {large!r} has {most:,} images and {small!r} {least:,}; "
-                f"always predicting {large!r} has an accuracy of {most / max(counts.sum(), 1):.0%}."
+                f"always predicting {large!r} has an accuracy of {percent(most / max(counts.sum(), 1))}."
             ),
             remedy="Read balanced accuracy and macro F1 instead of accuracy, and weight rare classes more in training.",
             command=evidence.finetune("--balance", "auto"),

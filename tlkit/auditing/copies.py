@@ -63,7 +63,7 @@ def _leaks(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
         remedy=(
             "Drop the copies from train; the file of fixes lists them."
             if evidence.given
-            else "Let copies stay together: the table that the audit wrote names a group for each picture."
+            else "Keep copies on one side of the split: the table that the audit wrote names a group for each picture."
         ),
         command=_leak_command(evidence),
         groups=_shown(evidence, groups),

@@ -9,6 +9,7 @@ import numpy as np
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.held_out import HeldOutProbe, fit_probe
+from tlkit.base.story import percent
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.look import Looks
@@ -174,5 +175,5 @@ def counted(number: int, singular: str, plural: str = "") -> str:
 
 def share(part: int, whole: int) -> str:
     """`3 %`, with a decimal below ten."""
-    percent = 100 * part / max(whole, 1)
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"
+    of_whole = part / max(whole, 1)
+    return percent(of_whole, 0 if of_whole >= 0.1 else 1)

@@ -33,7 +33,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             check="files",
             severity="note",
             sentence=f"{counted(len(turned), 'image is', 'images are')} stored rotated, with an EXIF orientation tag.",
-            remedy="Nothing to do for tlkit, which turns them upright; other programs may ignore the tag.",
+            remedy="tlkit turns them upright; other programs may ignore the tag.",
             groups=tuple(
                 evidence.group(
                     [int(row)], f"{looks.width[row]}x{looks.height[row]}, EXIF orientation {looks.orientation[row]}"
@@ -83,6 +83,6 @@ def _misnamed(evidence: Evidence) -> Iterator[Finding]:
             check="files",
             severity="note",
             sentence=f"{counted(len(rows), 'file has', 'files have')} an extension of another format than the content.",
-            remedy="Nothing to do for tlkit, which reads the content; rename them for programs that go by the extension.",
+            remedy="tlkit reads the content; rename them for programs that go by the extension.",
             groups=tuple(evidence.group([int(row)], f"is {looks.format[row]}") for row in rows),
         )

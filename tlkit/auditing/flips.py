@@ -9,6 +9,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import LEAST_IMAGES, Evidence
 from tlkit.auditing.findings import Finding
+from tlkit.base.story import percent
 from tlkit.data.views import Augmentation
 
 MOST, PART, LEAST = 400, 0.1, 60  # images that are looked at in the mirror: a tenth, within these bounds
@@ -18,7 +19,7 @@ TAKEN = 0.5  # of the mirrored images of a class that are taken for one other cl
 
 @dataclass(frozen=True, kw_only=True)
 class Mirror(Augmentation):
-    """The view that shows an image in a mirror, and nothing else; has the same face as other views."""
+    """The view that shows an image in a mirror, and nothing else; used as other views are."""
 
     strength: str = "none"
 
@@ -56,13 +57,13 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     pairs = _taken_for_another(evidence, truth, upright, seen)
     if before - after < DROP and not pairs:
         return
-    which = "; ".join(f"{of!r} becomes {into!r} in {part:.0%}" for of, into, part in pairs[:3])
+    which = "; ".join(f"{of!r} becomes {into!r} in {percent(part)}" for of, into, part in pairs[:3])
     yield Finding(
         check="flips",
         severity="warning",
         sentence=(
-            f"Mirror images look like other classes: a probe classifies {before:.0%} of {len(truth)} images correctly, and "
-            f"{after:.0%} of their mirror images{f'; {which}' if which else ''}."
+            f"Mirror images look like other classes: a probe classifies {percent(before)} of {len(truth)} images correctly, and "
+            f"{percent(after)} of their mirror images{f'; {which}' if which else ''}."
         ),
         remedy="Train without flips if the mirror image of a class does not belong to it (text, digits, left and right).",
         command=evidence.finetune("--no-flip"),

@@ -7,6 +7,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, counted, named, share
 from tlkit.auditing.findings import Finding
+from tlkit.base.story import percent
 
 MANY = 0.1  # of the images: so many doubts say more about the probe than about the labels
 SURE = 0.5  # probability of another class from which a label is called doubtful
@@ -31,11 +32,11 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         sentence=(
             f"{counted(len(shown), 'label is', 'labels are')} {'likely wrong' if accuracy >= ABLE else 'doubtful'} "
-            f"({share(len(shown), len(asked))} of the images{more}), by a probe that agrees with {accuracy:.0%} of all labels"
+            f"({share(len(shown), len(asked))} of the images{more}), by a probe that agrees with {percent(accuracy)} of all labels"
             f"{_unjudged(evidence)}."
         ),
         remedy=(
-            "Review them from the top: the first are wrong most often; correct the file of fixes and apply it."
+            "Review them from the top: the first are the most likely to be wrong; correct the file of fixes and apply it."
             if accuracy >= ABLE
             else "Review them from the top: this probe also doubts many correct labels; an ImageNet backbone of more parameters "
             "(--backbone) doubts fewer."

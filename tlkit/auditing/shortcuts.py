@@ -14,6 +14,7 @@ import numpy as np
 
 from tlkit.auditing.evidence import Evidence, named
 from tlkit.auditing.findings import Finding
+from tlkit.base.story import percent
 from tlkit.data.folds import FOLDS, in_turn
 from tlkit.data.look import Looks
 
@@ -161,8 +162,8 @@ def _finding(kind: ColumnSet, predictable: Predictability, names: list[str]) -> 
         check="shortcuts",
         severity=kind.severity,
         sentence=(
-            f"The class can be predicted {kind.what}, without looking at the object: accuracy {predictable.accuracy:.0%}, where "
-            f"always predicting the largest class has {predictable.majority:.0%}; most by {', '.join(predictive)}{who}."
+            f"The class can be predicted {kind.what}, without looking at the object: accuracy {percent(predictable.accuracy)}, where "
+            f"always predicting the largest class has {percent(predictable.majority)}; most by {', '.join(predictive)}{who}."
         ),
         remedy=kind.remedy,
         facts={

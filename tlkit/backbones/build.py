@@ -12,7 +12,7 @@ from tlkit.backbones import weights as pretrained
 from tlkit.backbones.blocks import Block, find_blocks
 from tlkit.backbones.graph import Call, calls, cuts, foreign_layers, replay
 from tlkit.backbones.nano import NANO_WEIGHTS
-from tlkit.backbones.weight_files import weights_at_hand
+from tlkit.backbones.weight_files import backbone_file, is_path, weights_at_hand
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.process import seeded
 from tlkit.base.story import PlainStory, Story
@@ -150,22 +150,13 @@ def _graph_name(name: str) -> str:
 DEFAULT_SIDE = 224  # of models that take any size
 
 
-def is_path(spec: str) -> bool:
-    """Whether a backbone is given as a file rather than as a name of the catalogue."""
-    return spec.lower().endswith((".keras", ".h5")) or "/" in spec or "\\" in spec
-
-
 def read_model(path: Path) -> keras.Model:
     """Load a `.keras` file, refusing code inside it.
 
     Raises:
         TlkitError: missing, not a Keras file, with custom code, or with several inputs.
     """
-    if not path.is_file():
-        raise TlkitError(
-            f"{str(path)!r} does not exist.", "--backbone takes a name from `tlkit backbones` or a .keras file."
-        )
-    if path.suffix.lower() != ".keras":
+    if backbone_file(path).suffix.lower() != ".keras":
         raise TlkitError(
             f"{str(path)!r} is not a .keras file.",
             'load it in the Keras that wrote it and save it again with model.save("model.keras").',

@@ -10,10 +10,10 @@ import numpy as np
 
 from tlkit.backbones.graph import functional, replay
 from tlkit.backbones.weight_transfer import header_problem
-from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError, first_line, unknown_name
 from tlkit.base.machine import install
 from tlkit.base.process import seeded
+from tlkit.base.remote import is_offline
 from tlkit.base.story import Story
 from tlkit.options.catalog import HUB
 

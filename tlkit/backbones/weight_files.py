@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.options.catalog import BackboneRow
+from tlkit.base.files import missing
+from tlkit.options.catalog import BackboneRow, backbone_row, family_of
 
 FALLBACK_FOLDER = Path("/tmp/.keras/models")  # where Keras puts downloads when its home is read-only
 
@@ -34,6 +35,39 @@ ALPHAS = {
     "mobilenetv3small": (0.75, 1.0),
     "mobilenetv3large": (0.75, 1.0),
 }
+
+
+def is_path(spec: str) -> bool:
+    """Whether a backbone is given as a file rather than as a name of the catalogue."""
+    return spec.lower().endswith((".keras", ".h5")) or "/" in spec or "\\" in spec
+
+
+def backbone_file(path: Path) -> Path:
+    """The file of a backbone, which is there; raises TlkitError where it is not."""
+    if not path.is_file():
+        raise missing(str(path), "--backbone takes a name from `tlkit backbones` or a .keras file.")
+    return path
+
+
+def given_weights(path: Path) -> Path:
+    """A file of weights, which is there; raises TlkitError where it is not."""
+    if not path.is_file():
+        raise missing(str(path), "--weights takes imagenet, none, or the path of a weight file.")
+    return path
+
+
+def refuse_missing_network(backbone: str, weights: str) -> None:
+    """Raise for a backbone of no known name, and for a file that is not there, before Keras is loaded.
+
+    Raises:
+        TlkitError: naming it.
+    """
+    if is_path(backbone):
+        backbone_file(Path(backbone))
+    elif not family_of(backbone):
+        backbone_row(backbone)
+    if weights not in ("imagenet", "none"):
+        given_weights(Path(weights))
 
 
 def imagenet_file(row: BackboneRow, variants: Mapping[str, Any], image_size: tuple[int, int]) -> str:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tlkit.backbones.weight_files import ALPHAS, SIDES, imagenet_file, side_of_weights
-from tlkit.base.download import RemoteFile
 from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.remote import RemoteFile
 from tlkit.options.catalog import BACKBONES, BackboneRow, backbone_row
 
 MIRROR = "TLKIT_WEIGHTS_URL"

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 from tlkit.backbones.weight_files import at_hand, folders
 from tlkit.backbones.weight_table import CALLED_THERE, MIRROR, WeightFile, every_file, mirror
-from tlkit.base.download import Patience, download, is_offline
+from tlkit.base.download import Patience, download
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import md5_file, read_json, replacing, sha256_file, write_json, write_text
 from tlkit.base.machine import bytes_text
+from tlkit.base.remote import is_offline
 from tlkit.base.story import Story
 
 OTHERWISE = (

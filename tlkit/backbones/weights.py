@@ -12,7 +12,7 @@ import numpy as np
 
 from tlkit.backbones.graph import calls, copy_weights, functional
 from tlkit.backbones.nano import load_nano_weights
-from tlkit.backbones.weight_files import at_hand
+from tlkit.backbones.weight_files import at_hand, given_weights
 from tlkit.backbones.weight_table import weight_file
 from tlkit.backbones.weight_transfer import fetch, wrong_with
 from tlkit.base.errors import TlkitError, first_line
@@ -63,11 +63,7 @@ def load_file(network: keras.Model, path: Path) -> None:
     Raises:
         TlkitError: the file is missing, unreadable, or of another network.
     """
-    if not path.is_file():
-        raise TlkitError(
-            f"{str(path)!r} does not exist.", "--weights takes imagenet, none, or the path of a weight file."
-        )
-    if not path.name.endswith((".keras", ".h5")):
+    if not given_weights(path).name.endswith((".keras", ".h5")):
         raise TlkitError(
             f"{str(path)!r} is not a weight file by its name.", "give a .h5, .weights.h5 or .keras file to --weights."
         )

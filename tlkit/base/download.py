@@ -4,7 +4,6 @@ import base64
 import contextlib
 import http.client
 import os
-import re
 import socket
 import ssl
 import time
@@ -18,55 +17,10 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import md5_file, sha256_file
+from tlkit.base.files import md5_file
 from tlkit.base.machine import __version__
+from tlkit.base.remote import RemoteFile, is_offline
 from tlkit.base.story import Story
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteFile:
-    """One file to download.
-
-    Args:
-        urls: the same bytes, tried in order.
-        bytes: its exact size, 0 where only the server knows.
-        sha256: hex, or "" where its source states none.
-        md5: hex, where a publisher states only that.
-        stated_by: who states size and sum, or why there is none.
-    """
-
-    urls: tuple[str, ...]
-    bytes: int
-    sha256: str = ""
-    md5: str = ""
-    stated_by: str
-
-    @property
-    def name(self) -> str:
-        """Its file name."""
-        return self.urls[0].partition("?")[0].rpartition("/")[2]
-
-    def check(self, place: str) -> None:
-        """Refuse what no download could satisfy."""
-        if not self.urls or any(not re.match(r"https?://[^/]+/.", url) for url in self.urls):
-            raise TlkitError(f"{place} urls is {list(self.urls)}, expected http(s) addresses of a file.", "correct it.")
-        if self.bytes < 1:
-            raise TlkitError(f"{place} bytes is {self.bytes}, expected the exact size of the file.", "correct it.")
-        for key, digits in (("sha256", 64), ("md5", 32)):
-            value = getattr(self, key)
-            if value and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
-                raise TlkitError(f"{place} {key} is {value!r}, expected {digits} lower-case hex digits.", "correct it.")
-
-    def mismatch(self, path: Path) -> str:
-        """What about a file is not as stated; "" when nothing is."""
-        if self.bytes and path.stat().st_size != self.bytes:
-            return f"it has {path.stat().st_size:,} bytes, expected {self.bytes:,}"
-        for kind, wanted in (("sha256", self.sha256), ("md5", "" if self.sha256 else self.md5)):
-            found = (sha256_file(path) if kind == "sha256" else md5_file(path)) if wanted else ""
-            if found != wanted:
-                return f"its {kind} is {found}, expected {wanted}"
-        return ""
-
 
 # -- How a connection is made here: through which proxy, trusting which certificates -----------
 
@@ -109,39 +63,6 @@ def _context(settings: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
                 f"{name} is {file!r}, which holds no certificates: {error}.", "give a PEM file."
             ) from error
     return context
-
-
-# -- Whether the network may be touched --------------------------------------------------------
-
-OFFLINE = "TLKIT_OFFLINE"
-ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-
-
-def is_offline() -> bool:
-    """Whether the network must not be touched: TLKIT_OFFLINE=1, which `--offline` sets.
-
-    Raises:
-        TlkitError: the variable says neither yes nor no.
-    """
-    value = os.environ.get(OFFLINE, "").strip().lower()
-    if value not in (*ON, *OFF):
-        raise TlkitError(f"{OFFLINE} is {os.environ[OFFLINE]!r}, expected 1 or 0.", f"set {OFFLINE}=1, or unset it.")
-    return value in ON
-
-
-@contextlib.contextmanager
-def offline_if(asked: bool) -> Iterator[None]:
-    """Stay off the network inside, where asked; processes started inside do too."""
-    before = os.environ.get(OFFLINE)
-    if asked:
-        os.environ[OFFLINE] = "1"
-    try:
-        yield
-    finally:
-        if asked and before is None:
-            del os.environ[OFFLINE]
-        elif asked and before is not None:
-            os.environ[OFFLINE] = before
 
 
 # -- What a download goes into until it is whole: a file beside the target, for one process alone ---

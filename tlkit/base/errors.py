@@ -38,10 +38,10 @@ class OutOfDate(TlkitError):
     """Something on disk does not match what was asked: other options, other data, another format."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The known name closest to what was typed, or None when nothing is close."""
+def nearest(name: str, names: Iterable[str], alike: float = 0.6) -> str | None:
+    """The known name closest to what was typed, or None when nothing is alike by so much (0..1)."""
     by_lower = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=alike)
     return by_lower[close[0]] if close else None
 
 

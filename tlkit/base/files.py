@@ -123,7 +123,7 @@ def missing(typed: str, wanted: str) -> TlkitError:
         )
     path = Path(typed).expanduser().absolute()
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    guess = nearest(path.name, siblings)
+    guess = nearest(path.name, siblings, alike=0.7)  # a folder holds names of all kinds
     if guess is None:
         return TlkitError(f"{typed!r} does not exist.", wanted)
     right = str(Path(typed).with_name(guess))

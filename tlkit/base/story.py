@@ -9,6 +9,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 T = TypeVar("T")
 
 
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share in sentences, one form everywhere: 0.8 is `80 %`; where there is none, it is said."""
+    return "not defined" if share is None else f"{100 * share:.{digits}f} %"
+
+
 # -- How far a command is, over all of its phases: one share of the whole, and the time left ---
 #
 #     progress.expect(Phase("reading files", 0.2, 1e-3), Phase("extracting", 3.0, 0.01), Phase("writing", 0.5))

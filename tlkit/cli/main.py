@@ -20,10 +20,10 @@ from typing import Annotated, Any
 import typer
 
 from tlkit import pipelines
-from tlkit.base.download import OFFLINE
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import __version__, cache_dir
 from tlkit.base.process import claim_process, native_stderr_apart, scratch_apart
+from tlkit.base.remote import OFFLINE
 from tlkit.base.story import PlainStory
 from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import Commands, SectionedCommand, refuse

@@ -270,6 +270,7 @@ def named(problems: Sequence[Problem], most: int = 3) -> str:
 # and such scans come out almost black.
 
 EIGHT_BITS = ("JPEG", "MPO", "WEBP", "GIF", "BMP", "ICO")  # formats that hold no more a sample: not opened for it
+TOGETHER = 16  # files that a thread is given at once: most are no more than opened
 LOOKED_AT = 256  # files, evenly over the set: enough to know how its scans are written
 DARK = 4  # times darker than white is the brightest value of a dark set, at least
 
@@ -347,8 +348,12 @@ def least_to_greatest(files: Sequence[Path], story: Story) -> Levels:
 
 def _each(files: Sequence[Path]) -> list[tuple[float, float, int | None]]:
     """Least and greatest value, and what is white, of every file of more than 8 bits a sample."""
-    threads = usable_cores()
-    return [found for found in in_order(_extremes, files, threads=threads, ahead=4 * threads) if found]
+    threads, groups = usable_cores(), [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
+    return [found for group in in_order(_extremes_of, groups, threads=threads, ahead=4 * threads) for found in group]
+
+
+def _extremes_of(files: Sequence[Path]) -> list[tuple[float, float, int | None]]:
+    return [found for file in files if (found := _extremes(file))]
 
 
 def _extremes(file: Path) -> tuple[float, float, int | None] | None:

@@ -278,7 +278,7 @@ def _scan_file(
     kept = contents.images.tolist()
     if not kept and listing.paths and not any((file.parent / path).exists() for path in listing.paths):
         raise TlkitError(
-            f"{str(file)!r} holds no image: none of its {len(listing.paths)} files is there, the first is {listing.paths[0]!r}.",
+            f"{str(file)!r} holds no image: none of the files it lists is there ({len(listing.paths):,}, the first {listing.paths[0]!r}).",
             elsewhere(file, listing.paths),
         )
     refuse_none(str(file), kept, contents.problems)
@@ -423,7 +423,9 @@ def tell_unexpected(dataset: Dataset, story: Story) -> None:
             story.say(f"{split} has no image of {len(lacking)} classes: {names}{' ...' if len(lacking) > 5 else ''}.")
     if dataset.set_aside:
         first = dataset.set_aside[0]
-        story.say(f"Set aside {len(dataset.set_aside)} files, first {first.path!r}, which {first.reason}.")
+        count = len(dataset.set_aside)
+        which = f"{first.path!r} " if count == 1 else f"the first, {first.path!r}, "
+        story.say(f"{'1 file' if count == 1 else f'{count:,} files'} set aside: {which}{first.reason}.")
     if dataset.ignored:
         story.detail(f"Left out {dataset.ignored} files that are not images.")
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
 from tlkit.classifier.answers import Predictions, softmax
 from tlkit.evaluation.calibration import abstention, calibration_error_interval, reliability
@@ -114,6 +113,8 @@ def from_confusion(
     Precision, recall and F1 are means over the classes that have an image or are predicted: a class that is
     predicted and has no image counts as 0. Balanced accuracy is the mean recall of the classes that have one.
     """
+    from sklearn.metrics import cohen_kappa_score
+
     present = [row for row in per_class if row.support]
     met = [row for row in per_class if row.support or row.predicted]
     values: dict[str, float | None] = {
@@ -172,6 +173,8 @@ def per_class(
     groups: Groups,
 ) -> tuple[ClassResult, ...]:
     """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     scores = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(names)), zero_division=0)
     rows = []
     for code, (name, precision, recall, f1, support) in enumerate(zip(names, *scores, strict=True)):

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from tlkit.evaluation.intervals import Groups, Interval, on_logit_scale, quantile, spread
 from tlkit.evaluation.results import ClassCurves, Curve, Metric, RiskCoverage
@@ -147,6 +146,8 @@ def one_versus_rest(
 
 def _drawn(name: str, positive: np.ndarray, scores: np.ndarray, areas: tuple[Metric, Metric]) -> ClassCurves:
     """The two curves of one class, thinned."""
+    from sklearn.metrics import precision_recall_curve, roc_curve  # takes a second to load, and rankings draw none
+
     false, true, _ = roc_curve(positive, scores)
     precision, recall, _ = precision_recall_curve(positive, scores)
     return ClassCurves(name, Curve(*_thinned(false, true)), Curve(*_thinned(recall[::-1], precision[::-1])), *areas)

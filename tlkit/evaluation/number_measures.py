@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.stats import spearmanr
-from sklearn.metrics import cohen_kappa_score
 
 from tlkit.classifier.answers import Predictions
 from tlkit.evaluation.class_measures import measure_single
@@ -168,6 +167,8 @@ def measure_ordinal(rows: Predictions, wanted: SplitRequest, groups: Groups) -> 
 
 def weighted_kappa(truth: np.ndarray, said: np.ndarray, groups: Groups) -> tuple[float | None, Interval | None]:
     """Quadratic weighted kappa of grades int (n,), and its interval; None where truth and answer are one and the same grade."""
+    from sklearn.metrics import cohen_kappa_score
+
     if len(np.unique(np.concatenate([truth, said]))) < 2:
         return None, None
     value = float(cohen_kappa_score(truth, said, weights="quadratic"))

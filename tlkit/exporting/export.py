@@ -8,6 +8,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_checked_json, write_text
 from tlkit.base.machine import versions
+from tlkit.base.story import percent
 from tlkit.exporting import artifact
 from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
 from tlkit.exporting.formats import version_of
@@ -99,8 +100,8 @@ def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_ag
     same = agreement(checked, subject.check.logits, subject.task)
     if same < min_agreement:
         raise TlkitError(
-            f"in 8 bits only {same:.1%} of {len(checked)} {subject.check.split} images keep their class, "
-            f"--min-agreement is {min_agreement:.1%}.",
+            f"in 8 bits only {percent(same, 1)} of {len(checked)} {subject.check.split} images keep their class, "
+            f"--min-agreement is {percent(min_agreement, 1)}.",
             "calibrate on more images (--calibration-images), lower --min-agreement, or use --format litert.",
         )
     return quantised_cost(subject.check, checked, len(subject.calibration))

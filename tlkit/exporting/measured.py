@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.story import percent
 from tlkit.classifier.answers import image_scores
 from tlkit.exporting.artifact import model_bytes
 from tlkit.exporting.formats import BATCH
@@ -116,7 +117,7 @@ def table(contracts: Iterable[dict[str, Any]]) -> str:
             FORMATS[contract["kind"]].name,
             f"{model_bytes(contract) / 1e6:.2f}",
             f"{found['max_difference']:.1e}",
-            f"{found['agreement']:.1%} of {found['images']} {found['of']} images",
+            f"{percent(found['agreement'], 1)} of {found['images']} {found['of']} images",
             _accuracy(quantised) if quantised else "",
             f"{found['latency_ms']:.2f}",
             found["runtime"],

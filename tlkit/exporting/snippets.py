@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from tlkit.base.story import percent
 from tlkit.exporting.decoder import NEEDED
 from tlkit.exporting.formats import module_of
 from tlkit.options.catalog import FORMATS
@@ -274,7 +275,7 @@ def _encoded_note(encoded: dict[str, Any]) -> str:
         "decodes and resizes them in the graph. It is near to the above and not the same: JPEG, PNG, GIF and BMP only, "
         "EXIF orientation ignored, transparency dropped. Measured on "
         f"{encoded['images']} {encoded['of']}: logits differ by {encoded['median_difference']:.2g} in the middle and "
-        f"{encoded['max_difference']:.2g} at most, {encoded['agreement']:.1%} keep their class."
+        f"{encoded['max_difference']:.2g} at most, {percent(encoded['agreement'], 1)} keep their class."
     )
 
 
@@ -283,6 +284,6 @@ def _quantised_note(quantised: dict[str, Any]) -> str:
     return (
         f"Weights and activations in 8 bits but for dense layers, their ranges found on {quantised['calibration_images']} training images; "
         f"float32 in and out. On {quantised['images']} images of the {quantised['split']} split "
-        f"{quantised['agreement']:.1%} keep their class; accuracy {before:.3f} in float32, {after:.3f} in 8 bits. "
+        f"{percent(quantised['agreement'], 1)} keep their class; accuracy {before:.3f} in float32, {after:.3f} in 8 bits. "
         "Temperature and threshold are those of float32."
     )

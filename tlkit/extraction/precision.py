@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.story import Story
+from tlkit.base.story import Story, percent
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import batches
 from tlkit.extraction.engine import Engine, build_engine
@@ -100,8 +100,8 @@ def judge(exact: Engine, half: Engine, images: np.ndarray, decide: Decide) -> Ve
         return Verdict(False, f"bfloat16 moves the features of an image to a cosine of {worst:.4f}, below {COSINE}")
     agree = float(np.mean(decide(first[0]) == decide(second[0])))
     if agree < AGREE:
-        return Verdict(False, f"in bfloat16 {1 - agree:.0%} of the decisions on {len(images)} images differ")
-    agreed = f"cosine {worst:.4f} or more, {agree:.0%} of decisions the same"
+        return Verdict(False, f"in bfloat16 {percent(1 - agree)} of the decisions on {len(images)} images differ")
+    agreed = f"cosine {worst:.4f} or more, {percent(agree)} of decisions the same"
     return Verdict(True, f"{gain:.2f} times as fast on {len(images)} images, {agreed}")
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tlkit.backbones.weight_files import models_folder
+from tlkit.backbones.weight_files import is_path, models_folder
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import known_sha256, read_checked_json, sha256_json, write_checked_json
 from tlkit.base.machine import versions
@@ -188,7 +188,7 @@ def _build_here(config: FeaturesConfig, wish: Mapping[str, Any], story: Story, o
 
 def weights_here(config: FeaturesConfig) -> bool:
     """Whether the weights that are asked for are in files of this machine."""
-    from tlkit.backbones.build import files_of, is_path
+    from tlkit.backbones.build import files_of
 
     side = 0 if is_path(config.backbone) else backbone_row(config.backbone).image_size
     return bool(files_of(config.backbone, config.weights, _pair(config.image_size or side)))

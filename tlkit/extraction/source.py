@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import sha256_file
-from tlkit.base.story import Story
+from tlkit.base.story import Story, percent
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.extract import LOGITS as LOGITS
@@ -212,7 +212,7 @@ class FeatureSource:
         held = {one: 1 - float(one.stored(dataset.sha256).lacking.mean()) for one in self.in_each_precision()}
         most = max(held, key=lambda one: held[one])
         if held[most] >= HELD_ENOUGH:
-            story.say(f"precision {most.precision}: the store holds {held[most]:.0%} of the images in it")
+            story.say(f"precision {most.precision}: the store holds {percent(held[most])} of the images in it")
             return most
         from tlkit.extraction.precision import settle_engine, too_few
 

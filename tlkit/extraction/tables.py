@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 CHUNK_BYTES = 16 * 2**20  # of features in memory at a time
+CHUNK_ROWS = 2**16  # and of paths, which may be long: Arrow counts their bytes in 32 bits
 
 
 def table_format(out: Path) -> str:
@@ -57,7 +58,7 @@ def write_table(
 
 
 def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
-    rows = max(1, CHUNK_BYTES // (4 * width))
+    rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * width)))
     for start in range(0, count, rows):
         yield np.arange(start, min(start + rows, count))
 
@@ -73,9 +74,31 @@ def _batch(
         "label": [written(_readable(dataset.label_name(i))) for i in rows],
         "split": [splits[i] for i in rows],
     }
-    columns = [pyarrow.array(column, pyarrow.string()) for column in text.values()]
-    columns += [pyarrow.array(np.ascontiguousarray(values[:, i])) for i in range(values.shape[1])]
+    columns = [_strings(column) for column in text.values()] + _floats(values)
     return pyarrow.RecordBatch.from_arrays(columns, [*text, *column_names(values.shape[1])])
+
+
+# Arrow arrays are made of their buffers: `pyarrow.array` imports pandas first, which takes longer than writing the table.
+
+
+def _strings(cells: list[str]) -> "pyarrow.Array":
+    import pyarrow
+
+    encoded = [cell.encode() for cell in cells]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded))]
+    return pyarrow.Array.from_buffers(pyarrow.string(), len(cells), buffers)
+
+
+def _floats(values: np.ndarray) -> "list[pyarrow.Array]":
+    """Each column of float32 (n, width)."""
+    import pyarrow
+
+    columns = np.ascontiguousarray(values.T, np.float32)
+    return [
+        pyarrow.Array.from_buffers(pyarrow.float32(), len(values), [None, pyarrow.py_buffer(column)])
+        for column in columns
+    ]
 
 
 def _readable(name: str) -> str:

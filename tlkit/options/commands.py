@@ -26,7 +26,7 @@ from tlkit.options.obtain import RankConfig as RankConfig  # every config is fou
 from tlkit.options.obtain import SampleConfig as SampleConfig  # every config is found here
 from tlkit.options.obtain import WeightsConfig as WeightsConfig  # every config is found here
 from tlkit.options.option import Options, argument, option
-from tlkit.options.training import LoraOptions
+from tlkit.options.training import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class FinetuneConfig(
     StoreOptions,
     EngineOptions,
     HeadOptions,
-    LoraOptions,
+    TrainingOptions,
     ValidationOptions,
     JudgementOptions,
     LogOptions,

@@ -78,8 +78,8 @@ class ImageOptions(FixOptions):
     )
     task: str = option(
         "auto",
-        "What is told of an image: single (one class), multi (any number of labels), ordinal (one of --classes, which have "
-        "an order), number (the columns --target of a table); auto goes by the images.",
+        "What is predicted for an image: single (one class), multi (any number of labels), ordinal (one of --classes, which have "
+        "an order), number (the columns --target of a table); auto decides by the labels of the images.",
         choices=catalog.TASKS,
         group="Data",
     )

@@ -97,6 +97,11 @@ _INSTEAD = {
         ("data", "data-dir", "dataset", "data-path", "images", "input", "input-dir", "source", "train-dir"),
         "images are given without a flag, after the name of the command: tlkit {command} IMAGES",
     ),
+    **dict.fromkeys(
+        ("lora", "peft", "adapters"),
+        "low-rank adaptation is no longer offered: on two sets it ended at or below the solved head, where the default's whole "
+        "kernels gained 2 to 9 points (benchmarks/results/recipe.md).",
+    ),
     **dict.fromkeys(("run", "run-dir"), "the run is given without a flag: tlkit {command} RUN"),
 }
 
@@ -119,7 +124,8 @@ def option_meant(typed: str, known: Collection[str], command: str = "") -> str:
 
 def command_meant(typed: str, known: Iterable[str]) -> str:
     """The command line that was meant by an unknown command, without `tlkit`; "" where nothing is near."""
-    return COMMANDS.get(typed.lower()) or nearest(typed, known) or ""
+    found = nearest(typed, [*known, *COMMANDS]) or ""
+    return COMMANDS.get(found, found)
 
 
 # -- How options work: declared once as a dataclass field, they are checked, read from TOML and written to it ---
@@ -182,7 +188,8 @@ class Options:
                 names = value if isinstance(value, tuple) else (value,)
                 for name in names:
                     if name not in choices:
-                        raise unknown_name(f"a value of {flag}", str(name), choices)
+                        what = spec.name.upper() if spec.metadata.get("argument") else flag
+                        raise unknown_name(f"a value of {what}", str(name), choices)
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers:
@@ -196,7 +203,9 @@ class Options:
                         if low is not None
                         else f"at most {high}"
                     )
-                    raise TlkitError(f"{flag} is {number}, expected {wanted}.", f"see `--help` for {flag}.")
+                    percent = high is not None and high <= 1 < number <= 100 * high  # 15 for 0.15
+                    hint = f"a share of the whole: {flag} {number / 100:g}." if percent else f"see `--help` for {flag}."
+                    raise TlkitError(f"{flag} is {number}, expected {wanted}.", hint)
         self.check()
 
     def check(self) -> None:
@@ -270,6 +279,8 @@ def _number_meant(place: str, value: Any) -> str:
         return f"one side is enough, networks see squares: {flag} {sides[1]}"
     if sides:
         return f"networks see squares, so one side is given: {flag} {max(sides[1], sides[2], key=int)}; --fit pad keeps the shape."
+    if share := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value)):
+        return f"a share of the whole: {flag} {float(share[1]) / 100:g}"
     number = re.match(r"[-+]?\d+", str(value))
     return f"for example: {flag} {number[0] if number else 1}"
 
@@ -336,7 +347,8 @@ def refuse_missing(config: Options) -> None:
     for spec in fields(config):
         value = getattr(config, spec.name)
         if spec.metadata.get("exists") and value is not None and not Path(value).exists():
-            raise missing(str(value), f"expected: {spec.metadata['help']}")
+            wanted = spec.metadata["help"].rstrip(".")
+            raise missing(str(value), f"expected as {spec.name.upper()}: {wanted[0].lower()}{wanted[1:]}.")
 
 
 def written_paths(config: Options) -> dict[str, tuple[Path, str]]:

@@ -37,8 +37,8 @@ class TrainingOptions(Options):
     )
     unfreeze: str | None = option(
         None,
-        "Which third of the blocks trains in the top stage besides the head: last (see --blocks), middle, first, all of them, "
-        "or auto, the one whose gradients are largest against its weights; last unless given.",
+        "Which third of the blocks trains in the top stage besides the head: last (see --blocks), middle, first, or all of "
+        "them; last unless given.",
         choices=catalog.UNFREEZE,
         group="Training",
     )
@@ -273,37 +273,4 @@ class TrainingOptions(Options):
             raise TlkitError(
                 f"--unfreeze {self.unfreeze} and --blocks {self.blocks} both say which blocks learn.",
                 "--blocks counts the last ones and goes with --unfreeze last; keep one of the two.",
-            )
-
-
-# -- The option of low-rank adaptation ---------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraOptions(TrainingOptions):
-    """Training, with low-rank adaptation."""
-
-    lora: int | None = option(
-        None,
-        "Rank of low-rank adaptation: in the top and all stages dense layers and convolutions learn factors of this rank "
-        "instead of their kernels, and all else of the backbone stays frozen; the factors are merged before saving.",
-        low=1,
-        high=4096,
-        group="Training",
-    )
-
-    def check(self) -> None:
-        """Factors are for layers of the backbone that would learn."""
-        super().check()
-        if self.lora is None:
-            return
-        if self.stages == ("head",):
-            raise TlkitError(
-                f"--lora {self.lora} has no effect with --stages head: the backbone stays frozen.",
-                "drop it, or use --stages head,top.",
-            )
-        if self.batchnorm != "frozen":
-            raise TlkitError(
-                f"--lora {self.lora} keeps all but its factors frozen, and --batchnorm {self.batchnorm} does not.",
-                "drop one of them.",
             )

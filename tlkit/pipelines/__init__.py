@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tlkit.backbones.weight_files import refuse_missing_network
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install, lacking, os_error
 from tlkit.base.process import settle_backend
@@ -18,7 +19,7 @@ from tlkit.runs.folder import RunDir, refuse_occupied
 
 # Commands that load no Keras by themselves; predict and serve do where a run has no answering file,
 COLD = ("cache", "backbones", "compare", "predict", "report", "sample", "serve", "split", "verify", "weights")
-LATE = ("features",)  # and those that load it only where there is something to compute
+LATE = ("doctor", "features")  # and those that load it themselves, the second only where there is something to compute
 
 
 def load(name: str, story: Story) -> ModuleType:
@@ -77,6 +78,8 @@ def refuse_early(name: str, config: Options) -> None:
     starts = not (given.get("resume") or given.get("dry_run"))
     if starts:
         refuse_unwritable(config)
+    if "backbone" in given and not given.get("resume"):
+        refuse_missing_network(given["backbone"], given["weights"])
     if (run := given.get("run")) and not run.endswith(".keras"):
         RunDir(Path(run)).read_record()
     if starts and name in _NEW:

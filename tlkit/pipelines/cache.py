@@ -91,7 +91,9 @@ def _shown(spaces: Sequence[Held]) -> list[str]:
         busy = "in use" if any(space.busy for space in members) else f"used {_ago(members[0].used)}"
         images = max(space.images for space in members)
         size = bytes_text(sum(space.bytes for space in members))
-        lines.append(f"  {size:>11}  {images:>9,} images  {busy:<18}  {kind}, view {views}")
+        lines.append(
+            f"  {size:>11}  {images:>9,} {'image ' if images == 1 else 'images'}  {busy:<18}  {kind}, view {views}"
+        )
     return lines
 
 

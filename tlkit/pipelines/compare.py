@@ -16,7 +16,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, write_json, write_text
 from tlkit.base.machine import versions
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.evaluation.compare import compare
@@ -28,6 +28,7 @@ from tlkit.runs.folder import RunDir, refuse_occupied
 ORDER = ("test", "images", "val")  # which images speak for a classifier, best first
 CODES = {name: code for code, name in enumerate(SPLITS)} | {"images": UNASSIGNED}
 LISTED = 5  # images named in the text
+PHASES = Phase("reading predictions", 0.2), Phase("comparing", 1.0)
 
 
 def run(config: CompareConfig, story: Story | None = None) -> dict[str, Any]:
@@ -42,10 +43,13 @@ def run(config: CompareConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out) if config.out else None
     if out:
         refuse_occupied(out, overwrite=config.overwrite)
+    story.expect(*PHASES)
+    story.begin("reading predictions")
     runs = {_name(path, config.runs): _read(Path(path)) for path in config.runs}
     _refuse_other_classes(runs)
     split = config.split or _common_split(runs, story)
     matched = match(runs, split, story)
+    story.begin("comparing")
     comparisons = compare(matched)
     text = "\n\n".join(comparison_text(comparison) for comparison in comparisons)
     found = {

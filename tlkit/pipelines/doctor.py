@@ -5,15 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from tlkit.backbones import runtime
 from tlkit.backbones.weight_files import models_folder
 from tlkit.base.machine import EXTRAS, bytes_text, cache_dir, install, lacking
-from tlkit.base.story import Story
+from tlkit.base.story import Phase, Silence, Story
 from tlkit.extraction import kept
 from tlkit.options.commands import DoctorConfig
 
+PHASES = Phase("loading Keras", 4.0), Phase("looking around", 0.5)
 SETTINGS = (
     *("KERAS_BACKEND", "KERAS_HOME", "TLKIT_CACHE", "TLKIT_OFFLINE", "TLKIT_WEIGHTS_URL", "CUDA_VISIBLE_DEVICES"),
     "HTTPS_PROXY",
@@ -27,6 +25,12 @@ def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:
         `versions`, `hardware`, `extras` (name -> whether all of it is installed), `cache`, `networks` (`files`, `bytes`),
         `weights`, `settings`, `text`.
     """
+    story = story or Silence()
+    story.expect(*PHASES)
+    story.begin("loading Keras")
+    from tlkit.backbones import runtime  # here, where it can be said what takes so long
+
+    story.begin("looking around")
     cache, why = cache_dir()
     networks = kept.list_kept()
     found = {
@@ -55,6 +59,8 @@ def _writable(folder: Path) -> bool:
 
 
 def _text(found: dict[str, Any]) -> str:
+    import keras
+
     hardware = found["hardware"]
     lines = [f"{name:<16}{version}" for name, version in found["versions"].items()]
     lines += ["", f"backend       {keras.backend.backend()}", f"cores         {hardware['cores']}"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
-from tlkit.base.story import Phase, Silence, Story
+from tlkit.base.story import Phase, Silence, Story, percent
 from tlkit.classifier.facts import read_facts, refuse_clips
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -88,7 +88,7 @@ def _notes(contract: dict[str, Any]) -> list[str]:
         notes.append(
             f"{contract['kind']}: the signature for encoded bytes decodes in TensorFlow: on {encoded['images']} "
             f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the middle, "
-            f"{encoded['max_difference']:.2g} at most; {encoded['agreement']:.1%} keep their class"
+            f"{encoded['max_difference']:.2g} at most; {percent(encoded['agreement'], 1)} keep their class"
         )
     return notes
 

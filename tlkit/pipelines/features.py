@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkit.base.files import write_json
 from tlkit.base.machine import versions
-from tlkit.base.story import Phase, Silence, Story
+from tlkit.base.story import Phase, Silence, Story, percent
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan
@@ -72,7 +72,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     features, reduction = int(np.prod(rows.shape[1:])), None
     if transform:
         reduction = transform.fit(rows.select(splits.indices("train")), width, config.seed)
-        variance = f"{reduction.describe()['explained']:.1%} of their variance"
+        variance = f"{percent(reduction.describe()['explained'], 1)} of their variance"
         story.say(f"{features} features reduced to {width}, {variance}")
         features = width
     read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))

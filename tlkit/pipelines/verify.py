@@ -6,7 +6,7 @@ tlkit verify exported/onnx
 from pathlib import Path
 from typing import Any
 
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import Phase, Silence, Story, percent
 from tlkit.exporting.artifact import GOLDEN, model_bytes, read_artifact
 from tlkit.exporting.formats import refuse_missing
 from tlkit.exporting.golden import Golden, agreement, difference, refuse_different
@@ -16,6 +16,12 @@ from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 
 REMEDY = "do not use it here; try the version of the runtime in contract.json, or export again."
+PHASES = (  # with seconds of a small network on two cores
+    Phase("reading files", 0.1),
+    Phase("loading the model", 2.0),
+    Phase("computing logits", 0.5),
+    Phase("timing", 0.5),
+)
 
 
 def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
@@ -30,15 +36,20 @@ def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
         OutOfDate: files have changed, or the logits are not the expected ones.
     """
     story = story or Silence()
+    story.expect(*PHASES)
+    story.begin("reading files")
     found = read_artifact(Path(config.artifact))
     refuse_missing([found.row], writing=False)
     story.say(f"{config.artifact}: {len(found.contract['files'])} files as they were exported")
     golden = Golden.read(found.folder / GOLDEN)
+    story.begin("loading the model")
     runtime = Runtime(found.row, found.folder)
+    story.begin("computing logits")
     logits = runtime(golden.images)["logits"]
     tolerance = found.contract["golden"]["tolerance"]
     task = TASKS[found.contract.get("task", SINGLE.name)]
     refuse_different(logits, golden, tolerance, f"{config.artifact} in {runtime.name}", REMEDY, task)
+    story.begin("timing")
     result = {
         "artifact": config.artifact,
         "kind": found.row.name,
@@ -61,7 +72,7 @@ def _text(result: dict[str, Any]) -> str:
             f"  model        {result['bytes'] / 1e6:.2f} MB",
             f"  logits       differ by {result['max_difference']:.1e} at most on {result['images']} drawn images, "
             f"allowed {result['tolerance']:g} (times the largest logit where that is above 1)",
-            f"  decisions    {result['agreement']:.1%} as in Keras",
+            f"  decisions    {percent(result['agreement'], 1)} as in Keras",
             f"  latency      {result['latency_ms']:.2f} ms an image",
         ]
     )

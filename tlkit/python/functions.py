@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, get_type_hints
 
 from tlkit import pipelines
-from tlkit.base.download import offline_if
+from tlkit.base.remote import offline_if
 from tlkit.base.story import Story, story_for_python
 from tlkit.options import commands
 from tlkit.options.option import Options, resolve

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 from scipy.stats import binomtest
 
+from tlkit.base.story import percent
 from tlkit.classifier.answers import image_scores
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.logme import logme
@@ -148,7 +149,7 @@ def recommend(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str
 
 
 def _share(one: RankedBackbone) -> str:
-    return f"{one.accuracy.value or 0:.1%}"
+    return f"{percent(one.accuracy.value or 0, 1)}"
 
 
 # -- How far a cross-validated number can be trusted: the corrected resampled t-test -----------

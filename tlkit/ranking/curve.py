@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
+from tlkit.base.story import percent
 from tlkit.classifier.answers import image_scores
 from tlkit.data.folds import deals as dealt
 from tlkit.data.folds import strata
@@ -121,7 +122,7 @@ def why_not(measured: Measured) -> str:
     if measured.sizes[0] < 2 or (np.diff(measured.sizes) < 1).any():
         return "there are too few images: parts of 10, 20, 40 and 80 % of them are hardly different."
     if last.mean() >= 0.995:
-        return f"accuracy is {last.mean():.1%} already: what is left to gain cannot be seen with these images."
+        return f"accuracy is {percent(last.mean(), 1)} already: what is left to gain cannot be seen with these images."
     gain = corrected(last - first, measured.folds)
     if gain.value <= gain.error:
         return (
@@ -214,14 +215,14 @@ def first_class(gains: tuple[ClassGain, ...]) -> tuple[str | None, str]:
     top = gains[0]
     if top.gain > top.error and top.recall < 1:
         return top.name, (
-            f"Photograph {top.name!r} first: recall {top.recall:.1%}, and {100 * top.gain:+.1f} points for each "
+            f"Photograph {top.name!r} first: recall {percent(top.recall, 1)}, and {100 * top.gain:+.1f} points for each "
             f"doubling, give or take {100 * top.error:.1f} ({rule})."
         )
     lowest = min(gains, key=lambda one: one.recall)
     if lowest.recall == 1:
         return None, "Every class is recognised without an error; no class needs images first."
     return None, (
-        f"No class gains clearly from more images; {lowest.name!r} has the lowest recall, {lowest.recall:.1%} ({rule})."
+        f"No class gains clearly from more images; {lowest.name!r} has the lowest recall, {percent(lowest.recall, 1)} ({rule})."
     )
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.backbones.applications import check_size, parse_variants
-from tlkit.backbones.build import is_path
-from tlkit.backbones.weight_files import ALPHAS, imagenet_file, models_folder, weights_at_hand
+from tlkit.backbones.weight_files import ALPHAS, imagenet_file, is_path, models_folder, weights_at_hand
 from tlkit.backbones.weight_table import weight_file
 from tlkit.base.errors import TlkitError
 from tlkit.evaluation.results import Metric

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlkit.base.story import percent
 from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
@@ -57,13 +58,15 @@ class Headline:
     @property
     def beside(self) -> str:
         """What to hold it against."""
-        return f"always predicting {self.majority!r} gives {self.baseline:.1%}. {self.caveat}".strip()
+        return f"always predicting {self.majority!r} gives {percent(self.baseline, 1)}. {self.caveat}".strip()
 
 
 def _shared(metric: Metric) -> str:
-    """A share with its interval: 91.0% [85.1%, 95.2%]."""
-    interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.1%}, {metric.high:.1%}]"
-    return f"{metric.value or 0:.1%}{interval}"
+    """A share with its interval: 91.0 % [85.1 %, 95.2 %]."""
+    interval = (
+        "" if metric.low is None or metric.high is None else f" [{percent(metric.low, 1)}, {percent(metric.high, 1)}]"
+    )
+    return f"{percent(metric.value or 0, 1)}{interval}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Several:
     @property
     def beside(self) -> str:
         """What to hold it against."""
-        return f"guessing gives {self.baseline:.1%}. {self.caveat}".strip()
+        return f"guessing gives {percent(self.baseline, 1)}. {self.caveat}".strip()
 
 
 def several(result: SplitResult) -> Several | None:

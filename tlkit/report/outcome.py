@@ -11,6 +11,7 @@ from PIL import Image
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import BYTES_AS_TEXT, replacing, write_json
+from tlkit.base.story import percent
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.clips import Sampling
@@ -212,7 +213,7 @@ def _line_of_labels(split: str, found: Mapping[str, Mapping[str, float | None]])
     groups = f" in {exact['groups']} groups" if "groups" in exact else ""
     return (
         f"  {split:<6} mean average precision {shown('mean_average_precision')}, micro F1 {shown('micro_f1')}, "
-        f"every label correct {exact['value']:.1%}, n = {exact['n']}{groups}"
+        f"every label correct {percent(exact['value'], 1)}, n = {exact['n']}{groups}"
     )
 
 
@@ -230,7 +231,7 @@ def _line_of_numbers(split: str, found: Mapping[str, Mapping[str, float | None]]
             )
             text += f", R2 {own['r2']['value']:.3f}" if own["r2"].get("value") is not None else ""
             held = own["interval_coverage"].get("value")
-            told.append(text + (f", intervals hold {held:.1%}" if held is not None else ""))
+            told.append(text + (f", intervals hold {percent(held, 1)}" if held is not None else ""))
     count = next(iter(found.values()))["n"]
     return f"  {split:<6} {'; '.join(told) or 'numbers that are not finite'}, n = {count}"
 
@@ -251,7 +252,7 @@ def describe_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float | Non
         macro = f", macro F1 {f1['value']:.4f}" if f1["value"] is not None else ""
         held = found.get("selective_precision")
         answered = (
-            f"; answers {found['coverage']['value']:.1%}, {held['value']:.1%} of them correctly"
+            f"; answers {percent(found['coverage']['value'], 1)}, {percent(held['value'], 1)} of them correctly"
             if held and held["value"] is not None
             else ""
         )

@@ -28,10 +28,8 @@ from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.catalog import BACKBONES, head_reads
 from tlkit.options.commands import FinetuneConfig
-from tlkit.options.option import resolve
 from tlkit.report import outcome, overlays
 from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
-from tlkit.runs import record
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
@@ -65,7 +63,7 @@ def of_run(
         classifier: loads it, where pictures have to be computed.
         command: what measured it again; "" where the run itself did.
     """
-    record, config = run_dir.read_record(), _config(run_dir)
+    record, config = run_dir.read_record(), run_record.begun_with(run_dir)[0]
     with reading(run_dir.history, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
         history = read_history(run_dir.intact(run_dir.history))
     with reading(run_dir.record, run_record.AGAIN):
@@ -125,7 +123,7 @@ def _page(
     facts, model_sha256 = read_facts(run_dir.model), sha256_file(run_dir.model)
     contract: InputContract = facts.contract
     known = run_record.read_images(run_dir)
-    config = _config(run_dir)
+    config = run_record.begun_with(run_dir)[0]
     neighbours = None
     if known is not None:
         train = known[0].select(known[1].indices("train"))
@@ -153,10 +151,6 @@ def _page(
 def _searched(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What the record of a run says about its search."""
     return (record["search"]["note"],) if "search" in record else ()
-
-
-def _config(run_dir: RunDir) -> FinetuneConfig:
-    return resolve(FinetuneConfig, {}, run_dir.config)
 
 
 def _shown(hardware: Mapping[str, Any]) -> dict[str, str]:
@@ -300,7 +294,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     for note in evaluation.notes:
         story.say(note)
     ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
-    record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
+    run_record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
 

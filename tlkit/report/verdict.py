@@ -1,7 +1,7 @@
 """Remarks on the results, as a careful reviewer would make them; the most serious first."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -156,7 +156,7 @@ def _classes(result: SplitResult) -> Iterator[Remark]:
     overall = result.metrics["accuracy"].value if "accuracy" in result.metrics else None
     large = [row for row in result.classes if row.support >= FEW and row.recall is not None]
     weakest = min(large, key=lambda row: row.recall or 0.0, default=None)
-    if weakest and overall is not None and _surely_below(weakest, overall):
+    if weakest and overall is not None and _surely_below(weakest, result.classes, overall):
         found = round((weakest.recall or 0.0) * weakest.support)
         yield Remark(
             "warn", f"Lowest recall: of {weakest.support} images of {weakest.name}, {found} were recognised.", "classes"
@@ -168,8 +168,24 @@ def _classes(result: SplitResult) -> Iterator[Remark]:
         yield Remark("warn", f"Support below {FEW} images: {names}{rest}. Their rows are uncertain.", "classes")
 
 
-def _surely_below(row: ClassResult, overall: float) -> bool:
-    return row.recall_interval is not None and row.recall_interval[1] < overall
+def _surely_below(row: ClassResult, rows: Sequence[ClassResult], overall: float) -> bool:
+    """Whether its recall is lower than that of the others by more than chance.
+
+    Its interval ends below the accuracy, and, being the lowest of so many, so does Fisher's exact test (Bonferroni).
+    """
+    if row.recall_interval is None or row.recall_interval[1] >= overall:
+        return False
+    others = [other for other in rows if other is not row and other.recall is not None]
+    if not others:
+        return True
+    from scipy.stats import fisher_exact
+
+    support = np.array([row.support, sum(other.support for other in others)])
+    found = np.round(
+        [(row.recall or 0.0) * row.support, sum((other.recall or 0.0) * other.support for other in others)]
+    )
+    chance = fisher_exact(np.stack([found, support - found]), alternative="less").pvalue
+    return float(chance) * (len(others) + 1) < 0.05
 
 
 def _slices(result: SplitResult) -> Iterator[Remark]:

@@ -33,7 +33,7 @@ from tlkit.data.decode import in_order
 from tlkit.data.folders import refuse_inside
 from tlkit.data.table import CLIP
 from tlkit.options.commands import FinetuneConfig
-from tlkit.options.option import changed_options, resolve, write_toml
+from tlkit.options.option import changed_options, read_toml, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, hold, refuse_occupied
 from tlkit.runs.history import write_event_files, write_history
 from tlkit.tasks.registry import TASKS
@@ -43,6 +43,8 @@ AGAIN = "restore it from a copy, or train again."
 MARGIN = 3600.0  # seconds
 # Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log", "moved_to")
+# Options, or values of them, that earlier versions offered: a run that was finished with one of them is still read.
+RETIRED = {"lora": None, "unfreeze": "auto"}  # None: whatever the value
 
 
 def now() -> str:
@@ -142,7 +144,12 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
     if record.get("state") != "finished":
         run_dir = RunDir(run_dir.path, hold(run_dir.path))
         update(run_dir, files=_begun_with(run_dir, record))
-    stored = resolve(FinetuneConfig, {}, run_dir.intact(run_dir.config))
+    stored, retired = begun_with(run_dir)
+    if retired and record.get("state") != "finished":
+        raise OutOfDate(
+            f"{asked.resume} was started with {', '.join(retired)}, which this version no longer offers.",
+            "start a new run without it, or go on with the version that began it.",
+        )
     default = FinetuneConfig(resume=asked.resume).as_dict()
     given = {
         name: value for name, value in asked.as_dict().items() if value != default[name] and name not in WHEREABOUTS
@@ -154,6 +161,14 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
             "leave them out to go on with it, or start a new run with them.",
         )
     return replace(stored, images=record["images"], out=str(run_dir.path), log=asked.log or stored.log), run_dir
+
+
+def begun_with(run_dir: RunDir) -> tuple[FinetuneConfig, list[str]]:
+    """The options of a run without those that are no longer offered, and these, as they were given."""
+    content = read_toml(run_dir.intact(run_dir.config))
+    retired = {name: value for name, value in content.items() if name in RETIRED and RETIRED[name] in (None, value)}
+    kept = {name: value for name, value in content.items() if name not in retired}
+    return resolve(FinetuneConfig, kept), [f"--{name} {value}" for name, value in retired.items()]
 
 
 def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tlkit.base.download import is_offline
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json
 from tlkit.base.machine import install
+from tlkit.base.remote import is_offline
 from tlkit.base.story import Story
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import resolve

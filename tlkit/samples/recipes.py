@@ -12,9 +12,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tlkit.base.download import RemoteFile
 from tlkit.base.errors import TlkitError, nearest, unknown_name
 from tlkit.base.files import PREFIX, temporary_beside, write_json
+from tlkit.base.remote import RemoteFile
 from tlkit.options import catalog
 from tlkit.tasks.labels import read_labels
 

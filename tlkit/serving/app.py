@@ -62,10 +62,12 @@ def _asking(app: FastAPI, service: Service) -> None:
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=10_000, description="How many classes to list for each image.")] = 5,
-        explain: Annotated[bool, Query(description="Also where it looked, and the nearest training images.")] = False,
+        explain: Annotated[
+            bool, Query(description="Also the evidence for the predicted class, and the nearest training images.")
+        ] = False,
         method: Annotated[
             Literal["integrated", "gradcam"],
-            Query(description="Of explaining: integrated gradients on the grid, or Grad-CAM."),
+            Query(description="How the evidence is computed: integrated gradients on the grid, or Grad-CAM."),
         ] = "integrated",
     ) -> Response:
         if unknown := sorted(set(request.query_params) - ASKED):

@@ -1,4 +1,4 @@
-"""The two pages: one to try the classifier on, one that says what can be asked. Both stand alone."""
+"""The two pages: one to try the classifier on, one that describes the API. Both stand alone."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def try_page() -> HtmlPage:
 
 
 def docs_page(openapi: dict[str, Any]) -> HtmlPage:
-    """What can be asked, from the OpenAPI description."""
+    """The page that describes the API, from its OpenAPI description."""
     return _page("docs.html", "", paths=openapi["paths"], kinds=KINDS)
 
 

@@ -21,14 +21,14 @@ class ProblemKind(NamedTuple):
 
 
 KINDS = {
-    "bad-request": ProblemKind(400, "The request is not HTTP as it should be", "see /docs for what can be asked."),
+    "bad-request": ProblemKind(400, "The request is not HTTP as it should be", "/docs describes every request."),
     "wrong-host": ProblemKind(
         400, "The request is for another host", "ask for 127.0.0.1 or localhost; behind a proxy, use a token."
     ),
     "no-token": ProblemKind(401, "A token is needed", "send the header 'Authorization: Bearer TOKEN'."),
     "wrong-token": ProblemKind(401, "The token is not the right one", "ask whoever runs this server for it."),
     "cross-site": ProblemKind(403, "Another site's page asked", "use this server's own page, or a program."),
-    "not-found": ProblemKind(404, "There is nothing here", "see /docs for what can be asked."),
+    "not-found": ProblemKind(404, "There is nothing here", "/docs describes every request."),
     "wrong-method": ProblemKind(405, "This cannot be asked that way", "see /docs for the methods of each address."),
     "too-slow": ProblemKind(408, "The request took too long", "send less at once, or over a faster connection."),
     "body-too-large": ProblemKind(413, "The request is too large", "send fewer or smaller images at once."),

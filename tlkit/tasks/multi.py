@@ -36,10 +36,6 @@ class Multi(Task):
             "your own.",
         ),
         "balance": Refusal(_ONE_LABEL, "drop it: every class is a question of its own."),
-        "unfreeze": Refusal(
-            "measures with images with one label each, and these may have several",
-            "say which third: first, middle, last or all.",
-        ),
         "folds": Refusal("images with several labels cannot be dealt into folds", "use --validate split."),
         "audit": Refusal("needs one class an image, and these may have several labels", ""),
     }

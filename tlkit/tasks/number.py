@@ -49,10 +49,6 @@ class Number(Task):
     refusals = {
         "threshold": Refusal(_NO_CLASSES, "drop it: each number comes with an interval that holds it 95 times in 100."),
         "balance": Refusal(_NO_CLASSES, "drop it."),
-        "unfreeze": Refusal(
-            "measures with images of one class each, and these have numbers",
-            "say which third: first, middle, last or all.",
-        ),
         "audit": Refusal("needs one class an image, and these have numbers", ""),
         "views": Refusal("may change the number: an angle in a mirror, an area in a crop", "leave it out."),
         "folders": Refusal("reads a table, and this is a folder", "give a CSV with the columns path and target."),

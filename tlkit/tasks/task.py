@@ -66,7 +66,7 @@ class Task(ABC):
         conflict: of pictures whose copies contradict each other: where they are found.
         smooths: whether cross-entropy smooths labels by default.
         unbalanced: why its classes are not balanced; "" where they may be.
-        refusals: what it cannot do, by name: `threshold`, `balance`, `unfreeze`, `folds`, `audit`, `views`, `folders`,
+        refusals: what it cannot do, by name: `threshold`, `balance`, `folds`, `audit`, `views`, `folders`,
             `curve`, `explain`.
     """
 

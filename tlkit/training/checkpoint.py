@@ -25,7 +25,6 @@ from tlkit.base.files import (
     write_checked_json,
     write_json,
 )
-from tlkit.training import lora
 
 if TYPE_CHECKING:
     from tlkit.training.stages import Material
@@ -134,7 +133,7 @@ class Checkpoint:
         """Write weights (and the optimizer's state if compiled) under `name`; returns the file name."""
         file = f"{name}.weights.h5"
         with replacing(self.folder / file) as temporary:
-            lora.save_weights(model, temporary)
+            model.save_weights(temporary)
             self.written[file] = sha256_file(temporary)
         return file
 
@@ -149,7 +148,7 @@ class Checkpoint:
             wanted = (self._sums() | self.written).get(file)
             if wanted is not None and sha256_file(path) != wanted:
                 raise TlkitError(f"{str(path)!r} is not what was written; the stage goes on from it.", self._again)
-            lora.load_weights(model, path)
+            model.load_weights(path)
 
     def finish(self, state: State, note: str) -> State:
         """Record that the stage is over; nobody will go on from its latest weights."""

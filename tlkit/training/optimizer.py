@@ -18,7 +18,6 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import TrainingOptions
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
-from tlkit.training import lora
 
 FREE_FROM = 2000  # training images
 
@@ -281,7 +280,6 @@ def unfreeze_and_compile(
         task: what the logits mean.
     """
     set_trainable(model, learn, options.batchnorm, blocks=blocks, skipped=skipped)
-    lora.hold(model, blocks)
     optimizer = build_optimizer(
         options,
         updates.learning_rate,

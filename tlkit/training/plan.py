@@ -19,6 +19,7 @@ from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
+from tlkit.base.story import percent
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
@@ -224,8 +225,10 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
     seconds = TRAINING_PASSES * work(backbone.layers_of(count - deep, count)) * seconds_per_operation()
     seconds *= train * epochs
     if deep == shallow or seconds <= LONG:
-        return replace(options, blocks=deep), f"the fewest that hold {DEEP:.0%} of the parameters"
-    why = f"the fewest that hold a third of the parameters; {deep} blocks, {DEEP:.0%} of them, would train for about"
+        return replace(options, blocks=deep), f"the fewest that hold {percent(DEEP)} of the parameters"
+    why = (
+        f"the fewest that hold a third of the parameters; {deep} blocks, {percent(DEEP)} of them, would train for about"
+    )
     return replace(options, blocks=shallow), f"{why} {seconds / 60:.0f} min here: --blocks {deep} does"
 
 

@@ -17,7 +17,7 @@ from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
-from tlkit.training import lora, plan
+from tlkit.training import plan
 from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nth, parts_that_fit, room, stage_epochs
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
 from tlkit.training.optimizer import Updates, is_centralized, unfreeze_and_compile
@@ -390,7 +390,6 @@ class _Planner:
 
     def _with_memory(self, stage: Stage, layers: list[keras.layers.Layer], *, pixels: bool) -> Stage:
         """What the stage needs; its updates in as many parts as bring that below what there is."""
-        stage = lora.planned(stage, self.anatomy.backbone, self.anatomy.head, self.options.lora)
         held = min(pixel_bytes(self.ways.sizes.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
         model, options, averaged = self.anatomy.classifier.model, self.options, self.options.ema > 0
         memory = estimate(model, layers, stage.parameters, options.optimizer, held, averaged=averaged)

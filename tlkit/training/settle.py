@@ -5,16 +5,12 @@ precision to compute, what ships) is in the list with how it will be decided.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 
-from tlkit.backbones.blocks import set_trainable
-from tlkit.backbones.build import Backbone
-from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -29,9 +25,8 @@ from tlkit.options.training import STAGES
 from tlkit.training import balance, crossing
 from tlkit.training.costs import HEAD_EPOCHS
 from tlkit.training.minutes import Budget, fit_into
-from tlkit.training.plan import THIRDS, Decision, Plan, Sizes, planned_epochs, span
+from tlkit.training.plan import Decision, Plan, Sizes, planned_epochs
 from tlkit.training.planner import build_plan, clip_plan, refuse_for_clips
-from tlkit.training.probe import FALLBACK, fit_probe
 from tlkit.training.stages import Parts
 
 TIMED = 32  # images that are decoded to see how long that takes
@@ -51,7 +46,7 @@ def settle(
 
     Args:
         config: the options.
-        parts: the network; its weights matter for `--unfreeze auto` alone.
+        parts: the network.
         dataset: the images, every one of them readable.
         splits: of them.
         budget: of `--minutes`.
@@ -63,9 +58,6 @@ def settle(
     """
     clips, config = dataset.clips, _possible(config, dataset, splits)
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
-    if config.third == "auto":
-        config, decision = _third(config, parts, dataset, splits, measure=measure)
-        decided.append(decision)
     counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
     sizes = Sizes(*counts, *disk_budget(store_dir(), sum(space.bytes for space in list_spaces())))
     network, pace = (parts.backbone, parts.classifier, parts.head.reads), None
@@ -158,8 +150,6 @@ def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
     refuse_target(config.target_precision, dataset.task)
     if config.balance not in ("none", "auto"):
         dataset.task.refuse("balance", f"--balance {config.balance}")
-    if config.third == "auto":
-        dataset.task.refuse("unfreeze", "--unfreeze auto")
     losses = dataset.task.trained_by
     if config.loss is not None and config.loss not in losses:
         raise TlkitError(
@@ -184,26 +174,7 @@ def _refuse_other_stages(asked: FinetuneConfig, planned: FinetuneConfig, why: st
 def _head_alone(config: FinetuneConfig) -> FinetuneConfig:
     """The options of a run whose backbone stays as it is."""
     first = {name: getattr(config, name) and getattr(config, name)[:1] for name in ("epochs", "learning_rate")}
-    return replace(config, stages=("head",), blocks=None, unfreeze="last", lora=None, **first)
-
-
-def _third(
-    config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Splits, *, measure: bool
-) -> tuple[FinetuneConfig, Decision]:
-    """Which third of the network learns, where that is left open."""
-    if not measure:
-        how = "the largest gradients against the weights, measured before training; planned here as if it were the last"
-        return replace(config, unfreeze="last"), Decision("unfreeze", "a third, by measurement", how)
-    rows = splits.indices("train")
-    rows = rows[sample(dataset.labels[rows], np.random.default_rng((config.seed, 3)))]
-    images = np.zeros((len(rows), parts.contract.height, parts.contract.width, 3), np.uint8)
-    for batch in batches([dataset.file(row) for row in rows], parts.contract, 32):
-        images[batch.indices] = batch.images
-    found = relative_gradients(parts.backbone, images, dataset.labels[rows])
-    best = max(found, key=lambda third: found[third])
-    numbers = ", ".join(f"{third} {value:.2g}" for third, value in found.items())
-    why = f"its gradients are the largest against its weights, on {len(rows)} images ({numbers})"
-    return replace(config, unfreeze=best), Decision("unfreeze", best, why)
+    return replace(config, stages=("head",), blocks=None, unfreeze="last", **first)
 
 
 def _decoding(dataset: Dataset, contract: InputContract) -> float:
@@ -228,109 +199,3 @@ def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Split
     if config.search:
         how = "rate, decay, smoothing and, unless asked for, depth and augmentation of the last stage, by validation"
         yield Decision("search", f"the best of {config.search} trials", how)
-
-
-# -- Which third of a network has most to learn: gradients held against the weights they would move ---
-#
-# Surgical fine-tuning (Lee et al. 2023) lets one part of a network learn: early blocks where the images look different
-# from those it was pretrained on, late ones where they mean something else. Its Auto-RGN reads off the relative gradient
-# norm which part that is.
-
-IMAGES = 256  # at most: half of them solve a head, the others make gradients
-BATCH = 32
-
-
-def sample(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Int (n,), n <= `IMAGES`: positions of images drawn at random, in any order, with at least two of every class.
-
-    Args:
-        labels: int (N,).
-        random: of the draw.
-    """
-    order = random.permutation(len(labels))
-    rank = np.empty(len(labels), int)  # of an image among those of its class
-    for label in np.unique(labels):
-        rank[order[labels[order] == label]] = np.arange((labels == label).sum())
-    first = order[np.argsort(rank[order] >= 2, kind="stable")]
-    return first[: max(IMAGES, 2 * len(np.unique(labels)))]
-
-
-def relative_gradients(backbone: Backbone, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Norm of the gradient over that of the weights, the mean over kernels and batches, for each third of the blocks.
-
-    A linear head is solved on every other image of each class; the gradients are those of its cross-entropy on the
-    rest, which it has not seen. The network is copied, and the copy takes steps of plain gradient descent from the same
-    weights: what a step changes is the gradient, on every backend.
-
-    Args:
-        backbone: left as it is.
-        images: uint8 (n, H, W, 3).
-        labels: int (n,), two images of a class at least.
-    """
-    _, dense = np.unique(labels, return_inverse=True)
-    classes = int(dense.max()) + 1
-    rank = np.array([(dense[:place] == label).sum() for place, label in enumerate(dense)])
-    seen = rank % 2 == 0
-    network = _with_linear_head(backbone, classes)
-    features = keras.Model(network.input, network.layers[-2].output).predict(images, BATCH, verbose=0)
-    probe = fit_probe([features[seen]], dense[seen], units=np.arange(seen.sum()), strength=FALLBACK)
-    network.layers[-1].set_weights([probe.kernel, probe.bias])
-    set_trainable(network, "all", blocks=backbone.blocks)
-    network.compile(
-        optimizer=keras.optimizers.SGD(1.0),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=jit(),
-    )
-    kernels = _kernels(backbone, network)
-    norms = _norms(network, images[~seen], np.eye(classes, dtype=np.float32)[dense[~seen]], kernels)
-    return {
-        third: float(np.mean([norms[number] for number in members])) for third, members in _members(kernels).items()
-    }
-
-
-def _with_linear_head(backbone: Backbone, classes: int) -> keras.Model:
-    """A copy of the backbone, pooled, under a linear head."""
-    copy = keras.models.clone_model(backbone.model)
-    copy.set_weights(backbone.model.get_weights())
-    pooled = keras.layers.GlobalAveragePooling2D(name="relative_pool", dtype="float32")(copy.output)
-    return keras.Model(copy.input, keras.layers.Dense(classes, name="relative_head", dtype="float32")(pooled))
-
-
-def _kernels(backbone: Backbone, network: keras.Model) -> list[tuple[str, keras.Variable]]:
-    """(third, kernel) of every layer of the blocks that learns and has one."""
-    found = []
-    for third in THIRDS:
-        start, end = span(third, len(backbone.blocks), backbone.name)
-        names = (name for block in backbone.blocks[start:end] for name in block.layers)
-        found += [
-            (third, weight)
-            for name in names
-            for weight in network.get_layer(name).trainable_weights
-            if len(weight.shape) > 1
-        ]
-    return found
-
-
-def _members(kernels: Sequence[tuple[str, keras.Variable]]) -> dict[str, list[int]]:
-    members: dict[str, list[int]] = {}
-    for number, (third, _) in enumerate(kernels):
-        members.setdefault(third, []).append(number)
-    return members
-
-
-def _norms(
-    network: keras.Model, images: np.ndarray, one_hot: np.ndarray, kernels: Sequence[tuple[str, keras.Variable]]
-) -> np.ndarray:
-    """Relative gradient norm float (kernels,), the mean over batches of one size."""
-    size = min(BATCH, len(images))
-    start = network.get_weights()
-    before = [np.array(weight) for _, weight in kernels]
-    totals = np.zeros(len(kernels))
-    count = len(images) // size
-    for number in range(count):
-        rows = slice(number * size, (number + 1) * size)
-        network.train_on_batch(images[rows], one_hot[rows])
-        for place, (old, (_, weight)) in enumerate(zip(before, kernels, strict=True)):
-            totals[place] += np.linalg.norm(old - np.array(weight)) / (np.linalg.norm(old) + 1e-12)
-        network.set_weights(start)
-    return totals / count

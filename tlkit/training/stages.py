@@ -9,7 +9,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tlkit.backbones.build import Backbone, build_backbone, is_path
+from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.classifier.facts import ClipFacts
@@ -27,7 +28,6 @@ from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
-from tlkit.training import lora
 from tlkit.training.balance import image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
@@ -103,21 +103,17 @@ def run_stage(
         return state
     if stage.method in SOLVED:
         return _solve(stage, material, checkpoint, story)
-    examples, config = _examples(stage, material), material.config
-    with lora.adapted(stage, material.backbone, config.lora, config.seed):
-        state = fit(
-            model,
-            _compiler(model, stage, material, examples),
-            examples,
-            Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
-            stage=stage.name,
-            stopping=_stopping(stage, material, examples, budget, stop, story),
-            checkpoint=checkpoint,
-            story=story,
-        )
-    if config.lora:
-        checkpoint.load_weights(model, state.best)  # as written, as they are for a run that reads them later
-    return state
+    examples = _examples(stage, material)
+    return fit(
+        model,
+        _compiler(model, stage, material, examples),
+        examples,
+        Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
+        stage=stage.name,
+        stopping=_stopping(stage, material, examples, budget, stop, story),
+        checkpoint=checkpoint,
+        story=story,
+    )
 
 
 def _stopping(

@@ -99,7 +99,7 @@ def draw_learning_curves(depicted: Depicted) -> Figure:
 
 def _mark_stages(axes: Axes, rows: list[dict[str, Any]]) -> None:
     """Each stage with its name above and its own epochs below."""
-    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 12)).round().astype(int))
+    places = epoch_ticks([(row["stage"], row["epoch"]) for row in rows])
     axes.set_xticks(places, [str(rows[i]["epoch"]) for i in places])
     axes.set_xlim(-0.5, len(rows) - 0.5)
     for stage in dict.fromkeys(row["stage"] for row in rows):
@@ -109,6 +109,24 @@ def _mark_stages(axes: Axes, rows: list[dict[str, Any]]) -> None:
         axes.annotate(
             stage, ((own[0] + own[-1]) / 2, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", size=6
         )
+
+
+def epoch_ticks(epochs: list[tuple[str, int]], most: int = 12) -> list[int]:
+    """Which rows of a history of (stage, epoch) are written below the axis: every first, second, fifth, ... epoch of a stage.
+
+    A stage that has none of these has its first.
+    """
+    step = next(
+        step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power) if len(epochs) <= most * step
+    )
+    written = [i for i, (_, epoch) in enumerate(epochs) if epoch % step == 0]
+    named = {epochs[i][0] for i in written}
+    return sorted(
+        {
+            *written,
+            *(i for i, (stage, _) in enumerate(epochs) if stage not in named and (not i or epochs[i - 1][0] != stage)),
+        }
+    )
 
 
 def draw_reliability(depicted: Depicted) -> Figure:

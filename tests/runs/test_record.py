@@ -1,0 +1,43 @@
+"""Runs that were begun with options that are no longer offered."""
+
+import json
+
+import pytest
+
+from tlkit.base.errors import OutOfDate
+from tlkit.base.files import write_checked_json
+from tlkit.options.commands import FinetuneConfig
+from tlkit.runs import record
+from tlkit.runs.folder import RunDir
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a run that has its options and its record, and no more."""
+    (tmp_path / "images").mkdir()
+    return record.begin(FinetuneConfig(images=str(tmp_path / "images"), out=str(tmp_path / "run"), seed=7))
+
+
+def with_options(run_dir, state, *lines):
+    """As an earlier version would have written it."""
+    run_dir.config.write_text("\n".join([run_dir.config.read_text(), *lines]))
+    content = json.loads(run_dir.record.read_text()) | {"state": state, "files": {}}
+    content.pop("checksum", None)
+    write_checked_json(run_dir.record, content)
+
+
+@pytest.mark.parametrize("line, said", [("lora = 8", "--lora 8"), ('unfreeze = "auto"', "--unfreeze auto")])
+def test_a_finished_run_with_a_retired_option_is_read_and_an_unfinished_one_refused(begun, line, said):
+    with_options(begun, "finished", line)
+    config, retired = record.begun_with(RunDir(begun.path))
+    assert (config.seed, config.unfreeze, retired) == (7, None, [said])
+    record.reopen(FinetuneConfig(resume=str(begun.path)))
+    with_options(begun, "running")
+    with pytest.raises(OutOfDate, match=f"{said}, which this version no longer offers"):
+        record.reopen(FinetuneConfig(resume=str(begun.path)))
+
+
+def test_values_that_are_still_offered_are_kept(begun):
+    with_options(begun, "finished", 'unfreeze = "middle"')
+    config, retired = record.begun_with(RunDir(begun.path))
+    assert (config.unfreeze, retired) == ("middle", [])
