@@ -30,6 +30,7 @@ __all__ = [
     "features",
     "finetune",
     "list_backbones",
+    "next",
     "predict",
     "rank",
     "sample",

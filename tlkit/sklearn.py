@@ -212,7 +212,7 @@ class ImageClassifier(ClassifierMixin, _Finetuned):
         head: `linear`, `mlp`, `conv`, `attention`, ...
         stages: `("head",)` for the head alone, `("head", "top")`, `("head", "all")` or all three; None for `("head", "top")`,
             or `("head",)` where nothing could check what fine-tuning does.
-        balance: of classes of unequal size: `none`, `weights`, `sample`, `logit-adjust` or `auto`.
+        balance: of classes of unequal size: `none`, `weights`, `sample`, `logit-adjust`, `post-hoc`, `smote`, `gaussian`, `gan` or `auto`.
         options: further options of `tlkit finetune` by name, such as `{"epochs": 5, "flip": False, "val": 0.2}`.
         random_state: seed of everything random; None for 0.
         verbose: whether to say on stderr what happens.

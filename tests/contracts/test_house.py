@@ -91,7 +91,7 @@ def test_a_package_fits_in_the_head():
 
 
 def test_pipelines_are_the_commands():
-    files = {path.stem for path in (ROOT / "tlkit" / "pipelines").glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (ROOT / "tlkit" / "pipelines").rglob("*.py")} - {"__init__"}
     assert files == {row.name for row in COMMANDS}
 
 

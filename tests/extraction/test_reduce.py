@@ -1,11 +1,17 @@
+import json
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
 from tlkit.base.errors import TlkitError
-from tlkit.extraction import transforms as reduce
 from tlkit.extraction.store import Rows
-from tlkit.extraction.transforms import TRANSFORMS, Components, parse_reduction
+from tlkit.extraction.transforms import components
+from tlkit.extraction.transforms.autoencoder import Autoencoder, VariationalAutoencoder, explained
+from tlkit.extraction.transforms.components import Components
+from tlkit.extraction.transforms.table import TRANSFORMS, load_transform, parse_reduction, save_transform
+from tlkit.options.commands import FeaturesConfig
+from tlkit.pipelines import features as table
 
 
 def test_components_are_those_of_the_training_rows_alone():
@@ -25,7 +31,7 @@ def test_more_components_than_images_are_refused():
 
 
 def test_many_rows_are_sampled_once_and_the_same(monkeypatch):
-    monkeypatch.setattr(reduce, "FIT_ROWS", 10)
+    monkeypatch.setattr(components, "FIT_ROWS", 10)
     features = np.random.default_rng(0).random((50, 4), dtype=np.float32)
     seen = []
 
@@ -39,24 +45,96 @@ def test_many_rows_are_sampled_once_and_the_same(monkeypatch):
     assert len(seen[0]) == 10 and (seen[0] == seen[1]).all()
 
 
-def test_what_is_saved_is_enough_to_apply_it_elsewhere(tmp_path):
-    features = np.random.default_rng(0).random((30, 5), dtype=np.float32)
-    found = Components.fit(Rows(features), 2, seed=0)
-    found.save(tmp_path / "pca.npz")
-    with np.load(tmp_path / "pca.npz", allow_pickle=False) as saved:
-        np.testing.assert_allclose((features - saved["mean"]) @ saved["axes"], found.apply(features), atol=1e-6)
-    assert found.describe() == {"method": "pca", "explained": found.explained, "fitted_on": 30}
+def curved(count, seed=0):
+    """Points on a half circle in a plane of 12 dimensions: one number tells each, and no straight line holds them."""
+    random = np.random.default_rng(seed)
+    angles = random.uniform(0, np.pi, count)
+    plane = np.linalg.qr(np.random.default_rng(9).normal(size=(12, 2)))[0]
+    return (3 * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T + 1).astype(np.float32)
+
+
+OF = {"weights_sha256": "abc", "output": "top:avg"}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_is_saved_reduces_and_restores_alike(name, tmp_path):
+    features = curved(60)
+    found = TRANSFORMS[name].fit(Rows(features), 2, seed=0)
+    save_transform(found, tmp_path / "t.reduce.npz", OF)
+    again = load_transform(tmp_path / "t.reduce.npz", OF)
+    codes = found.apply(features)
+    assert codes.shape == (60, 2) and found.restore(codes).shape == (60, 12)
+    np.testing.assert_array_equal(again.apply(features), codes)
+    np.testing.assert_array_equal(again.restore(codes), found.restore(codes))
+    assert again.describe() == found.describe() and found.describe()["method"] == name
+    with pytest.raises(TlkitError, match="output differ"):
+        load_transform(tmp_path / "t.reduce.npz", OF | {"output": "block:max"})
+
+
+def test_components_restore_what_scikit_learn_restores():
+    features = curved(40)
+    oracle = PCA(1, svd_solver="full").fit(features)
+    found = Components.fit(Rows(features), 1, seed=0)
+    expected = oracle.inverse_transform(oracle.transform(features))
+    np.testing.assert_allclose(found.restore(found.apply(features)), expected, atol=1e-4)
+
+
+def test_an_autoencoder_follows_a_curve_that_a_component_cannot():
+    known, new = curved(400), curved(200, seed=1)
+    code = Autoencoder.fit(Rows(known), 1, seed=0)
+    straight = Components.fit(Rows(known), 1, seed=0)
+    rest = ((straight.restore(straight.apply(new)) - new) ** 2).sum() / ((new - known.mean(axis=0)) ** 2).sum()
+    assert explained(code, new) > 0.95 > 0.9 > 1 - rest
+    assert code.explained == pytest.approx(explained(code, known)) and 0.9 < code.held_out <= 1
+
+
+def test_numpy_applies_what_keras_trained():
+    keras = pytest.importorskip("keras")
+    found = Autoencoder.fit(Rows(curved(60)), 2, seed=0)
+    layers = [keras.layers.Dense(len(found.weights[i + 1]), activation) for i, activation in ((0, "tanh"), (2, None))]
+    model = keras.Sequential([keras.Input((12,)), *layers])
+    model.set_weights(found.weights[:4])
+    standard = (curved(20, 3) - found.mean) / found.scale
+    np.testing.assert_allclose(found.apply(curved(20, 3)), model.predict(standard, verbose=0), atol=1e-5)
+
+
+def test_the_same_seed_trains_the_same():
+    one, two = (VariationalAutoencoder.fit(Rows(curved(60)), 2, seed=4) for _ in range(2))
+    np.testing.assert_array_equal(one.apply(curved(9)), two.apply(curved(9)))
+
+
+def test_an_autoencoder_of_few_images_is_refused():
+    with pytest.raises(TlkitError, match="12 training images") as caught:
+        Autoencoder.fit(Rows(curved(12)), 2, seed=0)
+    assert "pca:N" in caught.value.hint
 
 
 def test_a_reduction_is_a_row_of_the_table(monkeypatch):
-    assert parse_reduction("pca:7") == (Components, 7)
+    assert parse_reduction("pca:7")[:2] == ("pca", 7)
     monkeypatch.setitem(TRANSFORMS, "other", Components)
-    assert parse_reduction("other:3") == (Components, 3)
-    with pytest.raises(TlkitError, match="expected pca:N or other:N"):
+    assert parse_reduction("other:3")[:2] == ("other", 3)
+    with pytest.raises(TlkitError, match="other:N with N at least 1"):
         parse_reduction("third:3")
 
 
 @pytest.mark.parametrize("text", ["pca", "pca:", "pca:0", "pca:-1", "pca:x", "umap:2"])
-def test_anything_but_pca_n_is_refused(text):
+def test_anything_but_a_method_and_a_number_is_refused(text):
     with pytest.raises(TlkitError, match="pca:N"):
         parse_reduction(text)
+
+
+def test_other_images_are_reduced_alike(colours, tiny_backbone, tmp_path):
+    given = {"images": str(colours), "backbone": str(tiny_backbone)}
+    table.run(FeaturesConfig(**given, out=str(tmp_path / "one.npz"), reduce="ae:3"))
+    saved = str(tmp_path / "one.npz.reduce.npz")
+    table.run(FeaturesConfig(**given, out=str(tmp_path / "two.npz"), reduce=saved, seed=5))
+    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
+        np.testing.assert_array_equal(one["features"], two["features"])
+        assert one["features"].shape[1] == 3
+    about = json.loads((tmp_path / "two.npz.json").read_text())["reduce"]
+    assert about["method"] == "ae" and about["epochs"] >= 1
+    assert not (tmp_path / "two.npz.reduce.npz").exists()
+    with pytest.raises(TlkitError, match="input differ"):
+        table.run(FeaturesConfig(**given, out=str(tmp_path / "three.npz"), reduce=saved, fit="crop"))
+    with pytest.raises(TlkitError, match="is no file"):
+        table.run(FeaturesConfig(**given, out=str(tmp_path / "four.npz"), reduce=str(tmp_path / "gone.npz")))

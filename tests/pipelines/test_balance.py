@@ -28,7 +28,8 @@ def test_auto_is_settled_once_told_and_kept(unequal, options, tmp_path, monkeypa
     )
     run(FinetuneConfig(**given, out=str(out)))
     record = json.loads((out / "run.json").read_text())
-    assert record["balance"] == {"balance": "weights", "reason": "by 0.1", "macro_f1": {"none": 0.5}}
+    told = {"balance": "weights", "reason": "by 0.1", "macro_f1": {"none": 0.5}}
+    assert record["balance"] == told | {"balanced_accuracy": {}, "tau": 1.0}
     assert "balance weights: by 0.1" in (out / "report.html").read_text()
 
     monkeypatch.setattr(balancing, "choose", None)  # what is settled is not measured again
@@ -38,7 +39,7 @@ def test_auto_is_settled_once_told_and_kept(unequal, options, tmp_path, monkeypa
     assert json.loads((out / "run.json").read_text())["balance"] == record["balance"]
 
 
-@pytest.mark.parametrize("balance", ["sample", "logit-adjust"])
+@pytest.mark.parametrize("balance", ["sample", "logit-adjust", "post-hoc"])
 def test_every_way_trains_by_gradient(unequal, options, tmp_path, balance):
     given = options | {"images": str(unequal), "stages": ("head", "top"), "blocks": 1, "epochs": (1,)}
     result = run(

@@ -9,7 +9,7 @@ import pytest
 from tlkit.base.errors import TlkitError
 from tlkit.extraction.store import Appender, open_space
 from tlkit.options.commands import BackbonesConfig, CacheConfig, DoctorConfig
-from tlkit.pipelines import backbones, cache, doctor
+from tlkit.pipelines.upkeep import backbones, cache, doctor
 
 
 def test_doctor_names_versions_and_places(empty_cache):

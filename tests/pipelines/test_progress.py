@@ -6,7 +6,8 @@ import pytest
 
 from tlkit.base.story import PlainStory
 from tlkit.options import commands
-from tlkit.pipelines import audit, compare, doctor, evaluate, explain, export, features, finetune, predict, rank, verify
+from tlkit.pipelines import audit, compare, evaluate, explain, export, features, finetune, predict, rank, verify
+from tlkit.pipelines.upkeep import doctor
 
 
 class Watched(PlainStory):

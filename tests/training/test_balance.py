@@ -1,11 +1,21 @@
 import keras
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from tlkit.classifier.answers import softmax
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training.balance import choose, drawn_equally, image_weights, log_prior, macro_f1, solve
+from tlkit.training.balance import (
+    TAUS,
+    balanced_accuracy,
+    choose,
+    choose_strength,
+    drawn_equally,
+    image_weights,
+    log_prior,
+    macro_f1,
+    solve,
+)
 from tlkit.training.optimizer import build_loss
 
 
@@ -99,7 +109,8 @@ def test_macro_f1_is_scikit_learns_also_of_drawn_images():
 def test_what_is_clearly_ahead_is_chosen_and_the_numbers_are_told():
     features, labels, units = unequal(counts=(200, 40, 30), spread=3.0)
     choice = choose(features, labels, classes=3, units=units)
-    assert choice.balance != "none" and choice.macro_f1[choice.balance] == max(choice.macro_f1.values())
+    both = {name: choice.macro_f1[name] + choice.balanced_accuracy[name] for name in choice.macro_f1}
+    assert choice.balance != "none" and both[choice.balance] == max(both.values())
     assert f"{choice.macro_f1['none']:.3f}" in choice.reason and "ahead of none" in choice.reason
 
 
@@ -116,3 +127,41 @@ def test_the_choice_is_a_function_of_features_and_seed():
     features, labels, units = unequal(spread=1.3)
     first, again = (choose(features, labels, classes=3, units=units, seed=4) for _ in range(2))
     assert first == again
+
+
+def test_balanced_accuracy_is_scikit_learns_also_of_drawn_images():
+    random = np.random.default_rng(3)
+    labels, predicted = random.integers(0, 4, 60), random.integers(0, 3, 60)
+    draws = random.multinomial(60, np.full(60, 1 / 60), size=5)
+    found = balanced_accuracy(draws, labels, predicted, 4)
+    for counts, score in zip(draws, found, strict=True):
+        assert score == pytest.approx(balanced_accuracy_score(labels.repeat(counts), predicted.repeat(counts)))
+
+
+def test_post_hoc_shifts_the_plain_head_by_its_strength():
+    features, labels, units = unequal()
+    given = {"classes": 3, "units": units, "strength": 0.1}
+    plain = solve([features], labels, balance="none", **given)
+    shifted = solve([features], labels, balance="post-hoc", tau=0.5, **given)
+    np.testing.assert_allclose(shifted.bias, plain.bias - 0.5 * log_prior(labels, 3), rtol=1e-6)
+    np.testing.assert_array_equal(shifted.kernel, plain.kernel)
+
+
+def test_the_strength_is_the_best_of_those_tried_in_cross_validation():
+    features, labels, units = unequal(counts=(200, 40, 30), spread=2.0)
+    choice = choose_strength(features, labels, classes=3, units=units)
+    plain = solve([features], labels, classes=3, balance="none", units=units).held_out
+    scores = [
+        f1_score(labels, guess, average="macro") + balanced_accuracy_score(labels, guess)
+        for guess in ((plain - log_prior(labels, 3, tau)).argmax(axis=1) for tau in TAUS)
+    ]
+    assert scores[TAUS.index(choice.tau)] == pytest.approx(max(scores)) and choice.tau > 0
+    assert f"tau {choice.tau:g}" in choice.reason
+    lone = choose_strength(features[:201], labels[:201], classes=2, units=units[:201])
+    assert lone.tau == 1 and "too few" in lone.reason
+
+
+def test_a_record_of_before_is_still_read():
+    from tlkit.training.balance import notes
+
+    assert notes({"balance": {"balance": "weights", "reason": "r", "macro_f1": {}}}) == ("balance weights: r",)

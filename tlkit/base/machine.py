@@ -211,6 +211,7 @@ EXTRAS = {
     "hub": Extra(("keras_hub",), "--backbone hub:PRESET"),
     "jax": Extra(("jax",), "computing without TensorFlow"),
     "search": Extra(("optuna",), "finetune --search"),
+    "balance": Extra(("imblearn",), "finetune --balance smote"),
     "litert": Extra(("ai_edge_litert",), "running LiteRT without TensorFlow"),
     "openvino": Extra(("openvino",), "export --format openvino"),
     "serve": Extra(("fastapi", "uvicorn", "httptools", "multipart", "prometheus_client"), "tlkit serve"),

@@ -14,6 +14,7 @@ from tlkit.options.commands import (
     ExportConfig,
     FeaturesConfig,
     FinetuneConfig,
+    NextConfig,
     PredictConfig,
     RankConfig,
     ReportConfig,
@@ -124,6 +125,18 @@ COMMANDS = (
         ),
         lambda result: result["text"],
         ("backbones", "how_many", "limit", "out", "overwrite", "image_size", "group_by", "seed"),
+    ),
+    Command(
+        "next",
+        NextConfig,
+        "Choose the images to label next; write a page to label them on.",
+        (
+            "tlkit next images --classes ants,bees",
+            "tlkit next images --labelled labels.csv --count 50",
+            "tlkit next images --run run --out round-2",
+        ),
+        _out,
+        ("run", "labelled", "count", "classes", "backbone", "out", "overwrite", "image_size", "seed"),
     ),
     Command(
         "finetune",

@@ -17,7 +17,7 @@ from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
 from tlkit.extraction.store import Rows, Space, look_up, open_space
-from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, RankConfig
+from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, NextConfig, RankConfig
 from tlkit.options.groups import StoreOptions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ FEATURES = "features:avg"  # what the familiarity of a finished classifier looks
 PRECISIONS = ("float32", "bfloat16")
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
 
-Asking = AuditConfig | EvaluateConfig | FeaturesConfig | FinetuneConfig | RankConfig
+Asking = AuditConfig | EvaluateConfig | FeaturesConfig | FinetuneConfig | NextConfig | RankConfig
 
 
 class Tap(NamedTuple):

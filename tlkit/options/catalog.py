@@ -242,7 +242,12 @@ ON_BAD = ("skip", "fail")
 UNFREEZE = ("last", "middle", "first", "all")
 CENTRALIZE = ("auto", "on", "off")
 BATCHNORM = ("frozen", "train")
-BALANCES = ("none", "weights", "sample", "logit-adjust", "auto")
+SYNTHESIZERS = {  # ways to draw features of rare classes, and the module that has `draw_NAME`
+    "smote": "tlkit.training.synthesis.draw",
+    "gaussian": "tlkit.training.synthesis.draw",
+    "gan": "tlkit.training.synthesis.gan",
+}
+BALANCES = ("none", "weights", "sample", "logit-adjust", "post-hoc", *SYNTHESIZERS, "auto")
 VALIDATIONS = ("auto", "split", "folds")
 AUGMENTATIONS = ("auto", "none", "light", "medium", "strong")
 MIXES = ("auto", "none", "mixup", "cutmix")

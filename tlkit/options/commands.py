@@ -48,7 +48,10 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
     )
     layer: str | None = option(None, "Features of this layer instead of the backbone's last grid.", group="Features")
     reduce: str | None = option(
-        None, "Reduce the features: pca:N keeps N components, fitted on the training split.", group="Features"
+        None,
+        "Reduce the features: pca:N keeps N components, ae:N and vae:N the codes of an autoencoder, all fitted on the training "
+        "split; or FILE.reduce.npz, as another table was reduced.",
+        group="Features",
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Features")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
@@ -251,6 +254,32 @@ class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, Eng
     )
     strict: bool = option(False, "Exit with 1 when something serious is found.", group="Output")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+
+# -- The options of `tlkit next` ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextConfig(ImageOptions, BackboneOptions, StoreOptions, EngineOptions):
+    """`tlkit next`: which images to label next."""
+
+    images: str = argument(
+        "Images to choose from: a folder, whose images count as unlabelled, or a table, of which rows with a label have one.",
+        exists=True,
+    )
+    run: str | None = option(
+        None,
+        "A finished run: its network gives the features, its classifier guesses, and its training images have a label.",
+        group="Data",
+    )
+    labelled: str | None = option(
+        None, "Images that have a label: class folders or a table, such as the page saves.", group="Data"
+    )
+    count: int = option(50, "Images to choose.", low=1, high=1000, group="Data")
+    out: str = option("next", "The folder to write: next.csv and next.html.", group="Output", writes="folder")
+    batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
+    seed: int = option(0, "Seed of everything random.", low=0, high=2**31 - 1, group="Data")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 
 

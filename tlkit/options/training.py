@@ -129,7 +129,9 @@ class TrainingOptions(Options):
     balance: str = option(
         "none",
         "Classes of unequal size: weights (images weigh inversely to the size of their class), sample (classes are drawn equally often), "
-        "logit-adjust (the log prior is part of the loss), auto (the best macro-F1 of a cross-validated linear head), or none.",
+        "logit-adjust (the log prior is part of the loss), post-hoc (the same, its strength by cross-validation), smote, gaussian or gan "
+        "(features of rare classes are drawn, for a solved head alone), auto (of none, weights and both adjustments the best for a "
+        "cross-validated linear head), or none.",
         choices=catalog.BALANCES,
         group="Training",
     )

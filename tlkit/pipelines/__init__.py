@@ -1,4 +1,4 @@
-"""The story: one file per command, one `run(config) -> result`, read top to bottom."""
+"""The story: one file per command, one `run(config) -> result`, read top to bottom; those of upkeep in a folder of theirs."""
 
 import contextlib
 import importlib
@@ -19,7 +19,17 @@ from tlkit.runs.folder import RunDir, refuse_occupied
 
 # Commands that load no Keras by themselves; predict and serve do where a run has no answering file,
 COLD = ("cache", "backbones", "compare", "predict", "report", "sample", "serve", "split", "verify", "weights")
-LATE = ("doctor", "features")  # and those that load it themselves, the second only where there is something to compute
+LATE = (
+    "doctor",
+    "features",
+    "next",
+)  # and those that load it themselves, all but the first only where there is something to compute
+UPKEEP = ("backbones", "cache", "doctor", "weights")  # commands that look after the installation
+
+
+def place_of(name: str) -> str:
+    """The module of the pipeline of a command."""
+    return f"tlkit.pipelines.upkeep.{name}" if name in UPKEEP else f"tlkit.pipelines.{name}"
 
 
 def load(name: str, story: Story) -> ModuleType:
@@ -31,7 +41,7 @@ def load(name: str, story: Story) -> ModuleType:
             story.say(notice)
         if name not in LATE:
             importlib.import_module("tlkit.backbones.runtime")
-    return importlib.import_module(f"tlkit.pipelines.{name}")
+    return importlib.import_module(place_of(name))
 
 
 def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
@@ -89,6 +99,8 @@ def refuse_early(name: str, config: Options) -> None:
         importlib.import_module("tlkit.exporting.formats").refuse_missing_of(given["format"])
     if given.get("search") and lacking("search"):
         raise TlkitError(f"--search {given['search']} needs Optuna.", install("search"))
+    if given.get("balance") == "smote" and lacking("balance"):
+        raise TlkitError("--balance smote needs imbalanced-learn.", install("balance"))
     if given.get("log"):
         importlib.import_module("tlkit.runs.tracking").refuse_missing(given["log"])
 
@@ -96,7 +108,7 @@ def refuse_early(name: str, config: Options) -> None:
 _OTHER = "choose another --out, or add --overwrite."
 # Commands whose place must be free, with the remedy; the others put something into a folder or name their place later.
 _NEW = {
-    **dict.fromkeys(("features", "audit", "rank", "explain", "split", "predict", "compare"), _OTHER),
+    **dict.fromkeys(("features", "audit", "rank", "explain", "split", "predict", "compare", "next"), _OTHER),
     "finetune": "choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {}",
 }
 

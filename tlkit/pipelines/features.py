@@ -17,8 +17,9 @@ from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.extraction.recall import Origin, expecting, feature_source
+from tlkit.extraction.store import Rows
 from tlkit.extraction.tables import table_format, write_table
-from tlkit.extraction.transforms import Transform, parse_reduction
+from tlkit.extraction.transforms.table import Reduction, Transform, parse_reduction, save_transform
 from tlkit.options.commands import FeaturesConfig
 from tlkit.runs.folder import refuse_occupied
 
@@ -42,7 +43,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     """
     story, out = story or Silence(), Path(config.out)
     table_format(out)
-    transform, width = parse_reduction(config.reduce) if config.reduce else (None, 0)
+    wanted = parse_reduction(config.reduce) if config.reduce else None
     refuse_occupied(out, overwrite=config.overwrite)
 
     story.expect(*PHASES)
@@ -69,12 +70,12 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
 
     story.begin("writing")
     rows = extraction.rows.present()
-    features, reduction = int(np.prod(rows.shape[1:])), None
-    if transform:
-        reduction = transform.fit(rows.select(splits.indices("train")), width, config.seed)
-        variance = f"{percent(reduction.describe()['explained'], 1)} of their variance"
-        story.say(f"{features} features reduced to {width}, {variance}")
-        features = width
+    features: int = int(np.prod(rows.shape[1:]))
+    reduction: Transform | None = None
+    if wanted:
+        reduction, features = _reduced(
+            config, wanted, out, rows.select(splits.indices("train")), origin, contract, story
+        )
     read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))
     write_table(out, dataset, splits, read, features)
     sidecar = out.with_name(out.name + ".json")
@@ -89,6 +90,31 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         "computed": extraction.passes,
         "seconds": round(extraction.seconds, 3),
     }
+
+
+def _reduced(
+    config: FeaturesConfig,
+    wanted: Reduction,
+    out: Path,
+    training: Rows,
+    origin: Origin,
+    contract: InputContract,
+    story: Story,
+) -> tuple[Transform, int]:
+    """The transform that is asked for, and how many features it gives; saved beside the table where it is fitted now."""
+    features_of = {"weights_sha256": origin.weights_sha256, "output": origin.output, "input": contract.as_json()}
+    found = wanted.made(training, config.seed, features_of)
+    before, width = int(np.prod(training.shape[1:])), found.apply(training.flat(np.arange(1))).shape[1]
+    if wanted.saved:
+        story.say(f"{before} features reduced to {width} as {wanted.saved} says")
+        return found, width
+    saved = out.with_name(f"{out.name}.reduce.npz")
+    save_transform(found, saved, features_of)
+    story.say(
+        f"{before} features reduced to {width}, {percent(found.describe()['explained'], 1)} of their variance; "
+        f"reduce other images alike: --reduce {saved}"
+    )
+    return found, width
 
 
 def describe(

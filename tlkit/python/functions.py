@@ -98,7 +98,7 @@ def _typed(spec: Field[Any], hint: Any) -> str:
 
 def _of_pipeline(name: str) -> tuple[str, str]:
     """First sentence and the sections of what is returned and raised, from the pipeline's source, which is not run."""
-    found = importlib.util.find_spec(f"tlkit.pipelines.{name}")
+    found = importlib.util.find_spec(pipelines.place_of(name))
     source = Path(found.origin or "").read_text(encoding="utf-8") if found else ""
     tree = ast.parse(source)
     run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")

@@ -319,17 +319,17 @@ def as_text(rendered: str) -> str:
     return rendered.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def render_page(template: str, **values: Any) -> str:
-    """A page that extends shell.html, as HTML; the same values give the same text."""
-    shared: dict[str, Any] = {"refused": 0, **_resources()}
+def render_page(template: str, script: str = "page.js", **values: Any) -> str:
+    """A page that extends shell.html, with a script of this package, as HTML; the same values give the same text."""
+    shared: dict[str, Any] = {"refused": 0, **_resources(script)}
     return as_text(environment().get_template(template).render(shared | values))
 
 
-def _resources() -> dict[str, Any]:
+def _resources(name: str) -> dict[str, Any]:
     """Style and script, and the hash under which the browser may run that script and no other."""
     folder = importlib.resources.files("tlkit.report")
     style = folder.joinpath("page.css").read_text(encoding="utf-8")
-    script = folder.joinpath("page.js").read_text(encoding="utf-8")
+    script = folder.joinpath(name).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return {"style": Markup(style), "script": Markup(script), "script_hash": digest}
 

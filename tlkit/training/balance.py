@@ -5,6 +5,8 @@
     sample         images are drawn so that every class comes equally often
     logit-adjust   the loss sees logits + log prior, so that the plain logits rank as if all classes came equally often
                    (Menon et al. 2021, tau = 1)
+    post-hoc       the same with tau chosen by cross-validation: less or more than 1 where that is better
+    smote, gaussian, gan   features of rare classes are drawn until all are equally large, see `synthesis`
 
 A solved head has no batches to draw and no steps to take, and needs none. What `sample` expects is what `weights`
 solves; and as its bias carries no penalty, training it on logits + log prior ends in the unadjusted solution with the
@@ -12,28 +14,34 @@ log prior taken from its bias, so that adjusting before or after is one and the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
-from tlkit.data.folds import strata
+from tlkit.data.folds import strata, stratified
+from tlkit.options.catalog import SYNTHESIZERS
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import of_truth, row_of
 from tlkit.tasks.single import SINGLE
-from tlkit.training.plan import Decision
-from tlkit.training.probe import Probe, fit_one_vs_rest, fit_probe, validate_probe
+from tlkit.training.plan import Decision, Plan
+from tlkit.training.probe import FALLBACK, Probe, fit_one_vs_rest, fit_probe, validate_probe
 from tlkit.training.ridge_probe import fit_ridge
 
 if TYPE_CHECKING:
+    from tlkit.options.commands import FinetuneConfig
     from tlkit.training.checkpoint import Sink
     from tlkit.training.stages import Material
 
 TAU = 1.0  # of Menon et al.
+TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of which post-hoc takes one
+ADJUSTING = ("logit-adjust", "post-hoc")
 UNEQUAL = 1.5  # the largest class over the smallest; below that there is nothing to balance
 RESAMPLES = 500
 
@@ -47,10 +55,10 @@ def image_weights(labels: np.ndarray, classes: int, balance: str) -> np.ndarray:
     return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
 
 
-def log_prior(labels: np.ndarray, classes: int) -> np.ndarray:
+def log_prior(labels: np.ndarray, classes: int, tau: float = TAU) -> np.ndarray:
     """Float32 (K,): tau times the log of each class's frequency; a class without images counts as if it had one."""
     counts = np.maximum(np.bincount(strata(labels), minlength=classes), 1)
-    return (TAU * np.log(counts / counts.sum())).astype(np.float32)
+    return (tau * np.log(counts / counts.sum())).astype(np.float32)
 
 
 def drawn_equally(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -77,14 +85,31 @@ def solve(
     units: np.ndarray,
     strength: float | None = None,
     seed: int = 0,
+    tau: float = TAU,
 ) -> Probe:
     """The linear head on all views as its task has it solved, see `SOLVERS`; one class an image with classes balanced."""
     solver = row_of(SOLVERS, of_truth(labels))
     if solver is not None:
         return solver(views, labels, units=units, strength=strength, seed=seed)
+    if balance in SYNTHESIZERS:
+        return _synthesised(views, strata(labels), balance, units, strength, seed)
     weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
     probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed)
-    return probe.shifted(-log_prior(labels, classes)) if balance == "logit-adjust" else probe
+    return probe.shifted(-log_prior(labels, classes, tau)) if balance in ADJUSTING else probe
+
+
+def _synthesised(
+    views: Sequence[np.ndarray], labels: np.ndarray, balance: str, units: np.ndarray, strength: float | None, seed: int
+) -> Probe:
+    """The head on images and on what is drawn for rare classes; its penalty is chosen on the images, classes weighing alike."""
+    if strength is None:
+        weights = image_weights(labels, int(labels.max()) + 1, "weights")
+        found = validate_probe(views[0], labels, units=units, weights=weights, seed=seed)
+        strength = found.best if found else FALLBACK
+    more, named = getattr(import_module(SYNTHESIZERS[balance]), f"draw_{balance}")(views[0], labels, seed)
+    together, alone = np.concatenate([labels, named]), np.arange(len(labels) + len(named))
+    of_all = [np.concatenate([view, more]) for view in views]
+    return fit_probe(of_all, together, units=alone, strength=strength * len(labels) / len(together), seed=seed)
 
 
 SOLVERS: dict[str, Callable[..., Probe] | None] = {
@@ -107,11 +132,15 @@ class BalanceChoice:
         balance: the name.
         reason: why, with the numbers.
         macro_f1: of each way tried, cross-validated; empty where none was.
+        balanced_accuracy: likewise.
+        tau: strength of an adjustment of the logits.
     """
 
     balance: str
     reason: str
     macro_f1: dict[str, float]
+    balanced_accuracy: dict[str, float] = field(default_factory=dict)
+    tau: float = TAU
 
 
 def near_enough(counts: np.ndarray) -> str:
@@ -123,11 +152,12 @@ def near_enough(counts: np.ndarray) -> str:
 def choose(
     features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0
 ) -> BalanceChoice:
-    """The way with the best macro-F1 of a linear head, cross-validated on the training images; `sample` is not among them.
+    """The way with the best mean of macro-F1 and balanced accuracy of a linear head, cross-validated on the training images.
 
     All predictions on held-out images are put together before the score is taken: a fold may hold one image of a rare
     class, the training split holds them all. Another way than `none` has to be ahead by more than a standard error of
-    the difference (bootstrap over units, both ways on the same draws).
+    the difference (bootstrap over units, both ways on the same draws). What is trained as another way is (`sample`), and what
+    has nowhere been better than these (`synthesis`), is not tried.
 
     Args:
         features: float32 (N, C), of the training images themselves.
@@ -145,31 +175,77 @@ def choose(
     )
     if plain is None or weighted is None:
         return BalanceChoice("none", "a class has too few training images for cross-validation", {})
+    tau, adjusted = _adjusted(plain.logits, labels, classes, stratified(labels, units, seed))
     logits = {
         "none": plain.logits,
         "weights": weighted.logits,
         "logit-adjust": plain.logits - log_prior(labels, classes),
+        "post-hoc": adjusted,
     }
     judged = np.isfinite(plain.logits).all(axis=1)
     guesses = {name: values[judged].argmax(axis=1) for name, values in logits.items()}
-    scores, errors = _scored(guesses, labels[judged], units[judged], classes, seed)
-    found = f"macro-F1 of a linear head, cross-validated: {', '.join(f'{name} {scores[name]:.3f}' for name in guesses)}"
-    best = max(scores, key=lambda name: scores[name])
+    truth, once = labels[judged], np.ones((1, int(judged.sum())))
+    scores = {name: float(macro_f1(once, truth, guess, classes)[0]) for name, guess in guesses.items()}
+    recalls = {name: float(balanced_accuracy(once, truth, guess, classes)[0]) for name, guess in guesses.items()}
+    ahead = _ahead(guesses, truth, _draws(units[judged], seed), classes)
+    shown = ", ".join(f"{name} {scores[name]:.3f} and {recalls[name]:.3f}" for name in guesses)
+    found = f"macro-F1 and balanced accuracy of a linear head, cross-validated: {shown}"
+    best = max(scores, key=lambda name: scores[name] + recalls[name])
     if best == "none":
-        return BalanceChoice("none", found, scores)
-    ahead = scores[best] - scores["none"] > errors[best]
-    outcome = f"{best} is {'ahead of' if ahead else 'not clearly ahead of'} none (standard error {errors[best]:.3f})"
-    return BalanceChoice(best if ahead else "none", f"{found}; {outcome}", scores)
+        return BalanceChoice("none", found, scores, recalls)
+    clearly = (scores[best] + recalls[best] - scores["none"] - recalls["none"]) / 2 > ahead[best]
+    outcome = f"{best} is {'ahead of' if clearly else 'not clearly ahead of'} none (standard error {ahead[best]:.3f})"
+    outcome += f", tau {tau:g}" if best == "post-hoc" else ""
+    return BalanceChoice(best if clearly else "none", f"{found}; {outcome}", scores, recalls, tau)
 
 
-def _scored(
-    guesses: dict[str, np.ndarray], labels: np.ndarray, units: np.ndarray, classes: int, seed: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Macro-F1 of each way, and the standard error of its difference to `none`."""
-    once, draws = np.ones((1, len(labels))), _draws(units, seed)
-    scores = {name: float(macro_f1(once, labels, guess, classes)[0]) for name, guess in guesses.items()}
-    drawn = {name: macro_f1(draws, labels, guess, classes) for name, guess in guesses.items()}
-    return scores, {name: float(np.std(values - drawn["none"], ddof=1)) for name, values in drawn.items()}
+def choose_strength(
+    features: np.ndarray, labels: np.ndarray, *, classes: int, units: np.ndarray, seed: int = 0
+) -> BalanceChoice:
+    """Post-hoc adjustment with its strength by cross-validation; 1 where a class has too few images for that.
+
+    Args:
+        features: float32 (N, C), of the training images themselves.
+        labels: int (N,).
+        classes: K.
+        units: int (N,); images of one unit share a fold.
+        seed: of the folds.
+    """
+    plain = validate_probe(features, labels, units=units, weights=np.ones(len(labels), np.float32), seed=seed)
+    if plain is None:
+        return BalanceChoice("post-hoc", f"tau {TAU:g}: a class has too few images for cross-validation", {})
+    tau, _ = _adjusted(plain.logits, labels, classes, stratified(labels, units, seed))
+    reason = f"tau {tau:g} has the best macro-F1 and balanced accuracy of a linear head in cross-validation"
+    return BalanceChoice("post-hoc", reason, {}, tau=tau)
+
+
+def _adjusted(
+    logits: np.ndarray, labels: np.ndarray, classes: int, folds: Sequence[np.ndarray]
+) -> tuple[float, np.ndarray]:
+    """The best tau; and float32 (N, K) logits, of each fold adjusted by the tau that is best on all the others."""
+
+    def best(rows: np.ndarray) -> float:
+        rows = rows[np.isfinite(logits[rows]).all(axis=1)]
+        once, found = np.ones((1, len(rows))), {}
+        for tau in TAUS:
+            guess = (logits[rows] - log_prior(labels, classes, tau)).argmax(axis=1)
+            scores = (way(once, labels[rows], guess, classes)[0] for way in (macro_f1, balanced_accuracy))
+            found[tau] = round(float(sum(scores)), 9)
+        return max(found, key=lambda tau: (found[tau], -tau))
+
+    adjusted = np.full_like(logits, np.nan)
+    for held in folds:
+        adjusted[held] = logits[held] - log_prior(labels, classes, best(np.flatnonzero(~held)))
+    return best(np.arange(len(labels))), adjusted
+
+
+def _ahead(guesses: Mapping[str, np.ndarray], labels: np.ndarray, draws: np.ndarray, classes: int) -> dict[str, float]:
+    """The standard error of how far each way is ahead of `none`, in the mean of macro-F1 and balanced accuracy."""
+    drawn = {
+        name: (macro_f1(draws, labels, guess, classes) + balanced_accuracy(draws, labels, guess, classes)) / 2
+        for name, guess in guesses.items()
+    }
+    return {name: float(np.std(values - drawn["none"], ddof=1)) for name, values in drawn.items()}
 
 
 def _draws(units: np.ndarray, seed: int) -> np.ndarray:
@@ -190,6 +266,15 @@ def macro_f1(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, cla
     return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(axis=1)
 
 
+def balanced_accuracy(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Float (R,): the mean recall of the classes that a draw has, images counted by `weights` (R, N)."""
+    weights = weights.astype(np.float64)
+    truth = labels[:, None] == np.arange(classes)
+    right, total = weights @ (truth & (predicted == labels)[:, None]), weights @ truth
+    recall = np.divide(right, total, out=np.zeros_like(right), where=total > 0)
+    return recall.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1)
+
+
 # -- `--balance auto`: settled once features are computed, and kept with what training leaves -------
 
 
@@ -198,19 +283,37 @@ def foreseen(dataset: Dataset, splits: Splits) -> Decision:
     reason = _needless(dataset, splits.indices("train"))
     if reason:
         return Decision("balance", "none", reason)
-    how = "the best macro-F1 of a linear head among none, weights and logit-adjust, once features are computed"
+    how = "of none, weights, logit-adjust and post-hoc what is best for a linear head, once features are computed"
     return Decision("balance", "by cross-validation", how)
 
 
 def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
     """The material with a balance that stages know: measured where `auto` asks for it, recalled when resuming."""
-    if material.config.balance != "auto":
+    if material.config.balance not in MEASURED:
         return material
     known = sink.read("balance")
     choice = BalanceChoice(**known) if known else _measured(material)
     sink.write("balance", asdict(choice))
     story.say(describe(choice))
-    return replace(material, config=replace(material.config, balance=choice.balance))
+    return replace(material, config=replace(material.config, balance=choice.balance), tau=choice.tau)
+
+
+MEASURED = ("auto", "post-hoc")
+"""Ways of which something is measured once features are there."""
+
+
+def refuse_synthesis(config: "FinetuneConfig", plan: Plan) -> None:
+    """Raise where features are to be drawn for a head that is not solved on features, or for stages that see pixels.
+
+    Raises:
+        TlkitError: saying what to use instead.
+    """
+    names = [stage.name for stage in plan.stages]
+    if config.balance in SYNTHESIZERS and (names != ["head"] or plan.stages[0].method != "lbfgs"):
+        raise TlkitError(
+            f"--balance {config.balance} draws features for a linear head that is solved, and the stages are {','.join(names)}.",
+            "use it with --stages head and --head linear, or use --balance weights, which needs no features drawn.",
+        )
 
 
 def notes(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -224,16 +327,20 @@ def describe(choice: BalanceChoice) -> str:
 
 
 def _measured(material: "Material") -> BalanceChoice:
-    rows = material.rows("train")
-    reason = _needless(material.dataset, rows)
+    rows, asked = material.rows("train"), material.config.balance
+    reason = _needless(material.dataset, rows) if asked == "auto" else ""
     if reason:
         return BalanceChoice("none", reason, {})
     stored = next(iter(material.views.get("features", ())), None)  # view 0: the images themselves
     if stored is None:
-        return BalanceChoice("none", "no features are stored to measure it on", {})
-    units = material.groups[rows]
-    return choose(
-        stored.pooled(), material.dataset.labels[rows], classes=material.classes, units=units, seed=material.config.seed
+        return BalanceChoice("none" if asked == "auto" else asked, "no features are stored to measure it on", {})
+    way, units = choose if asked == "auto" else choose_strength, material.groups[rows]
+    return way(
+        stored.pooled(),
+        strata(material.dataset.labels[rows]),
+        classes=material.classes,
+        units=units,
+        seed=material.config.seed,
     )
 
 

@@ -82,6 +82,7 @@ def settle(
     if asked.stages is None and config.stages is None and clips is None:
         why = "fine-tuning begins where the solved head ends, and ships only where it is better"
         decided.append(Decision("stages", ",".join(STAGES), why))
+    balance.refuse_synthesis(config, plan)
     plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)
     return plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, parts, dataset, splits))
 
@@ -196,6 +197,10 @@ def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Split
         yield Decision("precision", "by trial", how)
     if config.balance == "auto":
         yield balance.foreseen(dataset, splits)
+    if config.balance == "post-hoc":
+        yield Decision(
+            "balance", "post-hoc", "its strength by cross-validation of a linear head, once features are computed"
+        )
     if config.search:
         how = "rate, decay, smoothing and, unless asked for, depth and augmentation of the last stage, by validation"
         yield Decision("search", f"the best of {config.search} trials", how)

@@ -28,7 +28,7 @@ from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
-from tlkit.training.balance import image_weights, log_prior, solve
+from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solve
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
 from tlkit.training.fit import Stopping, Validation, fit, predict, rank
@@ -49,6 +49,7 @@ class Material:
         augmentation: what a view is, stored or fresh.
         views: of the training images, by the same names; view 0 first.
         groups: int (N,); images with the same number share a fold.
+        tau: strength of an adjustment of the logits, see `balance`.
     """
 
     config: FinetuneConfig
@@ -61,6 +62,7 @@ class Material:
     augmentation: Augmentation
     views: Mapping[str, Sequence[Rows]]
     groups: np.ndarray
+    tau: float = TAU
 
     @property
     def classes(self) -> int:
@@ -136,8 +138,8 @@ def _stopping(
 
 def _compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:
     """Compiles the stage's model for updates in so many parts."""
-    adjusts = material.config.balance == "logit-adjust"
-    added = log_prior(examples.labels, examples.classes) if adjusts else None
+    adjusts = material.config.balance in ADJUSTING
+    added = log_prior(examples.labels, examples.classes, material.tau) if adjusts else None
     learn: int | Literal["all"] = "all" if stage.name == "all" else stage.blocks
 
     def compile_for(parts: int) -> None:
@@ -249,6 +251,7 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
         units=material.groups[rows],
         strength=1 / (material.config.l2 * len(rows)) if material.config.l2 else None,
         seed=material.config.seed,
+        tau=material.tau,
     )
     put_mean(material.head, probe.kernel, probe.bias)
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)

@@ -101,7 +101,7 @@ def train(
     sink.prepared(material)
     material = replace(material, dataset=dataset.in_units(scale))
     material = balance.settled(material, sink, story)
-    if options.balance == "auto":
+    if options.balance in balance.MEASURED:
         settled = balance.BalanceChoice(**sink.read("balance"))
         plan = plan.deciding(Decision("balance", settled.balance, settled.reason))
         sink.write("plan", plan.as_json())

@@ -1,33 +1,22 @@
-"""Fewer features: a transform is one row of `TRANSFORMS`, fitted on the training images alone."""
+"""Principal components: the directions in which training images differ most."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
 from tlkit.extraction.store import Rows
 
 FIT_ROWS = 20_000  # more rows hardly move the components and would have to fit into memory
 
 
-class Transform(Protocol):
-    """What makes other features of features."""
-
-    @classmethod
-    def fit(cls, rows: Rows, width: int, seed: int) -> Self:
-        """Fit on the rows of the training split; `width` features are wanted."""
-
-    def apply(self, features: np.ndarray) -> np.ndarray:
-        """float32 (n, C) to float32 (n, width)."""
-
-    def describe(self) -> dict[str, Any]:
-        """What a reader of the table has to know, JSON-able; its `explained` is 0..1, of the variance in training."""
-
-    def save(self, path: Path) -> None:
-        """Write what `apply` needs as NPZ, whole or not at all."""
+def sample(count: int, seed: int) -> np.ndarray:
+    """int64, ascending: which of so many rows to fit on, all of them up to 20,000."""
+    if count <= FIT_ROWS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, FIT_ROWS, replace=False))
 
 
 @dataclass(frozen=True)
@@ -55,10 +44,7 @@ class Components:
         """
         from sklearn.decomposition import PCA
 
-        chosen = np.arange(len(rows))
-        if len(rows) > FIT_ROWS:
-            chosen = np.sort(np.random.default_rng(seed).choice(len(rows), FIT_ROWS, replace=False))
-        features = rows.flat(chosen)
+        features = rows.flat(sample(len(rows), seed))
         most = min(features.shape)
         if width > most:
             raise TlkitError(
@@ -81,23 +67,20 @@ class Components:
         """For the sidecar of the table."""
         return {"method": "pca", "explained": self.explained, "fitted_on": self.rows}
 
-    def save(self, path: Path) -> None:
-        """Write `mean` and `axes` as NPZ, whole or not at all."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, mean=self.mean, axes=self.axes)
+    def restore(self, codes: np.ndarray) -> np.ndarray:
+        """float32 (n, width) to float32 (n, C)."""
+        return codes @ self.axes.T + self.mean
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it knows."""
+        return {
+            "mean": self.mean,
+            "axes": self.axes,
+            "explained": np.array(self.explained),
+            "rows": np.array(self.rows),
+        }
 
-TRANSFORMS: dict[str, type[Transform]] = {"pca": Components}
-
-
-def parse_reduction(text: str) -> tuple[type[Transform], int]:
-    """The transform and the width of `pca:N`.
-
-    Raises:
-        TlkitError: for anything else.
-    """
-    method, _, number = text.partition(":")
-    if method not in TRANSFORMS or not number.isdigit() or int(number) < 1:
-        names = " or ".join(f"{name}:N" for name in TRANSFORMS)
-        raise TlkitError(f"--reduce is {text!r}, expected {names} with N at least 1.", "for example: --reduce pca:64.")
-    return TRANSFORMS[method], int(number)
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Components":
+        """What `arrays` gave."""
+        return cls(arrays["mean"], arrays["axes"], float(arrays["explained"]), int(arrays["rows"]))

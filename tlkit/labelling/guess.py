@@ -1,0 +1,47 @@
+"""What a classifier guesses for images without a label: a linear head solved on those that have one."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tlkit.classifier.answers import softmax
+from tlkit.training.probe import fit_probe
+
+STRENGTH = 1e-2  # inverse penalty where images are too few to choose it by cross-validation
+
+
+class Guess(NamedTuple):
+    """What is guessed.
+
+    Args:
+        chances: float (N, K), probabilities of the classes.
+        by: who guesses, in words.
+    """
+
+    chances: np.ndarray
+    by: str
+
+
+def guess(features: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0) -> Guess | None:
+    """Probabilities by a linear head; a class that no image has yet is never guessed.
+
+    Args:
+        features: float32 (N, C), pooled.
+        labels: int (N,), -1 where there is none.
+        classes: K.
+        seed: of the folds that the penalty is chosen in.
+
+    Returns:
+        None where fewer than two classes have an image.
+    """
+    known = np.flatnonzero(labels >= 0)
+    present, places = np.unique(labels[known], return_inverse=True)
+    if len(present) < 2:
+        return None
+    few = np.bincount(places).min() < 5
+    probe = fit_probe(
+        [features[known]], places, units=np.arange(len(known)), strength=STRENGTH if few else None, seed=seed
+    )
+    chances = np.zeros((len(features), classes))
+    chances[:, present] = softmax(features @ probe.kernel + probe.bias)
+    return Guess(chances, f"a linear head on {len(known)} images with a label")
