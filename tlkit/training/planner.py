@@ -58,7 +58,6 @@ FOR_IMAGES: dict[str, tuple[object, ...]] = {
     "unfreeze": (None,),
     "minutes": (None,),
     "search": (None,),
-    "lora": (None,),
     "views": (None, 1),
     "augment": ("auto", "none"),
     "mix": ("auto", "none"),
