@@ -67,7 +67,7 @@ def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) ->
     from tlkit.extraction.source import FeatureSource, Tap
     from tlkit.training.checkpoint import Checkpoint
     from tlkit.training.examples import Examples, stored_reader
-    from tlkit.training.fit import Stopping, Validation, fit
+    from tlkit.training.fit import Steps, Stopping, Validation, fit
     from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
     config, dataset = config_of(options, folder, epochs, views), scan(folder)
@@ -96,12 +96,14 @@ def stage(options: argparse.Namespace, folder: Path, epochs: int, views: int) ->
         )
         fit(
             head.model,
-            lambda parts: unfreeze_and_compile(
-                head.model,
-                config,
-                blocks=(),
-                learn=0,
-                updates=Updates(1e-3, epochs * examples.updates, parts=parts),
+            Steps(
+                lambda parts: unfreeze_and_compile(
+                    head.model,
+                    config,
+                    blocks=(),
+                    learn=0,
+                    updates=Updates(1e-3, epochs * examples.updates, parts=parts),
+                )
             ),
             examples,
             Validation(read=lambda positions, epoch: held[val[positions]], labels=labels[val]),

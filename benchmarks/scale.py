@@ -1,14 +1,19 @@
-"""`tlkit features` on more and more images: time and peak memory, the tables included.
+"""`tlkit features` on more and more images: time and peak memory, the tables included; or other commands.
 
     python benchmarks/scale.py --counts 1000,10000,100000
+    python benchmarks/scale.py --counts 1000,10000,100000 --what finetune
+    python benchmarks/scale.py --classes 1200 --counts 3600 --what finetune
 
 Every image is a file of distinct content: a small photograph-like JPEG with its number behind its
 end, so that none is a duplicate. Each count starts from an empty store and writes CSV; then, from
-the full store, the same as Parquet. Peak memory is that of the command's process (`ru_maxrss`).
+the full store, the same as Parquet. Peak memory is that of the command's process (`ru_maxrss`). `finetune` solves a head
+on them (`--stages head`) from an empty store, and then `predict` answers all of them with it, into a CSV; the seconds that its plan
+states are for extracting and solving.
 """
 
 import argparse
 import io
+import json
 import os
 import subprocess
 import sys
@@ -20,15 +25,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-CLASSES = 10
 PATTERNS = 50  # different pictures
 
 
 class Cost(NamedTuple):
-    """What one command took: seconds of wall time, MiB of memory at most."""
+    """What one command took: seconds of wall time, MiB of memory at most, seconds between two lines on stderr at most."""
 
     seconds: float
     memory: float
+    silence: float
 
 
 def main() -> None:
@@ -37,18 +42,30 @@ def main() -> None:
     parser.add_argument("--backbone", default="nano")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--side", type=int, default=64, help="pixels of the files")
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--what", choices=("features", "finetune"), default="features")
     options = parser.parse_args()
     network = ["--backbone", options.backbone, "--image-size", str(options.image_size)]
-    print(f"{options.backbone} at {options.image_size} pixels\n")
+    print(f"{options.backbone} at {options.image_size} pixels, {options.classes} classes\n")
+    (features if options.what == "features" else finetune)(options, network)
+    # Only now, because it loads the backend, and a process begins with the peak of the one it was forked from.
+    from measure import machine
+
+    print("\n" + machine())
+
+
+def features(options: argparse.Namespace, network: list[str]) -> None:
+    """One row a count: CSV from an empty store, Parquet from the full one."""
     print("| images | CSV, empty store, s | ms an image more | peak MiB | Parquet, full store, s | peak MiB | CSV MB |")
     print("|---|---|---|---|---|---|---|")
     before: tuple[int, float] | None = None
     for count in map(int, options.counts.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            write_images(place / "images", count, options.side)
-            first = measured(place, "features.csv", network)
-            second = measured(place, "features.parquet", network)
+            write_images(place / "images", count, options.side, options.classes)
+            asked = ["features", str(place / "images"), *network, "--out"]
+            first = measured(place, [*asked, str(place / "features.csv")])
+            second = measured(place, [*asked, str(place / "features.parquet")])
             size = (place / "features.csv").stat().st_size / 1e6
         more = f"{1000 * (first.seconds - before[1]) / (count - before[0]):.2f}" if before else ""
         before = (count, first.seconds)
@@ -57,13 +74,31 @@ def main() -> None:
             f"| {second.seconds:.1f} | {second.memory:,.0f} | {size:,.0f} |",
             flush=True,
         )
-    # Only now, because it loads the backend, and a process begins with the peak of the one it was forked from.
-    from measure import machine
-
-    print("\n" + machine())
 
 
-def write_images(root: Path, count: int, side: int) -> None:
+def finetune(options: argparse.Namespace, network: list[str]) -> None:
+    """One row a count: a head solved on them, its plan, and the answers of all."""
+    print("| images | finetune, s | plan, s | head, s | peak MiB | longest silence, s | predict, s | peak MiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for count in map(int, options.counts.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            write_images(place / "images", count, options.side, options.classes)
+            run = place / "run"
+            asked = ["finetune", str(place / "images"), *network, "--stages", "head", "--out", str(run)]
+            first = measured(place, asked)
+            record = json.loads((run / "run.json").read_text())["plan"]
+            stated = record["extraction_seconds"] + sum(stage["seconds"] for stage in record["stages"])
+            state = json.loads((run / "checkpoints" / "head" / "state.json").read_text())
+            second = measured(place, ["predict", str(run), str(place / "images"), "--out", str(place / "all.csv")])
+        print(
+            f"| {count:,} | {first.seconds:.1f} | {stated:.1f} | {state['seconds']:.1f} | {first.memory:,.0f} "
+            f"| {first.silence:.0f} | {second.seconds:.1f} | {second.memory:,.0f} |",
+            flush=True,
+        )
+
+
+def write_images(root: Path, count: int, side: int, classes: int) -> None:
     """JPEG files of distinct content in class folders."""
     random = np.random.default_rng(0)
     patterns = []
@@ -72,27 +107,29 @@ def write_images(root: Path, count: int, side: int) -> None:
         buffer = io.BytesIO()
         coarse.resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG")
         patterns.append(buffer.getvalue())
-    for number in range(CLASSES):
+    for number in range(classes):
         (root / f"class{number}").mkdir(parents=True)
     for number in range(count):
-        path = root / f"class{number % CLASSES}" / f"{number:07d}.jpg"
+        path = root / f"class{number % classes}" / f"{number:07d}.jpg"
         path.write_bytes(patterns[number % PATTERNS] + number.to_bytes(8, "little"))
 
 
-def measured(place: Path, out: str, network: list[str]) -> Cost:
+def measured(place: Path, asked: list[str]) -> Cost:
     """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "tlkit", "features", str(place / "images"), "--out", str(place / out), *network]
-    started = time.perf_counter()
+    started = said = time.perf_counter()
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "tlkit", *asked],
         env=os.environ | {"TLKIT_CACHE": str(place / "cache")},
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
+    silence = 0.0
+    for _ in process.stderr or ():
+        silence, said = max(silence, time.perf_counter() - said), time.perf_counter()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return Cost(time.perf_counter() - started, usage.ru_maxrss / 1024)
+        raise SystemExit(f"{' '.join(asked)} failed")
+    return Cost(time.perf_counter() - started, usage.ru_maxrss / 1024, silence)
 
 
 if __name__ == "__main__":

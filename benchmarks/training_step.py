@@ -1,10 +1,11 @@
-"""A training step of the last blocks: tlkit's loop, Keras's `fit`, XLA, and the arithmetic alone.
+"""A training step of the last blocks: tlkit's loop, in float32 and bfloat16, Keras's `fit`, XLA, the arithmetic alone.
 
     python benchmarks/training_step.py
+    python benchmarks/training_step.py --networks resnet50,vgg16,inceptionv3 --rows tlkit,bfloat16
 
 Random weights and random activations: only the time matters. `arithmetic` runs the same compiled steps on batches that
 already lie in memory as the backend wants them; `tlkit` reads shuffled batches from a memory-mapped file on disk, as
-stages do. Every repeat is three epochs, so that what `fit` does once is shared out; the rows take turns.
+stages do, and so does `bfloat16`. Every repeat is three epochs, so that what `fit` does once is shared out; the rows take turns.
 """
 
 import argparse
@@ -30,11 +31,11 @@ def head() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(256, activation="relu")(inputs)))
 
 
-def suffix(name: str, cut: str, **options: float) -> Callable[[], keras.Model]:
+def suffix(name: str, cut: str, side: int = 224, **options: float) -> Callable[[], keras.Model]:
     """What follows `cut`, BatchNorm frozen, and a linear head."""
 
     def build() -> keras.Model:
-        shape = (224, 224, 3)
+        shape = (side, side, 3)
         base = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=shape, **options)
         pooled = keras.layers.GlobalAveragePooling2D()(base.output)
         model = keras.Model(base.get_layer(cut).output, keras.layers.Dense(2)(pooled))
@@ -46,10 +47,17 @@ def suffix(name: str, cut: str, **options: float) -> Callable[[], keras.Model]:
 
 
 CASES = {
-    "mlp head on pooled features": (head, 4096),
-    "MobileNetV2 (0.35) after block_12_add": (suffix("MobileNetV2", "block_12_add", alpha=0.35), 512),
-    "ResNet50 after conv4_block6_out": (suffix("ResNet50", "conv4_block6_out"), 96),
+    "mlp": ("mlp head on pooled features", head, 4096),
+    "mobilenetv2": (
+        "MobileNetV2 (0.35) after block_12_add",
+        suffix("MobileNetV2", "block_12_add", alpha=0.35),
+        512,
+    ),
+    "resnet50": ("ResNet50 after conv4_block6_out", suffix("ResNet50", "conv4_block6_out"), 96),
+    "vgg16": ("VGG16 after block4_pool", suffix("VGG16", "block4_pool"), 96),
+    "inceptionv3": ("InceptionV3 after mixed8, 299 pixels", suffix("InceptionV3", "mixed8", 299), 96),
 }
+ROWS = ("tlkit", "bfloat16", "arithmetic", "fit")
 
 
 class Ready:
@@ -71,7 +79,7 @@ def compiled(build: Callable[[], keras.Model]) -> keras.Model:
     return model
 
 
-def rows(build: Callable[[], keras.Model], count: int, folder: Path, xla: bool) -> dict[str, Callable[[], object]]:
+def rows(build: Callable[[], keras.Model], count: int, folder: Path) -> dict[str, Callable[[], object]]:
     random, shape = np.random.default_rng(0), build().input_shape[1:]
     np.save(folder / "rows.npy", random.random((count, *shape), dtype=np.float32))
     stored, labels = np.load(folder / "rows.npy", mmap_mode="r"), random.integers(0, 2, count)
@@ -85,6 +93,7 @@ def rows(build: Callable[[], keras.Model], count: int, folder: Path, xla: bool) 
         seed=0,
     )
     ours, alone = build_epoch(compiled(build)), build_epoch(compiled(build))
+    half = build_epoch(compiled(build), precision="bfloat16")
     ready = Ready(examples)
 
     def fitting(jit: bool) -> Callable[[], object]:
@@ -94,22 +103,27 @@ def rows(build: Callable[[], keras.Model], count: int, folder: Path, xla: bool) 
         )
         return lambda: model.fit(inputs, one_hot, batch_size=BATCH, epochs=EPOCHS, verbose=0)
 
-    found = {
+    return {
         "tlkit": lambda: [ours(examples, epoch) for epoch in range(EPOCHS)],
+        "bfloat16": lambda: [half(examples, epoch) for epoch in range(EPOCHS)],
         "arithmetic": lambda: [alone(ready, epoch) for epoch in range(EPOCHS)],
         "fit": fitting(jit=False),
+        "fit, XLA": fitting(jit=True),
     }
-    return found | ({"fit, XLA": fitting(jit=True)} if xla else {})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--xla", action="store_true", help="also with XLA")
+    parser.add_argument("--networks", default=",".join(CASES), help="which, separated by commas")
+    parser.add_argument("--rows", default=",".join(ROWS), help="which, separated by commas")
     options = parser.parse_args()
-    for name, (build, count) in CASES.items():
+    wanted = [*options.rows.split(","), *["fit, XLA"] * options.xla]
+    for name, build, count in (CASES[each] for each in options.networks.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            ways = rows(build, count, Path(folder), options.xla)
+            made = rows(build, count, Path(folder))
+            ways = {row: made[row] for row in wanted}
             in_turn(ways, 1)  # traces and compiles
             seconds = in_turn(ways, options.repeats)
         print(f"\n{name}, {count // BATCH} steps of {BATCH} an epoch\n", flush=True)

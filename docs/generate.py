@@ -19,7 +19,7 @@ FOLDERS = {
     "tests": "a folder for each package; `contracts/` holds the laws of the code as tests",
     "datasets": "recipes of public datasets: address, sum, licence, layout",
     "docs": "what it does and how it is built; index.md orders the pages",
-    "examples": "a config file, a Python program and a notebook",
+    "examples": "a config file, a Python program, a notebook, and jobs for clusters",
     "findings": "programs that show what other software really does, each on its own",
     "benchmarks": "programs that measure, and their results",
     "training_nano": "the program that pretrains nano, the small network inside the package",

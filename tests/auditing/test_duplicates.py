@@ -1,7 +1,11 @@
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from tlkit.auditing import duplicates
 from tlkit.auditing.duplicates import connected, exact_duplicates, near_duplicates, near_pairs, nearest
 from tlkit.classifier.familiarity import unit
 
@@ -69,6 +73,18 @@ def test_neighbours_agree_with_sorting_everything():
     np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :3], rtol=1e-5)
 
 
+@pytest.mark.parametrize("count", [3, 10])
+def test_the_largest_of_long_rows_are_those_of_sorting(count):
+    values = np.random.default_rng(0).normal(size=(20, 64 * 8 * count + 17)).astype(np.float32)
+    values[0, -3:] = 9.0  # in what is left over behind even parts
+    values[1, :5] = 9.0  # neighbours in different parts
+    found = np.sort(duplicates._largest(values, count), axis=1)
+    expected = np.sort(np.argsort(-values, axis=1, kind="stable")[:, :count], axis=1)
+    rows = np.arange(20) != 1 if count < 5 else slice(None)  # of five equal ones any three
+    np.testing.assert_array_equal(found[rows], expected[rows])
+    assert (np.take_along_axis(values, found, 1) >= np.sort(values, axis=1)[:, -count][:, None]).all()
+
+
 def test_one_image_alone_has_no_neighbours():
     assert nearest(np.ones((1, 4), np.float32)).indices.shape == (1, 0)
     assert near_duplicates(nearest(np.ones((1, 4), np.float32)), np.zeros((1, 32, 32), np.uint8)).tolist() == [0]
@@ -82,3 +98,78 @@ def test_handwritten_digits_that_are_alike_are_no_copies():
     pictures = small([Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC) for image in grey])
     points = unit(pictures.reshape(600, -1) - pictures.mean())
     assert len(near_pairs(nearest(points), pictures)[0]) <= 6
+
+
+# -- many look-alikes, as of a fixed camera ---
+
+
+@pytest.fixture(scope="module")
+def looking_alike(photographs):
+    """Twenty scenes by thirty, each with noise of its own; and the scene of each."""
+    scenes = small(photographs[:20])
+    random = np.random.default_rng(0)
+    rows = np.repeat(np.arange(20), 30)
+    noisy = np.clip(scenes[rows] + random.normal(0, 2, (600, 32, 32)), 0, 255).round().astype(np.uint8)
+    return noisy, rows
+
+
+def cosines_of(pictures):
+    return nearest(unit(pictures.reshape(len(pictures), -1).astype(np.float32) - 128))
+
+
+def test_of_many_look_alikes_the_pictures_are_those_of_comparing_all(looking_alike, monkeypatch):
+    pictures, scenes = looking_alike
+    neighbours = cosines_of(pictures)
+    left, right, _ = near_pairs(neighbours, pictures)
+    everything = connected(600, left, right)
+    monkeypatch.setattr(duplicates, "LISTED", 100)
+    monkeypatch.setattr(duplicates, "_BATCH", 128)
+    said, reached = [], []
+    story = SimpleNamespace(say=said.append)
+    fewer, others, _ = near_pairs(neighbours, pictures, story, reached.append)
+    np.testing.assert_array_equal(connected(600, fewer, others), everything)
+    assert len(fewer) < 0.7 * len(left) and "counted, not compared" in said[0]
+    assert {*zip(fewer.tolist(), others.tolist(), strict=True)} <= {*zip(left.tolist(), right.tolist(), strict=True)}
+    assert reached == sorted(reached) and reached[-1] == 1.0 and len(reached) > 5
+    assert all(len(set(scenes[everything == number])) == 1 for number in np.unique(everything))
+
+
+def test_what_pairs_hold_in_memory_does_not_grow_with_their_number(looking_alike, monkeypatch):
+    pictures, _ = looking_alike
+    neighbours = cosines_of(pictures)
+    peaks = []
+    for count in (150, 600):
+        some = duplicates.Neighbours(
+            *(np.minimum(each[:count], count - 1) for each in (neighbours.indices, neighbours.cosines))
+        )
+        tracemalloc.start()
+        near_pairs(some, pictures[:count])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2.5 * peaks[0]
+
+
+def test_correlations_of_crops_are_those_of_laying_one_over_the_other(photographs):
+    """Every crop made, and what is common taken out of it, one at a time and in float64."""
+    pictures = small(photographs[:12]).astype(np.float64)
+    left, right = pictures[:6], np.roll(pictures, 1, axis=0)[:6]
+    left[0] = duplicates._stretch(0.95, 0.5) @ right[0] @ duplicates._stretch(0.95, 0.25).T
+    common = duplicates.common_directions(np.concatenate([small(photographs)] * 3))
+
+    def rest(picture):
+        vector = picture.ravel() - picture.mean()
+        vector = vector / np.linalg.norm(vector)
+        vector = vector - common.T @ (common @ vector)
+        return vector / np.linalg.norm(vector)
+
+    expected = []
+    for one, other in zip(left, right, strict=True):
+        best = plain = float(rest(one) @ rest(other))
+        for side, steps in duplicates._SCALES if plain >= duplicates._WORTH_ALIGNING else ():
+            shifts = [duplicates._stretch(side, shift) for shift in np.linspace(0, 1, steps)]
+            for whole, fixed in ((one, rest(other)), (other, rest(one))):
+                best = max(best, *(float(rest(r @ whole @ c.T) @ fixed) for r in shifts for c in shifts))
+        expected.append(best)
+    found = duplicates.aligned_correlation(left, right, common)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert found[0] > 0.9 > found[1]

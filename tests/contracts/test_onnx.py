@@ -17,9 +17,11 @@ import pytest
 from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
 from tlkit.classifier.facts import read_facts
+from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose, save
 from tlkit.data.dataset import InputContract
+from tlkit.exporting import in_onnx
 from tlkit.exporting.answer import write_answer
 from tlkit.exporting.formats import installed
 from tlkit.exporting.golden import draw
@@ -128,6 +130,19 @@ HEADS = [
 def test_every_head_with_every_activation(small, head, activation, tmp_path):
     classifier = classifier_of(small, head=head, activation=activation)
     assert furthest(*in_format("onnx", classifier, tmp_path / "onnx")) < CLOSE
+
+
+@pytest.mark.parametrize(("head", "ways"), [("linear", 0), ("lstm", 1)])
+def test_tensorflow_translates_only_what_has_a_layer_that_is_not_known(small, head, ways, tmp_path, monkeypatch):
+    by_tensorflow, asked = in_onnx._by_tensorflow, []
+    monkeypatch.setattr(in_onnx, "_by_tensorflow", lambda *given: (asked.append(1), by_tensorflow(*given))[1])
+    classifier = classifier_of(small, head=head)
+    classifier = classifier.knowing(Familiarity.__new__(Familiarity))  # whatever it knows, features are given then
+    found, expected = in_format("onnx", classifier, tmp_path / "onnx")
+    assert len(asked) == ways
+    assert sorted(found) == sorted(expected) == ["features", "logits"]
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=CLOSE * np.abs(values).max())
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

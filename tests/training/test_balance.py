@@ -83,13 +83,13 @@ def test_a_head_adjusted_after_it_is_solved_is_the_head_trained_on_adjusted_logi
 
     found = minimize(objective, np.zeros(21), method="BFGS").x
     expected = softmax(features @ found[:18].reshape(6, 3) + found[18:])
-    probe = solve([features], labels, classes=3, balance="logit-adjust", units=units, strength=strength)
+    probe = solve([features], labels, balance="logit-adjust", units=units, strength=strength)
     np.testing.assert_allclose(softmax(features @ probe.kernel + probe.bias), expected, atol=2e-3)
 
 
 def test_a_drawn_head_is_solved_with_weights():
     features, labels, units = unequal()
-    given = {"classes": 3, "units": units, "strength": 0.1}
+    given = {"units": units, "strength": 0.1}
     drawn, weighted = (solve([features], labels, balance=name, **given) for name in ("sample", "weights"))
     np.testing.assert_array_equal(drawn.kernel, weighted.kernel)
 
@@ -140,7 +140,7 @@ def test_balanced_accuracy_is_scikit_learns_also_of_drawn_images():
 
 def test_post_hoc_shifts_the_plain_head_by_its_strength():
     features, labels, units = unequal()
-    given = {"classes": 3, "units": units, "strength": 0.1}
+    given = {"units": units, "strength": 0.1}
     plain = solve([features], labels, balance="none", **given)
     shifted = solve([features], labels, balance="post-hoc", tau=0.5, **given)
     np.testing.assert_allclose(shifted.bias, plain.bias - 0.5 * log_prior(labels, 3), rtol=1e-6)
@@ -150,7 +150,7 @@ def test_post_hoc_shifts_the_plain_head_by_its_strength():
 def test_the_strength_is_the_best_of_those_tried_in_cross_validation():
     features, labels, units = unequal(counts=(200, 40, 30), spread=2.0)
     choice = choose_strength(features, labels, classes=3, units=units)
-    plain = solve([features], labels, classes=3, balance="none", units=units).held_out
+    plain = solve([features], labels, balance="none", units=units).held_out
     scores = [
         f1_score(labels, guess, average="macro") + balanced_accuracy_score(labels, guess)
         for guess in ((plain - log_prior(labels, 3, tau)).argmax(axis=1) for tau in TAUS)

@@ -9,7 +9,7 @@ from tlkit.options.groups import TrainingOptions
 from tlkit.runs.history import COLUMNS, write_event_files, write_history
 from tlkit.training.checkpoint import Checkpoint, is_exhausted
 from tlkit.training.examples import Examples
-from tlkit.training.fit import Epoch, Stopping, Validation, build_epoch, fit
+from tlkit.training.fit import Epoch, Steps, Stopping, Validation, build_epoch, fit
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
@@ -69,7 +69,7 @@ def train(
     weights = np.ones(60, np.float32)
     return network, fit(
         network,
-        compiler(network, epochs, rate, TrainingOptions(**options)),
+        Steps(compiler(network, epochs, rate, TrainingOptions(**options))),
         Examples(read=dying, labels=LABELS, weights=weights, classes=3, batch_size=8, seed=1),
         Validation(read=read, labels=labels),
         stage="top",
@@ -257,8 +257,8 @@ class Told(Silence):
 def failing(monkeypatch, error, most, at_epoch):
     """Memory runs out in batches of more than `most` rows, from an epoch on, after some of its steps."""
 
-    def build(network, *, task):
-        epoch = build_epoch(network, task=task)
+    def build(network, *, task, precision):
+        epoch = build_epoch(network, task=task, precision=precision)
 
         def run(examples, number):
             found = epoch(examples, number)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -6,6 +8,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from tlkit.classifier.answers import softmax
 from tlkit.data.folds import stratified
+from tlkit.training import probe
 from tlkit.training.probe import FALLBACK, STRENGTHS, fit_probe
 
 
@@ -92,3 +95,76 @@ def test_weights_move_the_boundary_towards_the_rare_class():
     weighted = fit_probe([features], labels, units=units, strength=0.01, weights=weights)
     chosen = [(features @ probe.kernel + probe.bias).argmax(axis=1).sum() for probe in (plain, weighted)]
     assert chosen[1] > chosen[0]
+
+
+# -- many coefficients ---
+
+
+def many_classes(count=90, each=4, width=40):
+    """Features of many classes with few images, and weights."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count * each) % count
+    features = random.normal(0, 1, (count, width))[labels] + random.normal(0, 1.2, (len(labels), width))
+    return features.astype(np.float32), labels, random.uniform(0.5, 2, len(labels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1e-1, 10.0])
+def test_many_coefficients_are_those_of_scikit_learn(strength, monkeypatch):
+    features, labels, weights = many_classes()
+    plain = probe.logistic_regression(1, strength, 2000, 1e-6).fit(features, labels, sample_weight=weights)
+    monkeypatch.setattr(probe, "MANY_NUMBERS", 0)
+    ours = probe.logistic_regression(1, strength, 2000, 1e-6).fit(features, labels, sample_weight=weights)
+    assert type(ours) is not type(plain)
+    np.testing.assert_allclose(ours.coef_, plain.coef_, atol=5e-3 * np.abs(plain.coef_).max())
+    np.testing.assert_array_equal(ours.classes_, plain.classes_)
+
+
+def test_the_next_search_starts_from_the_last_one(monkeypatch):
+    features, labels, weights = many_classes()
+    monkeypatch.setattr(probe, "MANY_NUMBERS", 0)
+    solver = probe.logistic_regression(1, 1.0, 2000, 1e-6)
+    first = solver.fit(features, labels, sample_weight=weights).coef_.copy()
+    solver.iterations = 1
+    np.testing.assert_allclose(solver.fit(features, labels, sample_weight=weights).coef_, first, atol=1e-3)
+
+
+def test_descending_a_bowl_by_hand():
+    """The least of (x - 3)² + 10 (y + 1)² is at (3, -1)."""
+    bowl = lambda at: (  # noqa: E731
+        float((at[0] - 3) ** 2 + 10 * (at[1] + 1) ** 2),
+        np.array([2 * (at[0] - 3), 20 * (at[1] + 1)], np.float32),
+    )
+    np.testing.assert_allclose(probe.descend(bowl, np.zeros(2, np.float32), 50, 1e-4), [3, -1], atol=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("least", [0, 10**9])
+def test_more_classes_than_half_the_images_are_solved_in_silence(least, monkeypatch):
+    monkeypatch.setattr(probe, "MANY_NUMBERS", least)
+    features, labels, _ = many_classes(each=3)
+    heard = []
+    found = probe.fit_probe([features], labels, units=np.arange(len(labels)), heard=heard.append)
+    assert found.kernel.shape == (40, 90)
+    assert heard == sorted(heard) and 0 < heard[0] < heard[-1] <= 1
+
+
+def test_of_very_many_images_as_many_are_held_out_as_are_enough(monkeypatch):
+    monkeypatch.setattr(probe, "ENOUGH", 100)
+    features, labels = blobs(3, count=100)
+    said = probe.fit_probe([features], labels, units=np.arange(300))
+    assert "on 120 of 300 images" in said.rule
+    assert np.isfinite(said.held_out).all(axis=1).sum() == 120
+    found = probe.validate_probe(features, labels, units=np.arange(300), weights=np.ones(300, np.float32))
+    assert np.isnan(found.logits[~np.isfinite(found.logits).all(axis=1)]).all()
+
+
+def test_seconds_of_solving_are_those_of_its_evaluations(monkeypatch):
+    """Where every look at the clock is a second later, a step and its start on 4,000 images take one."""
+    clock = itertools.count()
+    monkeypatch.setattr(probe.time, "perf_counter", lambda: float(next(clock)))
+    one = 0.5 * probe.EVALUATIONS  # half a second for each evaluation
+    assert probe.solving_seconds(4_000, 64, 8, 1, chosen=False) == pytest.approx(one)
+    assert probe.solving_seconds(4_000, 64, 8, 3, chosen=True) == pytest.approx(one * (4 * len(STRENGTHS) + 3))
+    assert probe.solving_seconds(40_960, 64, 8, 1, chosen=True) == pytest.approx(
+        10 * one * (20_000 / 40_960 * 4 * len(STRENGTHS) + 1)
+    )

@@ -29,7 +29,7 @@ def test_every_class_becomes_as_large_as_the_largest(name, monkeypatch):
     assert more.shape == (67, 6) and more.dtype == np.float32 and np.isfinite(more).all()
     again, _ = SYNTHESIZERS[name](features, labels, 0)
     np.testing.assert_array_equal(more, again)
-    probe = solve([features], labels, classes=3, balance=name, units=units)
+    probe = solve([features], labels, balance=name, units=units)
     assert probe.kernel.shape == (6, 3) and np.isfinite(probe.kernel).all()
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,6 +123,7 @@ def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: S
     checks = CHECKS if checks is None else checks
     for number, check in enumerate(checks, start=1):
         started = time.monotonic()
+        evidence.story, evidence.heard = story, partial(_reached, story, number - 1, len(checks))
         reasons[check.name] = check.lacks(evidence)
         if not reasons[check.name]:
             findings += check.run(evidence)
@@ -135,6 +137,11 @@ def audit(evidence: Evidence, *, checks: Sequence[Check] | None = None, story: S
         checks=reasons,
         seconds=seconds,
     )
+
+
+def _reached(story: Story, done: int, checks: int, part: float) -> None:
+    """So many checks are done, and so much of the next one."""
+    story.reach(done + part, checks)
 
 
 def quick(

@@ -8,20 +8,24 @@ with a crop of itself: two soft digits correlate highly without being copies, tw
 thresholds were measured on copies of photographs, see docs/log.md and benchmarks/audit.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tlkit.base.story import Story
+from tlkit.base.machine import usable_cores
+from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import IN_TRAINING
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import Dataset
 from tlkit.data.look import HASH_SIDE, Looks, distance, look, perceptual_hash
 
 COUNT = 10
+_SILENCE = Silence()
 _BLOCK = 1 << 24  # similarities in memory at a time: 64 MB
+_PARTED = 64  # similarities that are looked through together
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,20 @@ class Neighbours:
     cosines: np.ndarray
 
 
-def nearest(features: np.ndarray, count: int = COUNT) -> Neighbours:
+def _unheard(part: float) -> None:
+    """Nobody wants to know how far it is."""
+
+
+Heard = Callable[[float], None]  # who is told how far a computation is, 0..1
+
+
+def nearest(features: np.ndarray, count: int = COUNT, heard: Heard = _unheard) -> Neighbours:
     """Compare every image with every other one.
 
     Args:
         features: float32 (N, C), of length 1 each, see `unit`.
         count: neighbours wanted; fewer where there are fewer images.
+        heard: is told how far it is.
     """
     n = len(features)
     count = min(count, n - 1)
@@ -52,12 +64,31 @@ def nearest(features: np.ndarray, count: int = COUNT) -> Neighbours:
         rows = np.arange(start, min(start + step, n))
         block = features[rows] @ features.T
         block[np.arange(len(rows)), rows] = -np.inf
-        best = np.argpartition(block, n - count, axis=1)[:, n - count :]
+        best = _largest(block, count)
         values = np.take_along_axis(block, best, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
         indices[rows] = np.take_along_axis(best, order, axis=1)
         cosines[rows] = np.take_along_axis(values, order, axis=1)
+        heard((rows[-1] + 1) / n)
     return Neighbours(indices, cosines)
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """int64 (m, count), where the largest of each row float32 (m, n) are, in any order.
+
+    Of long rows only parts are looked through: the largest lie in those `count` parts whose own largest are the greatest.
+    """
+    m, n = values.shape
+    wide = n // _PARTED
+    if wide < 8 * count:
+        return np.argpartition(values, n - count, axis=1)[:, n - count :]
+    even = values[:, : wide * _PARTED].reshape(m, _PARTED, wide)
+    parts = np.argpartition(even.max(axis=1), wide - count, axis=1)[:, wide - count :]
+    places = (parts[:, :, None] + wide * np.arange(_PARTED)).reshape(m, -1)
+    rest = np.broadcast_to(np.arange(wide * _PARTED, n), (m, n - wide * _PARTED))
+    places = np.concatenate([places, rest], axis=1)
+    few = np.take_along_axis(values, places, axis=1)
+    return np.take_along_axis(places, np.argpartition(few, few.shape[1] - count, axis=1)[:, -count:], axis=1)
 
 
 # -- Copies: images that are the same picture saved again, resized, brightened or cropped a little ---
@@ -76,7 +107,8 @@ _COMMON, _SAMPLE = 4, 500  # directions taken out besides the mean, from that ma
 _SCALES = ((0.95, 5), (0.975, 3), (0.925, 3))  # side of the part that is laid over the other, and steps along its slack
 _LEAST_REST = 0.05  # of a picture's length: what is left below it is noise
 _WORTH_ALIGNING = 0.3  # correlation as they lie: crops of 5 % have 0.45 to 0.95
-_BATCH = 4096  # pairs compared at a time
+_BATCH, _FEW = 4096, 256  # pairs compared at a time, and those of them by one thread: their matrices stay in its cache
+LISTED = 50_000  # candidates that are all compared
 
 
 def near_duplicates(neighbours: Neighbours, small: np.ndarray, sha256: np.ndarray | None = None) -> np.ndarray:
@@ -111,27 +143,85 @@ def exact_duplicates(sha256: np.ndarray) -> np.ndarray:
     return first[inverse.ravel()]
 
 
-def near_pairs(neighbours: Neighbours, small: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def near_pairs(
+    neighbours: Neighbours, small: np.ndarray, story: Story = _SILENCE, heard: Heard = _unheard
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs that show the same picture.
+
+    Where there are more than `LISTED` candidates, as of a fixed camera, a pair whose images are by then known to show the
+    same picture by way of others is not compared any more, but counted; the pictures are the same.
+
+    Args:
+        neighbours: of every image by feature cosine.
+        small: uint8 (N, 32, 32), grey copies.
+        story: hears how many pairs were spared.
+        heard: is told how far it is.
 
     Returns:
         left int64 (n,), right int64 (n,), left < right, and how well they agree, float32 (n,), 0.88..1.
     """
+    pairs = _candidates(neighbours, small)
+    common, reached = common_directions(small), np.full(len(small), np.nan, np.float32)
+    many, pictures, spared = len(pairs) > LISTED, np.arange(len(small)), 0
+    found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
+    with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:  # of BLAS, whose matrices here are small
+        for start in range(0, len(pairs), _BATCH):
+            part = pairs[start : start + _BATCH]
+            if many:
+                new = pictures[part[:, 0]] != pictures[part[:, 1]]
+                part, spared = part[new], spared + int((~new).sum())
+            alike, agreement = _alike(part, small, common, reached, pool)
+            found.append((alike, agreement))
+            if many:
+                pictures = connected(len(small), pictures[alike[:, 0]], pictures[alike[:, 1]])[pictures]
+            heard(min(1.0, (start + _BATCH) / len(pairs)))
+    if spared:
+        story.say(f"{spared:,} further pairs of look-alikes within pictures found already are counted, not compared")
+    alike, agreement = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.lexsort(alike.T[::-1])
+    return alike[order, 0], alike[order, 1], agreement[order]
+
+
+def _candidates(neighbours: Neighbours, small: np.ndarray) -> np.ndarray:
+    """int64 (n, 2), left < right: neighbours with like hashes; all first neighbours before all second ones, and so on."""
     count = min(CANDIDATES, neighbours.indices.shape[1])
-    left = np.repeat(np.arange(len(small)), count)
-    right = neighbours.indices[:, :count].ravel().astype(np.int64)
-    pairs = np.unique(np.sort(np.stack([left, right], axis=1), axis=1), axis=0)
-    hashes = perceptual_hash(small)
-    pairs = pairs[distance(hashes, pairs[:, 0], pairs[:, 1]) <= MOST_BITS]
-    parts = [pairs[start : start + _BATCH] for start in range(0, max(len(pairs), 1), _BATCH)]
-    with threadpool_limits(1):  # products of small matrices: threads would only wait for each other
-        common = common_directions(small)
-        compared = [aligned_correlation(small[part[:, 0]], small[part[:, 1]], common) for part in parts]
-        agreement = np.concatenate(compared)
-        pairs, agreement = pairs[agreement >= LEAST_CORRELATION], agreement[agreement >= LEAST_CORRELATION]
-        best = np.maximum(*(attainable(small[pairs[:, side]], common) for side in (0, 1)))
-    same = 1 - agreement <= MOST_LOSS * (1 - best) + 1e-3
-    return pairs[same, 0], pairs[same, 1], agreement[same]
+    left = np.tile(np.arange(len(small)), count)
+    right = neighbours.indices[:, :count].T.ravel().astype(np.int64)
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    _, first = np.unique(low * len(small) + high, return_index=True)
+    first.sort()
+    blocks = range(0, len(small), _BATCH)
+    hashes = [perceptual_hash(small[start : start + _BATCH]) for start in blocks]
+    near = distance(np.concatenate(hashes), low[first], high[first]) <= MOST_BITS
+    return np.stack([low[first][near], high[first][near]], axis=1)
+
+
+def _alike(
+    pairs: np.ndarray, small: np.ndarray, common: np.ndarray, reached: np.ndarray, pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the pairs int64 (n, 2) that show the same picture, and how well they agree.
+
+    Args:
+        pairs: candidates.
+        small: uint8 (N, 32, 32), of all images.
+        common: directions that do not count.
+        reached: float32 (N,), `attainable` of images where it is known, else NaN; what is needed is filled in.
+        pool: computes a few at a time.
+    """
+
+    def compare(few: np.ndarray) -> np.ndarray:
+        return aligned_correlation(small[few[:, 0]], small[few[:, 1]], common)
+
+    def cut(rows: np.ndarray) -> list[np.ndarray]:
+        return [rows[start : start + _FEW] for start in range(0, max(1, len(rows)), _FEW)]
+
+    agreement = np.concatenate(list(pool.map(compare, cut(pairs))))
+    pairs, agreement = pairs[agreement >= LEAST_CORRELATION], agreement[agreement >= LEAST_CORRELATION]
+    rows = np.unique(pairs)
+    rows = rows[np.isnan(reached[rows])]
+    reached[rows] = np.concatenate(list(pool.map(lambda few: attainable(small[few], common), cut(rows))))
+    same = 1 - agreement <= MOST_LOSS * (1 - reached[pairs].max(axis=1, initial=-1.0)) + 1e-3
+    return pairs[same], agreement[same]
 
 
 def connected(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -175,13 +265,50 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
     rests = _rest(left, common), _rest(right, common)
     found = (rests[0] * rests[1]).sum(axis=1)
     near = np.flatnonzero(found >= _WORTH_ALIGNING)
-    best, rests = found[near], (rests[0][near], rests[1][near])
-    for rows, columns in _crops():
-        for whole, other in ((left[near], rests[1]), (right[near], rests[0])):
-            cropped = _rest(rows @ whole @ columns.T, common)
-            np.maximum(best, (cropped * other).sum(axis=1), out=best)
+    best = found[near]
+    for whole, other in ((left[near], rests[1][near]), (right[near], rests[0][near])):
+        np.maximum(best, _best_crop(whole, other, common), out=best)
     found[near] = best
     return found
+
+
+def _best_crop(whole: np.ndarray, other: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """float32 (n,), the best correlation of any crop of pictures (n, 32, 32) with what is left of others (n, 1024)."""
+    n, best = len(whole), np.full(len(whole), -1.0, np.float32)
+    whole = whole - whole.mean(axis=(1, 2), keepdims=True)  # what crops keep; less to cancel below
+    # Everything lies transposed, columns before rows, so that both steps are products of two large matrices.
+    turned, marks = _turned(other), _turned(common)
+    sums = marks.sum(axis=1)
+    for scale, steps in _SCALES:
+        shifts = [_stretch(scale, shift) for shift in np.linspace(0, 1, steps)]
+        for columns in shifts:
+            stretched = (whole.reshape(-1, HASH_SIDE) @ columns.T).reshape(n, HASH_SIDE, HASH_SIDE)
+            across = _turned(stretched).reshape(-1, HASH_SIDE)
+            for rows in shifts:
+                crops = (across @ rows.T).reshape(n, HASH_SIDE * HASH_SIDE)
+                np.maximum(best, _correlation(crops, turned, marks, sums), out=best)
+    return best
+
+
+def _turned(pictures: np.ndarray) -> np.ndarray:
+    """(n, 1024), pictures of any shape with rows and columns exchanged."""
+    square = pictures.reshape(len(pictures), HASH_SIDE, HASH_SIDE)
+    return np.ascontiguousarray(square.swapaxes(1, 2)).reshape(len(pictures), HASH_SIDE * HASH_SIDE)
+
+
+def _correlation(crops: np.ndarray, other: np.ndarray, common: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """float32 (n,): `_rest` of crops (n, 1024) times other rests (n, 1024), without computing it.
+
+    A rest is orthogonal to the common directions and to what is the same everywhere, so taking either out of the crop as
+    well changes nothing but its length.
+    """
+    mean = crops.mean(axis=1)
+    square = np.einsum("ij,ij->i", crops, crops) - mean * mean * crops.shape[1]
+    length = np.sqrt(np.maximum(square, 0))
+    along = crops @ common.T - mean[:, None] * sums  # of the crop without its mean
+    left = np.sqrt(np.maximum(square - np.einsum("ij,ij->i", along, along), 0))
+    counts = (length > HASH_SIDE) & (left > _LEAST_REST * length)
+    return np.einsum("ij,ij->i", crops, other) / np.where(counts, left, np.inf)
 
 
 def attainable(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
@@ -209,13 +336,6 @@ def _rest(pictures: np.ndarray, common: np.ndarray) -> np.ndarray:
     vectors = vectors - (vectors @ common.T) @ common
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > _LEAST_REST, length, np.inf)
-
-
-def _crops() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of matrices (32, 32) that stretch a part of the rows and columns over the whole, linearly."""
-    for scale, steps in _SCALES:
-        shifts = [_stretch(scale, shift) for shift in np.linspace(0, 1, steps)]
-        yield from ((rows, columns) for rows in shifts for columns in shifts)
 
 
 def _stretch(scale: float, shift: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What the checks read: images, features and file facts, and quantities computed from them once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,7 +9,7 @@ import numpy as np
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.held_out import HeldOutProbe, fit_probe
-from tlkit.base.story import percent
+from tlkit.base.story import Silence, Story, percent
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.look import Looks
@@ -49,6 +49,8 @@ class Evidence:
         grouped_file: path of the table with a group for each picture that is written beside, "" where none is.
         seed: of everything random.
         levelled: whether `--levels` maps the sample values.
+        story: hears what was left out.
+        heard: is told how far a long computation is, 0..1.
     """
 
     dataset: Dataset
@@ -62,6 +64,8 @@ class Evidence:
     grouped_file: str = ""
     seed: int = 0
     levelled: bool = False
+    story: Story = field(default_factory=Silence)
+    heard: Callable[[float], None] = field(default=lambda part: None, repr=False)
     _splits: tuple[str, ...] = field(default=(*SPLITS, ""), repr=False)
 
     @cached_property
@@ -77,7 +81,7 @@ class Evidence:
     @cached_property
     def neighbours(self) -> Neighbours:
         """The nearest images of each."""
-        return nearest(self.points)
+        return nearest(self.points, heard=lambda part: self.heard(part / 2))
 
     @cached_property
     def first_copy(self) -> np.ndarray:
@@ -87,7 +91,7 @@ class Evidence:
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Near-duplicate pairs: left, right, agreement."""
-        return near_pairs(self.neighbours, self.looks.small)
+        return near_pairs(self.neighbours, self.looks.small, self.story, lambda part: self.heard(0.5 + part / 2))
 
     @cached_property
     def pictures(self) -> np.ndarray:

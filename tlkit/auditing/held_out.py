@@ -175,6 +175,7 @@ def _solve(points: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np
         return known, np.zeros((points.shape[1], len(known))), np.zeros(len(known))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         solved = LogisticRegression(C=strength, max_iter=ITERATIONS, tol=TOLERANCE).fit(points, targets)
     if len(known) == 2:  # one row in scikit-learn
         return known, solved.coef_.T * [-0.5, 0.5], solved.intercept_ * [-0.5, 0.5]

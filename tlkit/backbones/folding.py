@@ -123,6 +123,8 @@ def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:
         shift: Any = added.astype(np.float32)
         if bias is not None:
             shift = keras.ops.convert_to_tensor(bias) * channels + shift
+        # What the layer computes in when it is called, which may be less than its weights are kept in.
+        inputs, values, shift = (keras.ops.cast(each, convolution.compute_dtype) for each in (inputs, values, shift))
         if _is_pointwise(convolution):
             rows = keras.ops.reshape(inputs, (-1, inputs.shape[-1]))
             made = keras.ops.matmul(rows, values[0, 0]) + shift

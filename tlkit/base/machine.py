@@ -55,6 +55,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor has instructions for it; True where the system does not say."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text) is not None
+
+
 def accelerators_visible() -> bool:
     """Whether a GPU of NVIDIA or AMD seems to be there for this process, without loading anything that asks it."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):

@@ -179,7 +179,7 @@ COMMANDS = (
         PredictConfig,
         "Predict class and probability of images.",
         ("tlkit predict run photo.jpg holiday/ --top 3", "find . -name '*.jpg' | tlkit predict run - --out all.csv"),
-        lambda result: "" if result["out"] else as_csv(result),
+        lambda result: "" if result["out"] or "shard" in result else as_csv(result),
     ),
     Command(
         "explain",

@@ -21,7 +21,10 @@ from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.engine import enduring
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
-from tlkit.extraction.store import Appender, ClipFeatures, Rows, Space, look_up
+from tlkit.extraction.store import Appender, ClipFeatures, Rows, Space, StoredFeatures, look_up
+from tlkit.options.commands import AuditConfig, FeaturesConfig, PredictConfig
+from tlkit.options.groups import Portion, parse_shard
+from tlkit.options.obtain import RankConfig
 
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
@@ -31,6 +34,7 @@ HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all
 LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
 
 Key = tuple[str, int]  # output name, view number
+Shared = AuditConfig | FeaturesConfig | PredictConfig | RankConfig  # options of commands that work in shards
 
 
 @dataclass
@@ -42,9 +46,10 @@ class Extraction:
             images with a problem, and those whose view was not asked for, may be missing.
         problems: files that could not be decoded.
         passes: images that went through the network now (views count each).
-        stored: images times views that the store already held.
+        stored: images times views that the store already held, of those that were asked for here.
         seconds: of wall time.
         engine: name and reason of the engine, "" when nothing had to be computed.
+        images: how many were asked for here: all of the dataset, or a share of it.
     """
 
     features: dict[Key, Rows] = field(default_factory=dict)
@@ -53,6 +58,7 @@ class Extraction:
     stored: int = 0
     seconds: float = 0.0
     engine: str = ""
+    images: int = 0
 
     @property
     def rows(self) -> Rows:
@@ -80,7 +86,7 @@ def extract(
     """Every output of the source for every view of every image, from the store where it has them.
 
     One pass: an image is decoded once, whatever is made of it. Exact duplicates are computed once.
-    Killed half-way, it goes on where it was.
+    Killed half-way, it goes on where it was. A source with a share of the images computes, and gives, these alone.
 
     Args:
         source: what to compute.
@@ -97,7 +103,8 @@ def extract(
         return _of_clips(source, dataset.clips, story)
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
-    source = source.settled(dataset, story)
+    source, whole = source.settled(dataset, story), dataset
+    dataset, viewed = _mine(source.share, dataset, viewed)
     spaces = {(output, view): source.space(output, augmentation, view) for output in source.outputs for view in views}
     stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     lacking = {key: found.lacking for key, found in stored.items()}
@@ -108,10 +115,12 @@ def extract(
         view: asked[view] & np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0)
         for view in views
     }
-    result = Extraction(stored=sum(int((asked[view] & ~wanted[view]).sum()) for view in views))
+    known = sum(int((asked[view] & ~wanted[view]).sum()) for view in views)
+    result = Extraction(stored=known, images=len(dataset))
     rows = _in_order(first, wanted)
     if len(rows):
-        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story)
+        passes = _for_engine(source.share, whole, wanted)
+        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story, passes)
         make_room(work.bytes(rows), story)
         for done in story.track(spread(work, rows, source.executor), "extracting", len(rows)):
             result.problems += done.problems
@@ -120,11 +129,8 @@ def extract(
         stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     result.problems = _with_duplicates(dataset, result.problems)
     _tell_problems(result.problems, story)
-    if CENTRE in views:  # a store may be older than this check: where weights are not finite, every row shows it
-        held = [stored[output, CENTRE] for output in source.outputs]
-        first_row = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
-        if len(first_row):
-            refuse_not_finite(source, [found[first_row] for found in held], lambda row: dataset.paths[first_row[row]])
+    if CENTRE in views:
+        _refuse_held(source, [stored[output, CENTRE] for output in source.outputs], dataset)
     result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
@@ -141,6 +147,13 @@ def _tell_problems(problems: Sequence[Problem], story: Story) -> None:
     if problems:
         count = len(problems)
         story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(problems)}")
+
+
+def _refuse_held(source: "FeatureSource", held: Sequence[StoredFeatures], dataset: Dataset) -> None:
+    """A store may be older than `refuse_not_finite`: where weights are not finite, every row shows it, the first one too."""
+    first = np.flatnonzero(~np.any([found.lacking for found in held], axis=0))[:1]
+    if len(first):
+        refuse_not_finite(source, [found[first] for found in held], lambda row: dataset.paths[first[row]])
 
 
 def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:
@@ -222,6 +235,7 @@ class Computation:
         augmentation: what views are.
         spaces: where rows belong.
         story: hears when memory runs out.
+        engine_for: as many images as the engine is chosen for.
     """
 
     source: "FeatureSource"
@@ -231,6 +245,7 @@ class Computation:
     augmentation: Augmentation
     spaces: Mapping[Key, Space]
     story: Story
+    engine_for: int
 
     def __call__(self, rows: np.ndarray) -> Iterator[Done]:
         """Go through the rows, int (n,), yielding what is done as soon as its features are with the store."""
@@ -238,7 +253,10 @@ class Computation:
         decoded = batches(files, self.source.contract, _batch(len(rows), self.source.batch_size))
         with ExitStack() as stack:
             most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
-            appenders = {key: stack.enter_context(Appender(space, most)) for key, space in self.spaces.items()}
+            shared = not self.source.share.whole
+            appenders = {
+                key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in self.spaces.items()
+            }
             pool = stack.enter_context(threads())
             read: deque[Batch] = deque()
             for part, values in self._computed(decoded, rows, read, pool):
@@ -275,8 +293,7 @@ class Computation:
         first = next(found := parts(), None)  # the engine is built when there is something to compute
         if first is None:
             return iter(())
-        passes = sum(int(wanted.sum()) for wanted in self.wanted.values())
-        return enduring(self.source.engine_for(passes), self.story).ahead(chain((first,), found), pixels)
+        return enduring(self.source.engine_for(self.engine_for), self.story).ahead(chain((first,), found), pixels)
 
     def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
         sha256 = self.dataset.sha256[part.positions]
@@ -319,6 +336,57 @@ def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], pat
 def _batch(images: int, most: int) -> int:
     """Images to a forward pass: so few that, where there are few, one batch is decoded while another is computed."""
     return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
+
+
+def shard_result(config: Shared, images: int, found: Sequence[Extraction], story: Story) -> dict[str, Any]:
+    """What a command returns that has computed its share of so many images, by one or more extractions.
+
+    Raises:
+        TlkitError: a file of the share cannot be used, and `on_bad` is `fail`.
+    """
+    share = parse_shard(config.shard)
+    problems = list({problem.path: problem for each in found for problem in each.problems}.values())
+    if problems and config.on_bad == "fail":
+        raise TlkitError(f"{len(problems)} files cannot be used: {named(problems)}.", "repair or remove them.")
+    text = (
+        f"shard {share.number} of {share.of}: {found[0].images} of {images} images are done, "
+        f"{sum(each.passes for each in found)} of them computed now; when all shards are, the same command without "
+        "--shard gathers them"
+    )
+    story.say(text)
+    return {
+        "shard": f"{share.number}/{share.of}",
+        "images": found[0].images,
+        "out": None,
+        "set_aside": [problem.as_json() for problem in problems],
+        "computed": sum(each.passes for each in found),
+        "seconds": round(sum(each.seconds for each in found), 3),
+        "text": "",
+    }
+
+
+def _mine(share: Portion, dataset: Dataset, viewed: np.ndarray | None) -> tuple[Dataset, np.ndarray | None]:
+    """The images of a share, and the rows of those that have views."""
+    if share.whole:
+        return dataset, viewed
+    mine = np.flatnonzero(held_by(share, dataset.sha256))
+    return dataset.select(mine), viewed if viewed is None else np.flatnonzero(np.isin(mine, viewed))
+
+
+def _for_engine(share: Portion, whole: Dataset, wanted: Mapping[int, np.ndarray]) -> int:
+    """As many images as the engine is chosen for.
+
+    Every share takes the engine that would compute all of the images, so that rows do not depend on who computed them.
+    """
+    if share.whole:
+        return sum(int(each.sum()) for each in wanted.values())
+    return len(_copies(whole)[0]) * len(wanted)
+
+
+def held_by(share: Portion, sha256: np.ndarray) -> np.ndarray:
+    """Bool (N,), images uint8 (N, 32) of a share: each image is in one of `share.of`, whatever else is in the set."""
+    number = np.ascontiguousarray(sha256[:, :8]).view(">u8").ravel() % np.uint64(share.of)
+    return number == share.number - 1
 
 
 def _copies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -386,6 +454,6 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {"here": Here}
 
 
 def spread(work: Callable[[np.ndarray], Iterable[T]], samples: np.ndarray, name: str) -> Iterator[T]:
-    """Share the samples, int (n,) in the order of work, among the workers of an executor."""
+    """Portion the samples, int (n,) in the order of work, among the workers of an executor."""
     executor = EXECUTORS[name]()
     return executor.map(work, [part for part in np.array_split(samples, executor.workers) if len(part)])

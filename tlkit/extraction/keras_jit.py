@@ -1,6 +1,7 @@
 """The backend's own compiler: any backend, any device."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -20,6 +21,35 @@ _EXACT = (
 )
 
 
+MIXED = "mixed_bfloat16"
+
+
+def _may_be_rounded(layer: keras.Layer) -> bool:
+    return not isinstance(layer, _EXACT) and not layer.name.startswith("preprocess_")
+
+
+@contextlib.contextmanager
+def computing_in(model: keras.Model, precision: str) -> Iterator[None]:
+    """What is traced meanwhile computes the grids of a flat functional model in a precision; the layers stay as they are.
+
+    Their weights are rounded as they are used, so that gradients are those of the weights, in float32. What is not a grid,
+    the pooled features and what the head makes of them, stays in float32.
+
+    Args:
+        model: layers of its own that the backend traces while this lasts.
+        precision: `float32`, or `bfloat16` (mixed).
+    """
+    rounded = [layer for layer in model.layers if precision == "bfloat16" and _may_be_rounded(layer)]
+    before = [(layer, layer.dtype_policy) for layer in rounded if len(layer.output.shape) > 2]
+    try:
+        for layer, _ in before:
+            layer.dtype_policy = MIXED
+        yield
+    finally:
+        for layer, policy in before:
+            layer.dtype_policy = policy
+
+
 def in_bfloat16(model: keras.Model) -> keras.Model:
     """A copy of a flat functional model whose layers compute in bfloat16; its outputs are float32.
 
@@ -29,8 +59,8 @@ def in_bfloat16(model: keras.Model) -> keras.Model:
 
     def copied(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        if not isinstance(layer, _EXACT) and not layer.name.startswith("preprocess_"):
-            config["dtype"] = "mixed_bfloat16"
+        if _may_be_rounded(layer):
+            config["dtype"] = MIXED
         return type(layer).from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=copied)

@@ -5,7 +5,7 @@ them, and turned round only for layers that work on the last axis; images come i
 A layer that is not in `LAYERS` is refused, never approximated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,14 +91,15 @@ class Graph:
         self.values[tensor, True] = self.node("Pad", self.value(inner, True), pads)
 
 
-def to_onnx(model: keras.Model) -> Any:
+def to_onnx(model: keras.Model, outputs: Sequence[str] = ()) -> Any:
     """An ONNX model of a network with one input.
 
     Args:
         model: images float32 (B, H, W, 3), or any floating-point input -> one tensor or several.
+        outputs: what these are called; `output0`, `output1`, ... unless given.
 
     Returns:
-        `onnx.ModelProto`: input `images` and outputs `output0`, `output1`, ... float32, with a free number of images.
+        `onnx.ModelProto`: input `images` and the outputs, float32, with a free number of images.
 
     Raises:
         Untranslatable: naming the layer.
@@ -115,7 +116,7 @@ def to_onnx(model: keras.Model) -> Any:
         elif not isinstance(call.operation, keras.layers.InputLayer):
             _write(graph, call)
     names = [graph.value(id(tensor), first=False) for tensor in model.outputs]
-    given = [f"output{number}" for number in range(len(names))]
+    given = outputs or [f"output{number}" for number in range(len(names))]
     graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in zip(names, given, strict=True)]
     described = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["images", *tensor.shape[1:]])

@@ -80,8 +80,8 @@ class Shard:
         return rows[~np.isin(rows // self.block, self.unsound(rows))]
 
 
-def write_shard(folder: Path, keys: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
-    """Write blocks of keys uint8 (n, 32) and of values (n, ...) as one shard, on the disk when this returns."""
+def write_shard(folder: Path, keys: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Path:
+    """Write blocks of keys uint8 (n, 32) and of values (n, ...) as one shard, on the disk when this returns its index."""
     name = folder / secrets.token_hex(8)
     every, first = np.concatenate(keys), values[0]
     header = {"descr": npy.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (len(every), *first.shape[1:])}
@@ -102,6 +102,7 @@ def write_shard(folder: Path, keys: Sequence[np.ndarray], values: Sequence[np.nd
     index = json.dumps(facts).encode() + b"\n" + every.tobytes() + summing.finished().astype("<u4").tobytes()
     with replacing(name.with_suffix(INDEX)) as temporary:
         temporary.write_bytes(index + hashlib.sha256(index).digest())
+    return name.with_suffix(INDEX)
 
 
 class _Sums:
@@ -195,15 +196,15 @@ def set_aside(index: Path, shard: Shard | None) -> None:
     index.with_suffix(VALUES).unlink(missing_ok=True)
 
 
-def join_shards(folder: Path) -> None:
-    """Join small shards, sixteen or more of about one size at a time.
+def join_shards(folder: Path, own: Sequence[Path] | None = None) -> None:
+    """Join small shards, sixteen or more of about one size at a time; of those in `own` alone, where it is given.
 
     A row is so rewritten at most once for every factor of sixteen in size, and a space that was
     filled in thousands of small steps is a few dozen files. Somebody else joining here is left to it.
     Rows that are not what was written are left out.
     """
     with alone(folder, "join") as mine:
-        while mine and (parts := _joinable(folder)):
+        while mine and (parts := _joinable(list_shards(folder) if own is None else own)):
             shards = [shard for index in parts if (shard := _readable(index))]
             rows = [shard.sound() for shard in shards]
             keys = [shard.keys[here] for shard, here in zip(shards, rows, strict=True)]
@@ -224,10 +225,10 @@ def _readable(index: Path) -> Shard | None:
         return None
 
 
-def _joinable(folder: Path) -> list[Path]:
+def _joinable(indices: Sequence[Path]) -> list[Path]:
     """Shards of about one size and with rows of one shape, as many as fit into one; none where there are not many."""
     alike: dict[tuple[int, str], list[tuple[Path, int]]] = {}
-    for index in list_shards(folder):
+    for index in indices:
         shard = _readable(index)
         if shard is not None and (size := shard.values.nbytes) < SHARD_BYTES // MANY:
             kind = f"{shard.values.dtype}{shard.values.shape[1:]}"

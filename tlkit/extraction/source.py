@@ -1,5 +1,7 @@
 """A frozen network and what is taken from it: the source of features, and the only maker of the keys of stored rows."""
 
+import hashlib
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,9 +18,17 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
-from tlkit.extraction.store import Rows, Space, look_up, open_space
-from tlkit.options.commands import AuditConfig, EvaluateConfig, FeaturesConfig, FinetuneConfig, NextConfig, RankConfig
-from tlkit.options.groups import StoreOptions
+from tlkit.extraction.store import Rows, Space, look_up, open_space, space_folder
+from tlkit.options.commands import (
+    AuditConfig,
+    EvaluateConfig,
+    FeaturesConfig,
+    FinetuneConfig,
+    NextConfig,
+    PredictConfig,
+    RankConfig,
+)
+from tlkit.options.groups import ALL, Portion, ShardOptions, StoreOptions, parse_shard
 
 if TYPE_CHECKING:
     import keras
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from tlkit.extraction.engine import Engine
 
 FEATURES = "features:avg"  # what the familiarity of a finished classifier looks at
+ANSWERS = ("answers:logits", "answers:unfamiliarity")  # in the order of an engine that watches
 PRECISIONS = ("float32", "bfloat16")
 HELD_ENOUGH = 0.5  # share of the images in the store that settles their precision
 
@@ -67,6 +78,7 @@ class FeatureSource:
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
         batch_size: images to a forward pass; fewer where there are few.
         executor: where it is computed, a row of `EXECUTORS`.
+        share: of the images, which is computed here.
         shapes: of a row of each output, where they are known without the model.
         quick: images -> an engine in float32 that needs no model, or None; asked when so many have to be computed.
     """
@@ -81,6 +93,7 @@ class FeatureSource:
     precision: str = "float32"
     batch_size: int = 32
     executor: str = "here"
+    share: Portion = ALL
     shapes: tuple[tuple[int, ...], ...] | None = None
     quick: "Callable[[int], Engine | None] | None" = None
 
@@ -127,6 +140,34 @@ class FeatureSource:
             name=facts.backbone,
         )
 
+    @classmethod
+    def of_answers(cls, path: Path, config: PredictConfig, build: "Callable[[], Engine]") -> "FeatureSource":
+        """What `watching` says of images by the classifier in a file: logits, and unfamiliarity where it can be told.
+
+        Args:
+            path: of the classifier. Checksums of its members, in the archive's directory, tell it from others.
+            config: of the command.
+            build: the engine, called where something has to be computed.
+        """
+        from tlkit.classifier.facts import FAMILIARITY, read_facts
+
+        facts = read_facts(path)
+        with zipfile.ZipFile(path) as archive:
+            members = sorted((member.filename, member.CRC) for member in archive.infolist())
+        outputs = ANSWERS[: 1 + any(name == FAMILIARITY for name, _ in members)]
+        return cls(
+            model=None,
+            outputs=tuple(f"{output}:{config.tta}" for output in outputs),
+            weights_sha256=hashlib.sha256(repr(members).encode()).hexdigest(),
+            contract=facts.contract,
+            name=f"answers of {facts.backbone}",
+            precision=config.precision,
+            batch_size=config.batch_size,
+            share=parse_shard(config.shard),
+            shapes=((len(facts.classes),), ())[: len(outputs)],
+            quick=lambda images: build(),
+        )
+
     def asked(self, config: Asking) -> "FeatureSource":
         """The same, computed and stored as the options of a command ask."""
         return replace(
@@ -135,6 +176,7 @@ class FeatureSource:
             precision=config.precision,
             batch_size=config.batch_size,
             stored_as=config.stored_as if isinstance(config, StoreOptions) else self.stored_as,
+            share=parse_shard(config.shard) if isinstance(config, ShardOptions) else self.share,
         )
 
     # -- what it gives
@@ -173,6 +215,12 @@ class FeatureSource:
         """Where the rows of an output are stored."""
         seen = (augmentation or Augmentation(strength="none")).describe(view)
         return open_space(self.describe(output, seen), {"network": self.name})
+
+    @property
+    def begun(self) -> bool:
+        """Whether the store has a place for its rows already; none is made by asking."""
+        seen = Augmentation(strength="none").describe(CENTRE)
+        return all(space_folder(self.describe(output, seen)).is_dir() for output in self.outputs)
 
     # -- what computes it
 

@@ -10,6 +10,7 @@ most the rows of the last few seconds, and nothing half-written is ever read. Ro
 they are looked up: what is not what was written does not exist, and is computed again.
 """
 
+import errno
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,11 @@ def store_dir() -> Path:
     return cache_dir()[0] / "features"
 
 
+def space_folder(description: Mapping[str, Any]) -> Path:
+    """Where the rows of such numbers lie, be there any or not."""
+    return store_dir() / sha256_json({"format": FORMAT, **description})[:32]
+
+
 def open_space(description: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Space:
     """The space of these numbers; the folder and its description are made on first use.
 
@@ -77,8 +83,7 @@ def open_space(description: Mapping[str, Any], about: Mapping[str, Any] | None =
     Raises:
         TlkitError: when the store cannot be written.
     """
-    full = {"format": FORMAT, **description}
-    folder = store_dir() / sha256_json(full)[:32]
+    full, folder = {"format": FORMAT, **description}, space_folder(description)
     try:
         lease = take(folder)
         if not (folder / "space.json").exists():
@@ -171,8 +176,9 @@ def _shards(space: Space) -> list[Shard]:
             shards.append(read_shard(index))
         except FileNotFoundError:  # joined into another a moment ago
             return _shards(space)
-        except (Damaged, OSError):
-            if not index.exists():
+        except (Damaged, OSError) as error:
+            stale = isinstance(error, OSError) and error.errno == errno.ESTALE  # joined by another machine, on NFS
+            if stale or not index.exists():
                 return _shards(space)
             _note(space, index, None)
     # Those that an older tlkit wrote can be told from others by nothing but their shape.
@@ -241,10 +247,13 @@ class Appender:
     Args:
         space: where the rows belong.
         most: bytes to hold before a shard is written.
+        shared: whether others on other machines append meanwhile: then no file of theirs is joined into another, because
+            a network file system takes a removed file from those who read it.
     """
 
-    def __init__(self, space: Space, most: int = SHARD_BYTES) -> None:
+    def __init__(self, space: Space, most: int = SHARD_BYTES, *, shared: bool = False) -> None:
         self._space, self._most = space, most
+        self._written: list[Path] | None = [] if shared else None
         self._keys: list[np.ndarray] = []
         self._values: list[np.ndarray] = []
         self._since = time.monotonic()
@@ -254,7 +263,7 @@ class Appender:
 
     def __exit__(self, *exception: object) -> None:
         self.flush()
-        join_shards(self._space.folder)
+        join_shards(self._space.folder, self._written)
 
     def append(self, sha256: np.ndarray, values: np.ndarray) -> None:
         """Add rows: uint8 (n, 32) and float32 (n, ...).
@@ -277,13 +286,15 @@ class Appender:
         if not keys:
             return
         try:
-            write_shard(self._space.folder, keys, values)
+            index = write_shard(self._space.folder, keys, values)
         except OSError as error:
             raise TlkitError(
                 f"the feature store {str(self._space.folder)!r} cannot be written: {error.strerror}.",
                 "make room on its disk (`tlkit cache clear --older-than 7`), or set TLKIT_CACHE to another; "
                 "what was computed so far stays.",
             ) from error
+        if self._written is not None:
+            self._written.append(index)
 
     def _stored(self, values: np.ndarray) -> np.ndarray:
         """The values in the number format of the space."""

@@ -14,9 +14,13 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
+from tlkit.data.dataset import UNASSIGNED, UNLABELLED, Dataset
+from tlkit.data.scan import read_contents
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import Engine
+from tlkit.extraction.extract import Extraction
+from tlkit.extraction.source import FeatureSource
 from tlkit.options.groups import EngineOptions
 
 
@@ -88,3 +92,32 @@ def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: 
         precision=config.precision,
         story=story,
     )
+
+
+# -- Answers in the store: what shards of `tlkit predict` computed, for the command that gathers them ---
+
+
+def answered(
+    source: FeatureSource, files: Sequence[Path], story: Story
+) -> tuple[Extraction, np.ndarray, tuple[np.ndarray, ...], list[tuple[int, str]]]:
+    """Answers for files, by the store: what it took, and then as `infer` gives them; of a share what it took is all."""
+    paths = [str(file) for file in files]
+    contents = read_contents(Path(), paths, story, all_meant=True)
+    rows, images = contents.images, len(contents.images)
+    dataset = Dataset(
+        root=Path(),
+        classes=(),
+        paths=[paths[i] for i in rows.tolist()],
+        labels=np.full(images, UNLABELLED, np.int32),
+        sha256=contents.sha256,
+        sizes=contents.sizes,
+        given=np.full(images, UNASSIGNED, np.int8),
+    )
+    found = source.extract(dataset, story=story)
+    at = {path: i for i, path in reversed(list(enumerate(paths)))}
+    bad = [(at[problem.path], problem.reason) for problem in (*contents.problems, *found.problems)]
+    if not source.share.whole:
+        return found, rows[:0], (), bad
+    held = list(found.features.values())
+    good = np.flatnonzero(~np.any([each.lacking for each in held], axis=0))
+    return found, rows[good], tuple(each[good] for each in held) if len(good) else (), sorted(bad)

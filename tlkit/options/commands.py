@@ -17,6 +17,7 @@ from tlkit.options.groups import (
     JudgementOptions,
     LogOptions,
     MovedOptions,
+    ShardOptions,
     SplitOptions,
     StoreOptions,
     TtaOptions,
@@ -30,7 +31,7 @@ from tlkit.options.training import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
+class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, ShardOptions):
     """`tlkit features`: pixels to a feature table."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
@@ -170,7 +171,7 @@ class ReportConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TtaOptions, AnsweringOptions):
+class PredictConfig(TtaOptions, AnsweringOptions, ShardOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
@@ -184,6 +185,20 @@ class PredictConfig(TtaOptions, AnsweringOptions):
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
+
+    def check(self) -> None:
+        """What comes on stdin comes once, and answers are kept in one precision."""
+        super().check()
+        if self.shard is not None and self.precision != "float32":
+            raise TlkitError(
+                f"--shard {self.shard} with --precision {self.precision}: answers are kept in float32 alone.",
+                "drop one of the two.",
+            )
+        if self.shard is not None and "-" in self.paths:
+            raise TlkitError(
+                f"--shard {self.shard} with a list on stdin: the command that gathers could not read it again.",
+                "give folders, patterns or files.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +245,7 @@ class CacheConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, EngineOptions):
+class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, ShardOptions):
     """`tlkit audit`: what is wrong with a set of images, before anything is trained on it."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)

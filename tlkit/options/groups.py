@@ -1,6 +1,8 @@
 """Options that several commands share, in groups; a command's own class mixes them in."""
 
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
@@ -285,7 +287,7 @@ class EngineOptions(Options):
     )
     precision: str = option(
         "float32",
-        "Precision of features and predictions; auto tries bfloat16 on the first images and takes it if it is 1.2 times as fast and agrees.",
+        "Precision of features, predictions and, in finetune, of training steps; auto tries bfloat16 on a few images and takes it if it is 1.2 times as fast and agrees.",
         choices=catalog.PRECISIONS,
         group="Inference",
     )
@@ -388,3 +390,61 @@ class ValidationOptions(Options):
 
 VALIDATION_IMAGES = ("target_precision", "search", "minutes", "keras_split")
 """Options that need them, or say themselves who validates."""
+
+
+# -- One process of several that share the work on a set of images -----------------------------
+
+
+class Portion(NamedTuple):
+    """Portion `number`, 1..`of`, of the images; whose it is follows from the content of each alone."""
+
+    number: int = 1
+    of: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all images."""
+        return self.of == 1
+
+
+ALL = Portion()
+MOST_SHARDS = 100_000
+
+
+def parse_shard(text: str | None) -> Portion:
+    """`I/N` as a share; all images where nothing is given.
+
+    Raises:
+        TlkitError: I is not among 1..N.
+    """
+    if text is None:
+        return ALL
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    share = Portion(int(found[1]), int(found[2])) if found else Portion(0)
+    if not 1 <= share.number <= share.of <= MOST_SHARDS:
+        raise TlkitError(
+            f"--shard {text}: expected I/N with I from 1 to N, and N at most {MOST_SHARDS:,}.",
+            "--shard 2/4 is the second of four; an array job that counts from 0 adds 1.",
+        )
+    return share
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions(EngineOptions):
+    """Work shared by several processes, on one machine or many, that have one store."""
+
+    shard: str | None = option(
+        None,
+        "Compute the I-th of N shares of the images (I/N, from 1) into the store and write nothing else; shares follow "
+        "from content, run in any order on any machine, and the same command without --shard then only gathers.",
+        group="Scaling",
+    )
+
+    def check(self) -> None:
+        """A share of something, computed as every other share is."""
+        super().check()
+        if self.shard is not None and parse_shard(self.shard) and self.precision == "auto":
+            raise TlkitError(
+                f"--shard {self.shard} with --precision auto: shares could end up in different precisions.",
+                "name one: --precision float32.",
+            )

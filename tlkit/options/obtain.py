@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
-from tlkit.options.groups import EngineOptions, ImageOptions, SplitOptions, StoreOptions
+from tlkit.options.groups import ImageOptions, ShardOptions, SplitOptions, StoreOptions
 from tlkit.options.option import Options, argument, option
 
 OWN = ("size", "weights")  # what a candidate says besides the variants of its network
@@ -94,7 +94,7 @@ def _read(text: str, image_size: int | None) -> Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankConfig(ImageOptions, SplitOptions, StoreOptions, EngineOptions):
+class RankConfig(ImageOptions, SplitOptions, StoreOptions, ShardOptions):
     """`tlkit rank`: which backbone suits these images, before any is trained."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)

@@ -98,6 +98,10 @@ _INSTEAD = {
         "images are given without a flag, after the name of the command: tlkit {command} IMAGES",
     ),
     **dict.fromkeys(
+        ("shard", "shards"),
+        "features, predict, audit and rank work in shards; tlkit {command} finds in the store what they computed.",
+    ),
+    **dict.fromkeys(
         ("lora", "peft", "adapters"),
         "low-rank adaptation is no longer offered: on two sets it ended at or below the solved head, where the default's whole "
         "kernels gained 2 to 9 points (benchmarks/results/recipe.md).",

@@ -12,6 +12,7 @@ from tlkit.auditing.audit import audit, gather, lines, summary
 from tlkit.auditing.evidence import Evidence
 from tlkit.auditing.findings import AuditResult
 from tlkit.auditing.fixing import proposed_fixes, write_grouped, write_images
+from tlkit.auditing.flips import Mirror, sample
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
@@ -23,6 +24,7 @@ from tlkit.data.fixes import write_fixes
 from tlkit.data.folders import refuse_inside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
+from tlkit.extraction.extract import shard_result
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import AuditConfig
 from tlkit.report import outcome
@@ -44,17 +46,17 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
 
     Returns:
         `out`, `images`, `counts` (severity -> findings), `findings` (without their images), `report`, `fixes`
-        (how many were written), `seconds` (of the audit, after extraction).
+        (how many were written), `seconds` (of the audit, after extraction); of a shard see `shard_result`.
 
     Raises:
         TlkitError: wrong options, no usable image, occupied `out`; with `strict`, something serious was found.
     """
     story, out = story or Silence(), Path(config.out)
-    for path in (out, *([Path(config.write_fixes)] if config.write_fixes else [])):
+    for path in (out, *([Path(config.write_fixes)] if config.write_fixes else [])) if config.shard is None else ():
         refuse_occupied(path, overwrite=config.overwrite)
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
-    story.expect(*PHASES)
+    story.expect(*(PHASES if config.shard is None else PHASES[:-2]))
     dataset = _scanned(config, story)
     story.begin("opening the network")
     backbone = build_backbone(
@@ -66,6 +68,10 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
     source = FeatureSource.of_backbone(backbone, contract).asked(config)
     extraction = source.extract(dataset, story=story)
     story.say(extraction.sentence())
+    if config.shard is not None:
+        rows = sample(dataset.labels, config.seed)
+        mirrored = source.extract(dataset.select(rows), views=(1,), augmentation=Mirror(), story=story)
+        return shard_result(config, len(dataset), [extraction, mirrored], story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 
@@ -96,13 +102,13 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _scanned(config: AuditConfig, story: Story) -> Dataset:
-    """The images, each of them looked at."""
+    """The images, each of them looked at where the audit is made and not only a share of its features."""
     return scan(
         config.images,
         **labelling(config, otherwise=None),
         group_by=config.group_by,
         fixes=fixing(config),
-        look=True,
+        look=config.shard is None,
         story=story,
     )
 

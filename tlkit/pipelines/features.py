@@ -16,6 +16,7 @@ from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
+from tlkit.extraction.extract import shard_result
 from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.store import Rows
 from tlkit.extraction.tables import table_format, write_table
@@ -36,7 +37,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     """Write the table and its sidecar `OUT.json`; nothing that the store holds is computed again.
 
     Returns:
-        `images`, `set_aside`, `out`, `sidecar`, `features` (columns), `computed`, `seconds`.
+        `images`, `set_aside`, `out`, `sidecar`, `features` (columns), `computed`, `seconds`; of a shard see
+        `shard_result`.
 
     Raises:
         TlkitError: wrong options, no usable image, missing weights, occupied `out`.
@@ -44,9 +46,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     table_format(out)
     wanted = parse_reduction(config.reduce) if config.reduce else None
-    refuse_occupied(out, overwrite=config.overwrite)
-
-    story.expect(*PHASES)
+    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a share of the work writes no table
+    story.expect(*(PHASES if config.shard is None else PHASES[:-1]))
     with expecting(config):
         dataset = scan(
             config.images,
@@ -65,6 +66,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
 
     extraction = source.extract(dataset, story=story)
     story.say(extraction.sentence())
+    if config.shard is not None:
+        return shard_result(config, len(dataset), [extraction], story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
 

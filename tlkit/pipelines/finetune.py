@@ -32,8 +32,7 @@ from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
 from tlkit.training.crossing import PHASE as CROSSING
 from tlkit.training.plan import Plan
-from tlkit.training.planner import refuse_for_clips
-from tlkit.training.settle import refuse_several_labels, reopened, settle
+from tlkit.training.settle import refuse_for_clips, refuse_several_labels, reopened, settle
 from tlkit.training.stages import Material, Parts, build_parts
 from tlkit.training.train import CHOOSING, SEARCHING, train
 

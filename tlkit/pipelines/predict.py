@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, replacing
@@ -23,13 +25,16 @@ from tlkit.data.clips import Sampling, scan_clips
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
-from tlkit.extraction.engine import infer
-from tlkit.extraction.watch import watching
+from tlkit.extraction.engine import Engine, infer
+from tlkit.extraction.extract import Extraction, shard_result
+from tlkit.extraction.source import FeatureSource
+from tlkit.extraction.watch import answered, watching
 from tlkit.options.commands import PredictConfig
 from tlkit.runs.folder import RunDir, refuse_occupied
 from tlkit.tasks.labels import written
 
 PHASES = (Phase("opening the classifier", 1.0), Phase("predicting", 0.1, 0.02))
+STORED_PHASES = (Phase("reading files", 0.2, 1e-3), Phase("extracting", 1.0, 0.02))
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
 
@@ -42,13 +47,14 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         `class`, `probability` (of numbers `numbers`: name, value, low, high), `abstain` where the classifier has a threshold, `unfamiliar` and `unfamiliarity`
         where it knows what it was trained on, and `top`, the most probable classes with their probabilities. Where an
         image may have several labels, `labels` are those it is given, most probable first, and `class` is the most
-        probable one all the same; of grades `class` is the median of the probabilities, `expected` their mean.
+        probable one all the same; of grades `class` is the median of the probabilities, `expected` their mean. Of a shard
+        see `shard_result`.
 
     Raises:
         TlkitError: nothing found, unreadable files with `on_bad=fail`, unknown output format.
     """
     story = story or Silence()
-    out = Path(config.out) if config.out else None
+    out = Path(config.out) if config.out and config.shard is None else None
     if out:
         refuse_occupied(out, overwrite=config.overwrite)
     run_path = Path(config.run)
@@ -58,21 +64,9 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         rows, problems = _of_clips(config, model, facts, facts.clip, story)
         return _given(config, rows, problems, story)
     files, problems = find(config.paths, sys.stdin)
-    views = tta.views_of(config.tta, facts)
-    for sentence in tta.describe_views(config.tta, facts):
-        story.say(sentence)
-    story.expect(*PHASES)
-    story.begin("opening the classifier")
-    engine = watching(model, facts, files, config, story, views, config.tta)
-    story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
-    good, outputs, bad = infer(
-        engine,
-        files,
-        facts.contract,
-        batch_size=config.batch_size,
-        description="predicting",
-        story=story,
-    )
+    found, good, outputs, bad = _answers(config, files, model, facts, story)
+    if found and config.shard is not None:
+        return shard_result(config, len(files), [found], story)
     problems += [Problem(str(files[i]), reason) for i, reason in bad]
     rows = Answers(*outputs).rows([str(files[i]) for i in good], facts, config.top) if len(good) else []
     return _given(config, rows, problems, story)
@@ -106,8 +100,9 @@ def _of_clips(
     config: PredictConfig, model: Path, facts: Facts, clip: ClipFacts, story: Story
 ) -> tuple[list[dict[str, Any]], list[Problem]]:
     """A row for each clip: every folder that frames lie in, at or below the folders that were given."""
-    if config.tta > 1:
-        refuse_clips(facts, f"--tta {config.tta}", "leave it out.")
+    for flag, given in ((f"--tta {config.tta}", config.tta > 1), (f"--shard {config.shard}", config.shard is not None)):
+        if given:
+            refuse_clips(facts, flag, "leave it out.")
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.classifier.model import load
     from tlkit.evaluation.judgement import answer_clips
@@ -129,6 +124,31 @@ def _of_clips(
         names = [str(Path(path) / name) for name in dataset.paths]
         rows += answers.rows(names, facts, config.top)
     return rows, problems
+
+
+def _answers(
+    config: PredictConfig, files: list[Path], model: Path, facts: Facts, story: Story
+) -> tuple[Extraction | None, np.ndarray, tuple[np.ndarray, ...], list[tuple[int, str]]]:
+    """What `infer` gives; by the store, and then also what it took, where a shard is computed or some were."""
+    views = tta.views_of(config.tta, facts)
+    for sentence in tta.describe_views(config.tta, facts):
+        story.say(sentence)
+
+    def engine() -> Engine:
+        found = watching(model, facts, files, config, story, views, config.tta)
+        story.say(f"engine {found.name} in {found.precision}: {found.reason}")
+        return found
+
+    source = FeatureSource.of_answers(model, config, engine)
+    if config.shard is not None or source.begun:
+        story.expect(*STORED_PHASES)
+        found = answered(source, files, story)
+        story.say(found[0].sentence("answers"))
+        return found
+    story.expect(*PHASES)  # one photo is answered without a look at the store
+    story.begin("opening the classifier")
+    size = config.batch_size
+    return None, *infer(engine(), files, facts.contract, batch_size=size, description="predicting", story=story)
 
 
 def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]]:

@@ -26,7 +26,7 @@ from tlkit.data.folds import deals as dealt
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.results import plain
-from tlkit.extraction.extract import Extraction
+from tlkit.extraction.extract import Extraction, shard_result
 from tlkit.extraction.source import FeatureSource
 from tlkit.options import advice
 from tlkit.options.obtain import RankConfig, Wanted, read_candidates
@@ -47,17 +47,17 @@ BATCH = 32  # images to a timed pass
 def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     """Every candidate looks at the images once, through the store; what it sees is scored, timed and compared.
 
-    Returns what rank.json holds (see `Ranking`), and `out`, `report`, `set_aside`, `text`.
+    Returns what rank.json holds (see `Ranking`), and `out`, `report`, `set_aside`, `text`; of a shard see `shard_result`.
 
     Raises:
         TlkitError: wrong options, fewer than two classes, no candidate at hand, occupied `out`.
     """
     story, out, started = story or Silence(), Path(config.out), time.monotonic()
-    refuse_occupied(out, overwrite=config.overwrite)
+    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a share of the work writes nothing
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
-    story.expect(*_phases(wanted))
+    story.expect(*_phases(wanted)[: None if config.shard is None else -2])
     dataset = scan(config.images, **labelling(config), group_by=config.group_by, fixes=fixing(config), story=story)
     whole = dataset
     rows, available = _rows(config, dataset)
@@ -66,6 +66,8 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
 
     levels = levels_for(config, whole, story)
     contestants = [_look(config, one, dataset, levels, story) for one in wanted]
+    if config.shard is not None:
+        return shard_result(config, len(dataset), [one.found for one in contestants], story)
     problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
     kept = _readable(dataset, problems)
     dataset = set_aside(dataset, problems, config.on_bad)

@@ -35,8 +35,9 @@ from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
 from tlkit.tasks.labels import as_lines
 from tlkit.training import balance
+from tlkit.training.choosing import solved_mean
 from tlkit.training.plan import Plan
-from tlkit.training.stages import Material, solved_mean
+from tlkit.training.stages import Material
 from tlkit.training.train import Trained
 
 IN_WORDS = {"imagenet": "learned on ImageNet", "none": "random"}

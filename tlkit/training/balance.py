@@ -31,7 +31,7 @@ from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import of_truth, row_of
 from tlkit.tasks.single import SINGLE
 from tlkit.training.plan import Decision, Plan
-from tlkit.training.probe import FALLBACK, Probe, fit_one_vs_rest, fit_probe, validate_probe
+from tlkit.training.probe import FALLBACK, Heard, Probe, fit_one_vs_rest, fit_probe, unheard, validate_probe
 from tlkit.training.ridge_probe import fit_ridge
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ def solve(
     views: Sequence[np.ndarray],
     labels: np.ndarray,
     *,
-    classes: int,
     balance: str,
     units: np.ndarray,
     strength: float | None = None,
     seed: int = 0,
     tau: float = TAU,
+    heard: Heard = unheard,
 ) -> Probe:
     """The linear head on all views as its task has it solved, see `SOLVERS`; one class an image with classes balanced."""
     solver = row_of(SOLVERS, of_truth(labels))
@@ -93,8 +93,9 @@ def solve(
         return solver(views, labels, units=units, strength=strength, seed=seed)
     if balance in SYNTHESIZERS:
         return _synthesised(views, strata(labels), balance, units, strength, seed)
+    classes = int(strata(labels).max()) + 1  # every one is among them
     weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
-    probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed)
+    probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed, heard=heard)
     return probe.shifted(-log_prior(labels, classes, tau)) if balance in ADJUSTING else probe
 
 

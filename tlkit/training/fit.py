@@ -8,8 +8,10 @@ Either way the start is kept where it is better, so that no stage ends worse on 
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +21,7 @@ from tlkit.backbones.runtime import jit
 from tlkit.base.machine import ran_out
 from tlkit.base.story import Story, clock
 from tlkit.classifier.answers import image_losses, image_scores
+from tlkit.extraction.keras_jit import computing_in
 from tlkit.runs.history import Score, history_row
 from tlkit.tasks.registry import of_truth
 from tlkit.tasks.single import SINGLE
@@ -45,24 +48,30 @@ class Epoch:
     Args:
         run: does it.
         compiling: seconds of the first one that went into tracing and compiling, as far as the backend tells them apart.
+        within: what it runs within, begun anew for each; it decides what the steps multiply in.
     """
 
     run: Callable[[Examples, int], tuple[float, float]]
     compiling: float = 0.0
+    within: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __call__(self, examples: Examples, number: int) -> tuple[float, float]:
         """Run it."""
-        return self.run(examples, number)
+        with self.within():
+            return self.run(examples, number)
 
 
-def build_epoch(model: keras.Model, *, task: Task = SINGLE) -> Epoch:
+def build_epoch(model: keras.Model, *, task: Task = SINGLE, precision: str = "float32") -> Epoch:
     """The training loop of a compiled model, compiled for its backend; compile the model anew, build it anew.
 
     Args:
         model: compiled.
         task: what counts as right depends on it.
+        precision: what its grids are multiplied in, `float32` or `bfloat16`; weights, their gradients and the loss are float32.
     """
-    return _LOOPS[keras.backend.backend()](model, task.hits)
+    epoch = _LOOPS[keras.backend.backend()](model, task.hits)
+    epoch.within = partial(computing_in, model, precision)
+    return epoch
 
 
 def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
@@ -252,9 +261,25 @@ class Stopping:
     expected: float = 0.0
 
 
+class Steps(NamedTuple):
+    """How the steps of a stage are computed.
+
+    Args:
+        compile_for: compiles the model for updates in so many parts.
+        precision: what its grids are multiplied in, see `build_epoch`.
+    """
+
+    compile_for: Callable[[int], None]
+    precision: str = "float32"
+
+    def epoch(self, model: keras.Model, examples: Examples) -> Epoch:
+        """An epoch of the model as it is compiled now."""
+        return build_epoch(model, task=examples.task, precision=self.precision)
+
+
 def fit(
     model: keras.Model,
-    compile_for: Callable[[int], None],
+    steps: Steps,
     examples: Examples,
     validation: Validation,
     *,
@@ -269,7 +294,7 @@ def fit(
 
     Args:
         model: its weights are those the stage starts from.
-        compile_for: compiles it for updates in so many parts.
+        steps: how they are computed.
         examples: with the parts to begin with.
         validation: what the epochs are measured on; without images the last one is kept unseen.
         stage: name, for the history.
@@ -279,12 +304,12 @@ def fit(
     """
     state, epochs, budget = checkpoint.read(), stopping.epochs, stopping.budget
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
-    compile_for(examples.parts)
+    steps.compile_for(examples.parts)
     if state.latest:
         _take_up(model, checkpoint, state)
         story.say(f"  {stage}: resuming after epoch {state.epoch}")
     run = _Run(model, validation, stage, checkpoint, story, stopping.patience is not None, stopping.expected)
-    epoch = _epoch_of(model, examples)
+    epoch = steps.epoch(model, examples)
     exploded = False
     story.reach(state.epoch, max(epochs, 1))
     if budget:
@@ -307,8 +332,8 @@ def fit(
                 f"  {stage}: out of memory; an update of {examples.batch_size} images is now taken in "
                 f"{examples.parts} parts of {examples.part_size}, from the start of the epoch"
             )
-            _begin_again(model, compile_for, examples.parts, checkpoint, state)
-            epoch = _epoch_of(model, examples)
+            _begin_again(model, steps.compile_for, examples.parts, checkpoint, state)
+            epoch = steps.epoch(model, examples)
     state = _or_the_start(state)
     checkpoint.load_weights(model, state.best)
     return checkpoint.finish(state, _outcome(state, epochs, stopping, exploded))
@@ -343,10 +368,6 @@ def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: St
     if settled != epochs:
         story.say(f"  {stage}: {settled} epochs fit into the time, not {epochs}")
     return settled
-
-
-def _epoch_of(model: keras.Model, examples: Examples) -> Epoch:
-    return build_epoch(model, task=examples.task)
 
 
 def _begin_again(

@@ -261,6 +261,7 @@ class Stage:
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
         least: epochs after which it may end early, where nothing is left to learn (`checkpoint.is_exhausted`); 0 for never.
+        precision: what it multiplies in, `float32` or `bfloat16`; `auto` until that is tried, and `float32` where it never is.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -283,6 +284,7 @@ class Stage:
     mix: str = "none"
     centralize: bool = False
     least: int = 0
+    precision: str = "float32"
 
     @property
     def learns(self) -> str:
@@ -315,6 +317,9 @@ class Decision:
 
     def __str__(self) -> str:
         return f"{self.option:<10}  {self.value}: {self.reason}"
+
+
+PRECISION_OF = "precision of {}"  # a stage: what is decided where that is left open
 
 
 @dataclass(frozen=True, kw_only=True)

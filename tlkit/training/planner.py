@@ -11,17 +11,20 @@ from dataclasses import dataclass, replace
 import keras
 
 from tlkit.backbones.build import Backbone
-from tlkit.base.errors import TlkitError
-from tlkit.base.machine import bytes_text
+from tlkit.backbones.runtime import gpus
+from tlkit.base.machine import bytes_text, multiplies_bfloat16
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
+from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 from tlkit.training import plan
+from tlkit.training.balance import SOLVERS
 from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nth, parts_that_fit, room, stage_epochs
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
 from tlkit.training.optimizer import Updates, is_centralized, unfreeze_and_compile
 from tlkit.training.plan import (
+    PRECISION_OF,
     TRAINING_PASSES,
     UPDATES,
     Anatomy,
@@ -34,10 +37,14 @@ from tlkit.training.plan import (
     settle_depth,
     work,
 )
+from tlkit.training.probe import solving_seconds
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
 RATES = {"head": 1e-3, "time": 1e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
+WORTH_TRYING = (
+    180.0  # seconds of a stage from which on a trial of bfloat16, up to 3 in 100 of it and compiling, may pay
+)
 WORTH_MEASURING = 60.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
 SHARES = {
     "middle": "the middle third",
@@ -48,39 +55,6 @@ EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is 
 COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
 LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
-
-
-# Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
-FOR_IMAGES: dict[str, tuple[object, ...]] = {
-    "stages": (None, ("head",)),
-    "preset": (None, "default"),
-    "blocks": (None,),
-    "unfreeze": (None,),
-    "minutes": (None,),
-    "search": (None,),
-    "views": (None, 1),
-    "augment": ("auto", "none"),
-    "mix": ("auto", "none"),
-    "head": ("linear",),
-    "fixes": (None,),
-    "keras_split": (None,),
-}
-
-
-def refuse_for_clips(options: FinetuneConfig) -> None:
-    """Raise for options that clips cannot follow.
-
-    Raises:
-        TlkitError: naming the option.
-    """
-    for name, allowed in FOR_IMAGES.items():
-        value = getattr(options, name)
-        if value not in allowed:
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            raise TlkitError(
-                f"--{name.replace('_', '-')} {shown} is for single images, and the samples are clips.",
-                "drop it: frames are computed once by the frozen backbone, and --time says what is trained on them.",
-            )
 
 
 def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifier, sizes: Sizes, frames: int) -> Plan:
@@ -175,7 +149,7 @@ def build_plan(
         ranked = ways.ranked(pace)
     planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks)
     stages = tuple(planner.stage(number, name) for number, name in enumerate(options.in_stages))
-    decisions = (*ways.decisions(ranked, pace), *decisions, *_of_stages(asked, options, stages, why, train))
+    decisions = (*ways.decisions(ranked, pace), *decisions, *_of_stages(asked, options, stages, why, sizes))
     return Plan(
         stages=stages,
         extraction_seconds=ways.extraction_seconds(ranked[0], pace),
@@ -185,9 +159,9 @@ def build_plan(
 
 
 def _of_stages(
-    asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, train: int
+    asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, sizes: Sizes
 ) -> Iterator[Decision]:
-    """What was left open about stages: how deep, how long, at which rate, whether gradients are centralized."""
+    """What was left open about stages: how deep, how long, at which rate, whether gradients are centralized, in what."""
     if why_blocks:
         yield Decision("blocks", str(options.blocks), why_blocks)
     trained = [stage for stage in stages if stage.method == "gradient"]
@@ -205,8 +179,38 @@ def _of_stages(
         yield Decision("epochs", _each(trained, "epochs"), why)
     if asked.learning_rate is None:
         yield Decision("learning_rate", _each(trained, "learning_rate"), "the peak rate of such a stage")
-    centralize, why = is_centralized(options, train)
+    centralize, why = is_centralized(options, sizes.train)
     yield Decision("centralize", "on" if centralize else "off", why)
+    for stage in trained:
+        precision, why = planned_precision(options, stage, sizes.val)
+        if why:
+            yield Decision(PRECISION_OF.format(stage.name), "by trial" if precision == "auto" else precision, why)
+
+
+def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[str, str]:
+    """What a stage multiplies in, `auto` where that is to be tried, and why; no reason where nothing was left open.
+
+    Args:
+        options: what was asked for.
+        stage: as planned otherwise.
+        val: validation images.
+    """
+    if stage.method != "gradient" or stage.name == "head":
+        return "float32", ""
+    if options.precision != "auto":
+        return options.precision, ""
+    if options.search:
+        return "float32", "trials of settings are compared in it"
+    if not val:
+        return "float32", "no validation images to compare decisions on"
+    if stage.seconds < WORTH_TRYING:
+        return "float32", f"{plan.duration(stage.seconds)} of training are too little for a trial of bfloat16 to pay"
+    if not gpus() and not multiplies_bfloat16():
+        return "float32", "this processor has no instructions for bfloat16"
+    return (
+        "auto",
+        "bfloat16 where a few updates of this stage are 1.2 times as fast in it, and losses and decisions agree",
+    )
 
 
 def _each(stages: Sequence[Stage], name: str) -> str:
@@ -282,7 +286,9 @@ class _Planner:
         epochs = stage_epochs(self.options, name, self.ways.sizes.train)
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
         stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
-        return replace(stage, least=self._least(stage))
+        stage = replace(stage, least=self._least(stage))
+        precision, _ = planned_precision(self.options, stage, self.ways.sizes.val)
+        return replace(stage, precision=precision, reason=stage.reason + "; in bfloat16" * (precision == "bfloat16"))
 
     def _least(self, stage: Stage) -> int:
         """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""
@@ -297,8 +303,11 @@ class _Planner:
         forward = 0.0 if stored and views else self.pace.forward
         step = TRAINING_PASSES * work(self.anatomy.head) * self.pace.operation
         passes = (SOLVER_PASSES * views if solved else epochs) * self.ways.sizes.train
-        where = "on stored features" if stored else "on features computed every epoch"
         task = self.anatomy.classifier.facts.task
+        seconds = 1 + passes * (forward + step)
+        if solved and row_of(SOLVERS, task) is None:
+            seconds = 1 + self._solving(views)
+        where = "on stored features" if stored else "on features computed every epoch"
         exactly = f"; a linear head under {LOSS_WORDS[task.trained_by[0]]} is convex, so it is solved, its penalty cross-validated"
         stage = Stage(
             name="head",
@@ -311,10 +320,16 @@ class _Planner:
             learning_rate=rate,
             parameters=parameters(self.anatomy.head),
             stored_bytes=self._bytes("features") if stored else 0,
-            seconds=1 + passes * (forward + step),
+            seconds=seconds,
             reason=where + exactly * solved,
         )
         return stage if solved else self._with_memory(stage, self.anatomy.head, pixels=forward > 0)
+
+    def _solving(self, views: int) -> float:
+        """Seconds of solving the head of one class an image, from its loss timed here."""
+        classes = len(self.anatomy.classifier.facts.classes)
+        width = parameters(self.anatomy.head) // classes - 1
+        return solving_seconds(self.ways.sizes.train, width, classes, views, chosen=not self.options.l2)
 
     def _top(self, epochs: int, rate: float) -> Stage:
         """Train the last blocks on the stored output at the cut, or on pixels through what is frozen."""

@@ -4,10 +4,12 @@ The problem is convex, so L-BFGS finds its one solution in seconds, from any sta
 the penalty is chosen by cross-validation inside the training split; images of a group stay in one fold.
 """
 
+import time
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tlkit.classifier.answers import image_losses, softmax
-from tlkit.data.folds import stratified, stratified_by_labels
+from tlkit.data.folds import FOLDS, stratified, stratified_by_labels
 
 # Inverse penalties on standardised features per training image, strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -26,6 +28,13 @@ ITERATIONS = 300
 # Below this many multiplications a step, threads of BLAS wait for each other longer than they work: 3,777 x 512
 # features of 10 classes took 0.5 s of processor time on one thread and 10 s on two, on a machine with other work.
 WORTH_THREADS = 500_000_000
+ENOUGH = 20_000  # images held out tell penalties apart as well as more of them
+EVALUATIONS = 40  # of the loss that a search takes on average
+Heard = Callable[[float], None]  # who is told how far a computation is, 0..1
+
+
+def unheard(part: float) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ def fit_probe(
     weights: np.ndarray | None = None,
     strength: float | None = None,
     seed: int = 0,
+    heard: Heard = unheard,
 ) -> Probe:
     """Solve the head on all views; the penalty is chosen on the images themselves, view 0.
 
@@ -75,14 +85,16 @@ def fit_probe(
         weights: float (N,) of the images, or None for equal ones.
         strength: inverse penalty for each image; cross-validated unless given.
         seed: of the folds.
+        heard: is told how far it is.
     """
     standard, mean, deviation = standardised(np.concatenate(list(views)))
     weights = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)
     with threadpool_limits(_threads(standard, labels)):
-        found, rule = _validated(standard, labels, weights, units, strength, seed)
+        found, rule = _validated(standard, labels, weights, units, strength, seed, heard)
         strength = strength or (found.best if found else FALLBACK)
         count = len(views)
-        solved = _solver(strength / count).fit(standard, np.tile(labels, count), sample_weight=np.tile(weights, count))
+        solver = logistic_regression(standard.shape[1] * len(np.unique(labels)), strength / count)
+        solved = solver.fit(standard, np.tile(labels, count), sample_weight=np.tile(weights, count))
     return on_raw_features(*_columns(solved), mean, deviation, strength=strength, found=found, rule=rule)
 
 
@@ -158,15 +170,54 @@ def _validated(
     units: np.ndarray,
     strength: float | None,
     seed: int,
+    heard: Heard,
 ) -> tuple[CrossValidation | None, str]:
     """What the inverse penalty is chosen by, None where it is not, and how in words."""
     if strength is not None:
         return None, "given"
-    folds = stratified(labels, units, seed)
+    folds = enough(stratified(labels, units, seed))
     if not folds:
         return None, "too few images to choose it"
-    found = cross_validate(standard[: len(labels)], labels, weights, folds)
-    return found, f"best of {len(found.scores)} in {len(folds)}-fold cross-validation"
+    found = cross_validate(standard[: len(labels)], labels, weights, folds, heard)
+    return found, f"best of {len(found.scores)} in {folds_in_words(folds)}"
+
+
+def enough(folds: list[np.ndarray]) -> list[np.ndarray]:
+    """The first of the folds, bool (N,) each, that hold out `ENOUGH` images together; all where they do not."""
+    held = np.cumsum([int(fold.sum()) for fold in folds])
+    return folds[: int(np.searchsorted(held, ENOUGH)) + 1]
+
+
+def folds_in_words(folds: Sequence[np.ndarray]) -> str:
+    """Of how many folds, or how many images were held out where there may be more."""
+    held, images = sum(int(fold.sum()) for fold in folds), len(folds[0])
+    few = len(folds) > 1 and images <= ENOUGH
+    return f"{len(folds)}-fold cross-validation" if few else f"cross-validation on {held:,} of {images:,} images"
+
+
+def solving_seconds(images: int, width: int, classes: int, views: int, chosen: bool) -> float:
+    """About what `fit_probe` takes here, from some evaluations of its loss on few images.
+
+    Args:
+        images: that are trained on.
+        width: numbers of a feature.
+        classes: K.
+        views: of each image.
+        chosen: whether the penalty is chosen, by cross-validation.
+    """
+    rows = min(images, max(classes, min(4096, WORTH_THREADS // (width * classes))))
+    random = np.random.default_rng(0)
+    features, labels = random.random((rows, width), np.float32), np.arange(rows) % classes
+    solver, times = _ManyClasses(1e-2, iterations=1, level=0.0), []
+    with threadpool_limits(1 if images * width * classes < WORTH_THREADS else None):
+        for _ in range(3):
+            started = time.perf_counter()
+            solver.fit(features, labels)
+            times.append(time.perf_counter() - started)
+    each = min(times) / (2 * rows)  # where it starts, and a step
+    folds = min(FOLDS, max(1, images // classes))
+    share = min(1.0, ENOUGH / images) * (folds - 1) * len(STRENGTHS) if chosen else 0
+    return each * images * EVALUATIONS * (share + views)
 
 
 def validate_probe(
@@ -174,23 +225,28 @@ def validate_probe(
 ) -> CrossValidation | None:
     """The cross-validation of `fit_probe` alone, without the head; None where a class has too few units for it."""
     standard, _, _ = standardised(features)
-    folds = stratified(labels, units, seed)
+    folds = enough(stratified(labels, units, seed))
     with threadpool_limits(_threads(standard, labels)):
         return cross_validate(standard, labels, weights, folds) if folds else None
 
 
 def cross_validate(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, folds: Sequence[np.ndarray]
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    folds: Sequence[np.ndarray],
+    heard: Heard = unheard,
 ) -> CrossValidation:
     """Mean held-out log loss of each strength, strong penalties first; stops when two weaker ones in a row did worse."""
     from sklearn.metrics import log_loss
 
     scores: dict[float, float] = {}
     best = np.empty((0, 0), np.float32)
-    solvers = [_solver(1.0) for _ in folds]
+    classes = len(np.unique(labels))
+    solvers = [logistic_regression(features.shape[1] * classes, 1.0) for _ in folds]
     for strength in STRENGTHS:
         losses = []
-        logits: np.ndarray = np.full((len(labels), len(np.unique(labels))), np.nan, np.float32)
+        logits: np.ndarray = np.full((len(labels), classes), np.nan, np.float32)
         for solver, held in zip(solvers, folds, strict=True):
             # Each solution starts from the one before it, which is close.
             solver.set_params(C=strength).fit(features[~held], labels[~held], sample_weight=weights[~held])
@@ -198,6 +254,7 @@ def cross_validate(
             logits[held] = features[held] @ coefficients + intercept
             chances = softmax(logits[held])
             losses.append(log_loss(labels[held], chances, sample_weight=weights[held], labels=solver.classes_))
+            heard((len(scores) + len(losses) / len(folds)) / (len(STRENGTHS) + 1))  # the head itself comes last
         scores[strength] = float(np.average(losses, weights=[weights[held].sum() for held in folds]))
         best = logits if scores[strength] == min(scores.values()) else best
         if len(scores) >= 3 and min(list(scores.values())[-2:]) > min(scores.values()):
@@ -212,14 +269,140 @@ class _Quiet(LogisticRegression):
         """Fit as usual."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             return super().fit(*arguments, **options)
 
 
-def _solver(strength: float) -> LogisticRegression:
-    return _Quiet(C=strength, max_iter=ITERATIONS, warm_start=True)
+class Solver(Protocol):
+    """Logistic regression, as scikit-learn has it."""
+
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+
+    def set_params(self, C: float) -> "Solver":  # noqa: N803
+        """Another inverse penalty."""
+
+    def fit(self, features: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> "Solver":
+        """Find the coefficients."""
 
 
-def _columns(solved: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+def logistic_regression(numbers: int, strength: float, iterations: int = ITERATIONS, level: float = 1e-4) -> Solver:
+    """What solves logistic regression with so many coefficients: the same, in one way or another.
+
+    Args:
+        numbers: features times classes.
+        strength: inverse penalty.
+        iterations: at most.
+        level: the largest slope of the mean loss that is left.
+    """
+    if numbers >= MANY_NUMBERS:
+        return _ManyClasses(strength, iterations, level)
+    return _Quiet(C=strength, max_iter=iterations, tol=level, warm_start=True)
+
+
+class _ManyClasses:
+    """Multinomial logistic regression in float32 by L-BFGS (Liu and Nocedal 1989), for many coefficients.
+
+    The problem is convex and smooth, and steps of length one nearly always do. scikit-learn asks SciPy's L-BFGS-B, which for
+    205,000 coefficients spends more time on bounds that are not there than on the loss (benchmarks/results/scale.md).
+    """
+
+    def __init__(self, strength: float, iterations: int, level: float) -> None:
+        self.strength, self.iterations, self.level = strength, iterations, level
+        self.classes_ = np.empty(0)
+        self.coef_ = self.intercept_ = np.empty(0)
+        self._weights = np.empty((0, 0), np.float32)
+
+    def set_params(self, C: float) -> "_ManyClasses":  # noqa: N803 - as scikit-learn calls it
+        """Another inverse penalty; the next search starts from where the last one ended."""
+        self.strength = C
+        return self
+
+    def fit(self, features: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> "_ManyClasses":
+        """Find the coefficients for features (N, C) and labels int (N,)."""
+        self.classes_, places = np.unique(labels, return_inverse=True)
+        points, rows = features.astype(np.float32, copy=False), np.arange(len(places))
+        weights = np.ones(len(rows), np.float32) if sample_weight is None else sample_weight.astype(np.float32)
+        total, shape = float(weights.sum(dtype=np.float64)), (points.shape[1] + 1, len(self.classes_))
+        penalty = 1 / (self.strength * total)  # all by the weight of the images, so that slopes are of one size
+
+        def slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            kernel, bias = flat.reshape(shape)[:-1], flat.reshape(shape)[-1]
+            logits = points @ kernel + bias
+            logits -= logits.max(axis=1, keepdims=True)
+            right = logits[rows, places]
+            chances = np.exp(logits, out=logits)
+            sums = chances.sum(axis=1)
+            loss = float(weights @ (np.log(sums) - right)) / total + penalty / 2 * float(np.vdot(kernel, kernel))
+            chances *= (weights / sums / np.float32(total))[:, None]
+            chances[rows, places] -= weights / np.float32(total)
+            gradient = np.empty(shape, np.float32)
+            np.matmul(points.T, chances, out=gradient[:-1])
+            gradient[:-1] += np.float32(penalty) * kernel
+            gradient[-1] = chances.sum(axis=0)
+            return loss, gradient.ravel()
+
+        start = self._weights if self._weights.shape == shape else np.zeros(shape, np.float32)
+        found = self._weights = descend(slope, start.ravel(), self.iterations, self.level).reshape(shape)
+        self.coef_, self.intercept_ = found[:-1].T, found[-1]
+        return self
+
+
+MANY_NUMBERS = 100_000  # coefficients from which on it is worth it
+MEMORY = 10  # steps that the curvature is taken from
+
+
+def descend(
+    slope: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, iterations: int, level: float
+) -> np.ndarray:
+    """float32 (n,), the least of a smooth convex function by L-BFGS, from `start` on.
+
+    Args:
+        slope: value and gradient float32 (n,) at a point.
+        start: float32 (n,).
+        iterations: at most.
+        level: the largest component of the gradient that is left.
+    """
+    point, (value, gradient) = start, slope(start)
+    steps: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=MEMORY)
+    for _ in range(iterations):
+        if np.abs(gradient).max() <= level:
+            break
+        direction = _downhill(gradient, steps)
+        fall, length = float(gradient @ direction), 1.0 if steps else 1 / float(np.linalg.norm(gradient))
+        while length > 1e-6:
+            trial = point + np.float32(length) * direction
+            lower, turned = slope(trial)
+            if lower <= value + 1e-4 * length * fall:
+                break
+            length /= 2
+        else:  # as low as float32 tells
+            break
+        moved, bent = trial - point, turned - gradient
+        if (curvature := float(moved @ bent)) > 0:
+            steps.append((moved, bent, curvature))
+        gained, point, value, gradient = value - lower, trial, lower, turned
+        if gained <= FLAT * max(abs(value), 1e-3):
+            break
+    return point
+
+
+def _downhill(gradient: np.ndarray, steps: "deque[tuple[np.ndarray, np.ndarray, float]]") -> np.ndarray:
+    """Minus the inverse curvature, as the last steps showed it, times the gradient: the two loops of L-BFGS."""
+    direction, parts = -gradient, []
+    for moved, bent, curvature in reversed(steps):
+        parts.append(float(moved @ direction) / curvature)
+        direction -= np.float32(parts[-1]) * bent
+    if steps:
+        _, bent, curvature = steps[-1]
+        direction *= np.float32(curvature / float(bent @ bent))
+    for (moved, bent, curvature), part in zip(steps, reversed(parts), strict=True):
+        direction += np.float32(part - float(bent @ direction) / curvature) * moved
+    return direction
+
+
+def _columns(solved: Solver) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (C, K) and intercepts (K,); two classes are one row in scikit-learn and two logits here."""
     if len(solved.classes_) > 2:
         return solved.coef_.T, solved.intercept_

@@ -26,7 +26,7 @@ from tlkit.training import balance, crossing
 from tlkit.training.costs import HEAD_EPOCHS
 from tlkit.training.minutes import Budget, fit_into
 from tlkit.training.plan import Decision, Plan, Sizes, planned_epochs
-from tlkit.training.planner import build_plan, clip_plan, refuse_for_clips
+from tlkit.training.planner import build_plan, clip_plan
 from tlkit.training.stages import Parts
 
 TIMED = 32  # images that are decoded to see how long that takes
@@ -99,6 +99,39 @@ def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Finet
         return config
     refuse_for_clips(config)
     return replace(config, preset=None, augment="none", mix="none")
+
+
+# Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
+FOR_IMAGES: dict[str, tuple[object, ...]] = {
+    "stages": (None, ("head",)),
+    "preset": (None, "default"),
+    "blocks": (None,),
+    "unfreeze": (None,),
+    "minutes": (None,),
+    "search": (None,),
+    "views": (None, 1),
+    "augment": ("auto", "none"),
+    "mix": ("auto", "none"),
+    "head": ("linear",),
+    "fixes": (None,),
+    "keras_split": (None,),
+}
+
+
+def refuse_for_clips(options: FinetuneConfig) -> None:
+    """Raise for options that clips cannot follow.
+
+    Raises:
+        TlkitError: naming the option.
+    """
+    for name, allowed in FOR_IMAGES.items():
+        value = getattr(options, name)
+        if value not in allowed:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise TlkitError(
+                f"--{name.replace('_', '-')} {shown} is for single images, and the samples are clips.",
+                "drop it: frames are computed once by the frozen backbone, and --time says what is trained on them.",
+            )
 
 
 def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Decision]]:
@@ -193,7 +226,7 @@ def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Split
     if config.engine == "auto":
         yield Decision("engine", *choose_engine(parts.backbone.model))
     if config.precision == "auto":
-        how = "bfloat16 where the store holds most rows in it, or where a trial on up to 64 images finds it faster and as good"
+        how = "for features bfloat16 where the store holds most rows in it, or a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)
     if config.balance == "auto":
         yield balance.foreseen(dataset, splits)

@@ -24,7 +24,7 @@ from tlkit.training.crossing import Crossed
 from tlkit.training.minutes import Budget
 from tlkit.training.plan import Decision, Plan
 from tlkit.training.settle import settle
-from tlkit.training.stages import Material, Parts, gather, logits, run_stage
+from tlkit.training.stages import Material, Parts, gather, logits, run_stage, settle_precision
 
 SEARCHING, CHOOSING = "searching", "choosing what ships"  # phases of a run, beside those of its stages
 
@@ -116,6 +116,7 @@ def train(
             stage = plan.stages[-1]
         story.begin(stage.doing)
         story.say(f"stage {stage.name}: {stage.learns}")
+        stage = (plan := settle_precision(plan, number, material, sink, story)).stages[number]
         states.append(run_stage(stage, material, Checkpoint(sink.folder / "checkpoints" / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
         sink.history([row for state in states for row in state.history])
