@@ -161,7 +161,8 @@ import json, resource, sys
 from tlkit.base.story import Silence
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines import finetune
-finetune.run(FinetuneConfig(**json.loads(sys.argv[1])), Silence())
+given = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(sys.argv[1]).items()}
+finetune.run(FinetuneConfig(**given), Silence())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
