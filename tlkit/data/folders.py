@@ -320,7 +320,7 @@ def _refuse_unnamed_splits(root: str, top: Sequence[str], inside: dict[str, list
         f"the folders {_listed(top)} of {root!r} all hold the same folders ({_listed(sorted(first))}), as splits do, "
         "and have no names of splits.",
         f"if they are splits, rename them to train, val and test (mv {root.rstrip('/')}/{top[0]} {root.rstrip('/')}/train); "
-        f"if they are the classes, say so: --classes {','.join(top)}; if these folders are clips of frames, say --time gru.",
+        f"if they are the classes, say so: --classes {','.join(top)}; if these folders are clips of frames, say --time conv1d.",
     )
 
 

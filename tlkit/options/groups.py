@@ -210,7 +210,7 @@ class ClipOptions(FrameOptions):
     time: str | None = option(
         None,
         "The samples are clips, of 16 frames unless --frames is given: what reads them in order, beside the mean over time that "
-        "it has to beat; gru unless given.",
+        "it has to beat; conv1d unless given.",
         choices=catalog.TIMES,
         group="Clips",
     )
