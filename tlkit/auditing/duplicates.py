@@ -366,6 +366,20 @@ def in_training(pictures: np.ndarray, sha256: np.ndarray, trained: np.ndarray) -
     return codes
 
 
+def copied_clips(sha256: np.ndarray, training: np.ndarray, trained: np.ndarray | None = None) -> np.ndarray | None:
+    """`in_training` for clips, of which exact copies alone are looked for: int8 (N,); None where there is none.
+
+    Args:
+        sha256: uint8 (N, 32), of clips.
+        training: uint8 (M, 32), of those that were trained on.
+        trained: bool (N,), which are these themselves.
+    """
+    known = {row.tobytes() for row in training}
+    found = np.array([row.tobytes() in known for row in sha256], dtype=bool)
+    found = found if trained is None else found & ~trained
+    return np.where(found, IN_TRAINING.index("exact"), 0).astype(np.int8) if found.any() else None
+
+
 def kin_of(dataset: Dataset, looks: Looks, training: Dataset, story: Story) -> np.ndarray:
     """`in_training` for images that were in no run: int8 (N,), their kin among the images of a training set.
 

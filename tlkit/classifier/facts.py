@@ -21,6 +21,23 @@ AGAIN = "restore it from a copy; of a run, `tlkit finetune --resume RUN` makes i
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipFacts:
+    """How a clip becomes the input of a classifier of clips.
+
+    Args:
+        frames: T of its input; shorter clips are masked.
+        stride: every so many-th frame is taken.
+        time: what reads the frames, a row of `catalog.TIMES`.
+        pooling: of each frame: avg, max or concat.
+    """
+
+    frames: int
+    stride: int
+    time: str
+    pooling: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a classifier carries beside its weights.
 
@@ -37,6 +54,7 @@ class Facts:
         flip: whether mirrored images were shown in training as alike; None where that is not known.
         margins: how far the 95 % interval around each predicted number reaches to each side, in its own units; None
             where there is none.
+        clip: how clips become its input; None where it takes single images.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +68,7 @@ class Facts:
     task: Task = SINGLE
     flip: bool | None = None
     margins: tuple[float, ...] | None = None
+    clip: ClipFacts | None = None
 
 
 def as_text(facts: Facts) -> str:
@@ -97,8 +116,19 @@ def read_facts(path: Path) -> Facts:
         facts["contract"] = InputContract(**facts["contract"])
         facts["classes"], facts["trained_on"] = tuple(facts["classes"]), tuple(facts["trained_on"])
         facts["margins"] = None if facts.get("margins") is None else tuple(facts["margins"])
+        facts["clip"] = ClipFacts(**facts["clip"]) if facts.get("clip") else None
         facts["task"] = TASKS[facts.get("task", SINGLE.name)]
         return Facts(**facts)
+
+
+def refuse_clips(facts: Facts, what: str, instead: str) -> None:
+    """Raise where a classifier of clips is asked for what only one of images can.
+
+    Raises:
+        TlkitError: in one sentence, with what to do instead.
+    """
+    if facts.clip is not None:
+        raise TlkitError(f"{what} is for classifiers of single images, and this one takes clips.", instead)
 
 
 def _foreign(path: Path) -> TlkitError:

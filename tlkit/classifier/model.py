@@ -16,7 +16,16 @@ from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, replacing
-from tlkit.classifier.facts import AGAIN, FAMILIARITY, MEMBER, Facts, as_text, read_facts, read_familiarity
+from tlkit.classifier.facts import (
+    AGAIN,
+    FAMILIARITY,
+    MEMBER,
+    ClipFacts,
+    Facts,
+    as_text,
+    read_facts,
+    read_familiarity,
+)
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.classifier.heads.build import Head, pool
 from tlkit.data.dataset import InputContract
@@ -29,7 +38,8 @@ class Classifier:
     """A network with the facts that its answers depend on.
 
     Args:
-        model: images (B, H, W, 3), RGB 0..255, to logits (B, K).
+        model: images (B, H, W, 3), RGB 0..255, to logits (B, K); of clips (B, T, H, W, 3) and a mask (B, T), 1 where there
+            is a frame.
         facts: what it must know.
         familiarity: what it was trained on, to recognise what is unlike it; None where that was not measured.
     """
@@ -55,13 +65,7 @@ def compose(
     Raises:
         TlkitError: the backbone has layers that are not Keras's own: the file would not load in plain Keras.
     """
-    if backbone.foreign:
-        raise TlkitError(
-            f"{backbone.name} has layers that plain Keras does not know ({', '.join(backbone.foreign)}), so that a "
-            "classifier on it could not be loaded without their package.",
-            f"`tlkit features IMAGES --backbone {backbone.name}` works; to fine-tune, choose a preset of Keras's own "
-            "layers, such as hub:resnet_18_imagenet, or a backbone of `tlkit backbones`.",
-        )
+    _refuse_foreign(backbone)
     grid = backbone.model.output
     features = pool(grid, head.pooling) if head.reads == "pooled" else grid
     logits = graft(head.model, features)
@@ -76,6 +80,63 @@ def compose(
     return Classifier(model, facts)
 
 
+FRAMES, SEQUENCE = (
+    "frames",
+    "frames_seen",
+)  # layers: every frame as an image of its own; the features of those that are there
+
+
+def compose_clips(
+    backbone: Backbone,
+    head: Head,
+    classes: tuple[str, ...],
+    contract: InputContract,
+    clip: ClipFacts,
+    task: Task = SINGLE,
+) -> Classifier:
+    """Put a head over time on the backbone: clips (B, T, H, W, 3) and a mask (B, T) to logits (B, K), one flat graph.
+
+    The frames of all clips are one batch of images to the backbone; arguments and errors as of `compose`.
+    """
+    _refuse_foreign(backbone)
+    shape = tuple(backbone.model.input_shape[1:])
+    clips = keras.Input((clip.frames, *shape), dtype="float32", name="images")
+    mask = keras.Input((clip.frames,), dtype="float32", name="mask")
+    frames = keras.layers.Identity(name=FRAMES)(keras.ops.reshape(clips, (-1, *shape)))
+    pooled = pool(graft(backbone.model, frames), head.pooling)
+    sequence = keras.ops.reshape(pooled, (-1, clip.frames, pooled.shape[-1]))
+    there = keras.layers.Reshape((clip.frames, 1), name="frames_mask")(mask)
+    seen = keras.layers.Multiply(dtype="float32", name=SEQUENCE)([sequence, there])
+    model = keras.Model([clips, mask], graft(head.model, seen), name="classifier")
+    grid_layer = backbone.model.layers[-1].name
+    facts = Facts(
+        classes=classes, contract=contract, backbone=backbone.name, grid_layer=grid_layer, task=task, clip=clip
+    )
+    return Classifier(model, facts)
+
+
+def of_images(classifier: Classifier) -> keras.Model:
+    """The network up to the grid: images (B, H, W, 3) to (B, h, w, C), whether the classifier takes images or clips."""
+    model = classifier.model
+    start = model.input if classifier.facts.clip is None else model.get_layer(FRAMES).output
+    return keras.Model(start, seam(classifier))
+
+
+def over_time(classifier: Classifier) -> keras.Model:
+    """The head of a classifier of clips: features (B, T, C) of its frames, zeros where there are none, to logits (B, K)."""
+    return keras.Model(classifier.model.get_layer(SEQUENCE).output, classifier.model.output)
+
+
+def _refuse_foreign(backbone: Backbone) -> None:
+    if backbone.foreign:
+        raise TlkitError(
+            f"{backbone.name} has layers that plain Keras does not know ({', '.join(backbone.foreign)}), so that a "
+            "classifier on it could not be loaded without their package.",
+            f"`tlkit features IMAGES --backbone {backbone.name}` works; to fine-tune, choose a preset of Keras's own "
+            "layers, such as hub:resnet_18_imagenet, or a backbone of `tlkit backbones`.",
+        )
+
+
 def graft(model: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Apply the layers of a functional model to another tensor, sharing their weights, without nesting it."""
     table = {id(model.inputs[0]): tensor}
@@ -87,9 +148,14 @@ def graft(model: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
     return table[id(model.outputs[0])]
 
 
+def output_of(model: keras.Model, layer: str) -> keras.KerasTensor:
+    """What a layer gives in this model; the layer may be part of others too, where it was called before."""
+    return next(call.outputs[0] for call in calls(model) if call.operation.name == layer)
+
+
 def seam(classifier: Classifier) -> keras.KerasTensor:
-    """The grid (B, h, w, C), the tensor between backbone and head."""
-    return classifier.model.get_layer(classifier.facts.grid_layer).output
+    """The grid (B, h, w, C), the tensor between backbone and head; of clips (B*T, h, w, C)."""
+    return output_of(classifier.model, classifier.facts.grid_layer)
 
 
 def with_features(classifier: Classifier) -> keras.Model:

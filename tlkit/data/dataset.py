@@ -20,6 +20,7 @@ from tlkit.tasks.task import UNLABELLED as UNLABELLED
 from tlkit.tasks.task import Scale, Task
 
 if TYPE_CHECKING:
+    from tlkit.data.clips import Clips
     from tlkit.data.look import Looks
 
 
@@ -54,7 +55,9 @@ class Dataset(Labelled):
         drawn: how `given` came about where it was drawn here, before fixes changed labels; "" where it came with the images.
         fixed: what fixes changed, a sentence or two; "" where there were none.
         targets: of several labels, see `Labelled`.
-        looks: what the scan saw in every file, None where it only listed them.
+        looks: what the scan saw in every file, None where it only listed them; of a clip in its middle frame.
+        clips: what each sample consists of where samples are clips; `paths` are then their names and `sha256` the hash of
+            the hashes of their frames. None where every sample is one image.
     """
 
     root: Path
@@ -72,13 +75,21 @@ class Dataset(Labelled):
     fixed: str = ""
     targets: np.ndarray | None = None
     looks: "Looks | None" = None
+    clips: "Clips | None" = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def file(self, index: int) -> Path:
-        """The file of record `index`."""
+        """The file of record `index`; of a clip its middle frame."""
+        if self.clips is not None:
+            return self.clips.frames.file(self.clips.middle(index))
         return self.root / self.paths[index]
+
+    @property
+    def members(self) -> "Dataset":
+        """The files themselves, one row each: the frames of clips, else the images."""
+        return self if self.clips is None else self.clips.frames
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """The rows at `indices`, in that order; what was set aside stays known."""
@@ -95,6 +106,7 @@ class Dataset(Labelled):
             groups=None if self.groups is None else [self.groups[i] for i in pick],
             extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
             looks=None if self.looks is None else self.looks.select(rows),
+            clips=None if self.clips is None else self.clips.select(rows),
         )
 
     def in_units(self, scale: Scale | None) -> "Dataset":
@@ -127,7 +139,9 @@ class Dataset(Labelled):
     # -- on disk -------------------------------------------------------------------------------
 
     def write_csv(self, path: Path) -> None:
-        """Columns path, label, split (as given), group, bytes, sha256 and the extra ones; atomic."""
+        """Columns path, label, split (as given), group, bytes, sha256 and the extra ones; atomic. Clips have a row a frame."""
+        if self.clips is not None:
+            return self.clips.table(self).write_csv(path)
         split_names = (*SPLITS, "")
         with (
             replacing(path) as temporary,

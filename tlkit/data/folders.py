@@ -146,7 +146,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None) -> Layout:
+def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None, *, clips: bool = False) -> Layout:
     """Class per folder, or train/val/test with classes inside.
 
     The second is meant when `train` stands beside another split's name, or all folders have names
@@ -156,6 +156,7 @@ def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None) -> 
         tree: what lies there.
         root: the folder, as the user wrote it.
         classes: names that are classes where folders have them, whatever else they may mean.
+        clips: whether class folders hold folders of frames, which may be called alike in all of them.
 
     Raises:
         TlkitError: no class folders; one folder too high or too low; folders that all hold the same folders and have
@@ -175,7 +176,8 @@ def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None) -> 
         if splits:
             return _split_folders(tree, root, splits, inside, classes)
         _refuse_wrapper(tree, root, top, inside)
-        _refuse_unnamed_splits(root, top, inside)
+        if not (clips and all(not inside[f"{folder}/{name}"] for folder in top for name in inside[folder])):
+            _refuse_unnamed_splits(root, top, inside)
     names = class_names(top, classes, f"folders of {root!r}")
     codes = {name: code for code, name in enumerate(sorted(set(names.values())))}
     labels = {folder: codes[name] for folder, name in names.items()}
@@ -318,7 +320,7 @@ def _refuse_unnamed_splits(root: str, top: Sequence[str], inside: dict[str, list
         f"the folders {_listed(top)} of {root!r} all hold the same folders ({_listed(sorted(first))}), as splits do, "
         "and have no names of splits.",
         f"if they are splits, rename them to train, val and test (mv {root.rstrip('/')}/{top[0]} {root.rstrip('/')}/train); "
-        f"if they are the classes, say so: --classes {','.join(top)}.",
+        f"if they are the classes, say so: --classes {','.join(top)}; if these folders are clips of frames, say --time conv1d.",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,12 +22,15 @@ from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.look import Looker, Looks
 from tlkit.data.numbers import TARGET
 from tlkit.data.split import group_column, group_pattern, match_groups
-from tlkit.data.table import SUFFIXES, Listing, elsewhere, labels_of, read_listing
+from tlkit.data.table import CLIP, SUFFIXES, Listing, elsewhere, labels_of, read_listing
 from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 from tlkit.tasks.labels import class_name
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.registry import asked_for, of_texts, picked
 from tlkit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from tlkit.data.clips import Sampling
 
 LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
@@ -143,7 +146,7 @@ def _fingerprint(file: str, path: str, looker: Looker | None) -> tuple[bytes, in
 
 # -- Which images there are: walk, sniff, hash. Nothing is decoded here ------------------------
 
-_SILENCE = Silence()
+SILENCE = Silence()
 Wanted = tuple[Sequence[str] | None, Sequence[str]]  # classes that were asked for, and those of a classifier
 Reading = partial[Contents]  # `read_contents` for a story
 
@@ -157,7 +160,7 @@ def scan(
     known: Sequence[str] = (),
     fixes: Fixing | None = None,
     look: bool = False,
-    story: Story = _SILENCE,
+    story: Story = SILENCE,
 ) -> Dataset:
     """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
 
@@ -180,15 +183,28 @@ def scan(
     Raises:
         TlkitError: nothing there, no classes, an empty class folder, a class that train lacks, ...
     """
-    source, read = Path(images).expanduser().absolute(), partial(read_contents, story=story, look=look)
-    if source.is_dir():
-        dataset = _scan_folder(source, str(images), (classes, known), group_by, labelled, read, story)
-    elif source.suffix.lower() in SUFFIXES and source.is_file():
-        dataset = _scan_file(source, (classes, known), group_by, labelled, read, story)
-    else:
-        raise _no_source(str(images), source)
-    _tell(dataset, story)
+    read = partial(read_contents, story=story, look=look)
+    dataset = listed(images, (classes, known), group_by, labelled, read, None, story)
+    tell_unexpected(dataset, story)
     return apply_fixes(dataset, fixes, story)
+
+
+def listed(
+    images: str | Path,
+    wanted: Wanted,
+    group_by: str | None,
+    labelled: bool | Task | None,
+    read: Reading,
+    clips: "Sampling | None",
+    story: Story,
+) -> Dataset:
+    """The images, or with `clips` the frames that are taken."""
+    source = Path(images).expanduser().absolute()
+    if source.is_dir():
+        return _scan_folder(source, str(images), wanted, group_by, labelled, read, clips, story)
+    if source.suffix.lower() in SUFFIXES and source.is_file():
+        return _scan_file(source, wanted, group_by, labelled, read, clips, story)
+    raise _no_source(str(images), source)
 
 
 def _scan_folder(
@@ -198,6 +214,7 @@ def _scan_folder(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
+    clips: "Sampling | None",
     story: Story,
 ) -> Dataset:
     if isinstance(labelled, Task):
@@ -205,12 +222,13 @@ def _scan_folder(
     pattern = group_pattern(group_by) if group_by else None
     tree = walk(root)
     flat = labelled is False or (labelled is None and not tree.folders)
-    layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1])
+    layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1], clips=clips is not None)
     names = layout.classes if flat else _class_names(layout.classes, wanted[0], "class folder")
+    layout, beside = (layout, 0) if clips is None else clips.of_layout(layout, typed)
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
     paths = [layout.files[i] for i in contents.images.tolist()]
-    _refuse_none(str(root), paths, contents)
+    refuse_none(str(root), paths, contents.problems)
     _refuse_empty(layout, labels, given, contents)
     for note in layout.notes:
         story.say(note)
@@ -224,7 +242,7 @@ def _scan_folder(
         sizes=contents.sizes,
         given=given,
         set_aside=(*tree.loops, *contents.problems),
-        ignored=tree.ignored + contents.ignored,
+        ignored=tree.ignored + contents.ignored + beside,
         looks=contents.looks,
     )
     dataset = dataset.without(loose) if loose else dataset
@@ -240,9 +258,14 @@ def _scan_file(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
+    clips: "Sampling | None",
     story: Story,
 ) -> Dataset:
     listing = read_listing(file, labelled=labelled, classes=wanted[0] or wanted[1])
+    if clips is not None:
+        listing = clips.of_listing(listing, str(file))
+    elif CLIP in listing.columns and group_by != CLIP:
+        story.say(f"{file.name} has a column {CLIP!r}, and here its rows are single images: each frame for itself.")
     for note in listing.notes:
         story.say(note)
     names: tuple[str, ...] = ()
@@ -258,7 +281,7 @@ def _scan_file(
             f"{str(file)!r} holds no image: none of the files it lists is there ({len(listing.paths):,}, the first {listing.paths[0]!r}).",
             elsewhere(file, listing.paths),
         )
-    _refuse_none(str(file), kept, contents)
+    refuse_none(str(file), kept, contents.problems)
     dataset = Dataset(
         root=file.parent,
         classes=names,
@@ -275,7 +298,7 @@ def _scan_file(
     )
     for name, count in zip(names, dataset.class_counts().tolist(), strict=True):
         if not count:
-            raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", _first(contents.problems))
+            raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", first_of(contents.problems))
     return dataset
 
 
@@ -358,9 +381,10 @@ def _renumbered(labels: np.ndarray, found: tuple[str, ...], names: tuple[str, ..
     return np.where(labels >= 0, table[labels], labels).astype(np.int32)
 
 
-def _refuse_none(source: str, kept: Sequence[object], contents: Contents) -> None:
+def refuse_none(source: str, kept: Sequence[object], problems: Sequence[Problem]) -> None:
+    """Raise where nothing is left of a source."""
     if not kept:
-        raise TlkitError(f"{source!r} holds no image.", _first(contents.problems))
+        raise TlkitError(f"{source!r} holds no image.", first_of(problems))
 
 
 def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, contents: Contents) -> None:
@@ -371,7 +395,7 @@ def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, content
             bad = [problem for problem in contents.problems if problem.path.startswith(f"{folder}/")]
             raise TlkitError(
                 f"the class folder {folder!r} holds no image.",
-                _first(bad) if bad else "put images of the class into it, or remove it.",
+                first_of(bad) if bad else "put images of the class into it, or remove it.",
             )
 
 
@@ -389,7 +413,7 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
         )
 
 
-def _tell(dataset: Dataset, story: Story) -> None:
+def tell_unexpected(dataset: Dataset, story: Story) -> None:
     """Report what a user may not expect."""
     for code, split in enumerate(SPLITS):
         rows = dataset.given == code
@@ -406,7 +430,7 @@ def _tell(dataset: Dataset, story: Story) -> None:
         story.detail(f"Left out {dataset.ignored} files that are not images.")
 
 
-def _first(problems: Sequence[Problem]) -> str:
+def first_of(problems: Sequence[Problem]) -> str:
     """The remedy, with the first file that was set aside as the example."""
     if not problems:
         return "give a folder of images, or a CSV file with columns path,label."

@@ -24,6 +24,7 @@ from tlkit.tasks.number import NUMBER
 from tlkit.tasks.task import Task
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+CLIP = "clip"  # the column that says which clip a frame is of
 # Written by Dataset.write_csv; scanning finds them anew.
 _RECOMPUTED = ("bytes", "sha256")
 _RESERVED = ("path", "label", "split", "group", *_RECOMPUTED)
@@ -53,6 +54,16 @@ class Listing:
     given: np.ndarray
     columns: dict[str, list[str]]
     notes: tuple[str, ...] = ()
+
+    def select(self, rows: Sequence[int]) -> "Listing":
+        """Some of the rows, in that order."""
+        return Listing(
+            paths=[self.paths[row] for row in rows],
+            labels=None if self.labels is None else [self.labels[row] for row in rows],
+            given=self.given[list(rows)],
+            columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
+            notes=self.notes,
+        )
 
 
 def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[str] | None = None) -> Listing:

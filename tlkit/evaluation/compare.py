@@ -1,15 +1,18 @@
 """Paired comparison of two classifiers on the same images: the difference, its interval and its significance."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import binomtest
 
 from tlkit.classifier.answers import Predictions, image_losses, image_scores
+from tlkit.classifier.facts import ClipFacts
+from tlkit.data.dataset import SPLITS
 from tlkit.evaluation.curves import metric
-from tlkit.evaluation.evaluate import group_codes
+from tlkit.evaluation.evaluate import WITHOUT_SPLIT, group_codes
 from tlkit.evaluation.intervals import LEVEL, Groups, Interval, mean_interval, share_interval
-from tlkit.evaluation.results import Comparison, Metric
+from tlkit.evaluation.results import Comparison, EvaluationResult, Metric
 from tlkit.evaluation.slices import SIGNIFICANT, holm
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
@@ -252,3 +255,98 @@ def _sentence(names: tuple[str, str], gained: Metric, significant: bool, tested:
     if value == 0:
         return f"{better} and {worse} have the same accuracy, 95 % interval {low:.1f} to {high:.1f} points, on {images}: {verdict}."
     return f"{better} is better than {worse} by {value:.1f} points, 95 % interval {low:.1f} to {high:.1f}, on {images}: {verdict}."
+
+
+# -- Does order matter? What a classifier of clips gains over the mean over time, and over its own answers to shuffled frames ---
+
+MEASURED = {"mean": "accuracy_of_mean", "shuffled": "accuracy_shuffled"}  # metrics of a split
+MAIN = ("test", WITHOUT_SPLIT, "val")  # the first that there is, is spoken of
+
+
+def with_order(
+    evaluation: EvaluationResult, predictions: Predictions, others: dict[str, np.ndarray], clip: ClipFacts | None
+) -> EvaluationResult:
+    """The evaluation with the accuracy of both in every split, and one sentence on the main one.
+
+    Args:
+        evaluation: of the predictions.
+        predictions: of N clips.
+        others: as of `judgement.said_otherwise`.
+        clip: what reads the frames; None for images, of which there is nothing to say.
+    """
+    if clip is None or not predictions.task.can("balance"):  # of several labels, or numbers, there is no accuracy
+        return evaluation
+    splits, notes = dict(evaluation.splits), []
+    for name, result in evaluation.splits.items():
+        rows = _rows(predictions, name)
+        if rows is None or "accuracy" not in result.metrics:
+            continue
+        truth, groups = predictions.truth[rows], _groups(predictions, rows)
+        right = {kind: image_scores(logits[rows], truth) for kind, logits in others.items()}
+        shares = {MEASURED[kind]: _share(scores, groups) for kind, scores in right.items()}
+        splits[name] = replace(result, metrics={**result.metrics, **shares})
+        if name == next((one for one in MAIN if one in evaluation.splits), ""):
+            own = image_scores(predictions.logits[rows], truth)
+            ships = _ships(predictions, others, clip)
+            notes.append(sentence(ships, result.metrics["accuracy"], shares, _gains(own, right, groups)))
+    return replace(evaluation, splits=splits, notes=(*notes, *evaluation.notes))
+
+
+def _ships(predictions: Predictions, others: dict[str, np.ndarray], clip: ClipFacts) -> str:
+    """What answers: what reads the frames in order, or the mean where that was chosen."""
+    if "mean" in others and np.allclose(predictions.logits, others["mean"], atol=1e-3):
+        return "mean" if clip.time == "mean" else f"the mean ships, {clip.time} was no better on validation"
+    return clip.time
+
+
+def sentence(time: str, accuracy: Metric, shares: dict[str, Metric], gains: dict[str, Metric]) -> str:
+    """Whether order matters, in words: it does where the interval of a paired difference lies above zero."""
+    beside = [f"{words} {_shown(shares[MEASURED[kind]])}" for kind, words in WORDS.items() if kind in gains]
+    surely = [kind for kind, gain in gains.items() if (gain.low or 0.0) > 0]
+    against = "; ".join(
+        f"{100 * (gain.value or 0):+.1f} points against {AGAINST[kind]}{_between(gain)}" for kind, gain in gains.items()
+    )
+    head = "Does order matter? "
+    if len(surely) == len(gains) and gains:
+        head += "Yes"
+    elif "shuffled" in surely:
+        head += "What ships uses the order of frames, but is not shown to gain by it"
+    else:
+        head += f"Not as far as these {accuracy.n} clips show"
+    return f"{head}: accuracy {_shown(accuracy)} ({time}), {', '.join(beside)}; {against}."
+
+
+WORDS = {"mean": "of the mean over time", "shuffled": "with frames shuffled"}
+AGAINST = {"mean": "the mean", "shuffled": "shuffled frames"}
+
+
+def _rows(predictions: Predictions, split: str) -> np.ndarray | None:
+    codes = {**{name: code for code, name in enumerate(SPLITS)}, WITHOUT_SPLIT: -1}
+    if split not in codes:
+        return None
+    return np.flatnonzero((predictions.splits == codes[split]) & predictions.labelled)
+
+
+def _groups(predictions: Predictions, rows: np.ndarray) -> np.ndarray | None:
+    return group_codes(None if predictions.groups is None else [predictions.groups[i] for i in rows.tolist()])
+
+
+def _share(right: np.ndarray, groups: np.ndarray | None) -> Metric:
+    return metric(float(right.mean()), len(right), share_interval(right > 0, groups), groups)
+
+
+def _gains(own: np.ndarray, others: dict[str, np.ndarray], groups: np.ndarray | None) -> dict[str, Metric]:
+    found = {}
+    for kind, right in others.items():
+        change = own - right
+        found[kind] = metric(float(change.mean()), len(change), paired_interval(change, groups, step=1.0), groups)
+    return found
+
+
+def _shown(share: Metric) -> str:
+    value = f"{share.value or 0:.3f}"
+    return value if share.low is None or share.high is None else f"{value} [{share.low:.3f}, {share.high:.3f}]"
+
+
+def _between(gain: Metric) -> str:
+    return "" if gain.low is None or gain.high is None else f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -14,13 +14,14 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.story import Silence, Story
+from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import Batch, batches, named
 from tlkit.data.views import CENTRE, Augmentation, threads
 from tlkit.extraction.engine import enduring
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
-from tlkit.extraction.store import Appender, Rows, Space, StoredFeatures, look_up
+from tlkit.extraction.store import Appender, ClipFeatures, Rows, Space, StoredFeatures, look_up
 from tlkit.options.commands import AuditConfig, FeaturesConfig, PredictConfig
 from tlkit.options.groups import Portion, parse_shard
 from tlkit.options.obtain import RankConfig
@@ -98,6 +99,8 @@ def extract(
     Raises:
         TlkitError: the store cannot be written or its disk is full, or float16 cannot hold a value.
     """
+    if dataset.clips is not None:
+        return _of_clips(source, dataset.clips, story)
     story, started = story or Silence(), time.monotonic()
     augmentation = augmentation or Augmentation(strength="none")
     source, whole = source.settled(dataset, story), dataset
@@ -125,14 +128,25 @@ def extract(
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
         stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     result.problems = _with_duplicates(dataset, result.problems)
-    if result.problems:
-        count = len(result.problems)
-        story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(result.problems)}")
+    _tell_problems(result.problems, story)
     if CENTRE in views:
         _refuse_held(source, [stored[output, CENTRE] for output in source.outputs], dataset)
     result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def _of_clips(source: "FeatureSource", clips: Clips, story: Story | None) -> Extraction:
+    """The same for clips: their frames, each by its own content, so that no other choice of frames computes one again."""
+    found = extract(source, clips.frames, story=story)
+    features = {key: Rows(ClipFeatures(rows.held, clips.places)) for key, rows in found.features.items()}
+    return replace(found, features=features)
+
+
+def _tell_problems(problems: Sequence[Problem], story: Story) -> None:
+    if problems:
+        count = len(problems)
+        story.say(f"{count} {'file' if count == 1 else 'files'} could not be used: {named(problems)}")
 
 
 def _refuse_held(source: "FeatureSource", held: Sequence[StoredFeatures], dataset: Dataset) -> None:

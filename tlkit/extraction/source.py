@@ -110,17 +110,19 @@ class FeatureSource:
 
     @classmethod
     def of_classifier(cls, classifier: "Classifier") -> "FeatureSource":
-        """The averaged grid of a classifier; its rows are those of any other network with the same weights below."""
-        import keras
+        """The averaged grid of a classifier; its rows are those of any other network with the same weights below.
 
+        Of a classifier of clips the grid of each frame, pooled as its head reads it.
+        """
         from tlkit.backbones.weights import weights_sha256
-        from tlkit.classifier.model import seam
+        from tlkit.classifier.model import of_images
 
-        tap = Tap(classifier.facts.grid_layer, "avg")
+        clip, below = classifier.facts.clip, of_images(classifier)
+        tap = Tap(classifier.facts.grid_layer, clip.pooling if clip else "avg")
         return cls(
-            model=_tapped(classifier.model, (tap,)),
+            model=_tapped(below, (tap,)),
             outputs=(tap.name,),
-            weights_sha256=weights_sha256(keras.Model(classifier.model.input, seam(classifier))),
+            weights_sha256=weights_sha256(below),
             contract=classifier.facts.contract,
         )
 
@@ -310,8 +312,9 @@ def _tapped(model: "keras.Model", taps: Sequence[Tap]) -> "keras.Model":
     import keras
 
     from tlkit.classifier.heads.build import pool
+    from tlkit.classifier.model import output_of
 
-    outputs = [model.get_layer(tap.layer).output for tap in taps]
+    outputs = [output_of(model, tap.layer) for tap in taps]
     outputs = [pool(out, tap.pooling) if tap.pooling else out for out, tap in zip(outputs, taps, strict=True)]
     return keras.Model(model.input, outputs[0] if len(outputs) == 1 else outputs)
 

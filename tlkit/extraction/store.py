@@ -314,8 +314,63 @@ class Appender:
 # -- Features of samples, the one type that heads, probes, transforms, audits, rankings and neighbours read ---
 
 BLOCK = 1024  # grids in memory while they are pooled
+CLIPS = 64  # likewise of clips
 
 Chosen = np.ndarray | slice
+
+
+class ClipFeatures:
+    """Features (n, T, C) of clips, put together from the rows of their frames as they are asked for; zeros are no frame.
+
+    Args:
+        frames: (F, C), rows of all frames.
+        places: int64 (n, T), the row of each frame of each clip, -1 where it has none.
+    """
+
+    def __init__(self, frames: "StoredFeatures | ClipFeatures | np.ndarray", places: np.ndarray) -> None:
+        self._frames, self._places = frames, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, T, C); needs at least one frame."""
+        return (*self._places.shape, *self._frames.shape[1:])
+
+    @property
+    def lacking(self) -> np.ndarray:
+        """Bool (n,), clips of which a frame has no row yet."""
+        if isinstance(self._frames, np.ndarray):
+            return np.zeros(len(self), bool)
+        return (self._frames.lacking[self._places] & (self._places >= 0)).any(axis=1)
+
+    def select(self, indices: np.ndarray) -> "ClipFeatures":
+        """Some of the clips; nothing is read."""
+        return ClipFeatures(self._frames, self._places[indices])
+
+    def shuffled(self, seed: int) -> "ClipFeatures":
+        """The same clips with their frames in another order, drawn anew for each; those that are not there stay last."""
+        random = np.random.default_rng((seed, 4))
+        places = self._places.copy()
+        for row in places:
+            row[row >= 0] = random.permutation(row[row >= 0])
+        return ClipFeatures(self._frames, places)
+
+    def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
+        """float32 (m, T, C), in memory."""
+        places = self._places[indices]
+        out = np.zeros((*places.shape, *self._frames.shape[1:]), np.float32)
+        out[places >= 0] = self._frames[places[places >= 0]]
+        return out
+
+    def means(self) -> np.ndarray:
+        """float32 (n, C), the mean over the frames that are there."""
+        out = np.empty((len(self), *self._frames.shape[1:]), np.float32)
+        for start in range(0, len(self), CLIPS):
+            block = slice(start, start + CLIPS)
+            out[block] = self[block].sum(axis=1) / (self._places[block] >= 0).sum(axis=1, keepdims=True)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,10 +378,10 @@ class Rows:
     """Features (n, ...) of n samples, read as they are asked for; float32, whatever they are stored in.
 
     Args:
-        held: rows of the store, memory-mapped, or an array that is in memory already.
+        held: rows of the store, memory-mapped, those of the frames of clips, or an array that is in memory already.
     """
 
-    held: StoredFeatures | np.ndarray
+    held: "StoredFeatures | ClipFeatures | np.ndarray"
 
     def __len__(self) -> int:
         return len(self.held)
@@ -339,11 +394,11 @@ class Rows:
     @property
     def lacking(self) -> np.ndarray:
         """Bool (n,), samples that have no row."""
-        return self.held.lacking if isinstance(self.held, StoredFeatures) else np.zeros(len(self), bool)
+        return np.zeros(len(self), bool) if isinstance(self.held, np.ndarray) else self.held.lacking
 
     def select(self, indices: np.ndarray) -> "Rows":
         """Some of the samples, in the order of `indices` int (m,); nothing is read."""
-        return Rows(self.held.select(indices) if isinstance(self.held, StoredFeatures) else self.held[indices])
+        return Rows(self.held[indices] if isinstance(self.held, np.ndarray) else self.held.select(indices))
 
     def present(self) -> "Rows":
         """Without the samples that have no row."""
@@ -363,7 +418,9 @@ class Rows:
         return rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
 
     def pooled(self) -> np.ndarray:
-        """float32 (n, C), grids averaged over their cells, a block at a time."""
+        """float32 (n, C), grids averaged over their cells, clips over their frames, a block at a time."""
+        if isinstance(self.held, ClipFeatures):
+            return self.held.means()
         starts = range(0, max(1, len(self)), BLOCK)
         return np.concatenate([pooled(self[slice(start, start + BLOCK)]) for start in starts])
 

@@ -146,6 +146,36 @@ HEADS = {
 }
 
 
+class TimeRow(NamedTuple):
+    """One way to put the frames of a clip together.
+
+    Args:
+        name: what users type.
+        function: what puts layers between the frames and the logits, beside their mean; "" for the mean alone.
+        module: where that function is.
+    """
+
+    name: str
+    function: str = ""
+    module: str = f"{_IN}.time"
+
+
+TIMES = {
+    row.name: row
+    for row in (
+        TimeRow("mean"),
+        TimeRow("max", "largest"),
+        TimeRow("rnn", "rnn"),
+        TimeRow("lstm", "lstm"),
+        TimeRow("gru", "gru"),
+        TimeRow("transformer", "transformer"),
+        TimeRow("conv1d", "conv1d"),
+    )
+}
+TIME = "conv1d"  # unless given; benchmarks/results/clips.md has what it was measured against
+FRAMES = 16  # of a clip, unless given
+
+
 def head_reads(head: str, pooling: str) -> str:
     """What a head reads, `pooled` or `grid`; one that flattens the grid pools nothing."""
     return "grid" if pooling == "flatten" else HEADS[head].reads
@@ -230,7 +260,7 @@ ANSWERING = (*ENGINES, "onnx")  # a finished classifier may have an ONNX file of
 PRECISIONS = ("float32", "bfloat16", "auto")
 STORED_AS = ("float32", "float16")
 FEATURE_POOLS = ("avg", "max", "none", *CLASS_POOLINGS)
-MADE_SAMPLES = ("digits", "shapes", "sheets")  # written with no network
+MADE_SAMPLES = ("digits", "motion", "shapes", "sheets")  # written with no network
 FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
     "caltech101",
     "cats_and_dogs",

@@ -8,8 +8,10 @@ from tlkit.options.catalog import SPLITS
 from tlkit.options.groups import (
     AnsweringOptions,
     BackboneOptions,
+    ClipOptions,
     EngineOptions,
     FixOptions,
+    FrameOptions,
     HeadOptions,
     ImageOptions,
     JudgementOptions,
@@ -68,6 +70,7 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(
     ImageOptions,
+    ClipOptions,
     SplitOptions,
     BackboneOptions,
     StoreOptions,
@@ -208,7 +211,7 @@ class PredictConfig(TtaOptions, AnsweringOptions, ShardOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig(ImageOptions, SplitOptions):
+class SplitConfig(ImageOptions, FrameOptions, SplitOptions):
     """`tlkit split`: write the split of every image."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)

@@ -178,6 +178,60 @@ class LogOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameOptions(Options):
+    """Samples that are clips, several frames in order: which of their frames are taken."""
+
+    frames: int | None = option(
+        None,
+        "The samples are clips (a folder of frames in a class folder, or a table with a column clip): so many frames of each "
+        "at most, evenly spaced.",
+        low=1,
+        high=1024,
+        group="Clips",
+    )
+    stride: int | None = option(
+        None,
+        "The samples are clips: take every so many-th frame; every one unless given.",
+        low=1,
+        high=1000,
+        group="Clips",
+    )
+
+    @property
+    def samples_are_clips(self) -> bool:
+        """Whether clips were asked for; a table may say it by itself."""
+        return self.frames is not None or self.stride is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions(FrameOptions):
+    """Clips, and how their frames are put together."""
+
+    time: str | None = option(
+        None,
+        "The samples are clips, of 16 frames unless --frames is given: what reads them in order, beside the mean over time that "
+        "it has to beat; conv1d unless given.",
+        choices=catalog.TIMES,
+        group="Clips",
+    )
+
+    @property
+    def over_time(self) -> str:
+        """What reads the frames, as asked for or as planned."""
+        return self.time or catalog.TIME
+
+    @property
+    def most_frames(self) -> int:
+        """T, as asked for or as planned."""
+        return self.frames or catalog.FRAMES
+
+    @property
+    def samples_are_clips(self) -> bool:
+        """Whether clips were asked for."""
+        return self.time is not None or super().samples_are_clips
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackboneOptions(Options):
     """The pretrained network."""
 

@@ -146,12 +146,12 @@ class SampleConfig(Options):
     out: str = argument("Folder to write.")
     count: int | None = option(
         None,
-        "Images to write, evenly over the classes; all 1,797 digits, 400 shapes or sheets unless given.",
+        "Images or clips to write, evenly over the classes; all 1,797 digits, 400 shapes or sheets, 240 clips unless given.",
         low=10,
         high=1_000_000,
         group="Sample",
     )
-    seed: int = option(0, "Seed of shapes and sheets.", low=0, high=2**31 - 1, group="Sample")
+    seed: int = option(0, "Seed of shapes, sheets and clips.", low=0, high=2**31 - 1, group="Sample")
     overwrite: bool = option(False, "Replace what is there.", group="Sample")
     corrupt: float = _fault("Fraction of files that no decoder can read: empty, cut short or text.")
     duplicate: float = _fault("Fraction of files that are byte for byte another one.")

@@ -137,7 +137,7 @@ def _write(
         result=result,
         rule=splits.rule,
         counts=outcome.data_section(dataset, splits).counts,
-        thumbnail=outcome.thumbnails(dataset.root),
+        thumbnail=outcome.thumbnails(dataset),
         versions=runtime.versions(),
         fingerprints={"images and labels": dataset.fingerprint(), "backbone weights": backbone.weights_sha256},
     )

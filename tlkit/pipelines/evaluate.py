@@ -17,8 +17,9 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import reading, sha256_file
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
-from tlkit.classifier.facts import Facts, read_facts, read_familiarity, write_facts
+from tlkit.classifier.facts import Facts, read_facts, read_familiarity, refuse_clips, write_facts
 from tlkit.classifier.model import load
+from tlkit.data.clips import Sampling, scan_clips
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import Fixing
@@ -26,8 +27,16 @@ from tlkit.data.folders import refuse_inside
 from tlkit.data.look import Looks, look
 from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
+from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
+from tlkit.evaluation.judgement import (
+    Mean,
+    answer_clips,
+    find_threshold,
+    refuse_hopeless,
+    refuse_target,
+    said_otherwise,
+)
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
@@ -66,6 +75,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
         record.move_images(run_dir, config.moved_to, story)
     facts = read_facts(run_dir.intact(run_dir.model))
     refuse_target(config.target_precision, facts.task)
+    _refuse_for_clips(config, facts)
     tta.views_of(config.tta, facts)  # refuses what the classifier cannot have
     out = _out(config, run_dir)
     story.expect(*PHASES)
@@ -74,7 +84,8 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_hopeless(config, run_dir)
 
     story.begin("predicting")
-    dataset, splits, answers = _answered(config, run_dir, facts, dataset, splits, story)
+    answered = _answered if facts.clip is None else _answered_clips
+    dataset, splits, answers, others = answered(config, run_dir, facts, dataset, splits, story)
     held = np.flatnonzero(splits.codes != SPLITS.index("train"))
     looks = look([dataset.file(i) for i in held.tolist()], story=story)
     story.begin("measuring")
@@ -85,6 +96,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
+    evaluation = with_order(evaluation, predictions, others, facts.clip)
     for note in evaluation.notes:
         story.say(note)
     page = _page(config, run_dir, dataset, splits, predictions, evaluation)
@@ -124,10 +136,14 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
         if known is None:
             raise TlkitError(f"{config.run} is not finished.", f"tlkit finetune --resume {config.run}")
         record.refuse_moved(run_dir, known[0])
-        return _as_they_are(*known, config.on_bad, story)
+        return _as_they_are(run_dir, *known, config.on_bad, story)
     fixes = Fixing(config.fixes, held_out=config.fix_held_out) if config.fixes else None
     labelled = True if facts.task.understands(SINGLE) else facts.task
-    dataset = scan(config.images, labelled=labelled, known=facts.classes, fixes=fixes, story=story)
+    if facts.clip is None:
+        dataset = scan(config.images, labelled=labelled, known=facts.classes, fixes=fixes, story=story)
+    else:
+        sampling = Sampling(facts.clip.frames, facts.clip.stride)
+        dataset = scan_clips(config.images, sampling, labelled=labelled, known=facts.classes, story=story)
     classes = facts.classes
     strangers = sorted(set(dataset.classes) - set(classes))
     if strangers:
@@ -145,10 +161,20 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
     return relabelled, Splits(np.full(len(dataset), UNASSIGNED, np.int8), "all images are evaluated together")
 
 
+def _refuse_for_clips(config: EvaluateConfig, facts: Facts) -> None:
+    if config.tta > 1:
+        refuse_clips(facts, f"--tta {config.tta}", "leave it out.")
+    if config.fixes:
+        refuse_clips(facts, f"--fixes {config.fixes}", "correct the folders.")
+
+
 def _answered(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
-) -> tuple[Dataset, Splits, Answers]:
-    """The images that can be read, their splits, and the answers for them; how unfamiliar training images are is left NaN."""
+) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
+    """The images that can be read, their splits, and the answers for them; how unfamiliar training images are is left NaN.
+
+    Last other answers to hold them against, of which images have none.
+    """
     reference = read_familiarity(run_dir.model)
     outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
     extraction = FeatureSource.of_file(run_dir.model, *outputs).asked(config).extract(dataset, story=story)
@@ -162,10 +188,23 @@ def _answered(
         scores = tta.average(config.tta, alone, dataset, facts, views, scores, good, story)
     dataset = set_aside(dataset, extraction.problems, config.on_bad)
     if reference is None:
-        return dataset, splits, Answers(scores)
+        return dataset, splits, Answers(scores), {}
     held, far = np.flatnonzero(splits.codes != SPLITS.index("train")), np.full(len(good), np.nan, np.float32)
     far[held] = reference.unfamiliarity(features[0].select(good[held]))
-    return dataset, splits, Answers(scores, far)
+    return dataset, splits, Answers(scores, far), {}
+
+
+def _answered_clips(
+    config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
+) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
+    """The same for clips; last the logits of the mean over time and of shuffled frames."""
+    del facts
+    classifier = load(run_dir.model)
+    answers, rows = answer_clips(classifier, dataset, config, config.batch_size, story)
+    mean = Mean.read(run_dir.intact(run_dir.mean)) if run_dir.mean.is_file() else None
+    if answers.unfamiliarity is not None:
+        answers.unfamiliarity[splits.codes == SPLITS.index("train")] = np.nan
+    return dataset, splits, answers, said_otherwise(classifier, rows, mean)
 
 
 def _page(
@@ -190,8 +229,13 @@ def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
         refuse_hopeless(config.target_precision, known[1])
 
 
-def _as_they_are(dataset: Dataset, splits: Splits, on_bad: str, story: Story) -> tuple[Dataset, Splits]:
+def _as_they_are(
+    run_dir: RunDir, dataset: Dataset, splits: Splits, on_bad: str, story: Story
+) -> tuple[Dataset, Splits]:
     """The run's own images with the content that their files have now."""
+    if dataset.clips is not None:
+        record.refuse_changed_images(run_dir, dataset)
+        return dataset, splits
     contents = read_contents(dataset.root, dataset.paths, story, all_meant=True)
     kept = set_aside(dataset, contents.problems, on_bad)
     changed = (kept.sha256 != contents.sha256).any(axis=1).sum()
@@ -208,13 +252,16 @@ def _kin(
     held: np.ndarray,
     looks: Looks,
     story: Story,
-) -> np.ndarray:
+) -> np.ndarray | None:
     """int8 (N,), which held-out images are known from training; as the run found them, where it still holds them."""
     remembered = _remembered(run_dir, dataset) if config.images is None else None
     if remembered is not None:
         return remembered
     codes, own = np.zeros(len(dataset), np.int8), (dataset, splits)
     images, split = own if config.images is None else record.read_images(run_dir) or own
+    if dataset.clips is not None:
+        trained = images.sha256[split.indices("train")]
+        return duplicates.copied_clips(dataset.sha256, trained, splits.codes == SPLITS.index("train"))
     codes[held] = duplicates.kin_of(dataset.select(held), looks, images.select(split.indices("train")), story)
     return codes
 

@@ -21,6 +21,7 @@ from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, temporary_beside, write_json
 from tlkit.base.story import Phase, Silence, Story
+from tlkit.classifier.facts import refuse_clips
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
@@ -58,6 +59,7 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     story.expect(*PHASES)
     story.begin("opening the classifier")
     classifier = load(finished_model(config.run))
+    refuse_clips(classifier.facts, "tlkit explain", "tlkit predict and tlkit evaluate answer clips.")
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:
         raise unknown_name(f"a class of {config.run}", config.class_name, classes)

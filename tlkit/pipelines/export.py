@@ -16,7 +16,7 @@ import numpy as np
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.story import Phase, Silence, Story, percent
-from tlkit.classifier.facts import read_facts
+from tlkit.classifier.facts import read_facts, refuse_clips
 from tlkit.classifier.model import load
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
@@ -49,6 +49,7 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_missing_of(config.format)
     _refuse_strangers(out, config)
     model = finished_model(config.run)
+    refuse_clips(read_facts(model), "tlkit export", f"{model} itself loads in plain Keras: it takes images and a mask.")
     if quantised := next((name for name in config.format if not FORMATS[name].exact), None):
         read_facts(model).task.refuse("quantised", f"--format {quantised}")
     story.expect(

@@ -17,6 +17,7 @@ from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
+from tlkit.data.clips import Sampling, holds_clips, scan_clips
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.scan import labelling, scan
@@ -31,7 +32,7 @@ from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
 from tlkit.training.crossing import PHASE as CROSSING
 from tlkit.training.plan import Plan
-from tlkit.training.settle import refuse_several_labels, reopened, settle
+from tlkit.training.settle import refuse_for_clips, refuse_several_labels, reopened, settle
 from tlkit.training.stages import Material, Parts, build_parts
 from tlkit.training.train import CHOOSING, SEARCHING, train
 
@@ -134,20 +135,23 @@ def _phases(
 
 def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
     """The images, each of them looked at once, and their split; what cannot be done with them is refused."""
-    scanned = scan(
-        config.images or "",
-        **labelling(config),
-        group_by=config.group_by,
-        fixes=fixing(config, partial(_split, config)),
-        look=True,
-        story=story,
-    )
+    scanned = _scanned(config, story)
     dataset = set_aside(scanned, scanned.unreadable(), config.on_bad)
     splits = _split(config, dataset)
     outcome.refuse_unknown_columns(dataset, config.slice_by)
     refuse_several_labels(config, dataset)
     refuse_hopeless(config.target_precision, splits)
     return dataset, splits
+
+
+def _scanned(config: FinetuneConfig, story: Story) -> Dataset:
+    images, asked = config.images or "", labelling(config)
+    sampling = Sampling(config.most_frames, config.stride or 1, config.samples_are_clips)
+    if holds_clips(images, sampling, config.group_by):
+        refuse_for_clips(config)
+        return scan_clips(images, sampling, **asked, group_by=config.group_by, story=story)
+    fixes = fixing(config, partial(_split, config))
+    return scan(images, **asked, group_by=config.group_by, fixes=fixes, look=True, story=story)
 
 
 def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
@@ -172,12 +176,13 @@ def _described(dataset: Dataset) -> str:
     shown = dataset.task.summary(dataset.truth, dataset.classes)
     bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
     known = int(dataset.labelled.sum())
-    return dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
+    told = dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
+    return told if dataset.clips is None else f"{told}; each a clip, its frames not audited"
 
 
 def _audited(config: FinetuneConfig, parts: Parts, material: Material, run_dir: RunDir, story: Story) -> list[Evidence]:
     """What the audit of the images gathered, where it is wanted and was not done before; it repeats what was asked for."""
-    if not config.audit or run_dir.audit.exists():
+    if not config.audit or run_dir.audit.exists() or material.dataset.clips is not None:
         return []
     story.begin(AUDITING)
     pooling = parts.head.pooling if parts.head.reads == "pooled" else "avg"

@@ -5,6 +5,7 @@ find . -name '*.jpg' | tlkit predict run -
 """
 
 import glob
+import importlib
 import io
 import json
 import sys
@@ -19,7 +20,8 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, replacing
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import Answers, number_columns
-from tlkit.classifier.facts import Facts, read_facts
+from tlkit.classifier.facts import ClipFacts, Facts, read_facts, refuse_clips
+from tlkit.data.clips import Sampling, scan_clips
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
@@ -55,19 +57,28 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     out = Path(config.out) if config.out and config.shard is None else None
     if out:
         refuse_occupied(out, overwrite=config.overwrite)
-    files, problems = find(config.paths, sys.stdin)
     run_path = Path(config.run)
     model = run_path if run_path.suffix == ".keras" else RunDir(run_path).intact(RunDir(run_path).model)
     facts = read_facts(model)
+    if facts.clip is not None:
+        rows, problems = _of_clips(config, model, facts, facts.clip, story)
+        return _given(config, rows, problems, story)
+    files, problems = find(config.paths, sys.stdin)
     found, good, outputs, bad = _answers(config, files, model, facts, story)
     if found and config.shard is not None:
         return shard_result(config, len(files), [found], story)
     problems += [Problem(str(files[i]), reason) for i, reason in bad]
+    rows = Answers(*outputs).rows([str(files[i]) for i in good], facts, config.top) if len(good) else []
+    return _given(config, rows, problems, story)
+
+
+def _given(config: PredictConfig, rows: list[dict[str, Any]], problems: list[Problem], story: Story) -> dict[str, Any]:
+    """What was found out, said and written as asked."""
+    out = Path(config.out) if config.out else None
     if problems and config.on_bad == "fail":
         raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
-    rows = Answers(*outputs).rows([str(files[i]) for i in good], facts, config.top) if len(good) else []
     for sentence in _warnings(rows):
         story.say(sentence)
     if out:
@@ -83,6 +94,36 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
         "out": config.out,
         "predictions": rows,
     }
+
+
+def _of_clips(
+    config: PredictConfig, model: Path, facts: Facts, clip: ClipFacts, story: Story
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """A row for each clip: every folder that frames lie in, at or below the folders that were given."""
+    for flag, given in ((f"--tta {config.tta}", config.tta > 1), (f"--shard {config.shard}", config.shard is not None)):
+        if given:
+            refuse_clips(facts, flag, "leave it out.")
+    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    from tlkit.classifier.model import load
+    from tlkit.evaluation.judgement import answer_clips
+
+    rows: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    classifier = load(model)
+    for path in (
+        line for given in config.paths for line in (sys.stdin.read().splitlines() if given == "-" else [given])
+    ):
+        if not Path(path).is_dir():
+            raise TlkitError(
+                f"{path!r} is no folder, and this classifier takes clips.",
+                "give the folder that the frames of a clip lie in, or one that holds such folders.",
+            )
+        dataset = scan_clips(path, Sampling(clip.frames, clip.stride), labelled=False, story=story)
+        problems += [Problem(str(Path(path) / one.path), one.reason) for one in dataset.set_aside]
+        answers, _ = answer_clips(classifier, dataset, config, config.batch_size, story)
+        names = [str(Path(path) / name) for name in dataset.paths]
+        rows += answers.rows(names, facts, config.top)
+    return rows, problems
 
 
 def _answers(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
+from tlkit.data.clips import Sampling, holds_clips, refuse_fixes, scan_clips
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
 from tlkit.data.scan import labelling, scan
@@ -31,15 +32,14 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
     story.expect(Phase("reading files", 0.2, 1e-3), Phase("decoding", 0.1, 4e-3))
-    dataset = scan(config.images, **labelling(config), group_by=config.group_by, fixes=fixing(config), story=story)
-    _refuse_separators(dataset)
-    dataset = set_aside(dataset, check(dataset, story=story), config.on_bad)
+    dataset = _readable(config, story)
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
-    absolute = [str((dataset.root / path).resolve()) for path in dataset.paths]
     spelt = {
         name: column for name, column in dataset.task.spelt(dataset.truth, dataset.classes).items() if name != "label"
     }
-    replace(dataset, paths=absolute, given=splits.codes, extra=dataset.extra | spelt).write_csv(out)
+    table = replace(dataset, given=splits.codes, extra=dataset.extra | spelt)
+    table = table if table.clips is None else table.clips.table(table)
+    replace(table, paths=[str((table.root / path).resolve()) for path in table.paths]).write_csv(out)
     story.say(f"{out}: {len(dataset)} images; split {splits.rule}")
     return {
         "out": str(out),
@@ -48,6 +48,19 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
         "splits": {name: len(splits.indices(name)) for name in SPLITS},
         "rule": splits.rule,
     }
+
+
+def _readable(config: SplitConfig, story: Story) -> Dataset:
+    """The images that can be decoded, or the clips of which a frame can."""
+    sampling = Sampling(config.frames, config.stride or 1, config.samples_are_clips)
+    if holds_clips(config.images, sampling, config.group_by):
+        refuse_fixes(config.fixes)
+        found = scan_clips(config.images, sampling, **labelling(config), group_by=config.group_by, story=story)
+        _refuse_separators(found)
+        return set_aside(found, [], config.on_bad)
+    dataset = scan(config.images, **labelling(config), group_by=config.group_by, fixes=fixing(config), story=story)
+    _refuse_separators(dataset)
+    return set_aside(dataset, check(dataset, story=story), config.on_bad)
 
 
 def _refuse_separators(dataset: Dataset) -> None:

@@ -25,6 +25,16 @@ class MetricWords(NamedTuple):
 
 
 ENTRIES = {
+    "accuracy_of_mean": MetricWords(
+        "Accuracy of the mean over time",
+        True,
+        "Of clips: accuracy of the solved linear head on the mean of the frames, which knows nothing of their order.",
+    ),
+    "accuracy_shuffled": MetricWords(
+        "Accuracy with frames shuffled",
+        True,
+        "Of clips: accuracy of the classifier where the frames of each clip come in another order.",
+    ),
     "balanced_accuracy": MetricWords(
         "Balanced accuracy",
         True,

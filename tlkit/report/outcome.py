@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
@@ -13,6 +14,7 @@ from tlkit.base.files import BYTES_AS_TEXT, replacing, write_json
 from tlkit.base.story import percent
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
+from tlkit.data.clips import Sampling
 from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.data.look import Looks
@@ -21,6 +23,7 @@ from tlkit.report.build import Data, Page, write_report
 
 THUMBNAIL_SIDE = 160
 THUMBNAIL_QUALITY = 80
+STRIP = 4  # frames of a clip that are shown side by side
 PER_CLASS = (
     *("split", "class", "support", "predicted", "precision", "recall", "f1", "roc_auc", "average_precision"),
     *("precision_low", "precision_high", "recall_low", "recall_high"),
@@ -123,17 +126,33 @@ def _images_by_split(dataset: Dataset, splits: Splits) -> dict[str, int]:
     return {name: count for name, count in found.items() if count} or {"images": int(dataset.labelled.sum())}
 
 
-def thumbnails(root: Path) -> Callable[[str], bytes | None]:
-    """Small JPEGs for the report, by path as in the manifest; None for a file that is gone."""
+def thumbnails(dataset: Dataset) -> Callable[[str], bytes | None]:
+    """Small JPEGs for the report, by path as in the manifest, a strip of frames for a clip; None for a file that is gone."""
+    row_of = {path: row for row, path in enumerate(dataset.paths)}
 
     def make(path: str) -> bytes | None:
         try:
-            image = thumbnail(root / path, THUMBNAIL_SIDE)
+            image = _strip(dataset, row_of[path]) if path in row_of else thumbnail(dataset.root / path, THUMBNAIL_SIDE)
         except UnreadableImage:
             return None
         return jpeg(image, THUMBNAIL_QUALITY)
 
     return make
+
+
+def _strip(dataset: Dataset, row: int) -> Image.Image:
+    """The image of a row; of a clip some of its frames side by side, in order, evenly spaced."""
+    if dataset.clips is None:
+        return thumbnail(dataset.file(row), THUMBNAIL_SIDE)
+    frames = dataset.clips.of(row)
+    shown = [frames[place] for place in Sampling(STRIP).choose(len(frames)).tolist()]
+    parts = [thumbnail(dataset.members.file(frame), THUMBNAIL_SIDE // 2) for frame in shown]
+    strip = Image.new("RGB", (sum(part.width + 2 for part in parts) - 2, max(part.height for part in parts)), "white")
+    left = 0
+    for part in parts:
+        strip.paste(part, (left, 0))
+        left += part.width + 2
+    return strip
 
 
 def write_outcome(folder: Path, predictions: Predictions, evaluation: EvaluationResult, page: Page) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.look import looks_of
 from tlkit.evaluation.choice import Choice
+from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.judgement import find_threshold, learn_familiarity
+from tlkit.evaluation.judgement import find_threshold, learn_familiarity, said_otherwise
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
@@ -34,6 +35,7 @@ from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
 from tlkit.tasks.labels import as_lines
 from tlkit.training import balance
+from tlkit.training.choosing import solved_mean
 from tlkit.training.plan import Plan
 from tlkit.training.stages import Material
 from tlkit.training.train import Trained
@@ -136,9 +138,9 @@ def _page(
         evaluation=evaluation,
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
-        thumbnail=outcome.thumbnails(dataset.root),
-        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
-        neighbours=neighbours,
+        thumbnail=outcome.thumbnails(dataset),
+        overlays=None if facts.clip else overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
+        neighbours=None if facts.clip else neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],
@@ -174,7 +176,7 @@ def _model(
         backbone=backbone["name"],
         weights=OF_NANO if pretrained and row and row.name == "nano" else words,
         licence=row.licence if pretrained and row else "",
-        head=_head(config),
+        head=_head(config, record.get("clips")),
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
@@ -183,8 +185,11 @@ def _model(
     )
 
 
-def _head(config: FinetuneConfig) -> str:
+def _head(config: FinetuneConfig, clips: Mapping[str, Any] | None) -> str:
     """The head in words."""
+    if clips:
+        beside = "" if config.over_time == "mean" else f"a {config.over_time} head beside "
+        return f"{beside}the mean over time, of up to {clips['frames']} frames a clip"
     read = {"pooled": f" on {config.pooling} pooling", "grid": " on the flattened grid" * (config.pooling == "flatten")}
     return f"a {config.head} head" + read[head_reads(config.head, config.pooling)]
 
@@ -268,7 +273,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         splits,
         Answers(scores, None if reference is None else unfamiliarity),
         classifier.facts,
-        in_training=duplicates.in_training(evidence.pictures, dataset.sha256, splits.codes == 0),
+        in_training=_kin(dataset, splits.codes == 0, evidence),
     )
     notes: tuple[str, ...] = (crossed.note,) if crossed else ()
     if config.target_precision is not None:
@@ -278,18 +283,38 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         predictions = outcome.judged_by(predictions, classifier.facts)
     classifier = classifier.knowing(reference)
     save(classifier, run_dir.model)
-    write_answer(classifier, run_dir.model, story)
+    if dataset.clips is None:
+        write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
+    if dataset.clips is not None:
+        evaluation = _with_order(run_dir, material, classifier, predictions, evaluation)
     for note in evaluation.notes:
         story.say(note)
     ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
     run_record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
     return outcome.write_outcome(run_dir.path, predictions, evaluation, page)
+
+
+def _kin(dataset: Dataset, trained: np.ndarray, evidence: Evidence) -> np.ndarray | None:
+    """Which held-out images are copies of training images, or look like one; of clips copies alone."""
+    if dataset.clips is not None:
+        return duplicates.copied_clips(dataset.sha256, dataset.sha256[trained], trained)
+    return duplicates.in_training(evidence.pictures, dataset.sha256, trained)
+
+
+def _with_order(
+    run_dir: RunDir, material: Material, classifier: Classifier, predictions: Predictions, evaluation: EvaluationResult
+) -> EvaluationResult:
+    """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
+    mean = solved_mean(material, run_dir.checkpoints / "head")
+    mean.write(run_dir.mean)
+    others = said_otherwise(classifier, material.stored["features"], mean)
+    return with_order(evaluation, predictions, others, classifier.facts.clip)
 
 
 def _looked_at(material: Material, story: Story) -> Evidence:

@@ -159,6 +159,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def mean(self) -> Path:
+        """Of clips: the solved head of the mean over time, which the others are held against."""
+        return self.path / "mean.npz"
+
+    @property
     def choice(self) -> Path:
         """Which weights ship, and why."""
         return self.path / "choice.json"
@@ -224,9 +229,10 @@ class RunDir:
     def result(self) -> dict[str, Any]:
         """What `tlkit finetune` returns of a finished run and `--json` prints, from what lies in the folder."""
         record = self.read_record()
-        if not self.manifest.is_file():
-            raise TlkitError(f"{str(self.path)!r} has lost its manifest.csv.", "train again.")
-        with self.manifest.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        for kept in (self.manifest, self.splits):
+            if not kept.is_file():
+                raise TlkitError(f"{str(self.path)!r} has lost its {kept.name}.", "train again.")
+        with self.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:  # a row for each sample
             images = sum(1 for _ in csv.reader(file)) - 1
         with reading(self.metrics, f"`tlkit evaluate {self.path}` makes it again."):
             metrics = read_json(self.metrics)

@@ -3,7 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,11 @@ from tlkit.base.files import (
 )
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
+from tlkit.data.clips import Sampling, fold
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import in_order
 from tlkit.data.folders import refuse_inside
+from tlkit.data.table import CLIP
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, read_toml, resolve, write_toml
 from tlkit.runs.folder import RUN_FORMAT, RunDir, contents, hold, refuse_occupied
@@ -209,6 +211,7 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
         ignored=dataset.ignored,
         split_rule=splits.rule,
         fixes=dataset.fixed,
+        clips=None if dataset.clips is None else asdict(dataset.clips.sampling),
         data_sha256=dataset.fingerprint(),
         **facts,
         files=sums_of(run_dir.config, run_dir.manifest, run_dir.splits),
@@ -226,6 +229,8 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
         ignored, rule, fixed = record["ignored"], record["split_rule"], record.get("fixes", "")
     with reading(run_dir.manifest, AGAIN):
         dataset = Dataset.read_csv(run_dir.intact(run_dir.manifest), root, classes, problems, task=task)
+        if record.get("clips"):
+            dataset = fold(dataset, dataset.extra.pop(CLIP), Sampling(**record["clips"]))
     with (
         reading(run_dir.splits, AGAIN),
         run_dir.intact(run_dir.splits).open(encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -251,7 +256,7 @@ def move_images(run_dir: RunDir, place: str, story: Story) -> None:
     if known is None:  # nothing was read yet, so there is nothing to hold them against
         update(run_dir, images=str(new))
         return
-    dataset, root = known[0], new.parent if new.is_file() else new
+    dataset, root = known[0].members, new.parent if new.is_file() else new
     there = sum((root / path).is_file() for path in dataset.paths)
     if not there:
         raise TlkitError(
@@ -287,6 +292,7 @@ def refuse_changed_images(run_dir: RunDir, dataset: Dataset) -> None:
     Raises:
         OutOfDate: naming the first ones.
     """
+    dataset = dataset.members
     with reading(run_dir.record, AGAIN):
         began = datetime.fromisoformat(run_dir.read_record()["created"]).timestamp() - MARGIN
     rows = range(len(dataset))

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from tlkit.base.files import replacing
 from tlkit.base.story import Story
 from tlkit.options.obtain import SampleConfig
+from tlkit.samples.motion import MOTION_CARD, write_motion
 from tlkit.samples.recipes import TABLE
 from tlkit.tasks.labels import written
 
@@ -254,14 +255,16 @@ def _evenly(labels: np.ndarray, count: int | None) -> list[int]:
 
 
 class Made(NamedTuple):
-    """One sample that needs no network: what its card says, and what writes it into an empty folder."""
+    """One sample that needs no network: what its card says, what writes it into an empty folder, whether it is of clips."""
 
     card: dict[str, str]
     write: Callable[[Path, SampleConfig, Story], None]
+    clips: bool = False
 
 
 MADE = {
     "digits": Made(DIGITS_CARD, write_digits),
     "shapes": Made(SHAPES_CARD, write_shapes),
     "sheets": Made(SHEETS_CARD, write_sheets),
+    "motion": Made(MOTION_CARD, write_motion, clips=True),
 }

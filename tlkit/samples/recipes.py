@@ -218,11 +218,16 @@ def _replace_contents(out: Path, new: Path) -> None:
         path.rename(out / path.name)
 
 
-def count_images(folder: Path) -> dict[str, Any]:
-    """`{"images": n, "classes": [name, ...]}` of a folder with images in class folders, in splits or not, or in a table."""
+def count_images(folder: Path, above: int = 0) -> dict[str, Any]:
+    """`{"images": n, "classes": [name, ...]}` of a folder with images in class folders, in splits or not, or in a table.
+
+    Args:
+        folder: of the sample.
+        above: how many folders are between an image and its class folder, 1 for clips.
+    """
     files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     if (folder / TABLE).is_file():
         with (folder / TABLE).open(encoding="utf-8", newline="") as file:
             labels = [read_labels(row["label"], TABLE) for row in csv.DictReader(file)]
         return {"images": len(files), "classes": sorted({name for names in labels for name in names})}
-    return {"images": len(files), "classes": sorted({path.parent.name for path in files})}
+    return {"images": len(files), "classes": sorted({path.parents[above].name for path in files})}

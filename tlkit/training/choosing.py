@@ -15,6 +15,7 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.choice import Choice, Entry, gain, judge
 from tlkit.evaluation.choice import choose as decide
 from tlkit.evaluation.evaluate import group_codes
+from tlkit.evaluation.judgement import Mean
 from tlkit.evaluation.results import Metric
 from tlkit.training.checkpoint import Checkpoint, Kept, Sink, State
 from tlkit.training.plan import Plan, Stage
@@ -350,3 +351,13 @@ def describe_choice(made: Choice) -> str:
     if made.taken.kind == "probe":
         lines.append("  fine-tuning did not help here; the backbone is as it was pretrained")
     return "\n".join(lines)
+
+
+def solved_mean(material: Material, folder: Path) -> Mean:
+    """The head of the mean over time as its stage left it in a folder; the layers are as before afterwards."""
+    model, checkpoint = material.head.model, Checkpoint(folder)
+    shipped = model.get_weights()
+    checkpoint.load_weights(model, checkpoint.read().best)
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.set_weights(shipped)
+    return Mean(kernel[: material.stored["features"].shape[-1]], bias)

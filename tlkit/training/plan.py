@@ -223,6 +223,7 @@ def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tup
 # -- The plan of a run: which stages, what learns in each, at which rate, for how long, and what it will cost ---
 
 
+LEARNS = {"head": "the head", "time": "what reads the frames in order", "all": "everything"}
 SOLVED = {"lbfgs": "solved by L-BFGS", "ridge": "solved as ridge regression"}
 
 
@@ -276,10 +277,8 @@ class Stage:
     @property
     def learns(self) -> str:
         """What learns, in words."""
-        if self.name == "head":
-            return "the head"
-        if self.name == "all":
-            return "everything"
+        if self.name in LEARNS:
+            return LEARNS[self.name]
         if self.skipped:
             return f"the head and {self.blocks} block{'s' * (self.blocks > 1)}, not the last {self.skipped}"
         return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"

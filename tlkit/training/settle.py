@@ -26,7 +26,7 @@ from tlkit.training import balance, crossing
 from tlkit.training.costs import HEAD_EPOCHS
 from tlkit.training.minutes import Budget, fit_into
 from tlkit.training.plan import Decision, Plan, Sizes, planned_epochs
-from tlkit.training.planner import build_plan
+from tlkit.training.planner import build_plan, clip_plan
 from tlkit.training.stages import Parts
 
 TIMED = 32  # images that are decoded to see how long that takes
@@ -56,12 +56,7 @@ def settle(
     Raises:
         TlkitError: options that these images, this network or this time cannot do.
     """
-    refuse_several_labels(config, dataset)
-    if config.search and not len(splits.indices("val")):
-        raise TlkitError(
-            f"--search {config.search}: there are no validation images to tell trials apart.",
-            "hold some out with --val.",
-        )
+    clips, config = dataset.clips, _possible(config, dataset, splits)
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
     counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
     sizes = Sizes(*counts, *disk_budget(store_dir(), sum(space.bytes for space in list_spaces())))
@@ -75,6 +70,8 @@ def settle(
         decided.append(fitted.decision)
 
     def build(options: FinetuneConfig) -> Plan:
+        if clips is not None:
+            return clip_plan(options, parts.backbone, parts.classifier, sizes, len(clips.frames))
         return build_plan(options, *network, sizes, pace=pace, measure=measure, why_blocks=why_blocks)
 
     plan = build(config)
@@ -82,12 +79,59 @@ def settle(
     if why:
         _refuse_other_stages(asked, config := _head_alone(config), why)
         plan = build(config).deciding(Decision("stages", "head", why))
-    if asked.stages is None and config.stages is None:
+    if asked.stages is None and config.stages is None and clips is None:
         why = "fine-tuning begins where the solved head ends, and ships only where it is better"
         decided.append(Decision("stages", ",".join(STAGES), why))
     balance.refuse_synthesis(config, plan)
     plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)
     return plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, parts, dataset, splits))
+
+
+def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:
+    """The options, with what goes without saying for clips; raises for those that these samples cannot follow."""
+    refuse_several_labels(config, dataset)
+    if config.search and not len(splits.indices("val")):
+        raise TlkitError(
+            f"--search {config.search}: there are no validation images to tell trials apart.",
+            "hold some out with --val.",
+        )
+    if dataset.clips is None:
+        return config
+    refuse_for_clips(config)
+    return replace(config, preset=None, augment="none", mix="none")
+
+
+# Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
+FOR_IMAGES: dict[str, tuple[object, ...]] = {
+    "stages": (None, ("head",)),
+    "preset": (None, "default"),
+    "blocks": (None,),
+    "unfreeze": (None,),
+    "minutes": (None,),
+    "search": (None,),
+    "views": (None, 1),
+    "augment": ("auto", "none"),
+    "mix": ("auto", "none"),
+    "head": ("linear",),
+    "fixes": (None,),
+    "keras_split": (None,),
+}
+
+
+def refuse_for_clips(options: FinetuneConfig) -> None:
+    """Raise for options that clips cannot follow.
+
+    Raises:
+        TlkitError: naming the option.
+    """
+    for name, allowed in FOR_IMAGES.items():
+        value = getattr(options, name)
+        if value not in allowed:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise TlkitError(
+                f"--{name.replace('_', '-')} {shown} is for single images, and the samples are clips.",
+                "drop it: frames are computed once by the frozen backbone, and --time says what is trained on them.",
+            )
 
 
 def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Decision]]:

@@ -13,8 +13,10 @@ from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import ran_out
 from tlkit.base.story import Story
-from tlkit.classifier.heads.build import Head, build_head, pool
-from tlkit.classifier.model import Classifier, compose
+from tlkit.classifier.facts import ClipFacts
+from tlkit.classifier.heads.build import POOLS, Head, build_head, build_time_head, pool, put_mean
+from tlkit.classifier.model import Classifier, compose, compose_clips
+from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
@@ -172,8 +174,11 @@ def _examples(stage: Stage, material: Material) -> Examples:
 def stage_model(stage: Stage, material: Material) -> keras.Model:
     """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
     whole = material.classifier.model
+    head = material.head.model
     if stage.name == "head":
-        return material.head.model
+        return head
+    if stage.name == "time":  # a model of its own, whose optimizer is none of the head's
+        return keras.Model(head.input, head.output, name=stage.name)
     start = whole.get_layer(stage.cut).output if stage.cut else whole.input
     return keras.Model(start, whole.output, name=stage.name)
 
@@ -237,9 +242,8 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     started = time.monotonic()
     rows, labels = material.rows("train"), material.labels("train")
     views = material.views["features"]
-    everything = np.arange(len(rows))
     probe = solve(
-        [view[everything] for view in views],
+        [view.pooled() for view in views],
         labels,
         balance=material.config.balance,
         units=material.groups[rows],
@@ -248,7 +252,7 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
         heard=lambda part: story.reach(part, 1.0),
         tau=material.tau,
     )
-    material.head.model.get_layer("logits").set_weights([probe.kernel, probe.bias])
+    put_mean(material.head, probe.kernel, probe.bias)
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
     held = Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))
     score, seconds = held.measure(material.head.model), time.monotonic() - started
@@ -430,8 +434,24 @@ def build_parts(
     ).read_as(config.pooling)
     contract = contract or contract_for(config, backbone.image_size, dataset, story)
     fewest = dataset.task.fewest
+    if dataset.clips is not None:
+        return _of_clips(config, backbone, contract, dataset, dataset.clips)
     head = build_head(config, backbone.grid_shape, len(dataset.classes), seed=config.seed, fewest=fewest)
     return Parts(backbone, head, compose(backbone, head, dataset.classes, contract, dataset.task), contract)
+
+
+def _of_clips(
+    config: FinetuneConfig, backbone: Backbone, contract: InputContract, dataset: Dataset, clips: Clips
+) -> Parts:
+    """The network of clips."""
+    task, stride = dataset.task, clips.sampling.stride
+    clip = ClipFacts(frames=clips.length, stride=stride, time=config.over_time, pooling=config.pooling)
+    channels = backbone.grid_shape[-1] * len(POOLS[config.pooling])
+    head = build_time_head(
+        config, clip.time, (clip.frames, channels), len(dataset.classes), seed=config.seed, fewest=task.fewest
+    )
+    classifier = compose_clips(backbone, head, dataset.classes, contract, clip, task)
+    return Parts(backbone, head, classifier, contract)
 
 
 def gather(
@@ -452,7 +472,7 @@ def gather(
         found = source.extract(dataset, views=views, viewed=train, augmentation=augmentation, story=story)
         _refuse_lost(found)
         more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
-        story.say(f"a view of each of {len(dataset)} images{more}: {found.sentence()}")
+        story.say(f"a view of each of {len(dataset.members)} images{more}: {found.sentence()}")
         features = found.features
     seen: Mapping[str, list[Any]] = {
         name: [features[tap.name, view] for view in views] for name, tap in parts.stored(plan).items()

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.process import seeded
-from tlkit.options.catalog import CLASS_POOLINGS, HEADS, head_reads
+from tlkit.options.catalog import CLASS_POOLINGS, HEADS, TIMES, head_reads
 from tlkit.options.groups import HeadOptions
 
 # What reads the class token is given it as a grid of one cell
@@ -75,6 +76,52 @@ def pool(grid: Any, pooling: str) -> Any:
     """
     parts = [LAYERS[kind](dtype="float32", name=f"head_pool_{kind}")(grid) for kind in POOLS[pooling]]
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_pool_concat")(parts)
+
+
+# -- Heads over time: the frames of a clip in, logits out ---
+#
+# A head over time reads (B, T, C), the pooled features of each frame; a row of zeros is no frame. Its logits are linear in
+# the mean over time and, beside it, in what a function of `heads/time.py` makes of the frames in order. The mean alone is
+# solved; the rest begins with a kernel of zeros, so that training starts from the solved mean.
+
+
+def build_time_head(
+    options: HeadOptions, time: str, frames: tuple[int, int], classes: int, *, seed: int = 0, fewest: int = 2
+) -> Head:
+    """Build a head over time.
+
+    Args:
+        options: pooling of each frame, sizes, activation, dropout and penalty.
+        time: a row of `TIMES`.
+        frames: (T, C) of a clip.
+        classes: K, `fewest` or more.
+        seed: of the initial weights and of dropout.
+        fewest: 2 of classes, 1 of numbers.
+
+    Raises:
+        TlkitError: fewer than two classes.
+    """
+    if classes < fewest:
+        raise TlkitError(f"a classifier needs two classes or more, not {classes}.", "add clips of another class.")
+    with seeded(seed):
+        features = keras.Input(frames, dtype="float32", name="head_features")
+        there = keras.ops.any(keras.ops.not_equal(features, 0.0), axis=-1)
+        parts = [keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_time_mean")(features, mask=there)]
+        row = TIMES[time]
+        if row.function:
+            body = getattr(importlib.import_module(row.module), row.function)
+            parts.append(dropped(body(normalized(features, "head_norm"), there, options), options, "head_dropout"))
+        read = parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_time")(parts)
+        logits = dense(classes, options, "logits", dtype="float32", kernel_initializer="zeros")(read)
+    return Head("pooled", options.pooling, keras.Model(features, logits, name="head"))
+
+
+def put_mean(head: Head, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Put the solved head of the mean, (C, K) and (K,), into the last layer; what reads the order has no say there."""
+    last = head.model.get_layer("logits")
+    whole = np.zeros(last.kernel.shape, np.float32)
+    whole[: len(kernel)] = kernel
+    last.set_weights([whole, bias])
 
 
 # -- The few layers that every head is made of ---

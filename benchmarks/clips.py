@@ -1,0 +1,206 @@
+"""Clips: whether order is learned where it matters, what a classifier of clips takes in time, and in memory.
+
+    python benchmarks/clips.py motion --backbone NAME|PATH.keras [--weights FILE] [--size 96] [--seeds 5] [--clips 600] [--times mean gru ...]
+    python benchmarks/clips.py people IMAGES --backbone NAME|PATH.keras [--size PIXELS] [--seeds 5] [--times mean gru ...]
+    python benchmarks/clips.py recipe --backbone NAME|PATH.keras [--size 96] [--clips 120]
+    python benchmarks/clips.py memory --backbone NAME|PATH.keras [--size 96] [--clips 100 1000]
+
+motion: the drawn sample, every seed with clips, split and training of its own. people: clips in train/ and test/, such as
+asl-clips; a seed deals validation and trains anew. Both print accuracy on test clips as metrics.json has it: of what
+ships, of the mean over time, and of what ships with frames shuffled. recipe: against the CNN-RNN of keras.io's "Video
+Classification with a CNN-RNN Architecture", written from its description: one `predict` a frame, two GRU layers of 16 and
+8 units, dropout 0.4, a dense layer of 8, ten epochs of Adam; on the same clips, split, network and size, in turn, each
+from an empty store; then a second head each. memory: greatest resident memory of `tlkit finetune`, each in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from measure import machine
+
+from tlkit.backbones import runtime
+from tlkit.base.story import Silence
+from tlkit.options.commands import FinetuneConfig
+from tlkit.options.obtain import SampleConfig
+from tlkit.pipelines import finetune, sample
+
+SHOWN = ("accuracy", "accuracy_of_mean", "accuracy_shuffled")
+FRAMES = 12
+
+
+def options(asked: argparse.Namespace, **own: Any) -> FinetuneConfig:
+    """Of `tlkit finetune`, without audit."""
+    given = {name: getattr(asked, name) for name in ("image_size", "weights") if getattr(asked, name)}
+    return FinetuneConfig(backbone=asked.backbone, audit=False, overwrite=True, **given, **own)
+
+
+def drawn(folder: Path, clips: int, seed: int = 0) -> Path:
+    """The motion sample."""
+    sample.run(SampleConfig(name="motion", out=str(folder), count=clips, seed=seed, overwrite=True), Silence())
+    return folder
+
+
+def accuracies(images: Path, work: Path, asked: argparse.Namespace, time_head: str, seed: int) -> dict[str, float]:
+    """Of the test clips, as metrics.json has them; and whether the head over time ships."""
+    out = work / "run"
+    finetune.run(options(asked, images=str(images), out=str(out), time=time_head, frames=FRAMES, seed=seed), Silence())
+    found = json.loads((out / "metrics.json").read_text())["test"]
+    return {name: found[name]["value"] for name in SHOWN}
+
+
+def told(name: str, rows: list[dict[str, float]]) -> str:
+    """A line of the table: mean and deviation over seeds."""
+    cells = []
+    for key in SHOWN:
+        values = [row[key] for row in rows]
+        cells.append(f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else ""))
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def measure_order(asked: argparse.Namespace) -> None:
+    """Every head over time on every seed."""
+    print(f"| --time | {' | '.join(SHOWN)} |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for time_head in asked.times:
+            rows = []
+            for seed in range(asked.seeds):
+                images = asked.images or drawn(work / f"motion{seed}", asked.clips[0], seed)
+                rows.append(accuracies(Path(images), work, asked, time_head, seed))
+            print(told(time_head, rows), flush=True)
+
+
+# -- the recipe of keras.io ---
+
+
+def recipe_features(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], float]:
+    """Features (n, T, C), masks and labels by split, one `predict` a frame; and the seconds of it, the network's loading not counted."""
+    import keras
+
+    from tlkit.backbones.build import build_backbone
+
+    network = build_backbone(asked.backbone, image_size=asked.image_size, weights=asked.weights or "imagenet").model
+    pooled = keras.layers.GlobalAveragePooling2D()(network.output)
+    model, side = keras.Model(network.input, pooled), network.input_shape[1]
+    record = json.loads((folder / "run.json").read_text())
+    with (folder / "splits.csv").open() as file:
+        splits = [line.rstrip("\n").split(",") for line in file][1:]
+    model.predict(np.zeros((1, side, side, 3)), verbose=0)
+    started, data = time.perf_counter(), {}
+    for split in ("train", "val", "test"):
+        clips = [Path(record["root"]) / path for path, name in splits if name == split]
+        features = np.zeros((len(clips), FRAMES, model.output_shape[-1]), np.float32)
+        masks = np.zeros((len(clips), FRAMES), bool)
+        for row, clip in enumerate(clips):
+            for at, frame in enumerate(sorted(clip.iterdir())[:FRAMES]):
+                pixels = keras.utils.img_to_array(keras.utils.load_img(frame, target_size=(side, side)))
+                features[row, at], masks[row, at] = model.predict(pixels[None], verbose=0)[0], True
+        labels = np.array([record["classes"].index(clip.parent.name) for clip in clips])
+        data[split] = (features, masks, labels)
+    return data, time.perf_counter() - started
+
+
+def recipe_head(data: dict[str, Any]) -> tuple[float, float]:
+    """Accuracy on the test clips and seconds of the recipe's recurrent network."""
+    import keras
+
+    (features, masks, labels), (val, val_masks, val_labels) = data["train"], data["val"]
+    started = time.perf_counter()
+    inputs = keras.Input(features.shape[1:])
+    mask = keras.Input(masks.shape[1:], dtype="bool")
+    x = keras.layers.GRU(16, return_sequences=True)(inputs, mask=mask)
+    x = keras.layers.Dropout(0.4)(keras.layers.GRU(8)(x))
+    x = keras.layers.Dense(8, activation="relu")(x)
+    model = keras.Model([inputs, mask], keras.layers.Dense(labels.max() + 1, activation="softmax")(x))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit([features, masks], labels, validation_data=([val, val_masks], val_labels), epochs=10, verbose=0)
+    test, test_masks, truth = data["test"]
+    found = model.predict([test, test_masks], verbose=0).argmax(axis=1)
+    return float((found == truth).mean()), time.perf_counter() - started
+
+
+def measure_recipe(asked: argparse.Namespace) -> None:
+    """Both ways in turn, three times."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        images = drawn(Path(folder) / "motion", asked.clips[0])
+        for turn in range(asked.repeats):
+            os.environ["TLKIT_CACHE"] = str(Path(folder) / f"cache{turn}")
+            own = {}
+            for name, head in (("first", asked.times[0]), ("second", asked.times[-1])):
+                started = time.perf_counter()
+                out = Path(folder) / name
+                finetune.run(options(asked, images=str(images), out=str(out), time=head, frames=FRAMES), Silence())
+                own[name] = time.perf_counter() - started
+            accuracy = json.loads((Path(folder) / "first" / "metrics.json").read_text())["test"]["accuracy"]["value"]
+            data, extraction = recipe_features(asked, Path(folder) / "first")
+            theirs, training = recipe_head(data)
+            second = recipe_head(data)[1] + extraction  # the recipe keeps nothing between two programs
+            rows.append((own["first"], extraction + training, own["second"], second, accuracy, theirs))
+            shutil.rmtree(os.environ["TLKIT_CACHE"])
+    print("| | tlkit, s | recipe, s | ratio | accuracy, tlkit | recipe |\n|---|---|---|---|---|---|")
+    for first, theirs, second, again, accuracy, other in rows:
+        print(f"| first head | {first:.1f} | {theirs:.1f} | 1/{theirs / first:.1f} | {accuracy:.3f} | {other:.3f} |")
+        print(f"| second head | {second:.1f} | {again:.1f} | 1/{again / second:.1f} | | |")
+
+
+# -- memory ---
+
+CHILD = """
+import json, resource, sys
+from tlkit.base.story import Silence
+from tlkit.options.commands import FinetuneConfig
+from tlkit.pipelines import finetune
+given = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(sys.argv[1]).items()}
+finetune.run(FinetuneConfig(**given), Silence())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def measure_memory(asked: argparse.Namespace) -> None:
+    """Greatest resident memory of a whole run, by clips."""
+    print("| clips | MB |\n|---|---|")
+    for clips in asked.clips:
+        with tempfile.TemporaryDirectory() as folder:
+            images = drawn(Path(folder) / "motion", clips)
+            given = options(asked, images=str(images), out=f"{folder}/run", time=asked.times[-1], frames=FRAMES)
+            environment = {**os.environ, "TLKIT_CACHE": f"{folder}/cache"}
+            wanted = {name: value for name, value in given.as_dict().items() if value is not None}
+            command = [sys.executable, "-c", CHILD, json.dumps(wanted)]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            print(f"| {clips} | {int(done.stdout.split()[-1]) / 1024:.0f} |", flush=True)
+
+
+MEASURES = {"motion": measure_order, "people": measure_order, "recipe": measure_recipe, "memory": measure_memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=MEASURES)
+    parser.add_argument("images", nargs="?")
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--size", type=int, dest="image_size")
+    parser.add_argument("--weights")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--clips", type=int, nargs="+")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--times", nargs="+", default=["mean", "gru"])
+    asked = parser.parse_args()
+    asked.clips = asked.clips or {"memory": [100, 1000], "recipe": [120]}.get(asked.what, [600])
+    runtime.seed_everything(0)
+    MEASURES[asked.what](asked)
+    print(f"\n{machine()}")
+
+
+if __name__ == "__main__":
+    main()

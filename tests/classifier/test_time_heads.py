@@ -1,0 +1,127 @@
+"""Heads over time: frames that are not there change nothing, order counts where it should, and files load in plain Keras."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.backbones.build import build_backbone
+from tlkit.classifier.facts import ClipFacts, read_facts
+from tlkit.classifier.heads.build import build_time_head, put_mean
+from tlkit.classifier.model import compose_clips, load, of_images, over_time, save
+from tlkit.data.dataset import InputContract
+from tlkit.options.catalog import TIMES
+
+FRAMES, CHANNELS, CLASSES = 6, 16, 3
+OPTIONS = SimpleNamespace(pooling="avg", hidden=(8,), activation="relu", dropout=0.0, l2=0.0)
+ORDERED = ("rnn", "lstm", "gru", "transformer", "conv1d")
+
+
+def head_of(time, frames=FRAMES):
+    """A head whose last layer is not zero, so that what reads the order has a say."""
+    head = build_time_head(OPTIONS, time, (frames, CHANNELS), CLASSES, seed=1)
+    last = head.model.get_layer("logits")
+    last.set_weights([np.random.default_rng(3).normal(size=weight.shape) for weight in last.get_weights()])
+    return head
+
+
+def clips(count, real, frames=FRAMES):
+    rows = np.random.default_rng(5).normal(size=(count, frames, CHANNELS)).astype(np.float32)
+    rows[:, real:] = 0
+    return rows
+
+
+def said(model, rows):
+    return np.asarray(model(rows))
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_frames_that_are_not_there_change_no_answer(time):
+    """Four frames of six say what the same weights say of four frames alone."""
+    long, short = head_of(time), head_of(time, 4)
+    weights = [np.array(weight) for weight in long.model.get_weights()]
+    wanted = [weight.shape for weight in short.model.get_weights()]
+    cut = [one[: shape[0]] if one.shape != shape else one for one, shape in zip(weights, wanted, strict=True)]
+    short.model.set_weights(cut)
+    rows = clips(5, 4)
+    assert np.allclose(said(long.model, rows), said(short.model, rows[:, :4]), atol=1e-5)
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_order_counts_where_it_should(time):
+    model, rows = head_of(time).model, clips(5, FRAMES)
+    apart = np.abs(said(model, rows) - said(model, rows[:, ::-1])).max()
+    assert (apart > 1e-2) == (time in ORDERED), apart
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_training_starts_from_the_solved_mean(time):
+    head = build_time_head(OPTIONS, time, (FRAMES, CHANNELS), CLASSES)
+    kernel = np.random.default_rng(2).normal(size=(CHANNELS, CLASSES)).astype(np.float32)
+    put_mean(head, kernel, np.arange(3, dtype=np.float32))
+    rows = clips(4, 3)
+    assert np.allclose(said(head.model, rows), rows[:, :3].mean(axis=1) @ kernel + np.arange(3), atol=1e-5)
+
+
+def classifier_of(tiny_backbone, time):
+    backbone = build_backbone(str(tiny_backbone))
+    clip = ClipFacts(frames=FRAMES, stride=2, time=time, pooling="avg")
+    contract = InputContract(height=32, width=32)
+    return compose_clips(backbone, head_of(time), ("a", "b", "c"), contract, clip)
+
+
+PLAIN = """
+import sys
+import keras
+import numpy as np
+
+model = keras.models.load_model(sys.argv[1], safe_mode=True)
+given = np.load(sys.argv[2])
+found = np.asarray(model([given["images"], given["mask"]]))
+assert "tlkit" not in sys.modules
+print(float(np.abs(found - given["logits"]).max()))
+"""
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_the_file_takes_clips_and_a_mask_in_plain_keras(tiny_backbone, tmp_path, time):
+    classifier = classifier_of(tiny_backbone, time)
+    save(classifier, tmp_path / "model.keras")
+    assert read_facts(tmp_path / "model.keras").clip == classifier.facts.clip
+    images = np.random.default_rng(0).uniform(0, 255, (3, FRAMES, 32, 32, 3)).astype(np.float32)
+    mask = np.ones((3, FRAMES), np.float32)
+    mask[1, 2:] = 0
+    logits = said(classifier.model, [images, mask])
+    np.savez(tmp_path / "given.npz", images=images, mask=mask, logits=logits)
+    (tmp_path / "plain.py").write_text(PLAIN)
+    arguments = [sys.executable, "-P", "plain.py", "model.keras", "given.npz"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) < 1e-5
+
+    other = images.copy()
+    other[1, 2:] = 99.0  # what is masked
+    assert np.array_equal(said(classifier.model, [other, mask]), logits)
+    again = load(tmp_path / "model.keras")
+    features = np.asarray(of_images(again)(images.reshape(-1, 32, 32, 3))).mean(axis=(1, 2))
+    rows = features.reshape(3, FRAMES, -1) * mask[..., None]
+    assert np.allclose(said(over_time(again), rows), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("time", ["mean", "gru", "transformer", "conv1d"])
+def test_onnx_answers_the_same(tiny_backbone, tmp_path, time):
+    tf = pytest.importorskip("tensorflow")
+    tf2onnx, runtime = pytest.importorskip("tf2onnx"), pytest.importorskip("onnxruntime")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf2onnx reads TensorFlow's graphs")
+    model = classifier_of(tiny_backbone, time).model
+    signature = [tf.TensorSpec((None, *one.shape[1:]), tf.float32, name=one.name) for one in model.inputs]
+    traced = tf.function(lambda images, mask: model([images, mask], training=False), input_signature=signature)
+    tf2onnx.convert.from_function(traced, input_signature=signature, opset=17, output_path=str(tmp_path / "m.onnx"))
+    images = np.random.default_rng(0).uniform(0, 255, (2, FRAMES, 32, 32, 3)).astype(np.float32)
+    mask = np.array([[1] * 6, [1, 1, 1, 0, 0, 0]], np.float32)
+    found = runtime.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"images": images, "mask": mask})[0]
+    assert np.allclose(found, said(model, [images, mask]), atol=1e-4)

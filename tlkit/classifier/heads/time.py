@@ -1,0 +1,101 @@
+"""What a head over time makes of the frames of a clip in order, beside their mean: one function for each row of `TIMES`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tlkit.classifier.heads.attention import LARGEST_KEY
+from tlkit.classifier.heads.build import activated, dense, normalized, penalty
+from tlkit.classifier.heads.recurrent import CELLS
+from tlkit.options.groups import HeadOptions
+
+UNROLLED = (
+    32  # frames up to which recurrent layers are written out step by step, which runs and exports as plain operations
+)
+WIDTH = 3  # frames that a convolution over time sees
+LEAST = -1e30  # below any feature
+
+
+# -- What reads the frames: (B, T, C), normalised, and bool (B, T), which are there -------------------
+#
+# The mask is handed to every layer that needs it: what Keras passes along by itself is lost at layers such as EinsumDense.
+
+
+def largest(tensor: Any, there: Any, options: HeadOptions) -> Any:
+    """The largest value of each feature over the frames: (B, C)."""
+    del options
+    return keras.ops.max(keras.ops.where(_aligned(there), tensor, LEAST), axis=1)
+
+
+def recurrent(kind: str) -> Callable[[Any, Any, HeadOptions], Any]:
+    """Stacked recurrent layers of one kind of cell, of `options.hidden` units."""
+
+    def build(tensor: Any, there: Any, options: HeadOptions) -> Any:
+        """The state after the last frame that is there: (B, last units)."""
+        for number, units in enumerate(options.hidden, start=1):
+            tensor = CELLS[kind](
+                units,
+                return_sequences=number < len(options.hidden),
+                kernel_regularizer=penalty(options),
+                unroll=tensor.shape[1] <= UNROLLED,
+                name=f"head_{kind}_{number}",
+            )(tensor, mask=there)
+        return tensor
+
+    return build
+
+
+rnn, lstm, gru = map(recurrent, CELLS)
+
+
+def transformer(tensor: Any, there: Any, options: HeadOptions) -> Any:
+    """Pre-norm encoder layers (Vaswani et al. 2017) with learned positions, then the mean over frames: (B, width).
+
+    As many layers as `options.hidden` has entries, of the width of the first.
+    """
+    width = options.hidden[0]
+    tensor = keras.layers.EinsumDense(
+        "btc,cd->btd",
+        output_shape=(tensor.shape[1], width),
+        bias_axes="td",
+        bias_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        kernel_regularizer=penalty(options),
+        name="head_embedding",
+    )(tensor)
+    for number in range(1, len(options.hidden) + 1):
+        tensor = _encoder_layer(tensor, there, width, options, f"head_layer_{number}")
+    last = normalized(tensor, "head_norm_last")
+    return keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_mean")(last, mask=there)
+
+
+def _encoder_layer(tensor: Any, there: Any, width: int, options: HeadOptions, name: str) -> Any:
+    """Self-attention among the frames that are there, and a hidden layer of twice the width, each with its skip connection."""
+    heads = max(1, width // LARGEST_KEY)
+    query = normalized(tensor, f"{name}_attention_norm")
+    attended = keras.layers.MultiHeadAttention(
+        heads, width // heads, kernel_regularizer=penalty(options), name=f"{name}_attention"
+    )(query, query, attention_mask=keras.ops.expand_dims(there, 1))
+    tensor = keras.layers.Add(name=f"{name}_attention_add")([tensor, attended])
+    inner = dense(2 * width, options, f"{name}_dense_1")(normalized(tensor, f"{name}_dense_norm"))
+    inner = dense(width, options, f"{name}_dense_2")(activated(inner, options, f"{name}_activation"))
+    return keras.layers.Add(name=f"{name}_dense_add")([tensor, inner])
+
+
+def conv1d(tensor: Any, there: Any, options: HeadOptions) -> Any:
+    """Convolutions over three frames with `options.hidden` filters each, then the mean over frames: (B, last filters).
+
+    Frames that are not there are zeros to every layer, as what lies before the first frame is.
+    """
+    for number, filters in enumerate(options.hidden, start=1):
+        tensor = keras.ops.where(_aligned(there), tensor, 0.0)
+        tensor = keras.layers.Conv1D(
+            filters, WIDTH, padding="same", kernel_regularizer=penalty(options), name=f"head_conv_{number}"
+        )(tensor)
+        tensor = activated(tensor, options, f"head_activation_{number}")
+    return keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_mean")(tensor, mask=there)
+
+
+def _aligned(there: Any) -> Any:
+    """(B, T) as (B, T, 1)."""
+    return keras.ops.expand_dims(there, -1)

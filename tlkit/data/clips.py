@@ -1,0 +1,344 @@
+"""Clips: samples that are several frames in order. Which frames are taken, what belongs together, and what is refused."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError
+from tlkit.base.story import Story
+from tlkit.data.dataset import SPLITS, Dataset
+from tlkit.data.folders import LOOSE, Layout
+from tlkit.data.scan import SILENCE, first_of, listed, read_contents, refuse_none, tell_unexpected
+from tlkit.data.table import CLIP, SUFFIXES, Listing, read_table
+from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
+from tlkit.tasks.task import Task
+
+FRAME = "frame"  # the column that orders the frames of a clip
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a clip are taken: every `stride`-th, and of those `frames` at most, evenly spaced.
+
+    Args:
+        frames: T, at most; a clip that has fewer has them all. None for every one.
+        stride: 1 takes every frame, 2 every other one.
+        asked: whether folders are to be read as clips; a table says it itself, by its column `clip`.
+    """
+
+    frames: int | None = None
+    stride: int = 1
+    asked: bool = True
+
+    def choose(self, count: int) -> np.ndarray:
+        """Int (n,), ascending positions among `count` frames; the first and the last are among them, of one the middle."""
+        left = np.arange(0, count, self.stride)
+        if self.frames is None or len(left) <= self.frames:
+            return left
+        if self.frames == 1:
+            return left[len(left) // 2 : len(left) // 2 + 1]
+        return left[np.linspace(0, len(left) - 1, self.frames).round().astype(np.int64)]
+
+    def of_layout(self, layout: Layout, typed: str) -> tuple[Layout, int]:
+        """The frames of a folder that are taken, see `frames_in`."""
+        return frames_in(layout, typed, self)
+
+    def of_listing(self, listing: Listing, file: str) -> Listing:
+        """The rows of a table that are taken, see `frames_listed`."""
+        return frames_listed(listing, file, self)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What the N clips of a dataset consist of.
+
+    Args:
+        frames: the frames as images of their own, those of a clip one after the other, in order of time.
+        starts: int64 (N + 1,), where the frames of each clip begin.
+        sampling: how they were taken.
+    """
+
+    frames: Dataset
+    starts: np.ndarray
+    sampling: Sampling
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 (N,), frames of each clip, at least 1."""
+        return np.diff(self.starts)
+
+    @property
+    def length(self) -> int:
+        """T, the frames that a clip may have."""
+        return self.sampling.frames or int(self.counts.max(initial=1))
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """int64 (N, T), the row of each frame of each clip; -1 after its last."""
+        steps = np.arange(self.length)
+        return np.where(steps < self.counts[:, None], self.starts[:-1, None] + steps, -1)
+
+    def middle(self, index: int) -> int:
+        """The row of the frame that stands for a clip where one picture is shown."""
+        return int(self.starts[index] + self.counts[index] // 2)
+
+    def of(self, index: int) -> range:
+        """The rows of the frames of a clip."""
+        return range(int(self.starts[index]), int(self.starts[index + 1]))
+
+    def select(self, indices: np.ndarray) -> "Clips":
+        """Some of the clips, in that order."""
+        rows = [row for index in indices.tolist() for row in self.of(index)]
+        starts = np.concatenate([[0], np.cumsum(self.counts[indices])]).astype(np.int64)
+        return Clips(self.frames.select(rows), starts, self.sampling)
+
+    def table(self, dataset: Dataset) -> Dataset:
+        """A row for each frame, with what is known of its clip and the name of it in the column `clip`."""
+        owner = np.repeat(np.arange(len(self.counts)), self.counts)
+        spread = replace(dataset, clips=None, looks=None).select(owner)
+        own = self.frames
+        extra = {CLIP: [dataset.paths[i] for i in owner.tolist()], **spread.extra}
+        return replace(spread, root=own.root, paths=own.paths, sha256=own.sha256, sizes=own.sizes, extra=extra)
+
+
+def fold(frames: Dataset, names: Sequence[str], sampling: Sampling) -> Dataset:
+    """A dataset of clips from one of their frames, each of which is in order of time within its clip.
+
+    A clip is known by the hash of the hashes of its frames, in order; its label, split and group are those of its
+    frames, who must agree.
+
+    Args:
+        frames: F images.
+        names: F names of clips.
+        sampling: how the frames were taken.
+
+    Raises:
+        TlkitError: frames of one clip with another label, split or group.
+    """
+    known = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    owner = np.array([known[name] for name in names], dtype=np.int64)
+    order = np.argsort(owner, kind="stable")
+    frames, owner = frames.select(order), owner[order]
+    starts = np.searchsorted(owner, np.arange(len(known) + 1)).astype(np.int64)
+    first = starts[:-1]
+    _refuse_disagreement(frames, list(known), owner, first)
+    digests = [hashlib.sha256(frames.sha256[start:end].tobytes()).digest() for start, end in _spans(starts)]
+    clips = Clips(frames, starts, sampling)
+    middle = np.array([clips.middle(i) for i in range(len(known))], dtype=np.int64)
+    alike = {name: column for name, column in frames.extra.items() if _constant(column, owner, first)}
+    return replace(
+        replace(frames, extra=alike, looks=None).select(first),
+        paths=list(known),
+        sha256=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32),
+        sizes=np.add.reduceat(frames.sizes, first) if len(known) else frames.sizes,
+        looks=None if frames.looks is None else frames.looks.select(middle),
+        clips=clips,
+    )
+
+
+def _spans(starts: np.ndarray) -> list[tuple[int, int]]:
+    return list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
+
+
+def _constant(column: Sequence[str], owner: np.ndarray, first: np.ndarray) -> bool:
+    """Whether a column says the same of all frames of a clip, so that it is about the clip."""
+    values = np.array(column, dtype=object)
+    return bool((values == values[first][owner]).all())
+
+
+def _refuse_disagreement(frames: Dataset, names: Sequence[str], owner: np.ndarray, first: np.ndarray) -> None:
+    splits = (*SPLITS, "none")
+    columns: dict[str, Callable[[int], str]] = {
+        "label": frames.label_name,
+        "split": lambda row: splits[frames.given[row]],
+        "group": lambda row: frames.groups[row] if frames.groups else "",
+    }
+    for kind, said in columns.items():
+        told = np.array([said(row) for row in range(len(frames))], dtype=object)
+        other = np.flatnonzero(told != told[first][owner])
+        if len(other):
+            row = int(other[0])
+            raise TlkitError(
+                f"the frames of the clip {names[owner[row]]!r} do not agree: {frames.paths[first[owner[row]]]!r} has {kind} "
+                f"{told[first[owner[row]]]!r}, {frames.paths[row]!r} has {told[row]!r}.",
+                f"give all frames of a clip one {kind}; a clip is one sample.",
+            )
+
+
+# -- Which files are the frames of which clip --------------------------------------------------
+
+
+def natural(name: str) -> list[str | int]:
+    """A key by which frame_2 comes before frame_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def chosen(names: Sequence[str], keys: Sequence[object], sampling: Sampling) -> list[int]:
+    """The rows that are taken: clip by clip as they first appear, those of each in the order of their keys.
+
+    Args:
+        names: of the clip of each row.
+        keys: of the place of each row in time; rows of one clip with equal keys stay in their order.
+        sampling: which of them.
+    """
+    members: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        members.setdefault(name, []).append(row)
+    taken = []
+    for rows in members.values():
+        ordered = sorted(rows, key=lambda row: keys[row])  # type: ignore[arg-type, return-value]
+        taken += [ordered[place] for place in sampling.choose(len(ordered)).tolist()]
+    return taken
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file lies in, which is its clip."""
+    return path.rpartition("/")[0] or "."
+
+
+def frames_in(layout: Layout, typed: str, sampling: Sampling) -> tuple[Layout, int]:
+    """The layout with the frames that are taken, clip by clip; and how many files beside frames are no images.
+
+    A clip is a folder of frames inside a class folder, or any folder where there are no classes.
+
+    Raises:
+        TlkitError: single images, among clips or in their place.
+    """
+    images = [row for row, path in enumerate(layout.files) if suffix(path) in IMAGE_SUFFIXES]
+    images = images or list(range(len(layout.files)))
+    rows = [row for row in images if layout.labels[row] != LOOSE]
+    single = [row for row in rows if folder_of(layout.files[row]) in layout.class_folders]
+    if single:
+        refuse_mixed(
+            layout.files[single[0]], next((layout.files[row] for row in rows if row not in set(single)), ""), typed
+        )
+    paths = [layout.files[row] for row in rows]
+    names = [folder_of(path) for path in paths]
+    taken = [rows[i] for i in chosen(names, [natural(path) for path in paths], sampling)]
+    loose = [row for row in images if layout.labels[row] == LOOSE]
+    kept = [*taken, *loose]
+    others = len(layout.files) - len(images)
+    files = [layout.files[row] for row in kept]
+    return replace(layout, files=files, labels=layout.labels[kept], given=layout.given[kept]), others
+
+
+def refuse_fixes(fixes: str | None) -> None:
+    """Raise for fixes, which name single images.
+
+    Raises:
+        TlkitError: where there are some.
+    """
+    if fixes:
+        raise TlkitError(f"--fixes {fixes} is for single images, and the samples are clips.", "correct the folders.")
+
+
+def refuse_mixed(single: str, frame: str, typed: str) -> None:
+    """Raise for a single image where there should be clips."""
+    if frame:
+        raise TlkitError(
+            f"{typed!r} holds single images and clips: {single!r} lies in a class folder itself, {frame!r} in a folder inside it.",
+            "put each image into a folder of its own to make it a clip of one frame, or remove one of the two kinds.",
+        )
+    raise TlkitError(
+        f"{typed!r} holds single images and no clips: {single!r} lies in a class folder itself.",
+        "put the frames of each clip into a folder of their own, CLASS/CLIP/frame_01.jpg; or leave out --time, --frames and "
+        "--stride for single images.",
+    )
+
+
+def frames_listed(listing: Listing, file: str, sampling: Sampling) -> Listing:
+    """The rows of a table that are taken, clip by clip in the order of the column `frame`, or else of the table.
+
+    Raises:
+        TlkitError: no column `clip`, rows without a clip, or frames that are numbered in part.
+    """
+    names = listing.columns.get(CLIP)
+    if names is None:
+        raise TlkitError(
+            f"{file!r} has no column {CLIP!r}; it has {', '.join(map(repr, ('path', *listing.columns)))}.",
+            "name the clip of every frame in a column clip, or leave out --time, --frames and --stride for single images.",
+        )
+    if "" in names:
+        row = names.index("")
+        raise TlkitError(
+            f"{file!r} holds clips and single images: row {row + 2}, {listing.paths[row]!r}, has no clip.",
+            "fill in the column clip; an image of its own is a clip of one frame.",
+        )
+    return listing.select(chosen(names, _times(listing, file), sampling))
+
+
+def _times(listing: Listing, file: str) -> list[float]:
+    """The place of every row in time, within its clip."""
+    texts = listing.columns.get(FRAME)
+    if texts is None:
+        return [0.0] * len(listing.paths)
+    times = []
+    for row, text in enumerate(texts):
+        try:
+            times.append(float(text))
+        except ValueError:
+            raise TlkitError(
+                f"row {row + 2} of {file!r} has frame {text!r}, expected a number or a time in seconds.",
+                "number the frames of every clip; without the column they are in the order of the rows.",
+            ) from None
+    return times
+
+
+# -- Which clips there are: the files of `scan`, folded so that the frames of a clip are one sample ---
+
+
+def scan_clips(
+    images: str | Path,
+    sampling: Sampling,
+    *,
+    classes: Sequence[str] | None = None,
+    group_by: str | None = None,
+    labelled: bool | Task | None = True,
+    known: Sequence[str] = (),
+    story: Story = SILENCE,
+) -> Dataset:
+    """List the clips of a folder (a folder of frames inside a class folder) or of a table with a column `clip`.
+
+    Only frames that are taken are read, and each is looked at: one that cannot be decoded is set aside and missing in
+    its clip. Where no labels are wanted, every folder that frames lie in is a clip.
+
+    Args:
+        images: a folder or a table.
+        sampling: which frames.
+        classes: as of `scan`.
+        group_by: as of `scan`.
+        labelled: as of `scan`.
+        known: as of `scan`.
+        story: hears the progress and what was noticed.
+
+    Raises:
+        TlkitError: as of `scan`; single images among clips, or frames of a clip that do not agree on label, split or group.
+    """
+    read = partial(read_contents, story=story, look=True)
+    frames = listed(images, (classes, known), group_by, labelled, read, sampling, story)
+    readable = frames.without(frames.unreadable()) if frames.unreadable() else frames
+    refuse_none(str(images), readable.paths, frames.unreadable())
+    names = readable.extra.pop(CLIP, None) or [folder_of(path) for path in readable.paths]
+    readable.extra.pop(FRAME, None)
+    dataset = fold(readable, names, sampling)
+    for name, count in zip(dataset.classes, dataset.class_counts().tolist(), strict=True):
+        if not count:
+            raise TlkitError(f"no clip of class {name!r} has a frame that can be decoded.", first_of(dataset.set_aside))
+    if dataset.clips is not None:
+        counts = dataset.clips.counts
+        story.say(f"{len(dataset)} clips of {counts.min()} to {counts.max()} frames, {counts.sum()} in all.")
+    tell_unexpected(dataset, story)
+    return dataset
+
+
+def holds_clips(images: str | Path, sampling: Sampling, group_by: str | None = None) -> bool:
+    """Whether the samples are clips: where that was asked for, or a table has a column `clip` that is not the group."""
+    source = Path(images).expanduser()
+    if sampling.asked or source.suffix.lower() not in SUFFIXES or not source.is_file():
+        return sampling.asked
+    return group_by != CLIP and CLIP in read_table(source, (CLIP,))[0]
