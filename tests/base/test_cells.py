@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import tlkit
-from tlkit.base import cells
+from tlkit.base.files import CellWriter, read_cell, written_cell
 from tlkit.base.story import Silence
 from tlkit.data.dataset import Dataset
 from tlkit.data.scan import scan
@@ -35,8 +35,8 @@ STARTS = "=+-@\t\r"
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_cell_is_a_formula_and_every_one_reads_back(name):
-    written = cells.written(name)
-    assert cells.read(written) == name
+    written = written_cell(name)
+    assert read_cell(written) == name
     assert written[:1] not in tuple(STARTS) or name in ("+49", "-1", "-1e5")  # numbers
 
 
@@ -44,12 +44,12 @@ def test_any_text_reads_back():
     rng = random.Random(0)
     for _ in range(5000):
         name = "".join(rng.choice("'=+-@\t\r1e.a") for _ in range(rng.randrange(6)))
-        assert cells.read(cells.written(name)) == name
+        assert read_cell(written_cell(name)) == name
 
 
 def test_numbers_are_written_as_numbers():
     file = io.StringIO()
-    cells.Writer(file).writerow([-1.5, "-0.25", "=a", None, 3])
+    CellWriter(file).writerow([-1.5, "-0.25", "=a", None, 3])
     assert next(csv.reader(io.StringIO(file.getvalue()))) == ["-1.5", "-0.25", "'=a", "", "3"]
 
 
@@ -70,7 +70,7 @@ def test_classes_and_files_called_like_formulas_survive_every_table(tmp_path, ti
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["label"] for row in rows} == {"'=cmd", "'-b"}
-    assert [cells.read(row["path"]) for row in rows] == dataset.paths
+    assert [read_cell(row["path"]) for row in rows] == dataset.paths
     assert json.loads((tmp_path / "table.csv.json").read_text())
     tlkit.split(tmp_path / "images", out=tmp_path / "split.csv", story=Silence())
     assert scan(tmp_path / "split.csv").classes == ("-b", "=cmd")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import tlkit
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import CellWriter
 from tlkit.base.story import percent
 from tlkit.python.run import Evaluated, Run
 
@@ -126,7 +126,7 @@ assert "keras" not in sys.modules
 
 def test_names_that_a_spreadsheet_would_run_are_in_the_table_what_they_are(tmp_path):
     with (tmp_path / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = cells.Writer(file)
+        writer = CellWriter(file)
         writer.writerows([["path", "label", "predicted"], ["=1.png", "-a", "@b"]])
     table = Evaluated({"out": str(tmp_path)}).predictions
     assert table.loc[0].tolist() == ["=1.png", "-a", "@b"]

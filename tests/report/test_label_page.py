@@ -7,7 +7,7 @@ import pytest
 
 from tests.report.chromium import PROGRAM, Chromium
 from tests.report.pages import HOSTILE
-from tlkit.base import cells
+from tlkit.base.files import read_cell
 from tlkit.report.label_page import LabelPage, Unlabelled, render_label_page, write_label_page
 
 NAMES = ["ants", "bees", "=wasps", *HOSTILE[:2]]
@@ -42,7 +42,7 @@ def test_labels_by_keyboard(tmp_path):
             browser.value(f"dispatchEvent(new KeyboardEvent('keydown', {{key: {key!r}}}))")
 
         def saved():
-            return [[cells.read(cell) for cell in row] for row in csv.reader(io.StringIO(browser.value("table()")))]
+            return [[read_cell(cell) for cell in row] for row in csv.reader(io.StringIO(browser.value("table()")))]
 
         browser.open(tmp_path / "next.html")
         press("3")  # =wasps, and on to the next

@@ -11,8 +11,7 @@ from tlkit.auditing.evidence import Evidence, unlearnable
 from tlkit.auditing.findings import AuditResult, Finding, ImageGroup
 from tlkit.auditing.mislabelled import label_quality
 from tlkit.auditing.unfamiliar import unfamiliarity
-from tlkit.base import cells
-from tlkit.base.files import BYTES_AS_TEXT, replacing
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing
 from tlkit.data.fixes import Fix
 
 
@@ -89,7 +88,7 @@ def write_images(file: Path, evidence: Evidence) -> None:
         replacing(file) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
-        writer = cells.Writer(stream)
+        writer = CellWriter(stream)
         writer.writerow(COLUMNS)
         writer.writerows(zip(*columns, strict=True))
 

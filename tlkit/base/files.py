@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import csv
 import functools
 import hashlib
 import json
@@ -12,10 +13,10 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tlkit.base.errors import TlkitError, first_line, nearest
 
@@ -287,3 +288,48 @@ def sweep_logs(folder: Path) -> None:
 @functools.cache
 def _host() -> str:
     return hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+# -- Cells of CSV tables that no spreadsheet runs as a formula, and that read back as what they were ---
+#
+# A spreadsheet takes text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return for a formula; a file or class may
+# be called like that (CWE-1236, "Improper Neutralization of Formula Elements in a CSV File"). The rule: text that begins
+# with any number of apostrophes and then one of these is written with one more apostrophe before it, and read without. Numbers
+# are written as they are.
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_WRITTEN = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
+
+def written_cell(cell: str) -> str:
+    """Text as it is written to a table."""
+    if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return "'" + cell
+    return cell
+
+
+def read_cell(cell: str) -> str:
+    """Text as it was before `written_cell`; text of other tables that begins in no such way is as it is."""
+    return cell[1:] if _WRITTEN.match(cell) else cell
+
+
+class CellWriter:
+    """`csv.writer` for tables of names and numbers.
+
+    Args:
+        file: to write to.
+        lineterminator: at the end of each row.
+    """
+
+    def __init__(self, file: TextIO, lineterminator: str = "\r\n") -> None:
+        self._writer = csv.writer(file, lineterminator=lineterminator)
+
+    def writerow(self, row: Iterable[Any]) -> None:
+        """Write one row."""
+        self._writer.writerow([written_cell(cell) if isinstance(cell, str) else cell for cell in row])
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write rows."""
+        for row in rows:
+            self.writerow(row)

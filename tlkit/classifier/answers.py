@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base import cells
-from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.multi import sigmoid as sigmoid
 from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked
@@ -138,7 +137,7 @@ class Predictions(Labelled):
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
-            writer = cells.Writer(file)
+            writer = CellWriter(file)
             writer.writerow([*_FIRST, *task.columns, *further, *(f"{task.prefix}{name}" for name in self.classes)])
             for i, name in enumerate(self.paths):
                 known = [name, self.sha256[i], split_names[self.splits[i]], self.label_name(i), self.predicted_name(i)]
@@ -171,7 +170,7 @@ class Predictions(Labelled):
         temperature already applied, which no metric can tell apart. The threshold lives in the classifier.
         """
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [[cells.read(cell) for cell in row] for row in csv.reader(file)]
+            rows = [[read_cell(cell) for cell in row] for row in csv.reader(file)]
         header, rows = rows[0], rows[1:]
         task = of_columns(header)
         classes = tuple(name.removeprefix(task.prefix) for name in header if name.startswith(task.prefix))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base import cells
-from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
 from tlkit.pixels.contract import InputContract as InputContract
@@ -147,7 +146,7 @@ class Dataset(Labelled):
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
-            writer = cells.Writer(file)
+            writer = CellWriter(file)
             writer.writerow(["path", "label", "split", "group", "bytes", "sha256", *self.extra])
             for i, name in enumerate(self.paths):
                 group = "" if self.groups is None else self.groups[i]
@@ -179,7 +178,7 @@ class Dataset(Labelled):
             columns = {name: [] for name in reader.fieldnames or ()}
             for row in reader:
                 for name, value in row.items():
-                    columns[name].append(cells.read(value))
+                    columns[name].append(read_cell(value))
         known = ("path", "label", "split", "group", "bytes", "sha256")
         labels, targets = task.read(columns["label"], classes)
         return cls(

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest, unknown_name
-from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, restored
 from tlkit.base.story import Story
 from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.table import read_table
@@ -41,7 +40,7 @@ def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
         replacing(file) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
-        writer = cells.Writer(stream)
+        writer = CellWriter(stream)
         writer.writerow(COLUMNS)
         writer.writerows((fix.path, fix.action, fix.label, fix.reason) for fix in fixes)
 

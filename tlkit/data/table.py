@@ -13,9 +13,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError, nearest
-from tlkit.base.files import restored
+from tlkit.base.files import read_cell, restored
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.data.folders import split_of
 from tlkit.data.numbers import TARGET, predicted_with, refuse_many, take_numbers
@@ -182,7 +181,7 @@ def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -
                     else f"columns are separated by {_SEPARATORS.get(separator, repr(separator))} here, as in the first line.",
                 )
             for column, value in zip(columns, row, strict=True):
-                column.append(cells.read(value))
+                column.append(read_cell(value))
     except csv.Error as error:
         raise TlkitError(
             f"line {reader.line_num} of {str(file)!r} cannot be read: {error}.", "write it again."

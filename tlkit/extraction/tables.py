@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
+from tlkit.base.files import replacing, written_cell
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.options import catalog
 
@@ -120,7 +119,7 @@ def _write_csv(path: Path, dataset: Dataset, splits: Splits, read: Callable, wid
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
     with path.open("wb") as file, pyarrow.csv.CSVWriter(file, _schema(width), write_options=options) as writer:
         for rows in _chunks(len(dataset), width):
-            writer.write(_batch(dataset, names, rows, read(rows), cells.written))
+            writer.write(_batch(dataset, names, rows, read(rows), written_cell))
 
 
 def _write_parquet(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:

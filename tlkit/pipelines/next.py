@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import BYTES_AS_TEXT, replacing, restored
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, restored
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.facts import read_facts
 from tlkit.data.dataset import Dataset, Problem
@@ -232,7 +231,7 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
-        writer = cells.Writer(file)
+        writer = CellWriter(file)
         writer.writerow(["path", "label", *list(rows[0])[1:]] if rows else ["path", "label"])
         writer.writerows([row["path"], "", *list(row.values())[1:]] for row in rows)
 

@@ -15,9 +15,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import BYTES_AS_TEXT, replacing
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import ClipFacts, Facts, read_facts, refuse_clips
@@ -206,7 +205,7 @@ def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
     several = any("labels" in row for row in rows)
     header = ["path", *["labels"] * several, "class", "probability", *judged]
     header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
-    writer = cells.Writer(file, lineterminator="\n")
+    writer = CellWriter(file, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
         ranked = [value for entry in row["top"][1:] for value in (entry["class"], entry["probability"])]
@@ -217,7 +216,7 @@ def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
 def _write_numbers(file: TextIO, rows: list[dict[str, Any]], judged: list[str]) -> None:
     """Columns path, and for each number its own, NAME_low and NAME_high where it has an interval; then what is judged."""
     tables = [number_columns(row["numbers"]) for row in rows]
-    writer = cells.Writer(file, lineterminator="\n")
+    writer = CellWriter(file, lineterminator="\n")
     writer.writerow(["path", *tables[0], *judged])
     for row, numbers in zip(rows, tables, strict=True):
         writer.writerow([row["path"], *numbers.values(), *(_as_text(row.get(name)) for name in judged)])

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import restored
+from tlkit.base.files import read_cell, restored
 from tlkit.classifier.answers import number_columns
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.python.functions import function
@@ -75,7 +74,7 @@ class Evaluated(dict[str, Any]):
             encoding_errors="surrogateescape",
         )
         names = [name for name in _TEXT if name in table]
-        return table.assign(**{name: table[name].map(lambda cell: restored(cells.read(cell))) for name in names})
+        return table.assign(**{name: table[name].map(lambda cell: restored(read_cell(cell))) for name in names})
 
     def figure(self, name: str = "confusion", columns: int = 1) -> "Figure":
         """One figure for a paper, see `tlkit.report.figures`; `columns` is 1 (89 mm wide) or 2 (183 mm).

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkit.base import cells
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import BYTES_AS_TEXT, replacing, write_json
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, write_json
 from tlkit.base.story import percent
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
@@ -179,7 +178,7 @@ def _write_per_class(path: Path, evaluation: EvaluationResult) -> None:
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
-        writer = cells.Writer(file)
+        writer = CellWriter(file)
         writer.writerow(PER_CLASS)
         for split, result in evaluation.splits.items():
             writer.writerows(_class_row(split, row) for row in result.classes)

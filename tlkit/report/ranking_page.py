@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from tlkit.base import cells
-from tlkit.base.files import write_text
+from tlkit.base.files import CellWriter, write_text
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
 from tlkit.report.build import OPTIONS, render_page
@@ -148,7 +147,7 @@ def _curve_text(found: LearningCurve) -> list[str]:
 def as_csv(ranking: Ranking) -> str:
     """A row for each candidate, the best first."""
     text = io.StringIO()
-    writer = cells.Writer(text, lineterminator="\n")
+    writer = CellWriter(text, lineterminator="\n")
     measured = ("accuracy", "accuracy_low", "accuracy_high", "logme", "milliseconds")
     cost = ("parameters", "megabytes", "features")
     writer.writerow(("candidate", "height", "width", *measured, *cost, "within_noise", "frontier", "recommended"))

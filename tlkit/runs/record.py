@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from tlkit.backbones import runtime
-from tlkit.base import cells
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import (
     BYTES_AS_TEXT,
+    CellWriter,
     missing,
     read_json,
     reading,
@@ -199,7 +199,7 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
         replacing(run_dir.splits) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
     ):
-        writer = cells.Writer(file)
+        writer = CellWriter(file)
         writer.writerow(["path", "split"])
         writer.writerows(zip(dataset.paths, splits.names(), strict=True))
     update(
