@@ -102,6 +102,7 @@ tlkit weights list >/dev/null
 tlkit split /data --out /out/splits.csv
 tlkit audit /data --out /out/audit
 tlkit rank /data --backbones nano --out /out/rank
+tlkit next /data --run /out/run --count 5 --out /out/next
 tlkit finetune /data --backbone nano --stages head --out /out/other
 tlkit evaluate /out/run /data --out /out/evaluation
 tlkit compare /out/run /out/other

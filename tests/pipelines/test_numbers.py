@@ -259,7 +259,6 @@ def test_several_numbers_and_a_mlp_on_the_flattened_grid(options, tmp_path):
     [
         ({"balance": "weights"}, "--balance weights is for classes"),
         ({"target_precision": 0.9}, "--target-precision 0.9 is for classes"),
-        ({"unfreeze": "auto", "blocks": None}, "--unfreeze auto measures"),
         ({"loss": "focal"}, "--loss focal is of another kind"),
         ({"label_smoothing": 0.1}, "is for classes"),
     ],

@@ -48,7 +48,7 @@ def test_a_dry_run_needs_no_weights_and_measures_nothing(colours, monkeypatch):
     asked = FinetuneConfig(
         images=str(colours), backbone="mobilenetv2:alpha=0.35", image_size=32, head="mlp", dry_run=True
     )
-    for config in (asked, replace(asked, minutes=30.0), replace(asked, unfreeze="auto", validate="split")):
+    for config in (asked, replace(asked, minutes=30.0), replace(asked, precision="auto", validate="split")):
         result = run(config)
         assert result["plan"]["stages"][0]["name"] == "head"
 

@@ -154,7 +154,6 @@ def test_tables_keep_their_labels(several, stripes, tiny_backbone, tmp_path):
     [
         ({"target_precision": 0.9}, "--target-precision 0.9 is for images with one label"),
         ({"balance": "weights"}, "--balance weights is for images with one label"),
-        ({"unfreeze": "auto", "blocks": None}, "--unfreeze auto measures with images with one label"),
         ({"keras_split": 0.2}, "--keras-split needs one folder for each class"),
     ],
 )
