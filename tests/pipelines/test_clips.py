@@ -15,11 +15,13 @@ from tlkit.options.commands import (
     ExplainConfig,
     ExportConfig,
     FinetuneConfig,
+    NextConfig,
     PredictConfig,
     ServeConfig,
 )
 from tlkit.options.obtain import SampleConfig
 from tlkit.pipelines import evaluate, explain, export, finetune, predict, sample, serve
+from tlkit.pipelines import next as following
 
 
 class Heard(Silence):
@@ -149,6 +151,7 @@ def test_commands_for_single_images_refuse_in_a_sentence(whole, motion, tmp_path
         (export, ExportConfig(run=run, out=str(tmp_path / "exported"))),
         (explain, ExplainConfig(run=run, paths=(frame,), out=str(tmp_path / "explained"))),
         (serve, ServeConfig(run=run)),
+        (following, NextConfig(images=str(motion), run=run, out=str(tmp_path / "next"))),
         (evaluate, EvaluateConfig(run=run, tta=2)),
         (predict, PredictConfig(run=run, paths=(str(motion),), tta=2)),
     ]

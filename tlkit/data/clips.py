@@ -331,7 +331,9 @@ def scan_clips(
             raise TlkitError(f"no clip of class {name!r} has a frame that can be decoded.", first_of(dataset.set_aside))
     if dataset.clips is not None:
         counts = dataset.clips.counts
-        story.say(f"{len(dataset)} clips of {counts.min()} to {counts.max()} frames, {counts.sum()} in all.")
+        low, high = int(counts.min()), int(counts.max())
+        each = f"{high} frame{'s' * (high != 1)}" if low == high else f"{low} to {high} frames"
+        story.say(f"{len(dataset)} clip{'s' * (len(dataset) != 1)} of {each}, {counts.sum()} frames in all.")
     tell_unexpected(dataset, story)
     return dataset
 

@@ -17,7 +17,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, restored
 from tlkit.base.story import Phase, Silence, Story
-from tlkit.classifier.facts import read_facts
+from tlkit.classifier.facts import read_facts, refuse_clips
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import contract_for, jpeg, set_aside, thumbnail
 from tlkit.data.scan import scan
@@ -151,6 +151,7 @@ def _by_run(config: NextConfig, parts: Sequence[Dataset], story: Story) -> _Seen
 
     run_dir, model = RunDir(Path(str(config.run))), Path(finished_model(str(config.run)))
     facts = read_facts(model)
+    refuse_clips(facts, "tlkit next", "it chooses single images; leave out --run for single frames.")
     if not facts.task.understands(SINGLE):
         raise TlkitError(
             f"the classifier of {config.run} {facts.task.gives}.", "tlkit next chooses images of one class each."
