@@ -134,6 +134,14 @@ def test_branches_several_outputs_and_forms(tmp_path):
     assert apart(lively(model), tmp_path, drawn(2, 12, 14)) < 1e-5
 
 
+def test_numbers_for_places_are_kept_in_their_places(tmp_path):
+    images = keras.Input((4, 5, 3))
+    x = L.Conv2D(6, 1)(images)
+    rows = L.Rescaling(np.arange(1.0, 5.0).reshape(4, 1, 1), 0.5)(x)
+    model = keras.Model(images, L.Rescaling(np.arange(1.0, 31.0).reshape(5, 6) / 10)(rows))
+    assert apart(lively(model), tmp_path, drawn(2, 4, 5)) < 1e-5
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -142,7 +150,7 @@ def test_branches_several_outputs_and_forms(tmp_path):
         L.ReLU(threshold=1.0),
         L.BatchNormalization(axis=1),
         L.LayerNormalization(axis=(1, 2)),
-        L.Rescaling(np.ones((4, 1, 1))),
+        L.Rescaling(np.ones((1, 4, 1, 1))),
     ],
     ids=lambda layer: type(layer).__name__,
 )
