@@ -103,8 +103,8 @@ _INSTEAD = {
     ),
     **dict.fromkeys(
         ("lora", "peft", "adapters"),
-        "low-rank adaptation is no longer offered: on two sets it ended at or below the solved head, where the default's whole "
-        "kernels gained 2 to 9 points (benchmarks/results/recipe.md).",
+        "low-rank adaptation is no longer offered: on two sets it cost 2 to 10 points of accuracy against the default "
+        "(benchmarks/results/recipe.md).",
     ),
     **dict.fromkeys(("run", "run-dir"), "the run is given without a flag: tlkit {command} RUN"),
 }
