@@ -103,7 +103,7 @@ _INSTEAD = {
     ),
     **dict.fromkeys(
         ("lora", "peft", "adapters"),
-        "low-rank adaptation is no longer offered: on two sets it cost 2 to 10 points of accuracy against the default "
+        "low-rank adaptation is no longer offered: on two sets it cost 2 to 12 points of accuracy against the default "
         "(benchmarks/results/recipe.md).",
     ),
     **dict.fromkeys(("run", "run-dir"), "the run is given without a flag: tlkit {command} RUN"),
