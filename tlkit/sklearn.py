@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Silence, Story
-from tlkit.data.dataset import UNASSIGNED, UNLABELLED, Dataset, InputContract
+from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for
 from tlkit.data.scan import read_contents
 from tlkit.extraction.extract import Extraction
@@ -393,16 +393,8 @@ def images_of(X: Any, story: Story) -> Dataset:
     """
     paths = _paths(X)
     digests, sizes = _known_contents(paths, story)
-    count = len(paths)
-    return Dataset(
-        root=Path.cwd(),
-        classes=(),
-        paths=paths,
-        labels=np.full(count, UNLABELLED, np.int32),
-        sha256=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
-        sizes=np.array(sizes, np.int64),
-        given=np.full(count, UNASSIGNED, np.int8),
-    )
+    sha256 = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+    return Dataset.of_files(Path.cwd(), paths, sha256, np.array(sizes, np.int64))
 
 
 def _paths(X: Any) -> list[str]:

@@ -8,7 +8,6 @@ with a crop of itself: two soft digits correlate highly without being copies, tw
 thresholds were measured on copies of photographs, see docs/log.md and benchmarks/audit.py.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,14 +15,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tlkit.base.machine import usable_cores
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import SILENCE, Heard, Story, unheard
 from tlkit.classifier.answers import IN_TRAINING
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import Dataset
 from tlkit.data.look import HASH_SIDE, Looks, distance, look, perceptual_hash
 
 COUNT = 10
-_SILENCE = Silence()
 _BLOCK = 1 << 24  # similarities in memory at a time: 64 MB
 _PARTED = 64  # similarities that are looked through together
 
@@ -41,14 +39,7 @@ class Neighbours:
     cosines: np.ndarray
 
 
-def _unheard(part: float) -> None:
-    """Nobody wants to know how far it is."""
-
-
-Heard = Callable[[float], None]  # who is told how far a computation is, 0..1
-
-
-def nearest(features: np.ndarray, count: int = COUNT, heard: Heard = _unheard) -> Neighbours:
+def nearest(features: np.ndarray, count: int = COUNT, heard: Heard = unheard) -> Neighbours:
     """Compare every image with every other one.
 
     Args:
@@ -144,7 +135,7 @@ def exact_duplicates(sha256: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(
-    neighbours: Neighbours, small: np.ndarray, story: Story = _SILENCE, heard: Heard = _unheard
+    neighbours: Neighbours, small: np.ndarray, story: Story = SILENCE, heard: Heard = unheard
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs that show the same picture.
 

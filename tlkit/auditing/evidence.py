@@ -1,6 +1,6 @@
 """What the checks read: images, features and file facts, and quantities computed from them once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,7 +9,7 @@ import numpy as np
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.auditing.held_out import HeldOutProbe, fit_probe
-from tlkit.base.story import Silence, Story, percent
+from tlkit.base.story import Heard, Silence, Story, percent, unheard
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.look import Looks
@@ -65,7 +65,7 @@ class Evidence:
     seed: int = 0
     levelled: bool = False
     story: Story = field(default_factory=Silence)
-    heard: Callable[[float], None] = field(default=lambda part: None, repr=False)
+    heard: Heard = field(default=unheard, repr=False)
     _splits: tuple[str, ...] = field(default=(*SPLITS, ""), repr=False)
 
     @cached_property

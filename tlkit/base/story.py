@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
+Heard = Callable[[float], None]  # who is told how far a single computation is, 0..1
+
+
+def unheard(part: float) -> None:
+    """Nobody wants to know how far it is."""
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -251,6 +256,9 @@ class Silence:
 
     def close(self) -> None:
         """Nothing."""
+
+
+SILENCE = Silence()  # for defaults
 
 
 class PlainStory:

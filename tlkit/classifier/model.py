@@ -80,10 +80,8 @@ def compose(
     return Classifier(model, facts)
 
 
-FRAMES, SEQUENCE = (
-    "frames",
-    "frames_seen",
-)  # layers: every frame as an image of its own; the features of those that are there
+FRAMES = "frames"  # layer: every frame as an image of its own
+SEQUENCE = "frames_seen"  # layer: the features of those that are there
 
 
 def compose_clips(

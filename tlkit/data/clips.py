@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.story import Story
+from tlkit.base.story import SILENCE, Story
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.folders import LOOSE, Layout
-from tlkit.data.scan import SILENCE, first_of, listed, read_contents, refuse_none, tell_unexpected
+from tlkit.data.scan import first_of, listed, read_contents, refuse_none, tell_unexpected
 from tlkit.data.table import CLIP, SUFFIXES, Listing, read_table
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.task import Task

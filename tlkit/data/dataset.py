@@ -76,6 +76,12 @@ class Dataset(Labelled):
     looks: "Looks | None" = None
     clips: "Clips | None" = None
 
+    @classmethod
+    def of_files(cls, root: Path, paths: list[str], sha256: np.ndarray, sizes: np.ndarray) -> "Dataset":
+        """N files of which nothing is known but their contents: no classes, no labels, no split."""
+        labels, given = np.full(len(paths), UNLABELLED, np.int32), np.full(len(paths), UNASSIGNED, np.int8)
+        return cls(root=root, classes=(), paths=paths, labels=labels, sha256=sha256, sizes=sizes, given=given)
+
     def __len__(self) -> int:
         return len(self.paths)
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.machine import usable_cores
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import SILENCE, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, InputContract, Problem
 from tlkit.options.groups import ImageOptions, parse_levels
 from tlkit.pixels.contract import Levels
@@ -186,12 +186,11 @@ def in_order(
 
 # -- Files that cannot be decoded: find them all, set them aside -------------------------------
 
-_SILENCE = Silence()
 # All bytes of a file are read and decoded at any size; a small one saves the rest.
 _CHEAP = InputContract(height=8, width=8)
 
 
-def check(dataset: Dataset, *, story: Story = _SILENCE, threads: int | None = None) -> list[Problem]:
+def check(dataset: Dataset, *, story: Story = SILENCE, threads: int | None = None) -> list[Problem]:
     """Decode every image in full and return those that cannot be, in manifest order."""
     threads = threads or usable_cores()
     reasons = in_order(partial(_reason, dataset), range(len(dataset)), threads=threads, ahead=32 * threads)

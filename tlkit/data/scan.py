@@ -14,7 +14,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import missing
 from tlkit.base.machine import usable_cores
-from tlkit.base.story import Silence, Story
+from tlkit.base.story import SILENCE, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.fixes import Fixing, apply_fixes
@@ -146,7 +146,6 @@ def _fingerprint(file: str, path: str, looker: Looker | None) -> tuple[bytes, in
 
 # -- Which images there are: walk, sniff, hash. Nothing is decoded here ------------------------
 
-SILENCE = Silence()
 Wanted = tuple[Sequence[str] | None, Sequence[str]]  # classes that were asked for, and those of a classifier
 Reading = partial[Contents]  # `read_contents` for a story
 

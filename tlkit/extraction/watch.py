@@ -14,7 +14,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
-from tlkit.data.dataset import UNASSIGNED, UNLABELLED, Dataset
+from tlkit.data.dataset import Dataset
 from tlkit.data.scan import read_contents
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction import onnx_engine
@@ -103,16 +103,8 @@ def answered(
     """Answers for files, by the store: what it took, and then as `infer` gives them; of a share what it took is all."""
     paths = [str(file) for file in files]
     contents = read_contents(Path(), paths, story, all_meant=True)
-    rows, images = contents.images, len(contents.images)
-    dataset = Dataset(
-        root=Path(),
-        classes=(),
-        paths=[paths[i] for i in rows.tolist()],
-        labels=np.full(images, UNLABELLED, np.int32),
-        sha256=contents.sha256,
-        sizes=contents.sizes,
-        given=np.full(images, UNASSIGNED, np.int8),
-    )
+    rows = contents.images
+    dataset = Dataset.of_files(Path(), [paths[i] for i in rows.tolist()], contents.sha256, contents.sizes)
     found = source.extract(dataset, story=story)
     at = {path: i for i, path in reversed(list(enumerate(paths)))}
     bad = [(at[problem.path], problem.reason) for problem in (*contents.problems, *found.problems)]

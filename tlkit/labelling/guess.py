@@ -5,9 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.classifier.answers import softmax
-from tlkit.training.probe import fit_probe
-
-STRENGTH = 1e-2  # inverse penalty where images are too few to choose it by cross-validation
+from tlkit.training.probe import FALLBACK, fit_probe
 
 
 class Guess(NamedTuple):
@@ -40,7 +38,7 @@ def guess(features: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0)
         return None
     few = np.bincount(places).min() < 5
     probe = fit_probe(
-        [features[known]], places, units=np.arange(len(known)), strength=STRENGTH if few else None, seed=seed
+        [features[known]], places, units=np.arange(len(known)), strength=FALLBACK if few else None, seed=seed
     )
     chances = np.zeros((len(features), classes))
     chances[:, present] = softmax(features @ probe.kernel + probe.bias)

@@ -123,10 +123,10 @@ def _page(
     """What both kinds of page show."""
     facts, model_sha256 = read_facts(run_dir.model), sha256_file(run_dir.model)
     contract: InputContract = facts.contract
-    known = run_record.read_images(run_dir)
     config = run_record.begun_with(run_dir)[0]
+    known = run_record.read_images(run_dir)
     neighbours = None
-    if known is not None:
+    if known is not None and facts.clip is None:
         train = known[0].select(known[1].indices("train"))
         tap = Tap.for_head(facts.grid_layer, head_reads(config.head, config.pooling), config.pooling)
         weights = record["backbone"]["sha256"]
@@ -140,7 +140,7 @@ def _page(
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset),
         overlays=None if facts.clip else overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
-        neighbours=None if facts.clip else neighbours,
+        neighbours=neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.story import Story
+from tlkit.base.story import Heard, Story, unheard
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.folds import strata, stratified
 from tlkit.options.catalog import SYNTHESIZERS
@@ -31,7 +31,7 @@ from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import of_truth, row_of
 from tlkit.tasks.single import SINGLE
 from tlkit.training.plan import Decision, Plan
-from tlkit.training.probe import FALLBACK, Heard, Probe, fit_one_vs_rest, fit_probe, unheard, validate_probe
+from tlkit.training.probe import FALLBACK, Probe, fit_one_vs_rest, fit_probe, validate_probe
 from tlkit.training.ridge_probe import fit_ridge
 
 if TYPE_CHECKING:

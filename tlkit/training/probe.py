@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from tlkit.base.story import Heard, unheard
 from tlkit.classifier.answers import image_losses, softmax
 from tlkit.data.folds import FOLDS, stratified, stratified_by_labels
 
@@ -30,11 +31,6 @@ ITERATIONS = 300
 WORTH_THREADS = 500_000_000
 ENOUGH = 20_000  # images held out tell penalties apart as well as more of them
 EVALUATIONS = 40  # of the loss that a search takes on average
-Heard = Callable[[float], None]  # who is told how far a computation is, 0..1
-
-
-def unheard(part: float) -> None:
-    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,20 @@ def transformer(grid: Any, options: HeadOptions) -> Any:
     One layer for each entry of `options.hidden`, all of one width. The projection's bias is of
     its own at every position, which is a learned positional embedding (Dosovitskiy et al. 2020).
     """
-    width = _width(options, "transformer")
-    tokens = normalized(sequence(grid), "head_norm")
+    _width(options, "transformer")
+    return encoded(normalized(sequence(grid), "head_norm"), options)
+
+
+def encoded(tokens: Any, options: HeadOptions, there: Any = None, *, inner_dropout: bool = True) -> Any:
+    """Tokens (B, T, C) through a layer for each entry of `options.hidden`, of the width of the first: their mean (B, width).
+
+    Args:
+        tokens: normalised.
+        options: sizes, activation, dropout and penalty.
+        there: bool (B, T), which tokens are there; None for all of them.
+        inner_dropout: whether dropout acts within the layers.
+    """
+    width = options.hidden[0]
     tokens = keras.layers.EinsumDense(
         "btc,cd->btd",
         output_shape=(tokens.shape[1], width),
@@ -44,23 +56,30 @@ def transformer(grid: Any, options: HeadOptions) -> Any:
         name="head_embedding",
     )(tokens)
     for number in range(1, len(options.hidden) + 1):
-        tokens = _encoder_layer(tokens, width, options, f"head_layer_{number}")
+        tokens = _encoder_layer(tokens, there, options, f"head_layer_{number}", inner_dropout)
     tokens = normalized(tokens, "head_norm_last")
-    return keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_mean")(tokens)
+    return keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_mean")(tokens, mask=there)
 
 
-def _encoder_layer(tokens: Any, width: int, options: HeadOptions, name: str) -> Any:
-    """Self-attention and a hidden layer of twice the width, each with its skip connection."""
+def _encoder_layer(tokens: Any, there: Any, options: HeadOptions, name: str, inner_dropout: bool) -> Any:
+    """Self-attention among the tokens that are there, and a hidden layer of twice the width, each with its skip connection."""
+    width, drop = tokens.shape[-1], dropped if inner_dropout else _kept
     heads = max(1, width // LARGEST_KEY)
     query = normalized(tokens, f"{name}_attention_norm")
     attended = keras.layers.MultiHeadAttention(
         heads, width // heads, kernel_regularizer=penalty(options), name=f"{name}_attention"
-    )(query, query)
-    tokens = keras.layers.Add(name=f"{name}_attention_add")([tokens, dropped(attended, options, f"{name}_dropout_1")])
+    )(query, query, attention_mask=None if there is None else keras.ops.expand_dims(there, 1))
+    tokens = keras.layers.Add(name=f"{name}_attention_add")([tokens, drop(attended, options, f"{name}_dropout_1")])
     inner = dense(2 * width, options, f"{name}_dense_1")(normalized(tokens, f"{name}_dense_norm"))
     inner = activated(inner, options, f"{name}_activation")
-    inner = dense(width, options, f"{name}_dense_2")(dropped(inner, options, f"{name}_dropout_2"))
+    inner = dense(width, options, f"{name}_dense_2")(drop(inner, options, f"{name}_dropout_2"))
     return keras.layers.Add(name=f"{name}_dense_add")([tokens, inner])
+
+
+def _kept(tensor: Any, options: HeadOptions, name: str) -> Any:
+    """In the place of `dropped`."""
+    del options, name
+    return tensor
 
 
 def _width(options: HeadOptions, head: str) -> int:

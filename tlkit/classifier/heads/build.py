@@ -50,8 +50,7 @@ def build_head(
     """
     if options.head not in HEADS:
         raise unknown_name("a head", options.head, HEADS)
-    if classes < fewest:
-        raise TlkitError(f"a classifier needs two classes or more, not {classes}.", "add images of another class.")
+    _refuse_few(classes, fewest, "images")
     row = HEADS[options.head]
     body = getattr(importlib.import_module(row.module), row.name)
     reads = head_reads(options.head, options.pooling)
@@ -78,6 +77,11 @@ def pool(grid: Any, pooling: str) -> Any:
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_pool_concat")(parts)
 
 
+def _refuse_few(classes: int, fewest: int, samples: str) -> None:
+    if classes < fewest:
+        raise TlkitError(f"a classifier needs two classes or more, not {classes}.", f"add {samples} of another class.")
+
+
 # -- Heads over time: the frames of a clip in, logits out ---
 #
 # A head over time reads (B, T, C), the pooled features of each frame; a row of zeros is no frame. Its logits are linear in
@@ -101,8 +105,7 @@ def build_time_head(
     Raises:
         TlkitError: fewer than two classes.
     """
-    if classes < fewest:
-        raise TlkitError(f"a classifier needs two classes or more, not {classes}.", "add clips of another class.")
+    _refuse_few(classes, fewest, "clips")
     with seeded(seed):
         features = keras.Input(frames, dtype="float32", name="head_features")
         there = keras.ops.any(keras.ops.not_equal(features, 0.0), axis=-1)

@@ -5,14 +5,13 @@ from typing import Any
 
 import keras
 
-from tlkit.classifier.heads.attention import LARGEST_KEY
-from tlkit.classifier.heads.build import activated, dense, normalized, penalty
+from tlkit.classifier.heads.attention import encoded
+from tlkit.classifier.heads.build import activated, penalty
 from tlkit.classifier.heads.recurrent import CELLS
 from tlkit.options.groups import HeadOptions
 
-UNROLLED = (
-    32  # frames up to which recurrent layers are written out step by step, which runs and exports as plain operations
-)
+# Frames up to which recurrent layers are written out step by step, which runs and exports as plain operations
+UNROLLED = 32
 WIDTH = 3  # frames that a convolution over time sees
 LEAST = -1e30  # below any feature
 
@@ -52,34 +51,10 @@ rnn, lstm, gru = map(recurrent, CELLS)
 def transformer(tensor: Any, there: Any, options: HeadOptions) -> Any:
     """Pre-norm encoder layers (Vaswani et al. 2017) with learned positions, then the mean over frames: (B, width).
 
-    As many layers as `options.hidden` has entries, of the width of the first.
+    As many layers as `options.hidden` has entries, of the width of the first. Dropout acts on what is read of them alone, as
+    on what every head over time makes of the frames.
     """
-    width = options.hidden[0]
-    tensor = keras.layers.EinsumDense(
-        "btc,cd->btd",
-        output_shape=(tensor.shape[1], width),
-        bias_axes="td",
-        bias_initializer=keras.initializers.RandomNormal(stddev=0.02),
-        kernel_regularizer=penalty(options),
-        name="head_embedding",
-    )(tensor)
-    for number in range(1, len(options.hidden) + 1):
-        tensor = _encoder_layer(tensor, there, width, options, f"head_layer_{number}")
-    last = normalized(tensor, "head_norm_last")
-    return keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_mean")(last, mask=there)
-
-
-def _encoder_layer(tensor: Any, there: Any, width: int, options: HeadOptions, name: str) -> Any:
-    """Self-attention among the frames that are there, and a hidden layer of twice the width, each with its skip connection."""
-    heads = max(1, width // LARGEST_KEY)
-    query = normalized(tensor, f"{name}_attention_norm")
-    attended = keras.layers.MultiHeadAttention(
-        heads, width // heads, kernel_regularizer=penalty(options), name=f"{name}_attention"
-    )(query, query, attention_mask=keras.ops.expand_dims(there, 1))
-    tensor = keras.layers.Add(name=f"{name}_attention_add")([tensor, attended])
-    inner = dense(2 * width, options, f"{name}_dense_1")(normalized(tensor, f"{name}_dense_norm"))
-    inner = dense(width, options, f"{name}_dense_2")(activated(inner, options, f"{name}_activation"))
-    return keras.layers.Add(name=f"{name}_dense_add")([tensor, inner])
+    return encoded(tensor, options, there, inner_dropout=False)
 
 
 def conv1d(tensor: Any, there: Any, options: HeadOptions) -> Any:
