@@ -220,6 +220,8 @@ EXTRAS = {
     "hub": Extra(("keras_hub",), "--backbone hub:PRESET"),
     "jax": Extra(("jax",), "computing without TensorFlow"),
     "search": Extra(("optuna",), "finetune --search"),
+    "video": Extra(("av",), "clips in mp4, avi, mkv or webm files"),
+    "ray": Extra(("ray",), "--executor ray"),
     "balance": Extra(("imblearn",), "finetune --balance smote"),
     "litert": Extra(("ai_edge_litert",), "running LiteRT without TensorFlow"),
     "openvino": Extra(("openvino",), "export --format openvino"),
