@@ -1,22 +1,19 @@
-"""What is fitted after training: the threshold of abstention, the reference of familiarity; and what clips are answered."""
+"""What is fitted after training: the threshold of abstention, the reference of familiarity."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
 from tlkit.base.story import Story
-from tlkit.classifier.answers import Answers, Predictions
+from tlkit.classifier.answers import Predictions
 from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references
-from tlkit.classifier.model import Classifier, over_time
+from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.extraction.source import FeatureSource
-from tlkit.extraction.store import ClipFeatures, Rows
-from tlkit.options.groups import EngineOptions
+from tlkit.extraction.store import Rows
 from tlkit.tasks.task import Task
 
 
@@ -108,88 +105,3 @@ def learn_familiarity(
         unfamiliarity[rows] = reference.unfamiliarity(stored)
         unfamiliarity[train] = np.nan
     return reference, unfamiliarity
-
-
-# -- What a classifier of clips answers, and what is said in its place: of the mean over time, of frames in another order ---
-
-SHUFFLED_BY = 0  # seed of the order of shuffled frames
-BATCH = 64  # clips that the head reads at once
-
-
-def logits_of(classifier: Classifier, rows: Rows) -> np.ndarray:
-    """float32 (N, K): what a classifier of clips says of the features (N, T, C) of their frames."""
-    model = over_time(classifier)
-    model.compile(jit_compile=False)
-    size = max(1, min(BATCH, len(rows)))
-    parts = []
-    for start in range(0, len(rows), size):
-        block = rows[slice(start, start + size)]
-        filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])  # one shape is traced once
-        parts.append(np.asarray(model.predict_on_batch(filled))[: len(block)])
-    return np.concatenate(parts)
-
-
-def answer_clips(
-    classifier: Classifier, dataset: Dataset, config: EngineOptions, batch_size: int, story: Story
-) -> tuple[Answers, Rows]:
-    """The answers for N clips, and the features (N, T, C) of their frames.
-
-    Args:
-        classifier: of clips.
-        dataset: the clips, every frame of them readable.
-        config: which engine computes features.
-        batch_size: frames to a forward pass.
-        story: hears the progress.
-
-    Raises:
-        TlkitError: a frame that can no longer be read, or an engine that clips do not have.
-    """
-    if config.engine == "onnx":
-        raise TlkitError("--engine onnx is for single images, and this classifier takes clips.", "use --engine auto.")
-    source = FeatureSource.of_classifier(classifier)
-    source = replace(source, engine_name=config.engine, precision=config.precision, batch_size=batch_size)
-    found = source.extract(dataset, story=story)
-    if found.problems:
-        lost = found.problems[0]
-        raise TlkitError(f"{lost.path!r} could be read a moment ago and cannot be now: {lost.reason}.", "restore it.")
-    story.say(found.sentence("features of frames"))
-    known, rows = classifier.familiarity, found.rows
-    far = None if known is None else known.unfamiliarity(Rows(rows.pooled()))
-    return Answers(logits_of(classifier, rows), far), rows
-
-
-@dataclass(frozen=True)
-class Mean:
-    """The solved head of the mean over time.
-
-    Args:
-        kernel: float32 (C, K).
-        bias: float32 (K,).
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
-
-    def logits(self, rows: Rows) -> np.ndarray:
-        """float32 (N, K) of clips (N, T, C)."""
-        return rows.pooled() @ self.kernel + self.bias
-
-    def write(self, path: Path) -> None:
-        """As an NPZ file without pickles."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, kernel=self.kernel, bias=self.bias)
-
-    @classmethod
-    def read(cls, path: Path) -> "Mean":
-        """What `write` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(arrays["kernel"], arrays["bias"])
-
-
-def said_otherwise(classifier: Classifier, rows: Rows, mean: Mean | None) -> dict[str, np.ndarray]:
-    """Logits (N, K) by what they are: of the `mean` over time, where it is known; of frames `shuffled` within each clip."""
-    held = rows.held
-    found = {} if mean is None else {"mean": mean.logits(rows)}
-    if isinstance(held, ClipFeatures):
-        found["shuffled"] = logits_of(classifier, Rows(held.shuffled(SHUFFLED_BY)))
-    return found

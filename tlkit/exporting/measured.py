@@ -62,7 +62,7 @@ def encoded_difference(model: Path, subject: Subject) -> dict[str, Any]:
         TlkitError: where it should be the same: on PNG files of the input's size.
     """
     call = open_encoded(model)
-    exact = call([as_png(image) for image in subject.golden])
+    exact = call([as_png(image) for image in subject.golden.images])
     held, due = (
         subject.task.comparable(one, subject.expected["logits"]) for one in (exact, subject.expected["logits"])
     )

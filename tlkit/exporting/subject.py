@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from tlkit.classifier.model import Classifier, with_features
-from tlkit.exporting.formats import BATCH
+from tlkit.exporting.formats import batch_of
+from tlkit.exporting.golden import Samples
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.tasks.task import Task
 
@@ -19,15 +20,15 @@ class CheckImages:
 
     Args:
         split: where they are from.
-        files: n image files.
-        images: uint8 (n, H, W, 3), RGB 0..255.
+        files: image files, of clips those of all frames that there are, clip by clip.
+        samples: n images or clips.
         labels: int32 (n,), indices of classes; or int8 (n, K), 1 where the image has the class, where it may have several.
         logits: float32 (n, K), of the classifier in Keras.
     """
 
     split: str
     files: Sequence[Path]
-    images: np.ndarray
+    samples: Samples
     labels: np.ndarray
     logits: np.ndarray
 
@@ -39,7 +40,7 @@ class Subject:
     Args:
         classifier: the classifier.
         sha256: hex, of its file.
-        golden: uint8 (G, H, W, 3), drawn.
+        golden: drawn samples.
         expected: what it gives for them.
         check: images of the run; None where there are none.
         calibration: uint8 (n, H, W, 3), training images; None unless a format is quantised.
@@ -47,7 +48,7 @@ class Subject:
 
     classifier: Classifier
     sha256: str
-    golden: np.ndarray
+    golden: Samples
     expected: Outputs
     check: CheckImages | None = None
     calibration: np.ndarray | None = None
@@ -58,12 +59,12 @@ class Subject:
         return self.classifier.facts.task
 
 
-def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:
+def in_keras(classifier: Classifier, samples: Samples) -> Outputs:
     """Logits (n, K), and features (n, C) where the classifier knows its training images.
 
     Args:
         classifier: in memory.
-        images: uint8 (n, H, W, 3), RGB 0..255.
+        samples: n images, or clips.
     """
     known = classifier.familiarity is not None
     names = ("logits", "features") if known else ("logits",)
@@ -71,8 +72,9 @@ def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:
         source = with_features(classifier) if known else classifier.model
         model = keras.Model(source.input, source.outputs)
         model.compile(jit_compile=False)
+        step = batch_of(samples.images)
+        inputs = [samples.inputs(start, step) for start in range(0, len(samples), step)]
         parts = [
-            keras.tree.flatten(model.predict_on_batch(batch.astype(np.float32)))
-            for batch in np.split(images, range(BATCH, len(images), BATCH))
+            keras.tree.flatten(model.predict_on_batch(list(given) if len(given) > 1 else given[0])) for given in inputs
         ]
     return {name: np.concatenate([np.asarray(part[i]) for part in parts]) for i, name in enumerate(names)}

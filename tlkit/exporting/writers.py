@@ -61,45 +61,53 @@ def carries_features(row: Format, classifier: Classifier) -> bool:
 
 
 def has_encoded(row: Format, classifier: Classifier) -> bool:
-    """Whether it has a signature for the bytes of files: TensorFlow reads samples as bytes, so not where levels are stated."""
-    return row.encoded and classifier.facts.contract.levels is None
+    """Whether it has a signature for the bytes of an image's file: TensorFlow reads samples as bytes, so not where levels are stated."""
+    return row.encoded and classifier.facts.contract.levels is None and classifier.facts.clip is None
 
 
 def _forward(row: Format, classifier: Classifier) -> Callable[[Any], dict[str, Any]]:
-    """What is traced: images float32 (B, H, W, 3) -> logits (B, K), and features (B, C) where the format carries them."""
+    """What is traced: images float32 (B, H, W, 3), or clips and a mask -> logits (B, K), and features (B, C) if the format carries them."""
     import tensorflow as tf
 
     features = carries_features(row, classifier)
     model = translatable(with_features(classifier) if features else classifier.model)
 
-    def forward(images: Any) -> dict[str, Any]:
-        outputs = model(images, training=False)
+    def forward(*inputs: Any) -> dict[str, Any]:
+        outputs = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
         given = dict(zip(("logits", "features"), outputs, strict=True)) if features else {"logits": outputs}
         return {output: tf.identity(tf.cast(value, tf.float32), name=output) for output, value in given.items()}
 
     return forward
 
 
-def _images(classifier: Classifier, batch: int | None = None) -> Any:
-    """What goes in."""
+def _inputs(classifier: Classifier, batch: int | None = None) -> list[Any]:
+    """What goes in: images, and of clips a mask."""
     import tensorflow as tf
 
-    contract = classifier.facts.contract
-    return tf.TensorSpec((batch, contract.height, contract.width, 3), tf.float32, name="images")
+    contract, clip = classifier.facts.contract, classifier.facts.clip
+    image = (contract.height, contract.width, 3)
+    if clip is None:
+        return [tf.TensorSpec((batch, *image), tf.float32, name="images")]
+    return [
+        tf.TensorSpec((batch, clip.frames, *image), tf.float32, name="images"),
+        tf.TensorSpec((batch, clip.frames), tf.float32, name="mask"),
+    ]
 
 
 def traced_graph(row: Format, classifier: Classifier, batch: int | None = None) -> Any:
     """A function of TensorFlow's; whoever calls it inside of another shares its graph."""
     import tensorflow as tf
 
-    return tf.function(_forward(row, classifier), input_signature=[_images(classifier, batch)], autograph=False)
+    return tf.function(_forward(row, classifier), input_signature=_inputs(classifier, batch), autograph=False)
 
 
 def archive_of(classifier: Classifier, traced: Any) -> Any:
-    """A SavedModel to be, with the signature that takes images."""
+    """A SavedModel to be, with the signature that takes images, or clips and a mask."""
     archive = keras.export.ExportArchive()
     archive.track(classifier.model)
-    archive.add_endpoint(SERVING, lambda images: traced(images), input_signature=list(traced.input_signature))
+    given = list(traced.input_signature)
+    plain = (lambda images: traced(images)) if len(given) == 1 else (lambda images, mask: traced(images, mask))
+    archive.add_endpoint(SERVING, plain, input_signature=given)
     return archive
 
 

@@ -5,7 +5,6 @@ find . -name '*.jpg' | tlkit predict run -
 """
 
 import glob
-import importlib
 import io
 import json
 import sys
@@ -24,6 +23,7 @@ from tlkit.data.clips import Sampling, scan_clips
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
+from tlkit.evaluation.clips import reader_of
 from tlkit.extraction.engine import Engine, infer
 from tlkit.extraction.extract import Extraction, shard_result
 from tlkit.extraction.source import FeatureSource
@@ -102,13 +102,9 @@ def _of_clips(
     for flag, given in ((f"--tta {config.tta}", config.tta > 1), (f"--shard {config.shard}", config.shard is not None)):
         if given:
             refuse_clips(facts, flag, "leave it out.")
-    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
-    from tlkit.classifier.model import load
-    from tlkit.evaluation.judgement import answer_clips
-
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    classifier = load(model)
+    reader = reader_of(model, facts, config, config.batch_size, story)
     for path in (
         line for given in config.paths for line in (sys.stdin.read().splitlines() if given == "-" else [given])
     ):
@@ -119,7 +115,7 @@ def _of_clips(
             )
         dataset = scan_clips(path, Sampling(clip.frames, clip.stride), labelled=False, story=story)
         problems += [Problem(str(Path(path) / one.path), one.reason) for one in dataset.set_aside]
-        answers, _ = answer_clips(classifier, dataset, config, config.batch_size, story)
+        answers = reader.answers(reader.read(dataset, story))
         names = [str(Path(path) / name) for name in dataset.paths]
         rows += answers.rows(names, facts, config.top)
     return rows, problems

@@ -20,9 +20,10 @@ from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.look import looks_of
 from tlkit.evaluation.choice import Choice
+from tlkit.evaluation.clips import by_classifier, said_otherwise
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.judgement import find_threshold, learn_familiarity, said_otherwise
+from tlkit.evaluation.judgement import find_threshold, learn_familiarity
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
@@ -283,8 +284,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         predictions = outcome.judged_by(predictions, classifier.facts)
     classifier = classifier.knowing(reference)
     save(classifier, run_dir.model)
-    if dataset.clips is None:
-        write_answer(classifier, run_dir.model, story)
+    write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
@@ -313,7 +313,7 @@ def _with_order(
     """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
     mean = solved_mean(material, run_dir.checkpoints / "head")
     mean.write(run_dir.mean)
-    others = said_otherwise(classifier, material.stored["features"], mean)
+    others = said_otherwise(by_classifier(classifier), material.stored["features"], mean)
     return with_order(evaluation, predictions, others, classifier.facts.clip)
 
 
