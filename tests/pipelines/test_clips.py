@@ -172,7 +172,7 @@ def test_commands_for_single_images_refuse_in_a_sentence(whole, motion, tmp_path
     for command, config in asked:
         with pytest.raises(TlkitError, match="is for classifiers of single images"):
             command.run(config)
-    with pytest.raises(TlkitError, match="is no folder, and this classifier takes clips"):
+    with pytest.raises(TlkitError, match="is no folder and no film, and this classifier takes clips"):
         predict.run(PredictConfig(run=run, paths=(frame,)))
 
 
@@ -300,3 +300,22 @@ def posted(url, body):
         return json.loads(urllib.request.urlopen(request).read())
     except urllib.error.HTTPError as error:
         return json.loads(error.read())
+
+
+def test_a_film_is_answered_like_its_frames(whole, motion, tmp_path):
+    av = pytest.importorskip("av")
+    files = sorted((motion / "left" / "00003").iterdir())
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        out = container.add_stream("ffv1", rate=10)
+        out.height, out.width, out.pix_fmt = 96, 96, "bgr0"
+        for file in files:
+            frame = av.VideoFrame.from_ndarray(np.asarray(Image.open(file)), format="rgb24")
+            container.mux(out.encode(frame))
+        container.mux(out.encode())
+    asked = (str(motion / "left" / "00003"), str(tmp_path / "film.mkv"))
+    folder, film = predict.run(PredictConfig(run=str(whole[0]), paths=asked))["predictions"]
+    assert film["path"] == asked[1] and film["class"] == folder["class"]
+    assert film["probability"] == pytest.approx(folder["probability"], abs=5e-3)
+    (tmp_path / "cut.mkv").write_bytes((tmp_path / "film.mkv").read_bytes()[:2000])
+    with pytest.raises(TlkitError, match=r"is cut short|is damaged"):
+        predict.run(PredictConfig(run=str(whole[0]), paths=(str(tmp_path / "cut.mkv"),), on_bad="fail"))

@@ -19,12 +19,13 @@ from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, refuse_clips, write_facts
 from tlkit.classifier.model import load
-from tlkit.data.clips import Sampling, scan_clips
+from tlkit.data.clips import scan_clips
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import Fixing
 from tlkit.data.folders import refuse_inside
 from tlkit.data.look import Looks, look
+from tlkit.data.sampling import Sampling
 from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
 from tlkit.evaluation.clips import Mean, by_classifier, said_otherwise

@@ -17,9 +17,10 @@ from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
-from tlkit.data.clips import Sampling, holds_clips, scan_clips
+from tlkit.data.clips import holds_clips, scan_clips
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
+from tlkit.data.sampling import Sampling
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.judgement import refuse_hopeless
