@@ -7,6 +7,7 @@ import numpy as np
 
 from tlkit.base.story import percent
 from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
+from tlkit.report.wording import said_of
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL
@@ -20,6 +21,13 @@ WHERE = {
     "train": "training images",
     "images": "images",
 }
+
+
+def where_of(result: SplitResult) -> str:
+    """`test images`, or `test clips`."""
+    return said_of(result.sample, WHERE.get(result.split, f"images of {result.split}"))
+
+
 CAVEATS = {
     "val": "There is no test split. These images also chose what ships, so that new images may give slightly lower results.",
     "train": "The classifier was trained on these images. The number says nothing about new ones.",
@@ -113,13 +121,13 @@ def several(result: SplitResult) -> Several | None:
     exact = result.metrics["subset_accuracy"]
     return Several(
         split=result.split,
-        where=WHERE.get(result.split, f"images of {result.split}"),
+        where=where_of(result),
         precision=precision,
         baseline=baseline,
         exact=exact,
         right=round((exact.value or 0.0) * result.n),
         verdict=_against(precision, baseline),
-        caveat=CAVEATS.get(result.split, ""),
+        caveat=said_of(result.sample, CAVEATS.get(result.split, "")),
     )
 
 
@@ -169,12 +177,12 @@ def quantity(result: SplitResult) -> Quantity | None:
     against = _against(error, baseline)
     return Quantity(
         split=result.split,
-        where=WHERE.get(result.split, f"images of {result.split}"),
+        where=where_of(result),
         name=name,
         error=error,
         baseline=baseline,
         verdict={"better": "worse", "worse": "better"}.get(against, against),  # of errors less is better
-        caveat=CAVEATS.get(result.split, ""),
+        caveat=said_of(result.sample, CAVEATS.get(result.split, "")),
     )
 
 
@@ -206,13 +214,13 @@ def headline(result: SplitResult) -> Headline | None:
     baseline = result.task.baseline(_support(result), result.n)
     return Headline(
         split=result.split,
-        where=WHERE.get(result.split, f"images of {result.split}"),
+        where=where_of(result),
         accuracy=accuracy,
         correct=round(accuracy.value * result.n),
         baseline=baseline,
         majority=largest.name,
         verdict=_against(accuracy, baseline),
-        caveat=CAVEATS.get(result.split, ""),
+        caveat=said_of(result.sample, CAVEATS.get(result.split, "")),
     )
 
 

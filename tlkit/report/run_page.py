@@ -140,7 +140,9 @@ def _page(
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset),
-        overlays=None if facts.clip else overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
+        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions)
+        if facts.clip is None
+        else overlays.frame_bars(classifier, facts, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
             "images and labels": dataset.fingerprint(),
