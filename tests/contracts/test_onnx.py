@@ -24,7 +24,7 @@ from tlkit.data.dataset import InputContract
 from tlkit.exporting import in_onnx
 from tlkit.exporting.answer import write_answer
 from tlkit.exporting.formats import installed
-from tlkit.exporting.golden import draw, draw_samples
+from tlkit.exporting.golden import draw, draw_inputs
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.subject import in_keras
 from tlkit.exporting.writers import write
@@ -88,7 +88,7 @@ def in_format(name, classifier, folder):
     """What a format's file gives for the drawn images in its own runtime, and what Keras gives."""
     folder.mkdir(exist_ok=True)
     write(FORMATS[name], classifier, folder / FORMATS[name].model, None)
-    images = draw_samples(classifier.facts)
+    images = draw_inputs(classifier.facts)
     return Runtime(FORMATS[name], folder)(images), in_keras(classifier, images)
 
 

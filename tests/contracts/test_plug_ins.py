@@ -31,7 +31,7 @@ from tlkit.evaluation import class_measures, stored
 from tlkit.evaluation.compare import COMPARED
 from tlkit.evaluation.evaluate import MEASURES, evaluate
 from tlkit.evaluation.results import Metric
-from tlkit.exporting.golden import Samples, draw
+from tlkit.exporting.golden import Inputs, draw
 from tlkit.exporting.snippets import PROGRAMS
 from tlkit.exporting.subject import in_keras
 from tlkit.extraction import extract
@@ -90,7 +90,7 @@ def test_a_head(add_file, monkeypatch, tiny_backbone, tmp_path):
     head = build_head(HeadOptions(head="doubled", pooling="max"), backbone.grid_shape, 3)
     classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
     save(classifier, tmp_path / "model.keras")
-    images = Samples(draw(32, 32))
+    images = Inputs(draw(32, 32))
     found = in_keras(load(tmp_path / "model.keras"), images)["logits"]
     assert head.reads == "pooled" and found.shape == (len(images), 3)
 

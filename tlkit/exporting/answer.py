@@ -13,7 +13,7 @@ from tlkit.base.machine import versions
 from tlkit.base.story import Story
 from tlkit.classifier.model import Classifier
 from tlkit.exporting.formats import installed
-from tlkit.exporting.golden import Samples, draw_samples, excess
+from tlkit.exporting.golden import Inputs, draw_inputs, excess
 from tlkit.exporting.in_onnx import write_for_clips
 from tlkit.exporting.subject import in_keras
 from tlkit.exporting.writers import write
@@ -55,7 +55,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     if keras.backend.backend() != "tensorflow":
         raise TlkitError(f"ONNX files are made by TensorFlow, and Keras computes with {keras.backend.backend()}.")
     folder, task = answer_folder(model), classifier.facts.task
-    samples = draw_samples(classifier.facts)
+    samples = draw_inputs(classifier.facts)
     made = temporary_beside(folder)
     made.mkdir()
     try:
@@ -81,7 +81,7 @@ def _write(classifier: Classifier, model: Path) -> float:
     return apart
 
 
-def _by_both(file: Path, samples: Samples) -> Outputs:
+def _by_both(file: Path, samples: Inputs) -> Outputs:
     """What the two files of a classifier of clips give, one after the other: logits, and the mean over time of features."""
     mask = np.ones(samples.images.shape[:2], np.float32) if samples.mask is None else samples.mask
     seen = open_session(file)(samples.images.reshape(-1, *samples.images.shape[2:]))["features"]

@@ -13,7 +13,7 @@ from tlkit.classifier.facts import ClipFacts
 from tlkit.exporting import artifact
 from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
 from tlkit.exporting.formats import version_of
-from tlkit.exporting.golden import TOLERANCE, Golden, Samples, agreement, difference, excess, refuse_different
+from tlkit.exporting.golden import TOLERANCE, Golden, Inputs, agreement, difference, excess, refuse_different
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.snippets import program, readme
@@ -65,7 +65,7 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
     return _describe(folder, contract, golden, subject)
 
 
-def _read_again(folder: Path, subject: Subject, check: CheckImages) -> Samples:
+def _read_again(folder: Path, subject: Subject, check: CheckImages) -> Inputs:
     """The check images, or clips, through the artifact's own decoder, from their files.
 
     Raises:

@@ -46,7 +46,7 @@ def draw(height: int, width: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Samples:
+class Inputs:
     """What goes into a network: images, or clips with a mask.
 
     Args:
@@ -60,14 +60,14 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
-    def inputs(self, start: int, count: int) -> tuple[np.ndarray, ...]:
+    def arrays(self, start: int, count: int) -> tuple[np.ndarray, ...]:
         """Some of them as a network takes them, float32: images, and of clips the mask."""
         block = slice(start, start + count)
         images = self.images[block].astype(np.float32)
         return (images,) if self.mask is None else (images, self.mask[block])
 
     @classmethod
-    def of_frames(cls, frames: np.ndarray, places: np.ndarray) -> "Samples":
+    def of_frames(cls, frames: np.ndarray, places: np.ndarray) -> "Inputs":
         """Clips of frames uint8 (F, H, W, 3), by the row of each frame of each clip, int (n, T), -1 where there is none."""
         there = places >= 0
         images = np.zeros((*places.shape, *frames.shape[1:]), np.uint8)
@@ -75,20 +75,20 @@ class Samples:
         return cls(images, there.astype(np.float32))
 
 
-def draw_samples(facts: Facts) -> Samples:
+def draw_inputs(facts: Facts) -> Inputs:
     """The drawn images at the size of a classifier's input; for one of clips four clips of them, full ones and one shorter."""
     frames = draw(facts.contract.height, facts.contract.width)
     if facts.clip is None:
-        return Samples(frames)
+        return Inputs(frames)
     clips, steps = np.arange(CLIPS)[:, None], np.arange(facts.clip.frames)
     places = (3 * clips + (1 + clips) * steps) % IMAGES
     places[-1, (facts.clip.frames + 1) // 2 :] = -1
-    return Samples.of_frames(frames, places)
+    return Inputs.of_frames(frames, places)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Samples and their logits.
+    """Inputs and their logits.
 
     Args:
         images: uint8 (G, H, W, 3), RGB 0..255; of clips (G, T, H, W, 3).
@@ -103,9 +103,9 @@ class Golden:
     mask: np.ndarray | None = None
 
     @property
-    def samples(self) -> Samples:
+    def samples(self) -> Inputs:
         """What goes in."""
-        return Samples(self.images, self.mask)
+        return Inputs(self.images, self.mask)
 
     def write(self, path: Path) -> None:
         """As an NPZ file without pickles."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.exporting.formats import batch_of, module_of, runner, version_of
-from tlkit.exporting.golden import Samples
+from tlkit.exporting.golden import Inputs
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
 
@@ -47,15 +47,15 @@ class Runtime:
                 "it may need another version of the runtime; contract.json names the one it was exported with.",
             ) from error
 
-    def __call__(self, samples: Samples) -> Outputs:
+    def __call__(self, samples: Inputs) -> Outputs:
         """Run them in batches of what the format takes."""
         step = self.row.batch or batch_of(samples.images)
-        parts = [self.call(*samples.inputs(start, step)) for start in range(0, len(samples), step)]
+        parts = [self.call(*samples.arrays(start, step)) for start in range(0, len(samples), step)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def latency(self, samples: Samples) -> float:
+    def latency(self, samples: Inputs) -> float:
         """Milliseconds for the first of them, decoded already: the median of up to 50 runs."""
-        one = samples.inputs(0, 1)
+        one = samples.arrays(0, 1)
         for _ in range(WARM_UP):
             self.call(*one)
         seconds: list[float] = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from tlkit.classifier.model import Classifier, with_features
 from tlkit.exporting.formats import batch_of
-from tlkit.exporting.golden import Samples
+from tlkit.exporting.golden import Inputs
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.tasks.task import Task
 
@@ -28,7 +28,7 @@ class CheckImages:
 
     split: str
     files: Sequence[Path]
-    samples: Samples
+    samples: Inputs
     labels: np.ndarray
     logits: np.ndarray
 
@@ -48,7 +48,7 @@ class Subject:
 
     classifier: Classifier
     sha256: str
-    golden: Samples
+    golden: Inputs
     expected: Outputs
     check: CheckImages | None = None
     calibration: np.ndarray | None = None
@@ -59,7 +59,7 @@ class Subject:
         return self.classifier.facts.task
 
 
-def in_keras(classifier: Classifier, samples: Samples) -> Outputs:
+def in_keras(classifier: Classifier, samples: Inputs) -> Outputs:
     """Logits (n, K), and features (n, C) where the classifier knows its training images.
 
     Args:
@@ -73,7 +73,7 @@ def in_keras(classifier: Classifier, samples: Samples) -> Outputs:
         model = keras.Model(source.input, source.outputs)
         model.compile(jit_compile=False)
         step = batch_of(samples.images)
-        inputs = [samples.inputs(start, step) for start in range(0, len(samples), step)]
+        inputs = [samples.arrays(start, step) for start in range(0, len(samples), step)]
         parts = [
             keras.tree.flatten(model.predict_on_batch(list(given) if len(given) > 1 else given[0])) for given in inputs
         ]

@@ -23,7 +23,7 @@ from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
 from tlkit.exporting.export import export
 from tlkit.exporting.formats import refuse_missing_of
-from tlkit.exporting.golden import Samples, draw_samples
+from tlkit.exporting.golden import Inputs, draw_inputs
 from tlkit.exporting.measured import table
 from tlkit.exporting.subject import CheckImages, Subject, in_keras
 from tlkit.options.catalog import FORMATS
@@ -101,13 +101,13 @@ class _Pixels:
     """Images or clips of a split, decoded: records of the manifest that could be."""
 
     records: Dataset
-    samples: Samples
+    samples: Inputs
 
 
 def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
     """The classifier, the golden batch and the images of the run that the formats need."""
     classifier = load(path)
-    facts, golden = classifier.facts, draw_samples(classifier.facts)
+    facts, golden = classifier.facts, draw_inputs(classifier.facts)
     quantised = not all(FORMATS[name].exact for name in config.format)
     check = calibration = None
     found = _images_of(config, quantised=quantised, story=story)
@@ -166,8 +166,8 @@ def _decoded(dataset: Dataset, indices: np.ndarray, count: int, facts: Facts, sp
         )
     images = np.concatenate([batch.images for batch in read])
     if rows.clips is not None:
-        return _Pixels(rows, Samples.of_frames(images, rows.clips.places))
-    return _Pixels(rows.select(good), Samples(images))
+        return _Pixels(rows, Inputs.of_frames(images, rows.clips.places))
+    return _Pixels(rows.select(good), Inputs(images))
 
 
 def _files(rows: Dataset) -> list[Path]:
