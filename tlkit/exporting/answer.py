@@ -12,9 +12,8 @@ from tlkit.base.files import temporary_beside, write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Story
 from tlkit.classifier.model import Classifier
-from tlkit.exporting.formats import installed
+from tlkit.exporting.formats import installed, module_of
 from tlkit.exporting.golden import Inputs, draw_inputs, excess
-from tlkit.exporting.in_onnx import write_for_clips
 from tlkit.exporting.subject import in_keras
 from tlkit.exporting.writers import write
 from tlkit.extraction.onnx_engine import HEAD, Outputs, answer_folder, describe_answer, open_session
@@ -64,7 +63,7 @@ def _write(classifier: Classifier, model: Path) -> float:
             write(FORMATS["onnx"], classifier, file, None)
             answers = open_session(file)(samples.images)
         else:
-            frames = write_for_clips(classifier, file)
+            frames = module_of(FORMATS["onnx"]).write_for_clips(classifier, file)
             answers = _by_both(file, samples)
         expected = in_keras(classifier, samples)
         held, due = (
