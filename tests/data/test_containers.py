@@ -16,6 +16,8 @@ from tlkit.data.containers.reading import frames
 from tlkit.data.decode import native
 from tlkit.data.sampling import Sampling
 from tlkit.data.scan import scan
+from tlkit.options.commands import SplitConfig
+from tlkit.pipelines import split
 
 av = pytest.importorskip("av")
 HEIGHT, WIDTH, COUNT = 48, 64, 12
@@ -298,3 +300,15 @@ def test_frames_that_the_cache_lost_are_decoded_again(folder):
     clear(None)
     (folder / "a" / "film.mkv").unlink()
     assert not decoded_again(found).clips.frames.file(0).is_file()
+
+
+def test_a_table_of_a_split_lists_films_and_is_read_again(folder, tmp_path):
+    out = tmp_path / "split.csv"
+    split.run(SplitConfig(images=str(folder), out=str(out), frames=4, val=0.0, test=0.0))
+    written = out.read_text()
+    assert written.count("film.mkv,") == written.count("z.webp,") == 2  # a row each
+    assert str(keeping.frames_dir()) not in written
+    clear(None)
+    again, first = scan_clips(out, Sampling(4)), scan_clips(folder, Sampling(4))
+    assert sorted(map(bytes, again.sha256)) == sorted(map(bytes, first.sha256))
+    assert again.clips.counts.tolist() == [4] * 6

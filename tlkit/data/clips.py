@@ -78,6 +78,25 @@ class Clips:
         return replace(spread, root=own.root, paths=own.paths, sha256=own.sha256, sizes=own.sizes, extra=extra)
 
 
+def for_table(dataset: Dataset) -> Dataset:
+    """A row for each frame of clips, of a film one: what a table lists that is read again where the cache may be another."""
+    if dataset.clips is None:
+        return dataset
+    clips, rows = dataset.clips, dataset.clips.table(dataset)
+    films = np.array([suffix(name) in FILMS | ANIMATIONS for name in dataset.paths])
+    owner = np.repeat(np.arange(len(dataset)), clips.counts)
+    first = np.zeros(len(rows), bool)
+    first[clips.starts[:-1]] = True
+    kept = np.flatnonzero(~films[owner] | first)
+    one, of = rows.select(kept), owner[kept]
+    return replace(
+        one,
+        paths=[dataset.paths[clip] if films[clip] else path for clip, path in zip(of.tolist(), one.paths, strict=True)],
+        sha256=np.where(films[of, None], dataset.sha256[of], one.sha256),
+        sizes=np.where(films[of], dataset.sizes[of], one.sizes),
+    )
+
+
 def fold(frames: Dataset, names: Sequence[str], sampling: Sampling) -> Dataset:
     """A dataset of clips from one of their frames, each of which is in order of time within its clip.
 
