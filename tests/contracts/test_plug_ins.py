@@ -33,7 +33,7 @@ from tlkit.evaluation.evaluate import MEASURES, evaluate
 from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import draw
 from tlkit.exporting.snippets import PROGRAMS
-from tlkit.exporting.subject import in_keras
+from tlkit.exporting.writers import in_keras
 from tlkit.extraction import extract
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.transforms import table as transforms

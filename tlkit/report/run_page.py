@@ -69,7 +69,7 @@ def of_run(
         history = read_history(run_dir.intact(run_dir.history))
     with reading(run_dir.record, run_record.AGAIN):
         plan = Plan.from_json(record["plan"])
-    page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
+    page = _page(run_dir, record, config, dataset, splits, predictions, evaluation, classifier)
     data = outcome.data_section(dataset, splits)
     return replace(
         page,
@@ -99,8 +99,8 @@ def of_others(
     classifier: Callable[[], Classifier],
 ) -> Page:
     """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
-    record = run_dir.read_record()
-    page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
+    record, config = run_dir.read_record(), run_record.begun_with(run_dir)[0]
+    page = _page(run_dir, record, config, dataset, splits, predictions, evaluation, classifier)
     return replace(
         page,
         title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
@@ -114,6 +114,7 @@ def of_others(
 def _page(
     run_dir: RunDir,
     record: Mapping[str, Any],
+    config: FinetuneConfig,
     dataset: Dataset,
     splits: Splits,
     predictions: Predictions,
@@ -123,7 +124,6 @@ def _page(
     """What both kinds of page show."""
     facts, model_sha256 = read_facts(run_dir.model), sha256_file(run_dir.model)
     contract: InputContract = facts.contract
-    config = run_record.begun_with(run_dir)[0]
     known = run_record.read_images(run_dir)
     neighbours = None
     if known is not None and facts.clip is None:
