@@ -14,8 +14,7 @@ from tlkit.base.story import Story
 from tlkit.classifier.model import Classifier
 from tlkit.exporting.formats import installed, module_of
 from tlkit.exporting.golden import Inputs, draw_inputs, excess
-from tlkit.exporting.subject import in_keras
-from tlkit.exporting.writers import write
+from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.onnx_engine import HEAD, Outputs, answer_folder, describe_answer, open_session
 from tlkit.options.catalog import FORMATS
 

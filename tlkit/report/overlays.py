@@ -15,11 +15,11 @@ from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.story import SILENCE
 from tlkit.classifier.answers import Predictions
 from tlkit.classifier.facts import Facts
+from tlkit.classifier.familiarity import nearest
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import decode, jpeg, thumbnail
 from tlkit.evaluation.clips import by_classifier
 from tlkit.explanation.frames import frame_evidence, has_evidence
-from tlkit.explanation.neighbours import nearest
 from tlkit.extraction.source import FeatureSource, evidence_space
 from tlkit.extraction.store import Appender, Space, look_up
 from tlkit.report.page import NearestImage, Neighbours, Overlays
