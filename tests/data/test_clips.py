@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from tlkit.base.errors import TlkitError
-from tlkit.data.clips import fold, holds_clips, scan_clips
+from tlkit.data.clips import Sampling, fold, holds_clips, natural, scan_clips
 from tlkit.data.dataset import Dataset
-from tlkit.data.sampling import Sampling, natural
 from tlkit.data.scan import scan
 from tlkit.data.split import split
 from tlkit.data.table import CLIP

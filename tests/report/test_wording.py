@@ -9,12 +9,11 @@ import pytest
 from tests.report.pages import full_page
 from tlkit.classifier.facts import ClipFacts, Facts
 from tlkit.data.dataset import InputContract
-from tlkit.evaluation.clips import ClipReader
-from tlkit.explanation.frames import frame_evidence
+from tlkit.evaluation.judgement import ClipReader, frame_evidence
 from tlkit.report.build import facts, render, render_markdown
+from tlkit.report.headline import in_clips, said_of
 from tlkit.report.plates.captions import of_reliability
 from tlkit.report.plates.depicted import Depicted
-from tlkit.report.wording import in_clips, said_of
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import missing
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import SILENCE, Story
-from tlkit.data.containers.reading import FILMS
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
+from tlkit.data.films import FILMS
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.look import Looker, Looks

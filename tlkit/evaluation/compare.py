@@ -9,11 +9,11 @@ from scipy.stats import binomtest
 from tlkit.classifier.answers import Predictions, image_losses, image_scores
 from tlkit.classifier.facts import ClipFacts
 from tlkit.data.dataset import SPLITS
+from tlkit.evaluation.class_measures import SIGNIFICANT, holm
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.evaluate import WITHOUT_SPLIT, group_codes
 from tlkit.evaluation.intervals import LEVEL, Groups, Interval, mean_interval, share_interval
 from tlkit.evaluation.results import CLIP, Comparison, EvaluationResult, Metric
-from tlkit.evaluation.slices import SIGNIFICANT, holm
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL

@@ -19,19 +19,24 @@ from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, refuse_clips, write_facts
 from tlkit.classifier.model import load
-from tlkit.data.clips import scan_clips
+from tlkit.data.clips import Sampling, scan_clips
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import Fixing
 from tlkit.data.folders import refuse_inside
 from tlkit.data.look import Looks, look
-from tlkit.data.sampling import Sampling
 from tlkit.data.scan import read_contents, scan
 from tlkit.evaluation import tta
-from tlkit.evaluation.clips import Mean, by_classifier, said_otherwise
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.judgement import find_threshold, refuse_hopeless, refuse_target
+from tlkit.evaluation.judgement import (
+    Mean,
+    by_classifier,
+    find_threshold,
+    refuse_hopeless,
+    refuse_target,
+    said_otherwise,
+)
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig

@@ -17,10 +17,9 @@ from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
-from tlkit.data.clips import holds_clips, scan_clips
+from tlkit.data.clips import Sampling, holds_clips, scan_clips
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import set_aside
-from tlkit.data.sampling import Sampling
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.judgement import refuse_hopeless
@@ -28,8 +27,8 @@ from tlkit.evaluation.results import CLIP, IMAGE
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome
+from tlkit.report.headline import said_of
 from tlkit.report.run_page import finish
-from tlkit.report.wording import said_of
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes

@@ -19,12 +19,10 @@ from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import ClipFacts, Facts, read_facts, refuse_clips
-from tlkit.data.clips import is_container, scan_clips
+from tlkit.data.clips import Sampling, is_container, scan_clips
 from tlkit.data.dataset import Problem
-from tlkit.data.sampling import Sampling
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
-from tlkit.evaluation.clips import reader_of
 from tlkit.extraction.engine import Engine, infer
 from tlkit.extraction.extract import Extraction, shard_result
 from tlkit.extraction.source import FeatureSource
@@ -103,6 +101,8 @@ def _of_clips(
     for flag, given in ((f"--tta {config.tta}", config.tta > 1), (f"--shard {config.shard}", config.shard is not None)):
         if given:
             refuse_clips(facts, flag, "leave it out.")
+    from tlkit.evaluation.judgement import reader_of
+
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []
     reader = reader_of(model, facts, config, config.batch_size, story)

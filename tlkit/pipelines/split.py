@@ -10,10 +10,9 @@ from typing import Any
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
-from tlkit.data.clips import for_table, holds_clips, refuse_fixes, scan_clips
+from tlkit.data.clips import Sampling, for_table, holds_clips, refuse_fixes, scan_clips
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
-from tlkit.data.sampling import Sampling
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.options.commands import SplitConfig

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
 from markupsafe import Markup
 
 from tlkit.base.files import write_text
@@ -20,11 +22,10 @@ from tlkit.evaluation.results import CLIP, IMAGE, Metric, RiskCoverage, SplitRes
 from tlkit.report import charts, glossary
 from tlkit.report.gallery import BYTES, Album, Galleries, evidence, galleries
 from tlkit.report.glossary import entry
-from tlkit.report.headline import WHERE, Headline, Quantity, Several, main_split, opening
+from tlkit.report.headline import WHERE, Headline, Quantity, Several, in_clips, main_split, opening, said_of
 from tlkit.report.page import Data, EpochRow, ModelSection, NearestImage, Page, PlanRow
 from tlkit.report.tasks import words_of
 from tlkit.report.verdict import Remark, chance_gap, remarks
-from tlkit.report.wording import OfClips, said_of
 
 __all__ = ["Data", "EpochRow", "ModelSection", "NearestImage", "Page", "PlanRow", "render", "write_report"]
 
@@ -332,6 +333,20 @@ def _code(text: object, indent: int = 4) -> Markup:
 
 
 # -- The templates of this package, and the style and script that every page carries -----------
+
+
+class OfClips(Extension):
+    """Rewords the text and the strings of templates as they are compiled: what their authors wrote, never what is put into them."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        super().__init__(environment)
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        """The tokens of a template, reworded."""
+        for token in stream:
+            if token.type in ("data", "string"):
+                token = Token(token.lineno, token.type, in_clips(token.value))
+            yield token
 
 
 @cache

@@ -13,10 +13,10 @@ from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, write_json
 from tlkit.base.story import percent
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
+from tlkit.data.clips import Sampling
 from tlkit.data.dataset import SPLITS, Dataset, Splits
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.data.look import Looks
-from tlkit.data.sampling import Sampling
 from tlkit.evaluation.results import ClassResult, EvaluationResult
 from tlkit.report.build import Data, Page, write_report
 

@@ -18,8 +18,7 @@ from tlkit.classifier.facts import Facts
 from tlkit.classifier.familiarity import nearest
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import decode, jpeg, thumbnail
-from tlkit.evaluation.clips import by_classifier
-from tlkit.explanation.frames import frame_evidence, has_evidence
+from tlkit.evaluation.judgement import by_classifier, frame_evidence, has_evidence
 from tlkit.extraction.source import FeatureSource, evidence_space
 from tlkit.extraction.store import Appender, Space, look_up
 from tlkit.report.page import NearestImage, Neighbours, Overlays

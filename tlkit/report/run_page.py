@@ -20,10 +20,9 @@ from tlkit.classifier.model import Classifier, save
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.look import looks_of
 from tlkit.evaluation.choice import Choice
-from tlkit.evaluation.clips import by_classifier, said_otherwise
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.judgement import find_threshold, learn_familiarity
+from tlkit.evaluation.judgement import by_classifier, find_threshold, learn_familiarity, said_otherwise
 from tlkit.evaluation.portrait import Portrait
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer

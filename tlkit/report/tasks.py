@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 from tlkit.evaluation.results import IMAGE, SplitResult
 from tlkit.report.gallery import Dealer, LabelDealer, NumberDealer
-from tlkit.report.headline import quantity, where_of
+from tlkit.report.headline import quantity, said_of, where_of
 from tlkit.report.page import ModelSection
-from tlkit.report.wording import said_of
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL

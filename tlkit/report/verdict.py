@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.evaluation.results import ClassResult, EvaluationResult, Metric, Reliability, SplitResult
-from tlkit.report.headline import WHERE
+from tlkit.report.headline import WHERE, said_of
 from tlkit.report.page import Page
 from tlkit.report.tasks import words_of
-from tlkit.report.wording import said_of
 
 TONES = ("bad", "warn", "good")
 """bad: the number cannot be trusted; warn: read it with care; good: checked, without a problem."""

@@ -27,11 +27,10 @@ from tlkit.base.files import (
 )
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
-from tlkit.data.clips import decoded_again, fold
+from tlkit.data.clips import Sampling, decoded_again, fold
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import in_order
 from tlkit.data.folders import refuse_inside
-from tlkit.data.sampling import Sampling
 from tlkit.data.table import CLIP
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.option import changed_options, read_toml, resolve, write_toml

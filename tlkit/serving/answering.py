@@ -18,7 +18,6 @@ from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import Answers
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
-from tlkit.evaluation.clips import ClipReader, reader_of
 from tlkit.exporting.formats import installed
 from tlkit.extraction.store import ClipFeatures, Rows
 from tlkit.extraction.watch import watching
@@ -27,6 +26,7 @@ from tlkit.serving.service import ServedClassifier
 
 if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
+    from tlkit.evaluation.judgement import ClipReader
     from tlkit.explanation.heat_maps import Witness
     from tlkit.explanation.neighbours import TrainingImages
 
@@ -46,7 +46,7 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
     facts = read_facts(model)
     facts = replace(facts, classes=tuple(map(readable, facts.classes)))
     contract = facts.contract
-    reader = None if facts.clip is None else reader_of(model, facts, config, config.batch_size, story)
+    reader = None if facts.clip is None else _reader(model, facts, config, story)
     engine = reader.source.engine_for(1) if reader else watching(model, facts, (), config, story)
     most = min(config.batch_size, engine.part or config.batch_size)
     sizes = {most, *(2**power for power in range(most.bit_length()))}  # see `Batcher`
@@ -81,7 +81,14 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
     )
 
 
-def of_clip(reader: ClipReader, features: Sequence[np.ndarray]) -> Answers:
+def _reader(model: Path, facts: Facts, config: ServeConfig, story: Story) -> "ClipReader":
+    """Who answers clips."""
+    from tlkit.evaluation.judgement import reader_of
+
+    return reader_of(model, facts, config, config.batch_size, story)
+
+
+def of_clip(reader: "ClipReader", features: Sequence[np.ndarray]) -> Answers:
     """What is said of one clip, by the features (C,) of its frames in order."""
     places = np.arange(len(features))[None]
     return reader.answers(Rows(ClipFeatures(np.stack(features), places)))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tlkit.classifier.facts import ClipFacts
+from tlkit.data.clips import Sampling
 from tlkit.data.dataset import InputContract
-from tlkit.data.sampling import Sampling
 from tlkit.serving.batcher import Batcher, Work
 from tlkit.serving.body import BodyBudget, Upload
 from tlkit.serving.gate import Metrics

@@ -14,8 +14,8 @@ from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.choice import Choice, Entry, gain, judge
 from tlkit.evaluation.choice import choose as decide
-from tlkit.evaluation.clips import Mean
 from tlkit.evaluation.evaluate import group_codes
+from tlkit.evaluation.judgement import Mean
 from tlkit.evaluation.results import Metric
 from tlkit.training.checkpoint import Checkpoint, Kept, Sink, State
 from tlkit.training.plan import Plan, Stage

@@ -11,7 +11,7 @@ from typing import Any
 
 from tlkit.base.machine import budget, bytes_text, parse_bytes
 from tlkit.base.story import Story
-from tlkit.data.containers import frames
+from tlkit.data import films
 from tlkit.extraction import kept
 from tlkit.extraction.room import DAY, Held, list_spaces, older_than, remove_until
 from tlkit.extraction.store import store_dir
@@ -34,7 +34,7 @@ def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
     removed = _clear(config) if config.action == "clear" else []
     everything = config.action == "clear" and config.keep is None
     forgotten = kept.clear(config.older_than) if everything else 0
-    decoded = frames.clear(config.older_than) if everything else 0
+    decoded = films.clear(config.older_than) if everything else 0
     spaces = list_spaces()
     total = sum(space.bytes for space in spaces)
     most, reason = budget(store_dir(), total)
@@ -47,9 +47,9 @@ def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
     if networks:
         held = f"{bytes_text(sum(each.bytes for each in networks))} of {bytes_text(kept.most_bytes())}"
         lines.append(f"{kept.networks_dir()}: {len(networks)} kept as ONNX, {held}")
-    if films := frames.list_kept():
-        held = bytes_text(sum(each.bytes for each in films))
-        lines.append(f"{frames.frames_dir()}: frames of {len(films)} films, {held}")
+    if seen := films.list_films():
+        held = bytes_text(sum(each.bytes for each in seen))
+        lines.append(f"{films.frames_dir()}: frames of {len(seen)} films, {held}")
     lines.append(f"{store_dir()}: {bytes_text(total)} of {bytes_text(most)} ({reason})")
     return {
         "folder": str(store_dir()),
@@ -62,7 +62,7 @@ def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
             "bytes": sum(each.bytes for each in networks),
             "budget": kept.most_bytes(),
         },
-        "films": {"files": len(films), "bytes": sum(each.bytes for each in films)},
+        "films": {"files": len(seen), "bytes": sum(each.bytes for each in seen)},
         "removed": sum(space.bytes for space in removed) + forgotten + decoded,
         "text": "\n".join(lines),
     }

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from tlkit.base.files import read_json
 from tlkit.classifier.answers import Predictions
 from tlkit.evaluation.results import ClassCurves, ClassResult, Metric, SplitResult
-from tlkit.report.headline import where_of
-from tlkit.report.wording import said_of
+from tlkit.report.headline import said_of, where_of
 from tlkit.runs.history import read_history
 
 WIDTHS = {1: 89.0, 2: 183.0}  # mm

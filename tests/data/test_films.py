@@ -9,12 +9,10 @@ import pytest
 from PIL import Image
 
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.data.clips import decoded_again, holds_clips, scan_clips
-from tlkit.data.containers import frames as keeping
-from tlkit.data.containers.frames import clear, frame_files, list_kept
-from tlkit.data.containers.reading import frames
+from tlkit.data import films as keeping
+from tlkit.data.clips import Sampling, decoded_again, holds_clips, scan_clips
 from tlkit.data.decode import native
-from tlkit.data.sampling import Sampling
+from tlkit.data.films import clear, frame_files, frames, list_films
 from tlkit.data.scan import scan
 from tlkit.options.commands import SplitConfig
 from tlkit.pipelines import split
@@ -114,7 +112,7 @@ def test_transparency_is_over_white(tmp_path):
     clear_half = np.dstack([drawn(2), np.full((HEIGHT, WIDTH), 255, np.uint8)])
     clear_half[:, WIDTH // 2 :, 3] = 0
     film(tmp_path / "alpha.mov", "qtrle", "argb", [clear_half] * 3)
-    [file] = frame_files(tmp_path / "alpha.mov", Sampling(1))
+    [file] = frame_files(tmp_path / "alpha.mov", Sampling(1).choose)
     pixels = native(file)
     assert (pixels[:, WIDTH // 2 + 2 :] == 255).all() and np.abs(pixels[30, 10].astype(int) - (40, 120, 200)).max() <= 2
 
@@ -140,7 +138,7 @@ def test_uneven_times_choose_by_time(tmp_path):
     times = [0, 1, 2, 3, 4, 5, 6, 7, 15, 18, 21, 24]
     film(tmp_path / "uneven.mkv", "ffv1", "bgr0", times=times)
     assert Sampling(4).choose(12, [time / 10 for time in times]).tolist() == [0, 7, 8, 11]
-    assert [file.stem for file in frame_files(tmp_path / "uneven.mkv", Sampling(4))] == [
+    assert [file.stem for file in frame_files(tmp_path / "uneven.mkv", Sampling(4).choose)] == [
         *("000000", "000007", "000008", "000011")
     ]
     even = [place / 30 for place in range(12)]
@@ -228,13 +226,13 @@ def test_containers_and_folders_of_frames_are_clips_alike(folder):
 
 def test_a_container_is_decoded_once(folder, monkeypatch):
     first = scan_clips(folder, Sampling(4))
-    kept = list_kept()
+    kept = list_films()
     assert len(kept) == 4  # two films, two animations
     monkeypatch.setattr(keeping, "frames", lambda film: pytest.fail("decoded again"))
     assert (scan_clips(folder, Sampling(4)).sha256 == first.sha256).all()
     (folder / "a" / "film.mkv").rename(folder / "a" / "other.mkv")
     assert scan_clips(folder, Sampling(4)).paths[1] == "a/other.mkv"
-    assert clear(None) == sum(one.bytes for one in kept) and list_kept() == []
+    assert clear(None) == sum(one.bytes for one in kept) and list_films() == []
 
 
 def test_a_container_that_cannot_be_read_is_set_aside(folder):
@@ -276,7 +274,7 @@ def test_without_pyav_nothing_is_begun(folder, monkeypatch):
 
 
 def test_frames_are_written_without_loss(folder):
-    [file, *_] = frame_files(folder / "a" / "film.mkv", Sampling(2))
+    [file, *_] = frame_files(folder / "a" / "film.mkv", Sampling(2).choose)
     with Image.open(io.BytesIO(file.read_bytes())) as image:
         assert image.format == "PNG" and (np.asarray(image) == drawn(0)).all()
 
