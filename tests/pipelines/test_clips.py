@@ -21,7 +21,9 @@ from PIL import Image
 import tlkit
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence
-from tlkit.classifier.model import load
+from tlkit.classifier.familiarity import fit_familiarity
+from tlkit.classifier.model import load, save
+from tlkit.exporting.answer import write_answer
 from tlkit.exporting.formats import installed, runner
 from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import (
@@ -319,3 +321,24 @@ def test_a_film_is_answered_like_its_frames(whole, motion, tmp_path):
     (tmp_path / "cut.mkv").write_bytes((tmp_path / "film.mkv").read_bytes()[:2000])
     with pytest.raises(TlkitError, match=r"is cut short|is damaged"):
         predict.run(PredictConfig(run=str(whole[0]), paths=(str(tmp_path / "cut.mkv"),), on_bad="fail"))
+
+
+def test_how_unfamiliar_a_clip_is_says_every_way(whole, motion, tmp_path):
+    """Keras, the answering file and an artifact on its own, of the mean of the frames that are there."""
+    if keras.backend.backend() != "tensorflow" or not can_write("onnx"):
+        pytest.skip("ONNX files are made by TensorFlow")
+    random, model = np.random.default_rng(0), tmp_path / "model.keras"
+    known = fit_familiarity(random.normal(size=(30, 16)), random.normal(size=(25, 16)))
+    classifier = load(whole[0] / "model.keras").knowing(known)
+    save(classifier, model)
+    assert write_answer(classifier, model, Silence())
+    clip = str(motion / "left" / "00003")
+    by_keras, by_file = (
+        predict.run(PredictConfig(run=str(model), paths=(clip,), engine=engine))["predictions"][0]
+        for engine in ("keras", "onnx")
+    )
+    assert by_file["unfamiliarity"] == pytest.approx(by_keras["unfamiliarity"], rel=1e-3)
+    export.run(ExportConfig(run=str(model), format=("onnx",), out=str(tmp_path / "out"), check_images=0))
+    program = runpy.run_path(str(tmp_path / "out" / "onnx" / "classify.py"))
+    features = program["outputs_of"](*program["clip"](clip))["features"]
+    assert program["unfamiliarity"](features[0]) == pytest.approx(by_keras["unfamiliarity"], rel=2e-3)
