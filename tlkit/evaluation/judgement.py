@@ -175,8 +175,10 @@ class ClipReader:
 
     def computing(self, config: EngineOptions, batch_size: int) -> "ClipReader":
         """The same, computed as the options of a command ask."""
-        asked = {"engine_name": config.engine, "precision": config.precision, "batch_size": batch_size}
-        return replace(self, source=replace(self.source, **asked))
+        source = replace(
+            self.source, engine_name=config.engine, precision=config.precision, batch_size=batch_size
+        )
+        return replace(self, source=source)
 
 
 def by_classifier(classifier: "Classifier") -> ClipReader:

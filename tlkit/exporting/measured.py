@@ -113,11 +113,12 @@ def table(contracts: Iterable[dict[str, Any]]) -> str:
     ]
     for contract in contracts:
         found, quantised = contract["measured"], contract["quantised"]
+        samples = "clips" if "mask" in contract else "images"
         cells = [
             FORMATS[contract["kind"]].name,
             f"{model_bytes(contract) / 1e6:.2f}",
             f"{found['max_difference']:.1e}",
-            f"{percent(found['agreement'], 1)} of {found['images']} {found['of']} images",
+            f"{percent(found['agreement'], 1)} of {found['images']} {found['of']} {samples}",
             _accuracy(quantised) if quantised else "",
             f"{found['latency_ms']:.2f}",
             found["runtime"],

@@ -146,7 +146,7 @@ def _page(
         else overlays.frame_bars(classifier, facts, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
-            "images and labels": dataset.fingerprint(),
+            f"{'images' if dataset.clips is None else 'clips'} and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],
             "model.keras": model_sha256,
         },

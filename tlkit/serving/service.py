@@ -141,14 +141,14 @@ class Service:
             RequestProblem: of the only image; explanations for too many.
         """
         subject = self.ready()
-        if method and len(images) > EXPLAINED:
-            raise RequestProblem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
         if method and subject.clip is not None:
             raise RequestProblem(
                 "invalid",
                 "Explanations are of single images, and this classifier takes clips.",
                 "ask without explain=true.",
             )
+        if method and len(images) > EXPLAINED:
+            raise RequestProblem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
         if method and subject.explain is None:
             raise RequestProblem("invalid", "This server cannot explain: it has no Keras.", "ask without explain=true.")
         if subject.clip is not None:
