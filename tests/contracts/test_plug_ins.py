@@ -182,7 +182,7 @@ def test_a_report_section(monkeypatch, tmp_path):
     (tmp_path / "sections" / "moon.html").write_text('<section id="moon"><h2>Moon</h2>{{ page.title }}</section>')
     loader = jinja2.ChoiceLoader([build.environment().loader, jinja2.FileSystemLoader(tmp_path)])
     found = build.environment().overlay(loader=loader)
-    monkeypatch.setattr(build, "environment", lambda: found)
+    monkeypatch.setattr(build, "environment", lambda sample: found)
     row = build.Section("moon", "Moon", lambda facts: facts["metrics"])
     monkeypatch.setattr(build, "SECTIONS", (*build.SECTIONS, row))
     text = build.render(full_page())
