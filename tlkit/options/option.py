@@ -3,6 +3,7 @@
 One field is at once a Python argument, a flag (`--image-size`), a TOML key (`image_size`) and a line of help.
 """
 
+import functools
 import json
 import re
 import tomllib
@@ -320,9 +321,12 @@ def resolve(kind: type[C], given: Mapping[str, Any], file: Path | None = None) -
     return kind(**values)
 
 
+_hints = functools.cache(get_type_hints)  # a search of scikit-learn's asks a hundred times
+
+
 def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: str) -> dict[str, Any]:
     """The values of one source, in the types of the fields."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     unknown = [name for name in source if name not in hints]
     if unknown:
         known = [option.replace("_", "-") for option in hints]
