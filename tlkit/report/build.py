@@ -53,6 +53,7 @@ SECTIONS = (
     Section("mislabelled", "Labels", lambda facts: any(found.doubtful and found.cases for found in facts["evidence"])),
     Section("plan", "Plan", lambda facts: facts["page"].plan),
     Section("choice", "Choice", lambda facts: facts["page"].choice),
+    Section("synthesis", "Drawn features", lambda facts: facts["portraits"]),
     Section("learning", "Learning", lambda facts: facts["learned"]),
     Section("confusion", "Confusion", lambda facts: facts["matrix"] or facts["pairs"]),
     Section("quantities", "Predictions", lambda facts: facts["quantities"]),
@@ -119,6 +120,7 @@ def facts(page: Page) -> Facts:
         "matrix": _matrix(result, shown),
         "pairs": _pairs(result, shown),
         "galleries": shown,
+        "portraits": _portraits(page, album),
         "evidence": proof,
         "data": _data_rows(page.data),
         "charts": _charts(page, result),
@@ -263,6 +265,23 @@ def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
         "roc": charts.roc(lines, f"ROC curves; {below}") if lines else None,
         "precision_recall": charts.precision_recall(lines, f"Precision by recall; {below}") if lines else None,
     }
+
+
+def _portraits(page: Page, album: Album) -> list[dict[str, Any]]:
+    """Each class that features were drawn for: its numbers, its plot, the real images nearest to what was drawn."""
+    if page.synthesis is None or page.data is None:
+        return []
+    return [
+        {
+            "class": page.data.classes[one.label],
+            "found": one,
+            "plot": charts.portrait(
+                one, page.synthesis.others, "Drawn features among real ones; the numbers are beside it."
+            ),
+            "images": [(path, album.uri(path)) for path in dict.fromkeys(one.nearest)],
+        }
+        for one in page.synthesis.classes
+    ]
 
 
 # -- The report as Markdown: the same content in text, for machines, terminals and diffs -------

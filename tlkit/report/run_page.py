@@ -23,6 +23,7 @@ from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity, said_otherwise
+from tlkit.evaluation.portrait import Portrait
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
@@ -84,6 +85,7 @@ def of_run(
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),
         audit=read_audit(run_dir.path / "audit.json"),
+        synthesis=Portrait.from_json(record["synthesis"]) if "synthesis" in record else None,
         seeds={"everything": config.seed},
         config=run_dir.config.read_text(encoding="utf-8"),
     )
