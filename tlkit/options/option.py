@@ -321,7 +321,10 @@ def resolve(kind: type[C], given: Mapping[str, Any], file: Path | None = None) -
     return kind(**values)
 
 
-_hints = functools.cache(get_type_hints)  # a search of scikit-learn's asks a hundred times
+@functools.cache  # a search of scikit-learn's asks a hundred times
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of the fields."""
+    return get_type_hints(kind)
 
 
 def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: str) -> dict[str, Any]:
