@@ -329,7 +329,8 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: str) -> dict[str, Any]:
     """The values of one source, in the types of the fields."""
-    hints = _hints(kind)
+    hashed: Any = kind  # a class is hashable, whatever its instances are
+    hints = _hints(hashed)
     unknown = [name for name in source if name not in hints]
     if unknown:
         known = [option.replace("_", "-") for option in hints]
