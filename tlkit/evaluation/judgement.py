@@ -175,9 +175,7 @@ class ClipReader:
 
     def computing(self, config: EngineOptions, batch_size: int) -> "ClipReader":
         """The same, computed as the options of a command ask."""
-        source = replace(
-            self.source, engine_name=config.engine, precision=config.precision, batch_size=batch_size
-        )
+        source = replace(self.source, engine_name=config.engine, precision=config.precision, batch_size=batch_size)
         return replace(self, source=source)
 
 
