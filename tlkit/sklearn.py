@@ -10,7 +10,6 @@ and do nothing else; Keras is loaded when a network has to compute.
 import os
 import random
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -447,8 +446,6 @@ def _stamp(path: str) -> tuple[int, int, int, int]:
             f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}.",
             f"paths are taken from {str(Path.cwd())!r}; correct the path, or leave the image out.",
         ) from None
-    if stat.S_ISDIR(status.st_mode):
-        raise UnfitInput(f"{path!r} is a folder, and X holds single images.", "clips are learned by `tlkit finetune`.")
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
