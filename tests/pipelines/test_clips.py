@@ -178,12 +178,17 @@ def test_commands_for_single_images_refuse_in_a_sentence(whole, motion, tmp_path
         predict.run(PredictConfig(run=run, paths=(frame,)))
 
 
-def test_every_format_answers_clips_as_keras_does(whole, motion, tmp_path):
+@pytest.mark.parametrize(
+    "names", [("onnx",), pytest.param(("savedmodel", "keras", "litert", "openvino"), marks=pytest.mark.slow)]
+)
+def test_every_format_answers_clips_as_keras_does(whole, motion, tmp_path, names):
     """Golden clips, one of them masked, to 1e-4; and the program beside an artifact says what tlkit says of a folder."""
-    formats = tuple(name for name in ("keras", "onnx", "savedmodel", "litert", "openvino") if can_write(name))
+    formats = tuple(filter(can_write, names))
+    if not formats:
+        pytest.skip("none of them can be written here")
     asked = ExportConfig(run=str(whole[0]), format=formats, out=str(tmp_path / "out"), check_images=12)
     made = export.run(asked)["artifacts"]
-    assert {one["kind"] for one in made} == set(formats) >= {"keras"}
+    assert {one["kind"] for one in made} == set(formats)
     for one in made:
         assert one["measured"]["max_difference"] <= 1e-4
         assert (one["measured"]["of"], one["measured"]["images"], one["measured"]["agreement"]) == ("test", 2, 1.0)
@@ -192,7 +197,7 @@ def test_every_format_answers_clips_as_keras_does(whole, motion, tmp_path):
         assert golden["images"].shape[:2] == golden["mask"].shape and (golden["mask"] == 0).any()
         assert verify.run(VerifyConfig(artifact=one["folder"]))["agreement"] == 1.0
     asked = predict.run(PredictConfig(run=str(whole[0]), paths=(str(motion / "left" / "00003"),)))["predictions"][0]
-    program = runpy.run_path(str(tmp_path / "out" / formats[1] / "classify.py"))
+    program = runpy.run_path(str(tmp_path / "out" / formats[0] / "classify.py"))
     chances = program["softmax"](program["logits_of"](*program["clip"](motion / "left" / "00003")))[0]
     assert chances.max() == pytest.approx(asked["probability"], abs=1e-4)
     assert program["CONTRACT"]["classes"][int(chances.argmax())] == asked["class"]
