@@ -16,10 +16,16 @@ import csv
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import recipe
+from scipy.special import expit
+from scipy.stats import spearmanr
+
+from tlkit.ranking import predicted
 
 SMALL = "mobilenetv2:alpha=0.35"
 SETS = ("hymenoptera", "sign-digits@40", "ckplus48@40")
@@ -59,7 +65,7 @@ def rank(asked: argparse.Namespace, name: str, seed: int) -> Row:
         output, seconds, _ = recipe.called(program, {"TLKIT_CACHE": f"{scratch}/cache"})
     found = json.loads(output)
     by_name = {one["name"]: one for one in found["candidates"]}
-    kept = ("accuracy", "logme", "parameters", "features", "milliseconds")
+    kept = ("accuracy", "logme", "explained", "predicted", "parameters", "features", "milliseconds")
     scores = {short: {each: by_name[typed(one)][each] for each in kept} for short, one in every.items()}
     return {"scores": scores, "images": found["images"], "classes": len(found["classes"]), "seconds": seconds}
 
@@ -72,10 +78,16 @@ def finetune(asked: argparse.Namespace, name: str, seed: int, short: str) -> Row
         program += [*flags(candidates(asked)[short]), *asked.also.split(), "--out", f"{scratch}/run"]
         output, seconds, _ = recipe.called(program, {"TLKIT_CACHE": f"{scratch}/cache"})
         with next(Path(scratch, "run").rglob("predictions.csv")).open() as file:
-            answers = sorted((row["path"], row["label"] == row["predicted"]) for row in csv.DictReader(file))
-    found = json.loads(output)["metrics"]["test"]["accuracy"]
+            answers = sorted(
+                (row["path"], row["label"] == row["predicted"])
+                for row in csv.DictReader(file)
+                if row["split"] == "test"
+            )
+    found = json.loads(output)["metrics"]["test"]["accuracy"]["value"]
     right = "".join(str(int(one)) for _, one in answers)
-    return {"tuned": found["value"], "right": right, "seconds": seconds}
+    if not right or abs(right.count("1") / len(right) - found) > 1e-6:
+        raise SystemExit(f"predictions.csv has {right.count('1')} of {len(right)} right, metrics {found}")
+    return {"tuned": found, "right": right, "seconds": seconds}
 
 
 def measure(asked: argparse.Namespace) -> None:
@@ -83,7 +95,7 @@ def measure(asked: argparse.Namespace) -> None:
     for seed in asked.seeds:
         for name in asked.sets:
             for short in ("", *candidates(asked)):
-                key = {"set": name, "seed": seed, "candidate": short, "also": asked.also}
+                key = {"set": name, "seed": seed, "candidate": short, "also": asked.also if short else ""}
                 if left == 0:
                     return
                 if any(all(row[field] == value for field, value in key.items()) for row in read(asked.rows)):
@@ -100,9 +112,115 @@ def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+# -- fitting -----------------------------------------------------------------------------------
+
+PRIOR = np.array([0.0, 1.0, 0.0, 0.0])  # without pairs, what is expected is the ridge accuracy
+PRECISION = 0.5  # of the prior, in pairs
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What was measured, a row a pair.
+
+    Args:
+        names: (set, seed, candidate).
+        inputs: accuracy, explained, parameters, images of the ranking.
+        right: bool (n,) for each, the images of the test split; the same ones in a set and seed.
+    """
+
+    names: list[tuple[str, int, str]]
+    inputs: list[tuple[float, float, int, int]]
+    right: list[np.ndarray]
+
+    @property
+    def truth(self) -> np.ndarray:
+        """float64 (n,): log odds of the test accuracy."""
+        return np.array([predicted.log_odds(one.mean(), len(one)) for one in self.right])
+
+    def of(self, keep: np.ndarray) -> "Pairs":
+        """Those of a bool (n,)."""
+        rows = np.flatnonzero(keep).tolist()
+        return Pairs([self.names[i] for i in rows], [self.inputs[i] for i in rows], [self.right[i] for i in rows])
+
+    def terms(self, within: tuple[int, int]) -> np.ndarray:
+        """float64 (n, 4): what the weights multiply."""
+        return np.array([predicted.terms(*one, within) for one in self.inputs])
+
+
+def pairs(rows: list[Row]) -> Pairs:
+    scores = {(row["set"], row["seed"]): row for row in rows if not row["candidate"]}
+    found = Pairs([], [], [])
+    for row in sorted(rows, key=lambda row: (row["set"], row["seed"])):
+        ranking = scores.get((row["set"], row["seed"]))
+        if not row["candidate"] or not ranking:
+            continue
+        score = ranking["scores"][row["candidate"]]
+        found.names.append((row["set"], row["seed"], row["candidate"]))
+        found.inputs.append((score["accuracy"]["value"], score["explained"], score["parameters"], ranking["images"]))
+        found.right.append(np.array(list(row["right"]), int) == 1)
+    return found
+
+
+def solve(found: Pairs, within: tuple[int, int]) -> np.ndarray:
+    """Least squares on log odds, drawn a little towards the ridge accuracy."""
+    made = found.terms(within)
+    gram = made.T @ made + PRECISION * np.eye(4)
+    return np.linalg.solve(gram, made.T @ found.truth + PRECISION * PRIOR)
+
+
+def left_out(found: Pairs, within: tuple[int, int]) -> np.ndarray:
+    """(n,) log odds predicted for every pair by a fit to the other sets."""
+    sets, said = np.array([name for name, _, _ in found.names]), np.empty(len(found.names))
+    for name in np.unique(sets):
+        here = sets == name
+        said[here] = found.of(here).terms(within) @ solve(found.of(~here), within)
+    return said
+
+
+def fit(asked: argparse.Namespace) -> None:
+    found = pairs(read(asked.rows))
+    sizes = [parameters for _, _, parameters, _ in found.inputs]
+    within = (min(sizes), max(sizes))
+    said, sets = left_out(found, within), {name for name, _, _ in found.names}
+    error = float(np.sqrt(np.mean((said - found.truth) ** 2)))
+    weights = ", ".join(f"{one:.4f}" for one in solve(found, within))
+    print(
+        f"FITTED = Fit(weights=({weights}), parameters={within}, error={error:.4f}, sets={len(sets)}, pairs={len(said)})\n"
+    )
+    print(f"| set | seed | candidate | ridge | explained | parameters | predicted | fine-tuned |\n{'|---' * 8}|")
+    for (name, seed, short), one, value, right in zip(found.names, found.inputs, said, found.right, strict=True):
+        accuracy, explained, parameters, _ = one
+        figures = f"{accuracy:.3f} | {explained:.3f} | {parameters:,} | {expit(value):.3f} | {right.mean():.3f}"
+        print(f"| {name} | {seed} | {short} | {figures} |")
+    claims(found, said)
+
+
+def claims(found: Pairs, said: np.ndarray) -> None:
+    """Of every set and seed: is the recommended within one standard error of the best, and does the order hold."""
+    print(
+        "\n| set | seed | recommended | its accuracy | the best | its accuracy | behind | one standard error | within |"
+    )
+    print("|---" * 9 + "|")
+    keys = list(dict.fromkeys((name, seed) for name, seed, _ in found.names))
+    orders: dict[str, list[float]] = {}
+    for name, seed in keys:
+        here = [i for i, (one, other, _) in enumerate(found.names) if (one, other) == (name, seed)]
+        accuracies = [found.right[i].mean() for i in here]
+        chosen, best = max(here, key=lambda i: said[i]), max(here, key=lambda i: found.right[i].mean())
+        apart = found.right[best].astype(float) - found.right[chosen]
+        error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
+        behind, well = float(apart.mean()), "yes" if apart.mean() <= error else "no"
+        cells = [name, str(seed), found.names[chosen][2], f"{found.right[chosen].mean():.3f}", found.names[best][2]]
+        cells += [f"{found.right[best].mean():.3f}", f"{behind:.3f}", f"{error:.3f}", well]
+        print("| " + " | ".join(cells) + " |")
+        orders.setdefault(name, []).append(float(spearmanr([said[i] for i in here], accuracies).statistic))
+    for name, values in orders.items():
+        print(f"\n{name}: Spearman of predicted against measured {', '.join(f'{one:.2f}' for one in values)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure",))
+    parser.add_argument("what", choices=("measure", "fit"))
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder that holds a folder for each set")
     parser.add_argument("--weights", help="ImageNet weights of MobileNetV2-0.35, 224 px, no top")
@@ -113,7 +231,7 @@ def main() -> None:
     parser.add_argument("--also", default="", help="flags for every fine-tuning, such as '--epochs 10'")
     parser.add_argument("--most", type=int, default=-1, help="rows to add, at most")
     asked = parser.parse_args()
-    measure(asked)
+    (measure if asked.what == "measure" else fit)(asked)
 
 
 if __name__ == "__main__":
