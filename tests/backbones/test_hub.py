@@ -131,6 +131,18 @@ def test_another_size_is_built_where_the_network_takes_it(preset):
 # -- Vision transformers: the same network of Keras's own layers ---
 
 
+def swin(models, shape, large, window_size=4, **more):
+    depths, heads, width = ((2, 2, 6), (3, 6, 12), 96) if large else ((2, 3), (2, 4), 16)
+    return models.SwinTransformerBackbone(
+        image_shape=shape,
+        embed_dim=width,
+        depths=depths,
+        num_heads=heads,
+        window_size=window_size if shape[0] >= 4 * 2 ** (len(depths) - 1) * window_size else 4,
+        **more,
+    )
+
+
 def transformer(hub, name, side, *, large=False):
     """A network of KerasHub with nothing left at its initial value, and its tokens before those of patches."""
     models = hub.models
@@ -177,6 +189,11 @@ def transformer(hub, name, side, *, large=False):
             ),
             5,
         ),
+        "swin": lambda: (swin(models, shape, large), 0),
+        "swin, padded windows": lambda: (
+            swin(models, shape, large, window_size=7, patch_norm=False, qkv_bias=False),
+            0,
+        ),
         "siglip": lambda: (models.SigLIPVisionEncoder(16, **size, intermediate_dim=hidden, image_shape=shape), 0),
     }[name]
     keras.utils.set_random_seed(3)
@@ -202,7 +219,7 @@ def transformer(hub, name, side, *, large=False):
 
 TRANSFORMERS = (
     *("vit", "vit without class token", "deit", "dinov2", "dinov2, registers, gated"),
-    *("dinov3", "dinov3, gated, few biases", "siglip"),
+    *("dinov3", "dinov3, gated, few biases", "siglip", "swin", "swin, padded windows"),
 )
 
 
