@@ -10,6 +10,7 @@ import pytest
 
 from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
+from tlkit.backbones.graph import foreign_layers, replay
 from tlkit.backbones.transformers.convert import CONVERTERS, convert
 from tlkit.base.errors import TlkitError
 from tlkit.classifier import model as classifier
@@ -126,6 +127,120 @@ def test_another_size_is_built_where_the_network_takes_it(preset):
         assert build_backbone(f"hub:{folder}", image_size=(28, 70)).grid_shape == (2, 5, 16)
         with pytest.raises(TlkitError, match="patches of 14 by 14 pixels do not divide images of 64 by 64"):
             build_backbone(f"hub:{folder}", image_size=64)
+
+
+# -- Blocks that are layers of KerasHub's: taken apart into Keras's own ---
+
+
+def convolutional(models, name):
+    """A small network whose blocks KerasHub wrote as layers."""
+    shape = (64, 64, 3)
+    if name == "efficientnet":
+        return models.EfficientNetBackbone(
+            stackwise_width_coefficients=[1.0] * 3,
+            stackwise_depth_coefficients=[1.0] * 3,
+            stackwise_kernel_sizes=[3] * 3,
+            stackwise_num_repeats=[2] * 3,
+            stackwise_input_filters=[8, 8, 16],
+            stackwise_output_filters=[8, 16, 24],
+            stackwise_expansion_ratios=[1, 4, 4],
+            stackwise_squeeze_and_excite_ratios=[0.0, 0.25, 0.25],
+            stackwise_strides=[1, 2, 2],
+            stackwise_block_types=["cba", "fused", "unfused"],
+            stackwise_force_input_filters=[0] * 3,
+            stackwise_nores_option=[False] * 3,
+            image_shape=shape,
+        )
+    if name == "mobilenet":
+        return models.MobileNetBackbone(
+            stackwise_expansion=[[40, 56], [64, 72]],
+            stackwise_num_blocks=[2, 2],
+            stackwise_num_filters=[[16, 16], [24, 24]],
+            stackwise_kernel_size=[[3, 3], [5, 5]],
+            stackwise_num_strides=[[2, 1], [2, 1]],
+            stackwise_se_ratio=[[None, None], [0.25, 0.25]],
+            stackwise_activation=[["relu", "relu"], ["hard_swish", "hard_swish"]],
+            stackwise_padding=[[1, 1], [2, 2]],
+            output_num_filters=48,
+            input_activation="hard_swish",
+            output_activation="hard_swish",
+            input_num_filters=16,
+            image_shape=shape,
+            depthwise_filters=8,
+            depthwise_stride=2,
+            depthwise_residual=False,
+            squeeze_and_excite=0.5,
+            last_layer_filter=48,
+        )
+    return models.HGNetV2Backbone(
+        depths=[1, 2],
+        embedding_size=16,
+        hidden_sizes=[32, 48],
+        stem_channels=[3, 8, 16],
+        hidden_act="relu",
+        use_learnable_affine_block=False,
+        stackwise_stage_filters=[(16, 8, 32, 1, 1, 3), (32, 16, 48, 2, 1, 3)],
+        apply_downsample=[False, True],
+        use_lightweight_conv_block=[False, True],
+        image_shape=shape,
+    )
+
+
+@pytest.mark.parametrize("name", ["efficientnet", "mobilenet", "hgnetv2"])
+def test_blocks_of_kerashub_s_are_taken_apart(hub, name, tmp_path):
+    keras.utils.set_random_seed(3)
+    body, random = convolutional(hub.models, name), np.random.default_rng(0)
+    for weight in body.weights:
+        weight.assign(np.asarray(weight) + np.abs(random.normal(0, 0.05, weight.shape)).astype("float32"))
+    assert foreign_layers(body)
+    body.save_to_preset(str(tmp_path))
+    hub.layers.ImageConverter(image_size=(64, 64), scale=1 / 255).save_to_preset(str(tmp_path))
+    backbone = build_backbone(f"hub:{tmp_path}")
+    pixels = random.integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    theirs = body(pixels / 255, training=False)
+    theirs = keras.ops.convert_to_numpy(list(theirs.values())[-1] if isinstance(theirs, dict) else theirs)
+    found = keras.ops.convert_to_numpy(backbone.model(pixels, training=False))
+    np.testing.assert_allclose(found, theirs, atol=1e-4 * np.abs(theirs).max())
+    assert backbone.foreign == () and len(backbone.blocks) > 4
+
+
+class Twice(keras.layers.Layer):
+    """Only calls a layer of Keras's."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, tensor):
+        return self.dense(tensor) + self.dense(keras.ops.flip(tensor, axis=-1))
+
+
+class Scaled(Twice):
+    """Also has a weight of its own."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=())
+
+    def call(self, tensor):
+        return self.dense(tensor) * self.scale
+
+
+class Counted(Twice):
+    """Its numbers depend on how many images there are."""
+
+    def call(self, tensor):
+        return self.dense(tensor) / (keras.ops.shape(tensor)[0] or 1)
+
+
+@pytest.mark.parametrize("kind", [Twice, Scaled, Counted])
+def test_only_what_calls_keras_s_layers_alone_is_taken_apart(kind):
+    start = keras.Input((4,))
+    model = keras.Model(start, kind()(start))
+    images = keras.Input((4,))
+    copy = keras.Model(images, replay(model, images))
+    assert foreign_layers(copy) == (() if kind is Twice else (kind.__name__,))
+    noise = np.random.default_rng(0).normal(size=(2, 4)).astype("float32")
+    np.testing.assert_allclose(copy(noise), model(noise), atol=1e-6)
 
 
 # -- Vision transformers: the same network of Keras's own layers ---
