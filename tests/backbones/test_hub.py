@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+import tlkit
 from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.graph import foreign_layers, replay
@@ -247,13 +248,13 @@ def test_only_what_calls_keras_s_layers_alone_is_taken_apart(kind):
 
 
 def swin(models, shape, large, window_size=4, **more):
-    depths, heads, width = ((2, 2, 6), (3, 6, 12), 96) if large else ((2, 3), (2, 4), 16)
+    depths, heads, width = ((2, 2), (4, 8), 128) if large else ((2, 3), (2, 4), 16)
     return models.SwinTransformerBackbone(
         image_shape=shape,
         embed_dim=width,
         depths=depths,
         num_heads=heads,
-        window_size=window_size if shape[0] >= 4 * 2 ** (len(depths) - 1) * window_size else 4,
+        window_size=window_size,
         **more,
     )
 
@@ -261,7 +262,7 @@ def swin(models, shape, large, window_size=4, **more):
 def transformer(hub, name, side, *, large=False):
     """A network of KerasHub with nothing left at its initial value, and its tokens before those of patches."""
     models = hub.models
-    size = {"num_layers": 12, "hidden_dim": 384, "num_heads": 6} if large else {}
+    size = {"num_layers": 2, "hidden_dim": 768, "num_heads": 12} if large else {}
     size = size or {"num_layers": 2, "hidden_dim": 32, "num_heads": 2}
     hidden = 4 * size["hidden_dim"]
     shape, table = (side, side, 3), (80, 80, 3)
@@ -338,7 +339,7 @@ TRANSFORMERS = (
 )
 
 
-@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "ViT-S"])
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "as wide as base"])
 @pytest.mark.parametrize("side", [64, 96])
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_a_transformer_is_kerashub_s_own(hub, name, side, large):
@@ -440,3 +441,25 @@ def test_without_kerashub_the_error_says_how_to_get_it(monkeypatch):
     with pytest.raises(TlkitError, match="is a preset of KerasHub, which is not installed here") as refused:
         build_backbone(FeaturesConfig(images=".", backbone="hub:resnet_18_imagenet").backbone)
     assert "pip install 'keras-hub" in refused.value.hint
+
+
+def test_every_command_takes_a_preset(hub, colours, tmp_path, monkeypatch):
+    """A tiny DINOv2, from its folder to answers; what was saved needs no KerasHub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    body, converter = small(hub, "dinov2")
+    body.save_to_preset("preset")
+    converter(image_size=(56, 56), scale=SCALE, offset=OFFSET).save_to_preset("preset")
+    images, backbone, size = str(colours), "hub:preset", 28
+    table = tlkit.features(images, backbone=backbone, image_size=size, pool="cls+avg", out="features.csv")
+    assert table["computed"] == 36
+    ranked = tlkit.rank(images, backbones=(backbone, "nano:size=32"), image_size=size, out="rank")
+    assert {one["name"] for one in ranked["candidates"]} == {f"{backbone},size={size}", "nano:size=32"}
+    assert tlkit.audit(images, backbone=backbone, image_size=size, out="audit")
+    chosen = {"backbone": backbone, "image_size": size, "pooling": "cls+avg", "stages": ("head", "top"), "epochs": (1,)}
+    tlkit.finetune(images, **chosen, blocks=1, views=1, out="run")
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    assert tlkit.evaluate("run", images, out="again")["metrics"]
+    assert tlkit.predict("run", [images], out="answers.csv")
+    assert tlkit.explain("run", [f"{images}/red/00.png"], method=("integrated", "rollout"), out="explained")
+    assert tlkit.export("run", format=("keras", "onnx"), out="exported")
