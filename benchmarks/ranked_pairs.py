@@ -14,8 +14,9 @@ every set by the others.
 import argparse
 import csv
 import json
-import sys
+import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import recipe
 from scipy.special import expit
 from scipy.stats import spearmanr
 
+from tlkit.options.obtain import Wanted
 from tlkit.ranking import predicted
 
 SMALL = "mobilenetv2:alpha=0.35"
@@ -32,80 +34,75 @@ SETS = ("hymenoptera", "sign-digits@40", "ckplus48@40")
 Row = dict[str, Any]
 
 
-def candidates(asked: argparse.Namespace) -> dict[str, tuple[str, int | None, str]]:
-    """Short name -> (backbone, side, weights)."""
-    given = {f"mobilenetv2-0.35 at {side}": (SMALL, side, asked.weights) for side in (96, 160, 224)}
-    files = {f"{Path(file).stem} at {asked.side}": (file, asked.side, "imagenet") for file in asked.files}
-    return {**given, "nano": ("nano", None, "imagenet"), **files}
-
-
-def flags(one: tuple[str, int | None, str]) -> list[str]:
-    backbone, side, weights = one
-    size = ["--image-size", str(side)] if side else []
-    return ["--backbone", backbone, *size, *(["--weights", weights] if weights != "imagenet" else [])]
-
-
-def typed(one: tuple[str, int | None, str]) -> str:
-    """As `--backbones` takes it."""
-    backbone, side, weights = one
-    own = ([f"size={side}"] if side else []) + ([f"weights={weights}"] if weights != "imagenet" else [])
-    return backbone + ("," if ":" in backbone else ":") * bool(own) + ",".join(own)
+def candidates(asked: argparse.Namespace) -> dict[str, Wanted]:
+    """Short name -> candidate."""
+    given = {f"mobilenetv2-0.35 at {side}": Wanted(SMALL, side, asked.weights) for side in (96, 160, 224)}
+    files = {f"{Path(file).stem} at {asked.side}": Wanted(file, asked.side) for file in asked.files}
+    return {**given, "nano": Wanted("nano"), **files}
 
 
 # -- measuring ---------------------------------------------------------------------------------
 
 
-def rank(asked: argparse.Namespace, name: str, seed: int) -> Row:
+def rank(asked: argparse.Namespace, images: str, seed: int, scratch: str) -> Row:
     """What every candidate's features say of the images that may be learned from."""
-    with tempfile.TemporaryDirectory() as scratch:
-        recipe.write_images(asked.data, name, seed, Path(scratch))
-        every = candidates(asked)
-        program = [sys.executable, "-m", "tlkit", "rank", f"{scratch}/images.csv", "--seed", str(seed), "--json"]
-        program += ["--backbones", ",".join(map(typed, every.values())), "--out", f"{scratch}/rank"]
-        output, seconds, _ = recipe.called(program, {"TLKIT_CACHE": f"{scratch}/cache"})
-    found = json.loads(output)
+    from tlkit.options.commands import RankConfig
+    from tlkit.pipelines import rank as pipeline
+
+    every = candidates(asked)
+    names = tuple(one.name for one in every.values())
+    found = pipeline.run(RankConfig(images=images, backbones=names, seed=seed, out=f"{scratch}/rank"))
     by_name = {one["name"]: one for one in found["candidates"]}
-    kept = ("accuracy", "logme", "explained", "predicted", "parameters", "features", "milliseconds")
-    scores = {short: {each: by_name[typed(one)][each] for each in kept} for short, one in every.items()}
-    return {"scores": scores, "images": found["images"], "classes": len(found["classes"]), "seconds": seconds}
+    kept = ("accuracy", "logme", "explained", "parameters", "features", "milliseconds")
+    scores = {short: {each: by_name[one.name][each] for each in kept} for short, one in every.items()}
+    return {"scores": scores, "images": found["images"], "classes": len(found["classes"])}
 
 
-def finetune(asked: argparse.Namespace, name: str, seed: int, short: str) -> Row:
+def finetune(asked: argparse.Namespace, images: str, seed: int, short: str, scratch: str) -> Row:
     """Test accuracy after fine-tuning, and which images of the test split were right."""
-    with tempfile.TemporaryDirectory() as scratch:
-        recipe.write_images(asked.data, name, seed, Path(scratch))
-        program = [sys.executable, "-m", "tlkit", "finetune", f"{scratch}/images.csv", "--seed", str(seed), "--json"]
-        program += [*flags(candidates(asked)[short]), *asked.also.split(), "--out", f"{scratch}/run"]
-        output, seconds, _ = recipe.called(program, {"TLKIT_CACHE": f"{scratch}/cache"})
-        with next(Path(scratch, "run").rglob("predictions.csv")).open() as file:
-            answers = sorted(
-                (row["path"], row["label"] == row["predicted"])
-                for row in csv.DictReader(file)
-                if row["split"] == "test"
-            )
-    found = json.loads(output)["metrics"]["test"]["accuracy"]["value"]
-    right = "".join(str(int(one)) for _, one in answers)
+    from tlkit.options.commands import FinetuneConfig
+    from tlkit.pipelines import finetune as pipeline
+
+    one = candidates(asked)[short]
+    what = {"backbone": one.backbone, "weights": one.weights, "image_size": one.image_size}
+    config = FinetuneConfig(
+        images=images, **what, epochs=asked.epochs, views=asked.views, seed=seed, out=f"{scratch}/run"
+    )
+    found = pipeline.run(config)["metrics"]["test"]["accuracy"]["value"]
+    with next(Path(scratch, "run").rglob("predictions.csv")).open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    right = "".join(str(int(row["label"] == row["predicted"])) for row in sorted(rows, key=lambda row: row["path"]))
     if not right or abs(right.count("1") / len(right) - found) > 1e-6:
         raise SystemExit(f"predictions.csv has {right.count('1')} of {len(right)} right, metrics {found}")
-    return {"tuned": found, "right": right, "seconds": seconds}
+    return {"tuned": found, "right": right}
 
 
 def measure(asked: argparse.Namespace) -> None:
-    left = asked.most
+    left, cut = asked.most, {"epochs": list(asked.epochs), "views": asked.views}
     for seed in asked.seeds:
         for name in asked.sets:
             for short in ("", *candidates(asked)):
-                key = {"set": name, "seed": seed, "candidate": short, "also": asked.also if short else ""}
+                key = {"set": name, "seed": seed, "candidate": short, **(cut if short else {"side": asked.side})}
                 if left == 0:
                     return
-                if any(all(row[field] == value for field, value in key.items()) for row in read(asked.rows)):
+                if any(all(row.get(field) == value for field, value in key.items()) for row in read(asked.rows)):
                     continue
-                before = recipe.processor_seconds()
-                found = finetune(asked, name, seed, short) if short else rank(asked, name, seed)
-                found["processor_seconds"] = recipe.processor_seconds() - before
+                started, used = time.perf_counter(), time.process_time()
+                with tempfile.TemporaryDirectory() as scratch:
+                    os.environ["TLKIT_CACHE"] = f"{scratch}/cache"
+                    recipe.write_images(asked.data, name, seed, Path(scratch))
+                    images = f"{scratch}/images.csv"
+                    found = (
+                        finetune(asked, images, seed, short, scratch) if short else rank(asked, images, seed, scratch)
+                    )
+                found["seconds"], found["processor_seconds"] = time.perf_counter() - started, time.process_time() - used
                 recipe.append(asked.rows, key | found)
                 print(key, found.get("tuned", ""), f"{found['processor_seconds']:.0f} s", flush=True)
                 left -= 1
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, recipe.listed(text)))
 
 
 def read(path: Path) -> list[Row]:
@@ -148,7 +145,11 @@ class Pairs:
 
 
 def pairs(rows: list[Row]) -> Pairs:
-    scores = {(row["set"], row["seed"]): row for row in rows if not row["candidate"]}
+    scores: dict[tuple[str, int], Row] = {}
+    for row in rows:
+        if not row["candidate"]:
+            known = scores.setdefault((row["set"], row["seed"]), {"images": row["images"], "scores": {}})
+            known["scores"] |= row["scores"]
     found = Pairs([], [], [])
     for row in sorted(rows, key=lambda row: (row["set"], row["seed"])):
         ranking = scores.get((row["set"], row["seed"]))
@@ -227,8 +228,9 @@ def main() -> None:
     parser.add_argument("--files", nargs="*", default=[], help="more candidates, .keras")
     parser.add_argument("--side", type=int, default=224, help="of the images for those")
     parser.add_argument("--sets", type=recipe.listed, default=SETS)
-    parser.add_argument("--seeds", type=lambda text: [int(part) for part in recipe.listed(text)], default=[0])
-    parser.add_argument("--also", default="", help="flags for every fine-tuning, such as '--epochs 10'")
+    parser.add_argument("--seeds", type=numbers, default=(0,))
+    parser.add_argument("--epochs", type=numbers, default=(20, 8), help="at most, of the head and of the last blocks")
+    parser.add_argument("--views", type=int, default=4, help="stored views of a training image")
     parser.add_argument("--most", type=int, default=-1, help="rows to add, at most")
     asked = parser.parse_args()
     (measure if asked.what == "measure" else fit)(asked)
