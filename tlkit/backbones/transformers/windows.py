@@ -107,19 +107,20 @@ def _block(kind: Stages, tensor: Any, heads: int, shift: int, number: int) -> An
     _, rows, columns, width = tensor.shape
     side = kind.window
     frame = ((0, -rows % side), (0, -columns % side))
-    inner = _rolled(_normalised(tensor, f"{name}_norm1"), shift, f"{name}_shift")
+    inner = _normalised(tensor, f"{name}_norm1")
     if any(map(any, frame)):
         inner = layers.ZeroPadding2D(frame, name=f"{name}_padded")(inner)
+    inner = _rolled(inner, shift, f"{name}_shift")
     high, wide = inner.shape[1] // side, inner.shape[2] // side
     inner = _regrouped(inner, (high, side, wide, side * width), f"{name}_cut")
     inner = layers.Reshape((high * wide, side**2, width), name=f"{name}_windows")(inner)
-    offsets = [kind.positions[number - 1], *([_apart((rows, columns), side, shift)] if shift else [])]
+    offsets = [kind.positions[number - 1], *([_apart((high, wide), side, shift)] if shift else [])]
     inner = _attended(inner, heads, offsets, name)
     inner = _regrouped(inner, (high, wide, side, side * width), f"{name}_joined")
     inner = layers.Reshape((high * side, wide * side, width), name=f"{name}_grid")(inner)
+    inner = _rolled(inner, -shift, f"{name}_back")
     if any(map(any, frame)):
         inner = layers.Cropping2D(frame, name=f"{name}_cropped")(inner)
-    inner = _rolled(inner, -shift, f"{name}_back")
     tensor = layers.Add(name=f"{name}_attended")([tensor, inner])
     inner = layers.Dense(int(width * kind.hidden), activation="gelu", name=f"{name}_expand")(
         _normalised(tensor, f"{name}_norm2")
@@ -163,14 +164,14 @@ def _rolled(tensor: Any, shift: int, name: str) -> Any:
     return tensor
 
 
-def _apart(cells: tuple[int, int], side: int, shift: int) -> np.ndarray:
+def _apart(windows: tuple[int, int], side: int, shift: int) -> np.ndarray:
     """(windows, 1, tokens, tokens): what keeps apart, in a rolled grid, tokens from different ends of the image."""
-    groups = np.zeros([length + -length % side for length in cells], int)
-    for axis, length in enumerate(cells):
+    high, wide = windows
+    parts = []
+    for length in (high * side, wide * side):
         place = np.arange(length)
-        part = (place >= length - side).astype(int) + (place >= length - shift)
-        groups[: cells[0], : cells[1]] += np.expand_dims(part, 1 - axis) * (3, 1)[axis]
-    high, wide = groups.shape[0] // side, groups.shape[1] // side
+        parts.append((place >= length - side).astype(int) + (place >= length - shift))
+    groups = 3 * parts[0][:, None] + parts[1]
     own = groups.reshape(high, side, wide, side).transpose(0, 2, 1, 3).reshape(high * wide, 1, side**2)
     return np.where(own[:, :, :, None] != own[:, :, None, :], APART, 0.0)
 
