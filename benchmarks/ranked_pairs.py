@@ -122,22 +122,24 @@ class Pairs:
     Args:
         names: (set, seed, candidate).
         inputs: accuracy, explained, parameters, images of the ranking.
-        right: bool (n,) for each, the images of the test split; the same ones in a set and seed.
+        tuned: test accuracy and how many images it is of.
+        right: bool (n,) for each, the images of the test split, the same ones in a set and seed; empty where it was not kept.
     """
 
     names: list[tuple[str, int, str]]
     inputs: list[tuple[float, float, int, int]]
+    tuned: list[tuple[float, int]]
     right: list[np.ndarray]
 
     @property
     def truth(self) -> np.ndarray:
         """float64 (n,): log odds of the test accuracy."""
-        return np.array([predicted.log_odds(one.mean(), len(one)) for one in self.right])
+        return np.array([predicted.log_odds(*one) for one in self.tuned])
 
     def of(self, keep: np.ndarray) -> "Pairs":
         """Those of a bool (n,)."""
         rows = np.flatnonzero(keep).tolist()
-        return Pairs([self.names[i] for i in rows], [self.inputs[i] for i in rows], [self.right[i] for i in rows])
+        return Pairs(*([values[i] for i in rows] for values in (self.names, self.inputs, self.tuned, self.right)))
 
     def terms(self, within: tuple[int, int]) -> np.ndarray:
         """float64 (n, 4): what the weights multiply."""
@@ -150,7 +152,7 @@ def pairs(rows: list[Row]) -> Pairs:
         if not row["candidate"]:
             known = scores.setdefault((row["set"], row["seed"]), {"images": row["images"], "scores": {}})
             known["scores"] |= row["scores"]
-    found = Pairs([], [], [])
+    found = Pairs([], [], [], [])
     for row in sorted(rows, key=lambda row: (row["set"], row["seed"])):
         ranking = scores.get((row["set"], row["seed"]))
         if not row["candidate"] or not ranking:
@@ -158,7 +160,9 @@ def pairs(rows: list[Row]) -> Pairs:
         score = ranking["scores"][row["candidate"]]
         found.names.append((row["set"], row["seed"], row["candidate"]))
         found.inputs.append((score["accuracy"]["value"], score["explained"], score["parameters"], ranking["images"]))
-        found.right.append(np.array(list(row["right"]), int) == 1)
+        right = np.array(list(row.get("right", "")), int) == 1
+        found.right.append(right)
+        found.tuned.append((row["tuned"], len(right) or row["tested"]))
     return found
 
 
@@ -189,11 +193,20 @@ def fit(asked: argparse.Namespace) -> None:
         f"FITTED = Fit(weights=({weights}), parameters={within}, error={error:.4f}, sets={len(sets)}, pairs={len(said)})\n"
     )
     print(f"| set | seed | candidate | ridge | explained | parameters | predicted | fine-tuned |\n{'|---' * 8}|")
-    for (name, seed, short), one, value, right in zip(found.names, found.inputs, said, found.right, strict=True):
+    for (name, seed, short), one, value, (tuned, _) in zip(found.names, found.inputs, said, found.tuned, strict=True):
         accuracy, explained, parameters, _ = one
-        figures = f"{accuracy:.3f} | {explained:.3f} | {parameters:,} | {expit(value):.3f} | {right.mean():.3f}"
+        figures = f"{accuracy:.3f} | {explained:.3f} | {parameters:,} | {expit(value):.3f} | {tuned:.3f}"
         print(f"| {name} | {seed} | {short} | {figures} |")
     claims(found, said)
+
+
+def standard_error(found: Pairs, one: int, other: int) -> float:
+    """Of the difference of two test accuracies on the same images; of the one alone where images are not known."""
+    if len(found.right[one]) and one != other:
+        apart = found.right[one].astype(float) - found.right[other]
+        return float(apart.std(ddof=1) / np.sqrt(len(apart)))
+    share, count = found.tuned[one]
+    return float(np.sqrt(share * (1 - share) / count))
 
 
 def claims(found: Pairs, said: np.ndarray) -> None:
@@ -206,13 +219,11 @@ def claims(found: Pairs, said: np.ndarray) -> None:
     orders: dict[str, list[float]] = {}
     for name, seed in keys:
         here = [i for i, (one, other, _) in enumerate(found.names) if (one, other) == (name, seed)]
-        accuracies = [found.right[i].mean() for i in here]
-        chosen, best = max(here, key=lambda i: said[i]), max(here, key=lambda i: found.right[i].mean())
-        apart = found.right[best].astype(float) - found.right[chosen]
-        error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
-        behind, well = float(apart.mean()), "yes" if apart.mean() <= error else "no"
-        cells = [name, str(seed), found.names[chosen][2], f"{found.right[chosen].mean():.3f}", found.names[best][2]]
-        cells += [f"{found.right[best].mean():.3f}", f"{behind:.3f}", f"{error:.3f}", well]
+        accuracies = [found.tuned[i][0] for i in here]
+        chosen, best = max(here, key=lambda i: said[i]), max(here, key=lambda i: found.tuned[i][0])
+        behind, error = found.tuned[best][0] - found.tuned[chosen][0], standard_error(found, best, chosen)
+        cells = [name, str(seed), found.names[chosen][2], f"{found.tuned[chosen][0]:.3f}", found.names[best][2]]
+        cells += [f"{found.tuned[best][0]:.3f}", f"{behind:.3f}", f"{error:.3f}", "yes" if behind <= error else "no"]
         print("| " + " | ".join(cells) + " |")
         orders.setdefault(name, []).append(float(spearmanr([said[i] for i in here], accuracies).statistic))
     for name, values in orders.items():
