@@ -5,6 +5,7 @@ KerasHub is needed to read its preset, and for nothing that is made of it. A fam
 """
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,7 +23,10 @@ CONVERTERS = {
     "SigLIPVisionEncoder": "siglip",
     "SwinTransformerBackbone": "swin",
 }
-NETWORKS = {Architecture: build, windows.Stages: windows.build}  # what a network is made of -> what builds it
+NETWORKS: dict[type, Callable[..., keras.Model]] = {
+    Architecture: build,
+    windows.Stages: windows.build,
+}  # what a network is made of -> what builds it
 
 Values = dict[str, list[np.ndarray]]  # layer -> its weights
 
