@@ -199,10 +199,10 @@ def test_blocks_of_kerashub_s_are_taken_apart(hub, name, tmp_path):
     backbone = build_backbone(f"hub:{tmp_path}")
     pixels = random.integers(0, 256, (2, 64, 64, 3)).astype("float32")
     theirs = body(pixels / 255, training=False)
-    theirs = keras.ops.convert_to_numpy(list(theirs.values())[-1] if isinstance(theirs, dict) else theirs)
+    theirs = min(map(keras.ops.convert_to_numpy, keras.tree.flatten(theirs)), key=lambda grid: grid.shape[1])
     found = keras.ops.convert_to_numpy(backbone.model(pixels, training=False))
     np.testing.assert_allclose(found, theirs, atol=1e-4 * np.abs(theirs).max())
-    assert backbone.foreign == () and len(backbone.blocks) > 4
+    assert bool(backbone.foreign) == (name == "hgnetv2")  # whose features are had, but no file that plain Keras loads
 
 
 class Twice(keras.layers.Layer):
@@ -230,7 +230,7 @@ class Counted(Twice):
     """Its numbers depend on how many images there are."""
 
     def call(self, tensor):
-        return self.dense(tensor) / (keras.ops.shape(tensor)[0] or 1)
+        return self.dense(tensor) / keras.ops.cast(keras.ops.shape(tensor)[0], "float32")
 
 
 @pytest.mark.parametrize("kind", [Twice, Scaled, Counted])
@@ -459,7 +459,7 @@ def test_every_command_takes_a_preset(hub, colours, tmp_path, monkeypatch):
     assert {one["name"] for one in ranked["candidates"]} == {f"{backbone},size={size}", "nano:size=32"}
     assert tlkit.audit(images, backbone=backbone, image_size=size, out="audit")
     chosen = {"backbone": backbone, "image_size": size, "pooling": "cls+avg", "stages": ("head", "top"), "epochs": (1,)}
-    tlkit.finetune(images, **chosen, blocks=1, views=1, out="run")
+    tlkit.finetune(images, **chosen, blocks=1, views=1, val=0.25, test=0.25, validate="split", out="run")
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     assert tlkit.evaluate("run", images, out="again")["metrics"]
     assert tlkit.predict("run", [images], out="answers.csv")

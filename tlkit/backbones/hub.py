@@ -60,8 +60,9 @@ def build(
             "a preset needs config.json, image_converter.json and model.weights.h5, and to be of images.",
         ) from error
     body = functional(getattr(whole, "vision_encoder", whole))
-    if len({len(tensor.shape) for tensor in body.outputs}) == 1 < len(body.outputs):
-        body = keras.Model(body.inputs, body.outputs[-1])  # a pyramid of grids, the coarsest last
+    grids = [tensor for tensor in body.outputs if len(tensor.shape) == 4 and tensor.shape[1]]
+    if len(grids) == len(body.outputs) > 1:  # a pyramid, of which the coarsest is the grid
+        body = keras.Model(body.inputs, min(grids, key=lambda tensor: tensor.shape[1]))
     if len(body.inputs) != 1 or len(body.inputs[0].shape) != 4 or len(body.outputs) != 1:
         raise TlkitError(f"{spec} does not go from one image to one output.", "choose a preset of images alone.")
     known = family_module(body) is not None
