@@ -3,17 +3,15 @@
     python benchmarks/transformers.py                          # ViT-S/16 at 224 pixels, both
     python benchmarks/transformers.py --forward --bfloat16
     python benchmarks/transformers.py --step
-    python benchmarks/transformers.py --memory
 
 Random weights and random images: only the time matters. The forward pass goes from uint8 pixels in memory to the mean of the
 patch tokens, in float32 but for rows that say otherwise; ONNX Runtime and OpenVINO run the file that tlkit writes of the
 network, PyTorch one of the same sizes with `scaled_dot_product_attention`. What is not installed is left out, and said. The
-step is that of `cut_stage.py`. Memory is the most that a process of its own held, which loads, builds and computes in one way.
+step is that of `cut_stage.py`.
 """
 
 import argparse
 import importlib.util
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,6 @@ from pathlib import Path
 import cut_stage
 import keras
 import numpy as np
-import recipe
 from measure import in_turn, machine, table
 
 from tlkit.backbones.blocks import find_blocks
@@ -138,29 +135,6 @@ def forward(count: int, repeats: int, bfloat16: bool) -> None:
     print(table(seconds, count, "images", "tlkit"), flush=True)
 
 
-def memory(count: int) -> None:
-    """The most memory of a process that computes features, by tlkit and by `predict`."""
-    print("| | most memory, MB |\n|---|---|")
-    for way in ("nothing", "tlkit", "Keras predict"):
-        _, _, peak = recipe.called([sys.executable, __file__, "--way", way, "--images", str(count)], {})
-        print(f"| {way} | {peak:.0f} |", flush=True)
-
-
-def one_way(name: str, count: int) -> None:
-    """Builds the network and computes twice in one way; `nothing` only builds it."""
-    images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
-    grid = network()
-    model = keras.Model(grid.input, keras.layers.GlobalAveragePooling2D()(grid.output))
-    if name == "Keras predict":
-        for _ in range(2):
-            model.predict(images, batch_size=BATCH, verbose=0)
-    elif name == "tlkit":
-        engine = build_engine(model)
-        for _ in range(2):
-            for start in range(0, count, BATCH):
-                engine.run(images[start : start + BATCH])
-
-
 def step(count: int, repeats: int) -> None:
     model = network()
     backbone = Backbone("ViT-S/16", model, (SIDE, SIDE), "hub", "none", "", find_blocks(model))
@@ -172,16 +146,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forward", action="store_true", help="the forward pass alone")
     parser.add_argument("--step", action="store_true", help="the step alone")
-    parser.add_argument("--memory", action="store_true", help="the most memory alone")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--bfloat16", action="store_true", help="also tlkit in bfloat16")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    if options.way:
-        return one_way(options.way, options.images)
-    if options.memory:
-        return memory(options.images)
     if options.forward or not options.step:
         forward(options.images, options.repeats, options.bfloat16)
     if options.step or not options.forward:
