@@ -5,6 +5,7 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -298,8 +299,8 @@ def render_markdown(facts: dict[str, Any]) -> str:
     Args:
         facts: as `build.facts` gives them.
     """
-    found = environment()
-    found.filters |= {"name": _name, "code": _code}
+    found = environment().overlay()
+    found.filters = found.filters | {"name": _name, "code": _code}
     text = found.get_template("report.md").render(**facts)
     return as_text(re.sub(r"\n{3,}", "\n\n", text))
 
@@ -318,6 +319,7 @@ def _code(text: object, indent: int = 4) -> Markup:
 # -- The templates of this package, and the style and script that every page carries -----------
 
 
+@cache
 def environment() -> jinja2.Environment:
     """Templates of this package, autoescaped, a misspelt name being an error."""
     found = jinja2.Environment(

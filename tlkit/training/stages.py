@@ -20,9 +20,8 @@ from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.engine import build_engine, infer
+from tlkit.extraction.engine import AGREE, FASTER, build_engine, infer, settle_engine
 from tlkit.extraction.extract import Extraction
-from tlkit.extraction.precision import AGREE, FASTER, settle_engine
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
