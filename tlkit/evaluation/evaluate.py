@@ -6,11 +6,10 @@ import numpy as np
 
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.data.dataset import SPLITS, UNASSIGNED
-from tlkit.evaluation.class_measures import measure_single
+from tlkit.evaluation.class_measures import Column, measure_single
 from tlkit.evaluation.label_measures import measure_multi
 from tlkit.evaluation.number_measures import measure_number, measure_ordinal
 from tlkit.evaluation.results import EvaluationResult, Leak, SplitRequest, SplitResult
-from tlkit.evaluation.slices import Column
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
@@ -62,18 +61,7 @@ def watching(
 
 def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | None:
     """The engine of the answering file; None where another was asked for, or there is none and it says why."""
-    if config.engine not in ("auto", "onnx") or config.precision == "bfloat16":
-        return None
-    obstacle = onnx_engine.why_not(model)
-    if obstacle is None:
-        return onnx_engine.open_answer(model)
-    if config.engine == "onnx":
-        raise TlkitError(
-            f"--engine onnx cannot compute {str(model)!r}: {obstacle}.",
-            "use --engine auto; runs that `tlkit finetune` finishes with onnx, tf2onnx and onnxruntime installed have one.",
-        )
-    story.say(f"loading Keras to answer: {obstacle}")
-    return None
+    return onnx_engine.open_answer(model) if onnx_engine.answering(model, config, story) else None
 
 
 def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: Story) -> Engine:

@@ -31,7 +31,7 @@ from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import (
     Mean,
-    answer_clips,
+    by_classifier,
     find_threshold,
     refuse_hopeless,
     refuse_target,
@@ -201,12 +201,13 @@ def _answered_clips(
 ) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
     """The same for clips; last the logits of the mean over time and of shuffled frames."""
     del facts
-    classifier = load(run_dir.model)
-    answers, rows = answer_clips(classifier, dataset, config, config.batch_size, story)
+    reader = by_classifier(load(run_dir.model)).computing(config, config.batch_size)
+    rows = reader.read(dataset, story)
+    answers = reader.answers(rows)
     mean = Mean.read(run_dir.intact(run_dir.mean)) if run_dir.mean.is_file() else None
     if answers.unfamiliarity is not None:
         answers.unfamiliarity[splits.codes == SPLITS.index("train")] = np.nan
-    return dataset, splits, answers, said_otherwise(classifier, rows, mean)
+    return dataset, splits, answers, said_otherwise(reader, rows, mean)
 
 
 def _page(
