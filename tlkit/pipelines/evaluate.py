@@ -95,15 +95,13 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     predictions = outcome.judged_by(predictions, facts)
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
-    evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
-    evaluation = with_order(evaluation, predictions, others, facts.clip)
+    evaluation = with_order(replace(evaluation, notes=(*notes, *evaluation.notes)), predictions, others, facts.clip)
     for note in evaluation.notes:
         story.say(note)
     page = _page(config, run_dir, dataset, splits, predictions, evaluation)
-    own = out == run_dir.path
-    expect = partial(record.expect, run_dir) if own else None
+    expect = partial(record.expect, run_dir) if out == run_dir.path else None
     metrics = outcome.write_outcome(out, predictions, evaluation, page, expect)
-    if own:
+    if expect:
         record.record_files(run_dir)
     story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
