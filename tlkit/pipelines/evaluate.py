@@ -181,7 +181,8 @@ def _answered(
     story.say(extraction.sentence("predictions"))
     logits, *features = extraction.features.values()
     good = np.flatnonzero(~logits.lacking)
-    splits, scores = splits.select(good), logits[good]
+    splits, own = splits.select(good), logits[good]
+    scores = own
     if config.tta > 1:
         alone = FeatureSource.of_file(run_dir.model, LOGITS).asked(config)
         views = tta.views_of(config.tta, facts)
@@ -190,7 +191,7 @@ def _answered(
     if reference is None:
         return dataset, splits, Answers(scores), {}
     held, far = np.flatnonzero(splits.codes != SPLITS.index("train")), np.full(len(good), np.nan, np.float32)
-    far[held] = reference.unfamiliarity(features[0].select(good[held]))
+    far[held] = reference.unfamiliarity(features[0].select(good[held]), own[held])
     return dataset, splits, Answers(scores, far), {}
 
 
