@@ -121,7 +121,8 @@ def learn_familiarity(
     stored = stored if dataset.clips is None else Rows(stored.pooled())
 
     exclusive = logits[held] if dataset.task is SINGLE else None
-    reference = fit_familiarity(*(stored[np.searchsorted(rows, wanted)] for wanted in (known, held)), exclusive)
+    learned, judged = (stored[np.searchsorted(rows, wanted)] for wanted in (known, held))
+    reference = fit_familiarity(learned, judged, exclusive)
     if reference is not None:
         unfamiliarity[rows] = reference.unfamiliarity(stored, logits[rows])
         unfamiliarity[train] = np.nan
