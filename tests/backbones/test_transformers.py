@@ -20,6 +20,7 @@ from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
 from tlkit.explanation.heat_maps import Witness, last_tokens
 from tlkit.exporting.formats import installed
+from tlkit.exporting.golden import Inputs
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.engine import build_engine
@@ -342,7 +343,7 @@ def test_other_runtimes_give_the_same(family, name, format_name, tmp_path):
         pytest.skip(f"{format_name} cannot be written here")
     classifier = classifier_of(f"tiny:{name}", "cls+avg")
     write(FORMATS[format_name], classifier, tmp_path / FORMATS[format_name].model, None)
-    images = pixels().astype("uint8")
+    images = Inputs(pixels().astype("uint8"))
     found, expected = Runtime(FORMATS[format_name], tmp_path)(images), in_keras(classifier, images)
     largest = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4 * largest)

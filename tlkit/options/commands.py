@@ -184,7 +184,9 @@ class PredictConfig(TtaOptions, AnsweringOptions, ShardOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
-    paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
+    paths: tuple[str, ...] = argument(
+        "Images (of a run on clips films or folders of frames), folders, glob patterns, or - for a list on stdin."
+    )
     out: str | None = option(
         None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output", writes=(".csv", ".json")
     )
