@@ -306,6 +306,30 @@ def test_evidence_lies_on_patches(family, pooling):
         np.testing.assert_allclose(witness.features(grids), features, atol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["avg", "cls"])
+def test_rollout_is_the_product_of_what_blocks_mix(family, pooling):
+    classifier = classifier_of("tiny:vit", pooling)
+    model, images, total = classifier.model, pixels(), np.eye(25)
+    for number in (1, 2, 3):
+        tokens = keras.Model(model.input, model.get_layer(f"block{number}_norm1").output)(images)
+        attention = model.get_layer(f"block{number}_attention")
+        _, shares = attention(tokens, tokens, return_attention_scores=True)
+        total = (keras.ops.convert_to_numpy(shares)[0].mean(axis=0) + np.eye(25)) / 2 @ total
+    expected = (total[0] if pooling == "cls" else total[1:].mean(axis=0))[1:]
+    found = Witness(classifier).evidence("rollout", images.astype("uint8"), None, np.zeros(3, int))
+    np.testing.assert_allclose(found.values[0].ravel(), expected, atol=1e-5)
+
+
+def test_rollout_of_every_kind_shares_out_one_and_other_networks_refuse(family):
+    images = pixels().astype("uint8")
+    for name, pooling in (("rotary", "cls"), ("pooled by attention", "cls"), ("without a summary", "avg")):
+        values = Witness(classifier_of(f"tiny:{name}", pooling)).rollout(images).values
+        assert values.shape == (3, 4, 6) and (values > 0).all() and (values.sum(axis=(1, 2)) <= 1 + 1e-5).all(), name
+        assert np.abs(values[0] - values[1]).max() > 0
+    with pytest.raises(TlkitError, match="attention rollout needs attention between all patches"):
+        Witness(classifier_of("nano", "avg")).rollout(images)
+
+
 def test_evidence_of_a_class_token_is_taken_before_its_last_attention(family):
     assert last_tokens(classifier_of("tiny:vit", "cls").model) == ("block2_output", 1, (4, 6))
     assert last_tokens(classifier_of("tiny:pooled by attention", "cls").model) == ("norm", 0, (4, 6))

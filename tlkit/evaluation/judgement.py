@@ -22,6 +22,7 @@ from tlkit.extraction import onnx_engine
 from tlkit.extraction.source import FeatureSource
 from tlkit.extraction.store import ClipFeatures, Rows
 from tlkit.options.groups import EngineOptions
+from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -90,9 +91,17 @@ def find_threshold(predictions: Predictions, target: float) -> tuple[float | Non
 
 
 def learn_familiarity(
-    classifier: "Classifier", dataset: Dataset, splits: Splits, batch_size: int, story: Story
+    classifier: "Classifier", dataset: Dataset, splits: Splits, logits: np.ndarray, batch_size: int, story: Story
 ) -> tuple[Familiarity | None, np.ndarray]:
     """What the training images look like to the finished network, and how far the held-out ones are from them.
+
+    Args:
+        classifier: the network.
+        dataset: N images.
+        splits: of them.
+        logits: float (N, K), what it says of them.
+        batch_size: images to a forward pass.
+        story: hears the progress.
 
     Returns:
         The reference, None where there are too few validation images; and unfamiliarity float32 (N,), NaN for
@@ -111,9 +120,11 @@ def learn_familiarity(
     stored = source.rows(dataset.select(rows), story=story)
     stored = stored if dataset.clips is None else Rows(stored.pooled())
 
-    reference = fit_familiarity(*(stored[np.searchsorted(rows, wanted)] for wanted in (known, held)))
+    exclusive = logits[held] if dataset.task is SINGLE else None
+    learned, judged = (stored[np.searchsorted(rows, wanted)] for wanted in (known, held))
+    reference = fit_familiarity(learned, judged, exclusive)
     if reference is not None:
-        unfamiliarity[rows] = reference.unfamiliarity(stored)
+        unfamiliarity[rows] = reference.unfamiliarity(stored, logits[rows])
         unfamiliarity[train] = np.nan
     return reference, unfamiliarity
 
@@ -155,8 +166,8 @@ class ClipReader:
 
     def answers(self, rows: Rows) -> Answers:
         """What is said of clips (N, T, C), and how unfamiliar they are."""
-        known = self.familiarity
-        return Answers(self.logits(rows), None if known is None else known.unfamiliarity(Rows(rows.pooled())))
+        known, logits = self.familiarity, self.logits(rows)
+        return Answers(logits, None if known is None else known.unfamiliarity(Rows(rows.pooled()), logits))
 
     def read(self, dataset: Dataset, story: Story) -> Rows:
         """The features (N, T, C) of clips, every frame of which can be read.

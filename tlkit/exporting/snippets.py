@@ -78,16 +78,20 @@ def sigmoid(logits):
 """
 UNFAMILIAR = '''
 
-def unfamiliarity(features):
-    """Distance of one image to its 5th nearest training image over the limit; above 1 is unlike all of them."""
+def unfamiliarity(features, logits):
+    """How unlike the training images one image is; above 1 is unlike all of them."""
     with np.load(HERE / "familiarity.npz") as known:
-        mean, limit, rest = known["mean"], float(known["limit"]), known["rest"].astype(np.float32)
-        directions, places = known["directions"].astype(np.float32), known["places"].astype(np.float32)
-    shifted = features / max(np.linalg.norm(features), 1e-12) - mean
-    here = shifted @ directions
+        found = {name: known[name].astype(np.float32) for name in known.files}
+    shifted = features / max(np.linalg.norm(features), 1e-12) - found["mean"]
+    here = shifted @ found["directions"]
     outside = max(float((shifted**2).sum() - (here**2).sum()), 0.0)
-    squares = ((places - here) ** 2).sum(axis=1) + rest + outside
-    return float(np.sqrt(np.sort(squares)[min(5, len(squares)) - 1])) / limit
+    zero, weight = (float(found.get(name, 0)) for name in ("zero", "weight"))
+    if weight:
+        score = weight * np.sqrt(outside) - np.logaddexp.reduce(logits.astype(np.float64) - logits.mean(dtype=np.float64))
+    else:
+        squares = ((found["places"] - here) ** 2).sum(axis=1) + found["rest"] + outside
+        score = np.sqrt(np.sort(squares)[min(5, len(squares)) - 1])
+    return max((float(score) - zero) / (float(found["limit"]) - zero), 0.0)
 '''
 MAIN = """
 
@@ -139,7 +143,7 @@ ABSTAIN = """\
             words.append("abstains")
 """
 UNFAMILIAR_WORD = """\
-        words.append(f"unfamiliarity {unfamiliarity(outputs['features'][0]):.2f}")
+        words.append(f"unfamiliarity {unfamiliarity(outputs['features'][0], outputs['logits'][0]):.2f}")
 """
 
 
@@ -283,8 +287,8 @@ def _notes(contract: dict[str, Any]) -> list[str]:
         )
     if contract["unfamiliarity"]:
         notes.append(
-            "`unfamiliarity` is the distance to the fifth nearest training image over the farthest that familiar "
-            "images lie; above 1 the photograph is unlike anything in training."
+            "`unfamiliarity` says how unlike the training images a photograph is, by its features and logits, against the "
+            "least familiar of familiar images; above 1 it is unlike anything in training."
         )
     if contract["encoded"]:
         notes.append(_encoded_note(contract["encoded"]))

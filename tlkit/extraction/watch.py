@@ -50,11 +50,12 @@ def watching(
     engine = _answering(model, config, story) or _in_keras(model, files, config, story)
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        logits, *features = engine.run(images)
+        alone, *features = engine.run(images)
+        logits = alone
         if views is not None and count > 1:
             more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
-            logits = facts.task.mean_logits(np.stack([logits, *more]), facts.temperature)
-        return (logits, reference.unfamiliarity(features[0])) if reference else (logits,)
+            logits = facts.task.mean_logits(np.stack([alone, *more]), facts.temperature)
+        return (logits, reference.unfamiliarity(features[0], alone)) if reference else (logits,)
 
     return replace(engine, run=run, start=None)
 

@@ -341,7 +341,7 @@ class CompareConfig(Options):
 
 # -- The options of `tlkit explain` ------------------------------------------------------------
 
-METHODS = ("integrated", "gradcam", "occlusion")
+METHODS = ("integrated", "gradcam", "occlusion", "rollout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,7 +357,8 @@ class ExplainConfig(Options):
     method: tuple[str, ...] = option(
         ("integrated", "occlusion"),
         "Methods, comma-separated: integrated (gradients on the grid, from its mean), gradcam, "
-        "occlusion (covers patches; slower). With two, their agreement is reported.",
+        "occlusion (covers patches; slower), rollout (attention of a vision transformer, of no class). With two, their "
+        "agreement is reported.",
         choices=METHODS,
         group="Explanation",
     )

@@ -270,7 +270,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     config = material.config
     dataset, splits = material.dataset, material.splits
     classifier = result.calibrated().with_facts(target_precision=config.target_precision)
-    reference, unfamiliarity = learn_familiarity(classifier, dataset, splits, config.batch_size, story)
+    reference, unfamiliarity = learn_familiarity(classifier, dataset, splits, scores, config.batch_size, story)
     evidence = evidence or _looked_at(material, story)
     predictions = outcome.build_predictions(
         dataset,

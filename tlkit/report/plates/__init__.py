@@ -96,6 +96,12 @@ def _no_errors(depicted: Depicted) -> str:
     return "" if depicted.errors else "there are no wrong answers whose images are at hand"
 
 
+def _no_curves(depicted: Depicted) -> str:
+    if not depicted.history:
+        return "there is no history.csv"
+    return "" if len(depicted.history) > 1 else "the head was solved, which leaves no curve"
+
+
 def _lacking(attribute: str, reason: str) -> Callable[[Depicted], str]:
     return lambda depicted: "" if getattr(depicted.result, attribute) else reason
 
@@ -104,7 +110,7 @@ FIGURES = {
     "confusion": FigureRow(_no_matrix, drawings.draw_confusion, captions.of_confusion),
     "confusion-normalised": FigureRow(_no_matrix, drawings.draw_normalised, captions.of_normalised),
     "learning-curves": FigureRow(
-        lambda depicted: "" if depicted.history else "there is no history.csv",
+        _no_curves,
         drawings.draw_learning_curves,
         captions.of_learning,
     ),

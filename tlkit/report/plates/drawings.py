@@ -85,6 +85,7 @@ def draw_learning_curves(depicted: Depicted) -> Figure:
             (f"val_{measure}", "validation", VERMILION, "--", "s"),
         ):
             values = np.array([np.nan if row[key] is None else row[key] for row in rows], float)
+            name = "" if np.isnan(values).all() else name
             for stage in dict.fromkeys(row["stage"] for row in rows):
                 own = np.array([row["stage"] == stage for row in rows]) & ~np.isnan(values)
                 axes.plot(steps[own], values[own], line, color=colour, marker=marker, label=name)
