@@ -74,7 +74,7 @@ def whether_measured(observed):
     table = observed.get("predictions", {}) if isinstance(observed, dict) else {}
     if "unfamiliarity" not in table:
         return observed
-    had = [isinstance(value, float) for value in table["unfamiliarity"]]
+    had = [value != "" for value in table["unfamiliarity"]]
     return observed | {"predictions": table | {"unfamiliarity": had}}
 
 
