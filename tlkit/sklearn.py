@@ -359,6 +359,7 @@ _networks: WeakKeyDictionary[_Finetuned, tuple[FeatureSource, Any]] = WeakKeyDic
 def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story) -> tuple[bytes, str]:
     """The bytes of the classifier's file, and why it is what it is."""
     import tlkit.backbones.runtime as runtime  # first, so that the backend starts quietly
+    from tlkit.backbones.devices import shared
     from tlkit.classifier.model import save
     from tlkit.data.decode import check
     from tlkit.data.split import split
@@ -371,9 +372,10 @@ def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story
     _refuse_problems(check(images, story=story))
     splits = split(images, val=config.val, test=0.0, seed=config.seed)
     splits = crossing.join_few(config, images, splits)
-    parts = build_parts(config, images, story)
-    budget = minutes.budget(config)
-    done = train(images, splits, parts, config, FolderSink(folder), budget=budget, story=story)
+    with shared(config.devices):
+        parts = build_parts(config, images, story)
+        budget = minutes.budget(config)
+        done = train(images, splits, parts, config, FolderSink(folder), budget=budget, story=story)
     save(done.calibrated(), folder / "model.keras")
     return (folder / "model.keras").read_bytes(), done.choice.reason if done.choice else ""
 

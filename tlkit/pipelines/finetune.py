@@ -15,6 +15,7 @@ from typing import Any
 from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
+from tlkit.backbones.devices import shared
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.clips import Sampling, holds_clips, scan_clips
@@ -69,13 +70,20 @@ def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
     """The plan, and nothing on disk; no weights are read and nothing is measured."""
     runtime.seed_everything(config.seed)
     dataset, splits = _looked_at(config, story)
-    parts = build_parts(config, dataset, story, structure_only=True)
-    plan = settle(config, parts, dataset, splits, budget=minutes.budget(config), measure=False)
+    with shared(config.devices):
+        parts = build_parts(config, dataset, story, structure_only=True)
+        plan = settle(config, parts, dataset, splits, budget=minutes.budget(config), measure=False)
     _tell(dataset, splits, plan, story)
     return {"images": len(dataset), "classes": list(dataset.classes), "plan": plan.as_json()}
 
 
 def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
+    """The whole way, on the devices that were asked for."""
+    with shared(config.devices):
+        return _walked(config, run_dir, story)
+
+
+def _walked(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
     """From the images to the report, past every step that is already done."""
     started, budget = time.monotonic(), minutes.budget(config)
     runtime.seed_everything(config.seed)

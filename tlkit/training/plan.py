@@ -16,6 +16,7 @@ import numpy as np
 
 from tlkit.backbones.arithmetic import operations
 from tlkit.backbones.build import Backbone
+from tlkit.backbones.devices import sharing
 from tlkit.backbones.runtime import jit
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside
@@ -131,7 +132,7 @@ def measure_step(model: keras.Model, prepare: Callable[[keras.Model], None], bat
     """
     copy = keras.models.clone_model(model)
     prepare(copy)
-    noise = _noise(copy, min(batch, max(NOISE_IMAGES, int(STEP_PASSES / forward))))
+    noise = _noise(copy, sharing(copy).up(min(batch, max(NOISE_IMAGES, int(STEP_PASSES / forward)))))
     labels = np.eye(copy.output_shape[-1], dtype=np.float32)[np.zeros(len(noise), int)]
     return fastest(lambda: copy.train_on_batch(noise, labels), repeats=2) / len(noise)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.devices import chosen
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -225,6 +226,9 @@ def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Split
     """What is computed in, and what waits for features."""
     if config.engine == "auto":
         yield Decision("engine", *choose_engine(parts.backbone.model))
+    if len(names := chosen(config.devices)) > 1:
+        how = f"asked for: rows of every batch are shared out among them, its last one filled up to a multiple of {len(names)}"
+        yield Decision("devices", f"{len(names)} ({', '.join(names)})", f"{how}; seconds are those of one")
     if config.precision == "auto":
         how = "for features bfloat16 where the store holds most rows in it, or a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.backbones.devices import refuse_unshared, sharing
 from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import ran_out
@@ -168,6 +169,7 @@ def _examples(stage: Stage, material: Material) -> Examples:
         seed=config.seed,
         parts=stage.parts,
         mixing=None if stage.mix == "none" else Mixing(stage.mix, config.seed),
+        devices=sharing(material.classifier.model).devices,
     )
 
 
@@ -341,10 +343,7 @@ def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, st
 def _some(whole: Examples, updates: int, seed: int) -> Examples:
     """So many updates of images drawn at random."""
     chosen = np.random.default_rng((seed, 5)).permutation(len(whole.labels))[: updates * whole.batch_size]
-
-    def read(positions: np.ndarray, epoch: int) -> np.ndarray:
-        return whole.read(chosen[positions], epoch)
-
+    read: Reader = lambda positions, epoch: whole.read(chosen[positions], epoch)  # noqa: E731 - a reader is one line
     return replace(whole, read=read, labels=whole.labels[chosen], weights=whole.weights[chosen], equally=False)
 
 
@@ -432,6 +431,7 @@ def build_parts(
     backbone = build_backbone(
         config.backbone, weights=weights, image_size=config.image_size, seed=config.seed, story=story
     ).read_as(config.pooling)
+    refuse_unshared(backbone.model, config.devices)
     contract = contract or contract_for(config, backbone.image_size, dataset, story)
     fewest = dataset.task.fewest
     if dataset.clips is not None:
