@@ -133,7 +133,7 @@ def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> i
 
 HEAD_EPOCHS = 30  # of a head that is not solved
 WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored
-STARTING, READING = 2.0, 0.8e-3  # seconds: the engine, once; decoding an image, or making another view of it
+STARTING, VIEWING = 2.0, 0.8e-3  # seconds: the engine, once; making another view of an image
 VIEWS_MOST = 8
 VIEWED_IMAGES = 12_000  # views are added until about this many images go through the network
 
@@ -243,7 +243,10 @@ class Ways:
 
     def extraction_seconds(self, way: Way, pace: Pace) -> float:
         """Of computing what is stored, from an empty store."""
-        return STARTING + (pace.forward + READING) * self._images(way) if way.stored else 0.0
+        if not way.stored:
+            return 0.0
+        total, images = self.sizes.total, self._images(way)
+        return STARTING + pace.forward * images + self.sizes.reading * total + VIEWING * (images - total)
 
     def _priced(self, way: Way, pace: Pace) -> Way:
         """Seconds of extraction, and of what the head and top stages compute and read."""

@@ -231,13 +231,13 @@ def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVAL
     if not model.compiled and not jit():
         model.jit_compile = False  # Keras would choose XLA
     size = (shared := sharing(model)).up(min(count, batch_size))
-    outputs = []
+    found = np.empty((count, model.output_shape[-1]), np.float32)
     for start in range(0, count, size):
         inputs = read(np.arange(start, min(start + size, count)), -1)
         # The last batch is filled up: another shape would be traced and compiled for itself.
         filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
-        outputs.append(np.asarray(model.predict_on_batch(shared.put(filled)))[: len(inputs)])
-    return np.concatenate(outputs)
+        found[start : start + size] = np.asarray(model.predict_on_batch(shared.put(filled)))[: len(inputs)]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from tlkit.base.story import percent
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
+from tlkit.runs.besides import Expected
 
 # A training step computes the outputs once and two gradients of about the same cost each.
 TRAINING_PASSES = 3.0
@@ -47,6 +48,7 @@ class Sizes:
         total: images of all splits.
         disk: bytes that the store may hold.
         disk_reason: why so many.
+        reading: seconds of decoding an image.
     """
 
     train: int
@@ -54,6 +56,7 @@ class Sizes:
     total: int
     disk: int
     disk_reason: str
+    reading: float = 0.8e-3
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,9 @@ def work(layers: Iterable[keras.layers.Layer]) -> float:
     for fast ones.
     """
     layers = list(layers)
-    made = [output for layer in layers if not isinstance(layer, keras.layers.InputLayer) for output in _outputs(layer)]
+    computing = (layer for layer in layers if not isinstance(layer, keras.layers.InputLayer))
+    made = (output for layer in computing for output in keras.tree.flatten(layer.output))
     return operations(layers) + MOVED * float(sum(np.prod(output.shape[1:], dtype=float) for output in made))
-
-
-def _outputs(layer: keras.layers.Layer) -> list[Any]:
-    return list(keras.tree.flatten(layer.output))
 
 
 def seconds_per_operation() -> float:
@@ -321,6 +321,7 @@ class Plan:
         decisions: every automatic choice with its reason.
         augment: how far views go, "" where a plan does not say.
         unfreeze: which third learns in the top stage, "" where a plan does not say.
+        besides: what else the run does, and how long that is expected to take; none where a plan does not say.
     """
 
     stages: tuple[Stage, ...]
@@ -328,6 +329,13 @@ class Plan:
     decisions: tuple[Decision, ...] = ()
     augment: str = ""
     unfreeze: str = ""
+    besides: tuple[Expected, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Expected from extraction to the report."""
+        trained = sum(stage.seconds for stage in self.stages)
+        return self.extraction_seconds + trained + sum(one.seconds for one in self.besides)
 
     def decision(self, option: str) -> Decision | None:
         """What was decided about an option, None where nothing was."""
@@ -354,15 +362,14 @@ class Plan:
         decisions = [Decision(**one) for one in content.pop("decisions", ())]
         decisions += [Decision(option, *text.partition(": ")[::2]) for option, text in notes]
         stages = tuple(Stage(**stage) for stage in content.pop("stages"))
-        return cls(stages=stages, decisions=tuple(decisions), **content)
+        besides = tuple(Expected(*one) for one in content.pop("besides", ()))
+        return cls(stages=stages, decisions=tuple(decisions), besides=besides, **content)
 
     def text(self) -> str:
         """The plan as lines for a reader."""
-        extraction = f"about {duration(self.extraction_seconds)}, less for what the store already holds"
-        lines = [
-            "plan:",
-            f"  extract  {extraction if self.extraction_seconds else 'nothing: the disk has no room for it'}",
-        ]
+        seconds = self.extraction_seconds
+        about = f"about {duration(seconds)}, less for what the store already holds"
+        lines = ["plan:", f"  extract  {about if seconds else 'nothing: the disk has no room for it'}"]
         for stage in self.stages:
             trained = f"up to {stage.epochs} epochs, peak rate {stage.learning_rate:g}"
             how = SOLVED.get(stage.method, trained)
@@ -371,6 +378,9 @@ class Plan:
             )
             memory = f"; about {bytes_text(stage.memory_bytes)} of memory" if stage.memory_bytes else ""
             lines.append(f"           {stage.reason}{memory}")
+        if self.besides:
+            named = ", ".join(f"{part.name} about {duration(part.seconds)}" for part in self.besides)
+            lines.append(f"  besides  {named}; in all about {duration(self.seconds)}")
         return "\n".join([*lines, "decided:", *(f"  {one}" for one in self.decisions)])
 
 

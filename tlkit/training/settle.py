@@ -23,9 +23,10 @@ from tlkit.extraction.store import store_dir
 from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.training import STAGES
+from tlkit.runs.besides import AUDITING, CHOOSING, EVALUATING, SEARCHING, Expected, parts
 from tlkit.training import balance, crossing
 from tlkit.training.costs import HEAD_EPOCHS
-from tlkit.training.minutes import Budget, fit_into
+from tlkit.training.minutes import Budget, fit_into, slowness
 from tlkit.training.plan import Decision, Plan, Sizes, planned_epochs
 from tlkit.training.planner import build_plan, clip_plan
 from tlkit.training.stages import Parts
@@ -35,7 +36,7 @@ TIMED = 32  # images that are decoded to see how long that takes
 
 def settle(
     config: FinetuneConfig,
-    parts: Parts,
+    source: Parts,
     dataset: Dataset,
     splits: Splits,
     *,
@@ -47,7 +48,7 @@ def settle(
 
     Args:
         config: the options.
-        parts: the network.
+        source: the network.
         dataset: the images, every one of them readable.
         splits: of them.
         budget: of `--minutes`.
@@ -61,10 +62,11 @@ def settle(
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
     counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
     sizes = Sizes(*counts, *disk_budget(store_dir(), sum(space.bytes for space in list_spaces())))
-    network, pace = (parts.backbone, parts.classifier, parts.head.reads), None
+    decode = _decoding(dataset, source.contract) if measure else None
+    sizes = sizes if decode is None else replace(sizes, reading=decode)
+    network, pace = (source.backbone, source.classifier, source.head.reads), None
     if budget:
         why_blocks = "asked for" if config.blocks else "as many as there is time for"
-        decode = _decoding(dataset, parts.contract) if measure else None
         fitted = fit_into(budget, config, *network, sizes, decode)
         _refuse_other_stages(asked, fitted.options, fitted.decision.reason)
         config, pace = fitted.options, fitted.pace
@@ -72,7 +74,7 @@ def settle(
 
     def build(options: FinetuneConfig) -> Plan:
         if clips is not None:
-            return clip_plan(options, parts.backbone, parts.classifier, sizes, len(clips.frames))
+            return clip_plan(options, source.backbone, source.classifier, sizes, len(clips.frames))
         return build_plan(options, *network, sizes, pace=pace, measure=measure, why_blocks=why_blocks)
 
     plan = build(config)
@@ -85,7 +87,19 @@ def settle(
         decided.append(Decision("stages", ",".join(STAGES), why))
     balance.refuse_synthesis(config, plan)
     plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)
-    return plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, parts, dataset, splits))
+    plan = plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, source, dataset, splits))
+    return replace(plan, besides=_besides(asked, plan, dataset, splits))
+
+
+def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Splits) -> tuple[Expected, ...]:
+    """What the run does besides extraction and its stages."""
+    audited = [AUDITING] * (config.audit and dataset.clips is None)
+    found = parts((*audited, CHOOSING, EVALUATING), len(dataset), len(dataset.classes), slowness())
+    further = {
+        crossing.PHASE: crossing.seconds(plan, config, dataset, splits),
+        SEARCHING: (config.search or 0) * plan.stages[-1].seconds,
+    }
+    return (*found, *(Expected(name, seconds) for name, seconds in further.items() if seconds))
 
 
 def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:
@@ -222,10 +236,10 @@ def _decoding(dataset: Dataset, contract: InputContract) -> float:
     return (time.perf_counter() - started) / len(files)
 
 
-def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Splits) -> Iterator[Decision]:
+def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Splits) -> Iterator[Decision]:
     """What is computed in, and what waits for features."""
     if config.engine == "auto":
-        yield Decision("engine", *choose_engine(parts.backbone.model))
+        yield Decision("engine", *choose_engine(source.backbone.model))
     if len(names := chosen(config.devices)) > 1:
         how = f"asked for: rows of every batch are shared out among them, its last one filled up to a multiple of {len(names)}"
         yield Decision("devices", f"{len(names)} ({', '.join(names)})", f"{how}; seconds are those of one")

@@ -80,8 +80,8 @@ class Material:
 
 def groups_of_all(dataset: Dataset) -> np.ndarray:
     """Int (N,), equal for images that share a fold: those of a group, or exact copies where there are no groups."""
-    names = dataset.groups or [row.tobytes() for row in dataset.sha256]
-    return np.unique(names, return_inverse=True)[1]
+    contents = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
+    return np.unique(contents if dataset.groups is None else dataset.groups, return_inverse=True)[1]
 
 
 def run_stage(
@@ -196,8 +196,7 @@ def frozen_model(stage: Stage, material: Material) -> keras.Model:
 def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
     """Logits float32 (N, K) of every image, from as far up the network as is stored after this stage."""
     if stage.source == "pixels":
-        files = [material.dataset.file(i) for i in range(len(material.dataset))]
-        config, contract = material.config, material.classifier.facts.contract
+        files, config, contract = material.dataset.files, material.config, material.classifier.facts.contract
         model = material.classifier.model
         engine = settle_engine(model, files, contract, engine=config.engine, precision=config.precision, story=story)
         _, (outputs,), _ = infer(engine, files, contract, description="predicting", story=story)

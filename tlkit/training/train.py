@@ -17,6 +17,7 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.options.commands import FinetuneConfig
+from tlkit.runs.besides import CHOOSING, SEARCHING
 from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
@@ -25,8 +26,6 @@ from tlkit.training.minutes import Budget
 from tlkit.training.plan import Decision, Plan
 from tlkit.training.settle import settle
 from tlkit.training.stages import Material, Parts, gather, logits, run_stage, settle_precision
-
-SEARCHING, CHOOSING = "searching", "choosing what ships"  # phases of a run, beside those of its stages
 
 
 @dataclass(frozen=True, kw_only=True)
