@@ -35,9 +35,9 @@ class Cost(NamedTuple):
 
 
 COSTS = {
-    AUDITING: Cost(2.0, 4e-4, 1.0e-9, 1e-5),
-    CHOOSING: Cost(0.5, 1e-5),
-    EVALUATING: Cost(6.0, 2e-4, answer=1e-6, label=5e-3),
+    AUDITING: Cost(3.0, image=4e-4, pair=9e-9, answer=1e-6),
+    CHOOSING: Cost(0.3, image=3e-5),
+    EVALUATING: Cost(3.5, image=2e-4, answer=1e-6, label=4e-3),
 }
 """A row for each part that takes long enough to be waited for."""
 
