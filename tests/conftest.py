@@ -1,6 +1,7 @@
-"""What tests of several packages share: a cache of their own, a small backbone, a small easy dataset."""
+"""What tests of several packages share: a cache of their own, a small backbone, a small easy dataset; and their pace."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -9,6 +10,8 @@ from pathlib import Path
 
 # Before anything imports tlkit: no test may read or fill the user's own cache.
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of BLAS would wait for cores that other tests use, and burn them
+    os.environ |= dict.fromkeys({"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} - os.environ.keys(), "1")
 
 import numpy as np
 import pytest
@@ -16,7 +19,35 @@ from PIL import Image
 
 atexit.register(shutil.rmtree, os.environ["TLKIT_CACHE"], ignore_errors=True)
 
+# No test switches the machine off, so nothing has to reach its disk: flushing takes as long as a tenth of the tests.
+os.fsync = lambda descriptor: None
+# Graphs of TensorFlow are many objects that live on; looking through all of them for garbage as often as Python does by
+# itself takes another tenth.
+gc.set_threshold(50_000, 20, 100)
+
 CLASSES = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
+
+# With several processes each file of tests goes to one of them; the longest go first, so that none is left for the end.
+LONGEST = (
+    "contracts/test_backbones.py",
+    "pipelines/test_finetune.py",
+    "test_sklearn.py",
+    "pipelines/test_numbers.py",
+    "contracts/test_onnx.py",
+    "extraction/test_kept.py",
+)
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: no search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_modifyitems(items):
+    """Files by length, each file's tests as they stand in it (`--no-loadscope-reorder` keeps that order)."""
+    places = {str(Path(__file__).parent / name): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
 
 
 @pytest.fixture(scope="session")

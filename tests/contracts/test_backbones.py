@@ -1,19 +1,22 @@
 """Every row of the catalogue keeps the same promises, whoever wrote its network."""
 
+import functools
 import gc
 import importlib
 import os
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
+from tests.contracts.lively import CLOSE, FAMILIES, classifier_of, furthest, in_format
 from tlkit.backbones import applications
 from tlkit.backbones.applications import preprocess
 from tlkit.backbones.build import build_backbone
-from tlkit.backbones.weight_table import weight_file
+from tlkit.backbones.weight_files import weight_file
 from tlkit.options.catalog import BACKBONES, backbone_row
 
 # One of each kind of graph: made-up names, nested models, bare operations, each preprocessing. The rest is slow.
@@ -26,22 +29,73 @@ WITHOUT_TLKIT = {"resnet50", "convnextsmall"}
 ROWS = [pytest.param(row, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, row in BACKBONES.items()]
 
 
+class AsForImageNet:
+    """Inside, Keras builds networks as for ImageNet weights: which file it looks for is noted, none is loaded.
+
+    Of the first EfficientNets, whose graph would be another with weights, a shallow one is built beside.
+    """
+
+    def __enter__(self):
+        self.looked_for, self.patch, constructor = [], pytest.MonkeyPatch(), applications.constructor
+        efficientnet = importlib.import_module("keras.src.applications.efficientnet")
+
+        def get_file(fname, origin, *, file_hash=None, **options):
+            self.looked_for.append((fname, origin, file_hash))
+
+        def built(row):
+            whole = constructor(row)
+
+            @functools.wraps(whole)
+            def build(**given):
+                if not row.attribute.startswith("EfficientNetB"):
+                    return whole(**given | {"weights": "imagenet"})
+                network, any_size = whole(**given), efficientnet.EfficientNet
+                shallow = lambda wide, deep, *rest, **more: any_size(0.1, 0.1, *rest, **more)  # noqa: E731
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(efficientnet, "EfficientNet", shallow)
+                    whole(**given | {"weights": "imagenet", "input_tensor": None})
+                return network
+
+            return build
+
+        self.patch.setattr(importlib.import_module("keras.src.utils.file_utils"), "get_file", get_file)
+        self.patch.setattr(keras.Model, "load_weights", lambda *given, **options: None)
+        self.patch.setattr(applications, "constructor", built)
+        return self.looked_for
+
+    def __exit__(self, *error):
+        self.patch.undo()
+
+
 @pytest.fixture(scope="module", params=ROWS)
-def case(request):
-    """(row, backbone with random weights at the smallest size), built once and freed before the next."""
+def built(request):
+    """(row, backbone with random weights at the smallest size, files of weights that Keras looked for), one at a time."""
     row = request.param
-    yield row, build_backbone(row.name, weights="none", image_size=row.minimum, seed=3)
+    with AsForImageNet() as looked_for, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`input_shape` is undefined")
+        backbone = build_backbone(row.name, weights="none", image_size=row.minimum, seed=3)
+    yield row, backbone, looked_for
     keras.utils.clear_session()
     gc.collect()
 
 
-def images(row, count=2):
-    return np.random.default_rng(0).integers(0, 256, (count, row.minimum, row.minimum, 3)).astype("float32")
+@pytest.fixture(scope="module")
+def case(built):
+    """(row, backbone)."""
+    return built[:2]
 
 
-def test_the_grid_and_the_size_are_as_declared(case):
+@pytest.fixture(scope="module")
+def forward(case):
+    """Two images float32 (2, side, side, 3), and the grid of each as the backbone gives it."""
     row, backbone = case
-    grid = keras.ops.convert_to_numpy(backbone.model(images(row)))
+    images = np.random.default_rng(0).integers(0, 256, (2, row.minimum, row.minimum, 3)).astype("float32")
+    return images, keras.ops.convert_to_numpy(backbone.model(images))
+
+
+def test_the_grid_and_the_size_are_as_declared(case, forward):
+    row, backbone = case
+    grid = forward[1]
     assert grid.shape == (2, *backbone.grid_shape)
     assert backbone.grid_shape[2] == row.channels
     assert backbone.image_size == (row.minimum, row.minimum)
@@ -85,11 +139,10 @@ def test_each_cut_carries_all_that_later_layers_need(case):
                 assert before == after or parent.operation.name in outputs
 
 
-def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, tmp_path):
+def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, forward, tmp_path):
     row, backbone = case
-    path, batch = tmp_path / "backbone.keras", images(row)
+    path, (batch, expected) = tmp_path / "backbone.keras", forward
     backbone.model.save(path)
-    expected = keras.ops.convert_to_numpy(backbone.model(batch))
     again = keras.models.load_model(path, compile=False)
     assert np.array_equal(keras.ops.convert_to_numpy(again(batch)), expected)
     if row.name in WITHOUT_TLKIT:
@@ -102,6 +155,19 @@ def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, tmp_pa
         )
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
         assert np.array_equal(np.load(tmp_path / "grid.npy"), expected)
+
+
+def test_the_weight_file_is_the_one_keras_looks_for(built):
+    row, _, looked_for = built
+    assert looked_for == ([stated(weight_file(row, {}, (row.minimum, row.minimum)))] if row.attribute else [])
+
+
+def test_one_of_each_family_can_be_written_as_onnx(case, tmp_path):
+    """The last test of a backbone: its statistics and scales are others afterwards."""
+    pytest.importorskip("tensorflow", reason="ONNX files are made by TensorFlow")
+    row, backbone = case
+    if row.name in FAMILIES.values():
+        assert furthest(*in_format("onnx", classifier_of(backbone), tmp_path / "onnx")) < CLOSE
 
 
 @pytest.mark.parametrize("row", [row for row in BACKBONES.values() if row.attribute], ids=lambda row: row.name)
@@ -121,8 +187,14 @@ def test_every_constructor_of_keras_has_a_row():
     assert all(row.attribute.lower() == name for name, row in BACKBONES.items() if row.attribute)
 
 
+def stated(file):
+    """What Keras gives to its download."""
+    return file.name, file.url, next(iter(file.sums.values()), None)
+
+
 FILES = [
-    *(pytest.param(name, 224, {}, marks=() if name in {"vgg16", "vgg19"} else pytest.mark.slow) for name in BACKBONES),
+    ("mobilenet", 224, {}),
+    ("mobilenetv2", 224, {}),
     ("mobilenet", 128, {"alpha": 0.25}),
     ("mobilenet", 150, {"alpha": 0.75}),
     ("mobilenetv2", 96, {"alpha": 0.35}),
@@ -135,19 +207,9 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "side", "variants"), FILES)
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
-def test_the_weight_file_is_the_one_keras_looks_for(name, side, variants, monkeypatch):
-    class LookedForError(Exception):
-        pass
-
-    def get_file(fname, origin, *, file_hash=None, **options):
-        raise LookedForError(fname, origin, file_hash)
-
+def test_the_weight_file_of_a_variant_is_the_one_keras_looks_for(name, side, variants):
     row = backbone_row(name)
-    if not row.attribute:
-        pytest.skip("nano's weights are inside the package")
-    monkeypatch.setattr(importlib.import_module("keras.src.utils.file_utils"), "get_file", get_file)
-    with pytest.raises(LookedForError) as looked_for:
-        applications.constructor(row)(include_top=False, weights="imagenet", input_shape=(side, side, 3), **variants)
+    with AsForImageNet() as looked_for:
+        applications.constructor(row)(include_top=False, input_shape=(side, side, 3), **variants)
     keras.utils.clear_session()
-    file = weight_file(row, variants, (side, side))
-    assert (file.name, file.url, next(iter(file.sums.values()), None)) == looked_for.value.args
+    assert looked_for == [stated(weight_file(row, variants, (side, side)))]

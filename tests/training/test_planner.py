@@ -11,7 +11,6 @@ from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
 from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
-from tlkit.runs.besides import Expected
 from tlkit.training import planner as module
 from tlkit.training.costs import HEAD_EPOCHS, is_convex, planned_views
 from tlkit.training.minutes import EVERY_FROM
@@ -47,7 +46,7 @@ def test_a_plan_says_what_learns_and_survives_json(backbone):
     plan = planned(backbone, stages=("head", "top", "all"), epochs=(3, 4, 5), learning_rate=(0.1, 0.2, 0.3))
     assert [(stage.epochs, stage.learning_rate) for stage in plan.stages] == [(3, 0.1), (4, 0.2), (5, 0.3)]
     assert [stage.source for stage in plan.stages] == ["features", "cut", "pixels"]
-    whole = replace(plan, besides=(Expected("auditing", 30.0), Expected("evaluating", 20.0)))
+    whole = replace(plan, besides=(("auditing", 30.0), ("evaluating", 20.0)))
     assert Plan.from_json(json.loads(json.dumps(whole.as_json()))) == whole and Plan.from_json(plan.as_json()) == plan
     assert whole.seconds == pytest.approx(plan.extraction_seconds + sum(stage.seconds for stage in plan.stages) + 50)
     assert f"auditing about 30 s, evaluating about 20 s; in all about {duration(whole.seconds)}" in whole.text()

@@ -29,9 +29,9 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome
 from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
-from tlkit.runs.besides import AUDITING, CHOOSING, EVALUATING, SEARCHING
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
+from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, SEARCHING
 from tlkit.training.crossing import PHASE as CROSSING
 from tlkit.training.plan import Plan
 from tlkit.training.settle import refuse_for_clips, refuse_several_labels, reopened, settle

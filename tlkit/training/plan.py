@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import keras
@@ -25,7 +25,6 @@ from tlkit.base.story import percent
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
-from tlkit.runs.besides import Expected
 
 # A training step computes the outputs once and two gradients of about the same cost each.
 TRAINING_PASSES = 3.0
@@ -92,8 +91,9 @@ def work(layers: Iterable[keras.layers.Layer]) -> float:
     return operations(layers) + MOVED * float(sum(np.prod(output.shape[1:], dtype=float) for output in made))
 
 
+@cache
 def seconds_per_operation() -> float:
-    """Seconds per multiply-add of a convolution here, timed on a small one (a tenth of a second or so)."""
+    """Seconds per multiply-add of a convolution here, timed once on a small one (a tenth of a second or so)."""
     images = np.random.default_rng(0).random((8, 28, 28, 128), dtype=np.float32)
     layer = keras.layers.Conv2D(128, 3, padding="same")
     model = keras.Sequential([keras.Input(images.shape[1:]), layer])
@@ -282,7 +282,7 @@ class Stage:
             return LEARNS[self.name]
         if self.skipped:
             return f"the head and {self.blocks} block{'s' * (self.blocks > 1)}, not the last {self.skipped}"
-        return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
+        return f"the head and the last {f'{self.blocks} blocks' if self.blocks > 1 else 'block'}"
 
     @property
     def doing(self) -> str:
@@ -329,13 +329,13 @@ class Plan:
     decisions: tuple[Decision, ...] = ()
     augment: str = ""
     unfreeze: str = ""
-    besides: tuple[Expected, ...] = ()
+    besides: tuple[tuple[str, float], ...] = ()
 
     @property
     def seconds(self) -> float:
         """Expected from extraction to the report."""
         trained = sum(stage.seconds for stage in self.stages)
-        return self.extraction_seconds + trained + sum(one.seconds for one in self.besides)
+        return self.extraction_seconds + trained + sum(seconds for _, seconds in self.besides)
 
     def decision(self, option: str) -> Decision | None:
         """What was decided about an option, None where nothing was."""
@@ -362,7 +362,7 @@ class Plan:
         decisions = [Decision(**one) for one in content.pop("decisions", ())]
         decisions += [Decision(option, *text.partition(": ")[::2]) for option, text in notes]
         stages = tuple(Stage(**stage) for stage in content.pop("stages"))
-        besides = tuple(Expected(*one) for one in content.pop("besides", ()))
+        besides = tuple((name, seconds) for name, seconds in content.pop("besides", ()))
         return cls(stages=stages, decisions=tuple(decisions), besides=besides, **content)
 
     def text(self) -> str:
@@ -379,7 +379,7 @@ class Plan:
             memory = f"; about {bytes_text(stage.memory_bytes)} of memory" if stage.memory_bytes else ""
             lines.append(f"           {stage.reason}{memory}")
         if self.besides:
-            named = ", ".join(f"{part.name} about {duration(part.seconds)}" for part in self.besides)
+            named = ", ".join(f"{name} about {duration(seconds)}" for name, seconds in self.besides)
             lines.append(f"  besides  {named}; in all about {duration(self.seconds)}")
         return "\n".join([*lines, "decided:", *(f"  {one}" for one in self.decisions)])
 

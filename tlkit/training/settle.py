@@ -23,9 +23,8 @@ from tlkit.extraction.store import store_dir
 from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.training import STAGES
-from tlkit.runs.besides import AUDITING, CHOOSING, EVALUATING, SEARCHING, Expected, parts
 from tlkit.training import balance, crossing
-from tlkit.training.costs import HEAD_EPOCHS
+from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, HEAD_EPOCHS, SEARCHING, parts
 from tlkit.training.minutes import Budget, fit_into, slowness
 from tlkit.training.plan import Decision, Plan, Sizes, planned_epochs
 from tlkit.training.planner import build_plan, clip_plan
@@ -91,7 +90,7 @@ def settle(
     return replace(plan, besides=_besides(asked, plan, dataset, splits))
 
 
-def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Splits) -> tuple[Expected, ...]:
+def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Splits) -> tuple[tuple[str, float], ...]:
     """What the run does besides extraction and its stages."""
     audited = [AUDITING] * (config.audit and dataset.clips is None)
     found = parts((*audited, CHOOSING, EVALUATING), len(dataset), len(dataset.classes), slowness())
@@ -99,7 +98,7 @@ def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Split
         crossing.PHASE: crossing.seconds(plan, config, dataset, splits),
         SEARCHING: (config.search or 0) * plan.stages[-1].seconds,
     }
-    return (*found, *(Expected(name, seconds) for name, seconds in further.items() if seconds))
+    return (*found, *((name, seconds) for name, seconds in further.items() if seconds))
 
 
 def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:

@@ -17,10 +17,10 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
 from tlkit.options.commands import FinetuneConfig
-from tlkit.runs.besides import CHOOSING, SEARCHING
 from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
+from tlkit.training.costs import CHOOSING, SEARCHING
 from tlkit.training.crossing import Crossed
 from tlkit.training.minutes import Budget
 from tlkit.training.plan import Decision, Plan

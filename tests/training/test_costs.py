@@ -1,6 +1,6 @@
 import pytest
 
-from tlkit.runs.besides import AUDITING, CHOOSING, COSTS, EVALUATING, Cost, parts
+from tlkit.training.costs import AUDITING, CHOOSING, COSTS, EVALUATING, Cost, parts
 
 
 def test_the_cost_of_a_part_by_hand():
@@ -11,6 +11,6 @@ def test_the_cost_of_a_part_by_hand():
 def test_parts_come_in_the_order_of_their_names_and_take_longer_on_a_slower_machine():
     names = (AUDITING, CHOOSING, EVALUATING)
     once, twice = parts(names, 1000, 10, 1.0), parts(names, 1000, 10, 2.0)
-    assert [part.name for part in once] == list(names)
-    assert [part.seconds for part in twice] == pytest.approx([2 * part.seconds for part in once])
+    assert [name for name, _ in once] == list(names)
+    assert [seconds for _, seconds in twice] == pytest.approx([2 * seconds for _, seconds in once])
     assert all(COSTS[name].seconds(100_000, 10) > COSTS[name].seconds(1000, 10) for name in names)
