@@ -84,8 +84,8 @@ def shared(asked: str | None) -> Iterator[None]:
     Raises:
         TlkitError: more than there are, or more than one on a backend or in a setting that cannot.
     """
-    names = chosen(asked)
-    if len(names) == 1:
+    names = [] if asked is None else chosen(asked)
+    if len(names) < 2:
         yield
         return
     before = keras.distribution.distribution()
@@ -96,14 +96,14 @@ def shared(asked: str | None) -> Iterator[None]:
         keras.distribution.set_distribution(before)
 
 
-def chosen(asked: str | None) -> list[str]:
+def chosen(asked: str) -> list[str]:
     """Names of the devices: accelerators where there are any, else processors.
 
     Raises:
         TlkitError: as `shared`.
     """
     names = keras.distribution.list_devices() if keras.backend.backend() != "torch" else _of_torch()
-    count = len(names) if asked == "all" else int(asked or 1)
+    count = len(names) if asked == "all" else int(asked)
     if count > len(names):
         there = f"{len(names)} device{'s' * (len(names) != 1)}: {', '.join(names)}"
         raise TlkitError(
@@ -120,7 +120,7 @@ def _of_torch() -> list[str]:
     return gpus() or ["cpu"]
 
 
-def _refuse_others(asked: str | None) -> None:
+def _refuse_others(asked: str) -> None:
     """Raise where several devices would not give what one gives."""
     backend, workers = keras.backend.backend(), _workers()
     if backend == "tensorflow" and workers > 1:
@@ -158,7 +158,7 @@ def refuse_unshared(model: keras.Model, asked: str | None) -> None:
     Raises:
         TlkitError: it would train on fewer, or on others, without a word.
     """
-    wanted, held = len(chosen(asked)), sharing(model).devices
+    wanted, held = 1 if asked is None else len(chosen(asked)), sharing(model).devices
     if held != wanted:
         raise TlkitError(
             f"--devices {asked or 1}: the network was built for {held} device{'s' * (held != 1)}, and not for {wanted}.",

@@ -240,7 +240,7 @@ def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Spli
     """What is computed in, and what waits for features."""
     if config.engine == "auto":
         yield Decision("engine", *choose_engine(source.backbone.model))
-    if len(names := chosen(config.devices)) > 1:
+    if config.devices is not None and len(names := chosen(config.devices)) > 1:
         how = f"asked for: rows of every batch are shared out among them, its last one filled up to a multiple of {len(names)}"
         yield Decision("devices", f"{len(names)} ({', '.join(names)})", f"{how}; seconds are those of one")
     if config.precision == "auto":
