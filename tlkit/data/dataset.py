@@ -36,7 +36,7 @@ class Problem:
 
 
 class Files(Sequence[Path]):
-    """Where files are, as a sequence of `Path`; each is made when it is asked for, for it takes ten times the room of its name.
+    """Where files are, as a sequence of `Path`; each is made when it is asked for, for it takes several times the room of its name.
 
     Args:
         names: of the files, relative to `root` or absolute.
