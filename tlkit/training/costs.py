@@ -322,7 +322,7 @@ class Cost(NamedTuple):
 
 
 COSTS = {
-    AUDITING: Cost(3.0, image=4e-4, pair=9e-9, answer=1e-6),
+    AUDITING: Cost(3.0, image=6e-4, pair=5e-9, answer=1e-6),
     CHOOSING: Cost(0.3, image=3e-5),
     EVALUATING: Cost(3.5, image=2e-4, answer=1e-6, label=4e-3),
 }
