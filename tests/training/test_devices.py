@@ -9,7 +9,7 @@ import sys
 import keras
 import pytest
 
-from tlkit.backbones import devices
+from tlkit.backbones import runtime as devices
 from tlkit.base.errors import TlkitError
 from tlkit.options.groups import TrainingOptions
 
@@ -20,7 +20,7 @@ import json
 import keras
 import numpy as np
 
-from tlkit.backbones.devices import refuse_unshared, shared, sharing
+from tlkit.backbones.runtime import refuse_unshared, shared, sharing
 from tlkit.base.errors import TlkitError
 from tlkit.extraction.keras_jit import build
 from tlkit.options.groups import TrainingOptions

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkit.backbones.devices import sharing
 from tlkit.backbones.graph import copy_weights
+from tlkit.backbones.runtime import sharing
 from tlkit.extraction.frozen import Fetch, folded
 
 # Scaling to what the network was trained on, pooling of the result and the head: cheap, and what follows from them

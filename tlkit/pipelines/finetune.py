@@ -15,7 +15,7 @@ from typing import Any
 from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
-from tlkit.backbones.devices import shared
+from tlkit.backbones.runtime import shared
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.clips import Sampling, holds_clips, scan_clips

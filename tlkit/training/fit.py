@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tlkit.backbones.devices import sharing
 from tlkit.backbones.folding import learning_forward
-from tlkit.backbones.runtime import jit
+from tlkit.backbones.runtime import jit, sharing
 from tlkit.base.machine import ran_out
 from tlkit.base.story import Story, clock
 from tlkit.classifier.answers import image_losses, image_scores

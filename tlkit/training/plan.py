@@ -16,8 +16,7 @@ import numpy as np
 
 from tlkit.backbones.arithmetic import operations
 from tlkit.backbones.build import Backbone
-from tlkit.backbones.devices import sharing
-from tlkit.backbones.runtime import jit
+from tlkit.backbones.runtime import jit, sharing
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.backbones.devices import chosen
+from tlkit.backbones.runtime import chosen
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
 from tlkit.data.dataset import Dataset, InputContract, Splits

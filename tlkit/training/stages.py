@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.build import Backbone, build_backbone
-from tlkit.backbones.devices import refuse_unshared, sharing
+from tlkit.backbones.runtime import refuse_unshared, sharing
 from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import ran_out
