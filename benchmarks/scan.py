@@ -1,13 +1,16 @@
 """How long scanning and splitting take, and how much memory: many small files of distinct content.
 
-    python benchmarks/scan.py [--images 100000] [--classes 100]
+    python benchmarks/scan.py [--images 100000] [--classes 100] [--distinct 1000]
 
+With `--distinct` there are so many files, and the other images are hard links to them, so that a million take no room: each
+unit of the split is then as many copies. Without, every file has content of its own.
 The files are made in a temporary folder first, which is not counted. Memory is the growth of the
 process's peak during scan and split, above what Python and numpy take before.
 """
 
 import argparse
 import io
+import os
 import platform
 import resource
 import sys
@@ -24,14 +27,18 @@ from tlkit.data.scan import scan
 from tlkit.data.split import split
 
 
-def write_images(root: Path, images: int, classes: int) -> None:
+def write_images(root: Path, images: int, classes: int, distinct: int) -> None:
     """A tiny PNG again and again, with the number of the file behind its end: valid, and distinct."""
     stream = io.BytesIO()
     Image.new("RGB", (2, 2), "red").save(stream, "PNG")
     for label in range(classes):
         (root / f"class{label:04}").mkdir()
     for i in range(images):
-        (root / f"class{i % classes:04}" / f"image{i:08}.png").write_bytes(stream.getvalue() + i.to_bytes(8, "big"))
+        path = root / f"class{i % classes:04}" / f"image{i:08}.png"
+        if i < distinct:
+            path.write_bytes(stream.getvalue() + i.to_bytes(8, "big"))
+        else:
+            os.link(root / f"class{i % distinct % classes:04}" / f"image{i % distinct:08}.png", path)
 
 
 def peak_mib() -> float:
@@ -43,10 +50,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--distinct", type=int, help="files of distinct content; all unless given")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_images(root, options.images, options.classes)
+        write_images(root, options.images, options.classes, options.distinct or options.images)
         before, started = peak_mib(), time.monotonic()
         dataset = scan(root, story=PlainStory())
         scanned, after_scan = time.monotonic() - started, peak_mib()

@@ -44,7 +44,7 @@ OF_FEATURES = ("fit", "levels", "engine", "precision", "stored_as", "batch_size"
 NOT_OF_CLASSIFIERS = (
     *("images", "resume", "out", "overwrite", "dry_run", "log", "audit", "test", "classes", "group_by", "keras_split"),
     *("fixes", "slice_by", "on_bad", "target_precision", "backbone", "weights", "head", "stages", "balance", "seed"),
-    *("task", "target", "time", "frames", "stride"),
+    *("task", "target", "time", "frames", "stride", "devices"),
 )
 
 

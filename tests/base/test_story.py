@@ -2,13 +2,15 @@
 
 import re
 import sys
+import threading
+import time
 import types
 
 import pytest
 
 import tlkit
 from tlkit.base import story
-from tlkit.base.story import NotebookStory, Phase, PlainStory, Silence, story_for_python
+from tlkit.base.story import NotebookStory, Phase, PlainStory, Silence, SteadyStory, story_for_python
 
 
 class Time:
@@ -40,6 +42,24 @@ def test_a_log_gets_a_line_on_the_whole_every_few_seconds(told, capsys):
 def test_a_long_log_gets_lines_more_rarely(told, capsys):
     list(told.track(range(20_000), "reading", 20_000))
     assert len(capsys.readouterr().err.splitlines()) < 300  # with one in five seconds there would be thousands
+
+
+def test_the_command_line_is_told_of_what_nobody_counts_and_of_nothing_afterwards(capsys):
+    told = SteadyStory()
+    told.every = told.look = 0.01
+    told.expect(Phase("computing", 30.0))
+    told.begin("computing")
+    lines, until = [], time.monotonic() + 5
+    while len(lines) < 3 and time.monotonic() < until:  # nothing is said from here
+        time.sleep(0.02)
+        lines += capsys.readouterr().err.splitlines()
+    told.close()
+    assert len(lines) >= 3 and all(re.fullmatch(r"  \d+ %, .* left: computing", line) for line in lines)
+    assert not [thread for thread in threading.enumerate() if thread.name == "tlkit-story"]
+    quiet = SteadyStory(0)
+    quiet.expect(Phase("computing", 30.0))
+    assert not [thread for thread in threading.enumerate() if thread.name == "tlkit-story"]
+    quiet.close()
 
 
 @pytest.fixture

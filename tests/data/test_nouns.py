@@ -13,7 +13,7 @@ from tlkit.base.files import read_json, replacing, sha256_file, sha256_json, wri
 from tlkit.base.machine import cache_dir
 from tlkit.base.story import PlainStory
 from tlkit.classifier.answers import Predictions, softmax
-from tlkit.data.dataset import Dataset, InputContract, Problem, Splits
+from tlkit.data.dataset import Dataset, Files, InputContract, Problem, Splits
 from tlkit.runs.folder import RunDir, refuse_occupied
 
 NAMES = ["a/1.png", 'a/"2", x.png', "b/é\n.png", "b/\udcff.png"]
@@ -33,6 +33,14 @@ def dataset():
         groups=["g", "g", "h", "h"],
         extra={"camera": ["x", "", "y", "y"]},
     )
+
+
+def test_files_are_made_when_they_are_asked_for_and_are_those_of_the_rows(dataset):
+    files = dataset.files
+    assert list(files) == [dataset.file(row) for row in range(4)] and len(files) == 4
+    assert files[-1] == dataset.file(3) and list(files[1:3]) == [dataset.file(1), dataset.file(2)]
+    assert files[1] is not files[1]  # nothing is kept
+    assert list(Files(["/elsewhere/a.png", "b.png"])) == [Path("/elsewhere/a.png"), Path("b.png")]
 
 
 def test_a_manifest_survives_its_file(dataset, tmp_path):

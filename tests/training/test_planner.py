@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,7 +46,10 @@ def test_a_plan_says_what_learns_and_survives_json(backbone):
     plan = planned(backbone, stages=("head", "top", "all"), epochs=(3, 4, 5), learning_rate=(0.1, 0.2, 0.3))
     assert [(stage.epochs, stage.learning_rate) for stage in plan.stages] == [(3, 0.1), (4, 0.2), (5, 0.3)]
     assert [stage.source for stage in plan.stages] == ["features", "cut", "pixels"]
-    assert Plan.from_json(plan.as_json()) == plan
+    whole = replace(plan, besides=(("auditing", 30.0), ("evaluating", 20.0)))
+    assert Plan.from_json(json.loads(json.dumps(whole.as_json()))) == whole and Plan.from_json(plan.as_json()) == plan
+    assert whole.seconds == pytest.approx(plan.extraction_seconds + sum(stage.seconds for stage in plan.stages) + 50)
+    assert f"auditing about 30 s, evaluating about 20 s; in all about {duration(whole.seconds)}" in whole.text()
     for stage in plan.stages:
         assert stage.name in plan.text() and stage.reason in plan.text()
 

@@ -9,6 +9,7 @@ from sklearn.preprocessing import FunctionTransformer
 from tlkit.classifier.answers import softmax
 from tlkit.data.folds import stratified
 from tlkit.training import probe
+from tlkit.training.logistic import solvers
 from tlkit.training.probe import FALLBACK, STRENGTHS, fit_probe
 
 
@@ -112,16 +113,33 @@ def many_classes(count=90, each=4, width=40):
 def test_many_coefficients_are_those_of_scikit_learn(strength, monkeypatch):
     features, labels, weights = many_classes()
     plain = probe.logistic_regression(1, strength, 2000, 1e-6).fit(features, labels, sample_weight=weights)
-    monkeypatch.setattr(probe, "MANY_NUMBERS", 0)
+    monkeypatch.setattr(solvers, "MANY_NUMBERS", 0)
     ours = probe.logistic_regression(1, strength, 2000, 1e-6).fit(features, labels, sample_weight=weights)
     assert type(ours) is not type(plain)
     np.testing.assert_allclose(ours.coef_, plain.coef_, atol=5e-3 * np.abs(plain.coef_).max())
     np.testing.assert_array_equal(ours.classes_, plain.classes_)
 
 
+def test_images_that_are_taken_in_turn_have_the_slopes_of_all_together(monkeypatch):
+    features, labels, weights = many_classes()
+    whole = solvers.ManyClasses(0.1, 2000, 1e-6).fit(features, labels, weights)
+    monkeypatch.setattr(solvers, "LOGITS", 90 * 7)  # seven images of 360
+    parts = solvers.ManyClasses(0.1, 2000, 1e-6).fit(features, labels, weights)
+    np.testing.assert_allclose(parts.coef_, whole.coef_, atol=1e-3 * np.abs(whole.coef_).max())
+
+
+def test_of_very_many_coefficients_the_penalty_is_chosen_on_some_classes_and_the_head_solved_on_all(monkeypatch):
+    features, labels, _ = many_classes(each=6)
+    monkeypatch.setattr(probe, "COMPARED", len(labels) * 40 * 90 // 9)  # a third of the classes, and so of the images
+    found = fit_probe([features], labels, units=np.arange(len(labels)))
+    assert "of 30 of 90 classes, 180 images" in found.rule and found.held_out is None
+    given = fit_probe([features], labels, units=np.arange(len(labels)), strength=found.strength)
+    np.testing.assert_array_equal(found.kernel, given.kernel)
+
+
 def test_the_next_search_starts_from_the_last_one(monkeypatch):
     features, labels, weights = many_classes()
-    monkeypatch.setattr(probe, "MANY_NUMBERS", 0)
+    monkeypatch.setattr(solvers, "MANY_NUMBERS", 0)
     solver = probe.logistic_regression(1, 1.0, 2000, 1e-6)
     first = solver.fit(features, labels, sample_weight=weights).coef_.copy()
     solver.iterations = 1
@@ -134,13 +152,13 @@ def test_descending_a_bowl_by_hand():
         float((at[0] - 3) ** 2 + 10 * (at[1] + 1) ** 2),
         np.array([2 * (at[0] - 3), 20 * (at[1] + 1)], np.float32),
     )
-    np.testing.assert_allclose(probe.descend(bowl, np.zeros(2, np.float32), 50, 1e-4), [3, -1], atol=1e-3)
+    np.testing.assert_allclose(solvers.descend(bowl, np.zeros(2, np.float32), 50, 1e-4), [3, -1], atol=1e-3)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("least", [0, 10**9])
 def test_more_classes_than_half_the_images_are_solved_in_silence(least, monkeypatch):
-    monkeypatch.setattr(probe, "MANY_NUMBERS", least)
+    monkeypatch.setattr(solvers, "MANY_NUMBERS", least)
     features, labels, _ = many_classes(each=3)
     heard = []
     found = probe.fit_probe([features], labels, units=np.arange(len(labels)), heard=heard.append)
@@ -162,9 +180,11 @@ def test_seconds_of_solving_are_those_of_its_evaluations(monkeypatch):
     """Where every look at the clock is a second later, a step and its start on 4,000 images take one."""
     clock = itertools.count()
     monkeypatch.setattr(probe.time, "perf_counter", lambda: float(next(clock)))
-    one = 0.5 * probe.EVALUATIONS  # half a second for each evaluation
-    assert probe.solving_seconds(4_000, 64, 8, 1, chosen=False) == pytest.approx(one)
-    assert probe.solving_seconds(4_000, 64, 8, 3, chosen=True) == pytest.approx(one * (4 * len(STRENGTHS) + 3))
-    assert probe.solving_seconds(40_960, 64, 8, 1, chosen=True) == pytest.approx(
-        10 * one * (20_000 / 40_960 * 4 * len(STRENGTHS) + 1)
-    )
+    near, afresh = 0.5 * probe.EVALUATIONS, 0.5 * probe.AFRESH  # half a second for each evaluation
+    ease = (3 * 64 / 4_000) ** 0.5  # of many images for their width
+    assert probe.solving_seconds(4_000, 64, 8, 1, chosen=False) == pytest.approx(ease * afresh)
+    searched = 4 * len(STRENGTHS)
+    assert probe.solving_seconds(4_000, 64, 8, 3, chosen=True) == pytest.approx(ease * (searched * near + 3 * afresh))
+    assert probe.solving_seconds(4_000, 4_000, 8, 1, chosen=False) == pytest.approx(afresh)
+    share, ease = 20_000 / 40_960 * searched, (3 * 64 / 40_960) ** 0.5
+    assert probe.solving_seconds(40_960, 64, 8, 1, chosen=True) == pytest.approx(10 * ease * (share * near + afresh))

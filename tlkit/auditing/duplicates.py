@@ -382,7 +382,7 @@ def kin_of(dataset: Dataset, looks: Looks, training: Dataset, story: Story) -> n
         training: the images that were trained on.
         story: hears what is lacking.
     """
-    theirs = look([training.file(i) for i in range(len(training))], story=story)
+    theirs = look(training.files, story=story)
     gone = int((theirs.width == 0).sum())
     if gone:
         story.say(f"{gone} of {len(training)} training images cannot be read: no near-duplicates of them are found")

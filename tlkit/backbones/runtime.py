@@ -1,10 +1,17 @@
 """The process: seeds, hardware, compilation. Importing it starts the backend, quietly."""
 
+import json
 import logging
+import os
 import platform
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from tlkit.base.errors import TlkitError
 from tlkit.base.machine import usable_cores
 from tlkit.base.machine import versions as versions
 from tlkit.base.process import lean_imports, native_stderr_silenced, settle_backend
@@ -61,3 +68,157 @@ def command_line() -> str:
 
     program = Path(sys.argv[0]).name
     return shlex.join(["tlkit" if program == "__main__.py" else program, *sys.argv[1:]])  # python -m tlkit
+
+
+# -- Training on several devices of one machine: the weights are on each, the rows of every batch are shared out among them.
+#
+# This is data parallelism by `keras.distribution.DataParallel`, on the JAX backend alone. The step is compiled once for all
+# devices and computes the mean over the whole batch, so that clipping by the global norm, dropout and averages of weights are
+# those of one device. Rows must divide among the devices; whoever makes batches fills them up (`Sharing.up`), and gives the
+# rows that only fill no weight.
+#
+# How many devices hold a model is read from its weights, never from a setting: Keras keeps the distribution for each thread,
+# and forgets it in `clear_session`.
+
+ROWS = "batch"  # axis of the mesh along which rows lie
+
+
+class Sharing(NamedTuple):
+    """How the rows of a batch lie on the devices that hold a model.
+
+    Args:
+        devices: how many.
+        layout: JAX's sharding of a batch by its first axis, None with one device.
+    """
+
+    devices: int = 1
+    layout: Any = None
+
+    def up(self, rows: int) -> int:
+        """The least number of rows, not below this one, that divides among the devices."""
+        return -(-rows // self.devices) * self.devices
+
+    def put(self, batch: np.ndarray) -> Any:
+        """A batch whose rows divide, each share on its device; as it is where there is one."""
+        if self.layout is None:
+            return batch
+        import jax
+
+        return jax.device_put(batch, self.layout)
+
+    def steps(self, batches: np.ndarray) -> Any:
+        """The batches of several steps, (steps, rows, ...), on the devices, to be taken one after the other."""
+        import jax
+
+        return jax.numpy.asarray(batches) if self.layout is None else [self.put(batch) for batch in batches]
+
+    def replicated(self) -> Any:
+        """JAX's sharding of what is the same on every device, None with one."""
+        if self.layout is None:
+            return None
+        import jax
+
+        return jax.sharding.NamedSharding(self.layout.mesh, jax.sharding.PartitionSpec())
+
+
+def sharing(model: keras.Model) -> Sharing:
+    """How batches of a model are shared out, by where its weights are."""
+    if keras.backend.backend() != "jax" or not model.variables:
+        return Sharing()
+    import jax
+
+    held = sorted(model.variables[0].value.devices(), key=lambda device: device.id)
+    if len(held) == 1:
+        return Sharing()
+    mesh = jax.sharding.Mesh(np.array(held), (ROWS,))
+    return Sharing(len(held), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(ROWS)))
+
+
+@contextmanager
+def shared(asked: str | None) -> Iterator[None]:
+    """Models that this thread builds meanwhile have their weights on every device that was asked for.
+
+    Args:
+        asked: `--devices`: a number, `all`, or None for one.
+
+    Raises:
+        TlkitError: more than there are, or more than one on a backend or in a setting that cannot.
+    """
+    names = [] if asked is None else chosen(asked)
+    if len(names) < 2:
+        yield
+        return
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def chosen(asked: str) -> list[str]:
+    """Names of the devices: accelerators where there are any, else processors.
+
+    Raises:
+        TlkitError: as `shared`.
+    """
+    names = keras.distribution.list_devices() if keras.backend.backend() != "torch" else _of_torch()
+    count = len(names) if asked == "all" else int(asked)
+    if count > len(names):
+        there = f"{len(names)} device{'s' * (len(names) != 1)}: {', '.join(names)}"
+        raise TlkitError(
+            f"--devices {asked}: {keras.backend.backend()} sees {there}.", f"use --devices {len(names)}, or all."
+        )
+    if count > 1:
+        _refuse_others(asked)
+    return names[:count]
+
+
+def _of_torch() -> list[str]:
+    return gpus() or ["cpu"]
+
+
+def _refuse_others(asked: str) -> None:
+    """Raise where several devices would not give what one gives."""
+    backend, workers = keras.backend.backend(), _workers()
+    if backend == "tensorflow" and workers > 1:
+        raise TlkitError(
+            f"--devices {asked}: TF_CONFIG names {workers} workers, and fit of tf.distribute.MultiWorkerMirroredStrategy "
+            f"raises under Keras {keras.__version__}.",
+            "train on one machine with KERAS_BACKEND=jax, and share the extraction of features among machines: --shard.",
+        )
+    if backend != "jax":
+        raise TlkitError(
+            f"--devices {asked} takes the JAX backend, and {backend} computes: tf.distribute.MirroredStrategy clips gradients "
+            "for each device and drops units otherwise than one device does, without a word.",
+            'set KERAS_BACKEND=jax (pip install jax, or "jax[cuda13]"), or use --devices 1.',
+        )
+    import jax
+
+    if jax.process_count() > 1:
+        raise TlkitError(
+            f"--devices {asked}: this is one of {jax.process_count()} processes of jax.distributed, and tlkit trains in one.",
+            "start tlkit by itself, on one machine.",
+        )
+
+
+def _workers() -> int:
+    """How many workers TF_CONFIG names, which tf.distribute reads; 0 without it, or where it cannot be read."""
+    try:
+        return len(json.loads(os.environ.get("TF_CONFIG", "{}"))["cluster"]["worker"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def refuse_unshared(model: keras.Model, asked: str | None) -> None:
+    """Raise for a model that is not on the devices that were asked for: it was built outside of `shared`.
+
+    Raises:
+        TlkitError: it would train on fewer, or on others, without a word.
+    """
+    wanted, held = 1 if asked is None else len(chosen(asked)), sharing(model).devices
+    if held != wanted:
+        raise TlkitError(
+            f"--devices {asked or 1}: the network was built for {held} device{'s' * (held != 1)}, and not for {wanted}.",
+            "build and train it inside `with tlkit.backbones.runtime.shared(options.devices):`.",
+        )

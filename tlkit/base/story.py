@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -328,6 +329,41 @@ class PlainStory:
 
     def _tell(self, line: str) -> None:
         self.say(line)
+
+
+class SteadyStory(PlainStory):
+    """Plain lines that come while nothing is counted too: a thread looks every second whether one is due.
+
+    Of the command line, whose process is its own.
+    """
+
+    look = 1.0  # seconds between two looks
+
+    def __init__(self, verbosity: int = 1) -> None:
+        super().__init__(verbosity)
+        self._turn, self._over = threading.Lock(), threading.Event()
+        self._watch: threading.Thread | None = None
+
+    def expect(self, *phases: Phase) -> None:
+        """As `Story`; from here on there is something to look at."""
+        super().expect(*phases)
+        if phases and self.verbosity and self._watch is None:
+            self._watch = threading.Thread(target=self._look, name="tlkit-story", daemon=True)
+            self._watch.start()
+
+    def close(self) -> None:
+        """The command is over, and nobody looks any more."""
+        self._over.set()
+        if self._watch is not None:
+            self._watch.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(self.look):
+            self._moved()
+
+    def _moved(self) -> None:
+        with self._turn:
+            super()._moved()
 
 
 class NotebookStory(PlainStory):

@@ -1,7 +1,7 @@
 """Predictions: logits of images, and what the task makes of them."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from tlkit.tasks.single import softmax as softmax
 if TYPE_CHECKING:
     from tlkit.classifier.facts import Facts
 
+Measure = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+NUMBERS = 2**23  # logits that are measured at once
 IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
 _FIRST = ("path", "sha256", "split", "label", "predicted")  # then those of the task
 
@@ -29,12 +31,19 @@ def image_scores(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0
         truth: one row an image, whose form tells the task, see `registry.of_truth`.
         temperature: that logits are divided by.
     """
-    return of_truth(truth).scores(logits, truth, temperature)
+    return _in_turn(of_truth(truth).scores, logits, truth, temperature)
 
 
 def image_losses(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """float64 (N,): -log p(truth) of each image, see `Task.losses`; arguments as of `image_scores`."""
-    return of_truth(truth).losses(logits, truth, temperature)
+    return _in_turn(of_truth(truth).losses, logits, truth, temperature)
+
+
+def _in_turn(each: Measure, logits: np.ndarray, truth: np.ndarray, temperature: float) -> np.ndarray:
+    """What a measure gives each image, some images at a time: it works in float64 on all of their classes."""
+    step = max(1, NUMBERS // logits.shape[1])
+    starts = range(0, max(1, len(logits)), step)
+    return np.concatenate([each(logits[at : at + step], truth[at : at + step], temperature) for at in starts])
 
 
 @dataclass(frozen=True)

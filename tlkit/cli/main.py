@@ -24,7 +24,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.machine import __version__, cache_dir
 from tlkit.base.process import claim_process, native_stderr_apart, scratch_apart
 from tlkit.base.remote import OFFLINE
-from tlkit.base.story import PlainStory
+from tlkit.base.story import PlainStory, SteadyStory
 from tlkit.cli.commands import COMMANDS, Command
 from tlkit.cli.help import Commands, SectionedCommand, refuse
 from tlkit.cli.parameters import typer_function
@@ -187,7 +187,7 @@ def _at_once() -> None:
 def listener(*, quiet: bool, verbose: bool) -> PlainStory:
     """A progress bar where stderr is a terminal, plain lines elsewhere."""
     verbosity = 0 if quiet else 2 if verbose else 1
-    return TerminalStory(verbosity) if verbosity and sys.stderr.isatty() else PlainStory(verbosity)
+    return TerminalStory(verbosity) if verbosity and sys.stderr.isatty() else SteadyStory(verbosity)
 
 
 class TerminalStory(PlainStory):

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -33,6 +33,29 @@ class Problem:
     def as_json(self) -> dict[str, str]:
         """`{"path": ..., "reason": ...}`, as commands print it."""
         return {"path": self.path, "reason": self.reason}
+
+
+class Files(Sequence[Path]):
+    """Where files are, as a sequence of `Path`; each is made when it is asked for, for it takes several times the room of its name.
+
+    Args:
+        names: of the files, relative to `root` or absolute.
+        root: the folder that they start from.
+    """
+
+    def __init__(self, names: Sequence[str], root: Path | None = None) -> None:
+        self.names, self.root = names, root or Path()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Files": ...
+    def __getitem__(self, place: int | slice) -> "Path | Files":
+        """One of them, or a part of them."""
+        return Files(self.names[place], self.root) if isinstance(place, slice) else self.root / self.names[place]
 
 
 @dataclass(frozen=True)
@@ -90,6 +113,14 @@ class Dataset(Labelled):
         if self.clips is not None:
             return self.clips.frames.file(self.clips.middle(index))
         return self.root / self.paths[index]
+
+    @property
+    def files(self) -> Files:
+        """Where every image is; of a clip its middle frame."""
+        if self.clips is None:
+            return Files(self.paths, self.root)
+        frames = self.clips.frames
+        return Files([frames.paths[self.clips.middle(row)] for row in range(len(self))], frames.root)
 
     @property
     def members(self) -> "Dataset":

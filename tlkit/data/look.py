@@ -94,7 +94,7 @@ class Looks:
 def look(files: Sequence[Path], *, story: Story | None = None, threads: int | None = None) -> Looks:
     """The facts of every file; one that cannot be decoded has format "" and zeros."""
     threads = threads or usable_cores()
-    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+    chunks = (files[start : start + CHUNK] for start in range(0, len(files), CHUNK))
     looked = in_order(_Chunk, chunks, threads=threads, ahead=2 * threads)
     found = list((story or Silence()).track(looked, "looking at files", len(files)))
     return Looks.of([chunk.columns for chunk in found])
@@ -104,7 +104,7 @@ def looks_of(dataset: Dataset, story: Story) -> Looks:
     """The facts of every file: as the scan saw them, else looked at now."""
     if dataset.looks is not None:
         return dataset.looks
-    return look([dataset.file(row) for row in range(len(dataset))], story=story)
+    return look(dataset.files, story=story)
 
 
 class _Chunk:

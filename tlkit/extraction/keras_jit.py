@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.graph import copy_weights
+from tlkit.backbones.runtime import sharing
 from tlkit.extraction.frozen import Fetch, folded
 
 # Scaling to what the network was trained on, pooling of the result and the head: cheap, and what follows from them
@@ -81,6 +82,7 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
         model: floating-point input of any shape -> one tensor or several.
         precision: `float32`, or `bfloat16` (mixed: convolutions and products in bfloat16, weights in float32).
     """
+    shared = sharing(model)
     model = in_bfloat16(model) if precision == "bfloat16" else model
     compute = _jax(model) if keras.backend.backend() == "jax" else model.predict_on_batch
     largest = 0
@@ -88,12 +90,12 @@ def build(model: keras.Model, precision: str) -> Callable[[np.ndarray], Fetch]:
     def begin(inputs: np.ndarray) -> Fetch:
         nonlocal largest
         count = len(inputs)
-        largest = max(largest, count)
+        largest = max(largest, shared.up(count))
         if count < largest:
             filling = np.zeros((largest - count, *inputs.shape[1:]), inputs.dtype)
             inputs = np.concatenate([inputs, filling])
         try:
-            outputs = keras.tree.flatten(compute(inputs))
+            outputs = keras.tree.flatten(compute(shared.put(inputs)))
         except Exception:
             largest = 0  # it may be this size that there is no memory for
             raise

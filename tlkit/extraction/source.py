@@ -266,10 +266,15 @@ class FeatureSource:
 
         if too_few(len(dataset), story):
             return replace(self, precision="float32")
-        files = [dataset.file(i) for i in range(len(dataset))]
         labels = None if self.outputs[0] == LOGITS else dataset.labels
         found = settle_engine(
-            self.built, files, self.contract, engine=self.engine_name, precision="auto", labels=labels, story=story
+            self.built,
+            dataset.files,
+            self.contract,
+            engine=self.engine_name,
+            precision="auto",
+            labels=labels,
+            story=story,
         )
         settled = replace(self, model=self.built, precision=found.precision)
         settled.__dict__["engine"] = found  # as if built on first use

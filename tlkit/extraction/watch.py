@@ -13,7 +13,7 @@ import numpy as np
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
-from tlkit.data.dataset import Dataset
+from tlkit.data.dataset import Dataset, Files
 from tlkit.data.scan import read_contents
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction import onnx_engine
@@ -87,10 +87,10 @@ def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: 
 
 
 def answered(
-    source: FeatureSource, files: Sequence[Path], story: Story
+    source: FeatureSource, files: Files, story: Story
 ) -> tuple[Extraction, np.ndarray, tuple[np.ndarray, ...], list[tuple[int, str]]]:
     """Answers for files, by the store: what it took, and then as `infer` gives them; of a share what it took is all."""
-    paths = [str(file) for file in files]
+    paths = files.names
     contents = read_contents(Path(), paths, story, all_meant=True)
     rows = contents.images
     dataset = Dataset.of_files(Path(), [paths[i] for i in rows.tolist()], contents.sha256, contents.sizes)

@@ -88,7 +88,7 @@ _INSTEAD = {
     **dict.fromkeys(
         ("device", "devices", "gpu", "gpus", "cuda", "cpu", "accelerator", "no-cuda"),
         "tlkit finds the devices by itself, and `tlkit doctor` lists them; CUDA_VISIBLE_DEVICES= (empty) in front of "
-        "the command keeps it off the GPU.",
+        "the command keeps it off the GPU, and finetune trains on several with --devices.",
     ),
     **dict.fromkeys(
         ("workers", "num-workers", "jobs", "n-jobs", "j", "threads"),

@@ -77,6 +77,11 @@ class TrainingOptions(Options):
         high=1024,
         group="Training",
     )
+    devices: str | None = option(
+        None,
+        "Devices that the rows of every batch are shared out among: a number, or all; with the JAX backend. One unless given.",
+        group="Training",
+    )
     optimizer: str = option(
         "adamw",
         "The optimizer of every stage trained by gradient descent.",
@@ -173,6 +178,7 @@ class TrainingOptions(Options):
         super().check()
         if self.preset:
             self._check_preset()
+        self._check_devices()
         stages = self.in_stages
         order = [catalog.STAGES.index(stage) for stage in stages]
         if order[0] != 0 or order != sorted(set(order)):
@@ -197,6 +203,19 @@ class TrainingOptions(Options):
             raise TlkitError(
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
                 "drop it, or use --loss crossentropy.",
+            )
+
+    def _check_devices(self) -> None:
+        """A number of devices, or all of them; statistics of a batch are not those of one device."""
+        if self.devices not in (None, "all") and not (self.devices.isdecimal() and int(self.devices)):
+            raise TlkitError(
+                f"--devices {self.devices}: expected how many, 1 or more, or all.", "--devices 2, or --devices all."
+            )
+        if self.devices not in (None, "1") and self.batchnorm == "train":
+            raise TlkitError(
+                f"--devices {self.devices} and --batchnorm train: a batch is filled up with copies until it divides, "
+                "and these would count in its statistics.",
+                "use --batchnorm frozen, or --devices 1.",
             )
 
     @property

@@ -7,7 +7,7 @@ tlkit explain run holiday/ --class-name bees --method integrated
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -98,7 +98,7 @@ class _Work:
         self.witness = Witness(classifier)
         self.digits = max(3, len(str(total)))
 
-    def explain(self, batch: Batch, files: list[Path], folder: Path) -> list[dict[str, Any]]:
+    def explain(self, batch: Batch, files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
         """Draw a picture of every image of a batch, and say what is in it."""
         grids = self.witness.grids(batch.images)
         logits = self.witness.logits(grids)

@@ -15,6 +15,7 @@ from typing import Any
 from tlkit.auditing import audit
 from tlkit.auditing.evidence import Evidence
 from tlkit.backbones import runtime
+from tlkit.backbones.runtime import shared
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.clips import Sampling, holds_clips, scan_clips
@@ -32,13 +33,14 @@ from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
+from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, SEARCHING
 from tlkit.training.crossing import PHASE as CROSSING
 from tlkit.training.plan import Plan
 from tlkit.training.settle import refuse_for_clips, refuse_several_labels, reopened, settle
 from tlkit.training.stages import Material, Parts, build_parts
-from tlkit.training.train import CHOOSING, SEARCHING, train
+from tlkit.training.train import train
 
-BUILDING, AUDITING, EVALUATING = "building the network", "auditing", "evaluating"  # phases that nobody counts
+BUILDING = "building the network"  # a phase that nobody counts
 
 
 def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
@@ -71,13 +73,20 @@ def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
     """The plan, and nothing on disk; no weights are read and nothing is measured."""
     runtime.seed_everything(config.seed)
     dataset, splits = _looked_at(config, story)
-    parts = build_parts(config, dataset, story, structure_only=True)
-    plan = settle(config, parts, dataset, splits, budget=minutes.budget(config), measure=False)
+    with shared(config.devices):
+        parts = build_parts(config, dataset, story, structure_only=True)
+        plan = settle(config, parts, dataset, splits, budget=minutes.budget(config), measure=False)
     _tell(dataset, splits, plan, story)
     return {"images": len(dataset), "classes": list(dataset.classes), "plan": plan.as_json()}
 
 
 def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
+    """The whole way, on the devices that were asked for."""
+    with shared(config.devices):
+        return _walked(config, run_dir, story)
+
+
+def _walked(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
     """From the images to the report, past every step that is already done."""
     started, budget = time.monotonic(), minutes.budget(config)
     runtime.seed_everything(config.seed)
@@ -96,7 +105,7 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
         plan = settle(config, parts, dataset, splits, budget=budget)
         record.write_images(run_dir, dataset, splits, **parts.facts(), plan=plan.as_json())
     _tell(dataset, splits, plan, story)
-    story.expect(*_phases(plan, len(dataset), config, crossing.seconds(plan, config, dataset, splits)))
+    story.expect(*_phases(plan))
 
     evidence: list[Evidence] = []
     sink = record.RunSink(run_dir, lambda material: evidence.extend(_audited(config, parts, material, run_dir, story)))
@@ -113,25 +122,22 @@ def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, An
     return run_dir.result()
 
 
-def _phases(
-    plan: Plan | None = None, images: int = 0, config: FinetuneConfig | None = None, crossing: float = 0.0
-) -> tuple[Phase, ...]:
+def _phases(plan: Plan | None = None) -> tuple[Phase, ...]:
     """What a run does, with the seconds that its plan expects; those of a typical one while there is none."""
-    first = (Phase("reading files", 0.2, 4e-3), Phase(BUILDING, 5.0))
-    last = Phase(EVALUATING, 6.0, 2e-3)
-    if plan is None or config is None:
-        return (*first, Phase("extracting", 2.0, 0.03), Phase("training", 10.0, 0.1), last)
+    first = (Phase("reading files", 0.2, 1e-3), Phase(BUILDING, 5.0))
+    if plan is None:
+        return (*first, Phase("extracting", 2.0, 0.03), Phase("training", 10.0, 0.1), Phase(EVALUATING, 6.0, 2e-3))
+    besides = dict(plan.besides)
+    before, after = [AUDITING, CROSSING], [CHOOSING, EVALUATING]
     stages = [Phase(stage.doing, stage.seconds) for stage in plan.stages]
-    if config.search:
-        stages.insert(-1, Phase(SEARCHING, config.search * plan.stages[-1].seconds))
+    if SEARCHING in besides:
+        stages.insert(-1, Phase(SEARCHING, besides[SEARCHING]))
     return (
         *first,
         Phase("extracting", plan.extraction_seconds),
-        *([Phase(AUDITING, 2.0 + 2e-3 * images)] * config.audit),
-        Phase(CROSSING, crossing),
+        *(Phase(name, besides[name]) for name in before if name in besides),
         *stages,
-        Phase(CHOOSING, 1.0, 1e-3),
-        last,
+        *(Phase(name, besides.get(name, 1.0)) for name in after),
     )
 
 

@@ -20,7 +20,7 @@ from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import ClipFacts, Facts, read_facts, refuse_clips
 from tlkit.data.clips import Sampling, is_container, scan_clips
-from tlkit.data.dataset import Problem
+from tlkit.data.dataset import Files, Problem
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
 from tlkit.extraction.engine import Engine, infer
@@ -65,8 +65,8 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     found, good, outputs, bad = _answers(config, files, model, facts, story)
     if found and config.shard is not None:
         return shard_result(config, len(files), [found], story)
-    problems += [Problem(str(files[i]), reason) for i, reason in bad]
-    rows = Answers(*outputs).rows([str(files[i]) for i in good], facts, config.top) if len(good) else []
+    problems += [Problem(files.names[i], reason) for i, reason in bad]
+    rows = Answers(*outputs).rows([files.names[i] for i in good], facts, config.top) if len(good) else []
     return _given(config, rows, problems, story)
 
 
@@ -124,7 +124,7 @@ def _of_clips(
 
 
 def _answers(
-    config: PredictConfig, files: list[Path], model: Path, facts: Facts, story: Story
+    config: PredictConfig, files: Files, model: Path, facts: Facts, story: Story
 ) -> tuple[Extraction | None, np.ndarray, tuple[np.ndarray, ...], list[tuple[int, str]]]:
     """What `infer` gives; by the store, and then also what it took, where a shard is computed or some were."""
     views = tta.views_of(config.tta, facts)
@@ -148,32 +148,32 @@ def _answers(
     return None, *infer(engine(), files, facts.contract, batch_size=size, description="predicting", story=story)
 
 
-def find(paths: Iterable[str], stdin: TextIO) -> tuple[list[Path], list[Problem]]:
+def find(paths: Iterable[str], stdin: TextIO) -> tuple[Files, list[Problem]]:
     """The image files that paths, folders, patterns and a list on stdin name, in that order.
 
     Raises:
         TlkitError: for a path that does not exist or a pattern that matches nothing.
     """
-    files: list[Path] = []
+    files: list[str] = []
     problems: list[Problem] = []
     for path in paths:
         if path == "-":
-            files += [Path(line) for line in stdin.read().splitlines() if line]
+            files += [str(Path(line)) for line in stdin.read().splitlines() if line]
         elif Path(path).is_dir():
             found = scan(path, labelled=False)
-            files += [found.file(i) for i in range(len(found))]
+            files += [str(file) for file in found.files]
             problems += found.set_aside
         elif Path(path).exists():
-            files.append(Path(path))
+            files.append(str(Path(path)))
         elif matched := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - absolute patterns too
-            files += [Path(name) for name in matched if Path(name).is_file()]
+            files += [str(Path(name)) for name in matched if Path(name).is_file()]
         else:
             raise TlkitError(
                 f"{path!r} is not a file, a folder, or a pattern that matches any file.", "check the spelling."
             )
     if not files and not problems:
         raise TlkitError("no images were given.", "give files, folders, patterns, or - for a list on stdin.")
-    return files, problems
+    return Files(files), problems
 
 
 def _warnings(rows: list[dict[str, Any]]) -> list[str]:

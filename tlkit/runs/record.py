@@ -41,8 +41,8 @@ from tlkit.tasks.single import SINGLE
 
 AGAIN = "restore it from a copy, or train again."
 MARGIN = 3600.0  # seconds
-# Where the run itself lies, or who is told of it, is no reason to refuse going on with it.
-WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log", "moved_to")
+# Where the run itself lies, who is told of it or on how many devices it trains is no reason to refuse going on with it.
+WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log", "moved_to", "devices")
 # Options, or values of them, that earlier versions offered: a run that was finished with one of them is still read.
 RETIRED = {"lora": None, "unfreeze": "auto"}  # None: whatever the value
 
@@ -159,7 +159,8 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
             f"{asked.resume} was started with other options: {'; '.join(differences)}.",
             "leave them out to go on with it, or start a new run with them.",
         )
-    return replace(stored, images=record["images"], out=str(run_dir.path), log=asked.log or stored.log), run_dir
+    now_wanted = replace(stored, log=asked.log or stored.log, devices=asked.devices or stored.devices)
+    return replace(now_wanted, images=record["images"], out=str(run_dir.path)), run_dir
 
 
 def begun_with(run_dir: RunDir) -> tuple[FinetuneConfig, list[str]]:

@@ -1,8 +1,9 @@
-"""What stages cost, before they start: memory, estimated from the graph; and the ways to come by what they read."""
+"""What a run costs, before it starts: memory, estimated from the graph; the ways to come by what stages read; all that is no stage."""
 
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -133,7 +134,7 @@ def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> i
 
 HEAD_EPOCHS = 30  # of a head that is not solved
 WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored
-STARTING, READING = 2.0, 0.8e-3  # seconds: the engine, once; decoding an image, or making another view of it
+STARTING, VIEWING = 2.0, 0.8e-3  # seconds: the engine, once; making another view of an image
 VIEWS_MOST = 8
 VIEWED_IMAGES = 12_000  # views are added until about this many images go through the network
 
@@ -243,7 +244,10 @@ class Ways:
 
     def extraction_seconds(self, way: Way, pace: Pace) -> float:
         """Of computing what is stored, from an empty store."""
-        return STARTING + (pace.forward + READING) * self._images(way) if way.stored else 0.0
+        if not way.stored:
+            return 0.0
+        total, images = self.sizes.total, self._images(way)
+        return STARTING + pace.forward * images + self.sizes.reading * total + VIEWING * (images - total)
 
     def _priced(self, way: Way, pace: Pace) -> Way:
         """Seconds of extraction, and of what the head and top stages compute and read."""
@@ -283,3 +287,55 @@ class Ways:
         missing = {"cut": f"the output of {self.anatomy.cut}", "features": "the grid"}
         computed = [missing[name] for name in self.anatomy.inputs if name not in way.stored]
         return text + (f", {' and '.join(computed)} computed every epoch" if computed else "")
+
+
+# -- What a run takes besides extraction and its stages: the audit, the choice of what ships, the answering file, evaluation,
+# report. Seconds are those of a machine on which `minutes.slowness` is 1; benchmarks/results/scale.md has what they were
+# taken from ---
+
+# Phases of a run
+AUDITING, SEARCHING, CHOOSING, EVALUATING = "auditing", "searching", "choosing what ships", "evaluating"
+
+
+class Cost(NamedTuple):
+    """Seconds of a part of a run.
+
+    Args:
+        fixed: whatever the images.
+        image: more for each image.
+        pair: more for each two images, of which the audit compares all.
+        answer: more for each image and class.
+        label: more for each class.
+    """
+
+    fixed: float
+    image: float = 0.0
+    pair: float = 0.0
+    answer: float = 0.0
+    label: float = 0.0
+
+    def seconds(self, images: int, classes: int) -> float:
+        """Of so many images in so many classes."""
+        pairs = images * (images - 1) / 2
+        each = self.image * images + self.pair * pairs + self.answer * images * classes
+        return self.fixed + each + self.label * classes
+
+
+COSTS = {
+    AUDITING: Cost(3.0, image=6e-4, pair=5e-9, answer=1e-6),
+    CHOOSING: Cost(0.3, image=3e-5),
+    EVALUATING: Cost(3.5, image=2e-4, answer=1e-6, label=4e-3),
+}
+"""A row for each part that takes long enough to be waited for."""
+
+
+def parts(names: Iterable[str], images: int, classes: int, slowness: float) -> tuple[tuple[str, float], ...]:
+    """What these parts of a run are expected to take, with the name of each.
+
+    Args:
+        names: among `COSTS`.
+        images: of all splits.
+        classes: K.
+        slowness: seconds of this machine for each second of the table's.
+    """
+    return tuple((name, slowness * COSTS[name].seconds(images, classes)) for name in names)

@@ -225,6 +225,7 @@ class Examples:
         seed: of the order.
         equally: whether every class is drawn equally often instead of every image once.
         mixing: of each row with the next one of its update, None for rows as they are.
+        devices: among which the rows of each batch divide.
     """
 
     read: Reader
@@ -236,6 +237,7 @@ class Examples:
     parts: int = 1
     equally: bool = False
     mixing: Mixing | None = None
+    devices: int = 1
 
     @property
     def task(self) -> Task:
@@ -250,7 +252,7 @@ class Examples:
     @property
     def part_size(self) -> int:
         """Rows of each batch that is run."""
-        return -(-len(self.labels) // (self.updates * self.parts))
+        return self.devices * -(-len(self.labels) // (self.updates * self.parts * self.devices))
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """An epoch: positions int (steps, b), whom each is mixed with, and by what its weight is multiplied, 0 to fill."""

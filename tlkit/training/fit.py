@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.folding import learning_forward
-from tlkit.backbones.runtime import jit
+from tlkit.backbones.runtime import jit, sharing
 from tlkit.base.machine import ran_out
 from tlkit.base.story import Story, clock
 from tlkit.classifier.answers import image_losses, image_scores
@@ -128,8 +128,9 @@ def _jax(model: keras.Model, hits_of: Hits) -> Epoch:
         state = model.optimizer.stateless_apply(optimizer, gradients, trainable)
         return state, others, loss, hits_of(logits, chunk.labels, chunk.weights)
 
+    shared = sharing(model)
     # Only what every step replaces is given away: frozen weights may be in use elsewhere.
-    compiled = jax.jit(step, donate_argnums=0) if model.jit_compile else step
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=shared.replicated()) if model.jit_compile else step
 
     def epoch(examples: Examples, number: int) -> tuple[float, float]:
         held = (model.trainable_variables, model.optimizer.variables, model.non_trainable_variables)
@@ -144,7 +145,7 @@ def _jax(model: keras.Model, hits_of: Hits) -> Epoch:
                 losses, hits = losses + loss, hits + hit
             return losses, hits
 
-        found = _summed(run, examples, number, jax.numpy.asarray)
+        found = _summed(run, examples, number, shared.steps)
         for variables, values in zip(held, (*state, others), strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -228,14 +229,14 @@ def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVAL
     """Logits float32 (count, K) of inputs 0..count-1, the images themselves."""
     if not model.compiled and not jit():
         model.jit_compile = False  # Keras would choose XLA
-    size = min(count, batch_size)
-    outputs = []
+    size = (shared := sharing(model)).up(min(count, batch_size))
+    found = np.empty((count, model.output_shape[-1]), np.float32)
     for start in range(0, count, size):
         inputs = read(np.arange(start, min(start + size, count)), -1)
         # The last batch is filled up: another shape would be traced and compiled for itself.
         filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
-        outputs.append(np.asarray(model.predict_on_batch(filled))[: len(inputs)])
-    return np.concatenate(outputs)
+        found[start : start + size] = np.asarray(model.predict_on_batch(shared.put(filled)))[: len(inputs)]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,7 +326,7 @@ def fit(
             if stopping.stop and state.epoch and stopping.stop(state):
                 break
         except Exception as error:
-            if not ran_out(error) or examples.part_size == 1:
+            if not ran_out(error) or examples.part_size <= examples.devices:
                 raise
             examples = replace(examples, parts=2 * examples.parts)
             story.say(
@@ -429,8 +430,7 @@ class _Run:
         exchange_averages(self.model.optimizer)  # which are what is measured and kept; training goes on without them
         score = self.validation.measure(self.model, _evaluation_batch(examples))
         rate, seconds = float(self.model.optimizer.learning_rate), round(time.monotonic() - began, 3)
-        train = accuracy, loss
-        row = history_row(self.stage, done, train=train, held_out=score, learning_rate=rate, seconds=seconds)
+        row = history_row(self.stage, done, train=(accuracy, loss), held_out=score, learning_rate=rate, seconds=seconds)
         better = not self.picks or score is None or state.best_score is None or rank(score) > state.best_score
         file = self.checkpoint.save_weights(self.model, f"epoch-{done:04d}")
         exchange_averages(self.model.optimizer)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tlkit.backbones.arithmetic import operations
 from tlkit.backbones.build import Backbone
-from tlkit.backbones.runtime import jit
+from tlkit.backbones.runtime import jit, sharing
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
@@ -46,6 +46,7 @@ class Sizes:
         total: images of all splits.
         disk: bytes that the store may hold.
         disk_reason: why so many.
+        reading: seconds of decoding an image.
     """
 
     train: int
@@ -53,6 +54,7 @@ class Sizes:
     total: int
     disk: int
     disk_reason: str
+    reading: float = 0.8e-3
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,9 @@ def work(layers: Iterable[keras.layers.Layer]) -> float:
     for fast ones.
     """
     layers = list(layers)
-    made = [output for layer in layers if not isinstance(layer, keras.layers.InputLayer) for output in _outputs(layer)]
+    computing = (layer for layer in layers if not isinstance(layer, keras.layers.InputLayer))
+    made = (output for layer in computing for output in keras.tree.flatten(layer.output))
     return operations(layers) + MOVED * float(sum(np.prod(output.shape[1:], dtype=float) for output in made))
-
-
-def _outputs(layer: keras.layers.Layer) -> list[Any]:
-    return list(keras.tree.flatten(layer.output))
 
 
 @cache
@@ -132,7 +131,7 @@ def measure_step(model: keras.Model, prepare: Callable[[keras.Model], None], bat
     """
     copy = keras.models.clone_model(model)
     prepare(copy)
-    noise = _noise(copy, min(batch, max(NOISE_IMAGES, int(STEP_PASSES / forward))))
+    noise = _noise(copy, sharing(copy).up(min(batch, max(NOISE_IMAGES, int(STEP_PASSES / forward)))))
     labels = np.eye(copy.output_shape[-1], dtype=np.float32)[np.zeros(len(noise), int)]
     return fastest(lambda: copy.train_on_batch(noise, labels), repeats=2) / len(noise)
 
@@ -321,6 +320,7 @@ class Plan:
         decisions: every automatic choice with its reason.
         augment: how far views go, "" where a plan does not say.
         unfreeze: which third learns in the top stage, "" where a plan does not say.
+        besides: what else the run does, and how long that is expected to take; none where a plan does not say.
     """
 
     stages: tuple[Stage, ...]
@@ -328,6 +328,13 @@ class Plan:
     decisions: tuple[Decision, ...] = ()
     augment: str = ""
     unfreeze: str = ""
+    besides: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Expected from extraction to the report."""
+        trained = sum(stage.seconds for stage in self.stages)
+        return self.extraction_seconds + trained + sum(seconds for _, seconds in self.besides)
 
     def decision(self, option: str) -> Decision | None:
         """What was decided about an option, None where nothing was."""
@@ -354,15 +361,14 @@ class Plan:
         decisions = [Decision(**one) for one in content.pop("decisions", ())]
         decisions += [Decision(option, *text.partition(": ")[::2]) for option, text in notes]
         stages = tuple(Stage(**stage) for stage in content.pop("stages"))
-        return cls(stages=stages, decisions=tuple(decisions), **content)
+        besides = tuple((name, seconds) for name, seconds in content.pop("besides", ()))
+        return cls(stages=stages, decisions=tuple(decisions), besides=besides, **content)
 
     def text(self) -> str:
         """The plan as lines for a reader."""
-        extraction = f"about {duration(self.extraction_seconds)}, less for what the store already holds"
-        lines = [
-            "plan:",
-            f"  extract  {extraction if self.extraction_seconds else 'nothing: the disk has no room for it'}",
-        ]
+        seconds = self.extraction_seconds
+        about = f"about {duration(seconds)}, less for what the store already holds"
+        lines = ["plan:", f"  extract  {about if seconds else 'nothing: the disk has no room for it'}"]
         for stage in self.stages:
             trained = f"up to {stage.epochs} epochs, peak rate {stage.learning_rate:g}"
             how = SOLVED.get(stage.method, trained)
@@ -371,6 +377,9 @@ class Plan:
             )
             memory = f"; about {bytes_text(stage.memory_bytes)} of memory" if stage.memory_bytes else ""
             lines.append(f"           {stage.reason}{memory}")
+        if self.besides:
+            named = ", ".join(f"{name} about {duration(seconds)}" for name, seconds in self.besides)
+            lines.append(f"  besides  {named}; in all about {duration(self.seconds)}")
         return "\n".join([*lines, "decided:", *(f"  {one}" for one in self.decisions)])
 
 

@@ -5,32 +5,32 @@ the penalty is chosen by cross-validation inside the training split; images of a
 """
 
 import time
-import warnings
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tlkit.base.story import Heard, unheard
 from tlkit.classifier.answers import image_losses
 from tlkit.data.folds import FOLDS, stratified, stratified_by_labels
+from tlkit.training.logistic.solvers import FLAT, ITERATIONS, ManyClasses, Solver, logistic_regression
 
 # Inverse penalties on standardised features per training image, strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FALLBACK = 1e-2
-ITERATIONS = 300
 # Below this many multiplications a step, threads of BLAS wait for each other longer than they work: 3,777 x 512
 # features of 10 classes took 0.5 s of processor time on one thread and 10 s on two, on a machine with other work.
 WORTH_THREADS = 500_000_000
 ENOUGH = 20_000  # images held out tell penalties apart as well as more of them
-EVALUATIONS = 40  # of the loss that a search takes on average
+# Evaluations of the loss that a search takes on average, from the last penalty's solution and from nothing, where there are few
+# images for their width; of more, by the root of how many times as many: 57 and 137 of 1,443 x 512, 15 of 14,000 x 512.
+EVALUATIONS, AFRESH, FEW = 57, 137, 3  # FEW: images for each number of a feature
+COMPARED = (
+    4_000_000_000  # multiplications a step with which penalties are compared; of more, some classes stand for all
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Probe:
         scores: mean log loss of each strength tried in cross-validation; empty without.
         rule: how the strength was chosen, in words.
         held_out: float32 (N, K), logits that the chosen strength gives each image in the fold that held it out; NaN for
-            an image in no fold, None without cross-validation.
+            an image in no fold, None without cross-validation on all classes.
     """
 
     kernel: np.ndarray
@@ -121,7 +121,7 @@ def on_raw_features(
         strength=strength,
         scores=found.scores if found else {},
         rule=f"inverse penalty {strength:g}, {rule}",
-        held_out=found.logits if found else None,
+        held_out=found.logits if found and len(found.logits) else None,
     )
 
 
@@ -147,7 +147,8 @@ class CrossValidation:
 
     Args:
         scores: mean log loss of each strength tried.
-        logits: float32 (N, K) of the held-out images under the best strength; NaN for an image in no fold.
+        logits: float32 (N, K) of the held-out images under the best strength; NaN for an image in no fold. No rows where
+            some classes stood for all.
     """
 
     scores: dict[float, float]
@@ -171,11 +172,27 @@ def _validated(
     """What the inverse penalty is chosen by, None where it is not, and how in words."""
     if strength is not None:
         return None, "given"
-    folds = enough(stratified(labels, units, seed))
+    rows, classes = some_classes(labels, standard.shape[1], seed), len(np.unique(labels))
+    few = np.unique(labels[rows], return_inverse=True)[1]
+    folds = enough(stratified(few, units[rows], seed))
     if not folds:
         return None, "too few images to choose it"
-    found = cross_validate(standard[: len(labels)], labels, weights, folds, heard)
-    return found, f"best of {len(found.scores)} in {folds_in_words(folds)}"
+    found = cross_validate(standard[rows], few, weights[rows], folds, heard)
+    if len(rows) == len(labels):
+        return found, f"best of {len(found.scores)} in {folds_in_words(folds)}"
+    on = f"{int(few.max()) + 1:,} of {classes:,} classes, {len(rows):,} images"
+    return replace(found, logits=found.logits[:0]), f"best of {len(found.scores)} in {folds_in_words(folds)} of {on}"
+
+
+def some_classes(labels: np.ndarray, width: int, seed: int) -> np.ndarray:
+    """Int (m,), the images whose classes tell penalties apart: all, or those of classes drawn by seed where all take long."""
+    classes = np.unique(labels)
+    work = len(labels) * width * len(classes)
+    if work <= COMPARED:
+        return np.arange(len(labels))
+    count = max(2, int(len(classes) * (COMPARED / work) ** 0.5))  # both images and classes become fewer
+    drawn = np.random.default_rng((seed, 7)).permutation(len(classes))[:count]
+    return np.flatnonzero(np.isin(labels, classes[drawn]))
 
 
 def enough(folds: list[np.ndarray]) -> list[np.ndarray]:
@@ -204,7 +221,7 @@ def solving_seconds(images: int, width: int, classes: int, views: int, chosen: b
     rows = min(images, max(classes, min(4096, WORTH_THREADS // (width * classes))))
     random = np.random.default_rng(0)
     features, labels = random.random((rows, width), np.float32), np.arange(rows) % classes
-    solver, times = _ManyClasses(1e-2, iterations=1, level=0.0), []
+    solver, times = ManyClasses(1e-2, iterations=1, level=0.0), []
     with threadpool_limits(1 if images * width * classes < WORTH_THREADS else None):
         for _ in range(3):
             started = time.perf_counter()
@@ -212,8 +229,10 @@ def solving_seconds(images: int, width: int, classes: int, views: int, chosen: b
             times.append(time.perf_counter() - started)
     each = min(times) / (2 * rows)  # where it starts, and a step
     folds = min(FOLDS, max(1, images // classes))
-    share = min(1.0, ENOUGH / images) * (folds - 1) * len(STRENGTHS) if chosen else 0
-    return each * images * EVALUATIONS * (share + views)
+    part = min(1.0, COMPARED / (images * width * classes))  # of the work, where some classes stand for all
+    share = min(1.0, ENOUGH / images) * (folds - 1) * len(STRENGTHS) * part if chosen else 0
+    ease = min(1.0, (FEW * width / images) ** 0.5)
+    return each * images * ease * (EVALUATIONS * share + AFRESH * views)
 
 
 def validate_probe(
@@ -256,146 +275,6 @@ def cross_validate(
     return CrossValidation(scores, best)
 
 
-class _Quiet(LogisticRegression):
-    """Logistic regression that may stop at its iteration limit without a word: close is good enough here."""
-
-    def fit(self, *arguments: Any, **options: Any) -> "_Quiet":
-        """Fit as usual."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            return super().fit(*arguments, **options)
-
-
-class Solver(Protocol):
-    """Logistic regression, as scikit-learn has it."""
-
-    classes_: np.ndarray
-    coef_: np.ndarray
-    intercept_: np.ndarray
-
-    def set_params(self, C: float) -> "Solver":  # noqa: N803
-        """Another inverse penalty."""
-
-    def fit(self, features: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> "Solver":
-        """Find the coefficients."""
-
-
-def logistic_regression(numbers: int, strength: float, iterations: int = ITERATIONS, level: float = 1e-4) -> Solver:
-    """What solves logistic regression with so many coefficients: the same, in one way or another.
-
-    Args:
-        numbers: features times classes.
-        strength: inverse penalty.
-        iterations: at most.
-        level: the largest slope of the mean loss that is left.
-    """
-    if numbers >= MANY_NUMBERS:
-        return _ManyClasses(strength, iterations, level)
-    return _Quiet(C=strength, max_iter=iterations, tol=level, warm_start=True)
-
-
-class _ManyClasses:
-    """Multinomial logistic regression in float32 by L-BFGS (Liu and Nocedal 1989), for many coefficients.
-
-    The problem is convex and smooth, and steps of length one nearly always do. scikit-learn asks SciPy's L-BFGS-B, which for
-    205,000 coefficients spends more time on bounds that are not there than on the loss (benchmarks/results/scale.md).
-    """
-
-    def __init__(self, strength: float, iterations: int, level: float) -> None:
-        self.strength, self.iterations, self.level = strength, iterations, level
-        self.classes_ = np.empty(0)
-        self.coef_ = self.intercept_ = np.empty(0)
-        self._weights = np.empty((0, 0), np.float32)
-
-    def set_params(self, C: float) -> "_ManyClasses":  # noqa: N803 - as scikit-learn calls it
-        """Another inverse penalty; the next search starts from where the last one ended."""
-        self.strength = C
-        return self
-
-    def fit(self, features: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> "_ManyClasses":
-        """Find the coefficients for features (N, C) and labels int (N,)."""
-        self.classes_, places = np.unique(labels, return_inverse=True)
-        points, rows = features.astype(np.float32, copy=False), np.arange(len(places))
-        weights = np.ones(len(rows), np.float32) if sample_weight is None else sample_weight.astype(np.float32)
-        total, shape = float(weights.sum(dtype=np.float64)), (points.shape[1] + 1, len(self.classes_))
-        penalty = 1 / (self.strength * total)  # all by the weight of the images, so that slopes are of one size
-
-        def slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            kernel, bias = flat.reshape(shape)[:-1], flat.reshape(shape)[-1]
-            logits = points @ kernel + bias
-            logits -= logits.max(axis=1, keepdims=True)
-            right = logits[rows, places]
-            chances = np.exp(logits, out=logits)
-            sums = chances.sum(axis=1)
-            loss = float(weights @ (np.log(sums) - right)) / total + penalty / 2 * float(np.vdot(kernel, kernel))
-            chances *= (weights / sums / np.float32(total))[:, None]
-            chances[rows, places] -= weights / np.float32(total)
-            gradient = np.empty(shape, np.float32)
-            np.matmul(points.T, chances, out=gradient[:-1])
-            gradient[:-1] += np.float32(penalty) * kernel
-            gradient[-1] = chances.sum(axis=0)
-            return loss, gradient.ravel()
-
-        start = self._weights if self._weights.shape == shape else np.zeros(shape, np.float32)
-        found = self._weights = descend(slope, start.ravel(), self.iterations, self.level).reshape(shape)
-        self.coef_, self.intercept_ = found[:-1].T, found[-1]
-        return self
-
-
-MANY_NUMBERS = 100_000  # coefficients from which on it is worth it
-MEMORY = 10  # steps that the curvature is taken from
-
-
-def descend(
-    slope: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, iterations: int, level: float
-) -> np.ndarray:
-    """float32 (n,), the least of a smooth convex function by L-BFGS, from `start` on.
-
-    Args:
-        slope: value and gradient float32 (n,) at a point.
-        start: float32 (n,).
-        iterations: at most.
-        level: the largest component of the gradient that is left.
-    """
-    point, (value, gradient) = start, slope(start)
-    steps: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=MEMORY)
-    for _ in range(iterations):
-        if np.abs(gradient).max() <= level:
-            break
-        direction = _downhill(gradient, steps)
-        fall, length = float(gradient @ direction), 1.0 if steps else 1 / float(np.linalg.norm(gradient))
-        while length > 1e-6:
-            trial = point + np.float32(length) * direction
-            lower, turned = slope(trial)
-            if lower <= value + 1e-4 * length * fall:
-                break
-            length /= 2
-        else:  # as low as float32 tells
-            break
-        moved, bent = trial - point, turned - gradient
-        if (curvature := float(moved @ bent)) > 0:
-            steps.append((moved, bent, curvature))
-        gained, point, value, gradient = value - lower, trial, lower, turned
-        if gained <= FLAT * max(abs(value), 1e-3):
-            break
-    return point
-
-
-def _downhill(gradient: np.ndarray, steps: "deque[tuple[np.ndarray, np.ndarray, float]]") -> np.ndarray:
-    """Minus the inverse curvature, as the last steps showed it, times the gradient: the two loops of L-BFGS."""
-    direction, parts = -gradient, []
-    for moved, bent, curvature in reversed(steps):
-        parts.append(float(moved @ direction) / curvature)
-        direction -= np.float32(parts[-1]) * bent
-    if steps:
-        _, bent, curvature = steps[-1]
-        direction *= np.float32(curvature / float(bent @ bent))
-    for (moved, bent, curvature), part in zip(steps, reversed(parts), strict=True):
-        direction += np.float32(part - float(bent @ direction) / curvature) * moved
-    return direction
-
-
 def _columns(solved: Solver) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (C, K) and intercepts (K,); two classes are one row in scikit-learn and two logits here."""
     if len(solved.classes_) > 2:
@@ -409,7 +288,7 @@ def _columns(solved: Solver) -> tuple[np.ndarray, np.ndarray]:
 # The K problems share features and penalty, so one L-BFGS solves them together: each step is one product of matrices where
 # K separate solvers would take K. The solution is the one that each would find alone.
 
-LEVEL, FLAT = 1e-6, 1e-9  # the largest slope of the mean loss, and its least fall, with which the search goes on
+LEVEL = 1e-6  # the largest slope of the mean loss with which the search goes on
 
 
 def fit_one_vs_rest(

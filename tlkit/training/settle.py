@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.runtime import chosen
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
 from tlkit.data.dataset import Dataset, InputContract, Splits
@@ -23,8 +24,8 @@ from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.training import STAGES
 from tlkit.training import balance, crossing
-from tlkit.training.costs import HEAD_EPOCHS
-from tlkit.training.minutes import Budget, fit_into
+from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, HEAD_EPOCHS, SEARCHING, parts
+from tlkit.training.minutes import Budget, fit_into, slowness
 from tlkit.training.plan import Decision, Plan, Sizes, planned_epochs
 from tlkit.training.planner import build_plan, clip_plan
 from tlkit.training.stages import Parts
@@ -34,7 +35,7 @@ TIMED = 32  # images that are decoded to see how long that takes
 
 def settle(
     config: FinetuneConfig,
-    parts: Parts,
+    source: Parts,
     dataset: Dataset,
     splits: Splits,
     *,
@@ -46,7 +47,7 @@ def settle(
 
     Args:
         config: the options.
-        parts: the network.
+        source: the network.
         dataset: the images, every one of them readable.
         splits: of them.
         budget: of `--minutes`.
@@ -60,10 +61,11 @@ def settle(
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
     counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
     sizes = Sizes(*counts, *disk_budget(store_dir(), sum(space.bytes for space in list_spaces())))
-    network, pace = (parts.backbone, parts.classifier, parts.head.reads), None
+    decode = _decoding(dataset, source.contract) if measure else None
+    sizes = sizes if decode is None else replace(sizes, reading=decode)
+    network, pace = (source.backbone, source.classifier, source.head.reads), None
     if budget:
         why_blocks = "asked for" if config.blocks else "as many as there is time for"
-        decode = _decoding(dataset, parts.contract) if measure else None
         fitted = fit_into(budget, config, *network, sizes, decode)
         _refuse_other_stages(asked, fitted.options, fitted.decision.reason)
         config, pace = fitted.options, fitted.pace
@@ -71,7 +73,7 @@ def settle(
 
     def build(options: FinetuneConfig) -> Plan:
         if clips is not None:
-            return clip_plan(options, parts.backbone, parts.classifier, sizes, len(clips.frames))
+            return clip_plan(options, source.backbone, source.classifier, sizes, len(clips.frames))
         return build_plan(options, *network, sizes, pace=pace, measure=measure, why_blocks=why_blocks)
 
     plan = build(config)
@@ -84,7 +86,19 @@ def settle(
         decided.append(Decision("stages", ",".join(STAGES), why))
     balance.refuse_synthesis(config, plan)
     plan = replace(plan, decisions=(*decided, *plan.decisions), unfreeze=config.third)
-    return plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, parts, dataset, splits))
+    plan = plan.deciding(crossing.validation(plan, asked, dataset, splits), *_later(asked, source, dataset, splits))
+    return replace(plan, besides=_besides(asked, plan, dataset, splits))
+
+
+def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Splits) -> tuple[tuple[str, float], ...]:
+    """What the run does besides extraction and its stages."""
+    audited = [AUDITING] * (config.audit and dataset.clips is None)
+    found = parts((*audited, CHOOSING, EVALUATING), len(dataset), len(dataset.classes), slowness())
+    further = {
+        crossing.PHASE: crossing.seconds(plan, config, dataset, splits),
+        SEARCHING: (config.search or 0) * plan.stages[-1].seconds,
+    }
+    return (*found, *((name, seconds) for name, seconds in further.items() if seconds))
 
 
 def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:
@@ -212,19 +226,23 @@ def _head_alone(config: FinetuneConfig) -> FinetuneConfig:
 
 
 def _decoding(dataset: Dataset, contract: InputContract) -> float:
-    """Seconds for each image, from the file to pixels, on some of them."""
+    """Seconds for each image, from the file to pixels, on some of them; what starts threads and decoders is not timed."""
     rows = np.linspace(0, len(dataset) - 1, min(TIMED, len(dataset))).astype(int)
     files = [dataset.file(row) for row in rows]
-    started = time.perf_counter()
-    for _ in batches(files, contract, 32):
-        pass
+    for few in (files[:1], files):
+        started = time.perf_counter()
+        for _ in batches(few, contract, 32):
+            pass
     return (time.perf_counter() - started) / len(files)
 
 
-def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Splits) -> Iterator[Decision]:
+def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Splits) -> Iterator[Decision]:
     """What is computed in, and what waits for features."""
     if config.engine == "auto":
-        yield Decision("engine", *choose_engine(parts.backbone.model))
+        yield Decision("engine", *choose_engine(source.backbone.model))
+    if config.devices is not None and len(names := chosen(config.devices)) > 1:
+        how = f"asked for: rows of every batch are shared out among them, its last one filled up to a multiple of {len(names)}"
+        yield Decision("devices", f"{len(names)} ({', '.join(names)})", f"{how}; seconds are those of one")
     if config.precision == "auto":
         how = "for features bfloat16 where the store holds most rows in it, or a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.build import Backbone, build_backbone
+from tlkit.backbones.runtime import refuse_unshared, sharing
 from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import ran_out
@@ -80,8 +81,8 @@ class Material:
 
 def groups_of_all(dataset: Dataset) -> np.ndarray:
     """Int (N,), equal for images that share a fold: those of a group, or exact copies where there are no groups."""
-    names = dataset.groups or [row.tobytes() for row in dataset.sha256]
-    return np.unique(names, return_inverse=True)[1]
+    contents = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
+    return np.unique(contents if dataset.groups is None else dataset.groups, return_inverse=True)[1]
 
 
 def run_stage(
@@ -169,6 +170,7 @@ def _examples(stage: Stage, material: Material) -> Examples:
         seed=config.seed,
         parts=stage.parts,
         mixing=None if stage.mix == "none" else Mixing(stage.mix, config.seed),
+        devices=sharing(material.classifier.model).devices,
     )
 
 
@@ -195,8 +197,7 @@ def frozen_model(stage: Stage, material: Material) -> keras.Model:
 def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
     """Logits float32 (N, K) of every image, from as far up the network as is stored after this stage."""
     if stage.source == "pixels":
-        files = [material.dataset.file(i) for i in range(len(material.dataset))]
-        config, contract = material.config, material.classifier.facts.contract
+        files, config, contract = material.dataset.files, material.config, material.classifier.facts.contract
         model = material.classifier.model
         engine = settle_engine(model, files, contract, engine=config.engine, precision=config.precision, story=story)
         _, (outputs,), _ = infer(engine, files, contract, description="predicting", story=story)
@@ -332,10 +333,7 @@ def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, st
 def _some(whole: Examples, updates: int, seed: int) -> Examples:
     """So many updates of images drawn at random."""
     chosen = np.random.default_rng((seed, 5)).permutation(len(whole.labels))[: updates * whole.batch_size]
-
-    def read(positions: np.ndarray, epoch: int) -> np.ndarray:
-        return whole.read(chosen[positions], epoch)
-
+    read: Reader = lambda positions, epoch: whole.read(chosen[positions], epoch)  # noqa: E731 - a reader is one line
     return replace(whole, read=read, labels=whole.labels[chosen], weights=whole.weights[chosen], equally=False)
 
 
@@ -423,6 +421,7 @@ def build_parts(
     backbone = build_backbone(
         config.backbone, weights=weights, image_size=config.image_size, seed=config.seed, story=story
     ).read_as(config.pooling)
+    refuse_unshared(backbone.model, config.devices)
     contract = contract or contract_for(config, backbone.image_size, dataset, story)
     fewest = dataset.task.fewest
     if dataset.clips is not None:

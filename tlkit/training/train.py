@@ -20,13 +20,12 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
+from tlkit.training.costs import CHOOSING, SEARCHING
 from tlkit.training.crossing import Crossed
 from tlkit.training.minutes import Budget
 from tlkit.training.plan import Decision, Plan
 from tlkit.training.settle import settle
 from tlkit.training.stages import Material, Parts, gather, logits, run_stage, settle_precision
-
-SEARCHING, CHOOSING = "searching", "choosing what ships"  # phases of a run, beside those of its stages
 
 
 @dataclass(frozen=True, kw_only=True)
