@@ -22,6 +22,10 @@ from tlkit.extraction import onnx_engine
 from tlkit.extraction.source import FeatureSource
 from tlkit.extraction.store import ClipFeatures, Rows
 from tlkit.options.groups import EngineOptions
+from tlkit.tasks.multi import MULTI
+from tlkit.tasks.number import NUMBER
+from tlkit.tasks.ordinal import ORDINAL
+from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
@@ -90,6 +94,10 @@ def find_threshold(predictions: Predictions, target: float) -> tuple[float | Non
     )
 
 
+EXCLUSIVE = {SINGLE.name: True, MULTI.name: False, ORDINAL.name: False, NUMBER.name: False}
+"""Whether logits are of classes that exclude each other, so that being unsure of all of them says something."""
+
+
 def learn_familiarity(
     classifier: "Classifier", dataset: Dataset, splits: Splits, logits: np.ndarray, batch_size: int, story: Story
 ) -> tuple[Familiarity | None, np.ndarray]:
@@ -120,7 +128,7 @@ def learn_familiarity(
     stored = source.rows(dataset.select(rows), story=story)
     stored = stored if dataset.clips is None else Rows(stored.pooled())
 
-    exclusive = logits[held] if dataset.task is SINGLE else None
+    exclusive = logits[held] if row_of(EXCLUSIVE, dataset.task) else None
     learned, judged = (stored[np.searchsorted(rows, wanted)] for wanted in (known, held))
     reference = fit_familiarity(learned, judged, exclusive)
     if reference is not None:
