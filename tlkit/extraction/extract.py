@@ -135,9 +135,7 @@ def _storing(found: Iterable[Done], spaces: Mapping[Key, Space], *, shared: bool
     """What executors give, each once its rows are with the store."""
     most = min(SHARD_BYTES, HELD_BYTES // len(spaces))
     with ExitStack() as stack:
-        appenders = {
-            key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in spaces.items()
-        }
+        appenders = {key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in spaces.items()}
         for done in found:
             for made in done.made:
                 appenders[made.key].append(made.sha256, made.rows)

@@ -54,9 +54,7 @@ def watching(
     return _watched(engine, read_familiarity(model), facts, views, count)
 
 
-def _watched(
-    engine: Engine, reference: Familiarity | None, facts: Facts, views: TtaViews | None, count: int
-) -> Engine:
+def _watched(engine: Engine, reference: Familiarity | None, facts: Facts, views: TtaViews | None, count: int) -> Engine:
     """An engine of logits and features, as `watching` has it."""
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:

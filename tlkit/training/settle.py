@@ -17,6 +17,7 @@ from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.evaluation.judgement import refuse_target
 from tlkit.extraction.engine import choose_engine
+from tlkit.extraction.executors.executor import opened
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.options.catalog import PRESETS
@@ -223,8 +224,13 @@ def _decoding(dataset: Dataset, contract: InputContract) -> float:
 
 def _later(config: FinetuneConfig, parts: Parts, dataset: Dataset, splits: Splits) -> Iterator[Decision]:
     """What is computed in, and what waits for features."""
+    name, why = choose_engine(parts.backbone.model)
     if config.engine == "auto":
-        yield Decision("engine", *choose_engine(parts.backbone.model))
+        yield Decision("engine", name, why)
+    if config.executor != "here":
+        with opened(config.executor) as executor:
+            who = executor.describe(name if config.engine == "auto" else config.engine)
+        yield Decision("executor", who, "features alone; training is done here")
     if config.precision == "auto":
         how = "for features bfloat16 where the store holds most rows in it, or a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)

@@ -10,7 +10,6 @@ import numpy as np
 
 from tlkit.base.story import Story
 from tlkit.extraction.executors.computation import Computation, Done
-from tlkit.options.groups import parse_executor
 
 if TYPE_CHECKING:
     from tlkit.extraction.executors.on_ray import OnRay
@@ -34,6 +33,9 @@ class Executor(Protocol):
             TlkitError: the work cannot be done.
         """
 
+    def describe(self, engine: str) -> str:
+        """Who would compute by an engine of this name, in words for a plan."""
+
 
 class Here:
     """In this process, which has its own threads."""
@@ -41,6 +43,10 @@ class Here:
     def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
         """As of `Executor`, in the order of the samples."""
         return work(samples)
+
+    def describe(self, engine: str) -> str:
+        """As of `Executor`."""
+        return "this process"
 
 
 @contextlib.contextmanager
@@ -68,7 +74,7 @@ def opened(text: str) -> Iterator[Executor]:
     if text in _open:
         yield _open[text]
         return
-    name, address = parse_executor(text)
+    name, _, address = text.partition(":")
     with EXECUTORS[name](address) as executor:
         _open[text] = executor
         try:

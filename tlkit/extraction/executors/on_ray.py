@@ -12,7 +12,6 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,8 +166,13 @@ class OnRay:
         engine = work.engine()
         if engine.portable is None:
             raise TlkitError(f"engine {engine.name} cannot be sent to other processes.", "leave --executor out.")
-        self._connect()
-        return _Sending(work, engine, story, self.address).through(samples)
+        crew = self._crew(engine.name)
+        story.say(f"executor ray: {crew}; each reads the images at their paths here")
+        return _Sending(work, engine, story, crew).through(samples)
+
+    def describe(self, engine: str) -> str:
+        """As of `Executor`."""
+        return f"ray: {self._crew(engine)}"
 
     def close(self) -> None:
         """Leave the cluster; end it, and remove its folder, where it was started here."""
@@ -181,6 +185,19 @@ class OnRay:
             remove(self._folder)
             self._folder = None
 
+    def _crew(self, engine: str) -> "Crew":
+        """The workers that there are for an engine; connects."""
+        self._connect()
+        nodes = _processors()
+        cores = min(CORES.get(engine, MOST_CORES), int(min(nodes, default=1)))
+        workers = sum(int(each // cores) for each in nodes)
+        if not workers:
+            raise TlkitError(
+                f"the Ray cluster at {self.address!r} has no processors for workers.",
+                "start a node that has: ray start --address HOST:PORT --num-cpus 4.",
+            )
+        return Crew(workers, cores, len(nodes), self.address)
+
     def _connect(self) -> None:
         """Start a cluster, or connect to one; whoever has one already, in Python, goes on with it."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -190,6 +207,7 @@ class OnRay:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         own: dict[str, Any] = {"address": self.address}
+        self._connected = True  # from the first process that it starts on
         if self.address == "local":
             self._folder = temporary_beside(temporary_root() / "ray")
             own |= {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": OBJECTS}
@@ -198,12 +216,11 @@ class OnRay:
             with _signals_kept():
                 ray.init(**own, namespace="tlkit", log_to_driver=False, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            self._connected = True
             self.close()
             if self.address == "local":
-                raise TlkitError(f"Ray does not start here: {first_line(error)}.", "leave --executor out.") from error
+                hint = "set TMPDIR to a folder with a short path where it speaks of one, or leave --executor out."
+                raise TlkitError(f"Ray does not start here: {first_line(error)}.", hint) from error
             raise _unreachable(self.address, first_line(error)) from error
-        self._connected = True
         # Ray says on stdout that a worker died, whatever `log_to_driver` is; its debugger turns that off in the same way.
         ray._private.worker._worker_logs_enabled = False
 
@@ -219,6 +236,30 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+class Crew(NamedTuple):
+    """So many workers of so many cores each, on so many nodes of a cluster."""
+
+    workers: int
+    cores: int
+    nodes: int
+    address: str
+
+    def __str__(self) -> str:
+        where = "this machine" if self.address == "local" else f"the cluster at {self.address}"
+        return (
+            f"{self.workers} worker{'s' * (self.workers > 1)} of {self.cores} core{'s' * (self.cores > 1)} "
+            f"on {self.nodes} node{'s' * (self.nodes > 1)} of {where}"
+        )
+
+
+def _processors() -> list[float]:
+    """Of every node of the cluster that is alive and has any."""
+    import ray
+
+    found = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return [each for each in found if each >= 1]
+
+
 class _Sent(NamedTuple):
     """A batch that is under way, int (n,), and for the first or a later time."""
 
@@ -229,28 +270,26 @@ class _Sent(NamedTuple):
 class _Sending:
     """Batches of one extraction, on their way there and back."""
 
-    def __init__(self, work: Computation, engine: "Engine", story: Story, address: str) -> None:
+    def __init__(self, work: Computation, engine: "Engine", story: Story, crew: "Crew") -> None:
         import ray
 
-        self.ray, self.work, self.story, self.address = ray, work, story, address
-        self.cores = min(CORES.get(engine.name, MOST_CORES), max(1, int(min(self._processors(), default=1))))
+        self.ray, self.work, self.story, self.crew = ray, work, story, crew
         names = (*SHAPING, *ENGINES.get(engine.name, IN_KERAS))
         shaping = {name: number for name, number in versions().items() if name in names}
-        self.job = Job(secrets.token_hex(8), shaping, self.cores)
+        self.job = Job(secrets.token_hex(8), shaping, crew.cores)
         self.engine = [ray.put(engine.portable())]  # type: ignore[misc]
         # What the dashboard shows; tries are counted here, as Ray counts those of its own apart
-        how = {"num_cpus": self.cores, "max_retries": 0, "name": f"tlkit extracting {work.source.name or 'features'}"}
+        how = {"num_cpus": crew.cores, "max_retries": 0, "name": f"tlkit extracting {work.source.name or 'features'}"}
         self.task = ray.remote(**how)(compute)
         self.under_way: dict[Any, _Sent] = {}
         self.told: set[str] = set()
 
     def through(self, samples: np.ndarray) -> Iterator[Done]:
         """Send all of them, and give what comes back."""
-        workers = self._begin()
         cuts = range(self.work.batch, len(samples), self.work.batch)
         left = iter(np.split(samples, list(cuts)))
         try:
-            for rows in itertools.islice(left, AHEAD * workers):
+            for rows in itertools.islice(left, AHEAD * self.crew.workers):
                 self._send(rows)
             while self.under_way:
                 if (back := self._wait()) is None:
@@ -262,28 +301,6 @@ class _Sending:
             if self.ray.is_initialized():
                 for task in self.under_way:
                     self.ray.cancel(task, force=True)
-
-    def _begin(self) -> int:
-        """How many workers there will be, which is said."""
-        processors = self._processors()
-        workers = sum(int(each // self.cores) for each in processors)
-        if not workers:
-            raise TlkitError(
-                f"the Ray cluster at {self.address!r} has no processors for workers.",
-                "start a node that has: ray start --address HOST:PORT --num-cpus 4.",
-            )
-        where = "this machine" if self.address == "local" else f"the cluster at {self.address}"
-        nodes = f"{len(processors)} node{'s' * (len(processors) > 1)}"
-        self.story.say(
-            f"executor ray: {workers} worker{'s' * (workers > 1)} of {self.cores} core{'s' * (self.cores > 1)} on {nodes} of "
-            f"{where}; each reads the images at their paths here"
-        )
-        return workers
-
-    def _processors(self) -> list[float]:
-        """Of every node that is alive and has any."""
-        found = [node["Resources"].get("CPU", 0.0) for node in self.ray.nodes() if node["Alive"]]
-        return [each for each in found if each >= 1]
 
     def _send(self, rows: np.ndarray, tries: int = 1) -> None:
         task = self.task.remote(self.job, self.engine, self.work.portion(rows), len(rows))
@@ -322,9 +339,9 @@ class _Sending:
         self._send(sent.rows, sent.tries + 1)
 
     def _tell_if_none_works(self) -> None:
-        if not self._processors():
+        if not _processors():
             raise TlkitError(
-                f"the Ray cluster at {self.address!r} has lost all of its processors.",
+                f"the Ray cluster at {self.crew.address!r} has lost all of its processors.",
                 "start its nodes again, and the same command; what was computed stays in the store.",
             )
         self._tell("waiting for workers: they are starting, or others use the processors of the cluster")
