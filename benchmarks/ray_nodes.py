@@ -84,6 +84,7 @@ def extract(place: Path, options: argparse.Namespace, executor: str, story: Sile
         images=str(place / "images"),
         backbone=options.backbone,
         image_size=options.image_size,
+        engine=options.engine,
         out=str(out),
         overwrite=True,
         executor=executor,
@@ -191,6 +192,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4317)
     parser.add_argument("--backbone", default="nano")
     parser.add_argument("--image-size", type=int)
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kills", type=int, default=10)
     options = parser.parse_args()

@@ -99,7 +99,11 @@ def _of_clips(
     config: PredictConfig, model: Path, facts: Facts, clip: ClipFacts, story: Story
 ) -> tuple[list[dict[str, Any]], list[Problem]]:
     """A row for each clip: every folder that frames lie in, at or below the folders that were given."""
-    for flag, given in ((f"--tta {config.tta}", config.tta > 1), (f"--shard {config.shard}", config.shard is not None)):
+    for flag, given in (
+        (f"--tta {config.tta}", config.tta > 1),
+        (f"--shard {config.shard}", config.shard is not None),
+        (f"--executor {config.executor}", config.executor != "here"),
+    ):
         if given:
             refuse_clips(facts, flag, "leave it out.")
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly

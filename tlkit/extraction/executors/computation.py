@@ -28,7 +28,7 @@ LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this 
 Key = tuple[str, int]  # output name, view number
 
 
-class Made(NamedTuple):
+class NewRows(NamedTuple):
     """Rows that belong into one space of the store: uint8 (n, 32) of the images, and float32 (n, ...)."""
 
     key: Key
@@ -50,7 +50,7 @@ class Done:
     files: int = 0
     problems: Sequence[Problem] = ()
     passes: int = 0
-    made: Sequence[Made] = ()
+    made: Sequence[NewRows] = ()
 
     def __len__(self) -> int:
         return self.files
@@ -173,7 +173,7 @@ class Computation:
         made = []
         for output, rows in zip(self.source.outputs, values, strict=True):
             lacks = self.lacking[output, part.view][part.positions]
-            made.append(Made((output, part.view), sha256[lacks], rows[lacks]))
+            made.append(NewRows((output, part.view), sha256[lacks], rows[lacks]))
         return Done(passes=len(part.positions), made=made)
 
     def _through(self, batch: Batch, rows: np.ndarray) -> Done:

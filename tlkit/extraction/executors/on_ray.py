@@ -33,7 +33,7 @@ AHEAD = 2  # batches for each worker that are sent before one is back: what boun
 CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatever its cores, and so has more
 MOST_CORES = 4
 ANSWERS_WITHIN = 5.0  # seconds
-PATIENCE = 10.0  # seconds without a batch until it is asked how many workers there are
+PATIENCE = 10.0  # seconds without a batch until somebody looks how many nodes there are
 OBJECTS = 512 * 2**20  # bytes of the store of objects of a cluster that is started here
 # Packages that decide a row, beside those of its engine
 SHAPING = ("tlkit", "python", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs")
@@ -114,7 +114,7 @@ def opened(address: str) -> Iterator["OnRay"]:
     """Ray at an address, or a cluster of this machine that ends with it; it is started when there is something to do.
 
     Args:
-        address: `HOST:PORT`, `auto`, `ray://HOST:PORT`, or "" for RAY_ADDRESS and where that is not set for this machine alone.
+        address: `HOST:PORT`, `auto`, or "" for RAY_ADDRESS and where that is not set for this machine alone.
 
     Raises:
         TlkitError: Ray is not installed, or nobody answers at the address.
@@ -132,7 +132,12 @@ def opened(address: str) -> Iterator["OnRay"]:
 
 def _refuse_unreachable(address: str) -> None:
     """Ray itself tries for a minute."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if "://" in address:
+        raise TlkitError(
+            f"--executor ray:{address} is an address of Ray Client, expected HOST:PORT.",
+            "run the command on a machine of the cluster: --executor ray:HOST:6379, or ray:auto.",
+        )
+    host, _, port = address.rpartition(":")
     if not port.isdigit():
         return
     try:
@@ -344,7 +349,9 @@ class _Sending:
                 f"the Ray cluster at {self.crew.address!r} has lost all of its processors.",
                 "start its nodes again, and the same command; what was computed stays in the store.",
             )
-        self._tell("waiting for workers: they are starting, or others use the processors of the cluster")
+        self._tell(
+            f"no batch is back for {PATIENCE:.0f} s: workers are starting, or others use the processors of the cluster"
+        )
 
     def _tell(self, sentence: str) -> None:
         """Say something once."""
