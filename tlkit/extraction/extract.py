@@ -116,8 +116,7 @@ def extract(
         passes, batch = _for_engine(source.share, whole, wanted), batch_of(len(rows), source.batch_size)
         work = Computation(source, dataset, wanted, lacking, augmentation, story, passes, batch)
         make_room(work.bytes(rows), story)
-        stored_now = _storing(spread(work, rows, source.executor, story), spaces, shared=not source.share.whole)
-        for done in story.track(stored_now, "extracting", len(rows)):
+        for done in story.track(_storing(work, rows, spaces), "extracting", len(rows)):
             result.problems += done.problems
             result.passes += done.passes
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
@@ -131,12 +130,13 @@ def extract(
     return result
 
 
-def _storing(found: Iterable[Done], spaces: Mapping[Key, Space], *, shared: bool) -> Iterator[Done]:
-    """What executors give, each once its rows are with the store."""
-    most = min(SHARD_BYTES, HELD_BYTES // len(spaces))
+def _storing(work: Computation, rows: np.ndarray, spaces: Mapping[Key, Space]) -> Iterator[Done]:
+    """What the executor of the source gives for the images at `rows`, each once it is with the store."""
+    source, most = work.source, min(SHARD_BYTES, HELD_BYTES // len(spaces))
+    shared = not source.share.whole
     with ExitStack() as stack:
         appenders = {key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in spaces.items()}
-        for done in found:
+        for done in spread(work, rows, source.executor, work.story):
             for made in done.made:
                 appenders[made.key].append(made.sha256, made.rows)
             yield done
