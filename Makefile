@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## a folder of digits to a trained classifier and its report,
 WORKERS ?= 2
 
 test: $(INSTALLED) ## every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED) ## format, lint, types, layers, and whether the generated docs are stale
 	$(BIN)/ruff format --check .

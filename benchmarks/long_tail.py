@@ -44,11 +44,11 @@ def measure(file: Path, seeds: int, timed: dict[str, list[float]]) -> tuple[str,
         train, test = tail(labels, table["split"] == "test", seed)
         reduced = PCA(min(COMPONENTS, len(train) - 1), random_state=0).fit(table["features"][train])
         known, new = (reduced.transform(table["features"][rows]).astype(np.float32) for rows in (train, test))
-        given = {"classes": classes, "units": np.arange(len(train)), "seed": seed}
+        given = {"units": np.arange(len(train)), "seed": seed}
         for way in WAYS:
             started, name, tau = time.perf_counter(), way, TAU
             if way in ("auto", "post-hoc"):
-                choice = (choose if way == "auto" else choose_strength)(known, labels[train], **given)
+                choice = (choose if way == "auto" else choose_strength)(known, labels[train], classes=classes, **given)
                 name, tau = choice.balance, choice.tau
                 chosen += [name] if way == "auto" else []
             probe = solve([known], labels[train], balance=name, tau=tau, **given)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tests.auditing.evidences import clouds, evidence, looks
-from tlkit.auditing import blank, bursts, classes, copies, files, flips, mislabelled, outliers, shortcuts, unfamiliar
+from tlkit.auditing import files, flips, outliers, related, shortcuts
 from tlkit.auditing.audit import CHECKS, audit
 from tlkit.auditing.evidence import Mirrored
 from tlkit.auditing.findings import AuditResult
 from tlkit.auditing.fixing import proposed_fixes
+from tlkit.auditing.labels import check_classes, check_sizes, label_quality
 from tlkit.data.dataset import Problem
 
 
@@ -24,7 +25,7 @@ def test_flipped_labels_are_found_with_the_class_they_had():
     wrong = np.arange(3, 180, 18)
     given = labels.copy()
     given[wrong] = (labels[wrong] + 1) % 3
-    (found,) = mislabelled.check(evidence(given, features))
+    (found,) = check_classes(evidence(given, features))
     rows = [int(group.paths[0][2:6]) for group in found.groups]
     assert set(rows) <= set(wrong.tolist()) and len(rows) >= 9
     assert [group.suggested for group in found.groups] == ["abc"[labels[row]] for row in rows]
@@ -34,7 +35,7 @@ def test_flipped_labels_are_found_with_the_class_they_had():
 
 def test_right_labels_of_far_classes_are_not_doubted():
     labels, features = clouds(60, apart=12.0)
-    assert list(mislabelled.check(evidence(labels, features))) == []
+    assert list(check_classes(evidence(labels, features))) == []
 
 
 def test_no_label_is_judged_of_a_class_whose_images_are_one_unit():
@@ -43,7 +44,7 @@ def test_no_label_is_judged_of_a_class_whose_images_are_one_unit():
     features = np.where(labels[:, None] == 0, [[4.0, 0, 0]], [[0, 4.0, 0]])
     sha256 = np.zeros((40, 32), np.uint8)
     sha256[20:] = 1
-    assert list(mislabelled.check(evidence(labels, features, sha256=sha256))) == []
+    assert list(check_classes(evidence(labels, features, sha256=sha256))) == []
 
 
 def test_one_clip_is_not_judged_and_the_rest_is():
@@ -54,11 +55,11 @@ def test_one_clip_is_not_judged_and_the_rest_is():
     given[wrong] = 1 - labels[wrong]
     groups = ["clip" if label == 2 else str(row) for row, label in enumerate(labels)]
     material = evidence(given, features, groups=groups)
-    (found,) = mislabelled.check(material)
+    (found,) = check_classes(material)
     rows = {int(group.paths[0][2:6]) for group in found.groups}
     assert rows <= set(wrong.tolist()) and len(rows) >= len(wrong) - 1
     assert "labels of 'c' are not judged" in found.sentence
-    assert np.isnan(mislabelled.label_quality(material)[given == 2]).all()
+    assert np.isnan(label_quality(material)[given == 2]).all()
 
 
 # -- blank -------------------------------------------------------------------------------------
@@ -68,13 +69,13 @@ def test_images_of_one_colour_are_named():
     plain = np.zeros(40, bool)
     plain[[3, 25]] = True
     labels = np.repeat([0, 1], 20)
-    (found,) = blank.check(evidence(labels, np.zeros((40, 2)), facts=looks(40, plain=plain)))
+    (found,) = files.check_blank(evidence(labels, np.zeros((40, 2)), facts=looks(40, plain=plain)))
     assert found.severity == "warning" and found.sentence == "2 images are one colour throughout (5.0 % of the images)."
     assert found.facts == {"blank": 2, "classes": {"a": 1, "b": 1}}
     plain[30] = True
-    (found,) = blank.check(evidence(labels, np.zeros((40, 2)), facts=looks(40, plain=plain)))
+    (found,) = files.check_blank(evidence(labels, np.zeros((40, 2)), facts=looks(40, plain=plain)))
     assert found.severity == "serious"
-    assert list(blank.check(evidence(labels, np.zeros((40, 2))))) == []
+    assert list(files.check_blank(evidence(labels, np.zeros((40, 2))))) == []
 
 
 # -- copies ------------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ def copied():
 
 
 def test_copies_are_told_by_where_they_lie_and_what_is_to_be_dropped(copied):
-    leak, conflict, repeat = copies.check(copied)
+    leak, conflict, repeat = related.check_copies(copied)
     assert [found.facts["kind"] for found in (leak, conflict, repeat)] == ["splits", "classes", "repeats"]
     assert leak.severity == "serious" and leak.facts["leaked"] == {"test": (1, 4)}
     assert leak.groups[0].splits == ("train", "test")
@@ -103,7 +104,7 @@ def test_copies_are_told_by_where_they_lie_and_what_is_to_be_dropped(copied):
 
 def test_no_copies_no_finding():
     labels, features = clouds(20, classes=2)
-    assert list(copies.check(evidence(labels, features))) == []
+    assert list(related.check_copies(evidence(labels, features))) == []
 
 
 # -- shortcuts ---------------------------------------------------------------------------------
@@ -175,22 +176,22 @@ def clips(alike):
 
 
 def test_subjects_in_names_are_suggested_as_a_pattern_that_parses():
-    found = next(iter(bursts.check(clips(alike=True))))
+    found = next(iter(related.check_groups(clips(alike=True))))
     assert found.facts["group_by"] == r"(S\d+)_" and found.facts["groups"] == 30
     assert found.facts["straddling"] == 30
     assert found.command == r"tlkit finetune images --group-by '(S\d+)_'"
 
 
 def test_names_that_say_nothing_about_the_images_are_not_suggested():
-    assert list(bursts.check(clips(alike=False))) == []
+    assert list(related.check_groups(clips(alike=False))) == []
 
 
 def test_numbered_names_form_no_groups():
-    assert bursts.groupings([f"a/{row:04d}.jpg" for row in range(50)]) == []
+    assert related.groupings([f"a/{row:04d}.jpg" for row in range(50)]) == []
 
 
 def test_folders_below_the_class_are_groups():
-    found = bursts.groupings([f"a/film{row // 5}/{row:04d}.jpg" for row in range(50)])
+    found = related.groupings([f"a/film{row // 5}/{row:04d}.jpg" for row in range(50)])
     assert [grouping.count for grouping in found] == [10]
 
 
@@ -199,7 +200,7 @@ def test_images_seconds_apart_are_a_burst():
     taken = np.array([f"2024:05:01 10:{row:02d}:00" for row in range(40)])
     taken[1] = "2024:05:01 10:00:02"
     camera = np.full(40, "Maker Model")
-    (found,) = bursts.check(evidence(labels, features, facts=looks(40, taken=taken, camera=camera)))
+    (found,) = related.check_groups(evidence(labels, features, facts=looks(40, taken=taken, camera=camera)))
     assert [group.paths for group in found.groups] == [("a/0000.jpg", "a/0001.jpg")]
 
 
@@ -208,22 +209,22 @@ def test_images_seconds_apart_are_a_burst():
 
 def test_unequal_and_tiny_classes():
     labels = np.repeat([0, 1, 2], [100, 20, 4])
-    found = {finding.severity: finding for finding in classes.check(evidence(labels, np.zeros((124, 2))))}
+    found = {finding.severity: finding for finding in check_sizes(evidence(labels, np.zeros((124, 2))))}
     assert found["warning"].facts.get("tiny") == {"c": 4} or found["warning"].facts.get("counts")
-    assert any("--balance auto" in finding.command for finding in classes.check(evidence(labels, np.zeros((124, 2)))))
+    assert any("--balance auto" in finding.command for finding in check_sizes(evidence(labels, np.zeros((124, 2)))))
 
 
 def test_a_split_without_a_class_is_named():
     labels = np.repeat([0, 1], 20)
     codes = np.where(np.arange(40) < 5, 2, 0)
-    (found,) = classes.check(evidence(labels, np.zeros((40, 2)), codes=codes))
+    (found,) = check_sizes(evidence(labels, np.zeros((40, 2)), codes=codes))
     assert found.facts == {"split": "test", "lacking": ["b"]}
 
 
 def test_the_image_unlike_all_others_comes_first():
     labels, features = clouds(40)
     features[7] = [0, 0, 0, 0, 0, 0, -9, 9]
-    (found,) = unfamiliar.check(evidence(labels, features))
+    (found,) = outliers.check_distance(evidence(labels, features))
     assert found.groups[0].paths == ("a/0007.jpg",)
 
 
@@ -231,7 +232,7 @@ def test_giants_and_black_images_stand_out():
     labels, features = clouds(20)
     facts = looks(60)
     facts.width[3], facts.height[3], facts.colour[5] = 4000, 3000, 3
-    sentences = [finding.sentence for finding in outliers.check(evidence(labels, features, facts=facts))]
+    sentences = [finding.sentence for finding in outliers.check_looks(evidence(labels, features, facts=facts))]
     assert sentences == ["1 image is 16 times larger or smaller than usual.", "1 image is nearly black."]
 
 

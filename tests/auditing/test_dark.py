@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.auditing.evidences import evidence
-from tlkit.auditing.blank import check_dark
+from tlkit.auditing.files import check_dark
 
 
 def scans(folder, most):

@@ -1,7 +1,7 @@
 import numpy as np
 
 from tests.auditing.evidences import clouds
-from tlkit.auditing.held_out import fit_probe
+from tlkit.auditing.evidence import fit_probe
 from tlkit.data.folds import in_turn
 
 

@@ -21,8 +21,7 @@ from tlkit.data.dataset import InputContract
 from tlkit.explanation.heat_maps import Witness, last_tokens
 from tlkit.exporting.formats import installed
 from tlkit.exporting.runtimes import Runtime
-from tlkit.exporting.subject import in_keras
-from tlkit.exporting.writers import write
+from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.engine import build_engine
 from tlkit.extraction.onnx_engine import open_parts
 from tlkit.extraction.onnx_graph import to_onnx

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.misbehaving import HASTE
-from tlkit.backbones import weight_files, weight_table
-from tlkit.backbones.weight_table import read_spec
+from tlkit.backbones import weight_files
+from tlkit.backbones.weight_files import read_spec
 from tlkit.backbones.weight_transfer import export_files, fetch, header_problem, import_files, plain_name, recognise
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import md5_file
@@ -44,7 +44,7 @@ def home(tmp_path, monkeypatch):
 def published(tmp_path, monkeypatch):
     """A file that Keras publishes as the weights of ResNet50, by its sum; under a name that says nothing."""
     path = weights(tmp_path / "download (1).h5")
-    monkeypatch.setitem(weight_table.SUMS, "resnet50", md5_file(path))
+    monkeypatch.setitem(weight_files.SUMS, "resnet50", md5_file(path))
     return path
 
 
@@ -194,7 +194,7 @@ def test_what_is_none_of_keras_s_is_refused_and_nothing_placed(name, message, pu
 
 
 def test_an_export_is_imported_elsewhere_and_damage_on_the_way_is_seen(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(weight_table, "SEEN", {})  # of the file that has real weights in it
+    monkeypatch.setattr(weight_files, "SEEN", {})  # of the file that has real weights in it
     small = weights(tmp_path / SMALL.format("224"), 410_208)
     files = [(read_spec("resnet50"), published), (read_spec("mobilenetv2:alpha=0.35"), small)]
     stick = tmp_path / "stick"

@@ -66,7 +66,7 @@ def test_half_a_file_is_named(home):
 
 
 def test_a_download_is_used_and_keeps_stdout_clean(network, home, server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tlkit.backbones.weight_table.SEEN", {})  # of the file that has real weights in it
+    monkeypatch.setattr("tlkit.backbones.weight_files.SEEN", {})  # of the file that has real weights in it
     write_legacy(network, tmp_path / "saved.h5")
     server.content[Path(REAL).name] = (tmp_path / "saved.h5").read_bytes()
     monkeypatch.setenv("TLKIT_OFFLINE", "0")

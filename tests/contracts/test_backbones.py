@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import pytest
 
+from tests.contracts.lively import CLOSE, FAMILIES, classifier_of, furthest, in_format
 from tlkit.backbones import applications
 from tlkit.backbones.applications import preprocess
 from tlkit.backbones.build import build_backbone
-from tlkit.backbones.weight_table import weight_file
+from tlkit.backbones.weight_files import weight_file
 from tlkit.options.catalog import BACKBONES, backbone_row
 
 # One of each kind of graph: made-up names, nested models, bare operations, each preprocessing. The rest is slow.
@@ -35,13 +36,17 @@ def case(request):
     gc.collect()
 
 
-def images(row, count=2):
-    return np.random.default_rng(0).integers(0, 256, (count, row.minimum, row.minimum, 3)).astype("float32")
-
-
-def test_the_grid_and_the_size_are_as_declared(case):
+@pytest.fixture(scope="module")
+def forward(case):
+    """Two images float32 (2, side, side, 3), and the grid of each as the backbone gives it."""
     row, backbone = case
-    grid = keras.ops.convert_to_numpy(backbone.model(images(row)))
+    images = np.random.default_rng(0).integers(0, 256, (2, row.minimum, row.minimum, 3)).astype("float32")
+    return images, keras.ops.convert_to_numpy(backbone.model(images))
+
+
+def test_the_grid_and_the_size_are_as_declared(case, forward):
+    row, backbone = case
+    grid = forward[1]
     assert grid.shape == (2, *backbone.grid_shape)
     assert backbone.grid_shape[2] == row.channels
     assert backbone.image_size == (row.minimum, row.minimum)
@@ -85,11 +90,10 @@ def test_each_cut_carries_all_that_later_layers_need(case):
                 assert before == after or parent.operation.name in outputs
 
 
-def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, tmp_path):
+def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, forward, tmp_path):
     row, backbone = case
-    path, batch = tmp_path / "backbone.keras", images(row)
+    path, (batch, expected) = tmp_path / "backbone.keras", forward
     backbone.model.save(path)
-    expected = keras.ops.convert_to_numpy(backbone.model(batch))
     again = keras.models.load_model(path, compile=False)
     assert np.array_equal(keras.ops.convert_to_numpy(again(batch)), expected)
     if row.name in WITHOUT_TLKIT:
@@ -102,6 +106,14 @@ def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, tmp_pa
         )
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
         assert np.array_equal(np.load(tmp_path / "grid.npy"), expected)
+
+
+def test_one_of_each_family_can_be_written_as_onnx(case, tmp_path):
+    """The last test of a backbone: its statistics and scales are others afterwards."""
+    pytest.importorskip("tensorflow", reason="ONNX files are made by TensorFlow")
+    row, backbone = case
+    if row.name in FAMILIES.values():
+        assert furthest(*in_format("onnx", classifier_of(backbone), tmp_path / "onnx")) < CLOSE
 
 
 @pytest.mark.parametrize("row", [row for row in BACKBONES.values() if row.attribute], ids=lambda row: row.name)

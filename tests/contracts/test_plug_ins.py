@@ -34,7 +34,7 @@ from tlkit.evaluation.evaluate import MEASURES, evaluate
 from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import draw
 from tlkit.exporting.snippets import PROGRAMS
-from tlkit.exporting.subject import in_keras
+from tlkit.exporting.writers import in_keras
 from tlkit.extraction.executors import executor
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.transforms import table as transforms
@@ -181,8 +181,8 @@ def test_an_audit_check(monkeypatch):
 def test_a_report_section(monkeypatch, tmp_path):
     (tmp_path / "sections").mkdir()
     (tmp_path / "sections" / "moon.html").write_text('<section id="moon"><h2>Moon</h2>{{ page.title }}</section>')
-    found = build.environment()
-    found.loader = jinja2.ChoiceLoader([found.loader, jinja2.FileSystemLoader(tmp_path)])
+    loader = jinja2.ChoiceLoader([build.environment().loader, jinja2.FileSystemLoader(tmp_path)])
+    found = build.environment().overlay(loader=loader)
     monkeypatch.setattr(build, "environment", lambda: found)
     row = build.Section("moon", "Moon", lambda facts: facts["metrics"])
     monkeypatch.setattr(build, "SECTIONS", (*build.SECTIONS, row))

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from tlkit.backbones import applications
-from tlkit.backbones.weight_table import PARAMETERS, PUBLISHER, SUMS, every_file, read_spec
+from tlkit.backbones.weight_files import PARAMETERS, PUBLISHER, SUMS, every_file, read_spec
 from tlkit.options.catalog import backbone_row
 
 FILES = list(every_file())

@@ -154,6 +154,17 @@ def test_the_interval_of_kappa_is_as_wide_as_the_bootstrap_says():
     assert weighted_kappa(np.zeros(9, int), np.zeros(9, int), None) == (None, None)
 
 
+def test_a_grade_without_an_image_is_still_a_step():
+    """By hand: of 0, 1, 4 in equal parts, ten of 30 off by three; scikit-learn alone takes 0, 1, 4 for 0, 1, 2."""
+    truth = np.repeat([0, 1, 4], 10)
+    said = np.where(truth == 4, 1, truth)
+    apart = np.subtract.outer(truth, said) ** 2
+    value, (low, high) = weighted_kappa(truth, said, None)
+    assert value == pytest.approx(1 - (10 * 9 / 30) / apart.mean())
+    assert low < value < high
+    assert value < oracle.cohen_kappa_score(truth, said, weights="quadratic") - 0.1
+
+
 def test_grades_come_back_from_their_file(tmp_path):
     rows = grades(30)
     rows.write_csv(tmp_path / "predictions.csv")

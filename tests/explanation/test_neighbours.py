@@ -1,7 +1,7 @@
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from tlkit.explanation.neighbours import nearest
+from tlkit.classifier.familiarity import nearest
 
 
 def test_the_same_as_scikit_learn():

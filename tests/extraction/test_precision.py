@@ -6,10 +6,9 @@ from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
 from tlkit.data.dataset import InputContract
-from tlkit.extraction import precision as module
-from tlkit.extraction.engine import Engine, build_engine
+from tlkit.extraction import engine as module
+from tlkit.extraction.engine import Engine, _Probe, build_engine, cosines, judge, settle_engine
 from tlkit.extraction.keras_jit import in_bfloat16
-from tlkit.extraction.precision import _Probe, cosines, judge, settle_engine
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
 

@@ -34,6 +34,12 @@ def test_a_way_is_trained_recorded_and_told(balance, unequal, tiny_backbone, tmp
     if balance == "post-hoc":
         assert record["balance"]["balance"] == "post-hoc" and "tau" in record["balance"]["reason"]
         assert "tau" in (tmp_path / "run" / "report.html").read_text()
+    else:
+        sizes = [(each["real"], each["drawn"]) for each in record["synthesis"]["classes"]]
+        assert all(real + drawn == sum(sizes[0]) for real, drawn in sizes) and len(sizes) == record["synthesis"]["of"]
+        report = (tmp_path / "run" / "report.html").read_text()
+        assert 'id="synthesis"' in report and report.count("<svg", report.index('id="synthesis"')) >= len(sizes)
+        assert "## Features drawn for rare classes" in (tmp_path / "run" / "report.md").read_text()
     probabilities = np.genfromtxt(tmp_path / "run" / "predictions.csv", delimiter=",", dtype=str)
     assert len(probabilities) > 20
 

@@ -8,19 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlkit.auditing import (
-    blank,
-    bursts,
-    classes,
-    copies,
-    doubtful,
-    files,
-    flips,
-    mislabelled,
-    outliers,
-    shortcuts,
-    unfamiliar,
-)
+from tlkit.auditing import files, flips, labels, outliers, related, shortcuts
 from tlkit.auditing.evidence import Evidence, Mirrored, unlearnable
 from tlkit.auditing.findings import SEVERITIES, AuditResult, Finding, by_severity
 from tlkit.auditing.flips import Mirror, sample
@@ -84,10 +72,10 @@ class Doubts(NamedTuple):
 
 
 DOUBTS = {
-    SINGLE.name: Doubts(mislabelled.check, unlearnable),
-    MULTI.name: Doubts(mislabelled.check, unlearnable),
-    ORDINAL.name: Doubts(mislabelled.check, unlearnable),
-    NUMBER.name: Doubts(doubtful.check, doubtful.lacks),
+    SINGLE.name: Doubts(labels.check_classes, unlearnable),
+    MULTI.name: Doubts(labels.check_classes, unlearnable),
+    ORDINAL.name: Doubts(labels.check_classes, unlearnable),
+    NUMBER.name: Doubts(labels.check_numbers, labels.numbers_lack),
 }
 """One row a task."""
 
@@ -102,16 +90,16 @@ def _no_doubts(evidence: Evidence) -> str:
 
 CHECKS = (
     Check("files", "unreadable, turned, animated and misnamed files", files.check, _nothing),
-    Check("blank", "images that are one colour throughout", blank.check, _nothing),
-    Check("dark", "scans of more than 8 bits that use a small part of their range", blank.check_dark, _nothing),
-    Check("copies", "the same picture across splits, across classes, or twice", copies.check, _nothing),
-    Check("groups", "clips, bursts and subjects that belong on one side of a split", bursts.check, _nothing),
+    Check("blank", "images that are one colour throughout", files.check_blank, _nothing),
+    Check("dark", "scans of more than 8 bits that use a small part of their range", files.check_dark, _nothing),
+    Check("copies", "the same picture across splits, across classes, or twice", related.check_copies, _nothing),
+    Check("groups", "clips, bursts and subjects that belong on one side of a split", related.check_groups, _nothing),
     Check("shortcuts", "classes that can be predicted without looking at the object", shortcuts.check, unlearnable),
     Check("labels", "labels that are likely wrong", _doubts, _no_doubts),
     Check("flips", "classes that become others when mirrored", flips.check, _mirror),
-    Check("classes", "tiny, unequal and missing classes", classes.check, _labels),
-    Check("unfamiliar", "images unlike the others", unfamiliar.check, _nothing),
-    Check("outliers", "odd size, shape, brightness and blur", outliers.check, _nothing),
+    Check("classes", "tiny, unequal and missing classes", labels.check_sizes, _labels),
+    Check("unfamiliar", "images unlike the others", outliers.check_distance, _nothing),
+    Check("outliers", "odd size, shape, brightness and blur", outliers.check_looks, _nothing),
 )
 
 

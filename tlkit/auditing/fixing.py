@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.auditing.bursts import bursts, together
 from tlkit.auditing.evidence import Evidence, unlearnable
 from tlkit.auditing.findings import AuditResult, Finding, ImageGroup
-from tlkit.auditing.mislabelled import label_quality
-from tlkit.auditing.unfamiliar import unfamiliarity
+from tlkit.auditing.labels import label_quality
+from tlkit.auditing.outliers import unfamiliarity
+from tlkit.auditing.related import bursts, together
 from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing
 from tlkit.data.fixes import Fix
 

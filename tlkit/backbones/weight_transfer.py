@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tlkit.backbones.weight_files import at_hand, folders
-from tlkit.backbones.weight_table import CALLED_THERE, MIRROR, WeightFile, every_file, mirror
+from tlkit.backbones.weight_files import CALLED_THERE, MIRROR, WeightFile, at_hand, every_file, folders, mirror
 from tlkit.base.download import Patience, download
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import md5_file, read_json, replacing, sha256_file, write_json, write_text

@@ -12,8 +12,7 @@ import numpy as np
 
 from tlkit.backbones.graph import calls, copy_weights, functional
 from tlkit.backbones.nano import load_nano_weights
-from tlkit.backbones.weight_files import at_hand, given_weights
-from tlkit.backbones.weight_table import weight_file
+from tlkit.backbones.weight_files import at_hand, given_weights, weight_file
 from tlkit.backbones.weight_transfer import fetch, wrong_with
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.story import PlainStory, Story

@@ -1,4 +1,4 @@
-"""Familiarity: features of training images, kept with a classifier to recognise images unlike all of them."""
+"""How alike images are by the features of the network: the nearest of them, and images unlike all that were trained on."""
 
 import io
 from dataclasses import dataclass, fields
@@ -8,6 +8,7 @@ import numpy as np
 
 NEIGHBOURS = 5
 _BLOCK = 1 << 22  # distances in memory at a time
+_ROWS = 256  # queries that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,29 @@ def unit(features: np.ndarray) -> np.ndarray:
     values = np.asarray(features, np.float32)
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(length > 0, length, 1.0)
+
+
+def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` references of the greatest cosine to each query.
+
+    Args:
+        queries: float (Q, C), pooled features.
+        references: float (N, C), pooled features of the same network; N is 1 or more.
+        count: how many; all of them where there are fewer.
+
+    Returns:
+        indices int64 (Q, n) into `references`, the most alike first and the first one on a tie, and
+        their cosines float32 (Q, n), -1..1; n = min(count, N). A row of zeros is like nothing: its cosines are 0.
+    """
+    known = unit(references)
+    count = min(count, len(known))
+    indices, cosines = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
+    for first in range(0, len(queries), _ROWS):  # a block of queries at a time: memory stays small whatever Q is
+        rows = slice(first, first + _ROWS)
+        alike = unit(queries[rows]) @ known.T
+        indices[rows] = np.argsort(-alike, axis=1, kind="stable")[:, :count]
+        cosines[rows] = np.take_along_axis(alike, indices[rows], axis=1)
+    return indices, np.clip(cosines, -1, 1)
 
 
 # -- The reference that unfamiliar images are recognised by: made from training images, its limit from validation ---

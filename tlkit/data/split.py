@@ -11,8 +11,8 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
-from tlkit.data.deal import TRAIN, VAL, Units, deal
 from tlkit.data.fixes import Fixing
+from tlkit.data.folds import TRAIN, VAL, Units, deal_splits
 from tlkit.tasks.labels import class_name
 
 
@@ -99,7 +99,7 @@ def _dealt(dataset: Dataset, units: np.ndarray, rows: np.ndarray, val: float, te
     keys = order_keys(dataset, rows, seed)
     shares = dataset.task.shares(dataset.truth[rows])
     classes = max(len(dataset.classes), int(shares.max())) + 1  # numbers have quantiles in the place of classes
-    return deal(Units.of_rows(units[rows], shares, keys, classes=classes), val=val, test=test)
+    return deal_splits(Units.of_rows(units[rows], shares, keys, classes=classes), val=val, test=test)
 
 
 def _straddling(codes: np.ndarray, units: np.ndarray) -> int:

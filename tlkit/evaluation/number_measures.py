@@ -171,7 +171,10 @@ def weighted_kappa(truth: np.ndarray, said: np.ndarray, groups: Groups) -> tuple
 
     if len(np.unique(np.concatenate([truth, said]))) < 2:
         return None, None
-    value = float(cohen_kappa_score(truth, said, weights="quadratic"))
+    grades = np.arange(
+        max(truth.max(), said.max()) + 1
+    )  # left out, scikit-learn counts a grade without an image as no step
+    value = float(cohen_kappa_score(truth, said, weights="quadratic", labels=grades))
     # 1 - kappa is the mean squared distance over that of truths paired with answers at random: V(t) + V(s) + (mt - ms)^2.
     from_truth = ((truth - said.mean()) ** 2 + said.var()).astype(np.float64)
     from_said = ((said - truth.mean()) ** 2 + truth.var()).astype(np.float64)

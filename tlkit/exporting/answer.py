@@ -13,8 +13,7 @@ from tlkit.base.story import Story
 from tlkit.classifier.model import Classifier
 from tlkit.exporting.formats import installed
 from tlkit.exporting.golden import draw, excess
-from tlkit.exporting.subject import in_keras
-from tlkit.exporting.writers import write
+from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.onnx_engine import answer_folder, describe_answer, open_session
 from tlkit.options.catalog import FORMATS
 

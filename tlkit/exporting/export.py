@@ -16,8 +16,7 @@ from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, exc
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.snippets import program, readme
-from tlkit.exporting.subject import CheckImages, Subject
-from tlkit.exporting.writers import carries_features, has_encoded, write
+from tlkit.exporting.writers import CheckImages, Subject, carries_features, has_encoded, write
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
 from tlkit.tasks.labels import as_lines

@@ -13,7 +13,7 @@ from tlkit.exporting.artifact import model_bytes
 from tlkit.exporting.formats import BATCH
 from tlkit.exporting.golden import agreement, excess
 from tlkit.exporting.in_savedmodel import as_png, open_encoded
-from tlkit.exporting.subject import CheckImages, Subject
+from tlkit.exporting.writers import CheckImages, Subject
 from tlkit.options.catalog import FORMATS
 from tlkit.pixels.sniff import HEADER_BYTES, sniff
 from tlkit.tasks.registry import of_truth

@@ -1,4 +1,4 @@
-"""A classifier to the file of a format: what all of them share. TensorFlow traces the graph, converters translate it."""
+"""What is exported, and how it becomes the file of a format: TensorFlow traces the graph, converters translate it."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,80 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.machine import full_disk
 from tlkit.base.process import native_stderr_silenced
 from tlkit.classifier.model import Classifier, with_features
-from tlkit.exporting.formats import module_of
+from tlkit.exporting.formats import BATCH, module_of
+from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
+from tlkit.tasks.task import Task
+
+# -- what artifacts are held against: the classifier in Keras, on drawn and on real images ---------
+
+
+@dataclass(frozen=True)
+class CheckImages:
+    """Images of the run that decisions are compared on.
+
+    Args:
+        split: where they are from.
+        files: n image files.
+        images: uint8 (n, H, W, 3), RGB 0..255.
+        labels: int32 (n,), indices of classes; or int8 (n, K), 1 where the image has the class, where it may have several.
+        logits: float32 (n, K), of the classifier in Keras.
+    """
+
+    split: str
+    files: Sequence[Path]
+    images: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier and what it gives in Keras.
+
+    Args:
+        classifier: the classifier.
+        sha256: hex, of its file.
+        golden: uint8 (G, H, W, 3), drawn.
+        expected: what it gives for them.
+        check: images of the run; None where there are none.
+        calibration: uint8 (n, H, W, 3), training images; None unless a format is quantised.
+    """
+
+    classifier: Classifier
+    sha256: str
+    golden: np.ndarray
+    expected: Outputs
+    check: CheckImages | None = None
+    calibration: np.ndarray | None = None
+
+    @property
+    def task(self) -> Task:
+        """What its logits mean."""
+        return self.classifier.facts.task
+
+
+def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:
+    """Logits (n, K), and features (n, C) where the classifier knows its training images.
+
+    Args:
+        classifier: in memory.
+        images: uint8 (n, H, W, 3), RGB 0..255.
+    """
+    known = classifier.familiarity is not None
+    names = ("logits", "features") if known else ("logits",)
+    with keras.device("cpu"):  # a GPU would multiply in fewer bits
+        source = with_features(classifier) if known else classifier.model
+        model = keras.Model(source.input, source.outputs)
+        model.compile(jit_compile=False)
+        parts = [
+            keras.tree.flatten(model.predict_on_batch(batch.astype(np.float32)))
+            for batch in np.split(images, range(BATCH, len(images), BATCH))
+        ]
+    return {name: np.concatenate([np.asarray(part[i]) for part in parts]) for i, name in enumerate(names)}
+
+
+# -- what the formats share ------------------------------------------------------------------------
 
 SERVING = "serving_default"  # the signature of a SavedModel that takes images
 

@@ -271,7 +271,7 @@ class FeatureSource:
         if held[most] >= HELD_ENOUGH:
             story.say(f"precision {most.precision}: the store holds {percent(held[most])} of the images in it")
             return most
-        from tlkit.extraction.precision import settle_engine, too_few
+        from tlkit.extraction.engine import settle_engine, too_few
 
         if too_few(len(dataset), story):
             return replace(self, precision="float32")

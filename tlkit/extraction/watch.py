@@ -95,7 +95,7 @@ def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: 
         story.say(notice)
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     from tlkit.classifier.model import load, with_features
-    from tlkit.extraction.precision import settle_engine
+    from tlkit.extraction.engine import settle_engine
 
     classifier = load(model)
     return settle_engine(

@@ -305,7 +305,7 @@ class NextConfig(ImageOptions, BackboneOptions, StoreOptions, EngineOptions):
     count: int = option(50, "Images to choose.", low=1, high=1000, group="Data")
     out: str = option("next", "The folder to write: next.csv and next.html.", group="Output", writes="folder")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
-    seed: int = option(0, "Seed of everything random.", low=0, high=2**31 - 1, group="Data")
+    seed: int = option(0, "Seed of all randomness.", low=0, high=2**31 - 1, group="Data")
     overwrite: bool = option(False, "Replace what is there.", group="Output")
 
 

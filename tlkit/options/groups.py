@@ -134,7 +134,7 @@ class SplitOptions(Options):
         high=0.9,
         group="Split",
     )
-    seed: int = option(0, "Seed of everything random.", low=0, high=2**31 - 1, group="Split")
+    seed: int = option(0, "Seed of all randomness.", low=0, high=2**31 - 1, group="Split")
 
     def check(self) -> None:
         """The fractions must leave training images."""
@@ -151,7 +151,7 @@ class JudgementOptions(Options):
 
     target_precision: float | None = option(
         None,
-        "Precision that the answers are to have, shown on validation images (0.98); below the threshold that reaches it the classifier abstains.",
+        "Precision that answers must be shown to have on validation images, such as 0.98; the classifier abstains below the confidence that reaches it.",
         low=0.01,
         high=0.9999,
         group="Evaluation",
@@ -191,7 +191,7 @@ class FrameOptions(Options):
     )
     stride: int | None = option(
         None,
-        "The samples are clips: take every so many-th frame; every one unless given.",
+        "The samples are clips: take every N-th frame; every one unless given.",
         low=1,
         high=1000,
         group="Clips",

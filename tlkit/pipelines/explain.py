@@ -22,12 +22,13 @@ from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, temporary_beside, write_json
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.facts import refuse_clips
+from tlkit.classifier.familiarity import nearest
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
 from tlkit.data.decode import Batch, batches, thumbnail
 from tlkit.data.folders import refuse_inside
 from tlkit.explanation.heat_maps import BATCH, DOUBT, EvidenceMap, Witness, agreement, in_words
-from tlkit.explanation.neighbours import TrainingImages, nearest, training_images
+from tlkit.explanation.neighbours import TrainingImages, training_images
 from tlkit.explanation.pictures import MOST, heat_on, overlay, panel, shaded, sheet
 from tlkit.options.commands import ExplainConfig
 from tlkit.pipelines.predict import find

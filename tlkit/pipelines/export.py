@@ -25,7 +25,7 @@ from tlkit.exporting.export import export
 from tlkit.exporting.formats import refuse_missing_of
 from tlkit.exporting.golden import draw
 from tlkit.exporting.measured import table
-from tlkit.exporting.subject import CheckImages, Subject, in_keras
+from tlkit.exporting.writers import CheckImages, Subject, in_keras
 from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import ExportConfig
 from tlkit.runs import record

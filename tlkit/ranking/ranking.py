@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.backbones.applications import check_size, parse_variants
-from tlkit.backbones.weight_files import ALPHAS, imagenet_file, is_path, models_folder, weights_at_hand
-from tlkit.backbones.weight_table import weight_file
+from tlkit.backbones.weight_files import ALPHAS, imagenet_file, is_path, models_folder, weight_file, weights_at_hand
 from tlkit.base.errors import TlkitError
 from tlkit.evaluation.results import Metric
 from tlkit.options.catalog import BACKBONES, BackboneRow, backbone_row, family_of

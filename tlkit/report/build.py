@@ -5,6 +5,7 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ SECTIONS = (
     Section("mislabelled", "Labels", lambda facts: any(found.doubtful and found.cases for found in facts["evidence"])),
     Section("plan", "Plan", lambda facts: facts["page"].plan),
     Section("choice", "Choice", lambda facts: facts["page"].choice),
+    Section("synthesis", "Drawn features", lambda facts: facts["portraits"]),
     Section("learning", "Learning", lambda facts: facts["learned"]),
     Section("confusion", "Confusion", lambda facts: facts["matrix"] or facts["pairs"]),
     Section("quantities", "Predictions", lambda facts: facts["quantities"]),
@@ -118,6 +120,7 @@ def facts(page: Page) -> Facts:
         "matrix": _matrix(result, shown),
         "pairs": _pairs(result, shown),
         "galleries": shown,
+        "portraits": _portraits(page, album),
         "evidence": proof,
         "data": _data_rows(page.data),
         "charts": _charts(page, result),
@@ -264,6 +267,23 @@ def _charts(page: Page, result: SplitResult | None) -> dict[str, Markup | None]:
     }
 
 
+def _portraits(page: Page, album: Album) -> list[dict[str, Any]]:
+    """Each class that features were drawn for: its numbers, its plot, the real images nearest to what was drawn."""
+    if page.synthesis is None or page.data is None:
+        return []
+    return [
+        {
+            "class": page.data.classes[one.label],
+            "found": one,
+            "plot": charts.portrait(
+                one, page.synthesis.others, "Drawn features among real ones; the numbers are beside it."
+            ),
+            "images": [(path, album.uri(path)) for path in dict.fromkeys(one.nearest)],
+        }
+        for one in page.synthesis.classes
+    ]
+
+
 # -- The report as Markdown: the same content in text, for machines, terminals and diffs -------
 
 # What Markdown would take for more than itself; `<` and `&` become entities, which every renderer shows as text.
@@ -279,8 +299,8 @@ def render_markdown(facts: dict[str, Any]) -> str:
     Args:
         facts: as `build.facts` gives them.
     """
-    found = environment()
-    found.filters |= {"name": _name, "code": _code}
+    found = environment().overlay()
+    found.filters = found.filters | {"name": _name, "code": _code}
     text = found.get_template("report.md").render(**facts)
     return as_text(re.sub(r"\n{3,}", "\n\n", text))
 
@@ -299,6 +319,7 @@ def _code(text: object, indent: int = 4) -> Markup:
 # -- The templates of this package, and the style and script that every page carries -----------
 
 
+@cache
 def environment() -> jinja2.Environment:
     """Templates of this package, autoescaped, a misspelt name being an error."""
     found = jinja2.Environment(

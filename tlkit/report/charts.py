@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup, escape
 
+from tlkit.evaluation.portrait import ClassPortrait
 from tlkit.evaluation.results import Abstention, ClassCurves, Curve, Reliability, RiskCoverage
 from tlkit.report.page import EpochRow
 
@@ -245,6 +246,28 @@ def scatter(truth: np.ndarray, said: np.ndarray, margin: float | None, label: st
     if margin is not None and 2 * margin < high - low:
         plot.line((low, high - margin), (low + margin, high), "muted thin")
         plot.line((low + margin, high), (low, high - margin), "muted thin")
+    return picture(label, plot)
+
+
+def portrait(one: ClassPortrait, others: Sequence[Sequence[float]], label: str) -> Markup:
+    """Drawn features of a class among real ones, on the first two principal components; images of all classes lie behind.
+
+    Args:
+        one: the class.
+        others: points (n, 2) of images of all classes.
+        label: for those who do not see it.
+    """
+    layers = (("muted", 1.6, others), ("hollow", 2.6, one.of_drawn), ("first", 2.6, one.of_real))
+    every = np.array([point for _, _, points in layers for point in points])
+    low, high = every.min(axis=0), every.max(axis=0)
+    air = 0.04 * np.maximum(high - low, 1e-6)
+    x, y = (
+        ChartAxis(float(a), float(b), (), f"component {number}")
+        for number, (a, b) in enumerate(zip(low - air, high + air, strict=True), start=1)
+    )
+    plot = Plot(x, y, height=330)
+    for kind, radius, points in layers:
+        plot.points([point[0] for point in points], [point[1] for point in points], kind, radius)
     return picture(label, plot)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from tlkit.base.errors import UnreadableImage
 from tlkit.classifier.answers import Predictions
+from tlkit.classifier.familiarity import nearest
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import decode, jpeg, thumbnail
-from tlkit.explanation.neighbours import nearest
 from tlkit.extraction.source import FeatureSource, evidence_space
 from tlkit.extraction.store import Appender, Space, look_up
 from tlkit.report.page import NearestImage, Neighbours, Overlays

@@ -7,6 +7,7 @@ from tlkit.auditing.findings import AuditResult
 from tlkit.classifier.answers import Predictions
 from tlkit.data.dataset import Problem
 from tlkit.evaluation.choice import Choice
+from tlkit.evaluation.portrait import Portrait
 from tlkit.evaluation.results import EvaluationResult
 
 Thumbnail = Callable[[str], bytes | None]
@@ -158,6 +159,7 @@ class Page(Provenance):
         evaluation: what was measured.
         predictions: of the evaluated images; the galleries are chosen from them.
         audit: what the audit of the images found.
+        synthesis: features drawn for rare classes beside real ones.
         model: the classifier.
         thumbnail: path as in `predictions` -> JPEG bytes of at most 160 pixels a side, or None.
         overlays: paths -> JPEG or PNG bytes of those that have a picture of where the classifier looked.
@@ -172,6 +174,7 @@ class Page(Provenance):
     evaluation: EvaluationResult | None = None
     predictions: Predictions | None = None
     audit: AuditResult | None = None
+    synthesis: Portrait | None = None
     model: ModelSection | None = None
     thumbnail: Thumbnail | None = None
     overlays: Overlays | None = None

@@ -23,6 +23,7 @@ from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import find_threshold, learn_familiarity, said_otherwise
+from tlkit.evaluation.portrait import Portrait
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
 from tlkit.extraction.source import FeatureSource, Tap
@@ -69,7 +70,7 @@ def of_run(
         history = read_history(run_dir.intact(run_dir.history))
     with reading(run_dir.record, run_record.AGAIN):
         plan = Plan.from_json(record["plan"])
-    page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
+    page = _page(run_dir, record, config, dataset, splits, predictions, evaluation, classifier)
     data = outcome.data_section(dataset, splits)
     return replace(
         page,
@@ -84,6 +85,7 @@ def of_run(
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
         choice=read_choice(run_dir),
         audit=read_audit(run_dir.path / "audit.json"),
+        synthesis=Portrait.from_json(record["synthesis"]) if "synthesis" in record else None,
         seeds={"everything": config.seed},
         config=run_dir.config.read_text(encoding="utf-8"),
     )
@@ -99,8 +101,8 @@ def of_others(
     classifier: Callable[[], Classifier],
 ) -> Page:
     """The page of a run measured on other images; arguments as of `of_run`, `images` as the user named them."""
-    record = run_dir.read_record()
-    page = _page(run_dir, record, dataset, splits, predictions, evaluation, classifier)
+    record, config = run_dir.read_record(), run_record.begun_with(run_dir)[0]
+    page = _page(run_dir, record, config, dataset, splits, predictions, evaluation, classifier)
     return replace(
         page,
         title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
@@ -114,6 +116,7 @@ def of_others(
 def _page(
     run_dir: RunDir,
     record: Mapping[str, Any],
+    config: FinetuneConfig,
     dataset: Dataset,
     splits: Splits,
     predictions: Predictions,
@@ -123,7 +126,6 @@ def _page(
     """What both kinds of page show."""
     facts, model_sha256 = read_facts(run_dir.model), sha256_file(run_dir.model)
     contract: InputContract = facts.contract
-    config = run_record.begun_with(run_dir)[0]
     known = run_record.read_images(run_dir)
     neighbours = None
     if known is not None and facts.clip is None:

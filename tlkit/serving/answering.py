@@ -193,7 +193,7 @@ class Explainer:
         known = self._known.result()
         if known is None:
             return [], "There are no training images to compare with."
-        from tlkit.explanation.neighbours import nearest
+        from tlkit.classifier.familiarity import nearest
 
         indices, cosines = nearest(features, known.features, self.config.neighbours)
         return [

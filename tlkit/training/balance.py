@@ -24,6 +24,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Heard, Story, unheard
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.folds import strata, stratified
+from tlkit.evaluation.portrait import portray
 from tlkit.options.catalog import SYNTHESIZERS
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
@@ -44,6 +45,8 @@ TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of which post-hoc takes on
 ADJUSTING = ("logit-adjust", "post-hoc")
 UNEQUAL = 1.5  # the largest class over the smallest; below that there is nothing to balance
 RESAMPLES = 500
+
+Drawn = tuple[np.ndarray, np.ndarray]  # features (m, C), labels (m,)
 
 
 def image_weights(labels: np.ndarray, classes: int, balance: str) -> np.ndarray:
@@ -92,22 +95,45 @@ def solve(
     if solver is not None:
         return solver(views, labels, units=units, strength=strength, seed=seed)
     if balance in SYNTHESIZERS:
-        return _synthesised(views, strata(labels), balance, units, strength, seed)
+        named = strata(labels)
+        return solve_with(draw(balance, views[0], named, seed), views, named, units=units, strength=strength, seed=seed)
     classes = int(strata(labels).max()) + 1  # every one is among them
     weights = image_weights(labels, classes, "weights" if balance == "sample" else balance)
     probe = fit_probe(views, strata(labels), units=units, weights=weights, strength=strength, seed=seed, heard=heard)
     return probe.shifted(-log_prior(labels, classes, tau)) if balance in ADJUSTING else probe
 
 
-def _synthesised(
-    views: Sequence[np.ndarray], labels: np.ndarray, balance: str, units: np.ndarray, strength: float | None, seed: int
+def solved(material: "Material", heard: Heard) -> Probe:
+    """The linear head of a run on its training images, and on what was drawn for rare classes."""
+    views, config, labels = material.views["features"], material.config, material.labels("train")
+    pooled, units = [view.pooled() for view in views], material.groups[material.rows("train")]
+    strength = 1 / (config.l2 * len(labels)) if config.l2 else None
+    if material.drawn is not None:
+        return solve_with(material.drawn, pooled, strata(labels), units=units, strength=strength, seed=config.seed)
+    given: dict[str, Any] = {"balance": config.balance, "tau": material.tau, "heard": heard}
+    return solve(pooled, labels, units=units, strength=strength, seed=config.seed, **given)
+
+
+def draw(balance: str, features: np.ndarray, labels: np.ndarray, seed: int = 0) -> Drawn:
+    """Features (m, C) of the training images' rare classes and their labels (m,), drawn as `synthesis` says."""
+    return getattr(import_module(SYNTHESIZERS[balance]), f"draw_{balance}")(features, labels, seed)
+
+
+def solve_with(
+    drawn: Drawn,
+    views: Sequence[np.ndarray],
+    labels: np.ndarray,
+    *,
+    units: np.ndarray,
+    strength: float | None = None,
+    seed: int = 0,
 ) -> Probe:
     """The head on images and on what is drawn for rare classes; its penalty is chosen on the images, classes weighing alike."""
     if strength is None:
         weights = image_weights(labels, int(labels.max()) + 1, "weights")
         found = validate_probe(views[0], labels, units=units, weights=weights, seed=seed)
         strength = found.best if found else FALLBACK
-    more, named = getattr(import_module(SYNTHESIZERS[balance]), f"draw_{balance}")(views[0], labels, seed)
+    more, named = drawn
     together, alone = np.concatenate([labels, named]), np.arange(len(labels) + len(named))
     of_all = [np.concatenate([view, more]) for view in views]
     return fit_probe(of_all, together, units=alone, strength=strength * len(labels) / len(together), seed=seed)
@@ -290,6 +316,8 @@ def foreseen(dataset: Dataset, splits: Splits) -> Decision:
 
 def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
     """The material with a balance that stages know: measured where `auto` asks for it, recalled when resuming."""
+    if material.config.balance in SYNTHESIZERS:
+        return _drawn(material, sink, story)
     if material.config.balance not in MEASURED:
         return material
     known = sink.read("balance")
@@ -297,6 +325,18 @@ def settled(material: "Material", sink: "Sink", story: Story) -> "Material":
     sink.write("balance", asdict(choice))
     story.say(describe(choice))
     return replace(material, config=replace(material.config, balance=choice.balance), tau=choice.tau)
+
+
+def _drawn(material: "Material", sink: "Sink", story: Story) -> "Material":
+    """The material with features of rare classes; how they compare with real ones is kept for the report."""
+    way, seed, labels = material.config.balance, material.config.seed, strata(material.labels("train"))
+    features = material.views["features"][0].pooled()
+    more, named = draw(way, features, labels, seed)
+    paths = [material.dataset.paths[row] for row in material.rows("train")]
+    portrait = portray(way, (features, labels), (more, named), paths, seed)
+    sink.write("synthesis", portrait.as_json())
+    story.say(f"balance {way}: {len(named)} features drawn for {portrait.of} classes")
+    return replace(material, drawn=(more, named))
 
 
 MEASURED = ("auto", "post-hoc")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,17 +184,18 @@ def offers(trained: Tuned) -> list[Offer]:
         found.append(Offer(name, "fine-tuned", partial(trained.put, stage, file), trained.tried(stage)))
     if best:
         tuned = found[-1]
+        ends = cache(lambda: [_read(trained, offer) for offer in (found[0], tuned)])
         for alpha in ALPHAS:
             name = f"{alpha:g} of the way from the probe to {tuned.name}"
-            found.append(Offer(name, "interpolated", partial(_put_between, trained, tuned, alpha), tuned.tried))
+            put = lambda alpha=alpha: trained.write(interpolate(*ends(), alpha))  # noqa: E731
+            found.append(Offer(name, "interpolated", put, tuned.tried))
     return found
 
 
-def _put_between(trained: Tuned, tuned: Offer, alpha: float) -> None:
-    trained.put_probe()
-    probe = trained.read()
-    tuned.put()
-    trained.write(interpolate(probe, trained.read(), alpha))
+def _read(trained: Tuned, offer: Offer) -> Weights:
+    """The weights of a candidate, which is then what the layers hold."""
+    offer.put()
+    return trained.read()
 
 
 def entries(found: Sequence[Offer], said: Callable[[], np.ndarray]) -> list[Entry]:

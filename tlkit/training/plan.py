@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import keras
@@ -91,8 +91,9 @@ def _outputs(layer: keras.layers.Layer) -> list[Any]:
     return list(keras.tree.flatten(layer.output))
 
 
+@cache
 def seconds_per_operation() -> float:
-    """Seconds per multiply-add of a convolution here, timed on a small one (a tenth of a second or so)."""
+    """Seconds per multiply-add of a convolution here, timed once on a small one (a tenth of a second or so)."""
     images = np.random.default_rng(0).random((8, 28, 28, 128), dtype=np.float32)
     layer = keras.layers.Conv2D(128, 3, padding="same")
     model = keras.Sequential([keras.Input(images.shape[1:]), layer])

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tlkit.base.story import Heard, unheard
-from tlkit.classifier.answers import image_losses, softmax
+from tlkit.classifier.answers import image_losses
 from tlkit.data.folds import FOLDS, stratified, stratified_by_labels
 
 # Inverse penalties on standardised features per training image, strong to weak.
@@ -234,8 +234,6 @@ def cross_validate(
     heard: Heard = unheard,
 ) -> CrossValidation:
     """Mean held-out log loss of each strength, strong penalties first; stops when two weaker ones in a row did worse."""
-    from sklearn.metrics import log_loss
-
     scores: dict[float, float] = {}
     best = np.empty((0, 0), np.float32)
     classes = len(np.unique(labels))
@@ -248,8 +246,8 @@ def cross_validate(
             solver.set_params(C=strength).fit(features[~held], labels[~held], sample_weight=weights[~held])
             coefficients, intercept = _columns(solver)
             logits[held] = features[held] @ coefficients + intercept
-            chances = softmax(logits[held])
-            losses.append(log_loss(labels[held], chances, sample_weight=weights[held], labels=solver.classes_))
+            each = image_losses(logits[held], np.searchsorted(solver.classes_, labels[held]))
+            losses.append(float(np.average(each, weights=weights[held])))
             heard((len(scores) + len(losses) / len(folds)) / (len(STRENGTHS) + 1))  # the head itself comes last
         scores[strength] = float(np.average(losses, weights=[weights[held].sum() for held in folds]))
         best = logits if scores[strength] == min(scores.values()) else best

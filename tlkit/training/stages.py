@@ -20,14 +20,13 @@ from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.engine import build_engine, infer
+from tlkit.extraction.engine import AGREE, FASTER, build_engine, infer, settle_engine
 from tlkit.extraction.extract import Extraction
-from tlkit.extraction.precision import AGREE, FASTER, settle_engine
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
-from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solve
+from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solved
 from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
 from tlkit.training.fit import Epoch, Steps, Stopping, Validation, fit, predict, rank
@@ -49,6 +48,7 @@ class Material:
         views: of the training images, by the same names; view 0 first.
         groups: int (N,); images with the same number share a fold.
         tau: strength of an adjustment of the logits, see `balance`.
+        drawn: features of rare classes and their labels, likewise; None where none are.
     """
 
     config: FinetuneConfig
@@ -62,6 +62,7 @@ class Material:
     views: Mapping[str, Sequence[Rows]]
     groups: np.ndarray
     tau: float = TAU
+    drawn: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def classes(self) -> int:
@@ -240,18 +241,8 @@ def _pixel_reader(stage: Stage, material: Material, rows: np.ndarray, augmentati
 def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Story) -> State:
     """The convex head: solved, not trained."""
     started = time.monotonic()
-    rows, labels = material.rows("train"), material.labels("train")
-    views = material.views["features"]
-    probe = solve(
-        [view.pooled() for view in views],
-        labels,
-        balance=material.config.balance,
-        units=material.groups[rows],
-        strength=1 / (material.config.l2 * len(rows)) if material.config.l2 else None,
-        seed=material.config.seed,
-        heard=lambda part: story.reach(part, 1.0),
-        tau=material.tau,
-    )
+    labels, views = material.labels("train"), material.views["features"]
+    probe = solved(material, lambda part: story.reach(part, 1.0))
     put_mean(material.head, probe.kernel, probe.bias)
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
     held = Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tlkit.backbones.weight_files import at_hand, folders
-from tlkit.backbones.weight_table import MIRROR, WeightFile, every_file, mirror, read_spec
+from tlkit.backbones.weight_files import MIRROR, WeightFile, at_hand, every_file, folders, mirror, read_spec
 from tlkit.backbones.weight_transfer import export_files, fetch, header_problem, import_files, wrong_with
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import bytes_text
