@@ -2,12 +2,13 @@
 
     python benchmarks/ray_nodes.py table           # 4,317 images: the bytes of the table against those of one process
     python benchmarks/ray_nodes.py workers         # two workers of one core against one, in turn, five repeats
-    python benchmarks/ray_nodes.py kills           # ten workers killed (SIGKILL) at random moments, and a node once
+    python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 160    # ten workers killed (SIGKILL) at random moments, and a node once
     python benchmarks/ray_nodes.py memory          # peak memory of the process that asks, 4,000 and 40,000 images
 
 Images are small drawn JPEGs of distinct content (`scale.write_images`). Each part starts from an empty store. `workers` holds
 the seconds from the first batch that is back, when every worker has its engine, to the last one against one another, and
-beside them the whole extraction with the start of the workers.
+beside them the whole extraction with the start of the workers. Of `kills` a batch that is hit twice by chance ends the command, as
+one that always kills its worker does; the smaller batches are against the time between kills, the less likely that is.
 """
 
 import argparse
@@ -34,7 +35,6 @@ from tlkit.base.story import Silence
 from tlkit.options.commands import FeaturesConfig
 
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 150 * 2**20}
-BATCH = 32
 
 
 class Listener(Silence):
@@ -85,6 +85,7 @@ def extract(place: Path, options: argparse.Namespace, executor: str, story: Sile
         backbone=options.backbone,
         image_size=options.image_size,
         engine=options.engine,
+        batch_size=options.batch_size,
         out=str(out),
         overwrite=True,
         executor=executor,
@@ -112,7 +113,7 @@ def workers(place: Path, options: argparse.Namespace) -> None:
                 _, result = extract(place, options, f"ray:{cluster.address}", story)
                 first = 4 * count  # batches until every worker has its engine
                 steady = (len(story.back) - first) / (story.back[-1] - story.back[first - 1])
-                took[count].append((steady * BATCH, result["seconds"]))
+                took[count].append((steady * options.batch_size, result["seconds"]))
                 for node in more:
                     cluster.remove_node(node)
     for count, each in took.items():
@@ -130,7 +131,7 @@ def kills(place: Path, options: argparse.Namespace) -> None:
 
         def worker_killer() -> None:
             while len(killed) < options.kills:
-                time.sleep(draw.uniform(0.3, 2.0))
+                time.sleep(draw.uniform(0.5, 3.0))
                 if story.done and (working := list(tasks())):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(draw.choice(working), signal.SIGKILL)
@@ -143,7 +144,7 @@ def kills(place: Path, options: argparse.Namespace) -> None:
         found, there = extract(place, options, f"ray:{cluster.address}", story)
     again = [said for said in story.said if "sent to another" in said]
     print(f"killed after so many images: {killed[:-1]}; the node: {killed[-1:]}")
-    print(f"batches sent again: {len(again)}, that is at most {BATCH * len(again)} images computed twice")
+    print(f"batches sent again: {len(again)}, that is at most {options.batch_size * len(again)} images computed twice")
     print(f"computed {there['computed']} of {here['computed']}; byte for byte the same: {found == expected}")
 
 
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4317)
     parser.add_argument("--backbone", default="nano")
     parser.add_argument("--image-size", type=int)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kills", type=int, default=10)

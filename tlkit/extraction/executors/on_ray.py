@@ -321,11 +321,14 @@ class _Sending:
         sent = self.under_way.pop(task)
         try:
             done, said = self.ray.get(task)
+        except lost.RayTaskError as error:
+            if not isinstance(error.cause, lost.ObjectLostError):  # of the network, which it was to fetch
+                raise error.cause if isinstance(error.cause, TlkitError) else TlkitError(*_unforeseen(error)) from error
+            self._again(sent, error)
+            return None
         except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
             self._again(sent, error)
             return None
-        except lost.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, TlkitError) else TlkitError(*_unforeseen(error)) from error
         for sentence in said:
             self._tell(sentence)
         return done
