@@ -291,8 +291,8 @@ class _Sending:
 
     def through(self, samples: np.ndarray) -> Iterator[Done]:
         """Send all of them, and give what comes back."""
-        cuts = range(self.work.batch, len(samples), self.work.batch)
-        left = iter(np.split(samples, list(cuts)))
+        size = self.work.batch
+        left = (samples[start : start + size] for start in range(0, len(samples), size))
         try:
             for rows in itertools.islice(left, AHEAD * self.crew.workers):
                 self._send(rows)
