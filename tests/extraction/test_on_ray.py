@@ -199,11 +199,11 @@ def test_a_worker_with_other_versions_is_refused(source, images, empty_cache, mo
 
 @pytest.mark.slow
 def test_the_table_of_a_network_is_byte_for_byte_that_of_one_process(
-    cluster, images, tiny_backbone, tmp_path, monkeypatch
+    cluster, images, tiny_backbone, tmp_path, empty_cache
 ):
     tables = []
     for name, where in (("here", "here"), ("there", f"ray:{cluster.address}")):
-        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / name))
+        shutil.rmtree(empty_cache / "features", ignore_errors=True)
         out = tmp_path / f"{name}.csv"
         config = FeaturesConfig(images=str(images), backbone=str(tiny_backbone), out=str(out), executor=where)
         assert pipelines.carry_out("features", config, Silence())["computed"] == IMAGES
@@ -229,7 +229,7 @@ def test_ended_by_sigterm_it_leaves_nothing_behind(images, tiny_backbone, tmp_pa
     try:
         given = os.environ | {"TLKIT_CACHE": str(tmp_path / "cache"), "TMPDIR": place}
         process = subprocess.Popen(
-            [*command, "--out", str(tmp_path / "out.csv")], env=given, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+            [*command, "--out", str(tmp_path / "out.csv")], env=given, stderr=subprocess.PIPE, text=True
         )
         said = ""
         while "executor ray" not in said:
@@ -240,9 +240,10 @@ def test_ended_by_sigterm_it_leaves_nothing_behind(images, tiny_backbone, tmp_pa
         said += process.stderr.read()
         process.stderr.close()
         assert "interrupted." in said and "raylet" not in said
-        assert list(Path(place).iterdir()) == []
+        mine = f"-{process.pid}-"  # in the name of its folder, which every process of the cluster is told
+        assert not [one for at in (place, "/tmp") for one in Path(at).glob(f".tmp-*{mine}*")]
         deadline = time.monotonic() + 20
-        while left := [one for one in Path("/proc").glob("[0-9]*/cmdline") if place in _text(one)]:
+        while left := [one for one in Path("/proc").glob("[0-9]*/cmdline") if mine in _text(one)]:
             assert time.monotonic() < deadline, left
             time.sleep(0.5)
     finally:

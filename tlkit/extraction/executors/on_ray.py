@@ -34,6 +34,7 @@ CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatev
 MOST_CORES = 4
 ANSWERS_WITHIN = 5.0  # seconds
 PATIENCE = 10.0  # seconds without a batch until somebody looks how many nodes there are
+LONGEST = 107 - 64  # bytes of the name of its folder: 107 are the most of a socket's, and Ray adds up to 64
 OBJECTS = 512 * 2**20  # bytes of the store of objects of a cluster that is started here
 # Packages that decide a row, beside those of its engine
 SHAPING = ("tlkit", "python", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs")
@@ -150,7 +151,7 @@ def _unreachable(address: str, reason: str) -> TlkitError:
     return TlkitError(
         f"no Ray cluster answers at {address!r}: {reason}.",
         "on its first machine: ray start --head --port 6379; on the others: ray start --address HOST:6379; then "
-        "--executor ray:HOST:6379 on one of them. --executor ray alone is this machine.",
+        "--executor ray:HOST:6379 on one of them, with RAY_AUTH_MODE=token where it asks for one. --executor ray alone is this machine.",
     )
 
 
@@ -214,13 +215,13 @@ class OnRay:
         own: dict[str, Any] = {"address": self.address}
         self._connected = True  # from the first process that it starts on
         if self.address == "local":
-            self._folder = temporary_beside(temporary_root() / "ray")
+            self._folder = _own_folder()
             own |= {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": OBJECTS}
             own |= {"_temp_dir": str(self._folder)}
         try:
             with _signals_kept():
                 ray.init(**own, namespace="tlkit", log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             self.close()
             if self.address == "local":
                 hint = "set TMPDIR to a folder with a short path where it speaks of one, or leave --executor out."
@@ -228,6 +229,13 @@ class OnRay:
             raise _unreachable(self.address, first_line(error)) from error
         # Ray says on stdout that a worker died, whatever `log_to_driver` is; its debugger turns that off in the same way.
         ray._private.worker._worker_logs_enabled = False
+
+
+def _own_folder() -> Path:
+    """For the logs and sockets of a cluster, whose names a system takes up to some length."""
+    folder = temporary_beside(temporary_root() / "ray")
+    usual = Path("/tmp")
+    return folder if len(os.fsencode(folder)) <= LONGEST or not usual.is_dir() else temporary_beside(usual / "ray")
 
 
 @contextlib.contextmanager
