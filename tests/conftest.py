@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Before anything imports tlkit: no test may read or fill the user's own cache.
 os.environ["TLKIT_CACHE"] = tempfile.mkdtemp(prefix="tlkit-tests-")
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of BLAS would wait for cores that other tests use, and burn them
+    os.environ |= dict.fromkeys({"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} - os.environ.keys(), "1")
 
 import numpy as np
 import pytest
@@ -34,6 +36,12 @@ LONGEST = (
     "contracts/test_onnx.py",
     "extraction/test_kept.py",
 )
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: no search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

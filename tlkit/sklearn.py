@@ -26,12 +26,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import sha256_json
 from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for
 from tlkit.data.scan import read_contents
-from tlkit.extraction.extract import Extraction
 from tlkit.extraction.recall import feature_source
 from tlkit.extraction.source import LOGITS, FeatureSource
 from tlkit.extraction.tables import column_names
@@ -40,6 +40,7 @@ from tlkit.options.option import resolve
 
 SETTLED_AFTER = 2.0  # seconds after its last change that a file's size and time are taken for its content
 REMEMBERED = 1_000_000  # files, about 200 bytes each
+RECENT_BYTES = 1 << 26  # of rows
 OF_FEATURES = ("fit", "levels", "engine", "precision", "stored_as", "batch_size", "seed")
 NOT_OF_CLASSIFIERS = (
     *("images", "resume", "out", "overwrite", "dry_run", "log", "audit", "test", "classes", "group_by", "keras_split"),
@@ -101,7 +102,7 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         settle_backend()
         images, (_, source) = images_of(X, self._story), feature_source(self._config(), self._story)
-        return _complete(replace(source, contract=self.contract_).extract(images, story=self._story))
+        return _rows(replace(source, contract=self.contract_), images, self._story)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """C names, those of the columns that `tlkit features` writes."""
@@ -127,7 +128,7 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         images, config = images_of(X, self._story), self._config()
         origin, source = feature_source(config, self._story)
         self.contract_: InputContract = contract_for(config, origin.image_size, images, self._story)
-        rows = _complete(replace(source, contract=self.contract_).extract(images, story=self._story))
+        rows = _rows(replace(source, contract=self.contract_), images, self._story)
         self.n_features_out_ = rows.shape[1]
         return rows
 
@@ -159,7 +160,7 @@ class _Finetuned(BaseEstimator):
         check_is_fitted(self)
         settle_backend()
         images, (source, facts) = images_of(X, self._story), self._opened()
-        return _complete(source.extract(images, story=self._story)), facts
+        return _rows(source, images, self._story), facts
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network as a .keras file, which plain Keras loads and every tlkit command takes for a run's."""
@@ -182,8 +183,8 @@ class _Finetuned(BaseEstimator):
         allowed = tuple(name for name in FinetuneConfig.__dataclass_fields__ if name not in taken)
         further = _allowed(self, self.options, allowed)
         own = {name: getattr(self, name) for name in self._own}
-        chosen = self.random_state
-        seed = chosen if isinstance(chosen, int) else 0 if chosen is None else int(_drawn(chosen))
+        chosen = self.random_state or 0
+        seed = chosen if isinstance(chosen, int) else check_random_state(chosen).randint(2**31 - 1)
         return resolve(FinetuneConfig, {"images": ".", "test": 0.0, "seed": seed, "task": self._task, **own, **further})
 
     def _opened(self) -> tuple[FeatureSource, Any]:
@@ -454,10 +455,21 @@ def _refuse_problems(problems: Any) -> None:
         raise UnfitInput(f"{problems[0].path!r}: {problems[0].reason}{more}.", "mend it, or leave the image out.")
 
 
-def _complete(extraction: Extraction) -> np.ndarray:
-    """Every row, float32 (n, C)."""
-    _refuse_problems(extraction.problems)
-    return extraction.rows.flat()
+_recent: dict[str, np.ndarray] = {}  # rows read last, of a source and images
+
+
+def _rows(source: FeatureSource, images: Dataset, story: Story) -> np.ndarray:
+    """Every row, float32 (n, C). A search asks for each fold once a setting; what was read lately is not read again."""
+    key = sha256_json([source.describe(output, {}) for output in source.outputs]) + images.sha256.tobytes().hex()
+    if (found := _recent.get(key)) is None:
+        extraction = source.extract(images, story=story)
+        _refuse_problems(extraction.problems)
+        found = extraction.rows.flat()
+        while _recent and found.nbytes + sum(rows.nbytes for rows in _recent.values()) > RECENT_BYTES:
+            del _recent[next(iter(_recent))]
+        if found.nbytes <= RECENT_BYTES:
+            _recent[key] = found
+    return found.copy()
 
 
 def _allowed(estimator: BaseEstimator, options: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any]:
@@ -470,10 +482,6 @@ def _allowed(estimator: BaseEstimator, options: Mapping[str, Any] | None, names:
             f"known: {', '.join(names)}.",
         )
     return given
-
-
-def _drawn(random_state: Any) -> int:
-    return check_random_state(random_state).randint(2**31 - 1)
 
 
 @contextmanager

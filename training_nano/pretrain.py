@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tlkit.backbones.nano import NANO_WEIGHTS, build_nano
+from tlkit.backbones.applications import NANO_WEIGHTS, build_nano
 from training_nano.pool import write_pool
 from training_nano.teacher import freeze_teacher
 from training_nano.views import random_views, shrink

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from tlkit.backbones.nano import build_nano, load_nano_weights
+from tlkit.backbones.applications import build_nano, load_nano_weights
 from training_nano.teacher import build_teacher
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tlkit.backbones.nano import NATIVE_SIZE, build_nano
+from tlkit.backbones.applications import NATIVE_SIZE, build_nano
 
 BATCH = 32
 IMAGENET_SIZE = 224

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.backbones.nano import GRID_CHANNELS, NANO_WEIGHTS, NATIVE_SIZE, build_nano, load_nano_weights
+from tlkit.backbones.applications import GRID_CHANNELS, NANO_WEIGHTS, NATIVE_SIZE, build_nano, load_nano_weights
 
 
 @pytest.fixture(scope="module")

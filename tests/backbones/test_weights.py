@@ -174,7 +174,7 @@ def test_efficientnet_is_keras_s_own_however_its_weights_arrive(tmp_path, monkey
 
 
 def test_nano_brings_its_weights_along():
-    weights_file = importlib.import_module("tlkit.backbones.nano").NANO_WEIGHTS
+    weights_file = importlib.import_module("tlkit.backbones.applications").NANO_WEIGHTS
     if not weights_file.is_file():
         pytest.skip("nano's weights are not in this checkout")
     first, again = build_backbone("nano"), build_backbone("nano", image_size=64)

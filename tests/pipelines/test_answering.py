@@ -99,7 +99,7 @@ def test_facts_may_change_without_the_answering_file(run_folder, colours):
     model = run_folder / "model.keras"
     run_dir = RunDir(run_folder)
     chosen = replace(read_facts(model), threshold=1.0)
-    write_facts(model, chosen, lambda new: record.expect(run_dir, model, sha256_file(new)))
+    write_facts(model, chosen, lambda new: record.expect(run_dir, {model.name: sha256_file(new)}))
     found, engine, _ = answered(run_folder, colours)
     assert engine.startswith("engine onnx")
     assert all(row["abstain"] for row in found)

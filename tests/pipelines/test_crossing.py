@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,18 +21,36 @@ from tlkit.training.crossing import join_few
 STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False, "validate": "folds"}
 
 
-@pytest.fixture
-def few(colours, tmp_path):
+@pytest.fixture(scope="module")
+def few(colours, tmp_path_factory):
     """A folder with so many images of each class."""
 
     def make(*counts):
+        root = tmp_path_factory.mktemp("images")
         for name, count in zip(("blue", "green", "red"), counts, strict=True):
-            (tmp_path / "images" / name).mkdir(parents=True)
+            (root / name).mkdir()
             for number in range(count):
-                shutil.copy(colours / name / f"{number:02d}.png", tmp_path / "images" / name)
-        return str(tmp_path / "images")
+                shutil.copy(colours / name / f"{number:02d}.png", root / name)
+        return str(root)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def whole(few, tiny_backbone, tmp_path_factory):
+    """A run on five images a class, its options, what it returned and said, and the rows that each stage trained on."""
+    seen, stage, story, out = [], crossing.run_stage, Listener(), tmp_path_factory.mktemp("whole") / "run"
+
+    def watched(given, material, *others):
+        seen.append((given.name, set(material.rows("train").tolist())))
+        assert not len(material.rows("val"))
+        return stage(given, material, *others)
+
+    options = {"images": few(5, 5, 5), "backbone": str(tiny_backbone), **STAGES}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crossing, "run_stage", watched)
+        result = run(FinetuneConfig(**options, out=str(out)), story)
+    return SimpleNamespace(out=out, options=options, result=result, story=story, seen=seen)
 
 
 def splits_of(out):
@@ -39,17 +58,8 @@ def splits_of(out):
         return [row["split"] for row in csv.DictReader(file)]
 
 
-def test_every_image_is_held_out_once_by_networks_that_have_not_seen_it(few, tiny_backbone, tmp_path, monkeypatch):
-    seen, stage = [], crossing.run_stage
-
-    def watched(given, material, *others):
-        seen.append((given.name, set(material.rows("train").tolist())))
-        assert not len(material.rows("val"))
-        return stage(given, material, *others)
-
-    monkeypatch.setattr(crossing, "run_stage", watched)
-    story, out = Listener(), tmp_path / "run"
-    result = run(FinetuneConfig(images=few(5, 5, 5), backbone=str(tiny_backbone), out=str(out), **STAGES), story)
+def test_every_image_is_held_out_once_by_networks_that_have_not_seen_it(whole):
+    seen, story, out, result = whole.seen, whole.story, whole.out, whole.result
     assert set(splits_of(out)) == {"train", "test"}
     trained = {row for row, name in enumerate(splits_of(out)) if name == "train"}
     folds = [rows for name, rows in seen if name == "head"]
@@ -67,10 +77,8 @@ def test_every_image_is_held_out_once_by_networks_that_have_not_seen_it(few, tin
     assert not [path for path in (out / "checkpoints" / "folds").iterdir() if path.is_dir()]
 
 
-def test_killed_between_folds_it_goes_on_where_it_was(few, tiny_backbone, tmp_path, monkeypatch):
-    images, fold, done = few(5, 5, 5), crossing._fold, []
-    options = {"images": images, "backbone": str(tiny_backbone), **STAGES}
-    whole = run(FinetuneConfig(**options, out=str(tmp_path / "whole")))
+def test_killed_between_folds_it_goes_on_where_it_was(whole, tmp_path, monkeypatch):
+    fold, done, options = crossing._fold, [], whole.options
 
     def dying(*given):
         if len(done) == 2:
@@ -84,13 +92,11 @@ def test_killed_between_folds_it_goes_on_where_it_was(few, tiny_backbone, tmp_pa
     monkeypatch.setattr(crossing, "_fold", lambda *given: (done.append(given[-1].name), fold(*given))[1])
     resumed = run(FinetuneConfig(resume=str(tmp_path / "run")))
     assert done == ["1", "2", "3", "4"]
-    assert resumed["metrics"] == whole["metrics"]
-    read = [json.loads((tmp_path / name / "choice.json").read_text()) for name in ("whole", "run")]
+    assert resumed["metrics"] == whole.result["metrics"]
+    read = [json.loads((folder / "choice.json").read_text()) for folder in (whole.out, tmp_path / "run")]
     assert read[0] == read[1]
-    assert (
-        load(tmp_path / "run" / "model.keras").facts.temperature
-        == load(tmp_path / "whole" / "model.keras").facts.temperature
-    )
+    temperatures = {load(folder / "model.keras").facts.temperature for folder in (whole.out, tmp_path / "run")}
+    assert len(temperatures) == 1
 
 
 def test_what_wins_is_trained_anew_on_every_image(few, tiny_backbone, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import shutil
 import zipfile
@@ -11,6 +12,7 @@ from tlkit.classifier import model
 from tlkit.options.commands import EvaluateConfig, FinetuneConfig
 from tlkit.pipelines import evaluate, finetune
 from tlkit.pipelines.evaluate import run
+from tlkit.report import outcome
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir
 
@@ -26,6 +28,21 @@ def test_a_run_evaluated_again_gives_the_metrics_it_had(own, finished):
     result = run(EvaluateConfig(run=str(own)))
     assert {split: found["accuracy"] for split, found in result["metrics"].items()} == before
     assert json.loads((own / "metrics.json").read_text()) == result["metrics"]
+
+
+def test_a_full_disk_leaves_everything_as_it_was(own, colours, tmp_path, monkeypatch):
+    def write(path, page):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def held():
+        return {path: path.read_bytes() for path in own.rglob("*") if path.is_file() and path.name != ".lock"}
+
+    before = held()
+    monkeypatch.setattr(outcome, "write_report", write)
+    for others in ({}, {"images": str(colours), "out": str(tmp_path / "new")}):
+        with pytest.raises(OSError, match="No space left"):
+            run(EvaluateConfig(run=str(own), **others))
+    assert held() == before and not (tmp_path / "new").exists()
 
 
 def test_a_second_time_the_classifier_is_not_even_loaded(own, colours, tmp_path, monkeypatch, empty_cache):

@@ -93,9 +93,15 @@ def test_predictions_are_those_of_the_saved_model_in_plain_keras(finished, colou
     assert [row["path"] for row in found] == [row["path"] for row in rows(out / "splits.csv")]
 
 
-def test_the_same_seed_gives_the_same_metrics(options, tmp_path, empty_cache):
-    results = [run(FinetuneConfig(**options, out=str(tmp_path / name))) for name in ("one", "other")]
-    assert results[0]["metrics"] == results[1]["metrics"]
+@pytest.fixture(scope="module")
+def plain(options, tmp_path_factory):
+    """A run without further options, to be copied, and what it returned."""
+    out = tmp_path_factory.mktemp("plain") / "run"
+    return out, run(FinetuneConfig(**options, out=str(out)))
+
+
+def test_the_same_seed_gives_the_same_metrics(plain, options, tmp_path, empty_cache):
+    assert run(FinetuneConfig(**options, out=str(tmp_path / "other")))["metrics"] == plain[1]["metrics"]
 
 
 @pytest.mark.parametrize("head", ["mlp", "gru"])
@@ -207,9 +213,8 @@ def test_images_that_changed_since_are_named_on_resume(options, colours, tmp_pat
     assert run(FinetuneConfig(resume=str(out)))["images"] == 36
 
 
-def test_a_finished_run_that_lost_a_file_makes_it_again(options, tmp_path):
-    out = tmp_path / "run"
-    first = run(FinetuneConfig(**options, out=str(out)))
+def test_a_finished_run_that_lost_a_file_makes_it_again(plain, options, tmp_path):
+    out, first = shutil.copytree(plain[0], tmp_path / "run"), plain[1]
     model = out / "model.keras"
     before = dict(read_facts(model).__dict__)
     model.write_bytes(model.read_bytes()[:-1000] + bytes(1000))

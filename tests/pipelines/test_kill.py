@@ -16,7 +16,7 @@ MOMENTS = {
     "head": ("run", "checkpoints/head/state.json"),
     "top": ("run", "checkpoints/top/epoch-*.weights.h5"),
     "all": ("run", "checkpoints/all/epoch-*.weights.h5"),
-    "report": ("run", "predictions.csv"),
+    "report": ("run", ".tmp-*-files/predictions.csv"),
 }
 
 

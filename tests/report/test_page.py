@@ -16,7 +16,9 @@ from tlkit.evaluation.results import EvaluationResult
 from tlkit.report import build
 from tlkit.report.build import Data, EpochRow, Page, PlanRow, render, write_report
 
-SECTIONS = [section.id for section in build.SECTIONS if section.id != "quantities"]  # that is of numbers
+SECTIONS = [
+    section.id for section in build.SECTIONS if section.id not in ("quantities", "synthesis")
+]  # those of other runs
 VOID = {"meta", "link", "img", "br", "path", "use", "rect", "input"}
 
 

@@ -9,9 +9,9 @@ import keras
 
 from tlkit.backbones import applications
 from tlkit.backbones import weights as pretrained
+from tlkit.backbones.applications import NANO_WEIGHTS
 from tlkit.backbones.blocks import Block, find_blocks
 from tlkit.backbones.graph import Call, calls, cuts, foreign_layers, replay
-from tlkit.backbones.nano import NANO_WEIGHTS
 from tlkit.backbones.weight_files import backbone_file, is_path, weights_at_hand
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.process import seeded

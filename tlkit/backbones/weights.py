@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.backbones.applications import load_nano_weights
 from tlkit.backbones.graph import calls, copy_weights, functional
-from tlkit.backbones.nano import load_nano_weights
 from tlkit.backbones.weight_files import at_hand, given_weights, weight_file
 from tlkit.backbones.weight_transfer import fetch, wrong_with
 from tlkit.base.errors import TlkitError, first_line

@@ -237,6 +237,24 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
+@contextlib.contextmanager
+def replacing_all(folder: Path) -> Iterator[Path]:
+    """A folder to write files to: when all are written they take their places in `folder`, and none where one cannot be."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    made = temporary_beside(folder / "files")
+    try:
+        made.mkdir()
+        yield made
+        for path in sorted(made.iterdir()):
+            path.replace(folder / path.name)
+    finally:
+        remove(made)
+        if new:
+            with suppress(OSError):  # it holds what was written
+                folder.rmdir()
+
+
 def sweep(folder: Path) -> None:
     """Remove temporary files and folders of dead processes, once a folder in the life of this process."""
     if folder in _swept:

@@ -16,7 +16,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_text
 from tlkit.base.machine import __version__
 from tlkit.data.dataset import InputContract
-from tlkit.pixels import colour, contract, decoding, jpeg, opening, picture, sniff, tiff
+from tlkit.pixels import contract, decoding, jpeg, opening, picture, sniff, tiff
 
 PACKAGE = "decoder"
 NEEDED = "pillow numpy simplejpeg"  # what the modules import from elsewhere
@@ -24,7 +24,7 @@ NEEDED = "pillow numpy simplejpeg"  # what the modules import from elsewhere
 # Everything that a file goes through on its way to pixels; none of them imports anything else of tlkit.
 _MODULES: tuple[ModuleType, ...] = (
     *(errors, contract),
-    *(colour, decoding, jpeg, opening, picture, sniff, tiff),
+    *(decoding, jpeg, opening, picture, sniff, tiff),
 )
 _OURS = re.compile(r"^(\s*)from tlkit(?:\.\w+)*\.(\w+) import", re.MULTILINE)
 _INIT = '''"""Image files to the pixels that the network beside was trained on: the decode of tlkit {version}, as it is."""

@@ -3,6 +3,7 @@
 One field is at once a Python argument, a flag (`--image-size`), a TOML key (`image_size`) and a line of help.
 """
 
+import functools
 import json
 import re
 import tomllib
@@ -320,9 +321,16 @@ def resolve(kind: type[C], given: Mapping[str, Any], file: Path | None = None) -
     return kind(**values)
 
 
+@functools.cache  # a search of scikit-learn's asks a hundred times
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of the fields."""
+    return get_type_hints(kind)
+
+
 def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: str) -> dict[str, Any]:
     """The values of one source, in the types of the fields."""
-    hints = get_type_hints(kind)
+    hashed: Any = kind  # a class is hashable, whatever its instances are
+    hints = _hints(hashed)
     unknown = [name for name in source if name not in hints]
     if unknown:
         known = [option.replace("_", "-") for option in hints]

@@ -17,8 +17,7 @@ class TrainingOptions(Options):
 
     preset: str | None = option(
         None,
-        "Several options by one name: fast (the head alone, on one view), best (twice the epochs; every block where many images "
-        "train), or default; what is given beside it wins.",
+        f"Several options by one name: {', '.join(row.told for row in catalog.PRESETS.values())}; what is given beside it wins.",
         choices=catalog.PRESETS,
         group="Training",
     )

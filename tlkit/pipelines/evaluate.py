@@ -100,8 +100,10 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     for note in evaluation.notes:
         story.say(note)
     page = _page(config, run_dir, dataset, splits, predictions, evaluation)
-    metrics = outcome.write_outcome(out, predictions, evaluation, page)
-    if out == run_dir.path:
+    own = out == run_dir.path
+    expect = partial(record.expect, run_dir) if own else None
+    metrics = outcome.write_outcome(out, predictions, evaluation, page, expect)
+    if own:
         record.record_files(run_dir)
     story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
@@ -302,7 +304,7 @@ def _choose(
     ours = predictions if config.images is None else _of_run(run_dir)
     threshold, sentence = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
-    write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, run_dir.model, sha256_file(new)))
+    write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, {run_dir.model.name: sha256_file(new)}))
     story.say(f"{run_dir.model} now abstains below it" if threshold else f"{run_dir.model} now always answers")
     return chosen, (sentence,)
 

@@ -31,9 +31,8 @@ from PIL import (
 )
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.pixels.colour import Samples, over_white, to_rgb
 from tlkit.pixels.jpeg import JpegHead, read_head, read_jpeg
-from tlkit.pixels.picture import Needed, Picture
+from tlkit.pixels.picture import Needed, Picture, Samples, over_white, to_rgb
 from tlkit.pixels.sniff import HEADER_BYTES, describe, sniff
 from tlkit.pixels.tiff import deep_tiff, read_tiff
 

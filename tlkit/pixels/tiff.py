@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from tlkit.base.errors import UnreadableImage
-from tlkit.pixels.colour import Samples, cmyk_to_rgb, lab_to_rgb, over_white, to_rgb
-from tlkit.pixels.picture import Picture
+from tlkit.pixels.picture import Picture, Samples, cmyk_to_rgb, lab_to_rgb, over_white, to_rgb
 
 # -- Strips and tiles to samples ---
 

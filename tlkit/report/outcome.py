@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, write_json
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, replacing_all, sha256_file, write_json
 from tlkit.base.story import percent
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
@@ -154,21 +154,37 @@ def _strip(dataset: Dataset, row: int) -> Image.Image:
     return strip
 
 
-def write_outcome(folder: Path, predictions: Predictions, evaluation: EvaluationResult, page: Page) -> dict[str, Any]:
-    """Write predictions.csv, metrics.json, evaluation.json, per_class.csv and report.html, each whole or not at all.
+def write_outcome(
+    folder: Path,
+    predictions: Predictions,
+    evaluation: EvaluationResult,
+    page: Page,
+    expect: Callable[[Mapping[str, str]], None] | None = None,
+) -> dict[str, Any]:
+    """Write predictions.csv, metrics.json, evaluation.json, per_class.csv and the report, all of them or none.
+
+    Args:
+        folder: where to.
+        predictions: of the images.
+        evaluation: of the predictions.
+        page: of the report.
+        expect: hears the sha256 of every file, by name, before any takes its place; None for nobody.
 
     Returns:
         The content of metrics.json.
     """
-    predictions.write_csv(folder / "predictions.csv")
     metrics = evaluation.metrics_json()
     for split, gained in ((page.choice and page.choice.gained) or {}).items():
         if split in metrics:
             metrics[split]["accuracy_over_probe"] = gained.as_json()
-    write_json(folder / "metrics.json", metrics)
-    write_json(folder / "evaluation.json", {"format": 1, **evaluation.as_json()})
-    _write_per_class(folder / "per_class.csv", evaluation)
-    write_report(folder / "report.html", page)
+    with replacing_all(folder) as made:
+        predictions.write_csv(made / "predictions.csv")
+        write_json(made / "metrics.json", metrics)
+        write_json(made / "evaluation.json", {"format": 1, **evaluation.as_json()})
+        _write_per_class(made / "per_class.csv", evaluation)
+        write_report(made / "report.html", page)
+        if expect:
+            expect({path.name: sha256_file(path) for path in made.iterdir()})
     return metrics
 
 

@@ -74,7 +74,7 @@ def of_run(
     data = outcome.data_section(dataset, splits)
     return replace(
         page,
-        title=f"{Path(record['images']).name}: {record['backbone']['name']}",
+        title=f"{Path(record['images']).name}: {Path(record['backbone']['name']).name}",
         command="\n".join(filter(None, (record["command"], command))),
         created=record["created"],
         versions=record["versions"],
@@ -105,7 +105,7 @@ def of_others(
     page = _page(run_dir, record, config, dataset, splits, predictions, evaluation, classifier)
     return replace(
         page,
-        title=f"{Path(images).resolve().name}: {record['backbone']['name']} of {run_dir.path.resolve().name}",
+        title=f"{Path(images).resolve().name}: {Path(record['backbone']['name']).name} of {run_dir.path.resolve().name}",
         command=runtime.command_line(),
         created=run_record.now(),
         versions=runtime.versions(),

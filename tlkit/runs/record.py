@@ -111,11 +111,10 @@ def _every_file(run_dir: RunDir) -> dict[str, list[str]]:
     return sums_of(*sorted(files))
 
 
-def expect(run_dir: RunDir, path: Path, sha256: str) -> None:
-    """Note that a file is about to be replaced; until it has been, the old one is right too."""
+def expect(run_dir: RunDir, sums: Mapping[str, str]) -> None:
+    """Note that files are about to be replaced, name -> their new sha256; until they have been, the old ones are right too."""
     files = run_dir.read_record().get("files", {})
-    if path.name in files:
-        update(run_dir, files=files | {path.name: [sha256, *files[path.name][:1]]})
+    update(run_dir, files=files | {name: [new, *files[name][:1]] for name, new in sums.items() if name in files})
 
 
 def _begun_with(run_dir: RunDir, record: Mapping[str, Any]) -> dict[str, list[str]]:

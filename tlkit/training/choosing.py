@@ -184,12 +184,15 @@ def offers(trained: Tuned) -> list[Offer]:
         found.append(Offer(name, "fine-tuned", partial(trained.put, stage, file), trained.tried(stage)))
     if best:
         tuned = found[-1]
-        ends = cache(lambda: [_read(trained, offer) for offer in (found[0], tuned)])
+        ends = cache(lambda: (_read(trained, found[0]), _read(trained, tuned)))
         for alpha in ALPHAS:
             name = f"{alpha:g} of the way from the probe to {tuned.name}"
-            put = lambda alpha=alpha: trained.write(interpolate(*ends(), alpha))  # noqa: E731
-            found.append(Offer(name, "interpolated", put, tuned.tried))
+            found.append(Offer(name, "interpolated", partial(_put_between, trained, ends, alpha), tuned.tried))
     return found
+
+
+def _put_between(trained: Tuned, ends: Callable[[], tuple[Weights, Weights]], alpha: float) -> None:
+    trained.write(interpolate(*ends(), alpha))
 
 
 def _read(trained: Tuned, offer: Offer) -> Weights:

@@ -282,7 +282,7 @@ class Stage:
             return LEARNS[self.name]
         if self.skipped:
             return f"the head and {self.blocks} block{'s' * (self.blocks > 1)}, not the last {self.skipped}"
-        return f"the head and the last {self.blocks} block{'s' * (self.blocks > 1)}"
+        return f"the head and the last {f'{self.blocks} blocks' if self.blocks > 1 else 'block'}"
 
     @property
     def doing(self) -> str:
