@@ -35,7 +35,7 @@ from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import draw
 from tlkit.exporting.snippets import PROGRAMS
 from tlkit.exporting.writers import in_keras
-from tlkit.extraction.executors import executor
+from tlkit.extraction import executors
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.transforms import table as transforms
 from tlkit.options import catalog
@@ -326,12 +326,12 @@ def test_a_transform_of_features(monkeypatch, colours, tiny_backbone, tmp_path):
 def test_an_executor(monkeypatch, colours, tiny_backbone, empty_cache):
     asked = []
 
-    class Elsewhere(executor.Here):
+    class Elsewhere(executors.Here):
         def map(self, work, samples, story):
             asked.extend(samples)
             return super().map(work, samples, story)
 
-    monkeypatch.setitem(executor.EXECUTORS, "elsewhere", lambda address: contextlib.nullcontext(Elsewhere()))
+    monkeypatch.setitem(executors.EXECUTORS, "elsewhere", lambda address: contextlib.nullcontext(Elsewhere()))
     backbone = build_backbone(tiny_backbone)
     tap = Tap(backbone.blocks[-1].output, "avg")
     source = FeatureSource.of_backbone(backbone, InputContract(height=32, width=32), tap)

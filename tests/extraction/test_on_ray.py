@@ -21,9 +21,10 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence
 from tlkit.data.dataset import InputContract
 from tlkit.data.scan import scan
+from tlkit.extraction import executors
 from tlkit.extraction import source as sources
 from tlkit.extraction.engine import Engine
-from tlkit.extraction.executors import executor, on_ray
+from tlkit.extraction.executors import on_ray
 from tlkit.options.commands import FeaturesConfig
 from tlkit.options.groups import parse_executor
 
@@ -64,7 +65,7 @@ def test_an_address_where_nobody_answers_is_refused_before_any_work(tmp_path):
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(on_ray, "lacking", lambda extra: [extra])
-    with pytest.raises(TlkitError, match="needs Ray") as refused, executor.opened("ray"):
+    with pytest.raises(TlkitError, match="needs Ray") as refused, executors.opened("ray"):
         pass
     assert "pip install" in refused.value.hint
 

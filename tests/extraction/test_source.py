@@ -14,7 +14,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.data.dataset import InputContract
 from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation, TtaViews
-from tlkit.extraction.executors import executor
+from tlkit.extraction import executors
 from tlkit.extraction.source import FeatureSource, Tap, evidence_space, find_tap
 from tlkit.options.commands import EvaluateConfig, FeaturesConfig
 
@@ -111,14 +111,14 @@ def test_an_executor_of_several_workers_computes_the_same(
 ):
     dataset, slices = scan(colours), []
 
-    class Three(executor.Here):
+    class Three(executors.Here):
         def map(self, work, samples, story):
             for rows in np.array_split(samples[::-1], 3):
                 slices.append(rows)
                 portion = pickle.loads(pickle.dumps(work.portion(rows)))  # as it would be sent
                 yield from portion.portion(some := np.arange(len(rows)), work.engine())(some)
 
-    monkeypatch.setitem(executor.EXECUTORS, "three", lambda address: contextlib.nullcontext(Three()))
+    monkeypatch.setitem(executors.EXECUTORS, "three", lambda address: contextlib.nullcontext(Three()))
     here = source.extract(dataset)
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "another"))
     three = replace(source, executor="three").extract(dataset)

@@ -3,7 +3,7 @@ import contextlib
 import pytest
 
 from tlkit.base.errors import TlkitError
-from tlkit.extraction.executors import executor
+from tlkit.extraction import executors
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 
@@ -20,11 +20,11 @@ def test_what_knows_one_label_alone_is_refused_for_several(colours, tiny_backbon
 
 
 def test_the_plan_names_who_computes(colours, tiny_backbone, tmp_path, monkeypatch):
-    class Elsewhere(executor.Here):
+    class Elsewhere(executors.Here):
         def describe(self, engine):
             return f"ray: 6 workers for {engine}"
 
-    monkeypatch.setitem(executor.EXECUTORS, "ray", lambda address: contextlib.nullcontext(Elsewhere()))
+    monkeypatch.setitem(executors.EXECUTORS, "ray", lambda address: contextlib.nullcontext(Elsewhere()))
     config = FinetuneConfig(
         images=str(colours), backbone=str(tiny_backbone), out=str(tmp_path / "run"), executor="ray:a:1", dry_run=True
     )

@@ -14,9 +14,8 @@ from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, Problem
 from tlkit.data.decode import named
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.executors.computation import LOGITS as LOGITS
-from tlkit.extraction.executors.computation import Computation, Done, Key, batch_of, refuse_not_finite, same_bytes
-from tlkit.extraction.executors.executor import spread
+from tlkit.extraction.executors import LOGITS as LOGITS
+from tlkit.extraction.executors import Computation, Done, Key, batch_of, refuse_not_finite, same_bytes, spread
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
 from tlkit.extraction.store import Appender, ClipFeatures, Rows, Space, StoredFeatures, look_up

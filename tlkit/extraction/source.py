@@ -77,7 +77,7 @@ class FeatureSource:
         engine_name: what computes it, see `build_engine`; or `auto`.
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
         batch_size: images to a forward pass; fewer where there are few.
-        executor: where it is computed, see `executors.executor.opened`.
+        executor: where it is computed, see `executors.opened`.
         share: of the images, which is computed here.
         shapes: of a row of each output, where they are known without the model.
         quick: images -> an engine in float32 that needs no model, or None; asked when so many have to be computed.

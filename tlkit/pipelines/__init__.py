@@ -75,7 +75,7 @@ def _executor(config: Options) -> AbstractContextManager[Any]:
     asked = config.as_dict().get("executor", "here")
     if asked == "here":
         return contextlib.nullcontext()
-    return importlib.import_module("tlkit.extraction.executors.executor").opened(asked)
+    return importlib.import_module("tlkit.extraction.executors").opened(asked)
 
 
 def _resumable(refused: TlkitError, config: Options) -> TlkitError:

@@ -17,7 +17,7 @@ from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.evaluation.judgement import refuse_target
 from tlkit.extraction.engine import choose_engine
-from tlkit.extraction.executors.executor import opened
+from tlkit.extraction.executors import opened
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.options.catalog import PRESETS

@@ -23,7 +23,7 @@ from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.files import remove, temporary_beside
 from tlkit.base.machine import confine, install, lacking, temporary_root, usable_cores, versions
 from tlkit.base.story import Silence, Story
-from tlkit.extraction.executors.computation import Computation, Done
+from tlkit.extraction.executors import Computation, Done
 
 if TYPE_CHECKING:
     from tlkit.extraction.engine import Engine
