@@ -2,7 +2,7 @@
 
     python benchmarks/ray_nodes.py table           # 4,317 images: the bytes of the table against those of one process
     python benchmarks/ray_nodes.py workers         # two workers of one core against one, in turn, five repeats
-    python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 160    # ten workers killed (SIGKILL) at random moments, and a node once
+    python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 224    # ten workers killed (SIGKILL) at random moments, and a node once
     python benchmarks/ray_nodes.py memory          # peak memory of the process that asks, 4,000 and 40,000 images
 
 Images are small drawn JPEGs of distinct content (`scale.write_images`). Each part starts from an empty store. `workers` holds
@@ -131,7 +131,7 @@ def kills(place: Path, options: argparse.Namespace) -> None:
 
         def worker_killer() -> None:
             while len(killed) < options.kills:
-                time.sleep(draw.uniform(0.5, 3.0))
+                time.sleep(draw.uniform(2.0, 8.0))
                 if story.done and (working := list(tasks())):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(draw.choice(working), signal.SIGKILL)
