@@ -1,6 +1,6 @@
 """Clips: whether order is learned where it matters, what a classifier of clips takes in time, and in memory.
 
-    python benchmarks/clips.py motion --backbone NAME|PATH.keras [--weights FILE] [--size 96] [--seeds 5] [--clips 600] [--times mean gru ...]
+    python benchmarks/clips.py motion --backbone NAME|PATH.keras [--weights FILE] [--size 96] [--seeds 5] [--clips 600] [--times mean gru ...] [--hidden 256 256]
     python benchmarks/clips.py people IMAGES --backbone NAME|PATH.keras [--size PIXELS] [--seeds 5] [--times mean gru ...]
     python benchmarks/clips.py recipe --backbone NAME|PATH.keras [--size 96] [--clips 120]
     python benchmarks/clips.py memory --backbone NAME|PATH.keras [--size 96] [--clips 100 1000]
@@ -40,7 +40,7 @@ FRAMES = 12
 
 def options(asked: argparse.Namespace, **own: Any) -> FinetuneConfig:
     """Of `tlkit finetune`, without audit."""
-    given = {name: getattr(asked, name) for name in ("image_size", "weights") if getattr(asked, name)}
+    given = {name: getattr(asked, name) for name in ("image_size", "weights", "hidden") if getattr(asked, name)}
     return FinetuneConfig(backbone=asked.backbone, audit=False, overwrite=True, **given, **own)
 
 
@@ -74,7 +74,7 @@ def measure_order(asked: argparse.Namespace) -> None:
         work = Path(folder)
         for time_head in asked.times:
             rows = []
-            for seed in range(asked.seeds):
+            for seed in range(*asked.seeds):
                 images = asked.images or drawn(work / f"motion{seed}", asked.clips[0], seed)
                 rows.append(accuracies(Path(images), work, asked, time_head, seed))
             print(told(time_head, rows), flush=True)
@@ -191,11 +191,13 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--size", type=int, dest="image_size")
     parser.add_argument("--weights")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="how many; or from and up to which, as 2 4")
+    parser.add_argument("--hidden", type=int, nargs="+", help="as of tlkit finetune; its own unless given")
     parser.add_argument("--clips", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--times", nargs="+", default=["mean", "gru"])
     asked = parser.parse_args()
+    asked.hidden = tuple(asked.hidden) if asked.hidden else None
     asked.clips = asked.clips or {"memory": [100, 1000], "recipe": [120]}.get(asked.what, [600])
     runtime.seed_everything(0)
     MEASURES[asked.what](asked)

@@ -1,13 +1,14 @@
-"""Scores that say how unlike the training images an image is: today's, and what else is simple on stored features.
+"""Scores that say how unlike the training images an image is: the run's, and what else is simple on stored features.
 
     tlkit features flowers-small --backbone FILE.keras --image-size 112 --out flowers-small.npz      # and so on
     python benchmarks/unfamiliar.py flowers-small.npz sign-digits.npz magnetic-tile.npz
 
 A class is held out in turn: the scores learn from the training split without it, and its images have to be told from the
 images of the other classes in the test split; then all classes are known, and the images of each other set have to be told from
-the test split. AUROC; the difference to today's with its standard error over held-out classes, or over pairs of sets.
+the test split. AUROC; the difference to the distance with its standard error over held-out classes, or over pairs of sets.
 
-    today       distance to the 5th nearest training image (Sun et al. 2022) as `Familiarity` measures it
+    distance    to the 5th nearest training image along 64 directions (Sun et al. 2022), as runs of before measure it
+    default     what a run measures: outside of 128 directions, joined with the logits (Wang et al. 2022)
     nearest     the same without the reduction to 64 directions
     pca, ae     error of restoring features from 64 components, or codes
     energy      minus the log of the sum of exponentials of the logits of the probe (Liu et al. 2020)
@@ -39,9 +40,12 @@ def scores(train: Images, held: np.ndarray, seed: int, autoencoder: bool) -> dic
     features, labels = train
     places = np.unique(labels, return_inverse=True)[1]
     probe = fit_probe([features], places, units=np.arange(len(places)), strength=1e-2)
-    today = fit_familiarity(features[references(places)], held)
+    kept = features[references(places)]
+    said = lambda new: new @ probe.kernel + probe.bias  # noqa: E731
+    distance, default = fit_familiarity(kept, held), fit_familiarity(kept, held, said(held))
     found = {
-        "today": today.unfamiliarity,
+        "distance": distance.distance,
+        "default": lambda new: default.score(new, said(new)),
         "nearest": nearest(unit(features)),
         "pca": restoring(Components.fit(Rows(unit(features)), min(WIDTH, len(features) // 2), seed)),
         "energy": lambda new: -logsumexp(new @ probe.kernel + probe.bias, axis=1),
@@ -95,9 +99,9 @@ def shown(name: str, rows: list[dict[str, float]]) -> None:
     cells = []
     for score in rows[0]:
         values = np.array([row[score] for row in rows])
-        ahead = values - np.array([row["today"] for row in rows])
+        ahead = values - np.array([row["distance"] for row in rows])
         error = ahead.std(ddof=1) / np.sqrt(len(rows))
-        against = "" if score == "today" else f" ({100 * ahead.mean():+.1f} ± {100 * error:.1f})"
+        against = "" if score == "distance" else f" ({100 * ahead.mean():+.1f} ± {100 * error:.1f})"
         cells.append(f"{score} {values.mean():.3f}{against}")
     print(f"| {name} | {len(rows)} | {' | '.join(cells)} |", flush=True)
 

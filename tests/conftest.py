@@ -31,10 +31,16 @@ CLASSES = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 LONGEST = (
     "contracts/test_backbones.py",
     "pipelines/test_finetune.py",
+    "characterisation/test_characterisation.py",
     "test_sklearn.py",
     "pipelines/test_numbers.py",
     "contracts/test_onnx.py",
+    "contracts/test_install.py",
     "extraction/test_kept.py",
+    "pipelines/test_kill.py",
+    "pipelines/test_crossing.py",
+    "pipelines/test_damage.py",
+    "python/test_notebook.py",
 )
 
 

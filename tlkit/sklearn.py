@@ -26,7 +26,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import sha256_json
 from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
@@ -45,7 +44,7 @@ OF_FEATURES = ("fit", "levels", "engine", "precision", "stored_as", "batch_size"
 NOT_OF_CLASSIFIERS = (
     *("images", "resume", "out", "overwrite", "dry_run", "log", "audit", "test", "classes", "group_by", "keras_split"),
     *("fixes", "slice_by", "on_bad", "target_precision", "backbone", "weights", "head", "stages", "balance", "seed"),
-    *("task", "target"),
+    *("task", "target", "time", "frames", "stride"),
 )
 
 
@@ -455,12 +454,12 @@ def _refuse_problems(problems: Any) -> None:
         raise UnfitInput(f"{problems[0].path!r}: {problems[0].reason}{more}.", "mend it, or leave the image out.")
 
 
-_recent: dict[str, np.ndarray] = {}  # rows read last, of a source and images
+_recent: dict[tuple[str, bytes], np.ndarray] = {}  # rows read last, of a source and images
 
 
 def _rows(source: FeatureSource, images: Dataset, story: Story) -> np.ndarray:
     """Every row, float32 (n, C). A search asks for each fold once a setting; what was read lately is not read again."""
-    key = sha256_json([source.describe(output, {}) for output in source.outputs]) + images.sha256.tobytes().hex()
+    key = repr([source.describe(output, {}) for output in source.outputs]), images.sha256.tobytes()
     if (found := _recent.get(key)) is None:
         extraction = source.extract(images, story=story)
         _refuse_problems(extraction.problems)

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pytest
 
+import tlkit
 from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
+from tlkit.backbones.graph import foreign_layers, replay
 from tlkit.backbones.transformers.convert import CONVERTERS, convert
 from tlkit.base.errors import TlkitError
 from tlkit.classifier import model as classifier
@@ -128,13 +130,139 @@ def test_another_size_is_built_where_the_network_takes_it(preset):
             build_backbone(f"hub:{folder}", image_size=64)
 
 
+# -- Blocks that are layers of KerasHub's: taken apart into Keras's own ---
+
+
+def convolutional(models, name):
+    """A small network whose blocks KerasHub wrote as layers."""
+    shape = (64, 64, 3)
+    if name == "efficientnet":
+        return models.EfficientNetBackbone(
+            stackwise_width_coefficients=[1.0] * 3,
+            stackwise_depth_coefficients=[1.0] * 3,
+            stackwise_kernel_sizes=[3] * 3,
+            stackwise_num_repeats=[2] * 3,
+            stackwise_input_filters=[8, 8, 16],
+            stackwise_output_filters=[8, 16, 24],
+            stackwise_expansion_ratios=[1, 4, 4],
+            stackwise_squeeze_and_excite_ratios=[0.0, 0.25, 0.25],
+            stackwise_strides=[1, 2, 2],
+            stackwise_block_types=["cba", "fused", "unfused"],
+            stackwise_force_input_filters=[0] * 3,
+            stackwise_nores_option=[False] * 3,
+            image_shape=shape,
+        )
+    if name == "mobilenet":
+        return models.MobileNetBackbone(
+            stackwise_expansion=[[40, 56], [64, 72]],
+            stackwise_num_blocks=[2, 2],
+            stackwise_num_filters=[[16, 16], [24, 24]],
+            stackwise_kernel_size=[[3, 3], [5, 5]],
+            stackwise_num_strides=[[2, 1], [2, 1]],
+            stackwise_se_ratio=[[None, None], [0.25, 0.25]],
+            stackwise_activation=[["relu", "relu"], ["hard_swish", "hard_swish"]],
+            stackwise_padding=[[1, 1], [2, 2]],
+            output_num_filters=48,
+            input_activation="hard_swish",
+            output_activation="hard_swish",
+            input_num_filters=16,
+            image_shape=shape,
+            depthwise_filters=8,
+            depthwise_stride=2,
+            depthwise_residual=False,
+            squeeze_and_excite=0.5,
+            last_layer_filter=48,
+        )
+    return models.HGNetV2Backbone(
+        depths=[1, 2],
+        embedding_size=16,
+        hidden_sizes=[32, 48],
+        stem_channels=[3, 8, 16],
+        hidden_act="relu",
+        use_learnable_affine_block=False,
+        stackwise_stage_filters=[(16, 8, 32, 1, 1, 3), (32, 16, 48, 2, 1, 3)],
+        apply_downsample=[False, True],
+        use_lightweight_conv_block=[False, True],
+        image_shape=shape,
+    )
+
+
+@pytest.mark.parametrize("name", ["efficientnet", "mobilenet", "hgnetv2"])
+def test_blocks_of_kerashub_s_are_taken_apart(hub, name, tmp_path):
+    keras.utils.set_random_seed(3)
+    body, random = convolutional(hub.models, name), np.random.default_rng(0)
+    for weight in body.weights:
+        weight.assign(np.asarray(weight) + np.abs(random.normal(0, 0.05, weight.shape)).astype("float32"))
+    assert foreign_layers(body)
+    body.save_to_preset(str(tmp_path))
+    hub.layers.ImageConverter(image_size=(64, 64), scale=1 / 255).save_to_preset(str(tmp_path))
+    backbone = build_backbone(f"hub:{tmp_path}")
+    pixels = random.integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    theirs = body(pixels / 255, training=False)
+    theirs = min(map(keras.ops.convert_to_numpy, keras.tree.flatten(theirs)), key=lambda grid: grid.shape[1])
+    found = keras.ops.convert_to_numpy(backbone.model(pixels, training=False))
+    np.testing.assert_allclose(found, theirs, atol=1e-4 * np.abs(theirs).max())
+    assert bool(backbone.foreign) == (name == "hgnetv2")  # whose features are had, but no file that plain Keras loads
+
+
+class Twice(keras.layers.Layer):
+    """Only calls a layer of Keras's."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, tensor):
+        return self.dense(tensor) + self.dense(keras.ops.flip(tensor, axis=-1))
+
+
+class Scaled(Twice):
+    """Also has a weight of its own."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=())
+
+    def call(self, tensor):
+        return self.dense(tensor) * self.scale
+
+
+class Counted(Twice):
+    """Its numbers depend on how many images there are."""
+
+    def call(self, tensor):
+        return self.dense(tensor) / keras.ops.cast(keras.ops.shape(tensor)[0], "float32")
+
+
+@pytest.mark.parametrize("kind", [Twice, Scaled, Counted])
+def test_only_what_calls_keras_s_layers_alone_is_taken_apart(kind):
+    start = keras.Input((4,))
+    model = keras.Model(start, kind()(start))
+    images = keras.Input((4,))
+    copy = keras.Model(images, replay(model, images))
+    assert foreign_layers(copy) == (() if kind is Twice else (kind.__name__,))
+    noise = np.random.default_rng(0).normal(size=(2, 4)).astype("float32")
+    np.testing.assert_allclose(copy(noise), model(noise), atol=1e-6)
+
+
 # -- Vision transformers: the same network of Keras's own layers ---
+
+
+def swin(models, shape, large, window_size=4, **more):
+    depths, heads, width = ((2, 2), (4, 8), 128) if large else ((2, 3), (2, 4), 16)
+    return models.SwinTransformerBackbone(
+        image_shape=shape,
+        embed_dim=width,
+        depths=depths,
+        num_heads=heads,
+        window_size=window_size,
+        **more,
+    )
 
 
 def transformer(hub, name, side, *, large=False):
     """A network of KerasHub with nothing left at its initial value, and its tokens before those of patches."""
     models = hub.models
-    size = {"num_layers": 12, "hidden_dim": 384, "num_heads": 6} if large else {}
+    size = {"num_layers": 2, "hidden_dim": 768, "num_heads": 12} if large else {}
     size = size or {"num_layers": 2, "hidden_dim": 32, "num_heads": 2}
     hidden = 4 * size["hidden_dim"]
     shape, table = (side, side, 3), (80, 80, 3)
@@ -177,6 +305,11 @@ def transformer(hub, name, side, *, large=False):
             ),
             5,
         ),
+        "swin": lambda: (swin(models, shape, large), 0),
+        "swin, few biases": lambda: (
+            swin(models, shape, large, window_size=2, patch_norm=False, qkv_bias=False),
+            0,
+        ),
         "siglip": lambda: (models.SigLIPVisionEncoder(16, **size, intermediate_dim=hidden, image_shape=shape), 0),
     }[name]
     keras.utils.set_random_seed(3)
@@ -202,13 +335,14 @@ def transformer(hub, name, side, *, large=False):
 
 TRANSFORMERS = (
     *("vit", "vit without class token", "deit", "dinov2", "dinov2, registers, gated"),
-    *("dinov3", "dinov3, gated, few biases", "siglip"),
+    *("dinov3", "dinov3, gated, few biases", "siglip", "swin", "swin, few biases"),
 )
 
 
-@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "ViT-S"])
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "as wide as base"])
 @pytest.mark.parametrize("side", [64, 96])
 @pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.filterwarnings("ignore:Layer '.*' (looks|.of type):UserWarning")  # of KerasHub's Swin, when it is built
 def test_a_transformer_is_kerashub_s_own(hub, name, side, large):
     body, prefix = transformer(hub, name, side, large=large)
     images = np.random.default_rng(1).normal(size=(2, side, side, 3)).astype("float32")
@@ -239,6 +373,7 @@ def test_of_another_size_it_is_kerashub_s_of_that_size(hub, name, tmp_path):
     np.testing.assert_allclose(grid.reshape(2, 36, -1), expected[:, prefix:], atol=close)
 
 
+@pytest.mark.filterwarnings("ignore:Layer '.*' (looks|.of type):UserWarning")
 def test_every_converter_is_held_against_its_class(hub):
     made = {type(transformer(hub, name, 64)[0]).__name__ for name in TRANSFORMERS}
     assert made == set(CONVERTERS)
@@ -308,3 +443,25 @@ def test_without_kerashub_the_error_says_how_to_get_it(monkeypatch):
     with pytest.raises(TlkitError, match="is a preset of KerasHub, which is not installed here") as refused:
         build_backbone(FeaturesConfig(images=".", backbone="hub:resnet_18_imagenet").backbone)
     assert "pip install 'keras-hub" in refused.value.hint
+
+
+def test_every_command_takes_a_preset(hub, colours, tmp_path, monkeypatch):
+    """A tiny DINOv2, from its folder to answers; what was saved needs no KerasHub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    body, converter = small(hub, "dinov2")
+    body.save_to_preset("preset")
+    converter(image_size=(56, 56), scale=SCALE, offset=OFFSET).save_to_preset("preset")
+    images, backbone, size = str(colours), "hub:preset", 28
+    table = tlkit.features(images, backbone=backbone, image_size=size, pool="cls+avg", out="features.csv")
+    assert table["computed"] == 36
+    ranked = tlkit.rank(images, backbones=(backbone, "nano:size=32"), image_size=size, out="rank")
+    assert {one["name"] for one in ranked["candidates"]} == {f"{backbone},size={size}", "nano:size=32"}
+    assert tlkit.audit(images, backbone=backbone, image_size=size, out="audit")
+    chosen = {"backbone": backbone, "image_size": size, "pooling": "cls+avg", "stages": ("head", "top"), "epochs": (1,)}
+    tlkit.finetune(images, **chosen, blocks=1, views=1, val=0.25, test=0.25, validate="split", out="run")
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    assert tlkit.evaluate("run", images, out="again")["metrics"]
+    assert tlkit.predict("run", [images], out="answers.csv")
+    assert tlkit.explain("run", [f"{images}/red/00.png"], method=("integrated", "rollout"), out="explained")
+    assert tlkit.export("run", format=("keras", "onnx"), out="exported")

@@ -20,6 +20,7 @@ from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
 from tlkit.explanation.heat_maps import Witness, last_tokens
 from tlkit.exporting.formats import installed
+from tlkit.exporting.golden import Inputs
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.engine import build_engine
@@ -305,6 +306,30 @@ def test_evidence_lies_on_patches(family, pooling):
         np.testing.assert_allclose(witness.features(grids), features, atol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["avg", "cls"])
+def test_rollout_is_the_product_of_what_blocks_mix(family, pooling):
+    classifier = classifier_of("tiny:vit", pooling)
+    model, images, total = classifier.model, pixels(), np.eye(25)
+    for number in (1, 2, 3):
+        tokens = keras.Model(model.input, model.get_layer(f"block{number}_norm1").output)(images)
+        attention = model.get_layer(f"block{number}_attention")
+        _, shares = attention(tokens, tokens, return_attention_scores=True)
+        total = (keras.ops.convert_to_numpy(shares)[0].mean(axis=0) + np.eye(25)) / 2 @ total
+    expected = (total[0] if pooling == "cls" else total[1:].mean(axis=0))[1:]
+    found = Witness(classifier).evidence("rollout", images.astype("uint8"), None, np.zeros(3, int))
+    np.testing.assert_allclose(found.values[0].ravel(), expected, atol=1e-5)
+
+
+def test_rollout_of_every_kind_shares_out_one_and_other_networks_refuse(family):
+    images = pixels().astype("uint8")
+    for name, pooling in (("rotary", "cls"), ("pooled by attention", "cls"), ("without a summary", "avg")):
+        values = Witness(classifier_of(f"tiny:{name}", pooling)).rollout(images).values
+        assert values.shape == (3, 4, 6) and (values > 0).all() and (values.sum(axis=(1, 2)) <= 1 + 1e-5).all(), name
+        assert np.abs(values[0] - values[1]).max() > 0
+    with pytest.raises(TlkitError, match="attention rollout needs attention between all patches"):
+        Witness(classifier_of("nano", "avg")).rollout(images)
+
+
 def test_evidence_of_a_class_token_is_taken_before_its_last_attention(family):
     assert last_tokens(classifier_of("tiny:vit", "cls").model) == ("block2_output", 1, (4, 6))
     assert last_tokens(classifier_of("tiny:pooled by attention", "cls").model) == ("norm", 0, (4, 6))
@@ -318,7 +343,7 @@ def test_other_runtimes_give_the_same(family, name, format_name, tmp_path):
         pytest.skip(f"{format_name} cannot be written here")
     classifier = classifier_of(f"tiny:{name}", "cls+avg")
     write(FORMATS[format_name], classifier, tmp_path / FORMATS[format_name].model, None)
-    images = pixels().astype("uint8")
+    images = Inputs(pixels().astype("uint8"))
     found, expected = Runtime(FORMATS[format_name], tmp_path)(images), in_keras(classifier, images)
     largest = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4 * largest)

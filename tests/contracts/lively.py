@@ -6,7 +6,7 @@ import numpy as np
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose
 from tlkit.data.dataset import InputContract
-from tlkit.exporting.golden import draw
+from tlkit.exporting.golden import draw, draw_inputs
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.writers import in_keras, write
 from tlkit.options.catalog import FORMATS
@@ -63,5 +63,5 @@ def in_format(name, classifier, folder):
     """What a format's file gives for the drawn images in its own runtime, and what Keras gives."""
     folder.mkdir(exist_ok=True)
     write(FORMATS[name], classifier, folder / FORMATS[name].model, None)
-    images = draw(classifier.facts.contract.height, classifier.facts.contract.width)
+    images = draw_inputs(classifier.facts)
     return Runtime(FORMATS[name], folder)(images), in_keras(classifier, images)

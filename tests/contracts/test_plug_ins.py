@@ -32,7 +32,7 @@ from tlkit.evaluation import class_measures, stored
 from tlkit.evaluation.compare import COMPARED
 from tlkit.evaluation.evaluate import MEASURES, evaluate
 from tlkit.evaluation.results import Metric
-from tlkit.exporting.golden import draw
+from tlkit.exporting.golden import Inputs, draw
 from tlkit.exporting.snippets import PROGRAMS
 from tlkit.exporting.writers import in_keras
 from tlkit.extraction import executors
@@ -91,7 +91,7 @@ def test_a_head(add_file, monkeypatch, tiny_backbone, tmp_path):
     head = build_head(HeadOptions(head="doubled", pooling="max"), backbone.grid_shape, 3)
     classifier = compose(backbone, head, ("a", "b", "c"), InputContract(height=32, width=32))
     save(classifier, tmp_path / "model.keras")
-    images = draw(32, 32)
+    images = Inputs(draw(32, 32))
     found = in_keras(load(tmp_path / "model.keras"), images)["logits"]
     assert head.reads == "pooled" and found.shape == (len(images), 3)
 
@@ -183,7 +183,7 @@ def test_a_report_section(monkeypatch, tmp_path):
     (tmp_path / "sections" / "moon.html").write_text('<section id="moon"><h2>Moon</h2>{{ page.title }}</section>')
     loader = jinja2.ChoiceLoader([build.environment().loader, jinja2.FileSystemLoader(tmp_path)])
     found = build.environment().overlay(loader=loader)
-    monkeypatch.setattr(build, "environment", lambda: found)
+    monkeypatch.setattr(build, "environment", lambda sample: found)
     row = build.Section("moon", "Moon", lambda facts: facts["metrics"])
     monkeypatch.setattr(build, "SECTIONS", (*build.SECTIONS, row))
     text = build.render(full_page())

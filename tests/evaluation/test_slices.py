@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
-from tlkit.evaluation.slices import holm, slices
+from tlkit.evaluation.class_measures import holm, slices
 
 
 def test_a_planted_failure_is_found_and_chance_is_not():

@@ -1,15 +1,31 @@
 """A run on clips from the folder to the report, resumed, evaluated and asked; and that no frame is computed twice."""
 
+import base64
 import csv
 import json
+import os
+import runpy
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+import tlkit
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence
-from tlkit.classifier.model import load
+from tlkit.classifier.familiarity import fit_familiarity
+from tlkit.classifier.model import load, save
+from tlkit.exporting.answer import write_answer
+from tlkit.exporting.formats import installed, runner
+from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import (
     EvaluateConfig,
     ExplainConfig,
@@ -18,9 +34,10 @@ from tlkit.options.commands import (
     NextConfig,
     PredictConfig,
     ServeConfig,
+    VerifyConfig,
 )
 from tlkit.options.obtain import SampleConfig
-from tlkit.pipelines import evaluate, explain, export, finetune, predict, sample, serve
+from tlkit.pipelines import evaluate, explain, export, finetune, predict, sample, serve, verify
 from tlkit.pipelines import next as following
 
 
@@ -148,9 +165,8 @@ def test_options_of_single_images_are_refused(settings, tmp_path, option, value)
 def test_commands_for_single_images_refuse_in_a_sentence(whole, motion, tmp_path):
     run, frame = str(whole[0]), str(motion / "left" / "00003" / "frame_00.jpg")
     asked = [
-        (export, ExportConfig(run=run, out=str(tmp_path / "exported"))),
+        (export, ExportConfig(run=run, format=("litert-int8",), out=str(tmp_path / "exported"))),
         (explain, ExplainConfig(run=run, paths=(frame,), out=str(tmp_path / "explained"))),
-        (serve, ServeConfig(run=run)),
         (following, NextConfig(images=str(motion), run=run, out=str(tmp_path / "next"))),
         (evaluate, EvaluateConfig(run=run, tta=2)),
         (predict, PredictConfig(run=run, paths=(str(motion),), tta=2)),
@@ -158,5 +174,176 @@ def test_commands_for_single_images_refuse_in_a_sentence(whole, motion, tmp_path
     for command, config in asked:
         with pytest.raises(TlkitError, match="is for classifiers of single images"):
             command.run(config)
-    with pytest.raises(TlkitError, match="is no folder, and this classifier takes clips"):
+    with pytest.raises(TlkitError, match="is no folder and no film, and this classifier takes clips"):
         predict.run(PredictConfig(run=run, paths=(frame,)))
+
+
+@pytest.mark.parametrize(
+    "names", [("onnx",), pytest.param(("savedmodel", "keras", "litert", "openvino"), marks=pytest.mark.slow)]
+)
+def test_every_format_answers_clips_as_keras_does(whole, motion, tmp_path, names):
+    """Golden clips, one of them masked, to 1e-4; and the program beside an artifact says what tlkit says of a folder."""
+    formats = tuple(filter(can_write, names))
+    if not formats:
+        pytest.skip("none of them can be written here")
+    asked = ExportConfig(run=str(whole[0]), format=formats, out=str(tmp_path / "out"), check_images=12)
+    made = export.run(asked)["artifacts"]
+    assert {one["kind"] for one in made} == set(formats)
+    for one in made:
+        assert one["measured"]["max_difference"] <= 1e-4
+        assert (one["measured"]["of"], one["measured"]["images"], one["measured"]["agreement"]) == ("test", 2, 1.0)
+        assert one["encoded"] is None
+        golden = np.load(Path(one["folder"]) / "golden.npz")
+        assert golden["images"].shape[:2] == golden["mask"].shape and (golden["mask"] == 0).any()
+        assert verify.run(VerifyConfig(artifact=one["folder"]))["agreement"] == 1.0
+    asked = predict.run(PredictConfig(run=str(whole[0]), paths=(str(motion / "left" / "00003"),)))["predictions"][0]
+    program = runpy.run_path(str(tmp_path / "out" / formats[0] / "classify.py"))
+    chances = program["softmax"](program["logits_of"](*program["clip"](motion / "left" / "00003")))[0]
+    assert chances.max() == pytest.approx(asked["probability"], abs=1e-4)
+    assert program["CONTRACT"]["classes"][int(chances.argmax())] == asked["class"]
+
+
+def can_write(name):
+    row = FORMATS[name]
+    if keras.backend.backend() != "tensorflow" and row.writing:
+        return False
+    return all(map(installed, row.writing)) and runner(row) is not None
+
+
+WITHOUT = """
+import json, sys
+sys.modules["tensorflow"] = None
+from tlkit.options.commands import PredictConfig
+from tlkit.pipelines import predict
+found = predict.run(PredictConfig(run=sys.argv[1], paths=tuple(sys.argv[2:])))
+assert "keras" not in sys.modules
+print(json.dumps(found["predictions"]))
+"""
+
+
+def test_clips_are_answered_without_tensorflow(whole, motion, tmp_path):
+    """By the answering file, from the rows of the store and anew; as by Keras."""
+    if not (whole[0] / "answer" / "head.onnx").is_file():
+        pytest.skip("no answering file is made here")
+    clips = [str(motion / "left" / "00003"), str(motion / "growing")]
+    expected = predict.run(PredictConfig(run=str(whole[0]), paths=tuple(clips), engine="keras"))["predictions"]
+    for cache in (os.environ["TLKIT_CACHE"], str(tmp_path / "cache")):
+        command = [sys.executable, "-c", WITHOUT, str(whole[0]), *clips]
+        environment = os.environ | {"TLKIT_CACHE": cache}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(done.stdout)
+        assert [(row["path"], row["class"]) for row in found] == [(row["path"], row["class"]) for row in expected]
+        apart = [abs(one["probability"] - other["probability"]) for one, other in zip(found, expected, strict=True)]
+        assert max(apart) < 1e-4
+
+
+def test_a_run_answers_clips_in_memory(whole, motion):
+    clip = motion / "left" / "00003"
+    frames = [np.asarray(Image.open(file)) for file in sorted(clip.iterdir())]
+    run = tlkit.load(whole[0])
+    by_path = run.predict(clip)
+    for given in (np.stack(frames), frames, [np.stack(frames)], [Image.fromarray(frame) for frame in frames]):
+        found = run.predict(given)
+        assert list(found["path"]) == ["0"]
+        assert found["probability"][0] == pytest.approx(by_path["probability"][0], abs=5e-3)
+    assert list(run.predict([clip, np.stack(frames)])["path"]) == [str(clip), "1"]
+
+
+def test_the_server_takes_the_frames_of_a_clip(whole, motion, tmp_path):
+    """As a form or as JSON; one frame that is no image refuses the clip."""
+    pytest.importorskip("fastapi")
+    asked = predict.run(PredictConfig(run=str(whole[0]), paths=(str(motion / "left" / "00003"),)))["predictions"][0]
+    files = sorted((motion / "left" / "00003").iterdir())
+    stop, heard = threading.Event(), Listening()
+    config = ServeConfig(run=str(whole[0]), port=0)
+    thread = threading.Thread(target=serve.run, args=(config, heard), kwargs={"stop": stop}, daemon=True)
+    thread.start()
+    try:
+        url = heard.url()
+        encoded = [base64.b64encode(file.read_bytes()).decode() for file in files]
+        results = posted(url, {"images": encoded})["results"]
+        assert len(results) == 1 and results[0]["predicted"] == [asked["class"]]
+        assert results[0]["probability"] == pytest.approx(asked["probability"], abs=1e-4)
+        assert posted(url + "?explain=true", {"images": encoded})["detail"].startswith(
+            "Explanations are of single images"
+        )
+        broken = posted(url, {"images": [*encoded[:11], base64.b64encode(b"text").decode()]})
+        assert broken["title"] and "results" not in broken
+        model = json.loads(urllib.request.urlopen(url.replace("predict", "model")).read())
+        assert model["facts"]["clip"] == {"frames": 6, "stride": 1} and not model["explains"]
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+class Listening(Heard):
+    """Waits until the server answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.ready = threading.Event()
+
+    def say(self, text):
+        super().say(text)
+        if "engine" in text or "ready" in text:
+            self.ready.set()
+
+    def url(self):
+        assert self.ready.wait(60), self.said
+        base = next(text.split()[2].rstrip(",") for text in self.said if text.startswith("listening on"))
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{base}/v1/model").read()
+                break
+            except urllib.error.HTTPError:
+                time.sleep(0.05)
+        return f"{base}/v1/predict"
+
+
+def posted(url, body):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        return json.loads(urllib.request.urlopen(request).read())
+    except urllib.error.HTTPError as error:
+        return json.loads(error.read())
+
+
+def test_a_film_is_answered_like_its_frames(whole, motion, tmp_path):
+    av = pytest.importorskip("av")
+    files = sorted((motion / "left" / "00003").iterdir())
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        out = container.add_stream("ffv1", rate=10)
+        out.height, out.width, out.pix_fmt = 96, 96, "bgr0"
+        for file in files:
+            frame = av.VideoFrame.from_ndarray(np.asarray(Image.open(file)), format="rgb24")
+            container.mux(out.encode(frame))
+        container.mux(out.encode())
+    asked = (str(motion / "left" / "00003"), str(tmp_path / "film.mkv"))
+    folder, film = predict.run(PredictConfig(run=str(whole[0]), paths=asked))["predictions"]
+    assert film["path"] == asked[1] and film["class"] == folder["class"]
+    assert film["probability"] == pytest.approx(folder["probability"], abs=5e-3)
+    (tmp_path / "cut.mkv").write_bytes((tmp_path / "film.mkv").read_bytes()[:2000])
+    with pytest.raises(TlkitError, match=r"is cut short|is damaged"):
+        predict.run(PredictConfig(run=str(whole[0]), paths=(str(tmp_path / "cut.mkv"),), on_bad="fail"))
+
+
+def test_how_unfamiliar_a_clip_is_says_every_way(whole, motion, tmp_path):
+    """Keras, the answering file and an artifact on its own, of the mean of the frames that are there."""
+    if keras.backend.backend() != "tensorflow" or not can_write("onnx"):
+        pytest.skip("ONNX files are made by TensorFlow")
+    random, model = np.random.default_rng(0), tmp_path / "model.keras"
+    known = fit_familiarity(random.normal(size=(30, 16)), random.normal(size=(25, 16)))
+    classifier = load(whole[0] / "model.keras").knowing(known)
+    save(classifier, model)
+    assert write_answer(classifier, model, Silence())
+    clip = str(motion / "left" / "00003")
+    by_keras, by_file = (
+        predict.run(PredictConfig(run=str(model), paths=(clip,), engine=engine))["predictions"][0]
+        for engine in ("keras", "onnx")
+    )
+    assert by_file["unfamiliarity"] == pytest.approx(by_keras["unfamiliarity"], rel=1e-3)
+    export.run(ExportConfig(run=str(model), format=("onnx",), out=str(tmp_path / "out"), check_images=0))
+    program = runpy.run_path(str(tmp_path / "out" / "onnx" / "classify.py"))
+    features = program["outputs_of"](*program["clip"](clip))["features"]
+    assert program["unfamiliarity"](features[0]) == pytest.approx(by_keras["unfamiliarity"], rel=2e-3)

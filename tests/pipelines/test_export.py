@@ -86,12 +86,19 @@ def test_the_readme_holds_the_program_and_the_contract_speaks_of_every_file(expo
     assert contract["temperature"] == load(finished[0] / "model.keras").facts.temperature
 
 
-def test_a_classifier_that_knows_its_training_images_says_so_without_tlkit(finished, colours, tmp_path, monkeypatch):
+@pytest.mark.parametrize("joined", [False, True], ids=["distance", "joined"])
+def test_a_classifier_that_knows_its_training_images_says_so_without_tlkit(
+    joined, finished, colours, tmp_path, monkeypatch
+):
     """The features come out of the graph, and the program measures what `Familiarity` measures."""
     classifier = load(finished[0] / "model.keras")
     random = np.random.default_rng(0)
-    known = fit_familiarity(random.normal(size=(30, 16)), random.normal(size=(25, 16)))
-    assert isinstance(known, Familiarity) and len(known.places) > NEIGHBOURS
+    shape = (25, classifier.model.output_shape[-1])
+    logits = random.normal(size=shape) if joined else None
+    known = fit_familiarity(random.normal(size=(60, 16)), random.normal(size=(25, 16)), logits)
+    assert (
+        isinstance(known, Familiarity) and (known.weight > 0) == joined and (len(known.places) > NEIGHBOURS) != joined
+    )
     save(classifier.with_facts(threshold=0.999).knowing(known), tmp_path / "model.keras")
     formats = ("keras", "savedmodel")
     run(ExportConfig(run=str(tmp_path / "model.keras"), format=formats, out=str(tmp_path / "out"), check_images=0))
@@ -99,8 +106,10 @@ def test_a_classifier_that_knows_its_training_images_says_so_without_tlkit(finis
     row = predict.run(PredictConfig(run=str(tmp_path / "model.keras"), paths=files))["predictions"][0]
     for name in formats:
         program = runpy.run_path(str(tmp_path / "out" / name / "classify.py"))
-        features = program["outputs_of"](program["pixels"](files[0]))["features"]
-        assert program["unfamiliarity"](features[0]) == pytest.approx(row["unfamiliarity"], abs=2e-3)
+        found = program["outputs_of"](program["pixels"](files[0]))
+        assert program["unfamiliarity"](found["features"][0], found["logits"][0]) == pytest.approx(
+            row["unfamiliarity"], abs=2e-3
+        )
         assert 'CONTRACT["threshold"]' in (tmp_path / "out" / name / "classify.py").read_text()
 
 

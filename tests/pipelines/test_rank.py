@@ -50,9 +50,10 @@ def test_candidates_are_ranked_with_intervals_costs_and_a_recommendation(ranked,
         assert one["milliseconds"] > 0 and one["parameters"] > 0 and one["computed"] == result["images"]
     values = [one["accuracy"]["value"] for one in result["candidates"]]
     assert values == sorted(values, reverse=True) and result["best"] == result["candidates"][0]["name"]
-    chosen = found[result["recommended"]]
-    assert chosen["within_noise"] and chosen["frontier"] and result["reason"]
-    assert chosen["flags"] in result["command"]
+    expected = {name: one["predicted"] for name, one in found.items()}
+    assert all(one["low"] < one["value"] < one["high"] for one in expected.values())
+    assert expected[result["recommended"]]["value"] == max(one["value"] for one in expected.values())
+    assert found[result["recommended"]]["flags"] in result["command"] and result["reason"]
 
 
 def test_a_candidate_without_weights_is_skipped_with_the_remedy(ranked):
@@ -95,8 +96,13 @@ def test_the_table_and_the_page_say_what_the_json_says(ranked):
 
 
 def test_features_and_a_second_ranking_compute_nothing_again(ranked, colours, tiny_backbone, tmp_path):
-    config = RankConfig(images=str(colours), backbones=(str(tiny_backbone),), out=str(tmp_path / "again"))
-    (one,) = run(config)["candidates"]
+    config = RankConfig(
+        images=str(colours), backbones=("nano:size=32", str(tiny_backbone)), prefer="speed", out=str(tmp_path / "again")
+    )
+    found = run(config)
+    chosen = next(one for one in found["candidates"] if one["name"] == found["recommended"])
+    assert chosen["within_noise"] and chosen["frontier"]
+    one = next(one for one in found["candidates"] if one["name"] == str(tiny_backbone))
     before = next(found for found in ranked[1]["candidates"] if found["name"] == str(tiny_backbone))
     assert one["computed"] == 0 and (one["logme"], one["accuracy"]) == (before["logme"], before["accuracy"])
     table = FeaturesConfig(images=str(colours), backbone=str(tiny_backbone), out=str(tmp_path / "f.csv"))

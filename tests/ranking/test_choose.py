@@ -1,9 +1,10 @@
 import numpy as np
 
+from tlkit.evaluation.results import Metric
 from tlkit.ranking.choose import BackboneScores, Score, compare, in_turn, recommend
 
 
-def entry(name, shares, logme=0.0):
+def entry(name, shares, logme=0.0, tuned=None):
     shares = np.array(shares)
     return BackboneScores(
         name=name,
@@ -11,7 +12,8 @@ def entry(name, shares, logme=0.0):
         image_size=(32, 32),
         parameters=1_000_000,
         features=8,
-        score=Score(logme, shares),
+        score=Score(logme, 0.5, shares),
+        predicted=None if tuned is None else Metric(tuned, 100, tuned - 0.1, tuned + 0.02),
         computed=0,
         seconds=0.0,
     )
@@ -27,9 +29,9 @@ SLOW = [0.90, 0.92, 0.94, 0.91, 0.93]
 
 def test_a_small_steady_lead_is_no_noise_and_a_scattered_one_is():
     steady = ranked(("slow", SLOW, 9.0), ("fast", [share - 0.03 for share in SLOW], 1.0))
-    assert [one.within_noise for one in steady] == [True, False] and recommend(steady)[0].name == "slow"
+    assert [one.within_noise for one in steady] == [True, False] and recommend(steady, "speed")[0].name == "slow"
     scattered = ranked(("slow", SLOW, 9.0), ("fast", [0.95, 0.85, 0.97, 0.84, 0.94], 1.0))
-    chosen, reason = recommend(scattered)
+    chosen, reason = recommend(scattered, "speed")
     assert chosen.name == "fast" and "9.0 times as long" in reason and "If cost is no object, take slow." in reason
 
 
@@ -42,7 +44,28 @@ def test_equal_accuracy_is_ordered_by_logme_and_the_faster_one_is_taken():
     entries = [entry("low", SLOW, 0.1), entry("high", SLOW, 0.2)]
     found = compare(entries, {"low": [1.0], "high": [2.0]}, 5, 100)
     assert [one.name for one in found] == ["high", "low"]
-    assert recommend(found)[0].name == "low"
+    assert recommend(found, "speed")[0].name == "low"
+
+
+def test_what_is_expected_to_be_best_is_taken_and_the_fast_one_named():
+    rows = (
+        ("slow", SLOW, 0.9, 9.0),
+        ("fast", [0.95, 0.85, 0.97, 0.84, 0.94], 0.93, 1.0),
+        ("deep", [0.89] * 5, 0.96, 5.0),
+    )
+    entries = [entry(name, shares, tuned=tuned) for name, shares, tuned, _ in rows]
+    found = compare(entries, {name: [ms] for name, *_, ms in rows}, 5, 100)
+    chosen, reason = recommend(found)
+    assert chosen.name == "deep" and found[0].name == "slow"
+    assert "96.0" in reason and "86.0" in reason and "the next one, fast," in reason
+    assert "fast is 5.0 times as fast" in reason and "--prefer speed takes it" in reason
+    assert recommend(found[:1])[1] == "It is the only candidate."
+
+
+def test_where_nothing_is_predicted_features_alone_decide():
+    found = ranked(("slow", SLOW, 9.0), ("fast", [0.95, 0.85, 0.97, 0.84, 0.94], 1.0))
+    chosen, reason = recommend(found)
+    assert chosen.name == "slow" and "features alone" in reason
 
 
 def test_numbers_and_spread_are_of_the_rounds_after_the_first():

@@ -131,6 +131,9 @@ def test_what_was_not_measured_is_left_out_with_its_reason(tmp_path):
     assert set(drawn.left_out) == {"learning-curves", "errors"}
     with pytest.raises(TlkitError, match="there is no history"):
         figures(folder, ("learning-curves",))
+    write_history(folder / "history.csv", [history_row("head", 1, train=(0.8, 0.5))])
+    with pytest.raises(TlkitError, match="the head was solved, which leaves no curve"):
+        figures(folder, ("learning-curves",))
     with pytest.raises(TlkitError, match="is not a figure"):
         figures(folder, ("confusoin",))
     with pytest.raises(TlkitError, match="expected 1"):

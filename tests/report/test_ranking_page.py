@@ -7,7 +7,7 @@ from tlkit.report.ranking_page import RankingPage, render_ranking
 HOSTILE = "<script>alert(1)</script>"
 
 
-def candidate(name, accuracy, milliseconds, frontier=True):
+def candidate(name, accuracy, milliseconds, frontier=True, tuned=None):
     return RankedBackbone(
         name=name,
         flags=f"--backbone {name}",
@@ -18,10 +18,12 @@ def candidate(name, accuracy, milliseconds, frontier=True):
         milliseconds=milliseconds,
         milliseconds_spread=(milliseconds, milliseconds),
         logme=-0.25,
+        explained=0.4,
         accuracy=Metric(accuracy, 100, accuracy - 0.05, min(1.0, accuracy + 0.05)),
         behind=Metric(0.0, 100, -0.01, 0.01),
         error=0.005,
         within_noise=True,
+        predicted=tuned,
         frontier=frontier,
         computed=100,
         seconds=1.0,
@@ -63,6 +65,12 @@ def test_every_candidate_has_a_row_and_a_numbered_dot():
     assert svg.count("<circle") == 3 and svg.count("hollow") == 1
     assert all(f'text-anchor="start">{number}</text>' in svg for number in (1, 2, 3))
     assert text.count("<tr><td") == 3 and "1,234,567" in text and "32 × 48" in text and "fetch them" in text
+
+
+def test_accuracy_after_fine_tuning_has_a_column_where_it_is_predicted():
+    text = page(candidate("a", 0.9, 3.0, tuned=Metric(0.953, 100, 0.871, 0.984)), candidate("b", 0.8, 1.0))
+    assert "95.3" in text and "87.1" in text
+    assert "Expected after fine-tuning" not in page(candidate("b", 0.8, 1.0))
 
 
 def test_the_forecast_is_drawn_beyond_what_was_measured():

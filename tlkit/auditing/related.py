@@ -59,7 +59,8 @@ def _leaks(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
         for split, (part, whole) in counts.items()
         if part
     )
-    where = f"{leaked} are also in train" if leaked else "val and test share them"
+    verb = "is" if sum(part for part, _ in counts.values()) == 1 else "are"
+    where = f"{leaked} {verb} also in train" if leaked else "val and test share them"
     identical = sum(_identical(evidence, rows) for rows in groups)
     worst = max((part / whole for part, whole in counts.values()), default=0.0)
     yield Finding(
@@ -67,7 +68,7 @@ def _leaks(evidence: Evidence, groups: list[np.ndarray]) -> Iterator[Finding]:
         severity="serious" if worst > FEW_LEAKS else "warning",
         sentence=(
             f"{counted(len(groups), 'picture lies', 'pictures lie')} on both sides of the split "
-            f"({identical:,} of them byte for byte): {where}, which flatters the results."
+            f"({identical:,} of them byte for byte): {where}, which makes results too optimistic."
         ),
         remedy=(
             "Drop the copies from train; the file of fixes lists them."

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 
 class Call(NamedTuple):
@@ -149,13 +150,17 @@ class _Player:
             if self.after is not None:
                 made = self.after(call.operation, made)
             table |= dict(zip(map(id, call.outputs), keras.tree.flatten(made), strict=True))
-        return table[id(model.outputs[0] if until is None else graph[until].outputs[0])]
+        outputs = model.outputs if until is None else graph[until].outputs[:1]
+        made = [table[id(tensor)] for tensor in outputs]
+        return made if len(made) > 1 else made[0]
 
     def call(self, call: Call, table: dict[int, Any]) -> Any:
         operation = call.operation
         args, kwargs = call.node.arguments.fill_in(table)
         if isinstance(operation, keras.Model):
             return self.play(operation, args[0])
+        if (inner := _unfolded(operation, args, kwargs)) is not None:
+            return self.play(inner, args[0])
         if (layer := _arithmetic_layer(operation, args, kwargs)) is not None:
             kind, options = layer
             tensors = [arg for arg in args if keras.backend.is_keras_tensor(arg)]
@@ -181,9 +186,11 @@ def copy_weights(source: Any, target: Any) -> None:
 
 def _arithmetic_layer(operation: Any, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
     """The layer that does what a bare `a + b` or `a * b` does, so that every step of the graph has one."""
+    operator = type(operation).__name__
+    if operator == "Mean" and operation.keepdims and sorted(axis % 4 for axis in operation.axis) == [1, 2]:
+        return keras.layers.GlobalAveragePooling2D, {"keepdims": True}
     if isinstance(operation, keras.Layer) or kwargs or len(args) != 2:
         return None
-    operator = type(operation).__name__
     if all(map(keras.backend.is_keras_tensor, args)):
         kind = {"Add": keras.layers.Add, "Multiply": keras.layers.Multiply}.get(operator)
         return (kind, {}) if kind and len({len(arg.shape) for arg in args}) == 1 else None
@@ -199,7 +206,42 @@ def _snake(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
+def is_foreign(operation: Any) -> bool:
+    """Whether its class is not Keras's own, so that a file with it needs another package to load."""
+    return not type(operation).__module__.startswith("keras.")
+
+
+def _unfolded(operation: Any, args: Any, kwargs: Any) -> keras.Model | None:
+    """The graph inside a layer of another package that only calls layers and operations of Keras.
+
+    Its `call` is run on a symbolic tensor, which records every call, and what was recorded is held against the layer itself
+    on noise. A layer that also computes with weights of its own, or with the number of images, has no such graph.
+    """
+    alone = len(args) == 1 and keras.backend.is_keras_tensor(args[0]) and not kwargs
+    if not (alone and is_foreign(operation) and isinstance(operation, keras.Layer)):
+        return None
+    start = keras.Input(batch_shape=args[0].shape, dtype=args[0].dtype)
+    noise = np.random.default_rng(0).normal(size=(2, *args[0].shape[1:])).astype(args[0].dtype)
+    try:
+        inner = keras.Model(start, operation.call(start))
+        found, expected = (keras.tree.flatten(each(noise, training=False)) for each in (inner, operation))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):  # its author expected an array
+        return None
+    own = {id(weight) for weight in inner.weights} == {id(weight) for weight in operation.weights}
+    known = own and all(_close(*pair) for pair in zip(found, expected, strict=True))
+    return inner if known and all(map(_can_be_copied, calls(inner))) else None
+
+
+def _can_be_copied(call: Call) -> bool:
+    arguments = call.node.arguments
+    return not is_foreign(call.operation) or _unfolded(call.operation, arguments.args, arguments.kwargs) is not None
+
+
+def _close(one: Any, other: Any) -> bool:
+    one, other = keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other)
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 def foreign_layers(model: keras.Model) -> tuple[str, ...]:
     """Classes in a graph that are not Keras's own, so that a file of it needs another package to load."""
-    kinds = {type(call.operation) for call in calls(model)}
-    return tuple(sorted(kind.__name__ for kind in kinds if not kind.__module__.startswith("keras.")))
+    return tuple(sorted({type(call.operation).__name__ for call in calls(model) if is_foreign(call.operation)}))

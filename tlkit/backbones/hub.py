@@ -31,8 +31,8 @@ def build(
 
     The part that reads images is taken (the vision encoder of CLIP and SigLIP). Vision transformers that
     `transformers/convert.py` knows become networks of Keras's own layers, of any image size that their patches divide;
-    their patch tokens are the grid, and a second output tells of the whole image. Other networks are taken as they are:
-    of one whose output is tokens, those of patches are the grid, without class and register tokens, which come first;
+    their patch tokens are the grid, and a second output tells of the whole image. Of other networks, layers of KerasHub's
+    that only call Keras's own are taken apart into those (`graph.replay`), and the rest is taken as it is: of one whose output is tokens, those of patches are the grid, without class and register tokens, which come first;
     one that pools by itself gives its vector as a grid of one cell.
 
     Args:
@@ -60,6 +60,9 @@ def build(
             "a preset needs config.json, image_converter.json and model.weights.h5, and to be of images.",
         ) from error
     body = functional(getattr(whole, "vision_encoder", whole))
+    grids = [tensor for tensor in body.outputs if len(tensor.shape) == 4 and tensor.shape[1]]
+    if len(grids) == len(body.outputs) > 1:  # a pyramid, of which the coarsest is the grid
+        body = keras.Model(body.inputs, min(grids, key=lambda tensor: tensor.shape[1]))
     if len(body.inputs) != 1 or len(body.inputs[0].shape) != 4 or len(body.outputs) != 1:
         raise TlkitError(f"{spec} does not go from one image to one output.", "choose a preset of images alone.")
     known = family_module(body) is not None

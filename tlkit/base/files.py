@@ -248,6 +248,7 @@ def replacing_all(folder: Path) -> Iterator[Path]:
         yield made
         for path in sorted(made.iterdir()):
             path.replace(folder / path.name)
+        sync_folder(folder)
     finally:
         remove(made)
         if new:

@@ -317,7 +317,9 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
     if not why:
         why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it was met."
     name = (
-        re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-(artifacts/)?", "", str(name)) if name else "a file or connection"
+        re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-((artifacts|files)/)?", "", str(name))
+        if name
+        else "a file or connection"
     )
     return TlkitError(f"{name}: {why}", remedy)
 

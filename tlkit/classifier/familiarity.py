@@ -1,7 +1,7 @@
 """How alike images are by the features of the network: the nearest of them, and images unlike all that were trained on."""
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,11 @@ class Familiarity:
         directions: float16 (C, d), orthonormal columns.
         places: float16 (R, d), training images along the directions.
         rest: float16 (R,), squared length of what of them lies outside.
-        limit: distance of the farthest familiar images, measured on validation images; above it is unfamiliar.
+        limit: score of the least familiar of familiar images, measured on validation images; above it is unfamiliar.
         validation: how many images that rests on.
+        weight: of what lies outside of the directions, beside the energy of the logits (`score`); 0 where there are no logits
+            of classes, or it was written before they were used: then the distance to training images is the score.
+        zero: score of the most familiar validation image, with a weight; else 0.
     """
 
     mean: np.ndarray
@@ -33,20 +36,43 @@ class Familiarity:
     rest: np.ndarray
     limit: float
     validation: int
+    weight: float = 0.0
+    zero: float = 0.0
 
-    def unfamiliarity(self, features: Any) -> np.ndarray:
-        """Distance to the 5th nearest training image over the limit (Sun et al. 2022); above 1 is unfamiliar.
+    def unfamiliarity(self, features: Any, logits: np.ndarray) -> np.ndarray:
+        """The score between its `zero` and its `limit`; above 1 is unfamiliar.
 
         Args:
             features: float (n, C), pooled; an array, or rows of the store, which are read a block at a time.
+            logits: float (n, K), of the same images.
 
         Returns:
             float32 (n,), 0 or more; NaN where a feature is not finite.
         """
-        return (self.distance(features) / self.limit).astype(np.float32)
+        part = (self.score(features, logits) - self.zero) / (self.limit - self.zero)
+        return np.maximum(part, 0.0).astype(np.float32)
+
+    def score(self, features: Any, logits: np.ndarray) -> np.ndarray:
+        """float64 (n,): virtual-logit matching (Wang et al. 2022), or the distance to training images without a weight.
+
+        The length of what lies outside of the directions of the training images stands as one more logit: what no training
+        image has, against the log of the sum of exponentials of what the classifier says for its classes.
+        """
+        if not self.weight:
+            return self.distance(features)
+        return self.weight * self.residual(features) - energy(logits)
+
+    def residual(self, features: Any) -> np.ndarray:
+        """float64 (n,): length of what of an image lies outside of the directions."""
+        places, step, found = self.directions.astype(np.float32), max(1, _BLOCK // len(self.mean)), [np.empty(0)]
+        for start in range(0, len(features), step):
+            shifted = unit(features[start : start + step]) - self.mean
+            squares = (shifted**2).sum(axis=1) - ((shifted @ places) ** 2).sum(axis=1)
+            found.append(np.sqrt(np.maximum(squares, 0.0, dtype=np.float64)))
+        return np.concatenate(found)
 
     def distance(self, features: Any) -> np.ndarray:
-        """float64 (n,), see `unfamiliarity`; 0..2, in lengths of a feature vector."""
+        """float64 (n,): to the 5th nearest training image (Sun et al. 2022); 0..2, in lengths of a feature vector."""
         places, references = self.directions.astype(np.float32), self.places.astype(np.float32)
         lengths = (references**2).sum(axis=1) + self.rest
         step = max(1, _BLOCK // max(1, len(references)))
@@ -73,9 +99,20 @@ class Familiarity:
     def from_bytes(cls, content: bytes) -> "Familiarity":
         """What `to_bytes` wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found = {spec.name: arrays[spec.name] for spec in fields(cls)}
-        scalars = {"limit": float, "validation": int}
-        return cls(**(found | {name: kind(found[name]) for name, kind in scalars.items()}))
+            found = {spec.name: arrays[spec.name] for spec in fields(cls) if spec.name in arrays}
+        scalars = {"limit": float, "validation": int, "weight": float, "zero": float}
+        return cls(**(found | {name: kind(found[name]) for name, kind in scalars.items() if name in found}))
+
+
+def energy(logits: np.ndarray) -> np.ndarray:
+    """float64 (n,): log of the sum of exponentials of logits (n, K) about their mean; great where the classifier is sure."""
+    return np.logaddexp.reduce(about_mean(logits), axis=1)
+
+
+def about_mean(logits: np.ndarray) -> np.ndarray:
+    """float64 (n, K): what is the same for all classes says nothing, and is taken away."""
+    values = np.asarray(logits, np.float64)
+    return values - values.mean(axis=1, keepdims=True)
 
 
 def unit(features: np.ndarray) -> np.ndarray:
@@ -111,7 +148,11 @@ def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np
 # -- The reference that unfamiliar images are recognised by: made from training images, its limit from validation ---
 
 REFERENCES = 1000  # training images that are kept
-DIRECTIONS = 64
+DIRECTIONS = 64  # that distances are measured along
+PRINCIPAL = (
+    128  # outside of which nothing of the training images should lie, at most a quarter as many as there are of them
+)
+LEAST = 8  # of these; with fewer the distance says more
 FEWEST = 20  # validation images that a limit must rest on
 FAMILIAR = 0.99  # of the validation images lie within the limit
 
@@ -136,15 +177,18 @@ def references(labels: np.ndarray, most: int = REFERENCES) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
-def fit_familiarity(training: np.ndarray, validation: np.ndarray) -> Familiarity | None:
-    """Measure how far images of the same kind lie from the training images (Sun et al. 2022).
+def fit_familiarity(
+    training: np.ndarray, validation: np.ndarray, logits: np.ndarray | None = None
+) -> Familiarity | None:
+    """Measure how unlike the training images others of the same kind are.
 
-    The limit is the conformal quantile of the validation distances (Vovk et al. 2005): of new images of the same
+    The limit is the conformal quantile of the validation scores (Vovk et al. 2005): of new images of the same
     kind at most 1 in 100 lies beyond it, or 1 in n + 1 where n, the validation images, are fewer than 99.
 
     Args:
         training: float (R, C), average-pooled features of the images to keep.
         validation: float (n, C), of images that were not trained on.
+        logits: float (n, K), of classes that exclude each other, of the validation images; None where there are none.
 
     Returns:
         The reference; None for fewer than `FEWEST` validation images, or features without a spread.
@@ -155,19 +199,33 @@ def fit_familiarity(training: np.ndarray, validation: np.ndarray) -> Familiarity
     mean = known.mean(axis=0)
     centred = known - mean
     _, sizes, rows = np.linalg.svd(centred, full_matrices=False)
-    count = min(DIRECTIONS, int((sizes > 1e-5 * max(float(sizes[0]), 1e-30)).sum()))
-    directions = rows[:count].T.astype(np.float16)
+    spread = int((sizes > 1e-5 * max(float(sizes[0]), 1e-30)).sum())
+    principal = min(PRINCIPAL, len(known) // 4, spread // 2)
+    joined = logits is not None and principal >= LEAST
+    directions = rows[: principal if joined else min(DIRECTIONS, spread)].T.astype(np.float16)
     places = centred @ directions.astype(np.float32)
     rest = np.maximum((centred**2).sum(axis=1) - (places**2).sum(axis=1), 0.0)
+    kept = slice(0, 0) if joined else slice(None)  # what lies outside needs no training images
     found = Familiarity(
         mean=mean,
         directions=directions,
-        places=places.astype(np.float16),
-        rest=rest.astype(np.float16),
+        places=places[kept].astype(np.float16),
+        rest=rest[kept].astype(np.float16),
         limit=1.0,
         validation=len(validation),
     )
-    distances = np.sort(found.distance(validation))
-    rank = min(len(distances), int(np.ceil((len(distances) + 1) * FAMILIAR)))
-    limit = float(distances[rank - 1])
-    return None if limit < 1e-6 else Familiarity(**{**vars(found), "limit": limit})
+    return _limited(found, validation, logits if joined else None)
+
+
+def _limited(found: Familiarity, validation: np.ndarray, logits: np.ndarray | None) -> Familiarity | None:
+    """With its weight and limit, from validation images; None where all of them lie at one place."""
+    said = np.zeros((len(validation), 1)) if logits is None else logits
+    if logits is not None:
+        outside, sure = float(found.residual(validation).mean()), float(about_mean(logits).max(axis=1).mean())
+        if min(outside, sure) < 1e-6:
+            return None
+        found = replace(found, weight=sure / outside)
+    scores = np.sort(found.score(validation, said))
+    rank = min(len(scores), int(np.ceil((len(scores) + 1) * FAMILIAR)))
+    limit, zero = float(scores[rank - 1]), float(scores[0]) if found.weight else 0.0
+    return None if limit - zero < 1e-6 else replace(found, limit=limit, zero=zero)

@@ -27,7 +27,7 @@ from tlkit.classifier.facts import (
     read_familiarity,
 )
 from tlkit.classifier.familiarity import Familiarity
-from tlkit.classifier.heads.build import Head, pool
+from tlkit.classifier.heads.build import TIME_MEAN, Head, pool
 from tlkit.data.dataset import InputContract
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
@@ -157,8 +157,11 @@ def seam(classifier: Classifier) -> keras.KerasTensor:
 
 
 def with_features(classifier: Classifier) -> keras.Model:
-    """Images -> logits (B, K) and average-pooled grid (B, C), which `familiarity` looks at."""
-    features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="seam_features")(seam(classifier))
+    """Images -> logits (B, K) and average-pooled grid (B, C), which `familiarity` looks at; of clips the mean of their frames."""
+    if classifier.facts.clip is not None:
+        features = output_of(classifier.model, TIME_MEAN)
+    else:
+        features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="seam_features")(seam(classifier))
     return keras.Model(classifier.model.input, [classifier.model.output, features], name="classifier_with_features")
 
 

@@ -96,6 +96,11 @@ class Dataset(Labelled):
         """The files themselves, one row each: the frames of clips, else the images."""
         return self if self.clips is None else self.clips.frames
 
+    @property
+    def pictures(self) -> str:
+        """What the members are called: images, or frames."""
+        return "images" if self.clips is None else "frames"
+
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """The rows at `indices`, in that order; what was set aside stays known."""
         rows = np.asarray(indices, dtype=np.int64)

@@ -136,6 +136,8 @@ class Layout:
         given: int8 (N,), index into `SPLITS`, -1 where the layout names none.
         class_folders: relative path -> (label, given) of every class folder.
         notes: what was understood that the folders do not say outright, a sentence each.
+        clips: of frames, the name of the clip of each file.
+        problems: clips that cannot be read.
     """
 
     classes: tuple[str, ...]
@@ -144,6 +146,8 @@ class Layout:
     given: np.ndarray
     class_folders: dict[str, tuple[int, int]]
     notes: tuple[str, ...] = ()
+    clips: list[str] = field(default_factory=list)
+    problems: tuple[Problem, ...] = ()
 
 
 def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None, *, clips: bool = False) -> Layout:

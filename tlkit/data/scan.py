@@ -17,6 +17,7 @@ from tlkit.base.machine import usable_cores
 from tlkit.base.story import SILENCE, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
+from tlkit.data.films import FILMS
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
 from tlkit.data.look import Looker, Looks
@@ -30,7 +31,7 @@ from tlkit.tasks.registry import asked_for, of_texts, picked
 from tlkit.tasks.task import Task
 
 if TYPE_CHECKING:
-    from tlkit.data.clips import Sampling
+    from tlkit.data.clips import Finder
 
 LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
 CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
@@ -194,12 +195,12 @@ def listed(
     group_by: str | None,
     labelled: bool | Task | None,
     read: Reading,
-    clips: "Sampling | None",
+    clips: "Finder | None",
     story: Story,
 ) -> Dataset:
     """The images, or with `clips` the frames that are taken."""
     source = Path(images).expanduser().absolute()
-    if source.is_dir():
+    if source.is_dir() or (clips is not None and source.is_file() and clips.takes(source)):
         return _scan_folder(source, str(images), wanted, group_by, labelled, read, clips, story)
     if source.suffix.lower() in SUFFIXES and source.is_file():
         return _scan_file(source, wanted, group_by, labelled, read, clips, story)
@@ -213,22 +214,25 @@ def _scan_folder(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
-    clips: "Sampling | None",
+    clips: "Finder | None",
     story: Story,
 ) -> Dataset:
     if isinstance(labelled, Task):
         labelled.refuse("folders", f"--task {labelled.name} for {typed!r}")
     pattern = group_pattern(group_by) if group_by else None
-    tree = walk(root)
+    root, tree = (root, walk(root)) if root.is_dir() else (root.parent, Tree(files=[root.name]))
     flat = labelled is False or (labelled is None and not tree.folders)
     layout = _unlabelled(tree) if flat else read_layout(tree, typed, wanted[0] or wanted[1], clips=clips is not None)
     names = layout.classes if flat else _class_names(layout.classes, wanted[0], "class folder")
-    layout, beside = (layout, 0) if clips is None else clips.of_layout(layout, typed)
+    layout, beside = (layout, 0) if clips is None else clips.of_layout(layout, root, typed)
+    if clips is None:
+        _refuse_films(layout, typed)
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
     paths = [layout.files[i] for i in contents.images.tolist()]
-    refuse_none(str(root), paths, contents.problems)
-    _refuse_empty(layout, labels, given, contents)
+    problems = (*layout.problems, *contents.problems)
+    refuse_none(typed, paths, problems)
+    _refuse_empty(layout, labels, given, problems)
     for note in layout.notes:
         story.say(note)
     loose = [Problem(paths[i], "lies in no class folder") for i in np.flatnonzero(labels == LOOSE).tolist()]
@@ -240,15 +244,19 @@ def _scan_folder(
         sha256=contents.sha256,
         sizes=contents.sizes,
         given=given,
-        set_aside=(*tree.loops, *contents.problems),
+        set_aside=(*tree.loops, *problems),
         ignored=tree.ignored + contents.ignored + beside,
+        extra={} if clips is None else {CLIP: [layout.clips[i] for i in contents.images.tolist()]},
         looks=contents.looks,
     )
     dataset = dataset.without(loose) if loose else dataset
     if isinstance(labelled, Task):
         truth = labelled.renamed(dataset.labels, None, names, names)
         dataset = replace(dataset, labels=truth[0], targets=truth[1])
-    return dataset if pattern is None else replace(dataset, groups=match_groups(pattern, dataset.paths))
+    if pattern is None:
+        return dataset
+    named = dataset.paths if clips is None else list(map(clips.named, dataset.paths, dataset.extra[CLIP]))
+    return replace(dataset, groups=match_groups(pattern, named))
 
 
 def _scan_file(
@@ -257,12 +265,12 @@ def _scan_file(
     group_by: str | None,
     labelled: bool | Task | None,
     reading: Reading,
-    clips: "Sampling | None",
+    clips: "Finder | None",
     story: Story,
 ) -> Dataset:
     listing = read_listing(file, labelled=labelled, classes=wanted[0] or wanted[1])
     if clips is not None:
-        listing = clips.of_listing(listing, str(file))
+        listing = clips.of_listing(listing, file)
     elif CLIP in listing.columns and group_by != CLIP:
         story.say(f"{file.name} has a column {CLIP!r}, and here its rows are single images: each frame for itself.")
     for note in listing.notes:
@@ -274,13 +282,13 @@ def _scan_file(
         names, labels, targets = _truth(file, listing, listing.labels, wanted, labelled)
     groups = _listed_groups(listing, group_by)
     contents = reading(file.parent, listing.paths, all_meant=True)
-    kept = contents.images.tolist()
+    kept, problems = contents.images.tolist(), (*listing.problems, *contents.problems)
     if not kept and listing.paths and not any((file.parent / path).exists() for path in listing.paths):
         raise TlkitError(
             f"{str(file)!r} holds no image: none of the files it lists is there ({len(listing.paths):,}, the first {listing.paths[0]!r}).",
             elsewhere(file, listing.paths),
         )
-    refuse_none(str(file), kept, contents.problems)
+    refuse_none(str(file), kept, problems)
     dataset = Dataset(
         root=file.parent,
         classes=names,
@@ -292,12 +300,12 @@ def _scan_file(
         given=listing.given[contents.images],
         groups=None if groups is None else [groups[i] for i in kept],
         extra={name: [column[i] for i in kept] for name, column in listing.columns.items()},
-        set_aside=contents.problems,
+        set_aside=problems,
         looks=contents.looks,
     )
     for name, count in zip(names, dataset.class_counts().tolist(), strict=True):
         if not count:
-            raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", first_of(contents.problems))
+            raise TlkitError(f"no image of class {name!r} in {str(file)!r} can be used.", first_of(problems))
     return dataset
 
 
@@ -386,12 +394,23 @@ def refuse_none(source: str, kept: Sequence[object], problems: Sequence[Problem]
         raise TlkitError(f"{source!r} holds no image.", first_of(problems))
 
 
-def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, contents: Contents) -> None:
+def _refuse_films(layout: Layout, typed: str) -> None:
+    """Films are clips, which is to be asked for."""
+    kinds = {suffix(path) for path in layout.files}
+    if kinds & FILMS and not kinds & IMAGE_SUFFIXES:
+        first = next(path for path in layout.files if suffix(path) in FILMS)
+        raise TlkitError(
+            f"{typed!r} holds films and no images, the first {first!r}.",
+            "`tlkit finetune` takes each for a clip with --frames 16; other commands take images.",
+        )
+
+
+def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, problems: Sequence[Problem]) -> None:
     """Every class folder must hold an image."""
     filled = set(zip(labels.tolist(), given.tolist(), strict=True))
     for folder, place in layout.class_folders.items():
         if place not in filled:
-            bad = [problem for problem in contents.problems if problem.path.startswith(f"{folder}/")]
+            bad = [problem for problem in problems if problem.path.startswith(f"{folder}/")]
             raise TlkitError(
                 f"the class folder {folder!r} holds no image.",
                 first_of(bad) if bad else "put images of the class into it, or remove it.",

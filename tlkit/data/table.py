@@ -15,7 +15,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
 from tlkit.base.files import read_cell, restored
-from tlkit.data.dataset import SPLITS, UNASSIGNED
+from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
 from tlkit.data.folders import split_of
 from tlkit.data.numbers import TARGET, predicted_with, refuse_many, take_numbers
 from tlkit.tasks import labels as several
@@ -46,6 +46,7 @@ class Listing:
         given: int8 (N,), index into `SPLITS`, -1 where the row names none.
         columns: every other column, `group` among them.
         notes: how it was read where that does not go without saying, a sentence each.
+        problems: clips that cannot be read.
     """
 
     paths: list[str]
@@ -53,6 +54,7 @@ class Listing:
     given: np.ndarray
     columns: dict[str, list[str]]
     notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def select(self, rows: Sequence[int]) -> "Listing":
         """Some of the rows, in that order."""
@@ -62,6 +64,7 @@ class Listing:
             given=self.given[list(rows)],
             columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
             notes=self.notes,
+            problems=self.problems,
         )
 
 

@@ -9,11 +9,11 @@ from scipy.stats import binomtest
 from tlkit.classifier.answers import Predictions, image_losses, image_scores
 from tlkit.classifier.facts import ClipFacts
 from tlkit.data.dataset import SPLITS
+from tlkit.evaluation.class_measures import SIGNIFICANT, holm
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.evaluate import WITHOUT_SPLIT, group_codes
 from tlkit.evaluation.intervals import LEVEL, Groups, Interval, mean_interval, share_interval
-from tlkit.evaluation.results import Comparison, EvaluationResult, Metric
-from tlkit.evaluation.slices import SIGNIFICANT, holm
+from tlkit.evaluation.results import CLIP, Comparison, EvaluationResult, Metric
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL
@@ -274,9 +274,13 @@ def with_order(
         others: as of `judgement.said_otherwise`.
         clip: what reads the frames; None for images, of which there is nothing to say.
     """
-    if clip is None or not predictions.task.can("balance"):  # of several labels, or numbers, there is no accuracy
+    if clip is None:
         return evaluation
-    splits, notes = dict(evaluation.splits), []
+    splits, notes = {name: replace(result, sample=CLIP) for name, result in evaluation.splits.items()}, []
+    evaluation = replace(evaluation, splits=splits)
+    if not predictions.task.can("balance"):  # of several labels, or numbers, there is no accuracy
+        return evaluation
+    splits = dict(splits)
     for name, result in evaluation.splits.items():
         rows = _rows(predictions, name)
         if rows is None or "accuracy" not in result.metrics:

@@ -6,11 +6,10 @@ import numpy as np
 
 from tlkit.classifier.answers import IN_TRAINING, Predictions
 from tlkit.data.dataset import SPLITS, UNASSIGNED
-from tlkit.evaluation.class_measures import measure_single
+from tlkit.evaluation.class_measures import Column, measure_single
 from tlkit.evaluation.label_measures import measure_multi
 from tlkit.evaluation.number_measures import measure_number, measure_ordinal
 from tlkit.evaluation.results import EvaluationResult, Leak, SplitRequest, SplitResult
-from tlkit.evaluation.slices import Column
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL
@@ -142,9 +141,11 @@ def _notes(result: SplitResult, images: int, rows: Predictions) -> list[str]:
 
 def _leak_note(split: str, leak: Leak) -> str:
     """How many images were trained on, and which results leave them out."""
-    found = [f"{leak.exact} were in the training set"] * (leak.exact > 0)
-    found += [f"{leak.near} look like an image in the training set"] * (leak.near > 0)
-    known = f"{split}: of {leak.n} images {' and '.join(found)}"
+    found = [f"{leak.exact} {'was' if leak.exact == 1 else 'were'} in the training set"] * (leak.exact > 0)
+    found += [f"{leak.near} {'looks' if leak.near == 1 else 'look'} like an image in the training set"] * (
+        leak.near > 0
+    )
+    known = f"{split}: of {leak.n} images, {' and '.join(found)}"
     if leak.exact + leak.near == leak.n:
         return f"{known}: these results say nothing about new images."
     apart = "unseen" if split == WITHOUT_SPLIT else f"{split}_unseen"

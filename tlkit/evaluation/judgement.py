@@ -1,23 +1,32 @@
 """What is fitted after training: the threshold of abstention, the reference of familiarity; and what clips are answered."""
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
+from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Answers, Predictions
+from tlkit.classifier.facts import Facts, read_familiarity
 from tlkit.classifier.familiarity import FEWEST, Familiarity, fit_familiarity, references
-from tlkit.classifier.model import Classifier, over_time
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
+from tlkit.extraction import onnx_engine
 from tlkit.extraction.source import FeatureSource
 from tlkit.extraction.store import ClipFeatures, Rows
 from tlkit.options.groups import EngineOptions
+from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from tlkit.classifier.model import Classifier
 
 
 def refuse_hopeless(target: float | None, splits: Splits) -> None:
@@ -82,9 +91,17 @@ def find_threshold(predictions: Predictions, target: float) -> tuple[float | Non
 
 
 def learn_familiarity(
-    classifier: Classifier, dataset: Dataset, splits: Splits, batch_size: int, story: Story
+    classifier: "Classifier", dataset: Dataset, splits: Splits, logits: np.ndarray, batch_size: int, story: Story
 ) -> tuple[Familiarity | None, np.ndarray]:
     """What the training images look like to the finished network, and how far the held-out ones are from them.
+
+    Args:
+        classifier: the network.
+        dataset: N images.
+        splits: of them.
+        logits: float (N, K), what it says of them.
+        batch_size: images to a forward pass.
+        story: hears the progress.
 
     Returns:
         The reference, None where there are too few validation images; and unfamiliarity float32 (N,), NaN for
@@ -103,59 +120,128 @@ def learn_familiarity(
     stored = source.rows(dataset.select(rows), story=story)
     stored = stored if dataset.clips is None else Rows(stored.pooled())
 
-    reference = fit_familiarity(*(stored[np.searchsorted(rows, wanted)] for wanted in (known, held)))
+    exclusive = logits[held] if dataset.task is SINGLE else None
+    learned, judged = (stored[np.searchsorted(rows, wanted)] for wanted in (known, held))
+    reference = fit_familiarity(learned, judged, exclusive)
     if reference is not None:
-        unfamiliarity[rows] = reference.unfamiliarity(stored)
+        unfamiliarity[rows] = reference.unfamiliarity(stored, logits[rows])
         unfamiliarity[train] = np.nan
     return reference, unfamiliarity
 
 
-# -- What a classifier of clips answers, and what is said in its place: of the mean over time, of frames in another order ---
+# -- What a classifier of clips answers --------------------------------------------------------------
+#
+# Two networks answer: the frames go through one, like images, and their features are stored; the head over time reads
+# these. Both come from the answering file of the run, without TensorFlow, or from Keras.
 
 SHUFFLED_BY = 0  # seed of the order of shuffled frames
 BATCH = 64  # clips that the head reads at once
 
 
-def logits_of(classifier: Classifier, rows: Rows) -> np.ndarray:
-    """float32 (N, K): what a classifier of clips says of the features (N, T, C) of their frames."""
-    model = over_time(classifier)
-    model.compile(jit_compile=False)
-    size = max(1, min(BATCH, len(rows)))
-    parts = []
-    for start in range(0, len(rows), size):
-        block = rows[slice(start, start + size)]
-        filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])  # one shape is traced once
-        parts.append(np.asarray(model.predict_on_batch(filled))[: len(block)])
-    return np.concatenate(parts)
-
-
-def answer_clips(
-    classifier: Classifier, dataset: Dataset, config: EngineOptions, batch_size: int, story: Story
-) -> tuple[Answers, Rows]:
-    """The answers for N clips, and the features (N, T, C) of their frames.
+@dataclass(frozen=True)
+class ClipReader:
+    """Who answers clips.
 
     Args:
-        classifier: of clips.
-        dataset: the clips, every frame of them readable.
-        config: which engine computes features.
+        source: of the features of frames.
+        head: features float32 (n, T, C), zeros where there is no frame -> logits (n, K).
+        familiarity: what it was trained on, None where that is not known.
+    """
+
+    source: FeatureSource
+    head: Callable[[np.ndarray], np.ndarray]
+    familiarity: Familiarity | None
+
+    def logits(self, rows: Rows) -> np.ndarray:
+        """float32 (N, K): what is said of the features (N, T, C) of the frames of clips."""
+        size = max(1, min(BATCH, len(rows)))
+        parts = []
+        for start in range(0, len(rows), size):
+            block = rows[slice(start, start + size)]
+            filled = np.concatenate(
+                [block, np.repeat(block[-1:], size - len(block), axis=0)]
+            )  # one shape is traced once
+            parts.append(np.asarray(self.head(filled))[: len(block)])
+        return np.concatenate(parts)
+
+    def answers(self, rows: Rows) -> Answers:
+        """What is said of clips (N, T, C), and how unfamiliar they are."""
+        known, logits = self.familiarity, self.logits(rows)
+        return Answers(logits, None if known is None else known.unfamiliarity(Rows(rows.pooled()), logits))
+
+    def read(self, dataset: Dataset, story: Story) -> Rows:
+        """The features (N, T, C) of clips, every frame of which can be read.
+
+        Raises:
+            TlkitError: a frame that can no longer be read.
+        """
+        found = self.source.extract(dataset, story=story)
+        if found.problems:
+            lost = found.problems[0]
+            raise TlkitError(
+                f"{lost.path!r} could be read a moment ago and cannot be now: {lost.reason}.", "restore it."
+            )
+        story.say(found.sentence("features of frames"))
+        return found.rows
+
+    def computing(self, config: EngineOptions, batch_size: int) -> "ClipReader":
+        """The same, computed as the options of a command ask."""
+        source = replace(self.source, engine_name=config.engine, precision=config.precision, batch_size=batch_size)
+        return replace(self, source=source)
+
+
+def by_classifier(classifier: "Classifier") -> ClipReader:
+    """The reader of a classifier of clips in memory."""
+    from tlkit.classifier.model import over_time
+
+    head = over_time(classifier)
+    head.compile(jit_compile=False)
+    return ClipReader(FeatureSource.of_classifier(classifier), head.predict_on_batch, classifier.familiarity)
+
+
+def by_file(model: Path, facts: Facts) -> ClipReader:
+    """The reader of the answering file beside a classifier of clips, for which `onnx_engine.why_not` gives None."""
+    about, head = (
+        onnx_engine.frames_of(model),
+        onnx_engine.open_session(onnx_engine.answer_folder(model) / onnx_engine.HEAD),
+    )
+    source = FeatureSource(
+        model=None,
+        outputs=(about["output"],),
+        weights_sha256=about["weights"],
+        contract=facts.contract,
+        name=facts.backbone,
+        shapes=((about["channels"],),),
+        quick=lambda images: onnx_engine.open_answer(model),
+    )
+    return ClipReader(source, lambda features: head(features)["logits"], read_familiarity(model))
+
+
+def reader_of(model: Path, facts: Facts, config: EngineOptions, batch_size: int, story: Story) -> ClipReader:
+    """Who answers clips here: the answering file of the run, which needs no TensorFlow, or else Keras.
+
+    Args:
+        model: file of the classifier.
+        facts: what it knows about itself.
+        config: which engine.
         batch_size: frames to a forward pass.
-        story: hears the progress.
+        story: hears of it.
 
     Raises:
-        TlkitError: a frame that can no longer be read, or an engine that clips do not have.
+        TlkitError: `--engine onnx` where the run has no answering file.
     """
-    if config.engine == "onnx":
-        raise TlkitError("--engine onnx is for single images, and this classifier takes clips.", "use --engine auto.")
-    source = FeatureSource.of_classifier(classifier)
-    source = replace(source, engine_name=config.engine, precision=config.precision, batch_size=batch_size)
-    found = source.extract(dataset, story=story)
-    if found.problems:
-        lost = found.problems[0]
-        raise TlkitError(f"{lost.path!r} could be read a moment ago and cannot be now: {lost.reason}.", "restore it.")
-    story.say(found.sentence("features of frames"))
-    known, rows = classifier.familiarity, found.rows
-    far = None if known is None else known.unfamiliarity(Rows(rows.pooled()))
-    return Answers(logits_of(classifier, rows), far), rows
+    if onnx_engine.answering(model, config, story):
+        found = by_file(model, facts)
+        return replace(found, source=replace(found.source, batch_size=batch_size))
+    if notice := settle_backend():
+        story.say(notice)
+    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    from tlkit.classifier.model import load
+
+    return by_classifier(load(model)).computing(config, batch_size)
+
+
+# -- What is said in the place of an answer ---
 
 
 @dataclass(frozen=True)
@@ -186,10 +272,45 @@ class Mean:
             return cls(arrays["kernel"], arrays["bias"])
 
 
-def said_otherwise(classifier: Classifier, rows: Rows, mean: Mean | None) -> dict[str, np.ndarray]:
+def said_otherwise(reader: ClipReader, rows: Rows, mean: Mean | None) -> dict[str, np.ndarray]:
     """Logits (N, K) by what they are: of the `mean` over time, where it is known; of frames `shuffled` within each clip."""
     held = rows.held
     found = {} if mean is None else {"mean": mean.logits(rows)}
     if isinstance(held, ClipFeatures):
-        found["shuffled"] = logits_of(classifier, Rows(held.shuffled(SHUFFLED_BY)))
+        found["shuffled"] = reader.logits(Rows(held.shuffled(SHUFFLED_BY)))
     return found
+
+
+# -- Which frames of a clip speak for its answer ---
+
+LEAST = 1e-12  # probability that counts as none
+
+
+def frame_evidence(reader: ClipReader, features: np.ndarray, frames: int, code: int, facts: Facts) -> np.ndarray:
+    """By how much the log-probability of a class falls where each frame is left out; above 0 it speaks for the class.
+
+    Occlusion (Zeiler & Fergus 2014) along time: a frame that is left out is masked, as one that was never there. Features of
+    frames do not depend on one another, so that nothing but the head is computed.
+
+    Args:
+        reader: of the classifier.
+        features: float32 (T, C) of one clip, zeros where there is no frame.
+        frames: how many there are, the first of the T; of one alone nothing can be said.
+        code: of the class.
+        facts: of the classifier; its task has probabilities.
+
+    Returns:
+        float64 (frames,), in nats.
+    """
+    if frames < 2:
+        return np.zeros(frames)
+    variants = np.repeat(features[None], frames + 1, axis=0)
+    variants[np.arange(frames), np.arange(frames)] = 0.0
+    chances = facts.task.probabilities(reader.logits(Rows(variants)), facts.temperature)[:, code]
+    logs = np.log(np.maximum(chances, LEAST))
+    return logs[-1] - logs[:-1]
+
+
+def has_evidence(facts: Facts) -> bool:
+    """Whether there is a probability that a frame could speak for."""
+    return facts.clip is not None and facts.task.ranks

@@ -7,11 +7,10 @@ import numpy as np
 
 from tlkit.classifier.answers import Predictions, image_losses, image_scores, sigmoid
 from tlkit.evaluation.calibration import calibration_error_interval, reliability
-from tlkit.evaluation.class_measures import interval_within
+from tlkit.evaluation.class_measures import interval_within, slices
 from tlkit.evaluation.curves import area_metric, metric, one_versus_rest
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval
 from tlkit.evaluation.results import ClassResult, Metric, Reliability, SplitRequest, SplitResult
-from tlkit.evaluation.slices import slices
 from tlkit.tasks.multi import MULTI
 
 Areas = dict[int, tuple[Metric, Metric]]

@@ -210,6 +210,9 @@ class SplitRequest:
     leak: Leak | None = None
 
 
+IMAGE, CLIP = "image", "clip"  # what a sample is called
+
+
 @dataclass(frozen=True)
 class SplitResult:
     """Everything measured on one split.
@@ -230,6 +233,7 @@ class SplitResult:
         slices: lowest p-value first; only slices with enough images to say anything.
         leak: None where it was not examined.
         task: what the answers mean.
+        sample: what was answered, `IMAGE` or `CLIP`.
     """
 
     split: str
@@ -246,6 +250,7 @@ class SplitResult:
     slices: tuple[SliceResult, ...] = ()
     leak: Leak | None = None
     task: Task = SINGLE
+    sample: str = IMAGE
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tlkit.classifier.model import Classifier
 from tlkit.explanation.pictures import Axis, Lattice, hot, pixel_centres, tiles
+from tlkit.explanation.rollout import Rollout
 from tlkit.extraction.engine import Engine, build_engine
 from tlkit.extraction.store import pooled
 
@@ -53,7 +54,8 @@ class Witness:
         model, layer = classifier.model, classifier.facts.grid_layer
         grid = seam = model.get_layer(layer).output
         self._cells, self._before = tuple(grid.shape[1:3]), 0
-        if self._cells == (1, 1) and (found := last_tokens(model)):
+        self._token = self._cells == (1, 1)
+        if self._token and (found := last_tokens(model)):
             layer, self._before, self._cells = found
             seam = model.get_layer(layer).output
         self._grid = keras.Model(seam, grid) if seam is not grid else None
@@ -61,6 +63,7 @@ class Witness:
         self.head = keras.Model(seam, model.output)
         self._see = build_engine(backbone)
         self._whole: Engine | None = None
+        self._rollout: Rollout | None = None
         self.alone = not classifier.facts.task.ranks
         self.gradient = build_gradient(self.head, alone=self.alone)
         self._model = model
@@ -79,7 +82,9 @@ class Witness:
         return pooled(grids if self._grid is None else keras.ops.convert_to_numpy(self._grid(grids, training=False)))
 
     def evidence(self, method: str, images: np.ndarray, grids: np.ndarray, classes: np.ndarray) -> EvidenceMap:
-        """Maps by one of the methods `integrated`, `gradcam`, `occlusion`; arguments as theirs."""
+        """Maps by one of the methods `integrated`, `gradcam`, `occlusion`, `rollout`; arguments as theirs."""
+        if method == "rollout":
+            return self.rollout(images)
         if method == "occlusion":
             return self.occlusion(images, classes)
         return {"integrated": self.integrated, "gradcam": self.gradcam}[method](grids, classes)
@@ -117,6 +122,20 @@ class Witness:
 
         return EvidenceMap(_in_batches(batch, len(grids)), self.lattice)
 
+    def rollout(self, images: np.ndarray) -> EvidenceMap:
+        """Attention rollout (Abnar & Zuidema 2020): where what the head reads comes from; of no class, and above 0.
+
+        Args:
+            images: uint8 (B, H, W, 3).
+
+        Raises:
+            TlkitError: the network is no vision transformer, or one of windows.
+        """
+        if self._rollout is None:
+            found = last_tokens(self._model)
+            self._rollout = Rollout(self._model, found[1] if found else 0, first=self._token)
+        return EvidenceMap(self._rollout(images).reshape(-1, *self._cells), self.lattice)
+
     def _of_patches(self, values: np.ndarray) -> np.ndarray:
         """Values of places (B, h, w), or of tokens (B, T), as those of places."""
         return values[:, self._before :].reshape(-1, *self._cells) if values.ndim == 2 else values
@@ -149,7 +168,7 @@ def last_tokens(model: keras.Model) -> tuple[str, int, tuple[int, int]] | None:
         network that `tlkit.backbones.transformers` did not make: it is known by the names of its layers.
     """
     names = {layer.name for layer in model.layers}
-    if not {"patch_rows", "tokens", "block1_output"} <= names:
+    if not {"patch_rows", "tokens", "block1_output"} <= names or "block1_windows" in names:
         return None
     _, rows, _, columns, _ = model.get_layer("patch_rows").output.shape
     last = max(number for number in range(1, len(names)) if f"block{number}_output" in names)

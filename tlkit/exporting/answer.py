@@ -5,16 +5,17 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside, write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Story
 from tlkit.classifier.model import Classifier
-from tlkit.exporting.formats import installed
-from tlkit.exporting.golden import draw, excess
+from tlkit.exporting.formats import installed, module_of
+from tlkit.exporting.golden import Inputs, draw_inputs, excess
 from tlkit.exporting.writers import in_keras, write
-from tlkit.extraction.onnx_engine import answer_folder, describe_answer, open_session
+from tlkit.extraction.onnx_engine import HEAD, Outputs, answer_folder, describe_answer, open_session
 from tlkit.options.catalog import FORMATS
 
 
@@ -51,23 +52,37 @@ def _write(classifier: Classifier, model: Path) -> float:
         raise TlkitError(f"{', '.join(lacking)} not installed.", f"pip install {' '.join(lacking)}.")
     if keras.backend.backend() != "tensorflow":
         raise TlkitError(f"ONNX files are made by TensorFlow, and Keras computes with {keras.backend.backend()}.")
-    folder, contract, task = answer_folder(model), classifier.facts.contract, classifier.facts.task
-    images = draw(contract.height, contract.width)
+    folder, task = answer_folder(model), classifier.facts.task
+    samples = draw_inputs(classifier.facts)
     made = temporary_beside(folder)
     made.mkdir()
     try:
-        file = made / FORMATS["onnx"].model
-        write(FORMATS["onnx"], classifier, file, None)
-        answers, expected = open_session(file)(images), in_keras(classifier, images)
+        file, frames = made / FORMATS["onnx"].model, None
+        if classifier.facts.clip is None:
+            write(FORMATS["onnx"], classifier, file, None)
+            answers = open_session(file)(samples.images)
+        else:
+            frames = module_of(FORMATS["onnx"]).write_for_clips(classifier, file)
+            answers = _by_both(file, samples)
+        expected = in_keras(classifier, samples)
         held, due = (
             {**said, "logits": task.comparable(said["logits"], expected["logits"])} for said in (answers, expected)
         )
         apart = max(excess(held[name], due[name]) for name in expected)
         if apart > 1:
             raise TlkitError(f"the ONNX file gives other numbers than Keras ({apart:.1f} times what is allowed).")
-        write_json(made / "answer.json", describe_answer(model, file, apart, versions()))
+        write_json(made / "answer.json", describe_answer(model, file, apart, versions(), frames))
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return apart
+
+
+def _by_both(file: Path, samples: Inputs) -> Outputs:
+    """What the two files of a classifier of clips give, one after the other: logits, and the mean over time of features."""
+    mask = np.ones(samples.images.shape[:2], np.float32) if samples.mask is None else samples.mask
+    seen = open_session(file)(samples.images.reshape(-1, *samples.images.shape[2:]))["features"]
+    features = seen.reshape(*mask.shape, -1) * mask[..., None]
+    means = features.sum(axis=1) / mask.sum(axis=1, keepdims=True)
+    return {**open_session(file.with_name(HEAD))(features), "features": means}

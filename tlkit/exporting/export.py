@@ -9,10 +9,11 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_checked_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import percent
+from tlkit.classifier.facts import ClipFacts
 from tlkit.exporting import artifact
 from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
 from tlkit.exporting.formats import version_of
-from tlkit.exporting.golden import TOLERANCE, Golden, agreement, difference, excess, refuse_different
+from tlkit.exporting.golden import TOLERANCE, Golden, Inputs, agreement, difference, excess, refuse_different
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.snippets import program, readme
@@ -43,7 +44,8 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
     write_decoder(folder)
     runtime = Runtime(row, folder)
     outputs, expected = runtime(subject.golden), subject.expected
-    golden = Golden(subject.golden, (expected if row.exact else outputs)["logits"], expected["logits"])
+    drawn = subject.golden
+    golden = Golden(drawn.images, (expected if row.exact else outputs)["logits"], expected["logits"], drawn.mask)
     if row.exact:
         _refuse_unfaithful(row, golden, outputs, expected, subject.task)
     checked = None if subject.check is None else runtime(_read_again(folder, subject, subject.check))["logits"]
@@ -56,28 +58,28 @@ def export(row: Format, subject: Subject, folder: Path, min_agreement: float) ->
             "runtime": runtime.name,
             "max_difference": difference(outputs["logits"], expected["logits"]),
             **decisions(subject, outputs["logits"], checked),
-            "latency_ms": round(runtime.latency(subject.golden[0]), 3),
+            "latency_ms": round(runtime.latency(subject.golden), 3),
         },
     }
     return _describe(folder, contract, golden, subject)
 
 
-def _read_again(folder: Path, subject: Subject, check: CheckImages) -> np.ndarray:
-    """The check images through the artifact's own decoder, from their files.
+def _read_again(folder: Path, subject: Subject, check: CheckImages) -> Inputs:
+    """The check images, or clips, through the artifact's own decoder, from their files.
 
     Raises:
         TlkitError: it makes other pixels of them than tlkit.
     """
     images = decoded_by_artifact(folder, subject.classifier.facts.contract, check.files)
-    other = [
-        str(file) for file, one, ours in zip(check.files, images, check.images, strict=True) if (one != ours).any()
-    ]
+    mask = check.samples.mask
+    known = check.samples.images if mask is None else check.samples.images[mask > 0]
+    other = [str(file) for file, one, ours in zip(check.files, images, known, strict=True) if (one != ours).any()]
     if other:
         raise TlkitError(
             f"the decoder in {folder} makes other pixels of {len(other)} images than tlkit: {', '.join(other[:3])}.",
             "report this; `tlkit predict` works.",
         )
-    return images
+    return check.samples
 
 
 def _tolerance(row: Format) -> float:
@@ -118,12 +120,19 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
         "model": row.model,
         "input": {
             "name": "images",
-            "shape": [row.batch, facts.contract.height, facts.contract.width, 3],
+            "shape": [
+                row.batch,
+                *([facts.clip.frames] if facts.clip else []),
+                facts.contract.height,
+                facts.contract.width,
+                3,
+            ],
             "dtype": "float32",
             "colour": "RGB",
             "range": [0, 255],
             **facts.contract.as_json(),
         },
+        **({} if facts.clip is None else {"mask": _mask(row, facts.clip)}),
         "outputs": outputs,
         "classes": list(facts.classes),
         "task": facts.task.name,
@@ -137,6 +146,12 @@ def _facts(row: Format, subject: Subject) -> dict[str, Any]:
         "source_sha256": subject.sha256,
         "versions": versions() | dict(version_of(module).split() for module in row.writing),
     }
+
+
+def _mask(row: Format, clip: ClipFacts) -> dict[str, Any]:
+    """The second input of a classifier of clips, and how the frames of a clip are chosen."""
+    shape = [row.batch, clip.frames]
+    return {"name": "mask", "shape": shape, "dtype": "float32", "range": [0, 1], "stride": clip.stride}
 
 
 def _describe(folder: Path, contract: dict[str, Any], golden: Golden, subject: Subject) -> dict[str, Any]:

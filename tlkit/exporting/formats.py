@@ -6,11 +6,18 @@ import importlib.util
 from collections.abc import Iterable
 from types import ModuleType
 
+import numpy as np
+
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install
 from tlkit.options.catalog import FORMATS, Format
 
-BATCH = 32  # images to a call of a format that takes any number
+BATCH = 32  # images to a call of a format that takes any number, or frames
+
+
+def batch_of(images: np.ndarray) -> int:
+    """How many images (n, H, W, 3), or clips (n, T, H, W, 3), go into one call."""
+    return BATCH if images.ndim == 4 else max(1, BATCH // images.shape[1])
 
 
 def module_of(row: Format) -> ModuleType:

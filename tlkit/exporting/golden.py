@@ -1,4 +1,4 @@
-"""The golden batch: drawn images that travel with an artifact, the logits they must give, and how close is close."""
+"""The golden batch: drawn samples that travel with an artifact, the logits they must give, and how close is close."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,11 @@ import numpy as np
 
 from tlkit.base.errors import OutOfDate
 from tlkit.base.files import replacing
+from tlkit.classifier.facts import Facts
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
-IMAGES = 12
+IMAGES, CLIPS = 12, 4
 TOLERANCE = 1e-4  # of logits up to 1, and of their size where they are larger
 
 
@@ -45,29 +46,78 @@ def draw(height: int, width: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Golden:
-    """Images and their logits.
+class Inputs:
+    """What goes into a network: images, or clips with a mask.
 
     Args:
-        images: uint8 (G, H, W, 3), RGB 0..255.
+        images: uint8 (n, H, W, 3), RGB 0..255; of clips (n, T, H, W, 3).
+        mask: of clips float32 (n, T), 1 where there is a frame.
+    """
+
+    images: np.ndarray
+    mask: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def arrays(self, start: int, count: int) -> tuple[np.ndarray, ...]:
+        """Some of them as a network takes them, float32: images, and of clips the mask."""
+        block = slice(start, start + count)
+        images = self.images[block].astype(np.float32)
+        return (images,) if self.mask is None else (images, self.mask[block])
+
+    @classmethod
+    def of_frames(cls, frames: np.ndarray, places: np.ndarray) -> "Inputs":
+        """Clips of frames uint8 (F, H, W, 3), by the row of each frame of each clip, int (n, T), -1 where there is none."""
+        there = places >= 0
+        images = np.zeros((*places.shape, *frames.shape[1:]), np.uint8)
+        images[there] = frames[places[there]]
+        return cls(images, there.astype(np.float32))
+
+
+def draw_inputs(facts: Facts) -> Inputs:
+    """The drawn images at the size of a classifier's input; for one of clips four clips of them, full ones and one shorter."""
+    frames = draw(facts.contract.height, facts.contract.width)
+    if facts.clip is None:
+        return Inputs(frames)
+    clips, steps = np.arange(CLIPS)[:, None], np.arange(facts.clip.frames)
+    places = (3 * clips + (1 + clips) * steps) % IMAGES
+    places[-1, (facts.clip.frames + 1) // 2 :] = -1
+    return Inputs.of_frames(frames, places)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and their logits.
+
+    Args:
+        images: uint8 (G, H, W, 3), RGB 0..255; of clips (G, T, H, W, 3).
         logits: float32 (G, K), that the artifact must give.
         reference: float32 (G, K), that the classifier gave in Keras; the same but for what quantisation did.
+        mask: of clips float32 (G, T), 1 where there is a frame.
     """
 
     images: np.ndarray
     logits: np.ndarray
     reference: np.ndarray
+    mask: np.ndarray | None = None
+
+    @property
+    def samples(self) -> Inputs:
+        """What goes in."""
+        return Inputs(self.images, self.mask)
 
     def write(self, path: Path) -> None:
         """As an NPZ file without pickles."""
+        held = {name: array for name, array in vars(self).items() if array is not None}
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **vars(self))
+            np.savez_compressed(temporary, allow_pickle=False, **held)
 
     @classmethod
     def read(cls, path: Path) -> "Golden":
         """What `write` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(arrays["images"], arrays["logits"], arrays["reference"])
+            return cls(**{name: arrays[name] for name in arrays.files})
 
 
 def difference(logits: np.ndarray, expected: np.ndarray) -> float:

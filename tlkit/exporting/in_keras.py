@@ -17,20 +17,23 @@ RUN = """
 model = keras.models.load_model(HERE / "model.keras", compile=False)
 
 
-def outputs_of(images):
-    return {"logits": model.predict(images, verbose=0)}
+def outputs_of(*inputs):
+    return {"logits": model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)}
 """
 
-# Plain Keras gives logits alone; the grid that features are the mean of is a layer inside.
+# Plain Keras gives logits alone; the grid that features are the mean of, or the mean of a clip's frames, is a layer inside.
 RUN_WITH_FEATURES = """
 classifier = keras.models.load_model(HERE / "model.keras", compile=False)
-grid = classifier.get_layer(CONTRACT["grid_layer"]).output
-features = keras.layers.GlobalAveragePooling2D(dtype="float32")(grid)
+if "mask" in CONTRACT:
+    features = classifier.get_layer("head_time_mean").output
+else:
+    grid = classifier.get_layer(CONTRACT["grid_layer"]).output
+    features = keras.layers.GlobalAveragePooling2D(dtype="float32")(grid)
 model = keras.Model(classifier.input, {"logits": classifier.output, "features": features})
 
 
-def outputs_of(images):
-    return model.predict(images, verbose=0)
+def outputs_of(*inputs):
+    return model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
 """
 
 
@@ -42,7 +45,7 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3): logits, and features where the file gives them."""
+    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
     settle_backend()
     import keras
 
@@ -51,8 +54,8 @@ def open_model(path: Path) -> "Call":
         compiled = keras.Model(model.input, model.output)
         compiled.compile(jit_compile=False)
 
-    def call(images: np.ndarray) -> "Outputs":
+    def call(*inputs: np.ndarray) -> "Outputs":
         with keras.device("cpu"):
-            return {"logits": np.asarray(compiled.predict_on_batch(images))}
+            return {"logits": np.asarray(compiled.predict_on_batch(list(inputs) if len(inputs) > 1 else inputs[0]))}
 
     return call

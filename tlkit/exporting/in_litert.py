@@ -19,8 +19,8 @@ RUN = """
 signature = Interpreter(model_path=str(HERE / "model.tflite")).get_signature_runner()
 
 
-def outputs_of(images):
-    one_by_one = [signature(images=image[None]) for image in images]
+def outputs_of(*inputs):
+    one_by_one = [signature(**{name: one[None] for name, one in zip(("images", "mask"), each)}) for each in zip(*inputs)]
     return {name: np.concatenate([outputs[name] for outputs in one_by_one]) for name in one_by_one[0]}
 """
 
@@ -61,7 +61,7 @@ def _quantised(converter: Any, calibration: np.ndarray) -> bytes:
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3): logits, and features where the file gives them."""
+    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
     if runner(FORMATS["litert"]) == "ai_edge_litert":
         from ai_edge_litert.interpreter import Interpreter
     else:
@@ -69,4 +69,7 @@ def open_model(path: Path) -> "Call":
 
         Interpreter = lite.Interpreter  # noqa: N806 - the name of a class
     signature = Interpreter(model_path=str(path)).get_signature_runner()
-    return lambda images: {name: np.array(value) for name, value in signature(images=images).items()}
+    return lambda *inputs: {
+        name: np.array(value)
+        for name, value in signature(**dict(zip(("images", "mask"), inputs, strict=False))).items()
+    }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.extraction.onnx_engine import open_session
+from tlkit.extraction.onnx_engine import HEAD, open_session
 from tlkit.options.catalog import Format
 
 if TYPE_CHECKING:
@@ -21,32 +21,38 @@ session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPU
 names = [output.name for output in session.get_outputs()]
 
 
-def outputs_of(images):
-    return dict(zip(names, session.run(names, {"images": images})))
+def outputs_of(*inputs):
+    return dict(zip(names, session.run(names, dict(zip(("images", "mask"), inputs)))))
 """
 
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
     """Checked before it is written.
 
-    Layer by layer where `extraction.onnx_graph` knows them all, which takes a quarter to a half of the time; else by way of TensorFlow.
+    Layer by layer where `extraction.onnx_graph` knows them all, which takes a quarter to a half of the time; else, and with
+    every head over time, by way of TensorFlow.
     """
     import onnx
 
-    from tlkit.classifier.model import with_features
-    from tlkit.exporting.writers import carries_features
-    from tlkit.extraction.onnx_graph import Untranslatable, to_onnx
+    from tlkit.extraction.onnx_graph import Untranslatable
 
-    features = carries_features(row, classifier)
     try:
-        model = to_onnx(
-            with_features(classifier) if features else classifier.model,
-            ("logits", "features") if features else ("logits",),
-        )
+        by_layers = classifier.facts.clip is None
+        model = _by_layers(row, classifier) if by_layers else _by_tensorflow(row, classifier)
     except Untranslatable:
         model = _by_tensorflow(row, classifier)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _by_layers(row: Format, classifier: "Classifier") -> Any:
+    from tlkit.classifier.model import with_features
+    from tlkit.exporting.writers import carries_features
+    from tlkit.extraction.onnx_graph import to_onnx
+
+    if carries_features(row, classifier):
+        return to_onnx(with_features(classifier), ("logits", "features"))
+    return to_onnx(classifier.model, ("logits",))
 
 
 def _by_tensorflow(row: Format, classifier: "Classifier") -> Any:
@@ -59,6 +65,42 @@ def _by_tensorflow(row: Format, classifier: "Classifier") -> Any:
     return tf2onnx.convert.from_function(traced, input_signature=traced.input_signature, opset=OPSET)[0]
 
 
+def write_for_clips(classifier: "Classifier", path: Path) -> dict[str, Any]:
+    """A classifier of clips as two files: frames to their features in `path`, those to logits in `HEAD` beside it.
+
+    Returns:
+        What tells these features from others in the store: `weights`, `output` and `channels`.
+    """
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    from tlkit.classifier.model import over_time
+    from tlkit.extraction.onnx_graph import OPSET, Untranslatable, to_onnx
+    from tlkit.extraction.source import FeatureSource
+
+    source, head = FeatureSource.of_classifier(classifier), over_time(classifier)
+
+    def of_model(model: Any, name: str, output: str) -> Any:
+        given = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=name)]
+        traced = tf.function(
+            lambda values: {output: tf.identity(model(values, training=False), name=output)},
+            input_signature=given,
+            autograph=False,
+        )
+        return tf2onnx.convert.from_function(traced, input_signature=given, opset=OPSET)[0]
+
+    try:
+        frames = to_onnx(source.built, ("features",))
+    except Untranslatable:
+        frames = of_model(source.built, "images", "features")
+    for made, file in ((frames, path), (of_model(head, "features", "logits"), path.with_name(HEAD))):
+        onnx.checker.check_model(made)
+        onnx.save(made, str(file))
+    channels = int(source.built.output_shape[-1])
+    return {"weights": source.weights_sha256, "output": source.outputs[0], "channels": channels}
+
+
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3): logits, and features where the file gives them."""
+    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
     return open_session(path)

@@ -18,8 +18,8 @@ RUN = """
 model = openvino.Core().compile_model(str(HERE / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
-def outputs_of(images):
-    results = model([images])
+def outputs_of(*inputs):
+    results = model(dict(zip(("images", "mask"), inputs)))
     return {min(port.get_names(), key=len): results[port] for port in model.outputs}
 """
 
@@ -37,10 +37,15 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3): logits, and features where the file gives them."""
+    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
     import openvino
 
     # The logits of float32; a processor with bfloat16 would compute in that unasked.
     model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [min(output.get_names(), key=len) for output in model.outputs]
-    return lambda images: {name: np.array(model([images])[i]) for i, name in enumerate(names)}
+    return lambda *inputs: {
+        name: np.array(value)
+        for name, value in zip(
+            names, model(dict(zip(("images", "mask"), inputs, strict=False))).to_tuple(), strict=True
+        )
+    }

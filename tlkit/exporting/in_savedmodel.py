@@ -19,8 +19,9 @@ model = tf.saved_model.load(str(HERE / "model"))
 signature = model.signatures["serving_default"]
 
 
-def outputs_of(images):
-    return {name: value.numpy() for name, value in signature(images=tf.constant(images)).items()}
+def outputs_of(*inputs):
+    given = dict(zip(("images", "mask"), map(tf.constant, inputs)))
+    return {name: value.numpy() for name, value in signature(**given).items()}
 """
 
 ENCODED = "encoded"  # the second signature
@@ -45,15 +46,16 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
 
 
 def open_model(path: Path) -> "Call":
-    """What runs images, float32 (n, H, W, 3): logits, and features where the file gives them."""
+    """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
         signature = tf.saved_model.load(str(path)).signatures["serving_default"]
 
-    def call(images: np.ndarray) -> "Outputs":
+    def call(*inputs: np.ndarray) -> "Outputs":
         with tf.device("/CPU:0"):
-            return {name: value.numpy() for name, value in signature(images=tf.constant(images)).items()}
+            given = dict(zip(("images", "mask"), map(tf.constant, inputs), strict=False))
+            return {name: value.numpy() for name, value in signature(**given).items()}
 
     return call
 

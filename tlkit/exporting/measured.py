@@ -62,7 +62,7 @@ def encoded_difference(model: Path, subject: Subject) -> dict[str, Any]:
         TlkitError: where it should be the same: on PNG files of the input's size.
     """
     call = open_encoded(model)
-    exact = call([as_png(image) for image in subject.golden])
+    exact = call([as_png(image) for image in subject.golden.images])
     held, due = (
         subject.task.comparable(one, subject.expected["logits"]) for one in (exact, subject.expected["logits"])
     )
@@ -113,11 +113,12 @@ def table(contracts: Iterable[dict[str, Any]]) -> str:
     ]
     for contract in contracts:
         found, quantised = contract["measured"], contract["quantised"]
+        samples = "clips" if "mask" in contract else "images"
         cells = [
             FORMATS[contract["kind"]].name,
             f"{model_bytes(contract) / 1e6:.2f}",
             f"{found['max_difference']:.1e}",
-            f"{percent(found['agreement'], 1)} of {found['images']} {found['of']} images",
+            f"{percent(found['agreement'], 1)} of {found['images']} {found['of']} {samples}",
             _accuracy(quantised) if quantised else "",
             f"{found['latency_ms']:.2f}",
             found["runtime"],

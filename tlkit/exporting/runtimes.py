@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.exporting.formats import BATCH, module_of, runner, version_of
+from tlkit.exporting.formats import batch_of, module_of, runner, version_of
+from tlkit.exporting.golden import Inputs
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
 
-Call = Callable[[np.ndarray], Outputs]
+Call = Callable[..., Outputs]  # images, and of clips a mask, float32
 WARM_UP, RUNS, SECONDS = 3, 50, 2.0  # of the latency: at most so many runs, in at most about so long
 
 
@@ -46,21 +47,21 @@ class Runtime:
                 "it may need another version of the runtime; contract.json names the one it was exported with.",
             ) from error
 
-    def __call__(self, images: np.ndarray) -> Outputs:
-        """Run uint8 or float32 images (n, H, W, 3), RGB 0..255, in batches of what the format takes."""
-        step = self.row.batch or BATCH
-        parts = [self.call(images[i : i + step].astype(np.float32)) for i in range(0, len(images), step)]
+    def __call__(self, samples: Inputs) -> Outputs:
+        """Run them in batches of what the format takes."""
+        step = self.row.batch or batch_of(samples.images)
+        parts = [self.call(*samples.arrays(start, step)) for start in range(0, len(samples), step)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def latency(self, image: np.ndarray) -> float:
-        """Milliseconds for one image (H, W, 3), decoded already: the median of up to 50 runs."""
-        one = image[None].astype(np.float32)
+    def latency(self, samples: Inputs) -> float:
+        """Milliseconds for the first of them, decoded already: the median of up to 50 runs."""
+        one = samples.arrays(0, 1)
         for _ in range(WARM_UP):
-            self.call(one)
+            self.call(*one)
         seconds: list[float] = []
         while len(seconds) < RUNS and sum(seconds) < SECONDS:
             started = time.perf_counter()
-            self.call(one)
+            self.call(*one)
             seconds.append(time.perf_counter() - started)
         return 1000 * median(seconds)
 

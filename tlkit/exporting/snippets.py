@@ -14,7 +14,7 @@ from tlkit.tasks.single import SINGLE
 
 HEAD = """\
 import json
-import sys
+{also}import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +36,28 @@ def pixels(path):
         sys.exit(f"{{path}}: the file {{error}}")
 
 """
+CLIP = '''
+STRIDE, FRAMES = CONTRACT["mask"]["stride"], CONTRACT["mask"]["shape"][1]
+
+
+def clip(folder):
+    """The frames of a folder, in the order of their names, as images (1, T, {height}, {width}, 3) and a mask (1, T), 1 where there is a frame."""
+    parts = {{path: re.split("([0-9]+)", path.name) for path in Path(folder).iterdir() if path.is_file()}}
+    files = sorted(parts, key=lambda path: [int(part) if part.isdigit() else part for part in parts[path]])[::STRIDE]
+    if len(files) > FRAMES:
+        places = np.linspace(0, len(files) - 1, FRAMES).round().astype(int) if FRAMES > 1 else [len(files) // 2]
+        files = [files[place] for place in places]
+    images, mask = np.zeros((1, FRAMES, {height}, {width}, 3), np.float32), np.zeros((1, FRAMES), np.float32)
+    for place, file in enumerate(files):
+        images[0, place], mask[0, place] = pixels(file)[0], 1
+    return images, mask
+
+'''
 
 LOGITS = """
 
-def logits_of(images):
-    return outputs_of(images)["logits"]
+def logits_of(*inputs):
+    return outputs_of(*inputs)["logits"]
 
 
 def softmax(logits):
@@ -50,8 +67,8 @@ def softmax(logits):
 """
 SIGMOID = """
 
-def logits_of(images):
-    return outputs_of(images)["logits"]
+def logits_of(*inputs):
+    return outputs_of(*inputs)["logits"]
 
 
 def sigmoid(logits):
@@ -61,16 +78,20 @@ def sigmoid(logits):
 """
 UNFAMILIAR = '''
 
-def unfamiliarity(features):
-    """Distance of one image to its 5th nearest training image over the limit; above 1 is unlike all of them."""
+def unfamiliarity(features, logits):
+    """How unlike the training images one image is; above 1 is unlike all of them."""
     with np.load(HERE / "familiarity.npz") as known:
-        mean, limit, rest = known["mean"], float(known["limit"]), known["rest"].astype(np.float32)
-        directions, places = known["directions"].astype(np.float32), known["places"].astype(np.float32)
-    shifted = features / max(np.linalg.norm(features), 1e-12) - mean
-    here = shifted @ directions
+        found = {name: known[name].astype(np.float32) for name in known.files}
+    shifted = features / max(np.linalg.norm(features), 1e-12) - found["mean"]
+    here = shifted @ found["directions"]
     outside = max(float((shifted**2).sum() - (here**2).sum()), 0.0)
-    squares = ((places - here) ** 2).sum(axis=1) + rest + outside
-    return float(np.sqrt(np.sort(squares)[min(5, len(squares)) - 1])) / limit
+    zero, weight = (float(found.get(name, 0)) for name in ("zero", "weight"))
+    if weight:
+        score = weight * np.sqrt(outside) - np.logaddexp.reduce(logits.astype(np.float64) - logits.mean(dtype=np.float64))
+    else:
+        squares = ((found["places"] - here) ** 2).sum(axis=1) + found["rest"] + outside
+        score = np.sqrt(np.sort(squares)[min(5, len(squares)) - 1])
+    return max((float(score) - zero) / (float(found["limit"]) - zero), 0.0)
 '''
 MAIN = """
 
@@ -102,8 +123,8 @@ if __name__ == "__main__":
 """
 NUMBERS = """
 
-def logits_of(images):
-    return outputs_of(images)["logits"]
+def logits_of(*inputs):
+    return outputs_of(*inputs)["logits"]
 """
 MAIN_OF_NUMBERS = """
 
@@ -122,7 +143,7 @@ ABSTAIN = """\
             words.append("abstains")
 """
 UNFAMILIAR_WORD = """\
-        words.append(f"unfamiliarity {unfamiliarity(outputs['features'][0]):.2f}")
+        words.append(f"unfamiliarity {unfamiliarity(outputs['features'][0], outputs['logits'][0]):.2f}")
 """
 
 
@@ -181,8 +202,9 @@ def program(contract: dict[str, Any]) -> str:
         contract["input"],
         row_of(PROGRAMS, TASKS[contract.get("task", SINGLE.name)]),
     )
-    features = bool(contract["unfamiliarity"])
-    head = HEAD.format(
+    features, clips = bool(contract["unfamiliarity"]), "mask" in contract
+    head = (HEAD + CLIP * clips).format(
+        also="import re\n" * clips,
         imports=module.IMPORTS,
         height=given["height"],
         width=given["width"],
@@ -193,7 +215,7 @@ def program(contract: dict[str, Any]) -> str:
         getattr(module, "RUN_WITH_FEATURES", module.RUN) if features else module.RUN,
         words.activation,
         UNFAMILIAR if features else "",
-        words.main,
+        words.main.replace("pixels(path)", "*clip(path)") if clips else words.main,
         ABSTAIN if contract["threshold"] is not None else "",
         UNFAMILIAR_WORD if features else "",
         '        print("\\t".join(words))\n',
@@ -215,13 +237,18 @@ def readme(contract: dict[str, Any], table: str) -> str:
     words = row_of(PROGRAMS, TASKS[contract.get("task", SINGLE.name)])
     classes = contract["classes"]
     named = ", ".join(classes[:12]) + (f" and {len(classes) - 12} more (labels.txt)" if len(classes) > 12 else "")
+    clips = "mask" in contract
+    size = f"{given['height']} x {given['width']} pixels, float32 in 0..255"
+    goes_in = f"photographs, RGB, {size}"
+    if clips:
+        goes_in = f"clips of up to {contract['mask']['shape'][1]} frames in order, RGB, {size}, and a mask, 1 where there is a frame"
     parts = [
         f"# {words.title.format(len(classes))}, for {row.title}",
         f"Exported by tlkit {contract['versions']['tlkit']} from a {contract['backbone']}. {words.names}: {named}.",
-        f"In: photographs, RGB, {given['height']} x {given['width']} pixels, float32 in 0..255; the network's own "
+        f"In: {goes_in}; the network's own "
         f"preprocessing is inside it. Fit: {given['fit']}. Out: {words.gives}{words.note}",
         "## Run it",
-        f"```bash\npip install {row.package} {NEEDED}\npython classify.py photo.jpg\n```",
+        f"```bash\npip install {row.package} {NEEDED}\npython classify.py {'clip/' if clips else 'photo.jpg'}\n```",
         "`classify.py` lies in this folder; elsewhere, set `HERE` to where `contract.json`, `decoder/` and the model are:",
         f"```python\n{program(contract)}```",
         "Files become the pixels that the classifier was trained on: `decoder/` is the decode of tlkit itself, for every "
@@ -230,14 +257,14 @@ def readme(contract: dict[str, Any], table: str) -> str:
         *_notes(contract),
         "## Is it whole?",
         f"`tlkit verify .` checks every file and repeats the golden batch: {GOLDEN_WORDS}. Without tlkit:",
-        f"```python\n{CHECK}```",
+        f"```python\n{CHECK_CLIPS if clips else CHECK}```",
         "## Measured at export",
         table,
     ]
     return "\n\n".join(parts) + "\n"
 
 
-GOLDEN_WORDS = "drawn images and the logits they must give, in `golden.npz`"
+GOLDEN_WORDS = "drawn samples and the logits they must give, in `golden.npz`"
 CHECK = """\
 import numpy as np
 
@@ -247,6 +274,7 @@ with np.load(HERE / "golden.npz") as golden:
     apart = np.abs(logits_of(golden["images"].astype(np.float32)) - golden["logits"]).max()
 print(f"largest difference of a logit: {apart:.2g}")
 """
+CHECK_CLIPS = CHECK.replace(".astype(np.float32))", '.astype(np.float32), golden["mask"])')
 
 
 def _notes(contract: dict[str, Any]) -> list[str]:
@@ -259,8 +287,8 @@ def _notes(contract: dict[str, Any]) -> list[str]:
         )
     if contract["unfamiliarity"]:
         notes.append(
-            "`unfamiliarity` is the distance to the fifth nearest training image over the farthest that familiar "
-            "images lie; above 1 the photograph is unlike anything in training."
+            "`unfamiliarity` says how unlike the training images a photograph is, by its features and logits, against the "
+            "least familiar of familiar images; above 1 it is unlike anything in training."
         )
     if contract["encoded"]:
         notes.append(_encoded_note(contract["encoded"]))

@@ -18,7 +18,8 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.machine import full_disk
 from tlkit.base.process import native_stderr_silenced
 from tlkit.classifier.model import Classifier, with_features
-from tlkit.exporting.formats import BATCH, module_of
+from tlkit.exporting.formats import batch_of, module_of
+from tlkit.exporting.golden import Inputs
 from tlkit.extraction.onnx_engine import Outputs
 from tlkit.options.catalog import Format
 from tlkit.tasks.task import Task
@@ -32,15 +33,15 @@ class CheckImages:
 
     Args:
         split: where they are from.
-        files: n image files.
-        images: uint8 (n, H, W, 3), RGB 0..255.
+        files: image files, of clips those of all frames that there are, clip by clip.
+        samples: n images or clips.
         labels: int32 (n,), indices of classes; or int8 (n, K), 1 where the image has the class, where it may have several.
         logits: float32 (n, K), of the classifier in Keras.
     """
 
     split: str
     files: Sequence[Path]
-    images: np.ndarray
+    samples: Inputs
     labels: np.ndarray
     logits: np.ndarray
 
@@ -52,7 +53,7 @@ class Subject:
     Args:
         classifier: the classifier.
         sha256: hex, of its file.
-        golden: uint8 (G, H, W, 3), drawn.
+        golden: drawn samples.
         expected: what it gives for them.
         check: images of the run; None where there are none.
         calibration: uint8 (n, H, W, 3), training images; None unless a format is quantised.
@@ -60,7 +61,7 @@ class Subject:
 
     classifier: Classifier
     sha256: str
-    golden: np.ndarray
+    golden: Inputs
     expected: Outputs
     check: CheckImages | None = None
     calibration: np.ndarray | None = None
@@ -71,12 +72,12 @@ class Subject:
         return self.classifier.facts.task
 
 
-def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:
+def in_keras(classifier: Classifier, samples: Inputs) -> Outputs:
     """Logits (n, K), and features (n, C) where the classifier knows its training images.
 
     Args:
         classifier: in memory.
-        images: uint8 (n, H, W, 3), RGB 0..255.
+        samples: n images, or clips.
     """
     known = classifier.familiarity is not None
     names = ("logits", "features") if known else ("logits",)
@@ -84,9 +85,10 @@ def in_keras(classifier: Classifier, images: np.ndarray) -> Outputs:
         source = with_features(classifier) if known else classifier.model
         model = keras.Model(source.input, source.outputs)
         model.compile(jit_compile=False)
+        step = batch_of(samples.images)
+        inputs = [samples.arrays(start, step) for start in range(0, len(samples), step)]
         parts = [
-            keras.tree.flatten(model.predict_on_batch(batch.astype(np.float32)))
-            for batch in np.split(images, range(BATCH, len(images), BATCH))
+            keras.tree.flatten(model.predict_on_batch(list(given) if len(given) > 1 else given[0])) for given in inputs
         ]
     return {name: np.concatenate([np.asarray(part[i]) for part in parts]) for i, name in enumerate(names)}
 
@@ -134,45 +136,53 @@ def carries_features(row: Format, classifier: Classifier) -> bool:
 
 
 def has_encoded(row: Format, classifier: Classifier) -> bool:
-    """Whether it has a signature for the bytes of files: TensorFlow reads samples as bytes, so not where levels are stated."""
-    return row.encoded and classifier.facts.contract.levels is None
+    """Whether it has a signature for the bytes of an image's file: TensorFlow reads samples as bytes, so not where levels are stated."""
+    return row.encoded and classifier.facts.contract.levels is None and classifier.facts.clip is None
 
 
 def _forward(row: Format, classifier: Classifier) -> Callable[[Any], dict[str, Any]]:
-    """What is traced: images float32 (B, H, W, 3) -> logits (B, K), and features (B, C) where the format carries them."""
+    """What is traced: images float32 (B, H, W, 3), or clips and a mask -> logits (B, K), and features (B, C) if the format carries them."""
     import tensorflow as tf
 
     features = carries_features(row, classifier)
     model = translatable(with_features(classifier) if features else classifier.model)
 
-    def forward(images: Any) -> dict[str, Any]:
-        outputs = model(images, training=False)
+    def forward(*inputs: Any) -> dict[str, Any]:
+        outputs = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
         given = dict(zip(("logits", "features"), outputs, strict=True)) if features else {"logits": outputs}
         return {output: tf.identity(tf.cast(value, tf.float32), name=output) for output, value in given.items()}
 
     return forward
 
 
-def _images(classifier: Classifier, batch: int | None = None) -> Any:
-    """What goes in."""
+def _inputs(classifier: Classifier, batch: int | None = None) -> list[Any]:
+    """What goes in: images, and of clips a mask."""
     import tensorflow as tf
 
-    contract = classifier.facts.contract
-    return tf.TensorSpec((batch, contract.height, contract.width, 3), tf.float32, name="images")
+    contract, clip = classifier.facts.contract, classifier.facts.clip
+    image = (contract.height, contract.width, 3)
+    if clip is None:
+        return [tf.TensorSpec((batch, *image), tf.float32, name="images")]
+    return [
+        tf.TensorSpec((batch, clip.frames, *image), tf.float32, name="images"),
+        tf.TensorSpec((batch, clip.frames), tf.float32, name="mask"),
+    ]
 
 
 def traced_graph(row: Format, classifier: Classifier, batch: int | None = None) -> Any:
     """A function of TensorFlow's; whoever calls it inside of another shares its graph."""
     import tensorflow as tf
 
-    return tf.function(_forward(row, classifier), input_signature=[_images(classifier, batch)], autograph=False)
+    return tf.function(_forward(row, classifier), input_signature=_inputs(classifier, batch), autograph=False)
 
 
 def archive_of(classifier: Classifier, traced: Any) -> Any:
-    """A SavedModel to be, with the signature that takes images."""
+    """A SavedModel to be, with the signature that takes images, or clips and a mask."""
     archive = keras.export.ExportArchive()
     archive.track(classifier.model)
-    archive.add_endpoint(SERVING, lambda images: traced(images), input_signature=list(traced.input_signature))
+    given = list(traced.input_signature)
+    plain = (lambda images: traced(images)) if len(given) == 1 else (lambda images, mask: traced(images, mask))
+    archive.add_endpoint(SERVING, plain, input_signature=given)
     return archive
 
 

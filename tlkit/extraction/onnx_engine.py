@@ -3,6 +3,7 @@
     RUN/model.keras          the classifier
        /answer/model.onnx    its graph, raw RGB 0..255 in, logits and features out
               /answer.json   of which network it was made, its sum, how far it was from Keras
+              /head.onnx     of a classifier of clips, whose model.onnx gives the features of a frame: features to logits
 
 The file is believed only while it is the one that was written (its sha256) and belongs to the network in `model.keras`
 (the checksums of its members that hold the graph and the weights, which the archive itself carries). Class names,
@@ -23,9 +24,12 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json, sha256_file
 from tlkit.base.machine import usable_cores
+from tlkit.base.story import Story
 from tlkit.extraction.engine import Engine
+from tlkit.options.groups import EngineOptions
 
 FORMAT = 1
+HEAD = "head.onnx"
 PART = 4  # images that a core computes at once
 _NETWORK = ("config.json", "model.weights.h5")  # members of a `.keras` file that decide what it computes
 
@@ -61,6 +65,8 @@ def why_not(model: Path) -> str | None:
         about = read_json(folder / "answer.json")
         known = about["format"] == FORMAT and about["network"] == network_key(model)
         whole = known and sha256_file(folder / "model.onnx") == about["sha256"]
+        if whole and "frames" in about:
+            whole = sha256_file(folder / HEAD) == about["frames"]["head_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return "its answering file is damaged"
     if not known:
@@ -68,8 +74,35 @@ def why_not(model: Path) -> str | None:
     return None if whole else "its answering file is damaged"
 
 
+def answering(model: Path, config: EngineOptions, story: Story) -> bool:
+    """Whether the answering file computes; where another engine was asked for it does not, nor where there is none, which is said.
+
+    Raises:
+        TlkitError: it was asked for, and there is none.
+    """
+    if config.engine not in ("auto", "onnx") or config.precision == "bfloat16":
+        return False
+    obstacle = why_not(model)
+    if obstacle is None:
+        return True
+    if config.engine == "onnx":
+        raise TlkitError(
+            f"--engine onnx cannot compute {str(model)!r}: {obstacle}.",
+            "use --engine auto; runs that `tlkit finetune` finishes with onnx, tf2onnx and onnxruntime installed have one.",
+        )
+    story.say(f"loading Keras to answer: {obstacle}")
+    return False
+
+
+def frames_of(model: Path) -> dict[str, Any]:
+    """Of the answering file of a classifier of clips: `weights` (sha256), `output` and `channels` of the features of a frame."""
+    return read_json(answer_folder(model) / "answer.json")["frames"]
+
+
 def open_answer(model: Path) -> Engine:
     """The engine of a classifier's answering file: images -> logits, and features where the classifier knows its training.
+
+    Of a classifier of clips: frames -> features.
 
     Args:
         model: the `.keras` file, for which `why_not` gives None.
@@ -94,14 +127,17 @@ def _answering(file: Path | bytes) -> Engine:
     )
 
 
-def open_session(path: Path | bytes) -> Callable[[np.ndarray], Outputs]:
-    """An ONNX file in ONNX Runtime on the processor: images (n, H, W, 3), RGB 0..255 of any type -> its outputs by name."""
+def open_session(path: Path | bytes) -> Callable[..., Outputs]:
+    """An ONNX file in ONNX Runtime on the processor: its inputs, of any type, in order -> its outputs by name.
+
+    Those are images (n, H, W, 3), RGB 0..255; of clips (n, T, H, W, 3) and a mask (n, T).
+    """
     begin = open_parts(path, alone=True)
-    return lambda images: begin(images)()
+    return lambda *inputs: begin(*inputs)()
 
 
-def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[[np.ndarray], Callable[[], Outputs]]:
-    """The same without waiting: images -> a function that waits for the outputs by name.
+def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[..., Callable[[], Outputs]]:
+    """The same without waiting: the inputs -> a function that waits for the outputs by name.
 
     One image is computed by all cores. Of several, each core computes some from beginning to end, few at a time: threads that
     wait for one another at every layer take longer, most of all where others use the cores too, and few keep little memory.
@@ -121,15 +157,17 @@ def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[[np.ndarr
             sessions[threads] = open_file(path, threads)
         return sessions[threads]
 
-    def run(session: Any, names: list[str], images: np.ndarray) -> list[np.ndarray]:
-        return session.run(names, {"images": images.astype(np.float32, copy=False)})
+    def run(session: Any, names: list[str], batch: list[np.ndarray]) -> list[np.ndarray]:
+        named = zip((given.name for given in session.get_inputs()), batch, strict=True)
+        return session.run(names, {name: values.astype(np.float32, copy=False) for name, values in named})
 
-    def begin(images: np.ndarray) -> Callable[[], Outputs]:
-        wide = len(images) <= 1 and (alone or 1 not in sessions)
+    def begin(*inputs: np.ndarray) -> Callable[[], Outputs]:
+        count = len(inputs[0])
+        wide = count <= 1 and (alone or 1 not in sessions)
         chosen = session(cores if wide else 1)
         names = [output.name for output in chosen.get_outputs()]
-        step = max(1, min(PART, math.ceil(len(images) / cores)))
-        batches = [images[start : start + step] for start in range(0, max(1, len(images)), step)]
+        step = max(1, min(PART, math.ceil(count / cores)))
+        batches = [[values[start : start + step] for values in inputs] for start in range(0, max(1, count), step)]
         begun = [pool.submit(run, chosen, names, batch) for batch in batches]
 
         def fetch() -> Outputs:
@@ -156,7 +194,9 @@ def open_file(path: Path | bytes, threads: int) -> Any:
     )
 
 
-def describe_answer(model: Path, file: Path, difference: float, versions: dict[str, Any]) -> dict[str, Any]:
+def describe_answer(
+    model: Path, file: Path, difference: float, versions: dict[str, Any], frames: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What `answer.json` says of an ONNX file made from a classifier.
 
     Args:
@@ -164,8 +204,10 @@ def describe_answer(model: Path, file: Path, difference: float, versions: dict[s
         file: the ONNX file.
         difference: the greatest of its logits from those of Keras, in units of what is allowed.
         versions: of what wrote it.
+        frames: of a classifier of clips, see `frames_of`.
     """
     return {
+        **({} if frames is None else {"frames": {**frames, "head_sha256": sha256_file(file.with_name(HEAD))}}),
         "format": FORMAT,
         "network": network_key(model),
         "sha256": sha256_file(file),

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
@@ -58,11 +57,12 @@ def _watched(engine: Engine, reference: Familiarity | None, facts: Facts, views:
     """An engine of logits and features, as `watching` has it."""
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        logits, *features = engine.run(images)
+        alone, *features = engine.run(images)
+        logits = alone
         if views is not None and count > 1:
             more = [engine.run(views.view(images, None, number))[0] for number in range(CENTRE + 1, count)]
-            logits = facts.task.mean_logits(np.stack([logits, *more]), facts.temperature)
-        return (logits, reference.unfamiliarity(features[0])) if reference else (logits,)
+            logits = facts.task.mean_logits(np.stack([alone, *more]), facts.temperature)
+        return (logits, reference.unfamiliarity(features[0], alone)) if reference else (logits,)
 
     opens = engine.portable
     portable = opens and (lambda: partial(_opened, opens(), reference, facts, views, count))
@@ -76,18 +76,7 @@ def _opened(engine: Callable[[], Engine], *watched: Any) -> Engine:
 
 def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | None:
     """The engine of the answering file; None where another was asked for, or there is none and it says why."""
-    if config.engine not in ("auto", "onnx") or config.precision == "bfloat16":
-        return None
-    obstacle = onnx_engine.why_not(model)
-    if obstacle is None:
-        return onnx_engine.open_answer(model)
-    if config.engine == "onnx":
-        raise TlkitError(
-            f"--engine onnx cannot compute {str(model)!r}: {obstacle}.",
-            "use --engine auto; runs that `tlkit finetune` finishes with onnx, tf2onnx and onnxruntime installed have one.",
-        )
-    story.say(f"loading Keras to answer: {obstacle}")
-    return None
+    return onnx_engine.open_answer(model) if onnx_engine.answering(model, config, story) else None
 
 
 def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: Story) -> Engine:

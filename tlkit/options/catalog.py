@@ -17,6 +17,8 @@ class BackboneRow(NamedTuple):
         minimum: smallest side in pixels that the constructor takes without its top.
         channels: C of its grid.
         parameters: without the top, in millions.
+        accuracy: of the whole network on ImageNet's validation images, in percent, as keras.io/api/applications has it
+            (MobileNetV3: the documentation of its constructor); None where nothing is published.
         licence: of the pretrained weights.
     """
 
@@ -27,60 +29,62 @@ class BackboneRow(NamedTuple):
     minimum: int
     channels: int
     parameters: float
+    accuracy: float | None
     licence: str
 
 
-# name, constructor, preprocess, native and smallest side, channels, million parameters, licence of the weights
+# name, constructor, preprocess, native and smallest side, channels, million parameters, ImageNet accuracy, licence of the weights
 _ROWS = """
-nano               -                  identity  112 32  512   1.2  Apache-2.0
-convnexttiny       ConvNeXtTiny       identity  224 32  768  27.8  MIT
-convnextsmall      ConvNeXtSmall      identity  224 32  768  49.5  MIT
-convnextbase       ConvNeXtBase       identity  224 32 1024  87.6  MIT
-convnextlarge      ConvNeXtLarge      identity  224 32 1536 196.2  MIT
-convnextxlarge     ConvNeXtXLarge     identity  224 32 2048 348.1  MIT
-densenet121        DenseNet121        torch     224 32 1024   7.0  BSD-3-Clause
-densenet169        DenseNet169        torch     224 32 1664  12.6  BSD-3-Clause
-densenet201        DenseNet201        torch     224 32 1920  18.3  BSD-3-Clause
-efficientnetb0     EfficientNetB0     identity  224 32 1280   4.0  Apache-2.0
-efficientnetb1     EfficientNetB1     identity  240 32 1280   6.6  Apache-2.0
-efficientnetb2     EfficientNetB2     identity  260 32 1408   7.8  Apache-2.0
-efficientnetb3     EfficientNetB3     identity  300 32 1536  10.8  Apache-2.0
-efficientnetb4     EfficientNetB4     identity  380 32 1792  17.7  Apache-2.0
-efficientnetb5     EfficientNetB5     identity  456 32 2048  28.5  Apache-2.0
-efficientnetb6     EfficientNetB6     identity  528 32 2304  41.0  Apache-2.0
-efficientnetb7     EfficientNetB7     identity  600 32 2560  64.1  Apache-2.0
-efficientnetv2b0   EfficientNetV2B0   identity  224 32 1280   5.9  Apache-2.0
-efficientnetv2b1   EfficientNetV2B1   identity  240 32 1280   6.9  Apache-2.0
-efficientnetv2b2   EfficientNetV2B2   identity  260 32 1408   8.8  Apache-2.0
-efficientnetv2b3   EfficientNetV2B3   identity  300 32 1536  12.9  Apache-2.0
-efficientnetv2s    EfficientNetV2S    identity  384 32 1280  20.3  Apache-2.0
-efficientnetv2m    EfficientNetV2M    identity  480 32 1280  53.2  Apache-2.0
-efficientnetv2l    EfficientNetV2L    identity  480 32 1280 117.7  Apache-2.0
-inceptionresnetv2  InceptionResNetV2  tf        299 75 1536  54.3  Apache-2.0
-inceptionv3        InceptionV3        tf        299 75 2048  21.8  MIT
-mobilenet          MobileNet          tf        224 32 1024   3.2  Apache-2.0
-mobilenetv2        MobileNetV2        tf        224 32 1280   2.3  Apache-2.0
-mobilenetv3large   MobileNetV3Large   identity  224 32  960   3.0  Apache-2.0
-mobilenetv3small   MobileNetV3Small   identity  224 32  576   0.9  Apache-2.0
-nasnetlarge        NASNetLarge        tf        331 32 4032  84.9  Apache-2.0
-nasnetmobile       NASNetMobile       tf        224 32 1056   4.3  Apache-2.0
-resnet50           ResNet50           caffe     224 32 2048  23.6  MIT
-resnet101          ResNet101          caffe     224 32 2048  42.7  MIT
-resnet152          ResNet152          caffe     224 32 2048  58.4  MIT
-resnet50v2         ResNet50V2         tf        224 32 2048  23.6  Apache-2.0
-resnet101v2        ResNet101V2        tf        224 32 2048  42.6  Apache-2.0
-resnet152v2        ResNet152V2        tf        224 32 2048  58.3  Apache-2.0
-vgg16              VGG16              caffe     224 32  512  14.7  CC-BY-4.0
-vgg19              VGG19              caffe     224 32  512  20.0  CC-BY-4.0
-xception           Xception           tf        299 71 2048  20.9  MIT
+nano               -                  identity  112 32  512   1.2     -  Apache-2.0
+convnexttiny       ConvNeXtTiny       identity  224 32  768  27.8  81.3  MIT
+convnextsmall      ConvNeXtSmall      identity  224 32  768  49.5  82.3  MIT
+convnextbase       ConvNeXtBase       identity  224 32 1024  87.6  85.3  MIT
+convnextlarge      ConvNeXtLarge      identity  224 32 1536 196.2  86.3  MIT
+convnextxlarge     ConvNeXtXLarge     identity  224 32 2048 348.1  86.7  MIT
+densenet121        DenseNet121        torch     224 32 1024   7.0  75.0  BSD-3-Clause
+densenet169        DenseNet169        torch     224 32 1664  12.6  76.2  BSD-3-Clause
+densenet201        DenseNet201        torch     224 32 1920  18.3  77.3  BSD-3-Clause
+efficientnetb0     EfficientNetB0     identity  224 32 1280   4.0  77.1  Apache-2.0
+efficientnetb1     EfficientNetB1     identity  240 32 1280   6.6  79.1  Apache-2.0
+efficientnetb2     EfficientNetB2     identity  260 32 1408   7.8  80.1  Apache-2.0
+efficientnetb3     EfficientNetB3     identity  300 32 1536  10.8  81.6  Apache-2.0
+efficientnetb4     EfficientNetB4     identity  380 32 1792  17.7  82.9  Apache-2.0
+efficientnetb5     EfficientNetB5     identity  456 32 2048  28.5  83.6  Apache-2.0
+efficientnetb6     EfficientNetB6     identity  528 32 2304  41.0  84.0  Apache-2.0
+efficientnetb7     EfficientNetB7     identity  600 32 2560  64.1  84.3  Apache-2.0
+efficientnetv2b0   EfficientNetV2B0   identity  224 32 1280   5.9  78.7  Apache-2.0
+efficientnetv2b1   EfficientNetV2B1   identity  240 32 1280   6.9  79.8  Apache-2.0
+efficientnetv2b2   EfficientNetV2B2   identity  260 32 1408   8.8  80.5  Apache-2.0
+efficientnetv2b3   EfficientNetV2B3   identity  300 32 1536  12.9  82.0  Apache-2.0
+efficientnetv2s    EfficientNetV2S    identity  384 32 1280  20.3  83.9  Apache-2.0
+efficientnetv2m    EfficientNetV2M    identity  480 32 1280  53.2  85.3  Apache-2.0
+efficientnetv2l    EfficientNetV2L    identity  480 32 1280 117.7  85.7  Apache-2.0
+inceptionresnetv2  InceptionResNetV2  tf        299 75 1536  54.3  80.3  Apache-2.0
+inceptionv3        InceptionV3        tf        299 75 2048  21.8  77.9  MIT
+mobilenet          MobileNet          tf        224 32 1024   3.2  70.4  Apache-2.0
+mobilenetv2        MobileNetV2        tf        224 32 1280   2.3  71.3  Apache-2.0
+mobilenetv3large   MobileNetV3Large   identity  224 32  960   3.0  75.6  Apache-2.0
+mobilenetv3small   MobileNetV3Small   identity  224 32  576   0.9  68.1  Apache-2.0
+nasnetlarge        NASNetLarge        tf        331 32 4032  84.9  82.5  Apache-2.0
+nasnetmobile       NASNetMobile       tf        224 32 1056   4.3  74.4  Apache-2.0
+resnet50           ResNet50           caffe     224 32 2048  23.6  74.9  MIT
+resnet101          ResNet101          caffe     224 32 2048  42.7  76.4  MIT
+resnet152          ResNet152          caffe     224 32 2048  58.4  76.6  MIT
+resnet50v2         ResNet50V2         tf        224 32 2048  23.6  76.0  Apache-2.0
+resnet101v2        ResNet101V2        tf        224 32 2048  42.6  77.2  Apache-2.0
+resnet152v2        ResNet152V2        tf        224 32 2048  58.3  78.0  Apache-2.0
+vgg16              VGG16              caffe     224 32  512  14.7  71.3  CC-BY-4.0
+vgg19              VGG19              caffe     224 32  512  20.0  71.3  CC-BY-4.0
+xception           Xception           tf        299 71 2048  20.9  79.0  MIT
 """
 
 
 def _read_row(line: str) -> BackboneRow:
-    name, attribute, preprocess, image_size, minimum, channels, parameters, licence = line.split()
-    return BackboneRow(
-        name, attribute.strip("-"), preprocess, int(image_size), int(minimum), int(channels), float(parameters), licence
-    )
+    name, attribute, preprocess, *numbers, accuracy, licence = line.split()
+    image_size, minimum, channels, parameters = numbers
+    published = None if accuracy == "-" else float(accuracy)
+    size = (int(image_size), int(minimum), int(channels), float(parameters))
+    return BackboneRow(name, attribute.strip("-"), preprocess, *size, published, licence)
 
 
 BACKBONES: dict[str, BackboneRow] = {row.name: row for row in map(_read_row, _ROWS.strip().splitlines())}

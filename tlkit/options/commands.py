@@ -186,7 +186,9 @@ class PredictConfig(TtaOptions, AnsweringOptions, ShardOptions):
     """`tlkit predict`: class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
-    paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
+    paths: tuple[str, ...] = argument(
+        "Images (of a run on clips films or folders of frames), folders, glob patterns, or - for a list on stdin."
+    )
     out: str | None = option(
         None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output", writes=(".csv", ".json")
     )
@@ -341,7 +343,7 @@ class CompareConfig(Options):
 
 # -- The options of `tlkit explain` ------------------------------------------------------------
 
-METHODS = ("integrated", "gradcam", "occlusion")
+METHODS = ("integrated", "gradcam", "occlusion", "rollout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,7 +359,8 @@ class ExplainConfig(Options):
     method: tuple[str, ...] = option(
         ("integrated", "occlusion"),
         "Methods, comma-separated: integrated (gradients on the grid, from its mean), gradcam, "
-        "occlusion (covers patches; slower). With two, their agreement is reported.",
+        "occlusion (covers patches; slower), rollout (attention of a vision transformer, of no class). With two, their "
+        "agreement is reported.",
         choices=METHODS,
         group="Explanation",
     )

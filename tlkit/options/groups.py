@@ -183,7 +183,7 @@ class FrameOptions(Options):
 
     frames: int | None = option(
         None,
-        "The samples are clips (a folder of frames in a class folder, or a table with a column clip): so many frames of each "
+        "The samples are clips (films, or folders of frames, in class folders, or a table of them): so many frames of each "
         "at most, evenly spaced.",
         low=1,
         high=1024,

@@ -2,7 +2,7 @@
 
 Figures are those that the authors published, none were measured here: accuracy on ImageNet-1k's validation images of a linear
 classifier on frozen features for DINOv2 (README of facebookresearch/dinov2), of the whole network for DeiT (README of
-facebookresearch/deit). Where authors give none in this form, there is none.
+facebookresearch/deit) and for Swin trained on ImageNet-1k alone (README of microsoft/Swin-Transformer). Where authors give none in this form, there is none.
 """
 
 from typing import NamedTuple
@@ -40,6 +40,7 @@ LICENCES = (
         "https://developers.google.com/health-ai-developer-foundations/terms",
     ),
     *(Licence(family, "Apache-2.0", _APACHE) for family in ("dinov2", "vit", "deit", "siglip")),
+    Licence("swin", "MIT", "https://github.com/microsoft/Swin-Transformer/blob/main/LICENSE"),
 )
 UNKNOWN = Licence("", "its licence is on its page there", "")
 
@@ -54,7 +55,7 @@ class PresetRow(NamedTuple):
 
     Args:
         name: what is typed after `hub:`.
-        patch: side of its patches in pixels; sides of images are multiples of it.
+        patch: side of its patches in pixels; sides of images are multiples of it (of Swin, see docs/transformers.md).
         parameters: of the part that reads images, in millions.
         accuracy: on ImageNet as published, in percent; None without a figure.
         measured: what of it was measured.
@@ -88,6 +89,12 @@ dinov3_vit_large_lvd1689m                  16  303.1     - -
 vit_base_patch16_224_imagenet              16   85.8     - -
 vit_base_patch16_224_imagenet21k           16   85.8     - -
 vit_large_patch16_224_imagenet21k          16  303.3     - -
+swin_tiny_patch4_window7_224                4   27.5  81.2 whole
+swin_small_patch4_window7_224               4   48.8  83.2 whole
+swin_base_patch4_window7_224                4   86.7     - -
+swin_base_patch4_window12_384               4   86.9     - -
+swin_large_patch4_window7_224               4  195.0     - -
+swin_large_patch4_window12_384              4  195.2     - -
 siglip_base_patch16_224                    16   92.9     - -
 siglip2_base_patch16_224                   16   92.9     - -
 siglip2_base_patch32_256                   32   94.6     - -

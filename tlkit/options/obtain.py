@@ -111,6 +111,13 @@ class RankConfig(ImageOptions, SplitOptions, StoreOptions, ShardOptions):
     limit: int = option(
         2000, "Images to look at, at most, shared out over the classes.", low=4, high=1_000_000, group="Candidates"
     )
+    prefer: str = option(
+        "accuracy",
+        "What is recommended: accuracy, the one expected to be best after fine-tuning; speed, the fastest whose features are "
+        "within the noise of the best.",
+        choices=("accuracy", "speed"),
+        group="Candidates",
+    )
     how_many: bool = option(
         False,
         "Extrapolate the accuracy to two and five times as many images, and name the class that gains most.",

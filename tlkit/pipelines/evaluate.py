@@ -31,7 +31,7 @@ from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.judgement import (
     Mean,
-    answer_clips,
+    by_classifier,
     find_threshold,
     refuse_hopeless,
     refuse_target,
@@ -95,15 +95,13 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     predictions = outcome.judged_by(predictions, facts)
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
-    evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
-    evaluation = with_order(evaluation, predictions, others, facts.clip)
+    evaluation = with_order(replace(evaluation, notes=(*notes, *evaluation.notes)), predictions, others, facts.clip)
     for note in evaluation.notes:
         story.say(note)
     page = _page(config, run_dir, dataset, splits, predictions, evaluation)
-    own = out == run_dir.path
-    expect = partial(record.expect, run_dir) if own else None
+    expect = partial(record.expect, run_dir) if out == run_dir.path else None
     metrics = outcome.write_outcome(out, predictions, evaluation, page, expect)
-    if own:
+    if expect:
         record.record_files(run_dir)
     story.say(outcome.describe_metrics(metrics))
     story.say(f"report: {out / 'report.html'}")
@@ -183,7 +181,8 @@ def _answered(
     story.say(extraction.sentence("predictions"))
     logits, *features = extraction.features.values()
     good = np.flatnonzero(~logits.lacking)
-    splits, scores = splits.select(good), logits[good]
+    splits, own = splits.select(good), logits[good]
+    scores = own
     if config.tta > 1:
         alone = FeatureSource.of_file(run_dir.model, LOGITS).asked(config)
         views = tta.views_of(config.tta, facts)
@@ -192,7 +191,7 @@ def _answered(
     if reference is None:
         return dataset, splits, Answers(scores), {}
     held, far = np.flatnonzero(splits.codes != SPLITS.index("train")), np.full(len(good), np.nan, np.float32)
-    far[held] = reference.unfamiliarity(features[0].select(good[held]))
+    far[held] = reference.unfamiliarity(features[0].select(good[held]), own[held])
     return dataset, splits, Answers(scores, far), {}
 
 
@@ -201,12 +200,13 @@ def _answered_clips(
 ) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
     """The same for clips; last the logits of the mean over time and of shuffled frames."""
     del facts
-    classifier = load(run_dir.model)
-    answers, rows = answer_clips(classifier, dataset, config, config.batch_size, story)
+    reader = by_classifier(load(run_dir.model)).computing(config, config.batch_size)
+    rows = reader.read(dataset, story)
+    answers = reader.answers(rows)
     mean = Mean.read(run_dir.intact(run_dir.mean)) if run_dir.mean.is_file() else None
     if answers.unfamiliarity is not None:
         answers.unfamiliarity[splits.codes == SPLITS.index("train")] = np.nan
-    return dataset, splits, answers, said_otherwise(classifier, rows, mean)
+    return dataset, splits, answers, said_otherwise(reader, rows, mean)
 
 
 def _page(

@@ -41,7 +41,12 @@ PHASES = (  # with seconds of a small network on two cores
     Phase("explaining", 3.0, 0.5),
 )
 THUMBNAIL = 120  # pixels of a neighbour's height
-TITLES = {"integrated": "integrated gradients", "gradcam": "Grad-CAM", "occlusion": "occlusion"}
+TITLES = {
+    "integrated": "integrated gradients",
+    "gradcam": "Grad-CAM",
+    "occlusion": "occlusion",
+    "rollout": "attention rollout",
+}
 
 
 def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:

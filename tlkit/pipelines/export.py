@@ -16,14 +16,14 @@ import numpy as np
 from tlkit.base.errors import OutOfDate, TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.story import Phase, Silence, Story, percent
-from tlkit.classifier.facts import read_facts, refuse_clips
+from tlkit.classifier.facts import Facts, read_facts, refuse_clips
 from tlkit.classifier.model import load
-from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import batches
 from tlkit.exporting.artifact import CONTRACT, model_bytes, sha256_of
 from tlkit.exporting.export import export
 from tlkit.exporting.formats import refuse_missing_of
-from tlkit.exporting.golden import draw
+from tlkit.exporting.golden import Inputs, draw_inputs
 from tlkit.exporting.measured import table
 from tlkit.exporting.writers import CheckImages, Subject, in_keras
 from tlkit.options.catalog import FORMATS
@@ -49,8 +49,8 @@ def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_missing_of(config.format)
     _refuse_strangers(out, config)
     model = finished_model(config.run)
-    refuse_clips(read_facts(model), "tlkit export", f"{model} itself loads in plain Keras: it takes images and a mask.")
     if quantised := next((name for name in config.format if not FORMATS[name].exact), None):
+        refuse_clips(read_facts(model), f"--format {quantised}", "use another format, such as onnx or litert.")
         read_facts(model).task.refuse("quantised", f"--format {quantised}")
     story.expect(
         Phase("opening the classifier", 5.0),
@@ -98,17 +98,16 @@ def _notes(contract: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Images of a split, decoded: records of the manifest that could be, and uint8 (n, H, W, 3)."""
+    """Images or clips of a split, decoded: records of the manifest that could be."""
 
     records: Dataset
-    images: np.ndarray
+    samples: Inputs
 
 
 def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
     """The classifier, the golden batch and the images of the run that the formats need."""
     classifier = load(path)
-    contract = classifier.facts.contract
-    golden = draw(contract.height, contract.width)
+    facts, golden = classifier.facts, draw_inputs(classifier.facts)
     quantised = not all(FORMATS[name].exact for name in config.format)
     check = calibration = None
     found = _images_of(config, quantised=quantised, story=story)
@@ -116,13 +115,14 @@ def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
         dataset, splits = found
         split = next((name for name in CHECKED_ON if len(splits.indices(name))), None)
         if split is not None and config.check_images:
-            pixels = _decoded(dataset, splits.indices(split), config.check_images, contract, split, story)
-            logits = in_keras(classifier, pixels.images)["logits"]
-            files = [pixels.records.file(i) for i in range(len(pixels.records))]
-            check = CheckImages(split, files, pixels.images, pixels.records.truth, logits)
+            count = max(1, config.check_images // facts.clip.frames) if facts.clip else config.check_images
+            pixels = _decoded(dataset, splits.indices(split), count, facts, split, story)
+            logits = in_keras(classifier, pixels.samples)["logits"]
+            files = _files(pixels.records)
+            check = CheckImages(split, files, pixels.samples, pixels.records.truth, logits)
         if quantised:
             count = config.calibration_images
-            calibration = _decoded(dataset, splits.indices("train"), count, contract, "train", story).images
+            calibration = _decoded(dataset, splits.indices("train"), count, facts, "train", story).samples.images
     return Subject(classifier, sha256_of(path), golden, in_keras(classifier, golden), check, calibration)
 
 
@@ -148,22 +148,31 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
     return dataset, splits
 
 
-def _decoded(
-    dataset: Dataset, indices: np.ndarray, count: int, contract: InputContract, split: str, story: Story
-) -> _Pixels:
-    """Up to `count` images of a split, evenly over it and so over its classes.
+def _decoded(dataset: Dataset, indices: np.ndarray, count: int, facts: Facts, split: str, story: Story) -> _Pixels:
+    """Up to `count` images or clips of a split, evenly over it and so over its classes.
 
     Raises:
         TlkitError: none of them can be decoded.
     """
     chosen = indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(np.int64)]
     rows = dataset.select(chosen)
-    files = [rows.file(i) for i in range(len(rows))]
-    read = list(story.track(batches(files, contract, 32), f"reading {split} images", len(files)))
+    files = _files(rows)
+    read = list(story.track(batches(files, facts.contract, 32), f"reading {split} images", len(files)))
     good = np.concatenate([batch.indices for batch in read]) if read else np.empty(0, np.int64)
-    if not len(good):
-        raise TlkitError(f"none of the {split} images of the run can be decoded.", "restore them.")
-    return _Pixels(rows.select(good), np.concatenate([batch.images for batch in read]))
+    if not len(good) or (rows.clips and len(good) < len(files)):
+        which = "frames" if rows.clips else "images"
+        raise TlkitError(
+            f"{'some' if len(good) else 'none'} of the {split} {which} of the run can be decoded.", "restore them."
+        )
+    images = np.concatenate([batch.images for batch in read])
+    if rows.clips is not None:
+        return _Pixels(rows, Inputs.of_frames(images, rows.clips.places))
+    return _Pixels(rows.select(good), Inputs(images))
+
+
+def _files(rows: Dataset) -> list[Path]:
+    """The files of images, or of every frame of clips."""
+    return [rows.members.file(i) for i in range(len(rows.members))]
 
 
 # -- the folders -------------------------------------------------------------------------------

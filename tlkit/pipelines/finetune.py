@@ -23,9 +23,11 @@ from tlkit.data.decode import set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.judgement import refuse_hopeless
+from tlkit.evaluation.results import CLIP, IMAGE
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome
+from tlkit.report.headline import said_of
 from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir
@@ -167,9 +169,9 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
 
 def _tell(dataset: Dataset, splits: Splits, plan: Plan, story: Story) -> None:
     """The images, their split, and what will be done with them."""
-    story.say(_described(dataset))
-    story.say(f"split {splits.rule}")
-    story.say(plan.text())
+    sample = IMAGE if dataset.clips is None else CLIP
+    for sentence in (_described(dataset), f"split {splits.rule}", plan.text()):
+        story.say(said_of(sample, sentence, dataset.classes))
 
 
 def _described(dataset: Dataset) -> str:
@@ -177,7 +179,7 @@ def _described(dataset: Dataset) -> str:
     bad = f"; {len(dataset.set_aside)} files set aside" if dataset.set_aside else ""
     known = int(dataset.labelled.sum())
     told = dataset.task.described(dataset.class_counts(), len(dataset), known, shown) + bad
-    return told if dataset.clips is None else f"{told}; each a clip, its frames not audited"
+    return told if dataset.clips is None else f"{told}; their frames are not audited"
 
 
 def _audited(config: FinetuneConfig, parts: Parts, material: Material, run_dir: RunDir, story: Story) -> list[Evidence]:

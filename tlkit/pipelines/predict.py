@@ -5,7 +5,6 @@ find . -name '*.jpg' | tlkit predict run -
 """
 
 import glob
-import importlib
 import io
 import json
 import sys
@@ -20,7 +19,7 @@ from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.answers import Answers, number_columns
 from tlkit.classifier.facts import ClipFacts, Facts, read_facts, refuse_clips
-from tlkit.data.clips import Sampling, scan_clips
+from tlkit.data.clips import Sampling, is_container, scan_clips
 from tlkit.data.dataset import Problem
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
@@ -98,7 +97,7 @@ def _given(config: PredictConfig, rows: list[dict[str, Any]], problems: list[Pro
 def _of_clips(
     config: PredictConfig, model: Path, facts: Facts, clip: ClipFacts, story: Story
 ) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """A row for each clip: every folder that frames lie in, at or below the folders that were given."""
+    """A row for each clip: films, and every folder that frames lie in, at or below what was given."""
     for flag, given in (
         (f"--tta {config.tta}", config.tta > 1),
         (f"--shard {config.shard}", config.shard is not None),
@@ -106,25 +105,24 @@ def _of_clips(
     ):
         if given:
             refuse_clips(facts, flag, "leave it out.")
-    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
-    from tlkit.classifier.model import load
-    from tlkit.evaluation.judgement import answer_clips
+    from tlkit.evaluation.judgement import reader_of
 
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    classifier = load(model)
+    reader = reader_of(model, facts, config, config.batch_size, story)
     for path in (
         line for given in config.paths for line in (sys.stdin.read().splitlines() if given == "-" else [given])
     ):
-        if not Path(path).is_dir():
+        if not Path(path).is_dir() and not is_container(Path(path)):
             raise TlkitError(
-                f"{path!r} is no folder, and this classifier takes clips.",
-                "give the folder that the frames of a clip lie in, or one that holds such folders.",
+                f"{path!r} is no folder and no film, and this classifier takes clips.",
+                "give a film, the folder that the frames of a clip lie in, or one that holds such folders or films.",
             )
         dataset = scan_clips(path, Sampling(clip.frames, clip.stride), labelled=False, story=story)
-        problems += [Problem(str(Path(path) / one.path), one.reason) for one in dataset.set_aside]
-        answers, _ = answer_clips(classifier, dataset, config, config.batch_size, story)
-        names = [str(Path(path) / name) for name in dataset.paths]
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        problems += [Problem(str(folder / one.path), one.reason) for one in dataset.set_aside]
+        answers = reader.answers(reader.read(dataset, story))
+        names = [str(folder / name) for name in dataset.paths]
         rows += answers.rows(names, facts, config.top)
     return rows, problems
 

@@ -25,7 +25,7 @@ from tlkit.data.folders import refuse_inside
 from tlkit.data.folds import deals as dealt
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
-from tlkit.evaluation.results import plain
+from tlkit.evaluation.results import Metric, plain
 from tlkit.extraction.extract import Extraction, shard_result
 from tlkit.extraction.source import FeatureSource
 from tlkit.options import advice
@@ -33,6 +33,7 @@ from tlkit.options.obtain import RankConfig, Wanted, read_candidates
 from tlkit.pixels.contract import Levels
 from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates
+from tlkit.ranking.predicted import MEASURE, after_tuning
 from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking
 from tlkit.report.ranking_page import RankingPage, as_csv, ranking_text, write_ranking_page
 from tlkit.runs import record
@@ -79,7 +80,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     entries = [one.scored(learned, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     story.begin("timing")
     ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
-    chosen, reason = choose.recommend(ranked)
+    chosen, reason = choose.recommend(ranked, config.prefer)
     measure = dataset.task.score_name
     ranking = Ranking(
         images=len(dataset),
@@ -207,9 +208,16 @@ class _Contestant:
             parameters=self.parameters,
             features=features.shape[1],
             score=found,
+            predicted=self._predicted(dataset, found),
             computed=self.found.passes,
             seconds=self.found.seconds + time.monotonic() - started,
         )
+
+    def _predicted(self, dataset: Dataset, found: choose.Score) -> Metric | None:
+        """What fine-tuning is expected to bring, where the prediction was fitted to the like."""
+        if dataset.task.score_name != MEASURE:
+            return None
+        return after_tuning(float(found.shares.mean()), found.explained, self.parameters, len(dataset))
 
     def timed(self, random: np.random.Generator) -> Any:
         """One pass of a batch of noise through the engine that is fastest here in float32, to be timed."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install
 from tlkit.base.story import Silence, Story
-from tlkit.classifier.facts import read_facts, refuse_clips
 from tlkit.options.commands import ServeConfig
 from tlkit.runs.folder import finished_model
 
@@ -35,7 +34,6 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
         TlkitError: no finished run, an address that cannot be listened on, a bad token, the extra not installed.
     """
     story, model = story or Silence(), finished_model(config.run)
-    refuse_clips(read_facts(model), "tlkit serve", "tlkit predict answers folders of frames.")
     server = _server()
     token = _token(config, server)
     listening = server.bind(config.host, config.port)

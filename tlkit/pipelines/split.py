@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Phase, Silence, Story
-from tlkit.data.clips import Sampling, holds_clips, refuse_fixes, scan_clips
+from tlkit.data.clips import Sampling, for_table, holds_clips, refuse_fixes, scan_clips
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.decode import check, set_aside
 from tlkit.data.scan import labelling, scan
@@ -38,7 +38,7 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
         name: column for name, column in dataset.task.spelt(dataset.truth, dataset.classes).items() if name != "label"
     }
     table = replace(dataset, given=splits.codes, extra=dataset.extra | spelt)
-    table = table if table.clips is None else table.clips.table(table)
+    table = for_table(table)
     replace(table, paths=[str((table.root / path).resolve()) for path in table.paths]).write_csv(out)
     story.say(f"{out}: {len(dataset)} images; split {splits.rule}")
     return {

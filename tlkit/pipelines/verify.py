@@ -45,7 +45,7 @@ def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
     story.begin("loading the model")
     runtime = Runtime(found.row, found.folder)
     story.begin("computing logits")
-    logits = runtime(golden.images)["logits"]
+    logits = runtime(golden.samples)["logits"]
     tolerance = found.contract["golden"]["tolerance"]
     task = TASKS[found.contract.get("task", SINGLE.name)]
     refuse_different(logits, golden, tolerance, f"{config.artifact} in {runtime.name}", REMEDY, task)
@@ -59,7 +59,7 @@ def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
         "max_difference": difference(logits, golden.logits),
         "tolerance": tolerance,
         "agreement": agreement(logits, golden.reference, task),
-        "latency_ms": round(runtime.latency(golden.images[0]), 3),
+        "latency_ms": round(runtime.latency(golden.samples), 3),
     }
     return {**result, "text": _text(result)}
 

@@ -18,6 +18,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_cell, restored
 from tlkit.classifier.answers import number_columns
+from tlkit.classifier.facts import read_facts
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.python.functions import function
 from tlkit.report.headline import Headline, Quantity, Several, main_split, opening
@@ -137,6 +138,8 @@ class Run(Evaluated):
         Args:
             images: a path, folder or pattern, a PIL image, an array uint8 (H, W), (H, W, 3), (H, W, 4) or (n, H, W, 3),
                 RGB 0..255; or a list of any of these. Images in memory are decoded as files are, and `path` is their number.
+                Of a run on clips a folder of frames, or of such folders; an array (T, H, W, 3) or a list of frames is a clip;
+                or a list of any of these.
             options: those of `tlkit.predict`, such as `top` and `tta`.
 
         Returns:
@@ -148,7 +151,8 @@ class Run(Evaluated):
         import pandas
 
         with tempfile.TemporaryDirectory(prefix="tlkit-") as folder:
-            paths, names = _as_files(images, Path(folder))
+            clips = read_facts(RunDir(self.path).model).clip is not None
+            paths, names = (_as_folders if clips else _as_files)(images, Path(folder))
             found = function("predict")(self.path, paths, **{"on_bad": "fail", "verbose": False} | options)
         rows = [row | {"path": names.get(row["path"], row["path"])} for row in found["predictions"]]
         for row in rows:
@@ -199,6 +203,32 @@ def _as_files(images: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
         paths.append(str(file))
         names[str(file)] = str(number)
     return paths, names
+
+
+def _as_folders(clips: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The same of clips, each a folder of its frames."""
+    paths: list[str] = []
+    names: dict[str, str] = {}
+    for number, clip in enumerate(_each_clip(clips)):
+        if isinstance(clip, (str, os.PathLike)):
+            paths.append(os.fspath(clip))
+            continue
+        own = folder / f"{number:06d}"
+        own.mkdir()
+        for place, frame in enumerate(clip):
+            _picture(frame, place).save(own / f"{place:06d}.png")
+        paths.append(str(own))
+        names[str(own)] = str(number)
+    return paths, names
+
+
+def _each_clip(clips: Any) -> Iterable[Any]:
+    """Clips one by one: a path, an array (T, H, W, 3), or a list of frames."""
+    if isinstance(clips, (str, os.PathLike)) or getattr(clips, "ndim", 0) == 4:
+        return [clips]
+    listed = list(_each(clips))
+    frames = [hasattr(one, "getexif") or getattr(one, "ndim", 0) in (2, 3) for one in listed]
+    return [listed] if frames and all(frames) else listed
 
 
 def _each(images: Any) -> Iterable[Any]:

@@ -1,4 +1,4 @@
-"""From scores and costs to a recommendation: the cheapest candidate that is within the noise of the best."""
+"""From scores and costs to a recommendation: what is expected to be best after fine-tuning, or the fastest within the noise."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from tlkit.base.story import percent
 from tlkit.classifier.answers import image_scores
 from tlkit.evaluation.results import Metric
-from tlkit.ranking.logme import logme
+from tlkit.ranking.logme import explained, logme
 from tlkit.ranking.ranking import RankedBackbone
 from tlkit.ranking.ridge import out_of_fold, spectrum
 from tlkit.tasks.registry import of_truth
@@ -26,10 +26,12 @@ class Score:
 
     Args:
         logme: log evidence for an image.
+        explained: share of the labels that it amounts to, comparable between sets.
         shares: float (k,), accuracy in each fold of each repeat, or F1 of each image's labels.
     """
 
     logme: float
+    explained: float
     shares: np.ndarray = field(repr=False)
 
 
@@ -43,6 +45,7 @@ class BackboneScores:
     parameters: int
     features: int
     score: Score
+    predicted: Metric | None
     computed: int
     seconds: float
 
@@ -62,7 +65,8 @@ def score(features: np.ndarray, truth: np.ndarray, classes: int, deals: Sequence
     for folds in deals:
         right = image_scores(task.of_ridge(out_of_fold(found, targets, folds)), truth)
         shares += [float(right[folds == name].mean()) for name in np.unique(folds)]
-    return Score(logme(features, targets), np.array(shares))
+    evidence = logme(features, targets)
+    return Score(evidence, explained(evidence, targets), np.array(shares))
 
 
 def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, list[float]]:
@@ -112,10 +116,12 @@ def compare(
                 milliseconds=round(times[one.name], 4),
                 milliseconds_spread=(round(min(milliseconds[one.name]), 4), round(max(milliseconds[one.name]), 4)),
                 logme=one.score.logme,
+                explained=round(one.score.explained, 6),
                 accuracy=Metric(accuracy.value, images, accuracy.low, accuracy.high),
                 behind=Metric(behind.value, images, behind.low, behind.high),
                 error=behind.error,
                 within_noise=behind.value <= behind.error,
+                predicted=one.predicted,
                 frontier=all(other.score.shares.mean() < one.score.shares.mean() for other in faster),
                 computed=one.computed,
                 seconds=round(one.seconds, 3),
@@ -124,16 +130,49 @@ def compare(
     return made
 
 
-def recommend(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str]:
-    """The fastest of those within one standard error of the best, and why (the one-standard-error rule, Breiman 1984).
+def recommend(candidates: Sequence[RankedBackbone], prefer: str = "accuracy") -> tuple[RankedBackbone, str]:
+    """The candidate to take, and why.
 
     Args:
-        candidates: the best first.
+        candidates: the best on features first.
+        prefer: `accuracy`, what is expected to be best after fine-tuning; `speed`, the fastest within the noise.
     """
+    if len(candidates) == 1:
+        return candidates[0], "It is the only candidate."
+    return _fastest(candidates) if prefer == "speed" else _most_accurate(candidates)
+
+
+def _most_accurate(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str]:
+    """By what is predicted after fine-tuning; by features alone where nothing can be predicted."""
+    if any(one.predicted is None for one in candidates):
+        best = candidates[0]
+        return best, f"It is the best on features alone, {_share(best)}; --prefer speed weighs that against its time."
+    ordered = sorted(candidates, key=_predicted, reverse=True)
+    chosen, second, quick = ordered[0], ordered[1], _fastest(candidates)[0]
+    found = chosen.predicted or chosen.accuracy
+    beside = (
+        ""
+        if quick is chosen
+        else (
+            f" {quick.name} is {chosen.milliseconds / quick.milliseconds:.1f} times as fast and expected to reach "
+            f"{percent(_predicted(quick), 1)}: --prefer speed takes it."
+        )
+    )
+    return chosen, (
+        f"It is expected to reach {percent(_predicted(chosen), 1)} after fine-tuning (95 % interval on a new set of images "
+        f"{percent(found.low or 0, 1)} to {percent(found.high or 0, 1)}; features alone: {_share(chosen)}), the next one, "
+        f"{second.name}, {percent(_predicted(second), 1)}.{beside}"
+    )
+
+
+def _predicted(one: RankedBackbone) -> float:
+    return (one.predicted or one.accuracy).value or 0.0
+
+
+def _fastest(candidates: Sequence[RankedBackbone]) -> tuple[RankedBackbone, str]:
+    """The fastest of those within one standard error of the best (the one-standard-error rule, Breiman et al. 1984)."""
     best = candidates[0]
     chosen = min((one for one in candidates if one.within_noise), key=lambda one: one.milliseconds)
-    if len(candidates) == 1:
-        return chosen, "It is the only candidate."
     if chosen is best:
         return chosen, (
             f"It is the most accurate, {_share(best)}, and nothing faster comes within the noise "

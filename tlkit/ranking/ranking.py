@@ -28,10 +28,13 @@ class RankedBackbone:
         milliseconds: for an image through the network here, median; decoding is not in it.
         milliseconds_spread: least and greatest of the repeats.
         logme: log evidence for each image and class; higher is better, its zero means nothing.
+        explained: share of the labels that its features explain by that evidence; comparable between sets.
         accuracy: of a ridge classifier on its features, cross-validated, 0..1.
         behind: the best one's accuracy minus its own on the same folds, with its interval; 0 for the best.
         error: corrected standard error of `behind`.
         within_noise: whether `behind` is within `error`.
+        predicted: accuracy to expect after fine-tuning, 0..1, on a set that the prediction was not fitted to; None where an
+            image does not have one class.
         frontier: whether nothing faster is as accurate.
         computed: images that went through the network now; the rest were in the store.
         seconds: of extraction and scoring.
@@ -46,10 +49,12 @@ class RankedBackbone:
     milliseconds: float
     milliseconds_spread: tuple[float, float]
     logme: float
+    explained: float
     accuracy: Metric
     behind: Metric
     error: float
     within_noise: bool
+    predicted: Metric | None
     frontier: bool
     computed: int
     seconds: float
@@ -137,7 +142,7 @@ class Ranking:
         measure: what `accuracy` is, here and in `curve`: "accuracy", or "F1 of each image's labels" where it may have several.
         candidates: looked at.
         skipped: and not.
-        recommended, best: names of candidates: the cheapest within the noise of the best, and the best.
+        recommended, best: names of candidates: the one to take, and the best on features alone.
         reason: why the one is recommended.
         command: that trains it.
         curve: what more images would bring, if that was asked.

@@ -4,22 +4,25 @@ import base64
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
 from markupsafe import Markup
 
 from tlkit.base.files import write_text
 from tlkit.data.dataset import SPLITS
-from tlkit.evaluation.results import Metric, RiskCoverage, SplitResult
+from tlkit.evaluation.results import CLIP, IMAGE, Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
 from tlkit.report.gallery import BYTES, Album, Galleries, evidence, galleries
 from tlkit.report.glossary import entry
-from tlkit.report.headline import WHERE, Headline, Quantity, Several, main_split, opening
+from tlkit.report.headline import WHERE, Headline, Quantity, Several, in_clips, main_split, opening, said_of
 from tlkit.report.page import Data, EpochRow, ModelSection, NearestImage, Page, PlanRow
 from tlkit.report.tasks import words_of
 from tlkit.report.verdict import Remark, chance_gap, remarks
@@ -99,12 +102,15 @@ def _render(found: Facts) -> str:
 def facts(page: Page) -> Facts:
     """What the templates of the sections read, by name."""
     result, album = main_split(page.evaluation), Album(page.thumbnail)
+    sample, kept = (result.sample, [row.name for row in result.classes]) if result else (IMAGE, [])
+    page = _reworded(page, sample, kept)
     proof = evidence(page.audit, album)
     words = words_of(result)
     shown = galleries(page, result, album, words.dealer)
     first = opening(result)
     said, splits = remarks(page, result), _in_order(page, result)
     return {
+        "sample": sample,
         "page": page,
         "main": result,
         "headline": first if isinstance(first, Headline) else None,
@@ -123,14 +129,14 @@ def facts(page: Page) -> Facts:
         "portraits": _portraits(page, album),
         "evidence": proof,
         "data": _data_rows(page.data),
-        "charts": _charts(page, result),
+        "charts": {name: said_of(sample, chart, kept) for name, chart in _charts(page, result).items()},
         "unseen": any(name.endswith("unseen") for name in (page.evaluation.splits if page.evaluation else ())),
         "learned": any(row.loss is not None or row.val_loss is not None for row in page.history),
         "chance": chance_gap(result.reliability)[0] if result and result.reliability else None,
         "coverage": _coverage(result.risk_coverage if result else None),
         "extended": bool(result and any(row.roc_auc is not None for row in result.classes)),
         "intervals": bool(result and any(row.recall_interval for row in result.classes)),
-        "card": model_card(page, result, said),
+        "card": said_of(sample, model_card(page, result, said), kept),
         "environment": any((page.command, page.versions, page.hardware, page.seeds, page.fingerprints, page.config)),
         "refused": album.refused,
         "limits": {
@@ -142,6 +148,16 @@ def facts(page: Page) -> Facts:
             "bytes": BYTES // 1_000_000,
         },
     }
+
+
+def _reworded(page: Page, sample: str, kept: list[str]) -> Page:
+    """The page whose sentences speak of such samples; paths, options and names stay."""
+    data = page.data and replace(
+        page.data, **{name: said_of(sample, getattr(page.data, name), kept) for name in ("rule", "notes")}
+    )
+    spoken = {name: said_of(sample, getattr(page, name), kept) for name in ("choice", "decisions", "plan")}
+    found = page.evaluation and replace(page.evaluation, notes=said_of(sample, page.evaluation.notes, kept))
+    return replace(page, data=data, evaluation=found, **spoken)
 
 
 # -- what the sections show ------------------------------------------------------------------------
@@ -299,7 +315,7 @@ def render_markdown(facts: dict[str, Any]) -> str:
     Args:
         facts: as `build.facts` gives them.
     """
-    found = environment().overlay()
+    found = environment(facts["sample"]).overlay()
     found.filters = found.filters | {"name": _name, "code": _code}
     text = found.get_template("report.md").render(**facts)
     return as_text(re.sub(r"\n{3,}", "\n\n", text))
@@ -319,19 +335,36 @@ def _code(text: object, indent: int = 4) -> Markup:
 # -- The templates of this package, and the style and script that every page carries -----------
 
 
+class OfClips(Extension):
+    """Rewords the text and the strings of templates as they are compiled: what their authors wrote, never what is put into them."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        super().__init__(environment)
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        """The tokens of a template, reworded."""
+        for token in stream:
+            if token.type in ("data", "string"):
+                token = Token(token.lineno, token.type, in_clips(token.value))
+            yield token
+
+
 @cache
-def environment() -> jinja2.Environment:
-    """Templates of this package, autoescaped, a misspelt name being an error."""
+def environment(sample: str = IMAGE) -> jinja2.Environment:
+    """Templates of this package, autoescaped, a misspelt name being an error; they speak of such samples."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("tlkit.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=[OfClips] if sample == CLIP else [],
     )
     names = ("name", "plain", "percent", "number", "duration", "split_name")
     found.filters |= {name: getattr(glossary, name) for name in names}
-    found.globals |= {"entry": entry, "shown": glossary.shown, "where": WHERE}
+    where = {split: said_of(sample, words) for split, words in WHERE.items()}
+    told = lambda metric: said_of(sample, entry(metric))  # noqa: E731
+    found.globals |= {"entry": told, "shown": glossary.shown, "where": where}
     return found
 
 
@@ -340,10 +373,10 @@ def as_text(rendered: str) -> str:
     return rendered.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def render_page(template: str, script: str = "page.js", **values: Any) -> str:
+def render_page(template: str, script: str = "page.js", sample: str = IMAGE, **values: Any) -> str:
     """A page that extends shell.html, with a script of this package, as HTML; the same values give the same text."""
-    shared: dict[str, Any] = {"refused": 0, **_resources(script)}
-    return as_text(environment().get_template(template).render(shared | values))
+    shared: dict[str, Any] = {"refused": 0, "sample": sample, **_resources(script)}
+    return as_text(environment(sample).get_template(template).render(shared | values))
 
 
 def _resources(name: str) -> dict[str, Any]:

@@ -1,17 +1,21 @@
 """The headline of the report: one number, its interval, and its baseline."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tlkit.base.story import percent
-from tlkit.evaluation.results import EvaluationResult, Metric, SplitResult
+from tlkit.evaluation.results import CLIP, EvaluationResult, Metric, SplitResult
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.ordinal import ORDINAL
 from tlkit.tasks.registry import row_of
 from tlkit.tasks.single import SINGLE
+
+T = TypeVar("T")
 
 PREFERRED = ("test", "images", "val", "train")  # the report is about the first one present
 WHERE = {
@@ -20,6 +24,13 @@ WHERE = {
     "train": "training images",
     "images": "images",
 }
+
+
+def where_of(result: SplitResult) -> str:
+    """`test images`, or `test clips`."""
+    return said_of(result.sample, WHERE.get(result.split, f"images of {result.split}"))
+
+
 CAVEATS = {
     "val": "There is no test split. These images also chose what ships, so that new images may give slightly lower results.",
     "train": "The classifier was trained on these images. The number says nothing about new ones.",
@@ -113,13 +124,13 @@ def several(result: SplitResult) -> Several | None:
     exact = result.metrics["subset_accuracy"]
     return Several(
         split=result.split,
-        where=WHERE.get(result.split, f"images of {result.split}"),
+        where=where_of(result),
         precision=precision,
         baseline=baseline,
         exact=exact,
         right=round((exact.value or 0.0) * result.n),
         verdict=_against(precision, baseline),
-        caveat=CAVEATS.get(result.split, ""),
+        caveat=said_of(result.sample, CAVEATS.get(result.split, "")),
     )
 
 
@@ -169,12 +180,12 @@ def quantity(result: SplitResult) -> Quantity | None:
     against = _against(error, baseline)
     return Quantity(
         split=result.split,
-        where=WHERE.get(result.split, f"images of {result.split}"),
+        where=where_of(result),
         name=name,
         error=error,
         baseline=baseline,
         verdict={"better": "worse", "worse": "better"}.get(against, against),  # of errors less is better
-        caveat=CAVEATS.get(result.split, ""),
+        caveat=said_of(result.sample, CAVEATS.get(result.split, "")),
     )
 
 
@@ -206,13 +217,13 @@ def headline(result: SplitResult) -> Headline | None:
     baseline = result.task.baseline(_support(result), result.n)
     return Headline(
         split=result.split,
-        where=WHERE.get(result.split, f"images of {result.split}"),
+        where=where_of(result),
         accuracy=accuracy,
         correct=round(accuracy.value * result.n),
         baseline=baseline,
         majority=largest.name,
         verdict=_against(accuracy, baseline),
-        caveat=CAVEATS.get(result.split, ""),
+        caveat=said_of(result.sample, CAVEATS.get(result.split, "")),
     )
 
 
@@ -228,3 +239,42 @@ OPENINGS: dict[str, Callable[[SplitResult], Headline | Several | Quantity | None
 def opening(result: SplitResult | None) -> Headline | Several | Quantity | None:
     """What a report begins with; None where nothing was measured or it is not defined."""
     return row_of(OPENINGS, result.task)(result) if result else None
+
+
+# -- What a sample is called. Sentences of this package speak of images; of a result on clips every one of them says clip ---
+
+_NOUN = re.compile(r"(?<![\w.\-/#])((?:an |An )?)([iI])mage(s?)(?![\w\-/=]|\.\w)")
+
+
+def in_clips(text: str, kept: Collection[str] = ()) -> str:
+    """A sentence on images as one on clips.
+
+    Args:
+        text: the sentence.
+        kept: names, of classes or files, which stay as they are.
+    """
+    names = "|".join(map(re.escape, sorted(filter(None, kept), key=len, reverse=True)))
+    parts = re.split(f"(?<!\\w)({names})(?!\\w)", text) if names else [text]
+    return "".join(part if place % 2 else _NOUN.sub(_clip, part) for place, part in enumerate(parts))
+
+
+def _clip(found: re.Match[str]) -> str:
+    article = found[1].replace("n ", " ")
+    return f"{article}{'C' if found[2] == 'I' else 'c'}lip{found[3]}"
+
+
+def said_of(sample: str, value: T, kept: Collection[str] = ()) -> T:
+    """A sentence, or every sentence in tuples, lists and dataclasses, as one on such samples; anything else as it is."""
+    if sample != CLIP:
+        return value
+    found: Any = value
+    if isinstance(value, str):
+        found = type(value)(in_clips(value, kept))
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        found = type(value)(*(said_of(sample, one, kept) for one in value))
+    elif isinstance(value, (tuple, list)):
+        found = type(value)(said_of(sample, one, kept) for one in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        changed = {spec.name: said_of(sample, getattr(value, spec.name), kept) for spec in fields(value)}
+        found = replace(value, **changed)
+    return found

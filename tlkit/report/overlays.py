@@ -1,19 +1,24 @@
-"""What the report shows beside an error: the evidence for the predicted class, and the nearest training images.
+"""What the report shows beside an error: the evidence for the predicted class, by place or frame, and the nearest training images.
 
 Both come from the store where it has them, so that a report that is written again costs no forward pass.
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw
 
-from tlkit.base.errors import UnreadableImage
+from tlkit.base.errors import TlkitError, UnreadableImage
+from tlkit.base.story import SILENCE
 from tlkit.classifier.answers import Predictions
+from tlkit.classifier.facts import Facts
 from tlkit.classifier.familiarity import nearest
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import decode, jpeg, thumbnail
+from tlkit.evaluation.judgement import by_classifier, frame_evidence, has_evidence
 from tlkit.extraction.source import FeatureSource, evidence_space
 from tlkit.extraction.store import Appender, Space, look_up
 from tlkit.report.page import NearestImage, Neighbours, Overlays
@@ -104,6 +109,53 @@ def _drawn(file: Path, heat: np.ndarray, contract: InputContract) -> bytes | Non
     lattice = tiles((contract.height, contract.width), heat.shape)
     hot = heat_on(photograph.size, heat, lattice, contract)
     return jpeg(overlay(shaded(photograph, contract), hot), QUALITY)
+
+
+def frame_bars(
+    classifier: "Callable[[], Classifier]", facts: Facts, dataset: Dataset, predictions: Predictions
+) -> Overlays:
+    """Draw how much each frame of a clip speaks for its predicted class, as bars, by path as in the predictions.
+
+    The features of frames come from the store; arguments as of `overlays`.
+    """
+    row_of = {path: row for row, path in enumerate(dataset.paths)}
+    codes = dict(zip(predictions.paths, predictions.predicted.tolist(), strict=True))
+
+    def draw(paths: Sequence[str]) -> Mapping[str, bytes]:
+        if not has_evidence(facts) or dataset.clips is None or not paths:
+            return {}
+        shown = dataset.select(np.array([row_of[path] for path in paths]))
+        reader = by_classifier(classifier())
+        try:
+            rows = reader.read(shown, SILENCE)
+        except TlkitError:  # a frame is gone
+            return {}
+        drawn = {}
+        for place, (path, count) in enumerate(zip(paths, shown.clips.counts.tolist(), strict=True)):  # type: ignore[union-attr]
+            found = frame_evidence(reader, rows[np.array([place])][0], count, codes[path], facts)
+            if np.abs(found).max(initial=0.0) > 0:
+                drawn[path] = _bars(found)
+        return drawn
+
+    return draw
+
+
+BARS, GAP, FOR, AGAINST = (326, 48), 3, "#0072B2", "#D55E00"  # pixels: as wide as a strip of four frames
+
+
+def _bars(values: np.ndarray) -> bytes:
+    """Bars (n,), above a line what is positive and below it what is negative, the largest as high as there is room: PNG."""
+    (width, height), most = BARS, float(np.abs(values).max())
+    picture = Image.new("RGB", BARS, "white")
+    pen, middle, each = ImageDraw.Draw(picture), height // 2, width / len(values)
+    for place, value in enumerate(values.tolist()):
+        end = middle - round((middle - 2) * value / most)
+        left, right = round(place * each), max(round(place * each), round((place + 1) * each) - GAP)
+        pen.rectangle((left, min(middle, end), right, max(middle, end)), fill=FOR if value > 0 else AGAINST)
+    pen.line((0, middle, width, middle), fill="#777777")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def neighbours(source: FeatureSource, train: Dataset, dataset: Dataset) -> Neighbours:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from tlkit.base.files import CellWriter, write_text
 from tlkit.evaluation.results import Metric
+from tlkit.ranking.predicted import FITTED
 from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
 from tlkit.report.build import OPTIONS, render_page
 from tlkit.report.charts import ChartAxis, Plot, percent, picture, steps
@@ -43,6 +44,7 @@ def render_ranking(page: RankingPage) -> str:
         best=ranking.candidates[0],
         chosen=next(one for one in ranking.candidates if one.name == ranking.recommended),
         frontier=frontier(ranking.candidates, ranking.measure),
+        fit=FITTED,
         curve=ranking.curve and learning_curve(ranking.curve, ranking.measure),
         limits={"options": OPTIONS},
     )
@@ -117,16 +119,22 @@ def ranking_text(ranking: Ranking) -> str:
     """The ranking for a reader of a terminal."""
     width = max(len(one.name) for one in ranking.candidates)
     measure = "accuracy" if ranking.measure == "accuracy" else "F1"
-    lines = [f"{'':2}{'candidate':<{width}}  {measure:>8}  95 % interval    LogME  ms/image   MB  on the frontier"]
+    lines = [
+        f"{'':2}{'candidate':<{width}}  {measure:>8}  95 % interval    LogME  fine-tuned  ms/image   MB  on the frontier"
+    ]
     for one in ranking.candidates:
         found = one.accuracy
         mark = "* " if one.name == ranking.recommended else "  "
         lines.append(
             f"{mark}{one.name:<{width}}  {found.value or 0:8.4f}  [{found.low or 0:.3f}, {found.high or 0:.3f}]  "
-            f"{one.logme:7.4f}  {one.milliseconds:8.2f}  {one.megabytes:4.0f}  {'yes' if one.frontier else ''}"
+            f"{one.logme:7.4f}  {_tuned(one):>10}  {one.milliseconds:8.2f}  {one.megabytes:4.0f}  {'yes' if one.frontier else ''}"
         )
     lines += ["", f"recommended: {ranking.recommended}. {ranking.reason}", f"  $ {ranking.command}"]
     return "\n".join(lines + (["", *_curve_text(ranking.curve)] if ranking.curve else []))
+
+
+def _tuned(one: RankedBackbone) -> str:
+    return "" if one.predicted is None else f"{one.predicted.value or 0:.3f}"
 
 
 def _curve_text(found: LearningCurve) -> list[str]:
@@ -150,10 +158,13 @@ def as_csv(ranking: Ranking) -> str:
     writer = CellWriter(text, lineterminator="\n")
     measured = ("accuracy", "accuracy_low", "accuracy_high", "logme", "milliseconds")
     cost = ("parameters", "megabytes", "features")
-    writer.writerow(("candidate", "height", "width", *measured, *cost, "within_noise", "frontier", "recommended"))
+    tuned = ("predicted", "predicted_low", "predicted_high")
+    writer.writerow(
+        ("candidate", "height", "width", *measured, *tuned, *cost, "within_noise", "frontier", "recommended")
+    )
     for one in ranking.candidates:
-        found = one.accuracy
+        found, after = one.accuracy, one.predicted or Metric(None, one.accuracy.n)
         row = (one.name, *one.image_size, found.value, found.low, found.high, one.logme, one.milliseconds)
         flags = (int(one.within_noise), int(one.frontier), int(one.name == ranking.recommended))
-        writer.writerow((*row, one.parameters, one.megabytes, one.features, *flags))
+        writer.writerow((*row, after.value, after.low, after.high, one.parameters, one.megabytes, one.features, *flags))
     return text.getvalue()

@@ -22,7 +22,7 @@ from tlkit.data.look import looks_of
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.judgement import find_threshold, learn_familiarity, said_otherwise
+from tlkit.evaluation.judgement import by_classifier, find_threshold, learn_familiarity, said_otherwise
 from tlkit.evaluation.portrait import Portrait
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
@@ -141,10 +141,12 @@ def _page(
         predictions=predictions,
         model=_model(record, config, predictions.temperature, predictions.threshold, contract),
         thumbnail=outcome.thumbnails(dataset),
-        overlays=None if facts.clip else overlays.overlays(classifier, model_sha256, contract, dataset, predictions),
+        overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions)
+        if facts.clip is None
+        else overlays.frame_bars(classifier, facts, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
-            "images and labels": dataset.fingerprint(),
+            f"{'images' if dataset.clips is None else 'clips'} and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],
             "model.keras": model_sha256,
         },
@@ -268,7 +270,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     config = material.config
     dataset, splits = material.dataset, material.splits
     classifier = result.calibrated().with_facts(target_precision=config.target_precision)
-    reference, unfamiliarity = learn_familiarity(classifier, dataset, splits, config.batch_size, story)
+    reference, unfamiliarity = learn_familiarity(classifier, dataset, splits, scores, config.batch_size, story)
     evidence = evidence or _looked_at(material, story)
     predictions = outcome.build_predictions(
         dataset,
@@ -285,8 +287,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         predictions = outcome.judged_by(predictions, classifier.facts)
     classifier = classifier.knowing(reference)
     save(classifier, run_dir.model)
-    if dataset.clips is None:
-        write_answer(classifier, run_dir.model, story)
+    write_answer(classifier, run_dir.model, story)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
@@ -315,7 +316,7 @@ def _with_order(
     """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
     mean = solved_mean(material, run_dir.checkpoints / "head")
     mean.write(run_dir.mean)
-    others = said_otherwise(classifier, material.stored["features"], mean)
+    others = said_otherwise(by_classifier(classifier), material.stored["features"], mean)
     return with_order(evaluation, predictions, others, classifier.facts.clip)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tlkit.evaluation.results import SplitResult
+from tlkit.evaluation.results import IMAGE, SplitResult
 from tlkit.report.gallery import Dealer, LabelDealer, NumberDealer
-from tlkit.report.headline import WHERE, quantity
+from tlkit.report.headline import quantity, said_of, where_of
 from tlkit.report.page import ModelSection
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
@@ -90,7 +90,7 @@ class TaskWords:
 
 def words_of(result: SplitResult | None) -> TaskWords:
     """The row of a result; of one class an image where nothing was measured."""
-    return row_of(WORDS, result.task if result else SINGLE)
+    return said_of(result.sample if result else IMAGE, row_of(WORDS, result.task if result else SINGLE))
 
 
 def _named(classes: tuple[str, ...]) -> str:
@@ -123,9 +123,7 @@ def _measured(result: SplitResult) -> tuple[str, ...]:
         if accuracy.low is None or accuracy.high is None
         else f" (95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})"
     )
-    sentences = [
-        f"Accuracy {100 * accuracy.value:.1f} %{interval} on {result.n:,} {WHERE.get(result.split, 'images')}."
-    ]
+    sentences = [f"Accuracy {100 * accuracy.value:.1f} %{interval} on {result.n:,} {where_of(result)}."]
     rows = [row for row in result.classes if row.recall is not None]
     if len(rows) > 1:
         low, high = min(rows, key=lambda row: row.recall or 0), max(rows, key=lambda row: row.recall or 0)
@@ -144,7 +142,7 @@ def _measured_of_labels(result: SplitResult) -> tuple[str, ...]:
         if precision.low is None or precision.high is None
         else f" (95 % interval {precision.low:.3f} to {precision.high:.3f})"
     )
-    where = WHERE.get(result.split, "images")
+    where = where_of(result)
     rows = [row for row in result.classes if row.average_precision is not None]
     low, high = (pick(rows, key=lambda row: row.average_precision or 0.0) for pick in (min, max))
     return (

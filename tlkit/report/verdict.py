@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.evaluation.results import ClassResult, EvaluationResult, Metric, Reliability, SplitResult
-from tlkit.report.headline import WHERE
+from tlkit.report.headline import WHERE, said_of
 from tlkit.report.page import Page
 from tlkit.report.tasks import words_of
 
@@ -41,6 +41,7 @@ class Remark(NamedTuple):
 
 def remarks(page: Page, result: SplitResult | None) -> tuple[Remark, ...]:
     """Everything worth saying about the main split and the images behind it, worst first."""
+    kept = [row.name for row in result.classes] if result else ()
     found = [*_audited(page), *([Remark("warn", page.data.fixes)] if page.data and page.data.fixes else [])]
     if result is not None and page.evaluation is not None:
         found += [
@@ -51,6 +52,7 @@ def remarks(page: Page, result: SplitResult | None) -> tuple[Remark, ...]:
             *_slices(result),
             *_abstains(result),
         ]
+    found = said_of(result.sample, found, kept) if result else found
     return tuple(sorted(found, key=lambda remark: TONES.index(remark.tone)))
 
 

@@ -27,7 +27,7 @@ from tlkit.base.files import (
 )
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Story
-from tlkit.data.clips import Sampling, fold
+from tlkit.data.clips import Sampling, decoded_again, fold
 from tlkit.data.dataset import SPLITS, Dataset, InputContract, Problem, Splits
 from tlkit.data.decode import in_order
 from tlkit.data.folders import refuse_inside
@@ -229,7 +229,7 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
     with reading(run_dir.manifest, AGAIN):
         dataset = Dataset.read_csv(run_dir.intact(run_dir.manifest), root, classes, problems, task=task)
         if record.get("clips"):
-            dataset = fold(dataset, dataset.extra.pop(CLIP), Sampling(**record["clips"]))
+            dataset = decoded_again(fold(dataset, dataset.extra.pop(CLIP), Sampling(**record["clips"])))
     with (
         reading(run_dir.splits, AGAIN),
         run_dir.intact(run_dir.splits).open(encoding="utf-8", errors="surrogateescape", newline="") as file,

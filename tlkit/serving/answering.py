@@ -19,12 +19,14 @@ from tlkit.classifier.answers import Answers
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.exporting.formats import installed
+from tlkit.extraction.store import ClipFeatures, Rows
 from tlkit.extraction.watch import watching
 from tlkit.options.commands import ServeConfig
 from tlkit.serving.service import ServedClassifier
 
 if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
+    from tlkit.evaluation.judgement import ClipReader
     from tlkit.explanation.heat_maps import Witness
     from tlkit.explanation.neighbours import TrainingImages
 
@@ -44,15 +46,16 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
     facts = read_facts(model)
     facts = replace(facts, classes=tuple(map(readable, facts.classes)))
     contract = facts.contract
-    engine = watching(model, facts, (), config, story)
+    reader = None if facts.clip is None else _reader(model, facts, config, story)
+    engine = reader.source.engine_for(1) if reader else watching(model, facts, (), config, story)
     most = min(config.batch_size, engine.part or config.batch_size)
     sizes = {most, *(2**power for power in range(most.bit_length()))}  # see `Batcher`
     for size in sorted(sizes, reverse=True):  # a backend's own compiler then compiles the largest alone
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(model, facts, config, story)
-    explains = installed("keras")
-    if not explains:
+    explains = installed("keras") and reader is None
+    if not explains and reader is None:
         story.say("answers come without explanations, which need Keras: it is not installed here")
     return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
@@ -65,15 +68,30 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
             "knows_the_unfamiliar": read_familiarity(model) is not None,
             "engine": engine.name,
             "precision": engine.precision,
+            **({} if facts.clip is None else {"clip": {"frames": facts.clip.frames, "stride": facts.clip.stride}}),
         },
         classes=facts.classes,
         contract=contract,
         batch_size=config.batch_size,
-        infer=lambda images: Answers(*engine.run(images)),
-        judge=lambda answers, top: judged(answers, facts, top),
+        infer=(lambda images: engine.run(images)[0]) if reader else (lambda images: Answers(*engine.run(images))),
+        judge=lambda answers, top: judged([of_clip(reader, answers)] if reader else answers, facts, top),
         explain=explainer.explain if explains else None,
+        clip=facts.clip,
         close=explainer.close,
     )
+
+
+def _reader(model: Path, facts: Facts, config: ServeConfig, story: Story) -> "ClipReader":
+    """Who answers clips."""
+    from tlkit.evaluation.judgement import reader_of
+
+    return reader_of(model, facts, config, config.batch_size, story)
+
+
+def of_clip(reader: "ClipReader", features: Sequence[np.ndarray]) -> Answers:
+    """What is said of one clip, by the features (C,) of its frames in order."""
+    places = np.arange(len(features))[None]
+    return reader.answers(Rows(ClipFeatures(np.stack(features), places)))
 
 
 def readable(name: str) -> str:

@@ -32,7 +32,10 @@ class Base64Images(BaseModel):
     model_config = ConfigDict(extra="forbid")
     images: Annotated[
         list[str],
-        Field(min_length=1, description="Each an image file as base64, or as a data: URL; answers keep their order."),
+        Field(
+            min_length=1,
+            description="Each an image file as base64, or as a data: URL; answers keep their order. Of a classifier of clips the frames of one clip.",
+        ),
     ]
 
 

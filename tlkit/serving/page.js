@@ -110,7 +110,8 @@ function refuse(card, problem) {
   note.textContent = `${problem.detail} What to do: ${problem.remedy}`;
 }
 
-async function send(file) {
+async function send(files) {
+  const [file] = files;
   at("status").textContent = `Looking at ${file.name || "the image"} …`;
   const card = at("card").content.cloneNode(true).querySelector("article");
   card.querySelector(".file").textContent = file.name || "pasted image";
@@ -119,7 +120,7 @@ async function send(file) {
   image.onerror = () => card.querySelector(".given").remove(); // a format that this browser does not show
   image.alt = "The image that was sent";
   const form = new FormData();
-  form.append("image", file, file.name || "pasted");
+  for (const one of files) form.append("image", one, one.name || "pasted");
   try {
     const explain = model && model.explains ? "&explain=true" : "";
     const answer = await ask("v1/predict?top=5" + explain, { method: "POST", body: form });
@@ -134,8 +135,10 @@ async function send(file) {
   at("answers").prepend(card);
 }
 
+// The files that are chosen together are the frames of one clip where the classifier takes clips
 function take(files) {
-  for (const file of files) waiting = waiting.then(() => send(file));
+  const parts = model && model.facts.clip && files.length ? [files] : files.map((file) => [file]);
+  for (const part of parts) waiting = waiting.then(() => send(part));
 }
 
 for (const id of ["files", "camera"]) {

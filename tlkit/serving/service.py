@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.classifier.facts import ClipFacts
+from tlkit.data.clips import Sampling
 from tlkit.data.dataset import InputContract
 from tlkit.serving.batcher import Batcher, Work
 from tlkit.serving.body import BodyBudget, Upload
@@ -33,6 +35,8 @@ class ServedClassifier:
             `classes` and what else is known.
         explain: an image's bytes, its pixels uint8 (H, W, 3), its answer and a method -> `explanation`; called from one
             thread, which is not that of `infer`. None where it cannot.
+        clip: of a classifier of clips: the images of a request are the frames of one, `infer` gives the features of each, and
+            `judge` is given those of the frames that are taken, in order, and says one thing.
         close: ends what it does beside.
     """
 
@@ -44,6 +48,7 @@ class ServedClassifier:
     infer: Callable[[np.ndarray], Iterable[Any]]
     judge: Callable[[list[Any], int], list[dict[str, Any]]]
     explain: Callable[[bytes, np.ndarray, Any, str], dict[str, Any]] | None = None
+    clip: ClipFacts | None = None
     close: Callable[[], None] = lambda: None
 
 
@@ -136,10 +141,18 @@ class Service:
             RequestProblem: of the only image; explanations for too many.
         """
         subject = self.ready()
+        if method and subject.clip is not None:
+            raise RequestProblem(
+                "invalid",
+                "Explanations are of single images, and this classifier takes clips.",
+                "ask without explain=true.",
+            )
         if method and len(images) > EXPLAINED:
             raise RequestProblem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
         if method and subject.explain is None:
             raise RequestProblem("invalid", "This server cannot explain: it has no Keras.", "ask without explain=true.")
+        if subject.clip is not None:
+            return [await self._of_clip(subject, subject.clip, images, top)]
         works = await self._batcher().run([image.content for image in images])
         answers = [work.answer for work in works if work.answer is not None]
         judged = iter(subject.judge(answers, top) if answers else [])
@@ -156,6 +169,20 @@ class Service:
                     result["explanation"] = await self._explain(subject, work, method)
             results.append(result)
         return results
+
+    async def _of_clip(
+        self, subject: ServedClassifier, clip: ClipFacts, frames: Sequence[Upload], top: int
+    ) -> dict[str, Any]:
+        """The result for one clip; the problem of a frame that cannot be read is that of the clip."""
+        taken = [frames[place] for place in Sampling(clip.frames, clip.stride).choose(len(frames)).tolist()]
+        works = await self._batcher().run([frame.content for frame in taken])
+        for work in works:
+            if work.problem is not None:
+                self._refused(work.problem, alone=True)
+        result = {"index": 0, "name": frames[0].name, **subject.judge([work.answer for work in works], top)[0]}
+        self.metrics.judged(result)
+        self.images += 1
+        return result
 
     def _batcher(self) -> Batcher:
         if self.batcher is None:

@@ -463,7 +463,7 @@ def gather(
         found = source.extract(dataset, views=views, viewed=train, augmentation=augmentation, story=story)
         _refuse_lost(found)
         more = f" and {len(views) - 1} more of each of {len(train)} training images" if len(views) > 1 else ""
-        story.say(f"a view of each of {len(dataset.members)} images{more}: {found.sentence()}")
+        story.say(f"a view of each of {len(dataset.members)} {dataset.pictures}{more}: {found.sentence()}")
         features = found.features
     seen: Mapping[str, list[Any]] = {
         name: [features[tap.name, view] for view in views] for name, tap in parts.stored(plan).items()

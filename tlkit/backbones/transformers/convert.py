@@ -1,16 +1,18 @@
 """From a vision transformer of KerasHub to the same one of Keras's own layers, weight by weight.
 
 KerasHub is needed to read its preset, and for nothing that is made of it. A family is a module with
-`read(body, size) -> (Architecture, Values)` and a row here for each class that it reads.
+`read(body, size) -> (what it is made of, Values)` and a row here for each class that it reads.
 """
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from tlkit.backbones.transformers.network import build
+from tlkit.backbones.transformers import windows
+from tlkit.backbones.transformers.network import Architecture, build
 
 # class of KerasHub -> module here
 CONVERTERS = {
@@ -19,7 +21,12 @@ CONVERTERS = {
     "DINOV2Backbone": "dinov2",
     "DINOV3Backbone": "dinov3",
     "SigLIPVisionEncoder": "siglip",
+    "SwinTransformerBackbone": "swin",
 }
+NETWORKS: dict[type, Callable[..., keras.Model]] = {
+    Architecture: build,
+    windows.Stages: windows.build,
+}  # what a network is made of -> what builds it
 
 Values = dict[str, list[np.ndarray]]  # layer -> its weights
 
@@ -35,7 +42,7 @@ def convert(body: Any, size: tuple[int, int], scale: Any, offset: Any) -> keras.
 
     Args:
         body: one that `family_module` knows.
-        size: (height, width) of images, which its patches divide; positions are interpolated for it.
+        size: (height, width) of images, which its patches divide; positions that are added are interpolated for it.
         scale: pixels are multiplied by it: a number, or one for each colour.
         offset: and this is added.
 
@@ -43,10 +50,10 @@ def convert(body: Any, size: tuple[int, int], scale: Any, offset: Any) -> keras.
         As of `build`, with the weights of `body`.
 
     Raises:
-        TlkitError: patches do not divide the image.
+        TlkitError: patches or windows do not suit the image.
     """
     kind, values = family_module(body).read(body, size)
-    model = build(kind, size, scale, offset)
+    model = NETWORKS[type(kind)](kind, size, scale, offset)
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     if unmatched := set(layers) ^ set(values):
         raise AssertionError(f"layers without weights, or weights without a layer: {sorted(unmatched)}")

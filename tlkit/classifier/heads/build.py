@@ -14,6 +14,7 @@ from tlkit.options.groups import HeadOptions
 
 # What reads the class token is given it as a grid of one cell
 POOLS = {"avg": ("avg",), "max": ("max",), "concat": ("avg", "max"), **dict.fromkeys(CLASS_POOLINGS, ("avg",))}
+TIME_MEAN = "head_time_mean"  # layer: the mean of a clip's features over the frames that are there
 LAYERS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
@@ -109,7 +110,7 @@ def build_time_head(
     with seeded(seed):
         features = keras.Input(frames, dtype="float32", name="head_features")
         there = keras.ops.any(keras.ops.not_equal(features, 0.0), axis=-1)
-        parts = [keras.layers.GlobalAveragePooling1D(dtype="float32", name="head_time_mean")(features, mask=there)]
+        parts = [keras.layers.GlobalAveragePooling1D(dtype="float32", name=TIME_MEAN)(features, mask=there)]
         row = TIMES[time]
         if row.function:
             body = getattr(importlib.import_module(row.module), row.function)

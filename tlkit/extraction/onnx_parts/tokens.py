@@ -95,6 +95,11 @@ def _dot_product(graph: Graph, call: Call, operation: Any) -> None:
     graph.give(call.outputs[0], mixed, first=False)
 
 
+def _product(graph: Graph, call: Call, operation: Any) -> None:
+    made = graph.node("MatMul", *[graph.value(each, False) for each in call.inputs])
+    graph.give(call.outputs[0], made, first=False)
+
+
 def _gelu_operation(graph: Graph, call: Call, operation: Any) -> None:
     """Hendrycks & Gimpel 2016, with the tangent where it is approximate."""
     first = graph.is_first(call.inputs[0])
@@ -119,5 +124,6 @@ TOKEN_LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
     "GlobalAveragePooling1D": _token_mean,
     "MultiHeadAttention": _attention,
     "DotProductAttention": _dot_product,
+    "Matmul": _product,
     "Gelu": _gelu_operation,
 }

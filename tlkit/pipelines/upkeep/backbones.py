@@ -13,19 +13,22 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
     """List the catalogue, and for each row whether its default ImageNet weights are on this machine.
 
     Returns:
-        `backbones`: name, image_size, channels, parameters (millions), preprocess, licence, weights
-        (`inside`, `at hand` or `download`), file; `families` of other sources; `presets` of KerasHub's vision transformers
+        `backbones`: name, accuracy (on ImageNet, percent, as published, or None; the highest first), image_size, channels,
+        parameters (millions), preprocess, licence, weights (`inside`, `at hand` or `download`), file; `families` of other sources; `presets` of KerasHub's vision transformers
         that are converted, those with the highest published accuracy first; `folder` of the files; `text`.
     """
-    rows = [{**row._asdict(), **_weights(row)} for row in BACKBONES.values()]
-    header = f"{'name':<20}{'pixels':>7}{'features':>10}{'parameters':>12}  {'weights':<10}licence"
+    ordered = sorted(BACKBONES.values(), key=lambda row: -(row.accuracy or 0))
+    rows = [{**row._asdict(), **_weights(row)} for row in ordered]
+    header = f"{'name':<20}{'ImageNet':>8}{'pixels':>8}{'features':>10}{'parameters':>12}  {'weights':<10}licence"
     lines = [
-        f"{row['name']:<20}{row['image_size']:>7}{row['channels']:>10}{row['parameters']:>10.1f} M  "
+        f"{row['name']:<20}{row['accuracy'] or '-':>8}{row['image_size']:>8}{row['channels']:>10}{row['parameters']:>10.1f} M  "
         f"{row['weights']:<10}{row['licence']}"
         for row in rows
     ]
     notes = [
         "",
+        "ImageNet: accuracy of the whole network in percent, as keras.io/api/applications has it; milliseconds here, and what suits "
+        "your images: `tlkit rank`.",
         f"weights that are here lie in {models_folder()} (KERAS_HOME); others are downloaded on first use.",
         "`tlkit weights fetch NAME` downloads them now, `tlkit weights import FILE` takes them from elsewhere.",
         "nano comes with tlkit and needs no network; ImageNet backbones are better (docs/nano.md says how much).",
@@ -54,9 +57,9 @@ def _preset_lines(presets: list[PresetRow]) -> list[str]:
             f"{licence_of(row.name).name}"
             for row in presets
         ),
-        "ImageNet: accuracy in percent as the authors published it (facebookresearch/dinov2 and /deit), of a linear "
-        "classifier on frozen",
-        "features (l) or of the whole network (w); - where they give none in this form.",
+        "ImageNet: accuracy in percent as the authors published it (facebookresearch/dinov2 and /deit, "
+        "microsoft/Swin-Transformer), of a linear",
+        "classifier on frozen features (l) or of the whole network (w); - where they give none in this form.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""`tlkit cache`: what the feature store and the networks kept as ONNX hold, and clearing them.
+"""`tlkit cache`: what the feature store, the networks kept as ONNX and the frames of films hold, and clearing them.
 
 tlkit cache show
 tlkit cache clear --older-than 30
@@ -11,6 +11,7 @@ from typing import Any
 
 from tlkit.base.machine import budget, bytes_text, parse_bytes
 from tlkit.base.story import Story
+from tlkit.data import films
 from tlkit.extraction import kept
 from tlkit.extraction.room import DAY, Held, list_spaces, older_than, remove_until
 from tlkit.extraction.store import store_dir
@@ -18,30 +19,37 @@ from tlkit.options.commands import CacheConfig
 
 
 def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
-    """Show the spaces of the store and the networks, or remove them; all of it can always be computed again.
+    """Show the spaces of the store, the networks and the frames of films, or remove them; all of it can always be made again.
 
     What another process uses is never removed, and that is said. `keep` counts features alone: networks are few.
 
     Returns:
         `folder`, `spaces` (as they are now; each with its description, `images`, `bytes`, `used` in
-        days ago, `in_use`), `bytes`, `budget`, `budget_reason`, `networks` (`files`, `bytes`, `budget`), `removed` (bytes),
+        days ago, `in_use`), `bytes`, `budget`, `budget_reason`, `networks` (`files`, `bytes`, `budget`), `films` (`files`, `bytes`), `removed` (bytes),
         `text`.
 
     Raises:
         TlkitError: when `keep` is no size.
     """
     removed = _clear(config) if config.action == "clear" else []
-    forgotten = kept.clear(config.older_than) if config.action == "clear" and config.keep is None else 0
+    everything = config.action == "clear" and config.keep is None
+    forgotten = kept.clear(config.older_than) if everything else 0
+    decoded = films.clear(config.older_than) if everything else 0
     spaces = list_spaces()
     total = sum(space.bytes for space in spaces)
     most, reason = budget(store_dir(), total)
     lines = _cleared(config, removed, spaces) if config.action == "clear" else _shown(spaces)
     if forgotten:
         lines.append(f"removed {bytes_text(forgotten)} of networks kept as ONNX")
+    if decoded:
+        lines.append(f"removed {bytes_text(decoded)} of frames of films")
     networks = kept.list_kept()
     if networks:
         held = f"{bytes_text(sum(each.bytes for each in networks))} of {bytes_text(kept.most_bytes())}"
         lines.append(f"{kept.networks_dir()}: {len(networks)} kept as ONNX, {held}")
+    if seen := films.list_films():
+        held = bytes_text(sum(each.bytes for each in seen))
+        lines.append(f"{films.frames_dir()}: frames of {len(seen)} films, {held}")
     lines.append(f"{store_dir()}: {bytes_text(total)} of {bytes_text(most)} ({reason})")
     return {
         "folder": str(store_dir()),
@@ -54,7 +62,8 @@ def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
             "bytes": sum(each.bytes for each in networks),
             "budget": kept.most_bytes(),
         },
-        "removed": sum(space.bytes for space in removed) + forgotten,
+        "films": {"files": len(seen), "bytes": sum(each.bytes for each in seen)},
+        "removed": sum(space.bytes for space in removed) + forgotten + decoded,
         "text": "\n".join(lines),
     }
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import replacing
+from tlkit.evaluation.results import CLIP
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.report.headline import main_split
 from tlkit.report.plates import captions, drawings
@@ -65,10 +66,10 @@ def draw(folder: Path, names: Sequence[str] = (), *, columns: int = 1) -> Drawn:
     for name in names or FIGURES:
         row = FIGURES[name]
         if reason := row.lacks(depicted):
-            left_out[name] = reason
+            left_out[name] = depicted.said(reason)
             continue
         with matplotlib.rc_context(STYLE):
-            plates.append(Plate(name, row.draw(depicted), row.caption(depicted)))
+            plates.append(Plate(name, row.draw(depicted), depicted.said(row.caption(depicted))))
     if names and left_out:
         name, reason = next(iter(left_out.items()))
         raise TlkitError(f"{name} cannot be drawn of {str(folder)!r}: {reason}.", "leave it out.")
@@ -89,6 +90,18 @@ def _no_matrix(depicted: Depicted) -> str:
     return "" if depicted.result.confusion.size else "numbers have no classes to confuse"
 
 
+def _no_errors(depicted: Depicted) -> str:
+    if depicted.result.sample == CLIP:
+        return "report.html shows wrong answers as strips of frames"
+    return "" if depicted.errors else "there are no wrong answers whose images are at hand"
+
+
+def _no_curves(depicted: Depicted) -> str:
+    if not depicted.history:
+        return "there is no history.csv"
+    return "" if len(depicted.history) > 1 else "the head was solved, which leaves no curve"
+
+
 def _lacking(attribute: str, reason: str) -> Callable[[Depicted], str]:
     return lambda depicted: "" if getattr(depicted.result, attribute) else reason
 
@@ -97,7 +110,7 @@ FIGURES = {
     "confusion": FigureRow(_no_matrix, drawings.draw_confusion, captions.of_confusion),
     "confusion-normalised": FigureRow(_no_matrix, drawings.draw_normalised, captions.of_normalised),
     "learning-curves": FigureRow(
-        lambda depicted: "" if depicted.history else "there is no history.csv",
+        _no_curves,
         drawings.draw_learning_curves,
         captions.of_learning,
     ),
@@ -115,7 +128,7 @@ FIGURES = {
     ),
     "per-class": FigureRow(_lacking("classes", "there are no classes"), drawings.draw_per_class, captions.of_per_class),
     "errors": FigureRow(
-        lambda depicted: "" if depicted.errors else "there are no wrong answers whose images are at hand",
+        lambda depicted: _no_errors(depicted),
         drawings.draw_errors,
         captions.of_errors,
     ),

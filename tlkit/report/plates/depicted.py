@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tlkit.base.files import read_json
 from tlkit.classifier.answers import Predictions
 from tlkit.evaluation.results import ClassCurves, ClassResult, Metric, SplitResult
-from tlkit.report.headline import WHERE
+from tlkit.report.headline import said_of, where_of
 from tlkit.runs.history import read_history
 
 WIDTHS = {1: 89.0, 2: 183.0}  # mm
@@ -77,7 +77,11 @@ class Depicted:
     @property
     def where(self) -> str:
         """`648 test images`."""
-        return f"{self.result.n} {WHERE.get(self.result.split, f'images of {self.result.split}')}"
+        return f"{self.result.n} {where_of(self.result)}"
+
+    def said(self, text: str) -> str:
+        """A sentence on images, as one on what the samples are."""
+        return said_of(self.result.sample, text, [row.name for row in self.result.classes])
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:

@@ -58,7 +58,9 @@ def draw_confusion(depicted: Depicted, share: bool = False) -> Figure:
                 axes.text(
                     column, row, text, ha="center", va="center", size=size, color="w" if dark[row, column] else "k"
                 )
-    bar = figure.colorbar(image, ax=axes, shrink=0.85, label="Share of the true class" if share else "Images")
+    bar = figure.colorbar(
+        image, ax=axes, shrink=0.85, label="Share of the true class" if share else depicted.said("Images")
+    )
     bar.outline.set_visible(False)
     if not share:
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -83,6 +85,7 @@ def draw_learning_curves(depicted: Depicted) -> Figure:
             (f"val_{measure}", "validation", VERMILION, "--", "s"),
         ):
             values = np.array([np.nan if row[key] is None else row[key] for row in rows], float)
+            name = "" if np.isnan(values).all() else name
             for stage in dict.fromkeys(row["stage"] for row in rows):
                 own = np.array([row["stage"] == stage for row in rows]) & ~np.isnan(values)
                 axes.plot(steps[own], values[own], line, color=colour, marker=marker, label=name)
@@ -206,7 +209,11 @@ def draw_risk_coverage(depicted: Depicted) -> Figure:
     axes.plot(found.coverage, found.risk, color=BLUE, drawstyle="steps-post", label="by confidence")  # type: ignore[union-attr]
     overall = found.risk[-1]  # type: ignore[union-attr]
     axes.axhline(overall, color=GREY, linewidth=0.8, linestyle=":", label="answering at random")
-    axes.set(xlabel="Coverage (share of images answered)", ylabel="Risk (share of wrong answers)", xlim=(0, 1.01))
+    axes.set(
+        xlabel=depicted.said("Coverage (share of images answered)"),
+        ylabel="Risk (share of wrong answers)",
+        xlim=(0, 1.01),
+    )
     axes.set_ylim(bottom=0)
     if depicted.result.abstention:
         held = depicted.result.abstention
@@ -230,7 +237,7 @@ def draw_per_class(depicted: Depicted) -> Figure:
         axes.barh(places + offset, values, 0.38, color=colour, hatch=hatch, edgecolor="w", linewidth=0, label=measure)
         axes.errorbar(values, places + offset, xerr=spans, fmt="none", ecolor="k", elinewidth=0.6, capsize=1.5)
     axes.set_yticks(places, [f"{printed(row.name)} ({row.support})" for row in rows])
-    axes.set(xlabel="Recall and precision, 95 % interval", ylabel="Class (images)", xlim=(0, 1.02))
+    axes.set(xlabel="Recall and precision, 95 % interval", ylabel=depicted.said("Class (images)"), xlim=(0, 1.02))
     axes.invert_yaxis()
     figure.legend(loc="outside upper right", ncols=2)
     return figure
