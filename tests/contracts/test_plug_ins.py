@@ -3,6 +3,7 @@
 The files are written by the tests, the rows put into the tables for as long as a test runs.
 """
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ from tlkit.evaluation.results import Metric
 from tlkit.exporting.golden import Inputs, draw
 from tlkit.exporting.snippets import PROGRAMS
 from tlkit.exporting.writers import in_keras
-from tlkit.extraction import extract
+from tlkit.extraction import executors
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.transforms import table as transforms
 from tlkit.options import catalog
@@ -325,12 +326,12 @@ def test_a_transform_of_features(monkeypatch, colours, tiny_backbone, tmp_path):
 def test_an_executor(monkeypatch, colours, tiny_backbone, empty_cache):
     asked = []
 
-    class Elsewhere(extract.Here):
-        def map(self, work, parts):
-            asked.extend(parts)
-            return super().map(work, parts)
+    class Elsewhere(executors.Here):
+        def map(self, work, samples, story):
+            asked.extend(samples)
+            return super().map(work, samples, story)
 
-    monkeypatch.setitem(extract.EXECUTORS, "elsewhere", Elsewhere)
+    monkeypatch.setitem(executors.EXECUTORS, "elsewhere", lambda address: contextlib.nullcontext(Elsewhere()))
     backbone = build_backbone(tiny_backbone)
     tap = Tap(backbone.blocks[-1].output, "avg")
     source = FeatureSource.of_backbone(backbone, InputContract(height=32, width=32), tap)

@@ -239,7 +239,8 @@ def test_features_that_are_not_finite_are_refused_by_network_and_image_and_not_s
 
 def test_a_store_that_holds_such_features_from_before_is_refused(diverged, images, empty_cache, monkeypatch):
     dataset = scan(images)
-    monkeypatch.setattr("tlkit.extraction.extract.refuse_not_finite", lambda *_: None)
+    for place in ("extract", "executors"):
+        monkeypatch.setattr(f"tlkit.extraction.{place}.refuse_not_finite", lambda *_: None)
     extract(diverged, dataset)
     monkeypatch.undo()
     monkeypatch.setenv("TLKIT_CACHE", str(empty_cache))

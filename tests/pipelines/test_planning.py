@@ -1,6 +1,9 @@
+import contextlib
+
 import pytest
 
 from tlkit.base.errors import TlkitError
+from tlkit.extraction import executors
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 
@@ -14,3 +17,16 @@ def test_what_knows_one_label_alone_is_refused_for_several(colours, tiny_backbon
     )
     with pytest.raises(TlkitError, match="--balance"):
         run(config)
+
+
+def test_the_plan_names_who_computes(colours, tiny_backbone, tmp_path, monkeypatch):
+    class Elsewhere(executors.Here):
+        def describe(self, engine):
+            return f"ray: 6 workers for {engine}"
+
+    monkeypatch.setitem(executors.EXECUTORS, "ray", lambda address: contextlib.nullcontext(Elsewhere()))
+    config = FinetuneConfig(
+        images=str(colours), backbone=str(tiny_backbone), out=str(tmp_path / "run"), executor="ray:a:1", dry_run=True
+    )
+    decisions = {one["option"]: one["value"] for one in run(config)["plan"]["decisions"]}
+    assert decisions["executor"] == "ray: 6 workers for tensorflow-frozen"

@@ -112,12 +112,12 @@ def test_four_processes_at_once(config, tmp_path, empty_cache):
 
 KILLED = """
 import os, signal, sys
-from tlkit.extraction import extract, store
+from tlkit.extraction import store
 from tlkit.options.commands import FeaturesConfig
 from tlkit.pipelines.features import run
 
 store.SHARD_SECONDS = 0.0
-kept = extract.Computation._store
+kept = store.Appender.append
 batches = []
 
 def until(self, *given):
@@ -126,7 +126,7 @@ def until(self, *given):
     if len(batches) == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-extract.Computation._store = until
+store.Appender.append = until
 images, backbone, out, shard = sys.argv[2:]
 run(FeaturesConfig(images=images, backbone=backbone, out=out, shard=shard, batch_size=8))
 """

@@ -48,11 +48,19 @@ def _installed(package: str) -> str:
 # -- How many processor cores there are to use -------------------------------------------------
 
 
+_confined: int | None = None
+
+
 def usable_cores() -> int:
     """Cores this process may run on, at least 1; fewer than the machine has under `taskset` or in a container."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(found, _confined or found)
+
+
+def confine(cores: int) -> None:
+    """From now on this process, one of several on a machine, uses so many cores at most."""
+    global _confined
+    _confined = cores
 
 
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

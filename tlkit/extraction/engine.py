@@ -1,5 +1,8 @@
 """The engines, which of them computes a model here, and in which precision. Keras is loaded when one of its engines is built."""
 
+import importlib
+import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +39,8 @@ class Engine:
         precision: `float32` or `bfloat16`: what it multiplies in; it adds up and answers in float32.
         start: the same without waiting: gives the function that does.
         part: images that it takes at once, however many come; None for all of them.
+        portable: gives a function that can be sent to another process and opens the same engine there, with all that it needs;
+            None where nobody has asked for it yet.
     """
 
     run: Callable[[np.ndarray], Outputs]
@@ -44,6 +49,7 @@ class Engine:
     precision: str = "float32"
     start: Callable[[np.ndarray], Callable[[], Outputs]] | None = None
     part: int | None = None
+    portable: "Callable[[], Callable[[], Engine]] | None" = None
 
     def ahead(self, items: Iterable[T], inputs: Callable[[T], np.ndarray]) -> Iterator[tuple[T, Outputs]]:
         """Every item with the outputs of its inputs, in order; the next is begun before one is waited for."""
@@ -137,13 +143,42 @@ def build_engine(model: "keras.Model", *, engine: str = "auto", precision: str =
     Raises:
         TlkitError: the engine cannot compute this model here, or not in this precision.
     """
+    import keras
+
     from tlkit.extraction import frozen, keras_jit
 
     name, reason = choose_engine(model) if engine == "auto" else (engine, "as asked for")
     if name == "tensorflow-frozen" and (obstacle := frozen.why_not(model)):
         raise TlkitError(f"--engine {name} cannot compute this: {obstacle}.", "use --engine auto.")
     start = (frozen if name == "tensorflow-frozen" else keras_jit).build(model, precision)
-    return Engine(lambda inputs: start(inputs)(), name, reason, precision, start)
+    return Engine(
+        lambda inputs: start(inputs)(),
+        name,
+        reason,
+        precision,
+        start,
+        portable=lambda: partial(_rebuild, _saved(model), keras.backend.backend(), name, precision),
+    )
+
+
+def _saved(model: "keras.Model") -> bytes:
+    """The `.keras` file of a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        return file.read_bytes()
+
+
+def _rebuild(content: bytes, backend: str, name: str, precision: str) -> Engine:
+    """The engine of a model that was sent here as the bytes of its `.keras` file, computed by the same backend of Keras."""
+    os.environ["KERAS_BACKEND"] = backend
+    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    import keras
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        file.write_bytes(content)
+        return build_engine(keras.saving.load_model(file, compile=False), engine=name, precision=precision)
 
 
 def choose_engine(model: "keras.Model") -> tuple[str, str]:

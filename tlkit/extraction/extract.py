@@ -1,24 +1,21 @@
 """Images to frozen activations: whatever the store does not hold yet is computed once, by an executor, and stored."""
 
-import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError, UnreadableImage
+from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence, Story
 from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, Problem
-from tlkit.data.decode import Batch, batches, named
-from tlkit.data.views import CENTRE, Augmentation, threads
-from tlkit.extraction.engine import enduring
+from tlkit.data.decode import named
+from tlkit.data.views import CENTRE, Augmentation
+from tlkit.extraction.executors import LOGITS as LOGITS
+from tlkit.extraction.executors import Computation, Done, Key, batch_of, refuse_not_finite, same_bytes, spread
 from tlkit.extraction.room import make_room
 from tlkit.extraction.shards import SHARD_BYTES
 from tlkit.extraction.store import Appender, ClipFeatures, Rows, Space, StoredFeatures, look_up
@@ -29,11 +26,7 @@ from tlkit.options.obtain import RankConfig
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
 
-LOGITS = "logits"  # the output that decides by itself
 HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
-LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
-
-Key = tuple[str, int]  # output name, view number
 Shared = AuditConfig | FeaturesConfig | PredictConfig | RankConfig  # options of commands that work in shards
 
 
@@ -109,7 +102,7 @@ def extract(
     stored = {key: look_up(space, dataset.sha256) for key, space in spaces.items()}
     lacking = {key: found.lacking for key, found in stored.items()}
     _tell_damaged(spaces.values(), story)
-    first, copy_of = _copies(dataset)
+    first, copy_of = same_bytes(dataset)
     asked = {view: _asked(view, viewed, copy_of) for view in views}
     wanted = {
         view: asked[view] & np.any([lacks for (_, of), lacks in lacking.items() if of == view], axis=0)
@@ -119,10 +112,10 @@ def extract(
     result = Extraction(stored=known, images=len(dataset))
     rows = _in_order(first, wanted)
     if len(rows):
-        passes = _for_engine(source.share, whole, wanted)
-        work = Computation(source, dataset, wanted, lacking, augmentation, spaces, story, passes)
+        passes, batch = _for_engine(source.share, whole, wanted), batch_of(len(rows), source.batch_size)
+        work = Computation(source, dataset, wanted, lacking, augmentation, story, passes, batch)
         make_room(work.bytes(rows), story)
-        for done in story.track(spread(work, rows, source.executor), "extracting", len(rows)):
+        for done in story.track(_storing(work, rows, spaces), "extracting", len(rows)):
             result.problems += done.problems
             result.passes += done.passes
         result.engine = f"{source.engine.name} ({source.engine.reason})" if result.passes else ""
@@ -134,6 +127,18 @@ def extract(
     result.features = {key: Rows(found) for key, found in stored.items()}
     result.seconds = time.monotonic() - started
     return result
+
+
+def _storing(work: Computation, rows: np.ndarray, spaces: Mapping[Key, Space]) -> Iterator[Done]:
+    """What the executor of the source gives for the images at `rows`, each once it is with the store."""
+    source, most = work.source, min(SHARD_BYTES, HELD_BYTES // len(spaces))
+    shared = not source.share.whole
+    with ExitStack() as stack:
+        appenders = {key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in spaces.items()}
+        for done in spread(work, rows, source.executor, work.story):
+            for made in done.made:
+                appenders[made.key].append(made.sha256, made.rows)
+            yield done
 
 
 def _of_clips(source: "FeatureSource", clips: Clips, story: Story | None) -> Extraction:
@@ -165,177 +170,6 @@ def _tell_damaged(spaces: Iterable[Space], story: Story) -> None:
                 f"damaged in the feature store, taken out of it: {names} in {space.folder}; what is wanted of their rows "
                 "is computed again"
             )
-
-
-def _content(dataset: Dataset, row: int) -> bytes:
-    """The bytes that the image had when it was listed, from its file or from a copy of it.
-
-    What is decoded is what was hashed, so that no row is ever stored under the name of another image.
-
-    Raises:
-        UnreadableImage: no file has them any more.
-    """
-    reason = ""
-    for place in _places(dataset, row):
-        try:
-            content = dataset.file(place).read_bytes()
-        except OSError as error:
-            reason = reason or f"cannot be read: {error.strerror or error}"
-            continue
-        if hashlib.sha256(content).digest() == dataset.sha256[row].tobytes():
-            return content
-        reason = reason or "has changed since it was listed"
-    raise UnreadableImage(reason)
-
-
-def _places(dataset: Dataset, row: int) -> Iterator[int]:
-    """The row, and then those of its copies."""
-    yield row
-    near = np.flatnonzero(dataset.sha256[:, 0] == dataset.sha256[row, 0])
-    copies = near[(dataset.sha256[near] == dataset.sha256[row]).all(axis=1)]
-    yield from copies[copies != row].tolist()
-
-
-@dataclass(frozen=True)
-class Done:
-    """Some files whose features are with the store.
-
-    Args:
-        files: how many, good and bad.
-        problems: those that could not be decoded.
-        passes: images that went through the network for it.
-    """
-
-    files: int
-    problems: list[Problem]
-    passes: int
-
-    def __len__(self) -> int:
-        return self.files
-
-
-class Part(NamedTuple):
-    """One view of the images of a batch that lack it: places `here` in the batch, `positions` in the dataset."""
-
-    batch: Batch
-    view: int
-    here: np.ndarray
-    positions: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Computation:
-    """Decode, make views, run, store: one pass over images that lack something.
-
-    Args:
-        source: what to compute.
-        dataset: N images.
-        wanted: view -> bool (N,), images that need it computed.
-        lacking: (output, view) -> bool (N,), images whose row the store lacks.
-        augmentation: what views are.
-        spaces: where rows belong.
-        story: hears when memory runs out.
-        engine_for: as many images as the engine is chosen for.
-    """
-
-    source: "FeatureSource"
-    dataset: Dataset
-    wanted: Mapping[int, np.ndarray]
-    lacking: Mapping[Key, np.ndarray]
-    augmentation: Augmentation
-    spaces: Mapping[Key, Space]
-    story: Story
-    engine_for: int
-
-    def __call__(self, rows: np.ndarray) -> Iterator[Done]:
-        """Go through the rows, int (n,), yielding what is done as soon as its features are with the store."""
-        files = (partial(_content, self.dataset, row) for row in rows.tolist())
-        decoded = batches(files, self.source.contract, _batch(len(rows), self.source.batch_size))
-        with ExitStack() as stack:
-            most = min(SHARD_BYTES, HELD_BYTES // len(self.spaces))
-            shared = not self.source.share.whole
-            appenders = {
-                key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in self.spaces.items()
-            }
-            pool = stack.enter_context(threads())
-            read: deque[Batch] = deque()
-            for part, values in self._computed(decoded, rows, read, pool):
-                while read[0] is not part.batch:
-                    yield self._done(read.popleft(), rows)  # stored, as parts come in order
-                self._store(part, values, appenders)
-            yield from (self._done(batch, rows) for batch in read)
-
-    def bytes(self, rows: np.ndarray) -> int:
-        """What the store will take for these rows."""
-        return sum(
-            int((self.wanted[view] & self.lacking[output, view])[rows].sum())
-            * (self.source.row_bytes(output) // 4 * space.dtype.itemsize + 32)
-            for (output, view), space in self.spaces.items()
-        )
-
-    def _computed(
-        self, decoded: Iterator[Batch], rows: np.ndarray, read: deque[Batch], pool: Any
-    ) -> Iterator[tuple[Part, Any]]:
-        """The views of each batch with what the network makes of them; batches are noted in `read` as they come."""
-
-        def parts() -> Iterator[Part]:
-            for batch in decoded:
-                read.append(batch)
-                for view in self.wanted:
-                    here = np.flatnonzero(self.wanted[view][rows[batch.indices]])
-                    if len(here):
-                        yield Part(batch, view, here, rows[batch.indices[here]])
-
-        def pixels(part: Part) -> np.ndarray:
-            sha256 = self.dataset.sha256[part.positions]
-            return self.augmentation.view(part.batch.images[part.here], sha256, part.view, pool)
-
-        first = next(found := parts(), None)  # the engine is built when there is something to compute
-        if first is None:
-            return iter(())
-        return enduring(self.source.engine_for(self.engine_for), self.story).ahead(chain((first,), found), pixels)
-
-    def _store(self, part: Part, values: Sequence[np.ndarray], appenders: Mapping[Key, Appender]) -> None:
-        sha256 = self.dataset.sha256[part.positions]
-        refuse_not_finite(self.source, values, lambda row: self.dataset.paths[part.positions[row]])
-        for output, rows in zip(self.source.outputs, values, strict=True):
-            lacks = self.lacking[output, part.view][part.positions]
-            appenders[output, part.view].append(sha256[lacks], rows[lacks])
-
-    def _done(self, batch: Batch, rows: np.ndarray) -> Done:
-        problems = [Problem(self.dataset.paths[rows[i]], reason) for i, reason in batch.problems]
-        passes = sum(int(wanted[rows[batch.indices]].sum()) for wanted in self.wanted.values())
-        return Done(len(batch), problems, passes)
-
-
-def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
-    """Raise for features that are not finite. Outputs of a whole classifier are left to who measures it.
-
-    Args:
-        source: whose outputs they are, for its name.
-        values: float (n, ...) for each output.
-        path_of: the image of a row.
-
-    Raises:
-        TlkitError: naming the network and the first image.
-    """
-    if LOGITS in source.outputs:
-        return
-    for output, rows in zip(source.outputs, values, strict=True):
-        fine = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        if not fine.all():
-            row = int(fine.argmin())
-            found = rows[row][~np.isfinite(rows[row])].flat[0]
-            raise TlkitError(
-                f"{source.name or 'the network'} gives {found} as a feature of {path_of(row)!r} (output {output}).",
-                "its weights hold values that are not finite, or it cannot take such an image: use other weights or another "
-                "backbone. Nothing was written.",
-            )
-
-
-def _batch(images: int, most: int) -> int:
-    """Images to a forward pass: so few that, where there are few, one batch is decoded while another is computed."""
-    return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
 
 
 def shard_result(config: Shared, images: int, found: Sequence[Extraction], story: Story) -> dict[str, Any]:
@@ -380,20 +214,13 @@ def _for_engine(share: Portion, whole: Dataset, wanted: Mapping[int, np.ndarray]
     """
     if share.whole:
         return sum(int(each.sum()) for each in wanted.values())
-    return len(_copies(whole)[0]) * len(wanted)
+    return len(same_bytes(whole)[0]) * len(wanted)
 
 
 def held_by(share: Portion, sha256: np.ndarray) -> np.ndarray:
     """Bool (N,), images uint8 (N, 32) of a share: each image is in one of `share.of`, whatever else is in the set."""
     number = np.ascontiguousarray(sha256[:, :8]).view(">u8").ravel() % np.uint64(share.of)
     return number == share.number - 1
-
-
-def _copies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of each set of byte-identical images, and for every row its place among those."""
-    names = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
-    _, first, copy_of = np.unique(names, return_index=True, return_inverse=True)
-    return first, copy_of
 
 
 def _asked(view: int, viewed: np.ndarray | None, copy_of: np.ndarray) -> np.ndarray:
@@ -420,40 +247,3 @@ def _with_duplicates(dataset: Dataset, problems: list[Problem]) -> list[Problem]
     return [
         Problem(path, reasons[digest]) for path, digest in zip(dataset.paths, digests, strict=True) if digest in reasons
     ]
-
-
-# -- Where work on samples is done: an executor is one row of `EXECUTORS` ---
-
-T = TypeVar("T")
-
-
-class Executor(Protocol):
-    """Somebody who works on slices of the samples, here or elsewhere.
-
-    What `work` gives back is small and made of plain values, and everything large goes to the store, so that an executor
-    may do it in another process or on another machine.
-    """
-
-    workers: int  # slices that are worked on at once
-
-    def map(self, work: Callable[[np.ndarray], Iterable[T]], slices: Sequence[np.ndarray]) -> Iterator[T]:
-        """Work on every slice, int (n,) samples each, and give what comes of it as it comes."""
-
-
-class Here:
-    """In this process, which has its own threads; slices one after the other."""
-
-    workers = 1
-
-    def map(self, work: Callable[[np.ndarray], Iterable[T]], slices: Sequence[np.ndarray]) -> Iterator[T]:
-        """As of `Executor`, in the order of the slices."""
-        return chain.from_iterable(map(work, slices))
-
-
-EXECUTORS: dict[str, Callable[[], Executor]] = {"here": Here}
-
-
-def spread(work: Callable[[np.ndarray], Iterable[T]], samples: np.ndarray, name: str) -> Iterator[T]:
-    """Portion the samples, int (n,) in the order of work, among the workers of an executor."""
-    executor = EXECUTORS[name]()
-    return executor.map(work, [part for part in np.array_split(samples, executor.workers) if len(part)])

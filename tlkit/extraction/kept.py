@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,8 +141,6 @@ def open_kept(place: Path, about: About) -> Engine | None:
         place: of the note.
         about: what the note says of it.
     """
-    from tlkit.extraction.onnx_engine import open_parts
-
     file = place.with_suffix(".onnx")
     try:
         if sha256_file(file) != about["sha256"]:
@@ -150,14 +149,26 @@ def open_kept(place: Path, about: About) -> Engine | None:
         return None
     with contextlib.suppress(OSError):  # somebody else's, to be read only
         os.utime(file)
+    return _opened(file, f"the network as ONNX, within {about['difference']:.0e} of Keras; TensorFlow is not loaded")
+
+
+def _opened(file: Path | bytes, reason: str) -> Engine:
+    """The engine of an ONNX file, or of the bytes of one."""
+    from tlkit.extraction.onnx_engine import open_parts
+
     begin = open_parts(file)
 
     def start(images: np.ndarray) -> Any:
         wait = begin(images)
         return lambda: tuple(wait().values())
 
-    reason = f"the network as ONNX, within {about['difference']:.0e} of Keras; TensorFlow is not loaded"
-    return Engine(lambda images: start(images)(), "onnx", reason, start=start)
+    return Engine(
+        lambda images: start(images)(),
+        "onnx",
+        reason,
+        start=start,
+        portable=lambda: partial(_opened, file if isinstance(file, bytes) else file.read_bytes(), reason),
+    )
 
 
 class KeptNetwork(NamedTuple):

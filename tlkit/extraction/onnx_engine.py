@@ -15,6 +15,7 @@ import math
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,27 @@ def open_answer(model: Path) -> Engine:
     Args:
         model: the `.keras` file, for which `why_not` gives None.
     """
-    call = open_session(answer_folder(model) / "model.onnx")
+    return _answering(answer_folder(model) / "model.onnx")
+
+
+def _answering(file: Path | bytes) -> Engine:
+    """The same of an ONNX file, or of the bytes of one."""
+    call = open_session(file)
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
         found = call(images)
         return tuple(found[name] for name in ("logits", "features") if name in found)
 
     return Engine(
-        run, "onnx", "the file that the run keeps for answering; TensorFlow is not loaded", part=PART * usable_cores()
+        run,
+        "onnx",
+        "the file that the run keeps for answering; TensorFlow is not loaded",
+        part=PART * usable_cores(),
+        portable=lambda: partial(_answering, file if isinstance(file, bytes) else file.read_bytes()),
     )
 
 
-def open_session(path: Path) -> Callable[..., Outputs]:
+def open_session(path: Path | bytes) -> Callable[..., Outputs]:
     """An ONNX file in ONNX Runtime on the processor: its inputs, of any type, in order -> its outputs by name.
 
     Those are images (n, H, W, 3), RGB 0..255; of clips (n, T, H, W, 3) and a mask (n, T).
@@ -126,7 +136,7 @@ def open_session(path: Path) -> Callable[..., Outputs]:
     return lambda *inputs: begin(*inputs)()
 
 
-def open_parts(path: Path, *, alone: bool = False) -> Callable[..., Callable[[], Outputs]]:
+def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[..., Callable[[], Outputs]]:
     """The same without waiting: the inputs -> a function that waits for the outputs by name.
 
     One image is computed by all cores. Of several, each core computes some from beginning to end, few at a time: threads that
@@ -134,7 +144,7 @@ def open_parts(path: Path, *, alone: bool = False) -> Callable[..., Callable[[],
     Each of the two ways has a session, and so a copy of the weights, of its own, opened when it is first needed.
 
     Args:
-        path: the file.
+        path: the file, or its bytes.
         alone: open the one for single images now and use it for all of them; otherwise an image that comes after many, the
             last of a list, is computed as they were.
     """
@@ -171,15 +181,17 @@ def open_parts(path: Path, *, alone: bool = False) -> Callable[..., Callable[[],
     return begin
 
 
-def open_file(path: Path, threads: int) -> Any:
-    """A file in ONNX Runtime, computed by so many threads that sleep while they wait."""
+def open_file(path: Path | bytes, threads: int) -> Any:
+    """A file, or the bytes of one, in ONNX Runtime, computed by so many threads that sleep while they wait."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        path if isinstance(path, bytes) else str(path), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def describe_answer(

@@ -28,7 +28,7 @@ from tlkit.options.commands import (
     PredictConfig,
     RankConfig,
 )
-from tlkit.options.groups import ALL, Portion, ShardOptions, StoreOptions, parse_shard
+from tlkit.options.groups import ALL, ExecutorOptions, Portion, ShardOptions, StoreOptions, parse_shard
 
 if TYPE_CHECKING:
     import keras
@@ -77,7 +77,7 @@ class FeatureSource:
         engine_name: what computes it, see `build_engine`; or `auto`.
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` is settled for the images at hand.
         batch_size: images to a forward pass; fewer where there are few.
-        executor: where it is computed, a row of `EXECUTORS`.
+        executor: where it is computed, see `executors.opened`.
         share: of the images, which is computed here.
         shapes: of a row of each output, where they are known without the model.
         quick: images -> an engine in float32 that needs no model, or None; asked when so many have to be computed.
@@ -164,6 +164,7 @@ class FeatureSource:
             precision=config.precision,
             batch_size=config.batch_size,
             share=parse_shard(config.shard),
+            executor=config.executor,
             shapes=((len(facts.classes),), ())[: len(outputs)],
             quick=lambda images: build(),
         )
@@ -177,6 +178,7 @@ class FeatureSource:
             batch_size=config.batch_size,
             stored_as=config.stored_as if isinstance(config, StoreOptions) else self.stored_as,
             share=parse_shard(config.shard) if isinstance(config, ShardOptions) else self.share,
+            executor=config.executor if isinstance(config, ExecutorOptions) else self.executor,
         )
 
     # -- what it gives
@@ -242,6 +244,13 @@ class FeatureSource:
         if unsettled and self.quick and (found := self.quick(images)):
             self.__dict__["engine"] = found
         return self.engine
+
+    def computed_by(self, engine: "Engine | None") -> "FeatureSource":
+        """The same without its network, computed by an engine that was opened already, or not at all."""
+        found = replace(self, model=None, quick=None)
+        if engine:
+            found.__dict__["engine"] = engine  # as if built on first use
+        return found
 
     def row_bytes(self, output: str) -> int:
         """Bytes of one float32 row of an output."""

@@ -4,15 +4,18 @@ The answering file of the run does it where there is one (`onnx_engine`); what i
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
+from tlkit.classifier.familiarity import Familiarity
 from tlkit.data.dataset import Dataset, Files
 from tlkit.data.scan import read_contents
 from tlkit.data.views import CENTRE, TtaViews
@@ -46,8 +49,12 @@ def watching(
     Raises:
         TlkitError: `--engine onnx` where the run has no answering file; otherwise as `build_engine`.
     """
-    reference = read_familiarity(model)
     engine = _answering(model, config, story) or _in_keras(model, files, config, story)
+    return _watched(engine, read_familiarity(model), facts, views, count)
+
+
+def _watched(engine: Engine, reference: Familiarity | None, facts: Facts, views: TtaViews | None, count: int) -> Engine:
+    """An engine of logits and features, as `watching` has it."""
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
         alone, *features = engine.run(images)
@@ -57,7 +64,14 @@ def watching(
             logits = facts.task.mean_logits(np.stack([alone, *more]), facts.temperature)
         return (logits, reference.unfamiliarity(features[0], alone)) if reference else (logits,)
 
-    return replace(engine, run=run, start=None)
+    opens = engine.portable
+    portable = opens and (lambda: partial(_opened, opens(), reference, facts, views, count))
+    return replace(engine, run=run, start=None, portable=portable)
+
+
+def _opened(engine: Callable[[], Engine], *watched: Any) -> Engine:
+    """The same in another process."""
+    return _watched(engine(), *watched)
 
 
 def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | None:

@@ -260,6 +260,7 @@ MIXES = ("auto", "none", "mixup", "cutmix")
 TRACKERS = ("mlflow", "wandb")
 FEATURE_FORMATS = ("csv", "parquet", "npz")
 ENGINES = ("auto", "tensorflow-frozen", "keras")
+EXECUTORS = ("here", "ray")  # where rows are computed
 ANSWERING = (*ENGINES, "onnx")  # a finished classifier may have an ONNX file of its own
 PRECISIONS = ("float32", "bfloat16", "auto")
 STORED_AS = ("float32", "float16")

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tlkit.base.errors import TlkitError
+from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.options import catalog
 from tlkit.options.option import Options, option
 from tlkit.options.training import TrainingOptions as TrainingOptions  # every group is found here
@@ -434,8 +434,39 @@ def parse_shard(text: str | None) -> Portion:
     return share
 
 
+def parse_executor(text: str) -> tuple[str, str]:
+    """`NAME[:ADDRESS]` as its two parts, "" where there is no address.
+
+    Raises:
+        TlkitError: no such executor, or an address of this process.
+    """
+    name, _, address = text.partition(":")
+    if name not in catalog.EXECUTORS:
+        raise unknown_name("an executor (--executor)", name, catalog.EXECUTORS)
+    if name == "here" and text != name:
+        raise TlkitError(f"--executor {text}: this process has no address.", "--executor ray:ADDRESS, or leave it out.")
+    return name, address
+
+
 @dataclass(frozen=True, kw_only=True)
-class ShardOptions(EngineOptions):
+class ExecutorOptions(Options):
+    """Who computes features."""
+
+    executor: str = option(
+        "here",
+        "Who computes what the store lacks: here (this process), ray (a worker for each core of this machine) or ray:ADDRESS "
+        "(the workers of a cluster: HOST:PORT, or auto), which read the images at the same paths.",
+        group="Scaling",
+    )
+
+    def check(self) -> None:
+        """A known one."""
+        super().check()
+        parse_executor(self.executor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions(ExecutorOptions, EngineOptions):
     """Work shared by several processes, on one machine or many, that have one store."""
 
     shard: str | None = option(

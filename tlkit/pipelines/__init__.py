@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,7 +55,8 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
     story.expect()
     fresh = [path for path, _ in written_paths(config).values() if not path.exists()]
     try:
-        return load(name, story).run(config, story)
+        with _executor(config):
+            return load(name, story).run(config, story)
     except (OSError, RuntimeError) as error:
         refused = os_error(error)
         if refused is None:
@@ -66,6 +68,14 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
         raise refused from error
     finally:
         story.close()
+
+
+def _executor(config: Options) -> AbstractContextManager[Any]:
+    """Who computes, for as long as a command; what he lacks is refused before anything else is done."""
+    asked = config.as_dict().get("executor", "here")
+    if asked == "here":
+        return contextlib.nullcontext()
+    return importlib.import_module("tlkit.extraction.executors").opened(asked)
 
 
 def _resumable(refused: TlkitError, config: Options) -> TlkitError:

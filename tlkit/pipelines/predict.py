@@ -98,7 +98,11 @@ def _of_clips(
     config: PredictConfig, model: Path, facts: Facts, clip: ClipFacts, story: Story
 ) -> tuple[list[dict[str, Any]], list[Problem]]:
     """A row for each clip: films, and every folder that frames lie in, at or below what was given."""
-    for flag, given in ((f"--tta {config.tta}", config.tta > 1), (f"--shard {config.shard}", config.shard is not None)):
+    for flag, given in (
+        (f"--tta {config.tta}", config.tta > 1),
+        (f"--shard {config.shard}", config.shard is not None),
+        (f"--executor {config.executor}", config.executor != "here"),
+    ):
         if given:
             refuse_clips(facts, flag, "leave it out.")
     from tlkit.evaluation.judgement import reader_of
@@ -137,7 +141,7 @@ def _answers(
         return found
 
     source = FeatureSource.of_answers(model, config, engine)
-    if config.shard is not None or source.begun:
+    if config.shard is not None or config.executor != "here" or source.begun:
         story.expect(*STORED_PHASES)
         found = answered(source, files, story)
         story.say(found[0].sentence("answers"))

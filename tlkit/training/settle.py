@@ -18,6 +18,7 @@ from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.evaluation.judgement import refuse_target
 from tlkit.extraction.engine import choose_engine
+from tlkit.extraction.executors import opened
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
 from tlkit.options.catalog import PRESETS
@@ -238,11 +239,16 @@ def _decoding(dataset: Dataset, contract: InputContract) -> float:
 
 def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Splits) -> Iterator[Decision]:
     """What is computed in, and what waits for features."""
+    name, why = choose_engine(source.backbone.model)
     if config.engine == "auto":
-        yield Decision("engine", *choose_engine(source.backbone.model))
+        yield Decision("engine", name, why)
     if config.devices is not None and len(names := chosen(config.devices)) > 1:
         how = f"asked for: rows of every batch are shared out among them, its last one filled up to a multiple of {len(names)}"
         yield Decision("devices", f"{len(names)} ({', '.join(names)})", f"{how}; seconds are those of one")
+    if config.executor != "here":
+        with opened(config.executor) as executor:
+            who = executor.describe(name if config.engine == "auto" else config.engine)
+        yield Decision("executor", who, "features alone; training is done here")
     if config.precision == "auto":
         how = "for features bfloat16 where the store holds most rows in it, or a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)

@@ -1,0 +1,328 @@
+"""Who computes lacking rows, this process or the workers of a Ray cluster (`on_ray`), and what they do. It knows no store."""
+
+import contextlib
+import hashlib
+import importlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError, UnreadableImage
+from tlkit.base.story import SILENCE, Story
+from tlkit.data.dataset import Dataset, Problem
+from tlkit.data.decode import Batch, batches
+from tlkit.data.views import Augmentation, threads
+from tlkit.extraction.engine import enduring
+
+if TYPE_CHECKING:
+    from tlkit.extraction.engine import Engine
+    from tlkit.extraction.executors.on_ray import OnRay
+    from tlkit.extraction.source import FeatureSource
+
+LOGITS = "logits"  # the output that decides by itself
+LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
+
+Key = tuple[str, int]  # output name, view number
+
+
+class NewRows(NamedTuple):
+    """Rows that belong into one space of the store: uint8 (n, 32) of the images, and float32 (n, ...)."""
+
+    key: Key
+    sha256: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Done:
+    """Some files that have been gone through, or some rows of them.
+
+    Args:
+        files: how many, good and bad; 0 for rows of files that are not through yet.
+        problems: those that could not be decoded.
+        passes: images that went through the network for it.
+        made: what came of them, and is to be stored.
+    """
+
+    files: int = 0
+    problems: Sequence[Problem] = ()
+    passes: int = 0
+    made: Sequence[NewRows] = ()
+
+    def __len__(self) -> int:
+        return self.files
+
+
+class Part(NamedTuple):
+    """One view of the images of a batch that lack it: places `here` in the batch, `positions` in the dataset."""
+
+    batch: Batch
+    view: int
+    here: np.ndarray
+    positions: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Computation:
+    """One pass over images that lack something; made of plain values but for the network and the listener.
+
+    Args:
+        source: what to compute.
+        dataset: N images.
+        wanted: view -> bool (N,), images that need it computed.
+        lacking: (output, view) -> bool (N,), images whose row the store lacks.
+        augmentation: what views are.
+        story: hears when memory runs out.
+        engine_for: as many images as the engine is chosen for.
+        batch: images to a forward pass.
+    """
+
+    source: "FeatureSource"
+    dataset: Dataset
+    wanted: Mapping[int, np.ndarray]
+    lacking: Mapping[Key, np.ndarray]
+    augmentation: Augmentation
+    story: Story
+    engine_for: int
+    batch: int
+
+    def __call__(self, rows: np.ndarray) -> Iterator[Done]:
+        """Go through the images at `rows`, int (n,), in batches, and give what comes of them as it comes."""
+        files = (partial(_content, self.dataset, row) for row in rows.tolist())
+        decoded = batches(files, self.source.contract, self.batch)
+        with threads() as pool:
+            read: deque[Batch] = deque()
+            for part, values in self._computed(decoded, rows, read, pool):
+                while read[0] is not part.batch:
+                    yield self._through(read.popleft(), rows)  # parts come in order
+                yield self._made(part, values)
+            yield from (self._through(batch, rows) for batch in read)
+
+    def engine(self) -> "Engine":
+        """What computes it, chosen for all of the images."""
+        return self.source.engine_for(self.engine_for)
+
+    def portion(self, rows: np.ndarray, engine: "Engine | None" = None, story: Story = SILENCE) -> "Computation":
+        """The same for the images at `rows` alone, which are then 0..n-1; another process can be sent it, as it holds no network.
+
+        Args:
+            rows: int (n,).
+            engine: what computes it; none where it is sent.
+            story: hears when memory runs out.
+        """
+        copies = [other for row in rows.tolist() for other in self._copies.get(row, ())]
+        chosen = np.concatenate([rows, np.array(copies, np.int64)]).astype(np.int64)
+        paths = [self.dataset.paths[row] for row in chosen.tolist()]
+        root = Path(self.dataset.root).absolute()
+        return replace(
+            self,
+            source=self.source.computed_by(engine),
+            dataset=Dataset.of_files(root, paths, self.dataset.sha256[chosen], self.dataset.sizes[chosen]),
+            wanted={view: each[chosen] for view, each in self.wanted.items()},
+            lacking={key: each[chosen] for key, each in self.lacking.items()},
+            story=story,
+        )
+
+    def bytes(self, rows: np.ndarray) -> int:
+        """What the store will take for these rows."""
+        size = np.dtype(self.source.stored_as).itemsize
+        return sum(
+            int((self.wanted[view] & lacks)[rows].sum()) * (self.source.row_bytes(output) // 4 * size + 32)
+            for (output, view), lacks in self.lacking.items()
+        )
+
+    @cached_property
+    def _copies(self) -> dict[int, list[int]]:
+        """First row -> further ones with the same bytes, where there are any."""
+        first, copy_of = same_bytes(self.dataset)
+        further = np.flatnonzero(first[copy_of] != np.arange(len(copy_of)))
+        found: dict[int, list[int]] = {}
+        for row, of in zip(further.tolist(), first[copy_of[further]].tolist(), strict=True):
+            found.setdefault(of, []).append(row)
+        return found
+
+    def _computed(
+        self, decoded: Iterator[Batch], rows: np.ndarray, read: deque[Batch], pool: Any
+    ) -> Iterator[tuple[Part, Any]]:
+        """The views of each batch with what the network makes of them; batches are noted in `read` as they come."""
+
+        def parts() -> Iterator[Part]:
+            for batch in decoded:
+                read.append(batch)
+                for view in self.wanted:
+                    here = np.flatnonzero(self.wanted[view][rows[batch.indices]])
+                    if len(here):
+                        yield Part(batch, view, here, rows[batch.indices[here]])
+
+        def pixels(part: Part) -> np.ndarray:
+            sha256 = self.dataset.sha256[part.positions]
+            return self.augmentation.view(part.batch.images[part.here], sha256, part.view, pool)
+
+        first = next(found := parts(), None)  # the engine is built when there is something to compute
+        if first is None:
+            return iter(())
+        return enduring(self.engine(), self.story).ahead(chain((first,), found), pixels)
+
+    def _made(self, part: Part, values: Sequence[np.ndarray]) -> Done:
+        """The rows of a part that the store lacks."""
+        sha256 = self.dataset.sha256[part.positions]
+        refuse_not_finite(self.source, values, lambda row: self.dataset.paths[part.positions[row]])
+        made = []
+        for output, rows in zip(self.source.outputs, values, strict=True):
+            lacks = self.lacking[output, part.view][part.positions]
+            made.append(NewRows((output, part.view), sha256[lacks], rows[lacks]))
+        return Done(passes=len(part.positions), made=made)
+
+    def _through(self, batch: Batch, rows: np.ndarray) -> Done:
+        problems = [Problem(self.dataset.paths[rows[i]], reason) for i, reason in batch.problems]
+        return Done(files=len(batch), problems=problems)
+
+
+def batch_of(images: int, most: int) -> int:
+    """Images to a forward pass: so few that, where there are few, one batch is decoded while another is computed."""
+    return min(most, max(LEAST_BATCH, -(-images // BATCHES)))
+
+
+def same_bytes(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each set of byte-identical images, and for every row its place among those."""
+    names = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
+    _, first, copy_of = np.unique(names, return_index=True, return_inverse=True)
+    return first, copy_of
+
+
+def refuse_not_finite(source: "FeatureSource", values: Sequence[np.ndarray], path_of: Callable[[int], str]) -> None:
+    """Raise for features that are not finite. Outputs of a whole classifier are left to who measures it.
+
+    Args:
+        source: whose outputs they are, for its name.
+        values: float (n, ...) for each output.
+        path_of: the image of a row.
+
+    Raises:
+        TlkitError: naming the network and the first image.
+    """
+    if LOGITS in source.outputs:
+        return
+    for output, rows in zip(source.outputs, values, strict=True):
+        fine = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        if not fine.all():
+            row = int(fine.argmin())
+            found = rows[row][~np.isfinite(rows[row])].flat[0]
+            raise TlkitError(
+                f"{source.name or 'the network'} gives {found} as a feature of {path_of(row)!r} (output {output}).",
+                "its weights hold values that are not finite, or it cannot take such an image: use other weights or another "
+                "backbone. Nothing was written.",
+            )
+
+
+def _content(dataset: Dataset, row: int) -> bytes:
+    """The bytes that the image had when it was listed, from its file or from a copy of it.
+
+    What is decoded is what was hashed, so that no row is ever stored under the name of another image.
+
+    Raises:
+        UnreadableImage: no file has them any more.
+    """
+    reason = ""
+    for place in _places(dataset, row):
+        try:
+            content = dataset.file(place).read_bytes()
+        except OSError as error:
+            reason = reason or f"cannot be read: {error.strerror or error}"
+            continue
+        if hashlib.sha256(content).digest() == dataset.sha256[row].tobytes():
+            return content
+        reason = reason or "has changed since it was listed"
+    raise UnreadableImage(reason)
+
+
+def _places(dataset: Dataset, row: int) -> Iterator[int]:
+    """The row, and then those of its copies."""
+    yield row
+    near = np.flatnonzero(dataset.sha256[:, 0] == dataset.sha256[row, 0])
+    copies = near[(dataset.sha256[near] == dataset.sha256[row]).all(axis=1)]
+    yield from copies[copies != row].tolist()
+
+
+# -- Where it is done: an executor is one row of `EXECUTORS`, and open for as long as a command ---
+
+
+class Executor(Protocol):
+    """Somebody who computes rows of samples, here or elsewhere.
+
+    It only computes: whoever asks for it appends to the store what it gives, so that workers need no disk of ours.
+    """
+
+    def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
+        """Work on the samples, int (n,), and give what comes of them as it comes, in any order.
+
+        Args:
+            work: what to do; `work(samples)` does it here, `work.portion(some)` can be sent.
+            samples: in the order in which they are best worked on.
+            story: hears who works, and what went wrong on the way.
+
+        Raises:
+            TlkitError: the work cannot be done.
+        """
+
+    def describe(self, engine: str) -> str:
+        """Who would compute by an engine of this name, in words for a plan."""
+
+
+class Here:
+    """In this process, which has its own threads."""
+
+    def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
+        """As of `Executor`, in the order of the samples."""
+        return work(samples)
+
+    def describe(self, engine: str) -> str:
+        """As of `Executor`."""
+        return "this process"
+
+
+@contextlib.contextmanager
+def _here(address: str) -> Iterator[Here]:
+    yield Here()
+
+
+def _on_ray(address: str) -> "AbstractContextManager[OnRay]":
+    return importlib.import_module("tlkit.extraction.executors.on_ray").opened(address)
+
+
+# name -> an executor, by what follows the name, until it is left; what it lacks is refused at once
+EXECUTORS: dict[str, Callable[[str], AbstractContextManager[Executor]]] = {"here": _here, "ray": _on_ray}
+
+_open: dict[str, Executor] = {}
+
+
+@contextlib.contextmanager
+def opened(text: str) -> Iterator[Executor]:
+    """The executor of an option `NAME[:ADDRESS]` for as long as this lasts; whoever asks for it meanwhile gets the same.
+
+    Raises:
+        TlkitError: its package is not installed, or nobody answers at the address.
+    """
+    if text in _open:
+        yield _open[text]
+        return
+    name, _, address = text.partition(":")
+    with EXECUTORS[name](address) as executor:
+        _open[text] = executor
+        try:
+            yield executor
+        finally:
+            del _open[text]
+
+
+def spread(work: Computation, samples: np.ndarray, text: str, story: Story) -> Iterator[Done]:
+    """Have the samples, int (n,) in the order of work, worked on by an executor."""
+    with opened(text) as executor:
+        yield from executor.map(work, samples, story)

@@ -1,0 +1,382 @@
+"""`--executor ray`: workers of a Ray cluster compute batches of images that they read and decode themselves.
+
+A task is one batch: paths, digests, what is lacking. It gives the rows back, and the process that asked stores them. Workers
+read by themselves and nothing else of ours asks the cluster for processors, so the work cannot wait for itself. A batch whose
+worker or node is lost is sent once more; the engine is chosen here and sent with all that it needs.
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tlkit.base.errors import TlkitError, first_line
+from tlkit.base.files import remove, temporary_beside
+from tlkit.base.machine import confine, install, lacking, temporary_root, usable_cores, versions
+from tlkit.base.story import Silence, Story
+from tlkit.extraction.executors import Computation, Done
+
+if TYPE_CHECKING:
+    from tlkit.extraction.engine import Engine
+
+TRIES = 2  # of a batch whose worker is lost
+AHEAD = 2  # batches for each worker that are sent before one is back: what bounds memory
+CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatever its cores, and so has more
+MOST_CORES = 4
+ANSWERS_WITHIN = 5.0  # seconds
+PATIENCE = 10.0  # seconds without a batch until somebody looks how many nodes there are
+LONGEST = 107 - 64  # bytes of the name of its folder: 107 are the most of a socket's, and Ray adds up to 64
+OBJECTS = 512 * 2**20  # bytes of the store of objects of a cluster that is started here
+# Packages that decide a row, beside those of its engine
+SHAPING = ("tlkit", "python", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs")
+ENGINES = {"onnx": ("onnxruntime",)}
+IN_KERAS = ("keras", "tensorflow", "jax", "jaxlib", "torch")
+
+
+class Job(NamedTuple):
+    """What is the same for all batches of an extraction.
+
+    Args:
+        token: tells it from others.
+        versions: of packages that decide a row, here.
+        cores: of a worker.
+    """
+
+    token: str
+    versions: dict[str, str]
+    cores: int
+
+
+# -- In a worker ---
+
+
+class _Heard(Silence):
+    """Keeps what is said, for the process that asked."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+_engines: dict[str, "Engine"] = {}  # of the job that this worker works for
+
+
+def compute(job: Job, engine: list[Any], portion: Computation, images: int) -> tuple[list[Done], list[str]]:
+    """What comes of a batch, and what there is to say; run by a worker, which keeps the engine for the next batch.
+
+    Args:
+        job: what it belongs to.
+        engine: one reference to a function that opens the engine.
+        portion: the work.
+        images: how many there are, the first of its dataset.
+
+    Raises:
+        TlkitError: this worker has other versions of what decides a row.
+    """
+    import ray
+
+    if job.token not in _engines:
+        confine(job.cores)
+        _refuse_others(job.versions)
+        _engines.clear()
+        _engines[job.token] = ray.get(engine[0])()
+    rows, heard = np.arange(images), _Heard()
+    return list(portion.portion(rows, _engines[job.token], heard)(rows)), heard.said
+
+
+def _refuse_others(expected: dict[str, str]) -> None:
+    found = versions()
+    other = {name: found.get(name, "none") for name, number in expected.items() if found.get(name) != number}
+    if other:
+        here = ", ".join(f"{name} {expected[name]}" for name in other)
+        there = ", ".join(f"{name} {number}" for name, number in other.items())
+        raise TlkitError(
+            f"a worker on {socket.gethostname()} has {there}, and here is {here}: rows could differ.",
+            "install the same versions on every machine (requirements.lock names them).",
+        )
+
+
+# -- In the process that asks ---
+
+
+@contextlib.contextmanager
+def opened(address: str) -> Iterator["OnRay"]:
+    """Ray at an address, or a cluster of this machine that ends with it; it is started when there is something to do.
+
+    Args:
+        address: `HOST:PORT`, `auto`, or "" for RAY_ADDRESS and where that is not set for this machine alone.
+
+    Raises:
+        TlkitError: Ray is not installed, or nobody answers at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if lacking("ray"):
+        raise TlkitError("--executor ray needs Ray.", install("ray"))
+    _refuse_unreachable(address)
+    executor = OnRay(address)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Ray itself tries for a minute."""
+    if "://" in address:
+        raise TlkitError(
+            f"--executor ray:{address} is an address of Ray Client, expected HOST:PORT.",
+            "run the command on a machine of the cluster: --executor ray:HOST:6379, or ray:auto.",
+        )
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERS_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, first_line(error)) from None
+
+
+def _unreachable(address: str, reason: str) -> TlkitError:
+    return TlkitError(
+        f"no Ray cluster answers at {address!r}: {reason}.",
+        "on its first machine: ray start --head --port 6379; on the others: ray start --address HOST:6379; then "
+        "--executor ray:HOST:6379 on one of them, with RAY_AUTH_MODE=token where it asks for one. --executor ray alone is this machine.",
+    )
+
+
+class OnRay:
+    """The workers of a cluster.
+
+    Args:
+        address: as Ray takes it; `local` for one that is started here.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._connected = False
+        self._folder: Path | None = None
+
+    def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
+        """As of `Executor`, in the order in which batches come back."""
+        engine = work.engine()
+        if engine.portable is None:
+            raise TlkitError(f"engine {engine.name} cannot be sent to other processes.", "leave --executor out.")
+        crew = self._crew(engine.name)
+        story.say(f"executor ray: {crew}; each reads the images at their paths here")
+        return _Sending(work, engine, story, crew).through(samples)
+
+    def describe(self, engine: str) -> str:
+        """As of `Executor`."""
+        return f"ray: {self._crew(engine)}"
+
+    def close(self) -> None:
+        """Leave the cluster; end it, and remove its folder, where it was started here."""
+        if self._connected:
+            import ray
+
+            ray.shutdown()
+            self._connected = False
+        if self._folder:
+            remove(self._folder)
+            self._folder = None
+
+    def _crew(self, engine: str) -> "Crew":
+        """The workers that there are for an engine; connects."""
+        self._connect()
+        nodes = _processors()
+        cores = min(CORES.get(engine, MOST_CORES), int(min(nodes, default=1)))
+        workers = sum(int(each // cores) for each in nodes)
+        if not workers:
+            raise TlkitError(
+                f"the Ray cluster at {self.address!r} has no processors for workers.",
+                "start a node that has: ray start --address HOST:PORT --num-cpus 4.",
+            )
+        return Crew(workers, cores, len(nodes), self.address)
+
+    def _connect(self) -> None:
+        """Start a cluster, or connect to one; whoever has one already, in Python, goes on with it."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        if ray.is_initialized():
+            return
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        own: dict[str, Any] = {"address": self.address}
+        self._connected = True  # from the first process that it starts on
+        if self.address == "local":
+            self._folder = _own_folder()
+            own |= {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": OBJECTS}
+            own |= {"_temp_dir": str(self._folder)}
+        try:
+            with _signals_kept():
+                ray.init(**own, namespace="tlkit", log_to_driver=False, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+            self.close()
+            if self.address == "local":
+                hint = "set TMPDIR to a folder with a short path where it speaks of one, or leave --executor out."
+                raise TlkitError(f"Ray does not start here: {first_line(error)}.", hint) from error
+            raise _unreachable(self.address, first_line(error)) from error
+        # Ray says on stdout that a worker died, whatever `log_to_driver` is; its debugger turns that off in the same way.
+        ray._private.worker._worker_logs_enabled = False
+
+
+def _own_folder() -> Path:
+    """For the logs and sockets of a cluster, whose names a system takes up to some length."""
+    folder = temporary_beside(temporary_root() / "ray")
+    usual = Path("/tmp")
+    return folder if len(os.fsencode(folder)) <= LONGEST or not usual.is_dir() else temporary_beside(usual / "ray")
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray puts its own handler of SIGTERM into a process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+class Crew(NamedTuple):
+    """So many workers of so many cores each, on so many nodes of a cluster."""
+
+    workers: int
+    cores: int
+    nodes: int
+    address: str
+
+    def __str__(self) -> str:
+        where = "this machine" if self.address == "local" else f"the cluster at {self.address}"
+        return (
+            f"{self.workers} worker{'s' * (self.workers > 1)} of {self.cores} core{'s' * (self.cores > 1)} "
+            f"on {self.nodes} node{'s' * (self.nodes > 1)} of {where}"
+        )
+
+
+def _processors() -> list[float]:
+    """Of every node of the cluster that is alive and has any."""
+    import ray
+
+    found = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return [each for each in found if each >= 1]
+
+
+class _Sent(NamedTuple):
+    """A batch that is under way, int (n,), and for the first or a later time."""
+
+    rows: np.ndarray
+    tries: int
+
+
+class _Sending:
+    """Batches of one extraction, on their way there and back."""
+
+    def __init__(self, work: Computation, engine: "Engine", story: Story, crew: "Crew") -> None:
+        import ray
+
+        self.ray, self.work, self.story, self.crew = ray, work, story, crew
+        names = (*SHAPING, *ENGINES.get(engine.name, IN_KERAS))
+        shaping = {name: number for name, number in versions().items() if name in names}
+        self.job = Job(secrets.token_hex(8), shaping, crew.cores)
+        self.engine = [ray.put(engine.portable())]  # type: ignore[misc]
+        # What the dashboard shows; tries are counted here, as Ray counts those of its own apart
+        how = {"num_cpus": crew.cores, "max_retries": 0, "name": f"tlkit extracting {work.source.name or 'features'}"}
+        self.task = ray.remote(**how)(compute)
+        self.under_way: dict[Any, _Sent] = {}
+        self.told: set[str] = set()
+
+    def through(self, samples: np.ndarray) -> Iterator[Done]:
+        """Send all of them, and give what comes back."""
+        size = self.work.batch
+        left = (samples[start : start + size] for start in range(0, len(samples), size))
+        try:
+            for rows in itertools.islice(left, AHEAD * self.crew.workers):
+                self._send(rows)
+            while self.under_way:
+                if (back := self._wait()) is None:
+                    continue
+                yield from back
+                for rows in itertools.islice(left, 1):
+                    self._send(rows)
+        finally:
+            if self.ray.is_initialized():
+                for task in self.under_way:
+                    self.ray.cancel(task, force=True)
+
+    def _send(self, rows: np.ndarray, tries: int = 1) -> None:
+        task = self.task.remote(self.job, self.engine, self.work.portion(rows), len(rows))
+        self.under_way[task] = _Sent(rows, tries)
+
+    def _wait(self) -> list[Done] | None:
+        """What the next batch that is back gave; None where there is none yet, or it goes there again."""
+        back, _ = self.ray.wait(list(self.under_way), timeout=PATIENCE)
+        if not back:
+            self._tell_if_none_works()
+            return None
+        [task], lost = back, self.ray.exceptions
+        sent = self.under_way.pop(task)
+        try:
+            done, said = self.ray.get(task)
+        except lost.RayTaskError as error:
+            if not isinstance(error.cause, lost.ObjectLostError):  # of the network, which it was to fetch
+                raise error.cause if isinstance(error.cause, TlkitError) else TlkitError(*_unforeseen(error)) from error
+            self._again(sent, error)
+            return None
+        except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
+            self._again(sent, error)
+            return None
+        for sentence in said:
+            self._tell(sentence)
+        return done
+
+    def _again(self, sent: _Sent, error: Exception) -> None:
+        """Send a batch once more whose worker or node is lost; twice is its own fault."""
+        files = [self.work.dataset.paths[row] for row in sent.rows.tolist()]
+        reason = type(error).__name__
+        if sent.tries >= TRIES:
+            raise TlkitError(
+                f"a worker died {TRIES} times on the same {len(files)} images, {files[0]!r} to {files[-1]!r} ({reason}).",
+                "it may have run out of memory: give nodes fewer processors (ray start --num-cpus), or --batch-size less; or one "
+                "of the files crashes a decoder: without --executor it shows. What was computed stays in the store.",
+            ) from error
+        self.story.say(f"a worker was lost ({reason}); its {len(files)} images are sent to another")
+        self._send(sent.rows, sent.tries + 1)
+
+    def _tell_if_none_works(self) -> None:
+        if not _processors():
+            raise TlkitError(
+                f"the Ray cluster at {self.crew.address!r} has lost all of its processors.",
+                "start its nodes again, and the same command; what was computed stays in the store.",
+            )
+        self._tell(
+            f"no batch is back for {PATIENCE:.0f} s: workers are starting, or others use the processors of the cluster"
+        )
+
+    def _tell(self, sentence: str) -> None:
+        """Say something once."""
+        if sentence not in self.told:
+            self.told.add(sentence)
+            self.story.say(sentence)
+
+
+def _unforeseen(error: Exception) -> tuple[str, str]:
+    """What a worker met that nobody foresaw: the error and its remedy."""
+    cause = getattr(error, "cause", None) or error
+    if "No module named" in str(error):
+        return (
+            "the workers of the Ray cluster lack a package that tlkit needs, or tlkit itself.",
+            "install tlkit with its extra ray on every machine, in the Python that runs `ray start`.",
+        )
+    return f"a worker failed: {type(cause).__name__}: {first_line(cause)}", "without --executor it shows where."
