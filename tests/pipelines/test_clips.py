@@ -345,5 +345,7 @@ def test_how_unfamiliar_a_clip_is_says_every_way(whole, motion, tmp_path):
     assert by_file["unfamiliarity"] == pytest.approx(by_keras["unfamiliarity"], rel=1e-3)
     export.run(ExportConfig(run=str(model), format=("onnx",), out=str(tmp_path / "out"), check_images=0))
     program = runpy.run_path(str(tmp_path / "out" / "onnx" / "classify.py"))
-    features = program["outputs_of"](*program["clip"](clip))["features"]
-    assert program["unfamiliarity"](features[0]) == pytest.approx(by_keras["unfamiliarity"], rel=2e-3)
+    found = program["outputs_of"](*program["clip"](clip))
+    assert program["unfamiliarity"](found["features"][0], found["logits"][0]) == pytest.approx(
+        by_keras["unfamiliarity"], rel=2e-3
+    )

@@ -233,8 +233,11 @@ def _unfolded(operation: Any, args: Any, kwargs: Any) -> keras.Model | None:
 
 
 def _can_be_copied(call: Call) -> bool:
-    arguments = call.node.arguments
-    return not is_foreign(call.operation) or _unfolded(call.operation, arguments.args, arguments.kwargs) is not None
+    operation, arguments = call.operation, call.node.arguments
+    if is_foreign(operation):
+        return _unfolded(operation, arguments.args, arguments.kwargs) is not None
+    function = getattr(operation, "activation", None)  # a layer of Keras may hold a function of another package
+    return function is None or getattr(function, "__module__", "").startswith("keras.")
 
 
 def _close(one: Any, other: Any) -> bool:
