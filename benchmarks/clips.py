@@ -121,7 +121,7 @@ def recipe_head(data: dict[str, Any]) -> tuple[float, float]:
     x = keras.layers.GRU(16, return_sequences=True)(inputs, mask=mask)
     x = keras.layers.Dropout(0.4)(keras.layers.GRU(8)(x))
     x = keras.layers.Dense(8, activation="relu")(x)
-    model = keras.Model([inputs, mask], keras.layers.Dense(labels.max() + 1, activation="softmax")(x))
+    model = keras.Model([inputs, mask], keras.layers.Dense(int(labels.max()) + 1, activation="softmax")(x))
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit([features, masks], labels, validation_data=([val, val_masks], val_labels), epochs=10, verbose=0)
     test, test_masks, truth = data["test"]
