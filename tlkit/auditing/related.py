@@ -296,14 +296,12 @@ def _by_name(evidence: Evidence, grouping: Grouping, times: float) -> Finding:
     pattern = group_pattern(grouping.pattern)
     names = match_groups(pattern, evidence.dataset.paths)  # the very function that --group-by uses
     numbers = np.unique(np.array(names), return_inverse=True)[1].ravel()
-    straddling = _straddling(evidence.codes, numbers)
-    scores = _accuracies(evidence, numbers)
-    leaks = bool(scores) and scores["random"] - scores["grouped"] > LEAKS
+    straddling, scores, severity = _judged(evidence, numbers)
     common = Counter(names).most_common(EXAMPLES)
     members = {name: [row for row, own in enumerate(names) if own == name][:6] for name, _ in common}
     return Finding(
         check="groups",
-        severity="serious" if leaks and straddling else "warning",
+        severity=severity,
         sentence=(
             f"File names form {grouping.count:,} groups (such as {common[0][0]!r}), and images of a group are alike: near "
             f"images share it {times:.0f} times as often as by chance; {_split_over(straddling)}{_accuracy_note(scores)}"
@@ -336,6 +334,13 @@ def _accuracy_note(scores: dict[str, float]) -> str:
         f" A probe classifies {percent(scores['random'], 1)} correctly when images are split at random, and "
         f"{percent(scores['grouped'], 1)} when groups stay whole."
     )
+
+
+def _judged(evidence: Evidence, numbers: np.ndarray) -> tuple[int, dict[str, float], str]:
+    """Groups on both sides of the split, the accuracies of `_accuracies`, and how serious that is; numbers int (N,) of groups."""
+    straddling, scores = _straddling(evidence.codes, numbers), _accuracies(evidence, numbers)
+    leaks = bool(scores) and scores["random"] - scores["grouped"] > LEAKS
+    return straddling, scores, "serious" if leaks and straddling else "warning"
 
 
 def _straddling(codes: np.ndarray, numbers: np.ndarray) -> int:
@@ -375,12 +380,10 @@ def _by_time(evidence: Evidence) -> Iterator[Finding]:
     if not found:
         return
     numbers = together(evidence.pictures, found)
-    straddling = _straddling(evidence.codes, numbers)
-    scores = _accuracies(evidence, numbers)
-    leaks = bool(scores) and scores["random"] - scores["grouped"] > LEAKS
+    straddling, scores, severity = _judged(evidence, numbers)
     yield Finding(
         check="groups",
-        severity="serious" if leaks and straddling else "warning",
+        severity=severity,
         sentence=(
             f"{counted(sum(map(len, found)), 'image was', 'images were')} taken within {BURST_SECONDS} seconds of "
             f"another by the same camera, in {counted(len(found), 'burst')}; {_split_over(straddling)}{_accuracy_note(scores)}"

@@ -64,28 +64,31 @@ class Familiarity:
 
     def residual(self, features: Any) -> np.ndarray:
         """float64 (n,): length of what of an image lies outside of the directions."""
-        places, step, found = self.directions.astype(np.float32), max(1, _BLOCK // len(self.mean)), [np.empty(0)]
+        step, found = max(1, _BLOCK // len(self.mean)), [np.empty(0)]
         for start in range(0, len(features), step):
-            shifted = unit(features[start : start + step]) - self.mean
-            squares = (shifted**2).sum(axis=1) - ((shifted @ places) ** 2).sum(axis=1)
-            found.append(np.sqrt(np.maximum(squares, 0.0, dtype=np.float64)))
+            _, outside = self._parts(features[start : start + step])
+            found.append(np.sqrt(outside, dtype=np.float64))
         return np.concatenate(found)
 
     def distance(self, features: Any) -> np.ndarray:
         """float64 (n,): to the 5th nearest training image (Sun et al. 2022); 0..2, in lengths of a feature vector."""
-        places, references = self.directions.astype(np.float32), self.places.astype(np.float32)
+        references = self.places.astype(np.float32)
         lengths = (references**2).sum(axis=1) + self.rest
         step = max(1, _BLOCK // max(1, len(references)))
         found = [np.empty(0)]
         for start in range(0, len(features), step):
-            shifted = unit(features[start : start + step]) - self.mean
-            here = shifted @ places
+            here, outside = self._parts(features[start : start + step])
             # Squares by Pythagoras; parts outside of the directions are taken to be at right angles to each other.
-            outside = np.maximum((shifted**2).sum(axis=1) - (here**2).sum(axis=1), 0.0)
             squares = (here**2).sum(axis=1)[:, None] + lengths - 2 * here @ references.T + outside[:, None]
             rank = min(NEIGHBOURS, len(references)) - 1
             found.append(np.sqrt(np.maximum(np.partition(squares, rank, axis=1)[:, rank], 0.0)))
         return np.concatenate(found)
+
+    def _parts(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Float32 (n, d), where images lie along the directions; and (n,), the squared length of what lies outside."""
+        shifted = unit(features) - self.mean
+        here = shifted @ self.directions.astype(np.float32)
+        return here, np.maximum((shifted**2).sum(axis=1) - (here**2).sum(axis=1), 0.0)
 
     def to_bytes(self) -> bytes:
         """As an NPZ file without pickles."""
@@ -149,10 +152,9 @@ def nearest(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np
 
 REFERENCES = 1000  # training images that are kept
 DIRECTIONS = 64  # that distances are measured along
-PRINCIPAL = (
-    128  # outside of which nothing of the training images should lie, at most a quarter as many as there are of them
-)
-LEAST = 8  # of these; with fewer the distance says more
+# Directions outside of which nothing of the training images should lie, at most a quarter as many as there are of them; and
+# how many it takes: with fewer the distance says more
+PRINCIPAL, LEAST = 128, 8
 FEWEST = 20  # validation images that a limit must rest on
 FAMILIAR = 0.99  # of the validation images lie within the limit
 
@@ -203,14 +205,14 @@ def fit_familiarity(
     principal = min(PRINCIPAL, len(known) // 4, spread // 2)
     joined = logits is not None and principal >= LEAST
     directions = rows[: principal if joined else min(DIRECTIONS, spread)].T.astype(np.float16)
-    places = centred @ directions.astype(np.float32)
-    rest = np.maximum((centred**2).sum(axis=1) - (places**2).sum(axis=1), 0.0)
-    kept = slice(0, 0) if joined else slice(None)  # what lies outside needs no training images
+    kept = centred[:0] if joined else centred  # what lies outside needs no training images
+    places = kept @ directions.astype(np.float32)
+    rest = np.maximum((kept**2).sum(axis=1) - (places**2).sum(axis=1), 0.0)
     found = Familiarity(
         mean=mean,
         directions=directions,
-        places=places[kept].astype(np.float16),
-        rest=rest[kept].astype(np.float16),
+        places=places.astype(np.float16),
+        rest=rest.astype(np.float16),
         limit=1.0,
         validation=len(validation),
     )

@@ -1,6 +1,5 @@
 """What is fitted after training: the threshold of abstention, the reference of familiarity; and what clips are answered."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing
-from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts, read_familiarity
@@ -19,6 +17,7 @@ from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import choose_threshold, fewest_images
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.extraction import onnx_engine
+from tlkit.extraction.engine import start_keras
 from tlkit.extraction.source import FeatureSource
 from tlkit.extraction.store import ClipFeatures, Rows
 from tlkit.options.groups import EngineOptions
@@ -166,9 +165,8 @@ class ClipReader:
         parts = []
         for start in range(0, len(rows), size):
             block = rows[slice(start, start + size)]
-            filled = np.concatenate(
-                [block, np.repeat(block[-1:], size - len(block), axis=0)]
-            )  # one shape is traced once
+            more = np.repeat(block[-1:], size - len(block), axis=0)  # one shape is traced once
+            filled = np.concatenate([block, more])
             parts.append(np.asarray(self.head(filled))[: len(block)])
         return np.concatenate(parts)
 
@@ -209,10 +207,8 @@ def by_classifier(classifier: "Classifier") -> ClipReader:
 
 def by_file(model: Path, facts: Facts) -> ClipReader:
     """The reader of the answering file beside a classifier of clips, for which `onnx_engine.why_not` gives None."""
-    about, head = (
-        onnx_engine.frames_of(model),
-        onnx_engine.open_session(onnx_engine.answer_folder(model) / onnx_engine.HEAD),
-    )
+    about = onnx_engine.frames_of(model)
+    head = onnx_engine.open_session(onnx_engine.answer_folder(model) / onnx_engine.HEAD)
     source = FeatureSource(
         model=None,
         outputs=(about["output"],),
@@ -241,9 +237,7 @@ def reader_of(model: Path, facts: Facts, config: EngineOptions, batch_size: int,
     if onnx_engine.answering(model, config, story):
         found = by_file(model, facts)
         return replace(found, source=replace(found.source, batch_size=batch_size))
-    if notice := settle_backend():
-        story.say(notice)
-    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    start_keras(story)
     from tlkit.classifier.model import load
 
     return by_classifier(load(model)).computing(config, batch_size)

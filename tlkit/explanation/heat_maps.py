@@ -437,11 +437,13 @@ class Rollout:
 
     def _of_one(self, image: np.ndarray) -> np.ndarray:
         """One image at a time: the shares of one block are tokens by tokens."""
+        from scipy.special import softmax
+
         found = [keras.ops.convert_to_numpy(tap) for tap in keras.tree.flatten(self._taps(image, training=False))]
         total: Any = None
         for tensors, scores in self.blocks:
             given, found = found[: len(tensors)], found[len(tensors) :]
-            shares = _softmax(scores(given))[0].mean(axis=0)
+            shares = softmax(scores(given), axis=-1)[0].mean(axis=0)
             mixed = (shares + np.eye(len(shares), dtype=shares.dtype)) / 2
             total = mixed if total is None else mixed @ total
         if self.pools and self.first:
@@ -469,8 +471,3 @@ def _scores_of(model: keras.Model, name: str) -> tuple[Sequence[Any], Scores]:
 def _products(query: np.ndarray, key: np.ndarray) -> np.ndarray:
     """(B, T, heads, channels) twice -> (B, heads, T, T)."""
     return np.einsum("bihd,bjhd->bhij", query, key, optimize=True) / np.sqrt(query.shape[-1])
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import ran_out
+from tlkit.base.process import settle_backend
 from tlkit.base.story import Silence, Story, percent
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import Batch, batches
@@ -167,6 +168,13 @@ def _saved(model: "keras.Model") -> bytes:
         file = Path(folder) / "model.keras"
         model.save(file)
         return file.read_bytes()
+
+
+def start_keras(story: Story) -> None:
+    """Settle which backend computes, say so where it is not the usual one, and start it quietly: before Keras is imported."""
+    if notice := settle_backend():
+        story.say(notice)
+    importlib.import_module("tlkit.backbones.runtime")
 
 
 def _rebuild(content: bytes, backend: str, name: str, precision: str) -> Engine:

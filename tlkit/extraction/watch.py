@@ -3,7 +3,6 @@
 The answering file of the run does it where there is one (`onnx_engine`); what it cannot do loads Keras.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tlkit.base.process import settle_backend
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
 from tlkit.classifier.familiarity import Familiarity
@@ -20,7 +18,7 @@ from tlkit.data.dataset import Dataset, Files
 from tlkit.data.scan import read_contents
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction import onnx_engine
-from tlkit.extraction.engine import Engine
+from tlkit.extraction.engine import Engine, start_keras
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource
 from tlkit.options.groups import EngineOptions
@@ -80,9 +78,7 @@ def _answering(model: Path, config: EngineOptions, story: Story) -> Engine | Non
 
 
 def _in_keras(model: Path, files: Sequence[Path], config: EngineOptions, story: Story) -> Engine:
-    if notice := settle_backend():
-        story.say(notice)
-    importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+    start_keras(story)
     from tlkit.classifier.model import load, with_features
     from tlkit.extraction.engine import settle_engine
 

@@ -262,7 +262,7 @@ def portrait(one: ClassPortrait, others: Sequence[Sequence[float]], label: str) 
     low, high = every.min(axis=0), every.max(axis=0)
     air = 0.04 * np.maximum(high - low, 1e-6)
     x, y = (
-        ChartAxis(float(a), float(b), (), f"component {number}")
+        ChartAxis(float(a), float(b), steps(float(a), float(b), 4), f"component {number}")
         for number, (a, b) in enumerate(zip(low - air, high + air, strict=True), start=1)
     )
     plot = Plot(x, y, height=330)

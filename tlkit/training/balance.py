@@ -332,10 +332,10 @@ def _drawn(material: "Material", sink: "Sink", story: Story) -> "Material":
     way, seed, labels = material.config.balance, material.config.seed, strata(material.labels("train"))
     features = material.views["features"][0].pooled()
     more, named = draw(way, features, labels, seed)
-    paths = [material.dataset.paths[row] for row in material.rows("train")]
-    portrait = portray(way, (features, labels), (more, named), paths, seed)
-    sink.write("synthesis", portrait.as_json())
-    story.say(f"balance {way}: {len(named)} features drawn for {portrait.of} classes")
+    if sink.read("synthesis") is None:
+        paths = [material.dataset.paths[row] for row in material.rows("train")]
+        sink.write("synthesis", portray(way, (features, labels), (more, named), paths, seed).as_json())
+    story.say(f"balance {way}: {len(named)} features drawn for {len(np.unique(named))} classes")
     return replace(material, drawn=(more, named))
 
 

@@ -28,9 +28,8 @@ ENOUGH = 20_000  # images held out tell penalties apart as well as more of them
 # Evaluations of the loss that a search takes on average, from the last penalty's solution and from nothing, where there are few
 # images for their width; of more, by the root of how many times as many: 57 and 137 of 1,443 x 512, 15 of 14,000 x 512.
 EVALUATIONS, AFRESH, FEW = 57, 137, 3  # FEW: images for each number of a feature
-COMPARED = (
-    4_000_000_000  # multiplications a step with which penalties are compared; of more, some classes stand for all
-)
+# Multiplications a step with which penalties are compared; of more, some classes stand for all
+COMPARED = 4_000_000_000
 
 
 @dataclass(frozen=True)
