@@ -156,7 +156,7 @@ def draw_reliability(depicted: Depicted) -> Figure:
         label="95 % by chance",
     )
     above.set(ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    above.legend(loc="upper left")
+    figure.legend(loc="outside upper right", ncols=2)
     reliability = depicted.result.reliability
     edges, count = reliability.edges, reliability.count  # type: ignore[union-attr]
     below.bar(edges[:-1], count, np.diff(edges), align="edge", color=BLUE, edgecolor="w", linewidth=0.4)
