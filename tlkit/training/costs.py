@@ -139,13 +139,13 @@ VIEWS_MOST = 8
 VIEWED_IMAGES = 12_000  # views are added until about this many images go through the network
 
 
-def planned_views(options: FinetuneConfig, train: int) -> int:
-    """How many stored views of each training image; 0 for fresh ones."""
+def planned_views(options: FinetuneConfig, train: int, most: int = VIEWS_MOST) -> int:
+    """How many stored views of each training image, `most` at most where that is left open; 0 for fresh ones."""
     if options.augment == "none":
         return 1
     if options.views is not None:
         return options.views
-    return int(np.clip(VIEWED_IMAGES // max(train, 1), 1, VIEWS_MOST))
+    return int(np.clip(VIEWED_IMAGES // max(train, 1), 1, most))
 
 
 CONVEX = (None, "crossentropy", "mse")  # losses of a linear head that have one least value; None is one of them
@@ -195,10 +195,17 @@ class Ways:
     Args:
         anatomy: of the classifier; its options say what is asked for.
         sizes: how many images there are, and what the store may hold.
+        most: views of each training image.
     """
 
     anatomy: Anatomy
     sizes: Sizes
+    most: int = VIEWS_MOST
+
+    @property
+    def _views(self) -> int:
+        """As many as are planned."""
+        return planned_views(self.anatomy.options, self.sizes.train, self.most)
 
     @property
     def _free(self) -> bool:
@@ -219,7 +226,7 @@ class Ways:
     def _possible(self) -> list[Way]:
         names, options = self.anatomy.inputs, self.anatomy.options
         least = 0 if self.anatomy.head_reads == "grid" else 1  # pooled features take next to nothing
-        views = [planned_views(options, self.sizes.train)]
+        views = [self._views]
         # A convex head is solved on a fixed set of views; fresh ones are for those who ask for them.
         if self._free and not is_convex(options):
             views.append(0)
@@ -281,8 +288,9 @@ class Ways:
 
     def _in_words(self, way: Way) -> str:
         text = f"{way.views} stored view{'s' * (way.views > 1)} of each training image"
-        if self._free and way.views == planned_views(self.anatomy.options, self.sizes.train):
-            text += f", as many as bring {self.sizes.train:,} near {VIEWED_IMAGES:,}"
+        if self._free and way.views == self._views:
+            enough = f"as many as bring {self.sizes.train:,} near {VIEWED_IMAGES:,}"
+            text += f", {enough if self._views < self.most else f'{self.most} at most'}"
         text = text if way.views else "fresh views every epoch"
         missing = {"cut": f"the output of {self.anatomy.cut}", "features": "the grid"}
         computed = [missing[name] for name in self.anatomy.inputs if name not in way.stored]

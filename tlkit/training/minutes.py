@@ -22,6 +22,7 @@ from tlkit.training import plan
 from tlkit.training.costs import HEAD_EPOCHS, Ways, planned_views
 from tlkit.training.plan import (
     DEEP,
+    EPOCHS_A_VIEW,
     TRAINING_PASSES,
     Anatomy,
     Decision,
@@ -150,7 +151,6 @@ EVERY = 0  # stands for every block; they learn from pixels, for nothing before 
 EVERY_FROM = 2000  # training images; of fewer they learnt nothing more than the last blocks did
 ENOUGH = (1.0, 0.6)  # of the epochs planned without a limit, tried in this order
 FRESH = 2.0  # times what a multiply-add takes where every block learns: early ones move more bytes, views are made
-EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
 WORTH_MEASURING = 1.0  # minutes from which on a training step is timed, too
 STEP_RATIO = 2.0  # seconds of a multiply-add in training over one in the frozen engine, where it is not timed
 DECODING = 4e-3  # seconds of an image from the file to pixels, where it is not timed

@@ -43,7 +43,6 @@ def filters(model: keras.Model) -> set[int]:
 
 # -- The optimizer of a stage: one of Keras's own, with a rate for each layer and an average of the weights it makes ---
 
-WARM_UP = 0.1  # of the steps, from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017)
 CLIP_NORM = 1.0  # of all gradients together
 GROUPS = 12  # of neighbouring blocks, at most, that the decay of the rates tells apart
 
@@ -148,6 +147,7 @@ def build_optimizer(
     variables: Sequence[keras.Variable],
     factors: Mapping[int, float] | None = None,
     centralized: Container[int] = (),
+    warm_up: float = 0.1,
 ) -> Layerwise:
     """The optimizer with warm-up, cosine, clipping, averages, and decay off biases and norms.
 
@@ -159,10 +159,11 @@ def build_optimizer(
         variables: that learn.
         factors: of the rate, by id of the variable; 1 where none is given.
         centralized: ids of the variables whose gradient is centralized.
+        warm_up: share of the updates from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017).
     """
-    warm_up = max(1, int(WARM_UP * updates))
+    rising = max(1, int(warm_up * updates))
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, updates - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
+        0.0, max(1, updates - rising), warmup_target=learning_rate, warmup_steps=rising
     )
     own: dict[str, Any] = {"momentum": options.momentum} if options.optimizer in WITH_MOMENTUM else {}
     if options.optimizer != "adam":  # Adam's decay would be coupled; AdamW is the one that decays
@@ -248,12 +249,14 @@ class Updates(NamedTuple):
         total: how many the whole stage takes, for the schedule.
         parts: batches whose gradients are averaged into one update.
         centralize: whether the gradients of filters are centralized.
+        warm_up: share of them in which the rate rises.
     """
 
     learning_rate: float
     total: int
     parts: int = 1
     centralize: bool = False
+    warm_up: float = 0.1
 
 
 def unfreeze_and_compile(
@@ -288,6 +291,7 @@ def unfreeze_and_compile(
         variables=model.trainable_variables,
         factors=rate_factors(model, blocks[: len(blocks) - skipped], options.layer_decay),
         centralized=filters(model) if updates.centralize else (),
+        warm_up=updates.warm_up,
     )
     model.compile(optimizer=optimizer, loss=build_loss(options, added, task=task), jit_compile=jit())
 

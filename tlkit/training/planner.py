@@ -20,9 +20,20 @@ from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 from tlkit.training import plan
 from tlkit.training.balance import SOLVERS
-from tlkit.training.costs import HEAD_EPOCHS, Way, Ways, estimate, is_convex, nth, parts_that_fit, room, stage_epochs
+from tlkit.training.costs import (
+    HEAD_EPOCHS,
+    VIEWS_MOST,
+    Way,
+    Ways,
+    estimate,
+    is_convex,
+    nth,
+    parts_that_fit,
+    room,
+    stage_epochs,
+)
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
-from tlkit.training.optimizer import Updates, is_centralized, unfreeze_and_compile
+from tlkit.training.optimizer import FREE_FROM, Updates, is_centralized, unfreeze_and_compile
 from tlkit.training.plan import (
     PRECISION_OF,
     TRAINING_PASSES,
@@ -130,11 +141,14 @@ def build_plan(
     Raises:
         TlkitError: more blocks asked for than there are.
     """
-    asked, train = options, sizes.train
-    options, decisions = settle(options, train, classifier.facts.classes, classifier.facts.task)
+    asked, train, task = options, sizes.train, classifier.facts.task
+    options, decisions = settle(options, train, classifier.facts.classes, task)
     options, why = settle_depth(options, backbone, train)
+    most = VIEWS_MOST
+    if tried := is_tried(asked, sizes, task):
+        options, most = briefer(options, train)
     anatomy = Anatomy(options, backbone, classifier, head_reads)
-    ways = Ways(anatomy, sizes)
+    ways = Ways(anatomy, sizes, most)
     pace = pace or _estimated(anatomy)
     ranked = ways.ranked(pace)
     if (
@@ -146,7 +160,7 @@ def build_plan(
     ):
         pace = _measured(anatomy)
         ranked = ways.ranked(pace)
-    planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks)
+    planner = _Planner(options, anatomy, ways, ranked[0], pace, why or why_blocks, tried)
     stages = tuple(planner.stage(number, name) for number, name in enumerate(options.in_stages))
     decisions = (*ways.decisions(ranked, pace), *decisions, *_of_stages(asked, options, stages, why, sizes))
     return Plan(
@@ -155,6 +169,36 @@ def build_plan(
         decisions=decisions,
         augment=options.augment,
     )
+
+
+# Options that decide how a stage is trained, with what they are where that is left to tlkit.
+LEFT_OPEN: dict[str, object] = {
+    "learning_rate": None,
+    "epochs": None,
+    "patience": None,
+    "search": None,
+    "minutes": None,
+    "stages": None,
+    "optimizer": "adamw",
+    "loss": None,
+    "label_smoothing": None,
+}
+# Tasks whose loss, with smoothed labels, tells how much was forgotten; others were not measured.
+TELLS_LOSSES = {"single": True, "ordinal": False, "multi": False, "number": False}
+
+
+def is_tried(asked: FinetuneConfig, sizes: Sizes, task: Task) -> bool:
+    """Whether the peak rate of the top stage is found by a trial: of few images, where nothing about its training was asked for."""
+    few = 0 < sizes.train < FREE_FROM and sizes.val > 0
+    return (
+        few and row_of(TELLS_LOSSES, task) and all(getattr(asked, name) == value for name, value in LEFT_OPEN.items())
+    )
+
+
+def briefer(options: FinetuneConfig, train: int) -> tuple[FinetuneConfig, int]:
+    """The options with the epochs of a stage whose rate is tried, and how many views these are worth at most."""
+    epochs = plan.planned_epochs(train, options.batch_size * options.accumulate, tried=True)
+    return replace(options, epochs=(HEAD_EPOCHS, epochs)), min(VIEWS_MOST, -(-epochs // plan.EPOCHS_A_VIEW))
 
 
 def _of_stages(
@@ -168,7 +212,9 @@ def _of_stages(
         return
     if asked.epochs is None:
         size = options.batch_size * options.accumulate
-        why = f"about {UPDATES} updates of {size} images in {plan.EPOCHS[0]} to {plan.EPOCHS[1]} epochs"
+        tried = any(stage.tried for stage in trained)
+        updates, (least, most) = (plan.TRIED_UPDATES, plan.TRIED_EPOCHS) if tried else (UPDATES, plan.EPOCHS)
+        why = f"about {updates} updates of {size} images in {least} to {most} epochs"
         why += f", {HEAD_EPOCHS} for a head that is not solved" * (trained[0].name == "head")
         if ending := [stage for stage in trained if stage.least]:
             why += (
@@ -177,7 +223,12 @@ def _of_stages(
             why += " validation is no better than at its start"
         yield Decision("epochs", _each(trained, "epochs"), why)
     if asked.learning_rate is None:
-        yield Decision("learning_rate", _each(trained, "learning_rate"), "the peak rate of such a stage")
+        how = "the peak rate of such a stage"
+        if any(stage.tried for stage in trained):
+            how = (
+                f"the peak that training bears, by a trial of {plan.TRIAL_PARTS * plan.TRIAL_SHARE:.0%} of the updates"
+            )
+        yield Decision("learning_rate", "at most " * trained[-1].tried + _each(trained, "learning_rate"), how)
     centralize, why = is_centralized(options, sizes.train)
     yield Decision("centralize", "on" if centralize else "off", why)
     for stage in trained:
@@ -279,6 +330,7 @@ class _Planner:
     way: Way
     pace: Pace
     why_blocks: str
+    tried: bool
 
     def stage(self, number: int, name: str) -> Stage:
         """Plan stage `name`, the `number`-th."""
@@ -286,6 +338,9 @@ class _Planner:
         rate = float(nth(self.options.learning_rate, number, RATES[name]))
         stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
         stage = replace(stage, least=self._least(stage))
+        if self.tried and name == "top":
+            seconds = stage.seconds * (1 + plan.TRIAL_PARTS * plan.TRIAL_SHARE)
+            stage = replace(stage, seconds=seconds, learning_rate=plan.HIGHEST, warm_up=plan.TRIED_WARM_UP, tried=True)
         precision, _ = planned_precision(self.options, stage, self.ways.sizes.val)
         return replace(stage, precision=precision, reason=stage.reason + "; in bfloat16" * (precision == "bfloat16"))
 
@@ -293,6 +348,7 @@ class _Planner:
         """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""
         options = self.options
         asked = options.epochs or options.patience or options.search or options.stages is not None
+        asked = asked and not self.tried
         return 0 if asked or stage.name == "head" or not self.ways.sizes.val else math.ceil(EARLY * stage.epochs)
 
     def _head(self, epochs: int, rate: float) -> Stage:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
@@ -12,7 +12,6 @@ from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.backbones.runtime import refuse_unshared, sharing
 from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
-from tlkit.base.machine import ran_out
 from tlkit.base.story import Story
 from tlkit.classifier.facts import ClipFacts
 from tlkit.classifier.heads.build import POOLS, Head, build_head, build_time_head, pool, put_mean
@@ -21,19 +20,19 @@ from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.engine import AGREE, FASTER, build_engine, infer, settle_engine
+from tlkit.extraction.engine import build_engine, infer, settle_engine
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs.history import history_row
 from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solved
-from tlkit.training.checkpoint import Checkpoint, Sink, State
+from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
-from tlkit.training.fit import Epoch, Steps, Stopping, Validation, fit, predict, rank
+from tlkit.training.fit import Steps, Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
-from tlkit.training.plan import PRECISION_OF, SOLVED, Decision, Plan, Stage, useful_epochs
+from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +105,12 @@ def run_stage(
         return state
     if stage.method in SOLVED:
         return _solve(stage, material, checkpoint, story)
-    examples = _examples(stage, material)
+    examples = examples_of(stage, material)
     return fit(
         model,
-        Steps(_compiler(model, stage, material, examples), stage.precision),
+        Steps(compiler(model, stage, material, examples), stage.precision),
         examples,
-        Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
+        Validation(read=plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
         stage=stage.name,
         stopping=_stopping(stage, material, examples, budget, stop, story),
         checkpoint=checkpoint,
@@ -137,7 +136,7 @@ def _stopping(
     return Stopping(epochs=epochs, budget=budget, stop=stop)
 
 
-def _compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:
+def compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:
     """Compiles the stage's model for updates in so many parts."""
     adjusts = material.config.balance in ADJUSTING
     added = log_prior(examples.labels, examples.classes, material.tau) if adjusts else None
@@ -149,7 +148,9 @@ def _compiler(model: keras.Model, stage: Stage, material: Material, examples: Ex
             material.config,
             blocks=material.backbone.blocks,
             learn=learn,
-            updates=Updates(stage.learning_rate, examples.updates * stage.epochs, parts, stage.centralize),
+            updates=Updates(
+                stage.learning_rate, examples.updates * stage.epochs, parts, stage.centralize, stage.warm_up
+            ),
             skipped=stage.skipped,
             added=added,
             task=examples.task,
@@ -158,7 +159,8 @@ def _compiler(model: keras.Model, stage: Stage, material: Material, examples: Ex
     return compile_for
 
 
-def _examples(stage: Stage, material: Material) -> Examples:
+def examples_of(stage: Stage, material: Material) -> Examples:
+    """The training images as the stage reads them."""
     labels, config = material.labels("train"), material.config
     return Examples(
         read=_training_reader(stage, material),
@@ -204,7 +206,7 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
         return outputs
     return predict(
         stage_model(stage, material),
-        _plain_reader(stage, material, np.arange(len(material.dataset))),
+        plain_reader(stage, material, np.arange(len(material.dataset))),
         len(material.dataset),
     )
 
@@ -212,7 +214,7 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
 def held_out(stage: Stage, material: Material) -> Callable[[], np.ndarray]:
     """Gives logits float32 (n, K) of the validation images, by whatever weights the layers hold when it is called."""
     model, rows = stage_model(stage, material), material.rows("val")
-    read = _plain_reader(stage, material, rows)
+    read = plain_reader(stage, material, rows)
     return lambda: predict(model, read, len(rows))
 
 
@@ -223,7 +225,7 @@ def _training_reader(stage: Stage, material: Material) -> Reader:
     return _pixel_reader(stage, material, material.rows("train"), material.augmentation)
 
 
-def _plain_reader(stage: Stage, material: Material, rows: np.ndarray) -> Reader:
+def plain_reader(stage: Stage, material: Material, rows: np.ndarray) -> Reader:
     """The images at these rows themselves, whatever the epoch."""
     if stage.source == "pixels":
         return _pixel_reader(stage, material, rows, Augmentation(strength="none"))
@@ -246,7 +248,7 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     probe = solved(material, lambda part: story.reach(part, 1.0))
     put_mean(material.head, probe.kernel, probe.bias)
     train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
-    held = Validation(read=_plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))
+    held = Validation(read=plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))
     score, seconds = held.measure(material.head.model), time.monotonic() - started
     row = history_row(stage.name, 1, train=train, held_out=score, seconds=round(seconds, 3))
     state = State(
@@ -260,109 +262,6 @@ def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Stor
     if score:
         story.say(f"  {stage.name}: validation {held.name} {score[0]:.4f}, loss {score[1]:.4f} ({seconds:.1f} s)")
     return checkpoint.finish(state, f"solved; {probe.rule}")
-
-
-# -- What a stage multiplies in, where that is left open: tried on steps of its own ---
-
-TRIED = ("float32", "bfloat16")
-TRIAL_UPDATES = 2  # of each precision in each round; the first round is not timed, for it compiles
-TRIAL_ROUNDS = 3
-LOSSES = (0.02, 0.005)  # how far apart the losses may be: a share, and what is next to nothing
-JUDGED = 256  # images held out, at most, whose decisions are compared
-
-
-@dataclass
-class Trial:
-    """A copy of what a stage trains, in one precision.
-
-    Args:
-        model: the copy, compiled.
-        epoch: of a few updates.
-        examples: of these.
-        seconds: of each round.
-        losses: mean of each round.
-    """
-
-    model: keras.Model
-    epoch: Epoch
-    examples: Examples
-    seconds: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-
-    def train(self) -> None:
-        """Another round."""
-        started = time.perf_counter()
-        self.losses.append(self.epoch(self.examples, len(self.losses))[0])
-        self.seconds.append(time.perf_counter() - started)
-
-
-def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> Plan:
-    """The plan with the precision of a stage, tried on a few of its own updates where the plan leaves it open.
-
-    Args:
-        plan: whose stage may have the precision `auto`.
-        number: of the stage.
-        material: with validation images; left as it is, for copies train.
-        sink: keeps the plan, so that a resumed run goes on with what was found.
-        story: hears what was found.
-    """
-    stage = plan.stages[number]
-    if stage.precision != "auto":
-        return plan
-    try:
-        few = _some(_examples(stage, material), TRIAL_UPDATES, material.config.seed)
-        exact, half = (_trial(stage, material, few, precision) for precision in TRIED)
-        for _ in range(TRIAL_ROUNDS):
-            exact.train()
-            half.train()
-    except Exception as error:
-        if not ran_out(error):
-            raise
-        taken, gain, reason = False, 1.0, "there is no memory for a trial"
-    else:
-        taken, gain, reason = _compared(exact, half, stage, material)
-    precision = TRIED[taken]
-    story.say(f"  {stage.name}: training in {precision}: {reason}")
-    settled = replace(stage, precision=precision, seconds=stage.seconds / (gain if taken else 1.0))
-    stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
-    plan = replace(plan, stages=stages).deciding(Decision(PRECISION_OF.format(stage.name), precision, reason))
-    sink.write("plan", plan.as_json())
-    return plan
-
-
-def _some(whole: Examples, updates: int, seed: int) -> Examples:
-    """So many updates of images drawn at random."""
-    chosen = np.random.default_rng((seed, 5)).permutation(len(whole.labels))[: updates * whole.batch_size]
-    read: Reader = lambda positions, epoch: whole.read(chosen[positions], epoch)  # noqa: E731 - a reader is one line
-    return replace(whole, read=read, labels=whole.labels[chosen], weights=whole.weights[chosen], equally=False)
-
-
-def _trial(stage: Stage, material: Material, few: Examples, precision: str) -> Trial:
-    model = stage_model(stage, material)
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    steps = Steps(_compiler(copy, stage, material, few), precision)
-    steps.compile_for(few.parts)
-    return Trial(copy, steps.epoch(copy, few), few)
-
-
-def _compared(exact: Trial, half: Trial, stage: Stage, material: Material) -> tuple[bool, float, str]:
-    """Whether bfloat16 is taken, how many times as fast it is, and why."""
-    gain = min(exact.seconds[1:]) / min(half.seconds[1:])
-    if gain < FASTER:
-        return False, gain, f"a step in bfloat16 is {gain:.2f} times as fast here, and {FASTER} would be worth it"
-    last, other = exact.losses[-1], half.losses[-1]
-    if not np.isclose(other, last, rtol=LOSSES[0], atol=LOSSES[1]):
-        return False, gain, f"after these steps the loss is {other:.4f} in bfloat16 and {last:.4f} in float32"
-    rows = material.rows("val")[:: max(1, len(material.rows("val")) // JUDGED)][:JUDGED]
-    read = _plain_reader(stage, material, rows)
-    logits = [predict(trial.model, read, len(rows)) for trial in (exact, half)]
-    agree = float(material.dataset.task.same(*logits).mean())
-    if agree < AGREE:
-        return False, gain, f"after these steps {1 - agree:.0%} of the decisions on {len(rows)} images held out differ"
-    updates = TRIAL_ROUNDS * TRIAL_UPDATES
-    alike = f"after {updates} updates losses within {LOSSES[0]:.0%} and {agree:.0%} of decisions on {len(rows)} held out the same"
-    return True, gain, f"a step is {gain:.2f} times as fast, {alike}"
 
 
 # -- The network of a run: backbone, head, the two composed; what of it is computed once and stored, and for which images ---

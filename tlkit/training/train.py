@@ -6,26 +6,42 @@
 Every step leaves its result with the sink, whole or not at all, and is skipped where that result already is.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import keras
 import numpy as np
 
+from tlkit.base.machine import ran_out
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.choice import Choice
+from tlkit.extraction.engine import AGREE, FASTER
 from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.costs import CHOOSING, SEARCHING
 from tlkit.training.crossing import Crossed
+from tlkit.training.examples import Examples, Reader
+from tlkit.training.fit import Epoch, Steps, predict
 from tlkit.training.minutes import Budget
-from tlkit.training.plan import Decision, Plan
+from tlkit.training.plan import PRECISION_OF, TRIAL_PARTS, TRIAL_SHARE, Decision, Plan, Stage
 from tlkit.training.settle import settle
-from tlkit.training.stages import Material, Parts, gather, logits, run_stage, settle_precision
+from tlkit.training.stages import (
+    Material,
+    Parts,
+    compiler,
+    examples_of,
+    gather,
+    logits,
+    plain_reader,
+    run_stage,
+    stage_model,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +131,7 @@ def train(
             stage = plan.stages[-1]
         story.begin(stage.doing)
         story.say(f"stage {stage.name}: {stage.learns}")
+        plan = settle_rate(plan, number, material, sink, story)
         stage = (plan := settle_precision(plan, number, material, sink, story)).stages[number]
         states.append(run_stage(stage, material, Checkpoint(sink.folder / "checkpoints" / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
@@ -156,3 +173,165 @@ def _searched(
         return other, gather(tried, source, other, material.dataset, material.splits, story)
 
     return search.searched(plan, material, sink, prepare, story, augment=options.augment == "auto")
+
+
+# -- The peak rate of a stage, where that is left open: the beginning of its warm-up is tried ---
+
+RISEN = 1.2  # times the loss of the start: what is forgotten by then takes longer to make good than a lower rate takes
+
+
+def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> Plan:
+    """The plan with the peak rate of a stage: the one planned, or, where training does not bear it, one that it does.
+
+    A copy goes through the first updates of the stage as planned, whose rate rises from zero (the range test of Smith
+    2017), until they are over or the loss has risen too far.
+
+    Args:
+        plan: whose stage may have a rate that is still to be tried.
+        number: of the stage.
+        material: left as it is.
+        sink: keeps the plan, so that a resumed run goes on with what was found.
+        story: hears what was found.
+    """
+    stage = plan.stages[number]
+    if not stage.tried:
+        return plan
+    whole = examples_of(stage, material)
+    updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
+    trial = _trial(stage, material, whole, "float32")
+    parts = [_drawn(whole, updates, material.config.seed, part) for part in range(TRIAL_PARTS)]
+    rates, losses = [], [_loss(trial.model, parts[0])]
+    while len(losses) <= TRIAL_PARTS and losses[-1] <= RISEN * losses[0]:
+        losses.append(trial.epoch(parts[len(losses) - 1], len(losses) - 1)[0])
+        rates.append(float(trial.model.optimizer.learning_rate))
+    risen = losses[-1] / losses[0]
+    if risen <= RISEN:
+        rate, reason = stage.learning_rate, f"up to {rates[-1]:.1g} in {len(rates) * updates} updates of its warm-up"
+        reason += f" the training loss is at most {max(losses) / losses[0]:.2f} times that of the start"
+    else:
+        rate = rates[-2] if len(rates) > 1 else rates[0] / 2
+        reason = (
+            f"at {rates[-1]:.1g}, {len(rates) * updates} updates into the warm-up, the training loss is {risen:.2f}"
+        )
+        reason += f" times that of the start, and at most {RISEN} is borne"
+    story.say(f"  {stage.name}: peak rate {rate:.2g}: {reason}")
+    stages = (*plan.stages[:number], replace(stage, learning_rate=rate, tried=False), *plan.stages[number + 1 :])
+    plan = replace(plan, stages=stages).deciding(Decision("learning_rate", f"{stage.name} {rate:.2g}", reason))
+    sink.write("plan", plan.as_json())
+    return plan
+
+
+# -- What a stage multiplies in, where that is left open: tried on steps of its own ---
+
+TRIED = ("float32", "bfloat16")
+TRIAL_UPDATES = 2  # of each precision in each round; the first round is not timed, for it compiles
+TRIAL_ROUNDS = 3
+LOSSES = (0.02, 0.005)  # how far apart the losses may be: a share, and what is next to nothing
+JUDGED = 256  # images held out, at most, whose decisions are compared
+
+
+@dataclass
+class Trial:
+    """A copy of what a stage trains, in one precision.
+
+    Args:
+        model: the copy, compiled.
+        epoch: of a few updates.
+        examples: of these.
+        seconds: of each round.
+        losses: mean of each round.
+    """
+
+    model: keras.Model
+    epoch: Epoch
+    examples: Examples
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def train(self) -> None:
+        """Another round."""
+        started = time.perf_counter()
+        self.losses.append(self.epoch(self.examples, len(self.losses))[0])
+        self.seconds.append(time.perf_counter() - started)
+
+
+def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> Plan:
+    """The plan with the precision of a stage, tried on a few of its own updates where the plan leaves it open.
+
+    Args:
+        plan: whose stage may have the precision `auto`.
+        number: of the stage.
+        material: with validation images; left as it is, for copies train.
+        sink: keeps the plan, so that a resumed run goes on with what was found.
+        story: hears what was found.
+    """
+    stage = plan.stages[number]
+    if stage.precision != "auto":
+        return plan
+    try:
+        few = _drawn(examples_of(stage, material), TRIAL_UPDATES, material.config.seed)
+        exact, half = (_trial(stage, material, few, precision) for precision in TRIED)
+        for _ in range(TRIAL_ROUNDS):
+            exact.train()
+            half.train()
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        taken, gain, reason = False, 1.0, "there is no memory for a trial"
+    else:
+        taken, gain, reason = _compared(exact, half, stage, material)
+    precision = TRIED[taken]
+    story.say(f"  {stage.name}: training in {precision}: {reason}")
+    settled = replace(stage, precision=precision, seconds=stage.seconds / (gain if taken else 1.0))
+    stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
+    plan = replace(plan, stages=stages).deciding(Decision(PRECISION_OF.format(stage.name), precision, reason))
+    sink.write("plan", plan.as_json())
+    return plan
+
+
+def _drawn(whole: Examples, updates: int, seed: int, part: int = 0) -> Examples:
+    """So many updates of images drawn at random, every image once before any is drawn again; the `part`-th such draw."""
+    size, random = updates * whole.batch_size, np.random.default_rng((seed, 5))
+    times = -(-(part + 1) * size // len(whole.labels))
+    order = np.concatenate([random.permutation(len(whole.labels)) for _ in range(times)])
+    chosen = order[part * size : (part + 1) * size]
+    read: Reader = lambda positions, epoch: whole.read(chosen[positions], epoch)  # noqa: E731 - a reader is one line
+    return replace(whole, read=read, labels=whole.labels[chosen], weights=whole.weights[chosen], equally=False)
+
+
+def _loss(model: keras.Model, examples: Examples) -> float:
+    """Mean loss of the batches as training sees them, dropout and mixing included; no weight is changed."""
+    losses = [
+        float(model.compute_loss(y=labels, y_pred=model(inputs, training=True), sample_weight=weights, training=True))
+        for chunk in examples.chunks(0, keras.ops.convert_to_tensor)
+        for inputs, labels, weights in zip(*chunk, strict=True)
+    ]
+    return float(np.mean(losses))
+
+
+def _trial(stage: Stage, material: Material, few: Examples, precision: str) -> Trial:
+    model = stage_model(stage, material)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    steps = Steps(compiler(copy, stage, material, few), precision)
+    steps.compile_for(few.parts)
+    return Trial(copy, steps.epoch(copy, few), few)
+
+
+def _compared(exact: Trial, half: Trial, stage: Stage, material: Material) -> tuple[bool, float, str]:
+    """Whether bfloat16 is taken, how many times as fast it is, and why."""
+    gain = min(exact.seconds[1:]) / min(half.seconds[1:])
+    if gain < FASTER:
+        return False, gain, f"a step in bfloat16 is {gain:.2f} times as fast here, and {FASTER} would be worth it"
+    last, other = exact.losses[-1], half.losses[-1]
+    if not np.isclose(other, last, rtol=LOSSES[0], atol=LOSSES[1]):
+        return False, gain, f"after these steps the loss is {other:.4f} in bfloat16 and {last:.4f} in float32"
+    rows = material.rows("val")[:: max(1, len(material.rows("val")) // JUDGED)][:JUDGED]
+    read = plain_reader(stage, material, rows)
+    logits = [predict(trial.model, read, len(rows)) for trial in (exact, half)]
+    agree = float(material.dataset.task.same(*logits).mean())
+    if agree < AGREE:
+        return False, gain, f"after these steps {1 - agree:.0%} of the decisions on {len(rows)} images held out differ"
+    updates = TRIAL_ROUNDS * TRIAL_UPDATES
+    alike = f"after {updates} updates losses within {LOSSES[0]:.0%} and {agree:.0%} of decisions on {len(rows)} held out the same"
+    return True, gain, f"a step is {gain:.2f} times as fast, {alike}"
