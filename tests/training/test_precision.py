@@ -13,12 +13,12 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import TrainingOptions
 from tlkit.pipelines.finetune import run
 from tlkit.tasks.single import SINGLE
-from tlkit.training import planner, stages
+from tlkit.training import planner, train
 from tlkit.training.examples import Examples
 from tlkit.training.fit import build_epoch
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.planner import planned_precision
-from tlkit.training.stages import Trial
+from tlkit.training.train import Trial
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(48) % 3
@@ -141,7 +141,7 @@ def compare(seconds=(9.0, 2.0, 2.2), losses=(1.0, 0.99, 0.98), moved=0):
     given = SimpleNamespace(
         rows=lambda split: np.arange(100), dataset=SimpleNamespace(task=SINGLE), stored={"cut": rows}
     )
-    return stages._compared(exact, half, SimpleNamespace(source="cut"), given)
+    return train._compared(exact, half, SimpleNamespace(source="cut"), given)
 
 
 def test_it_is_taken_only_where_it_is_faster_and_says_the_same():
@@ -163,7 +163,7 @@ def test_a_run_tries_its_own_steps_says_so_and_goes_on_with_what_it_found(
 ):
     monkeypatch.setattr(planner, "WORTH_TRYING", 0.0)
     monkeypatch.setattr(planner, "multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(stages, "FASTER", 0.0)  # of so small a network it would not be
+    monkeypatch.setattr(train, "FASTER", 0.0)  # of so small a network it would not be
     options = {"images": str(colours), "backbone": str(tiny_backbone), "epochs": (3,), "val": 0.4}
     config = FinetuneConfig(
         **options, stages=("head", "top"), validate="split", precision="auto", out=str(tmp_path / "run")

@@ -201,8 +201,8 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
     trial = _trial(stage, material, whole, "float32")
     parts = [_drawn(whole, updates, material.config.seed, part) for part in range(TRIAL_PARTS)]
     rates, losses = [], [_loss(trial.model, parts[0])]
-    while len(losses) <= TRIAL_PARTS and losses[-1] <= RISEN * losses[0]:
-        losses.append(trial.epoch(parts[len(losses) - 1], len(losses) - 1)[0])
+    while not rates or (len(rates) < TRIAL_PARTS and losses[-1] <= RISEN * losses[0]):
+        losses.append(trial.epoch(parts[len(rates)], len(rates))[0])
         rates.append(float(trial.model.optimizer.learning_rate))
     risen = losses[-1] / losses[0]
     if risen <= RISEN:

@@ -1,0 +1,126 @@
+"""The peak rate of a stage, found on its first updates: what training bears, and no more."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tlkit.base.story import Silence
+from tlkit.options.commands import FinetuneConfig
+from tlkit.pipelines.finetune import run
+from tlkit.tasks.registry import TASKS
+from tlkit.training import train
+from tlkit.training.plan import Plan, Sizes, Stage, planned_epochs
+from tlkit.training.planner import briefer, is_tried
+
+EMPTY = {"source": "cut", "blocks": 1, "cut": "c", "views": 4, "parameters": 1, "stored_bytes": 1, "seconds": 1.0}
+TOP = Stage(name="top", method="gradient", epochs=10, learning_rate=1e-3, reason="", tried=True, warm_up=0.3, **EMPTY)
+
+
+def tried(losses, monkeypatch):
+    """What comes of a trial whose parts have these losses, the first that of the start; its rate rises by 1e-4 a part."""
+    given, optimizer = iter(losses[1:]), SimpleNamespace(learning_rate=0.0)
+
+    def epoch(examples, number):
+        optimizer.learning_rate += 1e-4
+        return next(given), 1.0
+
+    whole = SimpleNamespace(updates=30, labels=np.zeros(900))
+    monkeypatch.setattr(train, "examples_of", lambda *_: whole)
+    monkeypatch.setattr(train, "_drawn", lambda whole, updates, seed, part: (updates, part))
+    monkeypatch.setattr(train, "_loss", lambda *_: losses[0])
+    monkeypatch.setattr(
+        train, "_trial", lambda *_: SimpleNamespace(model=SimpleNamespace(optimizer=optimizer), epoch=epoch)
+    )
+    kept = {}
+    sink = SimpleNamespace(write=kept.__setitem__)
+    material = SimpleNamespace(config=SimpleNamespace(seed=0))
+    plan = train.settle_rate(Plan(stages=(TOP,), extraction_seconds=0.0), 0, material, sink, Silence())
+    assert kept["plan"] == plan.as_json()
+    assert not plan.stages[0].tried
+    return plan, list(given)
+
+
+@pytest.mark.parametrize(
+    ("losses", "rate", "left"),
+    [
+        ((0.7, 0.7, 0.75, 0.8, 0.83), 1e-3, 0),  # never more than 1.2 times the start: the planned one
+        ((0.7, 0.7, 0.75, 0.85, 9.0), 2e-4, 1),  # too much in the third part: what the second ended with
+        ((0.7, 0.85, 9.0, 9.0, 9.0), 5e-5, 3),  # in the first: half of it
+        ((0.7, 0.7, float("nan"), 9.0, 9.0), 1e-4, 2),
+    ],
+)
+def test_the_rate_is_the_last_that_the_loss_bore(losses, rate, left, monkeypatch):
+    plan, unread = tried(losses, monkeypatch)
+    assert plan.stages[0].learning_rate == pytest.approx(rate)
+    assert len(unread) == left
+    said = plan.decision("learning_rate")
+    assert said.value == f"top {rate:.2g}"
+    assert "times that of the start" in said.reason
+
+
+def test_a_rate_that_was_asked_for_is_not_tried(monkeypatch):
+    monkeypatch.setattr(train, "_trial", None)
+    plan = Plan(stages=(replace(TOP, tried=False),), extraction_seconds=0.0)
+    assert train.settle_rate(plan, 0, None, None, Silence()) is plan
+
+
+SIZES = Sizes(train=900, val=100, total=1200, disk=1, disk_reason="")
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes", "task", "expected"),
+    [
+        ({}, {}, "single", True),
+        ({}, {"train": 1999}, "single", True),
+        ({}, {"train": 2000}, "single", False),
+        ({}, {"val": 0}, "single", False),
+        ({}, {}, "multi", False),
+        ({}, {}, "number", False),
+        ({"learning_rate": (3e-4,)}, {}, "single", False),
+        ({"epochs": (5,)}, {}, "single", False),
+        ({"stages": ("head", "top")}, {}, "single", False),
+        ({"optimizer": "sgd"}, {}, "single", False),
+        ({"minutes": 3.0}, {}, "single", False),
+    ],
+)
+def test_where_it_is_tried(options, sizes, task, expected):
+    config = FinetuneConfig(images="images", **options)
+    assert is_tried(config, replace(SIZES, **sizes), TASKS[task]) is expected
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(200, 40), (648, 15), (915, 11), (1402, 7), (1999, 5)])
+def test_half_of_the_updates_and_a_view_for_every_two_epochs(images, epochs):
+    assert planned_epochs(images, 32, tried=True) == epochs
+    options, views = briefer(FinetuneConfig(images="images"), images)
+    assert options.epochs == (30, epochs)
+    assert views == min(8, -(-epochs // 2))
+
+
+def test_a_run_tries_the_rate_once_and_trains_at_what_it_found(colours, tiny_backbone, tmp_path, empty_cache):
+    options = {"images": str(colours), "backbone": str(tiny_backbone), "val": 0.4, "validate": "split", "seed": 3}
+    run(FinetuneConfig(**options, out=str(tmp_path / "run")))
+    plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
+    top = plan["stages"][-1]
+    assert top["tried"] is False and top["warm_up"] == 0.3 and 0 < top["learning_rate"] <= 1e-3
+    said = {one["option"]: one for one in plan["decisions"]}["learning_rate"]
+    assert said["value"] == f"top {top['learning_rate']:.2g}"
+    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert sum(row.startswith("top,") for row in rows) - 1 <= top["epochs"] <= 40
+
+
+def test_drawn_parts_hold_every_image_once_before_any_comes_again():
+    examples = train.Examples(
+        read=lambda positions, epoch: positions,
+        labels=np.arange(10) % 2,
+        weights=np.ones(10, np.float32),
+        classes=2,
+        batch_size=4,
+        seed=0,
+    )
+    parts = [train._drawn(examples, 1, 0, part) for part in range(5)]
+    drawn = np.concatenate([part.read(np.arange(4), 0) for part in parts])
+    assert sorted(drawn[:10]) == list(range(10)) and sorted(drawn[10:]) == list(range(10))
+    assert all((part.labels == drawn[4 * k : 4 * k + 4] % 2).all() for k, part in enumerate(parts))
