@@ -173,9 +173,9 @@ LONG = 900.0  # seconds that training deep may take by estimate before it is lef
 # was lost, of 500 it was left behind. BiT takes 500 for small sets as well (Kolesnikov et al. 2020).
 UPDATES = 600
 EPOCHS = (10, 40)  # fewest and most that so many updates may become
-# Half of them do where the peak rate is tried on the images (`settle_rate`), slowly warmed up; docs/log.md has the figures.
-TRIED_UPDATES, TRIED_EPOCHS, TRIED_WARM_UP = 300, (5, 40), 0.3
-HIGHEST = 1e-3  # rate that is tried
+WARM_UP = 0.1  # share of them in which the rate rises from zero to its peak
+# Half of them do at a rate that is tried on the images first (`settle_rate`), slowly warmed up; docs/log.md has the figures.
+TRIED_UPDATES, TRIED_EPOCHS, TRIED_WARM_UP, TRIED_RATE = 300, (5, 30), 0.3, 1e-3
 TRIAL_PARTS, TRIAL_SHARE = 4, 0.04  # of a trial; and of the stage's updates in each, after which the loss is looked at
 EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
 USEFUL = 2  # times as many epochs as planned are the most that a stage has use for
@@ -257,7 +257,7 @@ class Stage:
         least: epochs after which it may end early, where nothing is left to learn (`checkpoint.is_exhausted`); 0 for never.
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` until that is tried, and `float32` where it never is.
         warm_up: share of the updates in which the rate rises to its peak.
-        tried: whether the peak rate is still to be tried, `learning_rate` being the highest.
+        tried: whether that rate is still to be tried.
         seconds: expected, extraction not included.
         reason: why so.
     """
@@ -281,7 +281,7 @@ class Stage:
     centralize: bool = False
     least: int = 0
     precision: str = "float32"
-    warm_up: float = 0.1
+    warm_up: float = WARM_UP
     tried: bool = False
 
     @property
@@ -380,8 +380,9 @@ class Plan:
         about = f"about {duration(seconds)}, less for what the store already holds"
         lines = ["plan:", f"  extract  {about if seconds else 'nothing: the disk has no room for it'}"]
         for stage in self.stages:
-            rate = f"{'at most ' * stage.tried}{stage.learning_rate:g}"
-            trained = f"up to {stage.epochs} epochs, peak rate {rate}"
+            trained = (
+                f"up to {stage.epochs} epochs, peak rate {stage.learning_rate:g}{' if a trial bears it' * stage.tried}"
+            )
             how = SOLVED.get(stage.method, trained)
             lines.append(
                 f"  {stage.name:<8} {stage.learns} ({stage.parameters:,} parameters), {how}, about {duration(stage.seconds)}"

@@ -201,6 +201,19 @@ def briefer(options: FinetuneConfig, train: int) -> tuple[FinetuneConfig, int]:
     return replace(options, epochs=(HEAD_EPOCHS, epochs)), min(VIEWS_MOST, -(-epochs // plan.EPOCHS_A_VIEW))
 
 
+def unhurried(stage: Stage, options: FinetuneConfig, train: int) -> Stage:
+    """A top stage that did not bear the rate that was tried: as it is planned where none is."""
+    epochs = plan.planned_epochs(train, options.batch_size * options.accumulate)
+    return replace(
+        stage,
+        epochs=epochs,
+        least=math.ceil(EARLY * epochs),
+        learning_rate=RATES[stage.name],
+        warm_up=plan.WARM_UP,
+        seconds=stage.seconds * epochs / stage.epochs,
+    )
+
+
 def _of_stages(
     asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, sizes: Sizes
 ) -> Iterator[Decision]:
@@ -340,7 +353,9 @@ class _Planner:
         stage = replace(stage, least=self._least(stage))
         if self.tried and name == "top":
             seconds = stage.seconds * (1 + plan.TRIAL_PARTS * plan.TRIAL_SHARE)
-            stage = replace(stage, seconds=seconds, learning_rate=plan.HIGHEST, warm_up=plan.TRIED_WARM_UP, tried=True)
+            stage = replace(
+                stage, seconds=seconds, learning_rate=plan.TRIED_RATE, warm_up=plan.TRIED_WARM_UP, tried=True
+            )
         precision, _ = planned_precision(self.options, stage, self.ways.sizes.val)
         return replace(stage, precision=precision, reason=stage.reason + "; in bfloat16" * (precision == "bfloat16"))
 

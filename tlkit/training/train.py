@@ -30,6 +30,7 @@ from tlkit.training.examples import Examples, Reader
 from tlkit.training.fit import Epoch, Steps, predict
 from tlkit.training.minutes import Budget
 from tlkit.training.plan import PRECISION_OF, TRIAL_PARTS, TRIAL_SHARE, Decision, Plan, Stage
+from tlkit.training.planner import unhurried
 from tlkit.training.settle import settle
 from tlkit.training.stages import (
     Material,
@@ -181,10 +182,10 @@ RISEN = 1.2  # times the loss of the start: what is forgotten by then takes long
 
 
 def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> Plan:
-    """The plan with the peak rate of a stage: the one planned, or, where training does not bear it, one that it does.
+    """The plan with the peak rate of a stage: a high one where training bears it, else that of a longer stage.
 
-    A copy goes through the first updates of the stage as planned, whose rate rises from zero (the range test of Smith
-    2017), until they are over or the loss has risen too far.
+    A copy goes through the first updates of the stage at the high rate, warm-up included, until they are over or the loss has
+    risen too far (the range test of Smith 2017).
 
     Args:
         plan: whose stage may have a rate that is still to be tried.
@@ -200,23 +201,22 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
     updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
     trial = _trial(stage, material, whole, "float32")
     parts = [_drawn(whole, updates, material.config.seed, part) for part in range(TRIAL_PARTS)]
-    rates, losses = [], [_loss(trial.model, parts[0])]
-    while not rates or (len(rates) < TRIAL_PARTS and losses[-1] <= RISEN * losses[0]):
-        losses.append(trial.epoch(parts[len(rates)], len(rates))[0])
-        rates.append(float(trial.model.optimizer.learning_rate))
-    risen = losses[-1] / losses[0]
-    if risen <= RISEN:
-        rate, reason = stage.learning_rate, f"up to {rates[-1]:.1g} in {len(rates) * updates} updates of its warm-up"
-        reason += f" the training loss is at most {max(losses) / losses[0]:.2f} times that of the start"
-    else:
-        rate = rates[-2] if len(rates) > 1 else rates[0] / 2
-        reason = (
-            f"at {rates[-1]:.1g}, {len(rates) * updates} updates into the warm-up, the training loss is {risen:.2f}"
+    start = _loss(trial.model, parts[0])
+    losses: list[float] = []
+    while len(losses) < TRIAL_PARTS and all(loss <= RISEN * start for loss in losses):
+        losses.append(trial.epoch(parts[len(losses)], len(losses))[0])
+    reached, done = float(trial.model.optimizer.learning_rate), len(losses) * updates
+    reason = f"{done} updates into its warm-up, at {reached:.1g}, the training loss is {losses[-1] / start:.2f} times that of the start"
+    settled = replace(stage, tried=False)
+    if not losses[-1] <= RISEN * start:
+        settled = unhurried(settled, material.config, len(whole.labels))
+        reason += (
+            f", more than the {RISEN} that is borne: {settled.epochs} epochs at a lower rate instead of {stage.epochs}"
         )
-        reason += f" times that of the start, and at most {RISEN} is borne"
-    story.say(f"  {stage.name}: peak rate {rate:.2g}: {reason}")
-    stages = (*plan.stages[:number], replace(stage, learning_rate=rate, tried=False), *plan.stages[number + 1 :])
-    plan = replace(plan, stages=stages).deciding(Decision("learning_rate", f"{stage.name} {rate:.2g}", reason))
+    story.say(f"  {stage.name}: peak rate {settled.learning_rate:g}: {reason}")
+    stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
+    decision = Decision("learning_rate", f"{stage.name} {settled.learning_rate:g}", reason)
+    plan = replace(plan, stages=stages).deciding(decision)
     sink.write("plan", plan.as_json())
     return plan
 
