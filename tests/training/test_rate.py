@@ -12,8 +12,8 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 from tlkit.tasks.registry import TASKS
 from tlkit.training import train
+from tlkit.training.costs import briefer, is_tried
 from tlkit.training.plan import Plan, Sizes, Stage, planned_epochs
-from tlkit.training.planner import briefer, is_tried
 
 EMPTY = {"source": "cut", "blocks": 1, "cut": "c", "views": 4, "parameters": 1, "stored_bytes": 1, "seconds": 1.0}
 TOP = Stage(name="top", method="gradient", epochs=10, learning_rate=1e-3, reason="", tried=True, warm_up=0.3, **EMPTY)
@@ -81,6 +81,7 @@ SIZES = Sizes(train=900, val=100, total=1200, disk=1, disk_reason="")
         ({}, {"train": 1999}, "single", True),
         ({}, {"train": 2000}, "single", False),
         ({}, {"val": 0}, "single", False),
+        ({}, {"train": 224}, "single", False),  # 40 epochs either way
         ({}, {}, "multi", False),
         ({}, {}, "number", False),
         ({"learning_rate": (3e-4,)}, {}, "single", False),
@@ -95,7 +96,7 @@ def test_where_it_is_tried(options, sizes, task, expected):
     assert is_tried(config, replace(SIZES, **sizes), TASKS[task]) is expected
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(200, 30), (648, 15), (915, 11), (1402, 7), (1999, 5)])
+@pytest.mark.parametrize(("images", "epochs"), [(330, 28), (648, 15), (915, 11), (1402, 7), (1999, 5)])
 def test_half_of_the_updates_and_a_view_for_every_two_epochs(images, epochs):
     assert planned_epochs(images, 32, tried=True) == epochs
     options, views = briefer(FinetuneConfig(images="images"), images)

@@ -8,11 +8,28 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.backbones.runtime import gpus
 from tlkit.base.machine import available_memory, bytes_text
+from tlkit.base.story import percent
 from tlkit.options.commands import FinetuneConfig
-from tlkit.training.plan import Anatomy, Decision, Pace, Sizes, duration, planned_epochs
+from tlkit.tasks.registry import row_of
+from tlkit.tasks.task import Task
+from tlkit.training.optimizer import FREE_FROM
+from tlkit.training.plan import (
+    DEEP,
+    TRAINING_PASSES,
+    Anatomy,
+    Decision,
+    Pace,
+    Sizes,
+    duration,
+    planned_blocks,
+    planned_epochs,
+    seconds_per_operation,
+    work,
+)
 
 FLOAT = 4
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "lion": 1}  # numbers an optimizer keeps for each weight
@@ -169,6 +186,70 @@ def nth(values: Sequence[float] | None, number: int, planned: float) -> float:
     if values is None:
         return planned
     return values[0] if len(values) == 1 else values[number]
+
+
+# -- How deep, and how long where a high rate is tried ---
+
+LONG = 900.0  # seconds that training deep may take by estimate before it is left to those who ask for it
+TRIAL_PARTS, TRIAL_SHARE = 4, 0.04  # of a trial; and of the stage's updates in each, after which the loss is looked at
+EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
+
+
+def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tuple[FinetuneConfig, str]:
+    """How many last blocks learn in the top stage, where that is left open, and why.
+
+    Args:
+        options: what was asked for.
+        backbone: the network.
+        train: training images.
+
+    Returns:
+        The options with `blocks`, and the reason in words; the options as they are and "" where nothing is open.
+    """
+    if options.blocks or options.third != "last" or "top" not in options.in_stages:
+        return options, ""
+    deep, shallow = planned_blocks(backbone, DEEP), planned_blocks(backbone)
+    count = len(backbone.blocks)
+    epochs = planned_epochs(train, options.batch_size * options.accumulate)
+    seconds = TRAINING_PASSES * work(backbone.layers_of(count - deep, count)) * seconds_per_operation()
+    seconds *= train * epochs
+    if deep == shallow or seconds <= LONG:
+        return replace(options, blocks=deep), f"the fewest that hold {percent(DEEP)} of the parameters"
+    why = (
+        f"the fewest that hold a third of the parameters; {deep} blocks, {percent(DEEP)} of them, would train for about"
+    )
+    return replace(options, blocks=shallow), f"{why} {seconds / 60:.0f} min here: --blocks {deep} does"
+
+
+# Options that decide how a stage is trained, with what they are where that is left to tlkit.
+LEFT_OPEN: dict[str, object] = {
+    "learning_rate": None,
+    "epochs": None,
+    "patience": None,
+    "search": None,
+    "minutes": None,
+    "stages": None,
+    "optimizer": "adamw",
+    "loss": None,
+    "label_smoothing": None,
+}
+# Tasks whose loss, with smoothed labels, tells how much was forgotten; others were not measured.
+TELLS_LOSSES = {"single": True, "ordinal": False, "multi": False, "number": False}
+
+
+def is_tried(asked: FinetuneConfig, sizes: Sizes, task: Task) -> bool:
+    """Whether a high rate is tried in the top stage: of few images, where nothing was asked for and it saves epochs."""
+    batch = asked.batch_size * asked.accumulate
+    few = 0 < sizes.train < FREE_FROM and sizes.val > 0
+    saves = planned_epochs(sizes.train, batch, tried=True) < planned_epochs(sizes.train, batch)
+    asks_nothing = all(getattr(asked, name) == value for name, value in LEFT_OPEN.items())
+    return few and saves and asks_nothing and row_of(TELLS_LOSSES, task)
+
+
+def briefer(options: FinetuneConfig, train: int) -> tuple[FinetuneConfig, int]:
+    """The options with the epochs of a stage whose rate is tried, and how many views these are worth at most."""
+    epochs = planned_epochs(train, options.batch_size * options.accumulate, tried=True)
+    return replace(options, epochs=(HEAD_EPOCHS, epochs)), min(VIEWS_MOST, -(-epochs // EPOCHS_A_VIEW))
 
 
 @dataclass(frozen=True)

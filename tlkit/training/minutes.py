@@ -19,10 +19,9 @@ from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Splits
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training import plan
-from tlkit.training.costs import HEAD_EPOCHS, Ways, planned_views
+from tlkit.training.costs import EPOCHS_A_VIEW, HEAD_EPOCHS, Ways, planned_views
 from tlkit.training.plan import (
     DEEP,
-    EPOCHS_A_VIEW,
     TRAINING_PASSES,
     Anatomy,
     Decision,

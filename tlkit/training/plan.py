@@ -20,7 +20,6 @@ from tlkit.backbones.runtime import jit, sharing
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
-from tlkit.base.story import percent
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
@@ -167,7 +166,6 @@ def parameters(layers: Iterable[keras.layers.Layer]) -> int:
 # operations, did at least as well on the stored output at the cut as three blocks more, in half the time.
 
 DEEP, SHALLOW = 0.95, 1 / 3  # shares of the backbone's parameters that learn in the top stage, at least
-LONG = 900.0  # seconds that training deep may take by estimate before it is left to those who ask for it
 
 # A stage needs some hundred updates to make good what its first ones break: of 168 updates at a rate of 3e-4 the probe
 # was lost, of 500 it was left behind. BiT takes 500 for small sets as well (Kolesnikov et al. 2020).
@@ -175,9 +173,7 @@ UPDATES = 600
 EPOCHS = (10, 40)  # fewest and most that so many updates may become
 WARM_UP = 0.1  # share of them in which the rate rises from zero to its peak
 # Half of them do at a rate that is tried on the images first (`settle_rate`), slowly warmed up; docs/log.md has the figures.
-TRIED_UPDATES, TRIED_EPOCHS, TRIED_WARM_UP, TRIED_RATE = 300, (5, 30), 0.3, 1e-3
-TRIAL_PARTS, TRIAL_SHARE = 4, 0.04  # of a trial; and of the stage's updates in each, after which the loss is looked at
-EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
+TRIED_UPDATES, TRIED_EPOCHS, TRIED_WARM_UP, TRIED_RATE = 300, (5, 40), 0.3, 1e-3
 USEFUL = 2  # times as many epochs as planned are the most that a stage has use for
 
 
@@ -198,32 +194,6 @@ def planned_epochs(images: int, batch: int, *, tried: bool = False) -> int:
 def useful_epochs(images: int, batch: int) -> int:
     """Epochs, like `planned_epochs`, beyond which a stage is not worth its time: with 25 for 10 flowers gained nothing."""
     return USEFUL * planned_epochs(images, batch)
-
-
-def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tuple[FinetuneConfig, str]:
-    """How many last blocks learn in the top stage, where that is left open, and why.
-
-    Args:
-        options: what was asked for.
-        backbone: the network.
-        train: training images.
-
-    Returns:
-        The options with `blocks`, and the reason in words; the options as they are and "" where nothing is open.
-    """
-    if options.blocks or options.third != "last" or "top" not in options.in_stages:
-        return options, ""
-    deep, shallow = planned_blocks(backbone, DEEP), planned_blocks(backbone)
-    count = len(backbone.blocks)
-    epochs = planned_epochs(train, options.batch_size * options.accumulate)
-    seconds = TRAINING_PASSES * work(backbone.layers_of(count - deep, count)) * seconds_per_operation()
-    seconds *= train * epochs
-    if deep == shallow or seconds <= LONG:
-        return replace(options, blocks=deep), f"the fewest that hold {percent(DEEP)} of the parameters"
-    why = (
-        f"the fewest that hold a third of the parameters; {deep} blocks, {percent(DEEP)} of them, would train for about"
-    )
-    return replace(options, blocks=shallow), f"{why} {seconds / 60:.0f} min here: --blocks {deep} does"
 
 
 # -- The plan of a run: which stages, what learns in each, at which rate, for how long, and what it will cost ---

@@ -22,18 +22,23 @@ from tlkit.training import plan
 from tlkit.training.balance import SOLVERS
 from tlkit.training.costs import (
     HEAD_EPOCHS,
+    TRIAL_PARTS,
+    TRIAL_SHARE,
     VIEWS_MOST,
     Way,
     Ways,
+    briefer,
     estimate,
     is_convex,
+    is_tried,
     nth,
     parts_that_fit,
     room,
+    settle_depth,
     stage_epochs,
 )
 from tlkit.training.examples import MEMORY_BYTES, pixel_bytes
-from tlkit.training.optimizer import FREE_FROM, Updates, is_centralized, unfreeze_and_compile
+from tlkit.training.optimizer import Updates, is_centralized, unfreeze_and_compile
 from tlkit.training.plan import (
     PRECISION_OF,
     TRAINING_PASSES,
@@ -45,7 +50,6 @@ from tlkit.training.plan import (
     Sizes,
     Stage,
     parameters,
-    settle_depth,
     work,
 )
 from tlkit.training.probe import solving_seconds
@@ -171,49 +175,6 @@ def build_plan(
     )
 
 
-# Options that decide how a stage is trained, with what they are where that is left to tlkit.
-LEFT_OPEN: dict[str, object] = {
-    "learning_rate": None,
-    "epochs": None,
-    "patience": None,
-    "search": None,
-    "minutes": None,
-    "stages": None,
-    "optimizer": "adamw",
-    "loss": None,
-    "label_smoothing": None,
-}
-# Tasks whose loss, with smoothed labels, tells how much was forgotten; others were not measured.
-TELLS_LOSSES = {"single": True, "ordinal": False, "multi": False, "number": False}
-
-
-def is_tried(asked: FinetuneConfig, sizes: Sizes, task: Task) -> bool:
-    """Whether the peak rate of the top stage is found by a trial: of few images, where nothing about its training was asked for."""
-    few = 0 < sizes.train < FREE_FROM and sizes.val > 0
-    return (
-        few and row_of(TELLS_LOSSES, task) and all(getattr(asked, name) == value for name, value in LEFT_OPEN.items())
-    )
-
-
-def briefer(options: FinetuneConfig, train: int) -> tuple[FinetuneConfig, int]:
-    """The options with the epochs of a stage whose rate is tried, and how many views these are worth at most."""
-    epochs = plan.planned_epochs(train, options.batch_size * options.accumulate, tried=True)
-    return replace(options, epochs=(HEAD_EPOCHS, epochs)), min(VIEWS_MOST, -(-epochs // plan.EPOCHS_A_VIEW))
-
-
-def unhurried(stage: Stage, options: FinetuneConfig, train: int) -> Stage:
-    """A top stage that did not bear the rate that was tried: as it is planned where none is."""
-    epochs = plan.planned_epochs(train, options.batch_size * options.accumulate)
-    return replace(
-        stage,
-        epochs=epochs,
-        least=math.ceil(EARLY * epochs),
-        learning_rate=RATES[stage.name],
-        warm_up=plan.WARM_UP,
-        seconds=stage.seconds * epochs / stage.epochs,
-    )
-
-
 def _of_stages(
     asked: FinetuneConfig, options: FinetuneConfig, stages: Sequence[Stage], why_blocks: str, sizes: Sizes
 ) -> Iterator[Decision]:
@@ -238,9 +199,7 @@ def _of_stages(
     if asked.learning_rate is None:
         how = "the peak rate of such a stage"
         if any(stage.tried for stage in trained):
-            how = (
-                f"the peak that training bears, by a trial of {plan.TRIAL_PARTS * plan.TRIAL_SHARE:.0%} of the updates"
-            )
+            how = f"the peak that training bears, by a trial of {TRIAL_PARTS * TRIAL_SHARE:.0%} of the updates"
         yield Decision("learning_rate", "at most " * trained[-1].tried + _each(trained, "learning_rate"), how)
     centralize, why = is_centralized(options, sizes.train)
     yield Decision("centralize", "on" if centralize else "off", why)
@@ -352,7 +311,7 @@ class _Planner:
         stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
         stage = replace(stage, least=self._least(stage))
         if self.tried and name == "top":
-            seconds = stage.seconds * (1 + plan.TRIAL_PARTS * plan.TRIAL_SHARE)
+            seconds = stage.seconds * (1 + TRIAL_PARTS * TRIAL_SHARE)
             stage = replace(
                 stage, seconds=seconds, learning_rate=plan.TRIED_RATE, warm_up=plan.TRIED_WARM_UP, tried=True
             )

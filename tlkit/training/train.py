@@ -6,6 +6,7 @@
 Every step leaves its result with the sink, whole or not at all, and is skipped where that result already is.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,13 +25,13 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
-from tlkit.training.costs import CHOOSING, SEARCHING
+from tlkit.training.costs import CHOOSING, SEARCHING, TRIAL_PARTS, TRIAL_SHARE
 from tlkit.training.crossing import Crossed
 from tlkit.training.examples import Examples, Reader
 from tlkit.training.fit import Epoch, Steps, predict
 from tlkit.training.minutes import Budget
-from tlkit.training.plan import PRECISION_OF, TRIAL_PARTS, TRIAL_SHARE, Decision, Plan, Stage
-from tlkit.training.planner import unhurried
+from tlkit.training.plan import PRECISION_OF, WARM_UP, Decision, Plan, Stage, planned_epochs
+from tlkit.training.planner import EARLY, RATES
 from tlkit.training.settle import settle
 from tlkit.training.stages import (
     Material,
@@ -132,8 +133,8 @@ def train(
             stage = plan.stages[-1]
         story.begin(stage.doing)
         story.say(f"stage {stage.name}: {stage.learns}")
-        plan = settle_rate(plan, number, material, sink, story)
-        stage = (plan := settle_precision(plan, number, material, sink, story)).stages[number]
+        plan = settle_precision(settle_rate(plan, number, material, sink, story), number, material, sink, story)
+        stage = plan.stages[number]
         states.append(run_stage(stage, material, Checkpoint(sink.folder / "checkpoints" / stage.name), story, budget))
         story.say(f"  {states[-1].note}")
         sink.history([row for state in states for row in state.history])
@@ -219,6 +220,19 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
     plan = replace(plan, stages=stages).deciding(decision)
     sink.write("plan", plan.as_json())
     return plan
+
+
+def unhurried(stage: Stage, options: FinetuneConfig, train: int) -> Stage:
+    """A top stage that did not bear the rate that was tried: as it is planned where none is."""
+    epochs = planned_epochs(train, options.batch_size * options.accumulate)
+    return replace(
+        stage,
+        epochs=epochs,
+        least=math.ceil(EARLY * epochs),
+        learning_rate=RATES[stage.name],
+        warm_up=WARM_UP,
+        seconds=stage.seconds * epochs / stage.epochs,
+    )
 
 
 # -- What a stage multiplies in, where that is left open: tried on steps of its own ---
