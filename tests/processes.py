@@ -20,6 +20,7 @@ import select
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -30,11 +31,7 @@ from pathlib import Path
 MESSAGE = 2**17  # bytes of a request at most
 # Variables that nothing has read before the process that is forked reads them; all others have to be the server's own.
 READ_LATER = ("TLKIT_", "PYTEST_", "TMPDIR", "PYTHONPATH")
-USUAL = {
-    "KERAS_BACKEND": "tensorflow",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}  # unless something else is set
+USUAL = {"KERAS_BACKEND": "tensorflow", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # if nothing else is set
 HARMLESS = {"jemalloc_bg_thd"}  # a thread of PyArrow's allocator, which starts it again after a fork
 
 
@@ -50,7 +47,7 @@ class Process:
     def wait(self, seconds: float | None = None) -> int | None:
         """How it ended, negative by a signal; None where it has not yet after so many seconds."""
         if self.returncode is None and select.select([self._ended], [], [], seconds)[0]:
-            self.returncode = int(os.read(self._ended, 100))
+            self.returncode = _told(self._ended)
             os.close(self._ended)
         return self.returncode
 
@@ -87,7 +84,7 @@ def start(
         streams = [nowhere.fileno() if stream == subprocess.DEVNULL else stream for stream in (stdout, stderr)]
         socket.send_fds(server, [json.dumps(asked).encode()], [*streams, ends])
     os.close(ends)
-    return Process(int(os.read(ended, 100)), ended)
+    return Process(_told(ended), ended)
 
 
 def run(arguments: Sequence[str], **options) -> subprocess.CompletedProcess:
@@ -97,6 +94,14 @@ def run(arguments: Sequence[str], **options) -> subprocess.CompletedProcess:
         process.wait()
         written = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (stdout, stderr)]
     return subprocess.CompletedProcess(arguments, process.returncode, *written)
+
+
+NUMBER = struct.Struct("q")  # in the pipe: of the process, then how it ended
+
+
+def _told(pipe: int) -> int:
+    """The next number; an error where the server has died."""
+    return NUMBER.unpack(os.read(pipe, NUMBER.size))[0]
 
 
 def _of_import(env: Mapping[str, str]) -> dict[str, str]:
@@ -135,7 +140,7 @@ def serve(control: socket.socket) -> dict:
         for key, _ in waiting.select():
             if key.fileobj is not control:
                 pid, ends = key.data
-                os.write(ends, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                os.write(ends, NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
                 waiting.unregister(key.fd)
                 os.close(key.fd)
                 os.close(ends)
@@ -149,9 +154,10 @@ def serve(control: socket.socket) -> dict:
                     os.close(other.fd)
                     if other.data:
                         os.close(other.data[1])
-                control.detach()
+                waiting.close()
+                control.detach()  # closed among the others
                 return json.loads(request) | {"streams": streams}
-            os.write(streams[2], b"%d" % pid)
+            os.write(streams[2], NUMBER.pack(pid))
             waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, streams[2]))
             for stream in streams[:2]:
                 os.close(stream)
