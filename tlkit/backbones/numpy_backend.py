@@ -14,16 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkit.base.process import lean_imports
+from tlkit.base.process import do_without_tensorflow, lean_imports
 
 _STANDINS = ("jax", "jax.lax", "keras.src.backend.jax", "keras.src.backend.jax.math")
 
 
 def start() -> None:
     """Import Keras on NumPy, and have it do without TensorFlow.
-
-    Whatever its backend, Keras imports TensorFlow as soon as it writes down or reads the options of a layer, to see whether
-    one of them is TensorFlow's; where it finds that there is none it goes on.
 
     Raises:
         RuntimeError: this process has imported Keras already.
@@ -37,8 +34,7 @@ def start() -> None:
     try:
         with lean_imports():
             import keras  # noqa: F401
-            from keras.src.utils.module_utils import tensorflow
-        tensorflow._available = False
+        do_without_tensorflow()
     finally:  # others who look for JAX find what there was
         for name, module in kept.items():
             if module is None:
