@@ -78,11 +78,6 @@ def made(options, tmp_path_factory):
         pytest.skip("JAX is not installed: pip install 'tlkit[jax]'")
     out = tmp_path_factory.mktemp("jax")
     environment = os.environ | {"KERAS_BACKEND": "jax", "TLKIT_CACHE": str(out / "cache")}
-    # What the first run has compiled, the second finds
-    environment |= {
-        "JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
     # Keras 3.15 handing its variables to NumPy 2, as in pyproject.toml
     quiet = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     command = [sys.executable, "-W", "error", "-W", quiet, "-c", PROGRAM, repr(options), str(out)]
