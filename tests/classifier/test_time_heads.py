@@ -13,6 +13,8 @@ from tlkit.classifier.facts import ClipFacts, read_facts
 from tlkit.classifier.heads.build import build_time_head, put_mean
 from tlkit.classifier.model import compose_clips, load, of_images, over_time, save
 from tlkit.data.dataset import InputContract
+from tlkit.extraction.onnx_engine import open_session
+from tlkit.extraction.onnx_graph import to_onnx
 from tlkit.options.catalog import TIMES
 
 FRAMES, CHANNELS, CLASSES = 6, 16, 3
@@ -20,9 +22,9 @@ OPTIONS = SimpleNamespace(pooling="avg", hidden=(8,), activation="relu", dropout
 ORDERED = ("rnn", "lstm", "gru", "transformer", "conv1d")
 
 
-def head_of(time, frames=FRAMES):
+def head_of(time, frames=FRAMES, options=OPTIONS):
     """A head whose last layer is not zero, so that what reads the order has a say."""
-    head = build_time_head(OPTIONS, time, (frames, CHANNELS), CLASSES, seed=1)
+    head = build_time_head(options, time, (frames, CHANNELS), CLASSES, seed=1)
     last = head.model.get_layer("logits")
     last.set_weights([np.random.default_rng(3).normal(size=weight.shape) for weight in last.get_weights()])
     return head
@@ -109,6 +111,18 @@ def test_the_file_takes_clips_and_a_mask_in_plain_keras(tiny_backbone, tmp_path,
     features = np.asarray(of_images(again)(images.reshape(-1, 32, 32, 3))).mean(axis=(1, 2))
     rows = features.reshape(3, FRAMES, -1) * mask[..., None]
     assert np.allclose(said(over_time(again), rows), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("hidden", [(8,), (8, 8)], ids=["one layer", "two"])
+def test_a_head_is_written_layer_by_layer(tmp_path, time, hidden):
+    """As ONNX, without TensorFlow; a frame may be missing anywhere."""
+    pytest.importorskip("onnxruntime")
+    model = head_of(time, options=SimpleNamespace(**{**vars(OPTIONS), "hidden": hidden})).model
+    (tmp_path / "head.onnx").write_bytes(to_onnx(model, ("logits",), "features").SerializeToString())
+    rows = clips(5, FRAMES)
+    rows[0, 4:], rows[1, 2], rows[2, 0], rows[3, 1:] = 0, 0, 0, 0
+    assert np.allclose(open_session(tmp_path / "head.onnx")(rows)["logits"], said(model, rows), atol=1e-5)
 
 
 @pytest.mark.parametrize("time", ["mean", "gru", "transformer", "conv1d"])
