@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import missing
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import SILENCE, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
-from tlkit.data.decode import in_order
+from tlkit.data.decode import CHEAP, decode, in_order
 from tlkit.data.films import FILMS
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
@@ -76,7 +76,13 @@ class _Chunk:
 
 
 def read_contents(
-    root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False, look: bool = False
+    root: Path,
+    paths: Sequence[str],
+    story: Story,
+    *,
+    all_meant: bool = False,
+    look: bool = False,
+    check: bool = False,
 ) -> Contents:
     """Identify and hash files in threads; memory beyond the result does not grow with their number.
 
@@ -85,11 +91,12 @@ def read_contents(
         paths: the files.
         story: hears the progress.
         all_meant: every file was named as an image by the user, so that none may be left out unsaid.
-        look: whether images are decoded as well, each from the same bytes as its hash.
+        look: whether images are decoded as well, each from the same bytes as its hash, and looked at.
+        check: whether they are decoded alone: those that cannot be are problems.
     """
     size = LOOKED if look else CHUNK
-    threads = usable_cores() if look else min(32, 2 * usable_cores())  # waiting for the disk costs no core
-    read = partial(_read_chunk, root, paths, all_meant, look, size)
+    threads = usable_cores() if look or check else min(32, 2 * usable_cores())  # waiting for the disk costs no core
+    read = partial(_read_chunk, root, paths, all_meant, look, check, size)
     starts = range(0, len(paths), size)
     chunks = list(story.track(in_order(read, starts, threads=threads, ahead=4 * threads), "reading files", len(paths)))
     return Contents(
@@ -102,15 +109,20 @@ def read_contents(
     )
 
 
-def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, look: bool, size: int, start: int) -> _Chunk:
+def _read_chunk(
+    root: Path, paths: Sequence[str], all_meant: bool, look: bool, check: bool, size: int, start: int
+) -> _Chunk:
     stop = min(start + size, len(paths))
     chunk, looker = _Chunk(stop - start, [], bytearray(), [], [], 0), Looker(stop - start) if look else None
     for i in range(start, stop):
         path = paths[i]
         try:
-            found = _fingerprint(os.path.join(root, path), path, looker)  # noqa: PTH118 - a million times
+            found = _fingerprint(os.path.join(root, path), path, looker, check)  # noqa: PTH118 - a million times
         except OSError as error:
             chunk.problems.append(Problem(path, f"cannot be read: {error.strerror or error}"))
+            continue
+        except UnreadableImage as error:
+            chunk.problems.append(Problem(path, str(error)))
             continue
         if isinstance(found, str):
             if all_meant or suffix(path) in IMAGE_SUFFIXES:
@@ -126,16 +138,19 @@ def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, look: bool, s
     return chunk
 
 
-def _fingerprint(file: str, path: str, looker: Looker | None) -> tuple[bytes, int] | str:
-    """sha256 and size of an image file, which is looked at where somebody does; or what else it holds."""
+def _fingerprint(file: str, path: str, looker: Looker | None, check: bool) -> tuple[bytes, int] | str:
+    """sha256 and size of an image file, which is looked at or decoded where that is wanted; or what else it holds."""
     with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - a million times; Path.open costs as much as the hash
         piece = stream.read(PIECE)
         header = piece[:HEADER_BYTES]
         if sniff(header, path) is None:
             return describe(header)
-        if looker:
+        if looker or check:
             content = piece + stream.readall()
-            looker.add(content)
+            if looker:
+                looker.add(content)
+            else:
+                decode(content, CHEAP)
             return hashlib.sha256(content).digest(), len(content)
         digest = hashlib.sha256(piece)
         size = len(piece)
