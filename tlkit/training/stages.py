@@ -171,6 +171,7 @@ def _examples(stage: Stage, material: Material) -> Examples:
         parts=stage.parts,
         mixing=None if stage.mix == "none" else Mixing(stage.mix, config.seed),
         devices=sharing(material.classifier.model).devices,
+        passes=stage.passes,
     )
 
 

@@ -114,7 +114,7 @@ def build_time_head(
         row = TIMES[time]
         if row.function:
             body = getattr(importlib.import_module(row.module), row.function)
-            parts.append(dropped(body(normalized(features, "head_norm"), there, options), options, "head_dropout"))
+            parts.append(dropped(body(standardised(features), there, options), options, "head_dropout"))
         read = parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_time")(parts)
         logits = dense(classes, options, "logits", dtype="float32", kernel_initializer="zeros")(read)
     return Head("pooled", options.pooling, keras.Model(features, logits, name="head"))
@@ -154,6 +154,12 @@ def dropped(tensor: Any, options: HeadOptions, name: str) -> Any:
 def normalized(tensor: Any, name: str) -> Any:
     """Layer normalisation over channels (Ba et al. 2016), in float32: grids of different networks differ in scale."""
     return keras.layers.LayerNormalization(epsilon=1e-6, dtype="float32", name=name)(tensor)
+
+
+def standardised(frames: Any) -> Any:
+    """The same without scales of its own, which the linear layer that reads it has: their gradients would cost as much as its."""
+    norm = keras.layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, dtype="float32", name="head_norm")
+    return norm(frames)
 
 
 def flat(grid: Any) -> Any:
