@@ -78,6 +78,7 @@ def measure_order(asked: argparse.Namespace) -> None:
             for seed in range(*asked.seeds):
                 images = asked.images or drawn(work / f"motion{seed}", asked.clips[0], seed)
                 rows.append(accuracies(Path(images), work, asked, time_head, seed))
+                print(f"<!-- {time_head}, seed {seed}: {rows[-1]} -->", flush=True)
             print(told(time_head, rows), flush=True)
 
 

@@ -183,10 +183,10 @@ def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
     return min(int(np.searchsorted(held, share * held[-1])) + 1, max(1, len(sizes) - 1))
 
 
-def planned_epochs(images: int, batch: int) -> int:
-    """Epochs over so many images in updates of `batch` that make about `UPDATES` of them."""
+def planned_epochs(images: int, batch: int, wanted: int = UPDATES) -> int:
+    """Epochs over so many images in updates of `batch` that make about as many of them as are wanted."""
     updates = -(-max(images, 1) // batch)
-    return int(np.clip(-(-UPDATES // updates), *EPOCHS))
+    return int(np.clip(-(-wanted // updates), *EPOCHS))
 
 
 def useful_epochs(images: int, batch: int) -> int:

@@ -52,9 +52,8 @@ SHARES = {
 }
 EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
 COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
-TIME_EPOCHS = (
-    10  # of the stage of clips, at most, unless they are asked for; the more often each goes through the clips
-)
+TIME_UPDATES = 400  # of the stage of clips, about ...
+TIME_EPOCHS = 10  # ... in so many epochs at most, each of which goes through few clips several times
 LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
@@ -73,7 +72,7 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
     own = {layer.name for layer in backbone.model.layers}
     head = [layer for layer in classifier.model.layers if layer.name not in own]
     solved, speed = is_convex(replace(options, dropout=0.0)), plan.seconds_per_operation()
-    planned = plan.planned_epochs(sizes.train, options.batch_size * options.accumulate)
+    planned = plan.planned_epochs(sizes.train, options.batch_size * options.accumulate, TIME_UPDATES)
     step = TRAINING_PASSES * work(head) * speed
     held = frames * backbone.grid_shape[-1] * plan.NUMBER_BYTES[options.stored_as]
     stages = []
