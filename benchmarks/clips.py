@@ -2,7 +2,7 @@
 
     python benchmarks/clips.py motion --backbone NAME|PATH.keras [--weights FILE] [--size 96] [--seeds 5] [--clips 600] [--times mean gru ...] [--hidden 256 256]
     python benchmarks/clips.py people IMAGES --backbone NAME|PATH.keras [--size PIXELS] [--seeds 5] [--times mean gru ...]
-    python benchmarks/clips.py recipe --backbone NAME|PATH.keras [--size 96] [--clips 600]
+    python benchmarks/clips.py recipe --backbone NAME|PATH.keras [--size 96] [--clips 600] [--timed FRAMES]
     python benchmarks/clips.py memory --backbone NAME|PATH.keras [--size 96] [--clips 100 1000]
 
 motion: the drawn sample, every seed with clips, split and training of its own. people: clips in train/ and test/, such as
@@ -37,6 +37,7 @@ from tlkit.pipelines import finetune, sample
 
 SHOWN = ("accuracy", "accuracy_of_mean", "accuracy_shuffled")
 FRAMES = 12
+SPLITS = ("train", "val", "test")
 
 
 def options(asked: argparse.Namespace, **own: Any) -> FinetuneConfig:
@@ -86,7 +87,10 @@ def measure_order(asked: argparse.Namespace) -> None:
 
 
 def recipe_features(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], float]:
-    """Features (n, T, C), masks and labels by split, one `predict` a frame; and the seconds of it, the network's loading not counted."""
+    """Features (n, T, C), masks and labels by split, one `predict` a frame; and the seconds of it, the network's loading not counted.
+
+    With `--timed` so many frames are timed and the seconds are in proportion; the features of others are computed in batches.
+    """
     import keras
 
     from tlkit.backbones.build import build_backbone
@@ -97,19 +101,29 @@ def recipe_features(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, 
     record = json.loads((folder / "run.json").read_text())
     with (folder / "splits.csv").open() as file:
         splits = [line.rstrip("\n").split(",") for line in file][1:]
+    rows = {split: [Path(record["root"]) / path for path, name in splits if name == split] for split in SPLITS}
+    files = [frame for clips in rows.values() for clip in clips for frame in sorted(clip.iterdir())[:FRAMES]]
+    first, rest = files[: asked.timed or None], files[asked.timed or len(files) :]
     model.predict(np.zeros((1, side, side, 3)), verbose=0)
-    started, data = time.perf_counter(), {}
-    for split in ("train", "val", "test"):
-        clips = [Path(record["root"]) / path for path, name in splits if name == split]
-        features = np.zeros((len(clips), FRAMES, model.output_shape[-1]), np.float32)
-        masks = np.zeros((len(clips), FRAMES), bool)
-        for row, clip in enumerate(clips):
-            for at, frame in enumerate(sorted(clip.iterdir())[:FRAMES]):
-                pixels = keras.utils.img_to_array(keras.utils.load_img(frame, target_size=(side, side)))
-                features[row, at], masks[row, at] = model.predict(pixels[None], verbose=0)[0], True
+    started = time.perf_counter()
+    seen = [model.predict(opened(frame, side)[None], verbose=0)[0] for frame in first]
+    seconds = (time.perf_counter() - started) * len(files) / len(first)
+    for start in range(0, len(rest), 64):
+        seen += list(model.predict_on_batch(np.stack([opened(frame, side) for frame in rest[start : start + 64]])))
+    features, at, data = np.reshape(seen, (-1, FRAMES, model.output_shape[-1])), 0, {}
+    for split, clips in rows.items():
         labels = np.array([record["classes"].index(clip.parent.name) for clip in clips])
-        data[split] = (features, masks, labels)
-    return data, time.perf_counter() - started
+        masks = np.ones((len(clips), FRAMES), bool)  # no clip of the sample is shorter
+        data[split] = (features[at : at + len(clips)], masks, labels)
+        at += len(clips)
+    return data, seconds
+
+
+def opened(frame: Path, side: int) -> np.ndarray:
+    """As the recipe opens a frame."""
+    import keras
+
+    return keras.utils.img_to_array(keras.utils.load_img(frame, target_size=(side, side)))
 
 
 def recipe_head(data: dict[str, Any]) -> tuple[float, float]:
@@ -213,6 +227,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", help="as of tlkit finetune; its own unless given")
     parser.add_argument("--clips", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--timed", type=int, default=0, help="frames that the recipe is timed on; 0 for all of them")
     parser.add_argument("--times", nargs="+", default=["mean", "gru"])
     asked = parser.parse_args()
     asked.hidden = tuple(asked.hidden) if asked.hidden else None

@@ -68,6 +68,17 @@ def test_training_starts_from_the_solved_mean(time):
     assert np.allclose(said(head.model, rows), rows[:, :3].mean(axis=1) @ kernel + np.arange(3), atol=1e-5)
 
 
+def test_layers_over_time_read_many_channels_through_a_projection():
+    """Of no more weights than 64 channels have, beside the projection; heads of one number a channel read them all."""
+    sizes = {}
+    for time in ("gru", "conv1d", "max"):
+        model = build_time_head(OPTIONS, time, (FRAMES, 200), CLASSES).model
+        sizes[time] = {layer.name: layer.count_params() for layer in model.layers if layer.count_params()}
+    assert sizes["conv1d"] == {"head_projection": 200 * 64, "head_conv_1": 3 * 64 * 8 + 8, "logits": 208 * 3 + 3}
+    assert sizes["gru"]["head_projection"] == 200 * 64 and sizes["gru"]["head_gru_1"] == 3 * 8 * (64 + 8 + 2)
+    assert sizes["max"] == {"logits": 400 * 3 + 3}
+
+
 def classifier_of(tiny_backbone, time):
     backbone = build_backbone(str(tiny_backbone))
     clip = ClipFacts(frames=FRAMES, stride=2, time=time, pooling="avg")
