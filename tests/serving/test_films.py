@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from tests.serving.conftest import check_problem, infer, judge, png, subject
 from tlkit.classifier.facts import ClipFacts
@@ -65,9 +65,23 @@ def test_a_film_is_its_frames(server, film):
     assert seen(server.predict(("film", film(VALUES[:2])))) == list(VALUES[:2])
 
 
+def avif(value):
+    if not features.check("avif"):
+        pytest.skip("Pillow writes no AVIF here")
+    file = io.BytesIO()
+    grey(value).save(file, "AVIF", quality=100)
+    return file.getvalue()
+
+
 def test_an_image_alone_is_a_clip_of_one_frame(server):
     for content in (png(80), gif((80,))):
         assert seen(server.predict(("one", content))) == [80]
+
+
+def test_photographs_in_the_boxes_of_films_are_frames(server):
+    frames = [avif(value) for value in (80, 160)]
+    assert seen(server.predict(("one", frames[0]))) == pytest.approx([80], abs=2)
+    assert seen(server.predict(*(("frame", frame) for frame in frames))) == pytest.approx([80, 160], abs=2)
 
 
 def test_what_cannot_be_read_is_refused(server):

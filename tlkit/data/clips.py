@@ -16,6 +16,7 @@ from tlkit.data.dataset import SPLITS, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.films import ANIMATIONS, FILMS, frame_files, moves, refuse_lacking
 from tlkit.data.folders import LOOSE, Layout
+from tlkit.data.look import Checker
 from tlkit.data.scan import first_of, listed, read_contents, tell_unexpected
 from tlkit.data.table import CLIP, SUFFIXES, Listing, read_table
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
@@ -434,7 +435,7 @@ def scan_clips(
     Raises:
         TlkitError: as of `scan`; single images among clips, or frames of a clip that do not agree on label, split or group.
     """
-    read = partial(read_contents, story=story, check=True)
+    read = partial(read_contents, story=story, by=Checker)
     frames = listed(images, (classes, known), group_by, labelled, read, Finder(sampling, story), story)
     names = frames.extra.pop(CLIP)
     frames.extra.pop(FRAME, None)

@@ -280,7 +280,7 @@ def _times(folder: Path) -> list[float] | None:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptFilm:
     """The frames of one container: where, bytes, and when one was last written (seconds since the epoch)."""
 
     folder: Path
@@ -288,20 +288,22 @@ class Kept:
     written: float
 
 
-def list_films() -> list[Kept]:
+def list_films() -> list[KeptFilm]:
     """The frames of every container."""
     root = frames_dir()
     found = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         sizes = [file.stat() for file in folder.iterdir()]
-        found.append(Kept(folder, sum(one.st_size for one in sizes), max((one.st_mtime for one in sizes), default=0.0)))
+        found.append(
+            KeptFilm(folder, sum(one.st_size for one in sizes), max((one.st_mtime for one in sizes), default=0.0))
+        )
     return found
 
 
 def clear(older_than: float | None) -> int:
     """Remove the frames of containers, those alone that were decoded so many days ago where it is given; the bytes freed."""
     limit = time.time() - 86400 * (older_than or 0.0)
-    gone: Sequence[Kept] = [one for one in list_films() if older_than is None or one.written < limit]
+    gone: Sequence[KeptFilm] = [one for one in list_films() if older_than is None or one.written < limit]
     for one in gone:
         shutil.rmtree(one.folder)
     return sum(one.bytes for one in gone)

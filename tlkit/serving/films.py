@@ -8,6 +8,7 @@ from PIL import Image
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.data.clips import Sampling
 from tlkit.data.films import ANIMATION, HEAD, Frame, frames, kind_of, moves, refuse_lacking
+from tlkit.pixels.sniff import HEADER_BYTES, sniff
 from tlkit.serving.body import Upload
 from tlkit.serving.pixels import Limits
 from tlkit.serving.problems import RequestProblem
@@ -21,7 +22,7 @@ def may_be_film(uploads: Sequence[Upload]) -> bool:
     Raises:
         RequestProblem: a film among several files.
     """
-    kinds = [kind_of(upload.content[:HEAD]) for upload in uploads]
+    kinds = [_kind(upload.content) for upload in uploads]
     if len(kinds) == 1:
         return kinds[0] is not None
     film = next((place for place, kind in enumerate(kinds) if kind not in (None, ANIMATION)), None)
@@ -32,6 +33,12 @@ def may_be_film(uploads: Sequence[Upload]) -> bool:
             "send a film alone, or the frames of one clip.",
         )
     return False
+
+
+def _kind(content: bytes) -> str | None:
+    """As `kind_of`; None of photographs in the boxes of films, HEIC and AVIF."""
+    kind = kind_of(content[:HEAD])
+    return kind if kind == ANIMATION or sniff(content[:HEADER_BYTES]) is None else None
 
 
 def frames_of(content: bytes, sampling: Sampling, limits: Limits) -> list[bytes]:
@@ -47,7 +54,7 @@ def frames_of(content: bytes, sampling: Sampling, limits: Limits) -> list[bytes]
     Raises:
         RequestProblem: films are not read here, it is damaged, or there is too much of it.
     """
-    animation = kind_of(content[:HEAD]) == ANIMATION
+    animation = _kind(content) == ANIMATION
     if animation and not moves(content):
         return [content]
     try:
