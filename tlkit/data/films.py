@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
     place: int
     time: float
-    count: int
+    area: int
     image: Callable[[], Image.Image]
 
 
@@ -114,8 +114,8 @@ def _of_animation(film: Film) -> Iterator[Frame]:
             _refuse_huge(image.size)
             for place, shown in enumerate(ImageSequence.Iterator(image)):
                 shown.load()
-                count = image.width * image.height
-                yield Frame(place, time, count, lambda shown=shown: shown.convert("RGBA"))  # type: ignore[misc]
+                area = image.width * image.height
+                yield Frame(place, time, area, lambda shown=shown: shown.convert("RGBA"))  # type: ignore[misc]
                 time += max(float(shown.info.get("duration", 0)), 0.0) / 1000
     except UnreadableImage:
         raise
@@ -162,8 +162,8 @@ def _of_film(film: Film, kind: str) -> Iterator[Frame]:
                 if frame.is_corrupt:
                     raise UnreadableImage(f"is damaged after {end:.2f} s")
                 time = place / float(stream.average_rate or 25) if frame.time is None else float(frame.time)
-                count = frame.width * frame.height
-                yield Frame(place, time, count, lambda frame=frame: _picture(frame, stream))  # type: ignore[misc]
+                area = frame.width * frame.height
+                yield Frame(place, time, area, lambda frame=frame: _picture(frame, stream))  # type: ignore[misc]
                 place += 1
         _refuse_short(container, stream, packets, end)
         if not place:

@@ -75,8 +75,8 @@ def _times(content: bytes, limits: Limits) -> list[float]:
     """When each frame is shown."""
     times, seen = [], 0
     for frame in frames(content):
-        seen += max(frame.count, LEAST)
-        if frame.count > limits.pixels or seen > limits.images * limits.pixels:
+        seen += max(frame.area, LEAST)
+        if frame.area > limits.pixels or seen > limits.images * limits.pixels:
             raise _too_many(limits)
         times.append(frame.time)
     return times
