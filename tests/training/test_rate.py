@@ -13,7 +13,7 @@ from tlkit.pipelines.finetune import run
 from tlkit.tasks.registry import TASKS
 from tlkit.training import train
 from tlkit.training.costs import briefer, is_tried
-from tlkit.training.plan import Plan, Sizes, Stage, planned_epochs
+from tlkit.training.plan import TRIED, Plan, Sizes, Stage, planned_epochs
 
 EMPTY = {"source": "cut", "blocks": 1, "cut": "c", "views": 4, "parameters": 1, "stored_bytes": 1, "seconds": 1.0}
 TOP = Stage(name="top", method="gradient", epochs=10, learning_rate=1e-3, reason="", tried=True, warm_up=0.3, **EMPTY)
@@ -98,7 +98,7 @@ def test_where_it_is_tried(options, sizes, task, expected):
 
 @pytest.mark.parametrize(("images", "epochs"), [(330, 28), (648, 15), (915, 11), (1402, 7), (1999, 5)])
 def test_half_of_the_updates_and_a_view_for_every_two_epochs(images, epochs):
-    assert planned_epochs(images, 32, tried=True) == epochs
+    assert planned_epochs(images, 32, *TRIED) == epochs
     options, views = briefer(FinetuneConfig(images="images"), images)
     assert options.epochs == (30, epochs)
     assert views == min(8, -(-epochs // 2))

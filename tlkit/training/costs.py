@@ -20,6 +20,7 @@ from tlkit.training.optimizer import FREE_FROM
 from tlkit.training.plan import (
     DEEP,
     TRAINING_PASSES,
+    TRIED,
     Anatomy,
     Decision,
     Pace,
@@ -241,14 +242,14 @@ def is_tried(asked: FinetuneConfig, sizes: Sizes, task: Task) -> bool:
     """Whether a high rate is tried in the top stage: of few images, where nothing was asked for and it saves epochs."""
     batch = asked.batch_size * asked.accumulate
     few = 0 < sizes.train < FREE_FROM and sizes.val > 0
-    saves = planned_epochs(sizes.train, batch, tried=True) < planned_epochs(sizes.train, batch)
+    saves = planned_epochs(sizes.train, batch, *TRIED) < planned_epochs(sizes.train, batch)
     asks_nothing = all(getattr(asked, name) == value for name, value in LEFT_OPEN.items())
     return few and saves and asks_nothing and row_of(TELLS_LOSSES, task)
 
 
 def briefer(options: FinetuneConfig, train: int) -> tuple[FinetuneConfig, int]:
     """The options with the epochs of a stage whose rate is tried, and how many views these are worth at most."""
-    epochs = planned_epochs(train, options.batch_size * options.accumulate, tried=True)
+    epochs = planned_epochs(train, options.batch_size * options.accumulate, *TRIED)
     return replace(options, epochs=(HEAD_EPOCHS, epochs)), min(VIEWS_MOST, -(-epochs // EPOCHS_A_VIEW))
 
 

@@ -173,7 +173,8 @@ UPDATES = 600
 EPOCHS = (10, 40)  # fewest and most that so many updates may become
 WARM_UP = 0.1  # share of them in which the rate rises from zero to its peak
 # Half of them do at a rate that is tried on the images first (`settle_rate`), slowly warmed up; docs/log.md has the figures.
-TRIED_UPDATES, TRIED_EPOCHS, TRIED_WARM_UP, TRIED_RATE = 300, (5, 40), 0.3, 1e-3
+TRIED = (300, (5, 40))  # updates, and fewest and most epochs
+TRIED_RATE, TRIED_WARM_UP = 1e-3, 0.3
 USEFUL = 2  # times as many epochs as planned are the most that a stage has use for
 
 
@@ -184,9 +185,8 @@ def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
     return min(int(np.searchsorted(held, share * held[-1])) + 1, max(1, len(sizes) - 1))
 
 
-def planned_epochs(images: int, batch: int, *, tried: bool = False) -> int:
-    """Epochs over so many images in updates of `batch` that make about `UPDATES` of them, `TRIED_UPDATES` at a rate that is tried."""
-    wanted, bounds = (TRIED_UPDATES, TRIED_EPOCHS) if tried else (UPDATES, EPOCHS)
+def planned_epochs(images: int, batch: int, wanted: int = UPDATES, bounds: tuple[int, int] = EPOCHS) -> int:
+    """Epochs over so many images in updates of `batch` that make about as many of them as are wanted; within bounds."""
     updates = -(-max(images, 1) // batch)
     return int(np.clip(-(-wanted // updates), *bounds))
 
@@ -225,6 +225,8 @@ class Stage:
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
         least: epochs after which it may end early, where nothing is left to learn (`checkpoint.is_exhausted`); 0 for never.
+        passes: how many times an epoch goes through the images: an epoch is what is measured and kept, and where it would be
+            over in no time, several are one.
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` until that is tried, and `float32` where it never is.
         warm_up: share of the updates in which the rate rises to its peak.
         tried: whether that rate is still to be tried.
@@ -250,6 +252,7 @@ class Stage:
     mix: str = "none"
     centralize: bool = False
     least: int = 0
+    passes: int = 1
     precision: str = "float32"
     warm_up: float = WARM_UP
     tried: bool = False

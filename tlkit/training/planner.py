@@ -55,7 +55,7 @@ from tlkit.training.plan import (
 from tlkit.training.probe import solving_seconds
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
-RATES = {"head": 1e-3, "time": 1e-3, "top": 3e-4, "all": 1e-4}
+RATES = {"head": 1e-3, "time": 3e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
 # Seconds of a stage from which on a trial of bfloat16, up to 3 in 100 of it and compiling, may pay
 WORTH_TRYING = 180.0
@@ -69,54 +69,6 @@ EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is 
 COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
 LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
-
-
-def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifier, sizes: Sizes, frames: int) -> Plan:
-    """The plan for clips: the mean over time is solved; then, unless it is all that was asked for, the order is learned.
-
-    Args:
-        options: what was asked for.
-        backbone: the network.
-        classifier: with a head over time.
-        sizes: in clips.
-        frames: of all clips together.
-    """
-    task, clip = classifier.facts.task, classifier.facts.clip
-    own = {layer.name for layer in backbone.model.layers}
-    head = [layer for layer in classifier.model.layers if layer.name not in own]
-    solved, speed = is_convex(replace(options, dropout=0.0)), plan.seconds_per_operation()
-    updates = plan.planned_epochs(sizes.train, options.batch_size * options.accumulate)
-    step = TRAINING_PASSES * work(head) * speed
-    held = frames * backbone.grid_shape[-1] * plan.NUMBER_BYTES[options.stored_as]
-    stages = []
-    for number, name in enumerate(("head", "time")[: 1 + (options.stages is None and options.over_time != "mean")]):
-        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else updates))
-        exactly = name == "head" and solved
-        passes = (SOLVER_PASSES if exactly else epochs) * sizes.train
-        stage = Stage(
-            name=name,
-            method=task.solver if exactly else "gradient",
-            source="features",
-            blocks=0,
-            cut="",
-            views=1,
-            epochs=epochs,
-            learning_rate=float(nth(options.learning_rate, number, RATES[name])),
-            parameters=parameters(head),
-            stored_bytes=held,
-            seconds=COMPILING + passes * step,
-            reason="on the mean over time of stored features of frames"
-            if name == "head"
-            else f"{options.over_time} over up to {clip.frames if clip else 0} frames, on stored features, from the solved mean on",
-        )
-        stages.append(stage)
-    why = "asked for" if options.time else "for a table of clips; the mean over time ships unless the order adds to it"
-    return Plan(
-        stages=tuple(stages),
-        extraction_seconds=frames * work(backbone.model.layers) * speed,
-        decisions=(Decision("time", options.over_time, why),),
-        augment="none",
-    )
 
 
 def build_plan(
@@ -187,7 +139,7 @@ def _of_stages(
     if asked.epochs is None:
         size = options.batch_size * options.accumulate
         tried = any(stage.tried for stage in trained)
-        updates, (least, most) = (plan.TRIED_UPDATES, plan.TRIED_EPOCHS) if tried else (UPDATES, plan.EPOCHS)
+        updates, (least, most) = plan.TRIED if tried else (UPDATES, plan.EPOCHS)
         why = f"about {updates} updates of {size} images in {least} to {most} epochs"
         why += f", {HEAD_EPOCHS} for a head that is not solved" * (trained[0].name == "head")
         if ending := [stage for stage in trained if stage.least]:

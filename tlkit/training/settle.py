@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import chosen
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
+from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.evaluation.judgement import refuse_target
@@ -25,10 +27,21 @@ from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.training import STAGES
 from tlkit.training import balance, crossing
-from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, HEAD_EPOCHS, SEARCHING, parts
+from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, HEAD_EPOCHS, SEARCHING, is_convex, nth, parts
 from tlkit.training.minutes import Budget, fit_into, slowness
-from tlkit.training.plan import Decision, Plan, Sizes, planned_epochs
-from tlkit.training.planner import build_plan, clip_plan
+from tlkit.training.plan import (
+    NUMBER_BYTES,
+    TRAINING_PASSES,
+    Decision,
+    Plan,
+    Sizes,
+    Stage,
+    parameters,
+    planned_epochs,
+    seconds_per_operation,
+    work,
+)
+from tlkit.training.planner import COMPILING, RATES, SOLVER_PASSES, build_plan
 from tlkit.training.stages import Parts
 
 TIMED = 32  # images that are decoded to see how long that takes
@@ -116,6 +129,11 @@ def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Finet
     return replace(config, preset=None, augment="none", mix="none")
 
 
+# -- The plan of clips ---
+
+TIME_UPDATES = 400  # of the stage of clips, about ...
+TIME_EPOCHS = 10  # ... in so many epochs at most, each of which goes through few clips several times
+
 # Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
 FOR_IMAGES: dict[str, tuple[object, ...]] = {
     "stages": (None, ("head",)),
@@ -147,6 +165,57 @@ def refuse_for_clips(options: FinetuneConfig) -> None:
                 f"--{name.replace('_', '-')} {shown} is for single images, and the samples are clips.",
                 "drop it: frames are computed once by the frozen backbone, and --time says what is trained on them.",
             )
+
+
+def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifier, sizes: Sizes, frames: int) -> Plan:
+    """The plan for clips: the mean over time is solved; then, unless it is all that was asked for, the order is learned.
+
+    Args:
+        options: what was asked for.
+        backbone: the network.
+        classifier: with a head over time.
+        sizes: in clips.
+        frames: of all clips together.
+    """
+    task, clip = classifier.facts.task, classifier.facts.clip
+    own = {layer.name for layer in backbone.model.layers}
+    head = [layer for layer in classifier.model.layers if layer.name not in own]
+    solved, speed = is_convex(replace(options, dropout=0.0)), seconds_per_operation()
+    planned = planned_epochs(sizes.train, options.batch_size * options.accumulate, TIME_UPDATES)
+    step = TRAINING_PASSES * work(head) * speed
+    held = frames * backbone.grid_shape[-1] * NUMBER_BYTES[options.stored_as]
+    stages = []
+    for number, name in enumerate(("head", "time")[: 1 + (options.stages is None and options.over_time != "mean")]):
+        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else min(planned, TIME_EPOCHS)))
+        passes = max(1, round(planned / epochs)) if name == "time" and options.epochs is None else 1
+        exactly = name == "head" and solved
+        seen = (SOLVER_PASSES if exactly else epochs * passes) * sizes.train
+        stage = Stage(
+            name=name,
+            method=task.solver if exactly else "gradient",
+            source="features",
+            blocks=0,
+            cut="",
+            views=1,
+            epochs=epochs,
+            learning_rate=float(nth(options.learning_rate, number, RATES[name])),
+            parameters=parameters(head),
+            stored_bytes=held,
+            seconds=COMPILING + seen * step,
+            passes=passes,
+            reason="on the mean over time of stored features of frames"
+            if name == "head"
+            else f"{options.over_time} over up to {clip.frames if clip else 0} frames, on stored features, from the solved mean on"
+            + f", each epoch {passes} times through the clips" * (passes > 1),
+        )
+        stages.append(stage)
+    why = "asked for" if options.time else "for a table of clips; the mean over time ships unless the order adds to it"
+    return Plan(
+        stages=tuple(stages),
+        extraction_seconds=frames * work(backbone.model.layers) * speed,
+        decisions=(Decision("time", options.over_time, why),),
+        augment="none",
+    )
 
 
 def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Decision]]:
