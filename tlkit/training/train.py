@@ -117,8 +117,7 @@ def train(
     scale = dataset.task.scale(dataset.truth[splits.indices("train")])
     material = gather(plan.settles(options), source, plan, dataset, splits, story)
     sink.prepared(material)
-    material = replace(material, dataset=dataset.in_units(scale))
-    material = balance.settled(material, sink, story)
+    material = balance.settled(replace(material, dataset=dataset.in_units(scale)), sink, story)
     if options.balance in balance.MEASURED:
         settled = balance.BalanceChoice(**sink.read("balance"))
         plan = plan.deciding(Decision("balance", settled.balance, settled.reason))
