@@ -142,8 +142,10 @@ def kills(place: Path, options: argparse.Namespace) -> None:
 
         threading.Thread(target=worker_killer, daemon=True).start()
         found, there = extract(place, options, f"ray:{cluster.address}", story)
-    again = [said for said in story.said if "sent to another" in said]
+    again = [said for said in story.said if "while it computed" in said]
+    idle = [said for said in story.said if "before it computed" in said]
     print(f"killed after so many images: {killed[:-1]}; the node: {killed[-1:]}")
+    print(f"workers lost before they computed: {len(idle)}")
     print(f"batches sent again: {len(again)}, that is at most {options.batch_size * len(again)} images computed twice")
     print(f"computed {there['computed']} of {here['computed']}; byte for byte the same: {found == expected}")
 

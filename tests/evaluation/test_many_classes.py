@@ -15,8 +15,8 @@ from tlkit.evaluation.compare import compare
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.report import figures
-from tlkit.report.outcome import PER_CLASS, write_outcome
 from tlkit.report.build import Page
+from tlkit.report.outcome import PER_CLASS, write_outcome
 from tlkit.tasks import task as blocks
 from tlkit.tasks.single import SoftmaxColumns, softmax
 

@@ -189,6 +189,32 @@ def test_a_batch_that_always_kills_its_worker_is_named_after_two_tries_and_the_r
 
 
 @pytest.mark.slow
+def test_workers_that_die_before_they_compute_are_no_fault_of_their_batch(
+    cluster, source, images, empty_cache, monkeypatch
+):
+    found, log = source()
+    mark, engine = log.with_name("opened"), found.quick(1)
+
+    def deadly(most):
+        def opens():
+            with mark.open("a") as file:
+                file.write("x")
+            if len(mark.read_text()) <= most:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return engine.portable()()
+
+        return replace(found, quick=lambda images: replace(engine, portable=lambda: opens))
+
+    story = Heard()
+    assert deadly(4).extract(scan(images), story=story).passes == counted(log) == IMAGES
+    assert sum("before it computed" in said for said in story.said) == 4 > on_ray.TRIES
+    monkeypatch.setattr(on_ray, "STARTS", 3)
+    shutil.rmtree(empty_cache / "features")
+    with pytest.raises(TlkitError, match="3 workers in a row died before they began"):
+        deadly(1000).extract(scan(images))
+
+
+@pytest.mark.slow
 def test_a_worker_with_other_versions_is_refused(source, images, empty_cache, monkeypatch):
     real = on_ray.versions()
     monkeypatch.setattr(on_ray, "versions", lambda: real | {"pillow": "1.0"})

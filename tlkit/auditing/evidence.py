@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.base.story import Heard, Silence, Story, percent, unheard
+from tlkit.classifier.answers import MANY_CLASSES
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.folds import FOLDS, in_turn
@@ -18,6 +19,9 @@ from tlkit.data.look import Looks
 from tlkit.options import advice
 from tlkit.options.option import Options
 
+PROBABILITIES = (
+    2**25
+)  # of more than a thousand classes: beyond, five folds of two classifiers take an hour and gigabytes
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
 
 # -- the probe: what classifiers of the features say about images that they were not fitted on -----
@@ -339,6 +343,9 @@ def unlearnable(evidence: Evidence) -> str:
         return "needs two classes"
     if len(labels) < LEAST_IMAGES:
         return f"needs {LEAST_IMAGES} labelled images"
+    classes = len(evidence.dataset.classes)
+    if classes > MANY_CLASSES and len(labels) * classes > PROBABILITIES:
+        return f"of {len(labels):,} images in {classes:,} classes not within minutes; audit some of the classes"
     return ""
 
 

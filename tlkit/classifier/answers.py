@@ -258,10 +258,8 @@ class _Short:
 
     @staticmethod
     def cells(rows: Predictions, index: int, chances: np.ndarray) -> Iterable[str]:
-        logits, label = np.nan_to_num(rows.logits[index], nan=-np.inf), int(rows.labels[index])
-        least = np.partition(logits, -MOST_PROBABLE)[-MOST_PROBABLE]
-        high = np.flatnonzero(logits >= least)  # ascending, so that among equals the first class is ahead
-        best = high[np.argsort(-logits[high], kind="stable")][1:MOST_PROBABLE].tolist()
+        label = int(rows.labels[index])
+        best = most_probable(rows.logits[index : index + 1], MOST_PROBABLE)[0, 1:].tolist()
         of_truth = "" if label < 0 else f"{chances[label]:.9g}"
         return [of_truth, *(cell for code in best for cell in (rows.classes[code], f"{chances[code]:.9g}"))]
 
@@ -295,6 +293,18 @@ class _Short:
         logits = np.repeat(task.logits(left[:, None]).astype(np.float32), len(classes), axis=1)
         np.put_along_axis(logits, codes, task.logits(chances).astype(np.float32), axis=1)
         return logits
+
+
+def most_probable(logits: np.ndarray, count: int) -> np.ndarray:
+    """int64 (n, count), the classes of the highest of logits (n, K), highest first; among equals the first class is ahead."""
+    if logits.shape[1] <= MANY_CLASSES:
+        return np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    found = np.empty((len(logits), min(count, logits.shape[1])), np.int64)
+    for place, row in enumerate(np.nan_to_num(one, nan=-np.inf) for one in logits):
+        least = np.partition(row, -found.shape[1])[-found.shape[1]]
+        high = np.flatnonzero(row >= least)
+        found[place] = high[np.argsort(-row[high], kind="stable")][: found.shape[1]]
+    return found
 
 
 _PLACES = range(2, MOST_PROBABLE + 1)
@@ -342,13 +352,17 @@ class Answers:
             facts: of the classifier.
             top: classes to list.
         """
-        chances = facts.task.probabilities(self.logits, facts.temperature)
+        chances = (
+            row
+            for some in row_blocks(self.logits)
+            for row in facts.task.probabilities(self.logits[some], facts.temperature)
+        )
         chosen = facts.task.predicted(self.logits, facts.temperature).tolist()
-        order = np.argsort(-self.logits, axis=1, kind="stable")
+        order = most_probable(self.logits, top)
         rows = []
         for path, row, one, best, answer in zip(paths, chances, chosen, order, self, strict=True):
             said = facts.task.answer(answer.logits[0], row, one, facts.classes, facts.margins)
-            listed = best[:top] if facts.task.ranks else ()
+            listed = best if facts.task.ranks else ()
             ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in listed]
             judged: dict[str, Any] = {}
             if facts.threshold is not None:
