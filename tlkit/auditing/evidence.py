@@ -334,6 +334,11 @@ class Evidence:
         )
 
 
+def too_many(images: int, classes: int) -> bool:
+    """Whether classifiers of so many images in so many classes are left out."""
+    return classes > MANY_CLASSES and images * classes > PROBABILITIES
+
+
 def unlearnable(evidence: Evidence) -> str:
     """Why no classifier can be fitted to these labels, "" where one can."""
     if not evidence.dataset.task.can("audit"):
@@ -344,7 +349,7 @@ def unlearnable(evidence: Evidence) -> str:
     if len(labels) < LEAST_IMAGES:
         return f"needs {LEAST_IMAGES} labelled images"
     classes = len(evidence.dataset.classes)
-    if classes > MANY_CLASSES and len(labels) * classes > PROBABILITIES:
+    if too_many(len(labels), classes):
         return f"of {len(labels):,} images in {classes:,} classes not within minutes; audit some of the classes"
     return ""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored
+from tlkit.base.texts import taken
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.multi import sigmoid as sigmoid
 from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked
@@ -68,8 +69,8 @@ class Predictions(Labelled):
         margins: of intervals around predicted numbers, see `Facts`; None where there are none.
     """
 
-    paths: list[str]
-    sha256: list[str]
+    paths: Sequence[str]
+    sha256: Sequence[str]
     labels: np.ndarray
     splits: np.ndarray
     logits: np.ndarray
@@ -122,8 +123,8 @@ class Predictions(Labelled):
         pick = rows.tolist()
         return replace(
             self,
-            paths=[self.paths[i] for i in pick],
-            sha256=[self.sha256[i] for i in pick],
+            paths=taken(self.paths, pick),
+            sha256=taken(self.sha256, pick),
             labels=self.labels[rows],
             targets=picked(self.targets, rows),
             splits=self.splits[rows],

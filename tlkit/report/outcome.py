@@ -11,6 +11,7 @@ from PIL import Image
 from tlkit.base.errors import TlkitError, UnreadableImage
 from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, replacing_all, sha256_file, write_json
 from tlkit.base.story import percent
+from tlkit.base.texts import Texts
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.clips import Sampling
@@ -39,8 +40,8 @@ def build_predictions(
 ) -> Predictions:
     """Key the answers for N images of a manifest by path, with what else is known about each (see `Predictions`)."""
     return Predictions(
-        paths=list(dataset.paths),
-        sha256=[row.tobytes().hex() for row in dataset.sha256],
+        paths=dataset.paths,
+        sha256=Texts.of(row.tobytes().hex() for row in dataset.sha256),
         labels=dataset.labels,
         targets=dataset.targets,
         splits=splits.codes,

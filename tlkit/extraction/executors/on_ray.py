@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tlkit.extraction.engine import Engine
 
 TRIES = 2  # of a batch whose worker is lost while it computes
-STARTS = 10  # workers that are lost one after the other before any of them begins to compute
+STARTS = 20  # workers that are lost one after the other before any of them begins to compute
 AHEAD = 2  # batches for each worker that are sent before one is back: what bounds memory
 CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatever its cores, and so has more
 MOST_CORES = 4
