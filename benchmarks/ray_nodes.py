@@ -48,6 +48,7 @@ class Listener(Silence):
     def __init__(self, quiet: bool = True) -> None:
         self.said: list[str] = []
         self.back: list[float] = []
+        self.begun: list[tuple[str, float]] = []
         self.done = 0
         self.quiet = quiet
 
@@ -57,8 +58,18 @@ class Listener(Silence):
         if not self.quiet:
             print("   ", text, flush=True)
 
+    def begin(self, name: str) -> None:
+        """Note when."""
+        self.begun.append((name, time.perf_counter()))
+
+    def took(self) -> str:
+        """Seconds of what was begun, until the next."""
+        ends = [at for _, at in self.begun[1:]] + [time.perf_counter()]
+        return ", ".join(f"{name} {end - at:.1f}" for (name, at), end in zip(self.begun, ends, strict=True))
+
     def track(self, items: Any, description: str, total: int | None = None) -> Iterator[Any]:
         """Just yield, and note what was extracted and when."""
+        self.begin(description)
         for item in items:
             yield item
             if description == "extracting" and len(item):
@@ -186,9 +197,10 @@ def commands(place: Path, options: argparse.Namespace) -> None:
                 shutil.rmtree(place / "cache" / "features", ignore_errors=True)
                 kind, out = where.partition(":")[0], place / f"{name}-{where.partition(':')[0]}"
                 config = CONFIGS[name](images=str(place / "images"), out=str(out), executor=where, **given)
-                started = time.perf_counter()
-                pipelines.carry_out(name, config, Listener())
+                started, story = time.perf_counter(), Listener()
+                pipelines.carry_out(name, config, story)
                 seconds[kind] = time.perf_counter() - started
+                print(f"{name}, {kind}: {story.took()}", flush=True)
             for file in WRITTEN[name]:
                 texts = [lasting(place / f"{name}-{kind}" / file) for kind in seconds]
                 print(f"{name}: {file}, {len(texts[0])} characters, the same: {texts[0] == texts[1]}", flush=True)

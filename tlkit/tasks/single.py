@@ -76,7 +76,8 @@ class Single(Task):
     def renamed(
         self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        return np.array([*(classes.index(name) for name in found), UNLABELLED], np.int32)[labels], None
+        codes = {name: code for code, name in enumerate(classes)}
+        return np.array([*(codes[name] for name in found), UNLABELLED], np.int32)[labels], None
 
     def known(self, truth: np.ndarray) -> np.ndarray:
         return truth >= 0
