@@ -2,7 +2,7 @@
 
     python benchmarks/ray_nodes.py table           # 4,317 images: the bytes of the table against those of one process
     python benchmarks/ray_nodes.py workers         # two workers of one core against one, in turn, five repeats
-    python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 224    # ten workers killed (SIGKILL) at random moments, and a node once
+    python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 224 --images 12000    # ten workers killed (SIGKILL) at random moments, and a node once
     python benchmarks/ray_nodes.py memory          # peak memory of the process that asks, 4,000 and 40,000 images
     python benchmarks/ray_nodes.py commands --images 400   # audit, rank and finetune against the same without Ray
 
@@ -147,7 +147,7 @@ def kills(place: Path, options: argparse.Namespace) -> None:
 
         def worker_killer() -> None:
             while len(killed) < options.kills:
-                time.sleep(draw.uniform(0.5, 3.0))
+                time.sleep(draw.uniform(2.0, 8.0))
                 if story.done and (working := list(tasks())):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(draw.choice(working), signal.SIGKILL)
@@ -185,7 +185,18 @@ ASKED = {
     "rank": {"backbones": ("nano:size=32", "nano:size=64")},
     "finetune": {"backbone": "nano", "image_size": 32, "seed": 0},
 }
-PASSING = {"seconds", "milliseconds", "versions", "hardware", "command", "commands", "out", "report", "created"}
+PASSING = {
+    "seconds",
+    "milliseconds",
+    "milliseconds_spread",
+    "versions",
+    "hardware",
+    "command",
+    "commands",
+    "out",
+    "report",
+    "created",
+}
 
 
 def commands(place: Path, options: argparse.Namespace) -> None:

@@ -94,7 +94,9 @@ def compute(
         confine(job.cores)
         _refuse_others(job.versions)
         _engines.clear()
-        _engines[job.token] = ray.get(engine[0])()
+        opened, contract = ray.get(engine[0])(), portion.source.contract
+        opened.run(np.zeros((2, contract.height, contract.width, 3), np.uint8))  # sessions are opened when first needed
+        _engines[job.token] = opened
     yield None
     rows, heard = np.arange(images), _Heard()
     yield list(portion.portion(rows, _engines[job.token], heard)(rows)), heard.said
@@ -348,6 +350,8 @@ class _Sending:
             self._again(sent, error)
             return None
         except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
+            with contextlib.suppress(lost.RayError):
+                self.ray.get(task.completed())  # what nobody asks for Ray tells on stderr
             self._again(sent, error)
             return None
         if found is None:
