@@ -8,10 +8,11 @@ import pytest
 from tests.auditing.evidences import clouds, evidence, looks
 from tlkit.auditing import files, flips, outliers, related, shortcuts
 from tlkit.auditing.audit import CHECKS, audit
-from tlkit.auditing.evidence import Mirrored, too_many, unlearnable
+from tlkit.auditing.evidence import Mirrored, unlearnable
 from tlkit.auditing.findings import AuditResult
 from tlkit.auditing.fixing import proposed_fixes
 from tlkit.auditing.labels import check_classes, check_sizes, label_quality
+from tlkit.classifier.answers import too_many
 from tlkit.data.dataset import Problem
 
 

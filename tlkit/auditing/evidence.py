@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.base.story import Heard, Silence, Story, percent, unheard
-from tlkit.classifier.answers import MANY_CLASSES
+from tlkit.classifier.answers import too_many
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.folds import FOLDS, in_turn
@@ -332,11 +332,6 @@ class Evidence:
             suggested=suggested,
             score=None if score is None else float(score),
         )
-
-
-def too_many(images: int, classes: int) -> bool:
-    """Whether classifiers of so many images in so many classes are left out."""
-    return classes > MANY_CLASSES and images * classes > PROBABILITIES
 
 
 def unlearnable(evidence: Evidence) -> str:

@@ -225,6 +225,14 @@ MOST_PROBABLE = 10  # of more classes are listed for each image
 TRUE_CLASS = "label_probability"
 
 
+PROBABILITIES = 2**25  # of more classes: beyond, five folds of two classifiers take an hour and gigabytes
+
+
+def too_many(images: int, classes: int) -> bool:
+    """Whether classifiers of so many images in so many classes are not cross-validated to judge the labels."""
+    return classes > MANY_CLASSES and images * classes > PROBABILITIES
+
+
 class _All:
     """`p:CLASS` for each class."""
 

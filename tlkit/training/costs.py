@@ -8,10 +8,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from tlkit.auditing.evidence import too_many
 from tlkit.backbones.graph import calls
 from tlkit.backbones.runtime import gpus
 from tlkit.base.machine import available_memory, bytes_text
+from tlkit.classifier.answers import too_many
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training.plan import Anatomy, Decision, Pace, Sizes, duration, planned_epochs
 
