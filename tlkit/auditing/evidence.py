@@ -19,9 +19,6 @@ from tlkit.data.look import Looks
 from tlkit.options import advice
 from tlkit.options.option import Options
 
-PROBABILITIES = (
-    2**25
-)  # of more than a thousand classes: beyond, five folds of two classifiers take an hour and gigabytes
 LEAST_IMAGES = 40  # labelled ones; below it nothing that is learned from the images means anything
 
 # -- the probe: what classifiers of the features say about images that they were not fitted on -----
