@@ -14,6 +14,7 @@ from tlkit.classifier.answers import MANY_CLASSES, MOST_PROBABLE, Predictions
 from tlkit.evaluation.compare import compare
 from tlkit.evaluation.evaluate import evaluate
 from tlkit.evaluation.stored import read_evaluation
+from tlkit.python.run import Evaluated
 from tlkit.report import figures
 from tlkit.report.build import Page
 from tlkit.report.outcome import PER_CLASS, write_outcome
@@ -79,6 +80,12 @@ def test_what_is_read_back_says_the_same(rows, folder):
     for name in ("accuracy", "top_5_accuracy", "macro_f1", "log_loss", "expected_calibration_error", "cohen_kappa"):
         assert ours[name].value == pytest.approx(theirs[name].value, abs=1e-6), name
     assert ours["brier"].value == pytest.approx(theirs["brier"].value, abs=1e-3)
+
+
+def test_in_python_it_is_a_table(rows, folder):
+    table = Evaluated({"out": str(folder)}).predictions
+    assert table["class_10"][0] == rows.classes[np.argsort(-rows.logits[0], kind="stable")[9]]
+    assert np.isnan(table["label_probability"][3]) and table["label_probability"][0] > 0 and table["label"][3] == ""
 
 
 def test_ties_and_outputs_that_are_not_finite_come_back(rows, tmp_path):
