@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tlkit.base.texts import Texts, taken
+from tlkit.base.files import Texts, taken
 
 NAMES = ["a/b.png", "", "ä/ç 猫.jpg", "no \udcff utf-8", "lone \ud800", "a/b.png"]
 

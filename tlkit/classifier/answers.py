@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored
-from tlkit.base.texts import taken
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.multi import sigmoid as sigmoid
 from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked

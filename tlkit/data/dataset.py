@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored
-from tlkit.base.texts import taken
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
 from tlkit.pixels.contract import InputContract as InputContract

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
-from tlkit.base.texts import Texts
+from tlkit.base.files import Texts
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.labels import class_name, class_names, cleaned

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tlkit.base.errors import TlkitError, unknown_name
-from tlkit.base.files import missing
+from tlkit.base.files import missing, taken
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import SILENCE, Story
-from tlkit.base.texts import taken
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.films import FILMS

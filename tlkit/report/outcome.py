@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, replacing_all, sha256_file, write_json
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, Texts, replacing, replacing_all, sha256_file, write_json
 from tlkit.base.story import percent
-from tlkit.base.texts import Texts
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
 from tlkit.data.clips import Sampling
