@@ -1,13 +1,12 @@
 """Heads over time: frames that are not there change nothing, order counts where it should, and files load in plain Keras."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
+from tests import processes
 from tlkit.backbones.build import build_backbone
 from tlkit.classifier.facts import ClipFacts, read_facts
 from tlkit.classifier.heads.build import build_time_head, put_mean
@@ -97,8 +96,7 @@ def test_the_file_takes_clips_and_a_mask_in_plain_keras(tiny_backbone, tmp_path,
     logits = said(classifier.model, [images, mask])
     np.savez(tmp_path / "given.npz", images=images, mask=mask, logits=logits)
     (tmp_path / "plain.py").write_text(PLAIN)
-    arguments = [sys.executable, "-P", "plain.py", "model.keras", "given.npz"]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = processes.run(["-P", "plain.py", "model.keras", "given.npz"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout) < 1e-5
 
