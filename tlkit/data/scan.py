@@ -115,11 +115,9 @@ def _read_chunk(
         path = paths[i]
         try:
             found = _fingerprint(os.path.join(root, path), path, looker)  # noqa: PTH118 - a million times
-        except OSError as error:
-            chunk.problems.append(Problem(path, f"cannot be read: {error.strerror or error}"))
-            continue
-        except UnreadableImage as error:
-            chunk.problems.append(Problem(path, str(error)))
+        except (OSError, UnreadableImage) as error:
+            why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            chunk.problems.append(Problem(path, why))
             continue
         if isinstance(found, str):
             if all_meant or suffix(path) in IMAGE_SUFFIXES:
@@ -127,10 +125,9 @@ def _read_chunk(
             else:
                 chunk.ignored += 1
         else:
-            digest, length = found
             chunk.images.append(i)
-            chunk.digests += digest
-            chunk.sizes.append(length)
+            chunk.digests += found[0]
+            chunk.sizes.append(found[1])
     chunk.columns = looker.columns() if looker else None
     return chunk
 
