@@ -156,7 +156,7 @@ def alone(name: str, count: int) -> None:
     model = keras.Model(grid.input, keras.layers.GlobalAveragePooling2D()(grid.output))
     batches = (random.integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8) for _ in range(count // BATCH))
     if name == "Keras predict":
-        model.predict((batch.astype(np.float32) for batch in batches), steps=count // BATCH, verbose=0)
+        model.predict(((batch.astype(np.float32),) for batch in batches), steps=count // BATCH, verbose=0)
         return
     engine = build_engine(model, precision="bfloat16" if name.endswith("bfloat16") else "float32")
     for batch in batches:
