@@ -2,7 +2,7 @@
 
     python benchmarks/clips.py motion --backbone NAME|PATH.keras [--weights FILE] [--size 96] [--seeds 5] [--clips 600] [--times mean gru ...] [--hidden 256 256]
     python benchmarks/clips.py people IMAGES --backbone NAME|PATH.keras [--size PIXELS] [--seeds 5] [--times mean gru ...]
-    python benchmarks/clips.py recipe --backbone NAME|PATH.keras [--size 96] [--clips 120]
+    python benchmarks/clips.py recipe --backbone NAME|PATH.keras [--size 96] [--clips 600] [--timed FRAMES]
     python benchmarks/clips.py memory --backbone NAME|PATH.keras [--size 96] [--clips 100 1000]
 
 motion: the drawn sample, every seed with clips, split and training of its own. people: clips in train/ and test/, such as
@@ -10,7 +10,8 @@ asl-clips; a seed deals validation and trains anew. Both print accuracy on test 
 ships, of the mean over time, and of what ships with frames shuffled. recipe: against the CNN-RNN of keras.io's "Video
 Classification with a CNN-RNN Architecture", written from its description: one `predict` a frame, two GRU layers of 16 and
 8 units, dropout 0.4, a dense layer of 8, ten epochs of Adam; on the same clips, split, network and size, in turn, each
-from an empty store; then a second head each. memory: greatest resident memory of `tlkit finetune`, each in a process of its own.
+from an empty store; then a second head each. Ours is a process of its own, imports included; the recipe's imports, and the loading
+of its network, are not counted. memory: greatest resident memory of `tlkit finetune`, each in a process of its own.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from tlkit.pipelines import finetune, sample
 
 SHOWN = ("accuracy", "accuracy_of_mean", "accuracy_shuffled")
 FRAMES = 12
+SPLITS = ("train", "val", "test")
 
 
 def options(asked: argparse.Namespace, **own: Any) -> FinetuneConfig:
@@ -77,6 +79,7 @@ def measure_order(asked: argparse.Namespace) -> None:
             for seed in range(*asked.seeds):
                 images = asked.images or drawn(work / f"motion{seed}", asked.clips[0], seed)
                 rows.append(accuracies(Path(images), work, asked, time_head, seed))
+                print(f"<!-- {time_head}, seed {seed}: {rows[-1]} -->", flush=True)
             print(told(time_head, rows), flush=True)
 
 
@@ -84,7 +87,10 @@ def measure_order(asked: argparse.Namespace) -> None:
 
 
 def recipe_features(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], float]:
-    """Features (n, T, C), masks and labels by split, one `predict` a frame; and the seconds of it, the network's loading not counted."""
+    """Features (n, T, C), masks and labels by split, one `predict` a frame; and the seconds of it, the network's loading not counted.
+
+    With `--timed` so many frames are timed and the seconds are in proportion; the features of others are computed in batches.
+    """
     import keras
 
     from tlkit.backbones.build import build_backbone
@@ -95,19 +101,29 @@ def recipe_features(asked: argparse.Namespace, folder: Path) -> tuple[dict[str, 
     record = json.loads((folder / "run.json").read_text())
     with (folder / "splits.csv").open() as file:
         splits = [line.rstrip("\n").split(",") for line in file][1:]
+    rows = {split: [Path(record["root"]) / path for path, name in splits if name == split] for split in SPLITS}
+    files = [frame for clips in rows.values() for clip in clips for frame in sorted(clip.iterdir())[:FRAMES]]
+    first, rest = files[: asked.timed or None], files[asked.timed or len(files) :]
     model.predict(np.zeros((1, side, side, 3)), verbose=0)
-    started, data = time.perf_counter(), {}
-    for split in ("train", "val", "test"):
-        clips = [Path(record["root"]) / path for path, name in splits if name == split]
-        features = np.zeros((len(clips), FRAMES, model.output_shape[-1]), np.float32)
-        masks = np.zeros((len(clips), FRAMES), bool)
-        for row, clip in enumerate(clips):
-            for at, frame in enumerate(sorted(clip.iterdir())[:FRAMES]):
-                pixels = keras.utils.img_to_array(keras.utils.load_img(frame, target_size=(side, side)))
-                features[row, at], masks[row, at] = model.predict(pixels[None], verbose=0)[0], True
+    started = time.perf_counter()
+    seen = [model.predict(opened(frame, side)[None], verbose=0)[0] for frame in first]
+    seconds = (time.perf_counter() - started) * len(files) / len(first)
+    for start in range(0, len(rest), 64):
+        seen += list(model.predict_on_batch(np.stack([opened(frame, side) for frame in rest[start : start + 64]])))
+    features, at, data = np.reshape(seen, (-1, FRAMES, model.output_shape[-1])), 0, {}
+    for split, clips in rows.items():
         labels = np.array([record["classes"].index(clip.parent.name) for clip in clips])
-        data[split] = (features, masks, labels)
-    return data, time.perf_counter() - started
+        masks = np.ones((len(clips), FRAMES), bool)  # no clip of the sample is shorter
+        data[split] = (features[at : at + len(clips)], masks, labels)
+        at += len(clips)
+    return data, seconds
+
+
+def opened(frame: Path, side: int) -> np.ndarray:
+    """As the recipe opens a frame."""
+    import keras
+
+    return keras.utils.img_to_array(keras.utils.load_img(frame, target_size=(side, side)))
 
 
 def recipe_head(data: dict[str, Any]) -> tuple[float, float]:
@@ -129,29 +145,40 @@ def recipe_head(data: dict[str, Any]) -> tuple[float, float]:
     return float((found == truth).mean()), time.perf_counter() - started
 
 
+def own_way(asked: argparse.Namespace, images: Path, out: Path, head: str, cache: Path) -> tuple[float, float]:
+    """Seconds of `tlkit finetune` in a process of its own, imports and all; and of them those of the run itself."""
+    given = options(asked, images=str(images), out=str(out), time=head, frames=FRAMES)
+    started = time.perf_counter()
+    in_a_child(given, cache)
+    return time.perf_counter() - started, json.loads((out / "run.json").read_text())["seconds"]
+
+
 def measure_recipe(asked: argparse.Namespace) -> None:
-    """Both ways in turn, three times."""
-    rows = []
+    """Both ways in turn; a line for each part as it ends."""
     with tempfile.TemporaryDirectory() as folder:
         images = drawn(Path(folder) / "motion", asked.clips[0])
+        print("| | tlkit, process, s | tlkit, run, s | recipe, s | ratio | of the run | accuracy, tlkit | recipe |")
+        print("|---|---|---|---|---|---|---|---|")
         for turn in range(asked.repeats):
-            os.environ["TLKIT_CACHE"] = str(Path(folder) / f"cache{turn}")
-            own = {}
+            cache, own = Path(folder) / f"cache{turn}", {}
             for name, head in (("first", asked.times[0]), ("second", asked.times[-1])):
-                started = time.perf_counter()
-                out = Path(folder) / name
-                finetune.run(options(asked, images=str(images), out=str(out), time=head, frames=FRAMES), Silence())
-                own[name] = time.perf_counter() - started
-            accuracy = json.loads((Path(folder) / "first" / "metrics.json").read_text())["test"]["accuracy"]["value"]
+                own[name] = *own_way(asked, images, Path(folder) / name, head, cache), found_in(Path(folder) / name)
+                print(f"<!-- {name} head, {head}: {own[name][0]:.1f} s -->", flush=True)
             data, extraction = recipe_features(asked, Path(folder) / "first")
-            theirs, training = recipe_head(data)
-            second = recipe_head(data)[1] + extraction  # the recipe keeps nothing between two programs
-            rows.append((own["first"], extraction + training, own["second"], second, accuracy, theirs))
-            shutil.rmtree(os.environ["TLKIT_CACHE"])
-    print("| | tlkit, s | recipe, s | ratio | accuracy, tlkit | recipe |\n|---|---|---|---|---|---|")
-    for first, theirs, second, again, accuracy, other in rows:
-        print(f"| first head | {first:.1f} | {theirs:.1f} | 1/{theirs / first:.1f} | {accuracy:.3f} | {other:.3f} |")
-        print(f"| second head | {second:.1f} | {again:.1f} | 1/{again / second:.1f} | | |")
+            for name in own:  # the recipe keeps nothing between two programs
+                whole, run, accuracy = own[name]
+                theirs, training = recipe_head(data)
+                seconds = extraction + training
+                ratios = f"1/{seconds / whole:.1f} | 1/{seconds / run:.1f}"
+                print(
+                    f"| {name} head | {whole:.1f} | {run:.1f} | {seconds:.1f} | {ratios} | {accuracy:.3f} | {theirs:.3f} |"
+                )
+            shutil.rmtree(cache)
+
+
+def found_in(out: Path) -> float:
+    """Accuracy on test clips, as metrics.json has it."""
+    return json.loads((out / "metrics.json").read_text())["test"]["accuracy"]["value"]
 
 
 # -- memory ---
@@ -167,6 +194,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+def in_a_child(given: FinetuneConfig, cache: Path) -> int:
+    """A run in a process of its own: its greatest resident memory, KB."""
+    environment = {**os.environ, "TLKIT_CACHE": str(cache)}
+    wanted = {name: value for name, value in given.as_dict().items() if value is not None}
+    command = [sys.executable, "-c", CHILD, json.dumps(wanted)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
 def measure_memory(asked: argparse.Namespace) -> None:
     """Greatest resident memory of a whole run, by clips."""
     print("| clips | MB |\n|---|---|")
@@ -174,11 +210,7 @@ def measure_memory(asked: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             images = drawn(Path(folder) / "motion", clips)
             given = options(asked, images=str(images), out=f"{folder}/run", time=asked.times[-1], frames=FRAMES)
-            environment = {**os.environ, "TLKIT_CACHE": f"{folder}/cache"}
-            wanted = {name: value for name, value in given.as_dict().items() if value is not None}
-            command = [sys.executable, "-c", CHILD, json.dumps(wanted)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            print(f"| {clips} | {int(done.stdout.split()[-1]) / 1024:.0f} |", flush=True)
+            print(f"| {clips} | {in_a_child(given, Path(folder) / 'cache') / 1024:.0f} |", flush=True)
 
 
 MEASURES = {"motion": measure_order, "people": measure_order, "recipe": measure_recipe, "memory": measure_memory}
@@ -195,10 +227,11 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", help="as of tlkit finetune; its own unless given")
     parser.add_argument("--clips", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--timed", type=int, default=0, help="frames that the recipe is timed on; 0 for all of them")
     parser.add_argument("--times", nargs="+", default=["mean", "gru"])
     asked = parser.parse_args()
     asked.hidden = tuple(asked.hidden) if asked.hidden else None
-    asked.clips = asked.clips or {"memory": [100, 1000], "recipe": [120]}.get(asked.what, [600])
+    asked.clips = asked.clips or {"memory": [100, 1000], "recipe": [600]}.get(asked.what, [600])
     runtime.seed_everything(0)
     MEASURES[asked.what](asked)
     print(f"\n{machine()}")

@@ -1,9 +1,11 @@
 """What tests of several packages share: a cache of their own, a small backbone, a small easy dataset; and their pace."""
 
 import atexit
+import functools
 import gc
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -31,21 +33,32 @@ CLASSES = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 LONGEST = (
     "contracts/test_backbones.py",
     "pipelines/test_finetune.py",
-    "characterisation/test_characterisation.py",
     "test_sklearn.py",
-    "pipelines/test_numbers.py",
+    "characterisation/test_characterisation.py",
+    "pipelines/test_clips.py",
     "contracts/test_onnx.py",
+    "pipelines/test_numbers.py",
+    "backbones/test_transformers.py",
     "contracts/test_install.py",
+    "extraction/test_on_ray.py",
     "extraction/test_kept.py",
-    "pipelines/test_kill.py",
     "pipelines/test_crossing.py",
     "pipelines/test_damage.py",
+    "pipelines/test_without_tensorflow.py",
+    "backbones/test_hub.py",
+    "pipelines/test_kill.py",
     "python/test_notebook.py",
 )
 
 
 def pytest_collection_finish(session):
-    """What is imported by now stays: no search for garbage looks at it again."""
+    """What is imported by now stays: no search for garbage looks at it again.
+
+    Keras 3.15 finds out anew for each layer that it saves or loads which attributes are no state, as it looks for what it
+    has found under another name than it keeps it: a tenth of a short run.
+    """
+    if saving := sys.modules.get("keras.src.saving.saving_lib"):
+        saving.get_attr_skipset = functools.cache(saving.get_attr_skipset)
     gc.collect()
     gc.freeze()
 

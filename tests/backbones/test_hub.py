@@ -1,7 +1,6 @@
 """Presets of KerasHub, made here with random weights and saved: no network is touched."""
 
 import os
-import subprocess
 import sys
 
 import keras
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 import tlkit
+from tests import processes
 from tests.listener import Listener
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.graph import foreign_layers, replay
@@ -112,7 +112,8 @@ def test_a_classifier_on_it_loads_in_plain_keras_or_is_refused(preset, tmp_path)
         "model = keras.models.load_model('model.keras')\n"
         "numpy.save('logits.npy', keras.ops.convert_to_numpy(model(numpy.load('pixels.npy'))))\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
+    done = processes.run(["-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
+    assert done.returncode == 0, done.stderr[-2000:]
     expected = keras.ops.convert_to_numpy(composed.model(pixels))
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=0, atol=1e-5)
 

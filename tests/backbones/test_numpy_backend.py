@@ -68,8 +68,9 @@ def test_keras_builds_and_computes_without_tensorflow_or_jax_and_jax_can_still_b
 import importlib.util, sys
 from tlkit.backbones import numpy_backend
 numpy_backend.start()
-import numpy as np
+import keras, numpy as np
 from tlkit.backbones.build import build_backbone
+assert keras.layers.Dense(3).get_config() and keras.saving.serialize_keras_object(keras.layers.Dense(3))
 grid = build_backbone("nano").model(np.full((1, 112, 112, 3), 99.0, "float32"), training=False)
 assert grid.shape == (1, 4, 4, 512) and np.isfinite(grid).all()
 found = [name for name in ("tensorflow", "torch", "jax", "keras.src.backend.jax") if name in sys.modules]

@@ -1,7 +1,6 @@
 """Vision transformers of Keras's own layers, with random weights; their equality with KerasHub's is in test_hub.py."""
 
 import os
-import subprocess
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests import processes
 from tlkit.backbones.arithmetic import operations, quicker
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
@@ -177,7 +177,8 @@ def test_a_saved_one_loads_in_plain_keras_with_difference_zero(kind, tmp_path):
         "made = keras.tree.flatten(model(numpy.load('pixels.npy')))\n"
         "numpy.savez('made.npz', *map(keras.ops.convert_to_numpy, made))\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
+    done = processes.run(["-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
+    assert done.returncode == 0, done.stderr[-2000:]
     with np.load(tmp_path / "made.npz") as made:
         for name, expected in zip(made.files, outputs(model, pixels()), strict=True):
             assert np.array_equal(made[name], expected)

@@ -1,5 +1,6 @@
 """What a process of tlkit's own leaves out, and that others find everything."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -61,3 +62,17 @@ def test_a_command_that_loads_keras_starts_without_what_only_others_use():
     )
     environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install 'tlkit[jax]'")
+def test_on_another_backend_layers_are_written_down_without_tensorflow():
+    program = (
+        "import sys\n"
+        "from tlkit.base.process import claim_process, lean_imports\n"
+        "claim_process()\n"
+        "with lean_imports():\n"
+        "    import keras\n"
+        "assert keras.backend.backend() == 'jax' and keras.saving.serialize_keras_object(keras.layers.Dense(3))\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"KERAS_BACKEND": "jax"})

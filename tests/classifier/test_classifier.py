@@ -1,12 +1,11 @@
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
+from tests import processes
 from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.facts import read_facts
@@ -67,7 +66,7 @@ def test_plain_keras_loads_the_file_without_tlkit(backbone, tmp_path):
         "found = model.predict(np.load('images.npy'), verbose=0)\n"
         "assert np.array_equal(found, np.load('logits.npy')), np.abs(found - np.load('logits.npy')).max()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    done = processes.run(["-c", program], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

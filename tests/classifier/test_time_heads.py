@@ -1,18 +1,19 @@
 """Heads over time: frames that are not there change nothing, order counts where it should, and files load in plain Keras."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
+from tests import processes
 from tlkit.backbones.build import build_backbone
 from tlkit.classifier.facts import ClipFacts, read_facts
-from tlkit.classifier.heads.build import build_time_head, put_mean
+from tlkit.classifier.heads.build import ORDER, build_time_head, put_mean
 from tlkit.classifier.model import compose_clips, load, of_images, over_time, save
 from tlkit.data.dataset import InputContract
+from tlkit.extraction.onnx_engine import open_session
+from tlkit.extraction.onnx_graph import to_onnx
 from tlkit.options.catalog import TIMES
 
 FRAMES, CHANNELS, CLASSES = 6, 16, 3
@@ -20,11 +21,11 @@ OPTIONS = SimpleNamespace(pooling="avg", hidden=(8,), activation="relu", dropout
 ORDERED = ("rnn", "lstm", "gru", "transformer", "conv1d")
 
 
-def head_of(time, frames=FRAMES):
-    """A head whose last layer is not zero, so that what reads the order has a say."""
-    head = build_time_head(OPTIONS, time, (frames, CHANNELS), CLASSES, seed=1)
-    last = head.model.get_layer("logits")
-    last.set_weights([np.random.default_rng(3).normal(size=weight.shape) for weight in last.get_weights()])
+def head_of(time, frames=FRAMES, options=OPTIONS):
+    """A head whose last layers are not zero, so that what reads the order has a say."""
+    head = build_time_head(options, time, (frames, CHANNELS), CLASSES, seed=1)
+    for last in (layer for layer in head.model.layers if layer.name in ("logits", ORDER)):
+        last.set_weights([np.random.default_rng(3).normal(size=weight.shape) for weight in last.get_weights()])
     return head
 
 
@@ -66,6 +67,18 @@ def test_training_starts_from_the_solved_mean(time):
     assert np.allclose(said(head.model, rows), rows[:, :3].mean(axis=1) @ kernel + np.arange(3), atol=1e-5)
 
 
+def test_layers_over_time_read_many_channels_through_a_projection():
+    """Of no more weights than 64 channels have, beside the projection; heads of one number a channel read them all."""
+    sizes = {}
+    for time in ("gru", "conv1d", "max"):
+        model = build_time_head(OPTIONS, time, (FRAMES, 200), CLASSES).model
+        sizes[time] = {layer.name: layer.count_params() for layer in model.layers if layer.count_params()}
+    mean = {"logits": 200 * 3 + 3}
+    assert sizes["conv1d"] == mean | {"head_projection": 200 * 64, "head_conv_1": 3 * 64 * 8 + 8, ORDER: 8 * 3}
+    assert sizes["gru"]["head_projection"] == 200 * 64 and sizes["gru"]["head_gru_1"] == 3 * 8 * (64 + 8 + 2)
+    assert sizes["max"] == mean | {ORDER: 200 * 3}
+
+
 def classifier_of(tiny_backbone, time):
     backbone = build_backbone(str(tiny_backbone))
     clip = ClipFacts(frames=FRAMES, stride=2, time=time, pooling="avg")
@@ -97,8 +110,7 @@ def test_the_file_takes_clips_and_a_mask_in_plain_keras(tiny_backbone, tmp_path,
     logits = said(classifier.model, [images, mask])
     np.savez(tmp_path / "given.npz", images=images, mask=mask, logits=logits)
     (tmp_path / "plain.py").write_text(PLAIN)
-    arguments = [sys.executable, "-P", "plain.py", "model.keras", "given.npz"]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = processes.run(["-P", "plain.py", "model.keras", "given.npz"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout) < 1e-5
 
@@ -109,6 +121,18 @@ def test_the_file_takes_clips_and_a_mask_in_plain_keras(tiny_backbone, tmp_path,
     features = np.asarray(of_images(again)(images.reshape(-1, 32, 32, 3))).mean(axis=(1, 2))
     rows = features.reshape(3, FRAMES, -1) * mask[..., None]
     assert np.allclose(said(over_time(again), rows), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("hidden", [(8,), (8, 8)], ids=["one layer", "two"])
+def test_a_head_is_written_layer_by_layer(tmp_path, time, hidden):
+    """As ONNX, without TensorFlow; a frame may be missing anywhere."""
+    pytest.importorskip("onnxruntime")
+    model = head_of(time, options=SimpleNamespace(**{**vars(OPTIONS), "hidden": hidden})).model
+    (tmp_path / "head.onnx").write_bytes(to_onnx(model, ("logits",), "features").SerializeToString())
+    rows = clips(5, FRAMES)
+    rows[0, 4:], rows[1, 2], rows[2, 0], rows[3, 1:] = 0, 0, 0, 0
+    assert np.allclose(open_session(tmp_path / "head.onnx")(rows)["logits"], said(model, rows), atol=1e-5)
 
 
 @pytest.mark.parametrize("time", ["mean", "gru", "transformer", "conv1d"])

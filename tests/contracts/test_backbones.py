@@ -4,14 +4,13 @@ import functools
 import gc
 import importlib
 import os
-import subprocess
-import sys
 import warnings
 
 import keras
 import numpy as np
 import pytest
 
+from tests import processes
 from tests.contracts.lively import CLOSE, FAMILIES, classifier_of, furthest, in_format
 from tlkit.backbones import applications
 from tlkit.backbones.applications import preprocess
@@ -153,7 +152,8 @@ def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, forwar
             "model = keras.models.load_model('backbone.keras')\n"
             "numpy.save('grid.npy', keras.ops.convert_to_numpy(model(numpy.load('images.npy'))))\n"
         )
-        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
+        done = processes.run(["-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
+        assert done.returncode == 0, done.stderr[-2000:]
         assert np.array_equal(np.load(tmp_path / "grid.npy"), expected)
 
 

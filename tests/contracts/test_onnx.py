@@ -110,3 +110,15 @@ def test_onnx_runtime_writes_nothing_about_the_machine(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | places
     subprocess.run([sys.executable, "-c", "import tlkit, onnxruntime"], env=environment, check=True)
     assert not list(tmp_path.rglob("*"))
+
+
+def test_openvino_writes_nothing_about_the_machine(tmp_path):
+    """Neither in tlkit nor in the programs of artifacts; its package would, into the home folder, and send an event."""
+    if not installed("openvino"):
+        pytest.skip("comes with the extra openvino")
+    program = "import sys; from tlkit.exporting import in_openvino\n"
+    program += "in_openvino._silent() if sys.argv[1:] else exec(in_openvino.IMPORTS)\n"
+    program += "import openvino; assert openvino.convert_model and not sys.modules.get('openvino_telemetry')"
+    for words in ([], ["tlkit"]):
+        subprocess.run([sys.executable, "-c", program, *words], env=os.environ | {"HOME": str(tmp_path)}, check=True)
+    assert not list(tmp_path.rglob("*"))

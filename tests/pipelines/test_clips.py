@@ -152,6 +152,14 @@ def test_a_run_killed_in_the_stage_of_time_goes_on_as_if_nothing_had_happened(wh
         np.testing.assert_array_equal(np.array(one), np.array(other), err_msg=one.path)
 
 
+@pytest.mark.parametrize(("epochs", "planned"), [(None, (10, 4)), ((3,), (3, 1))])
+def test_few_clips_are_gone_through_several_times_between_two_checkpoints(settings, epochs, planned):
+    """24 clips are one update: 40 passes, the most there are, in ten epochs; as asked for where that is."""
+    asked = FinetuneConfig(**{**settings, "epochs": epochs}, time="conv1d", dry_run=True)
+    stage = finetune.run(asked)["plan"]["stages"][-1]
+    assert (stage["name"], stage["epochs"], stage["passes"]) == ("time", *planned)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("stages", ("head", "top")), ("views", 4), ("head", "mlp"), ("augment", "light"), ("minutes", 3.0)],

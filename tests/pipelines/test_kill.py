@@ -3,11 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+
+from tests import processes
 
 # The run has come at least this far when this file exists (patterns below the run folder or the cache).
 MOMENTS = {
@@ -28,7 +28,7 @@ def test_a_run_killed_again_and_again_finishes(options, tmp_path):
     folders = {"run": run, "cache": cache}
     environment = os.environ | {"TLKIT_CACHE": str(cache), "TMPDIR": str(scratch)}
     start = [
-        *(sys.executable, "-m", "tlkit", "finetune", options["images"], "--backbone", options["backbone"]),
+        *("-m", "tlkit", "finetune", options["images"], "--backbone", options["backbone"]),
         *(
             "--stages",
             "head,top,all",
@@ -45,11 +45,11 @@ def test_a_run_killed_again_and_again_finishes(options, tmp_path):
         ),
         *("--ema", "0.9", "--layer-decay", "0.5"),
     ]
-    resume = [sys.executable, "-m", "tlkit", "finetune", "--resume", str(run)]
+    resume = ["-m", "tlkit", "finetune", "--resume", str(run)]
     killed = []
     for moment, (folder, pattern) in MOMENTS.items():
         command = resume if (run / "config.toml").exists() else start
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = processes.start(command, env=environment)
         while process.poll() is None and not list(folders[folder].glob(pattern)):
             time.sleep(0.005)
         if process.poll() is None:
@@ -57,7 +57,7 @@ def test_a_run_killed_again_and_again_finishes(options, tmp_path):
             killed.append(moment)
         assert process.wait() in (0, -signal.SIGKILL), moment
     assert len(killed) >= 4, killed  # a fast machine may finish before the last moments are seen
-    done = subprocess.run([*resume, "--json"], env=environment, capture_output=True, text=True)
+    done = processes.run([*resume, "--json"], env=environment)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["images"] == 36 and result["metrics"]["test"]["accuracy"]["value"] > 0.5

@@ -5,7 +5,6 @@ import json
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import processes
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
 from tlkit.classifier.facts import read_facts
@@ -296,9 +296,9 @@ def test_few_images_are_cross_validated(squares, tiny_backbone, tmp_path):
 def test_a_run_killed_again_and_again_finishes(options, squares, tmp_path, monkeypatch):
     run, cache = tmp_path / "run", tmp_path / "cache"
     environment = os.environ | {"TLKIT_CACHE": str(cache)}
-    start = [*(sys.executable, "-m", "tlkit", "finetune", str(squares), "--backbone", options["backbone"])]
+    start = [*("-m", "tlkit", "finetune", str(squares), "--backbone", options["backbone"])]
     start += ["--task", "number", "--target", "area,height", "--blocks", "2", "--epochs", "5", "--out", str(run)]
-    resume = [sys.executable, "-m", "tlkit", "finetune", "--resume", str(run)]
+    resume = ["-m", "tlkit", "finetune", "--resume", str(run)]
     moments = (
         "config.toml",
         "checkpoints/head/state.json",
@@ -309,7 +309,7 @@ def test_a_run_killed_again_and_again_finishes(options, squares, tmp_path, monke
     killed = 0
     for moment in moments:
         command = resume if (run / "config.toml").exists() else start
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = processes.start(command, env=environment)
         while process.poll() is None and not list(run.glob(moment)):
             time.sleep(0.005)
         if process.poll() is None:

@@ -118,3 +118,16 @@ def test_classes_drawn_equally_come_equally_often_in_every_batch():
     assert sorted(one_hot[real].sum(axis=0)) == [3, 3, 4]
     again, other = (epoch_of(examples, epoch)[0] - 100 * epoch for epoch in (0, 1))
     assert (again == inputs).all() and (other != inputs).any()
+
+
+def test_an_epoch_of_several_passes_shows_every_image_as_often_in_other_orders():
+    once, thrice = make(), make(passes=3)
+    inputs, labels, weights = epoch_of(thrice)
+    assert thrice.updates == 3 * once.updates
+    parts = inputs.reshape(3, -1), weights.reshape(3, -1)
+    orders = [part[weight > 0].tolist() for part, weight in zip(*parts, strict=True)]
+    assert all(sorted(order) == list(range(10)) for order in orders) and len({tuple(order) for order in orders}) == 3
+    first = epoch_of(once)
+    assert all(
+        (part[: len(whole)] == whole).all() for part, whole in zip((inputs, labels, weights), first, strict=True)
+    )

@@ -130,12 +130,12 @@ def test_what_a_processor_says_of_itself(text, expected, tmp_path):
 
 def compare(seconds=(9.0, 2.0, 2.2), losses=(1.0, 0.99, 0.98), moved=0):
     """Of a trial in float32 (1 s a round at best... 4 s) and one in bfloat16; `moved` decisions of 100 differ."""
-    models = [keras.Sequential([keras.Input((3,)), keras.layers.Rescaling(1.0)]) for _ in range(2)]
+    models = [keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Rescaling(1.0)]) for _ in range(2)]
     logits = np.eye(3, dtype=np.float32)[np.arange(100) % 3]
     others = np.where((np.arange(100) < moved)[:, None], 1 - logits, logits)
-    models[1].predict_on_batch = lambda inputs: others[inputs[:, 0].astype(int)]
-    models[0].predict_on_batch = lambda inputs: logits[inputs[:, 0].astype(int)]
-    rows = np.repeat(np.arange(100.0)[:, None], 3, axis=1).astype(np.float32)
+    models[1].predict_on_batch = lambda inputs: others[inputs[:, 0, 0, 0].astype(int)]
+    models[0].predict_on_batch = lambda inputs: logits[inputs[:, 0, 0, 0].astype(int)]
+    rows = np.repeat(np.arange(100.0)[:, None], 3, axis=1).astype(np.float32).reshape(100, 1, 1, 3)
     exact = Trial(models[0], None, None, [1.0, 4.0, 4.4], [1.0, 0.99, 0.98])
     half = Trial(models[1], None, None, list(seconds), list(losses))
     given = SimpleNamespace(

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkit.base.process import lean_imports
+from tlkit.base.process import do_without_tensorflow, lean_imports
 
 _STANDINS = ("jax", "jax.lax", "keras.src.backend.jax", "keras.src.backend.jax.math")
 
 
 def start() -> None:
-    """Import Keras on NumPy.
+    """Import Keras on NumPy, and have it do without TensorFlow.
 
     Raises:
         RuntimeError: this process has imported Keras already.
@@ -34,6 +34,7 @@ def start() -> None:
     try:
         with lean_imports():
             import keras  # noqa: F401
+        do_without_tensorflow()
     finally:  # others who look for JAX find what there was
         for name, module in kept.items():
             if module is None:

@@ -5,8 +5,9 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,23 @@ def jit() -> bool | str:
     long with it (benchmarks/training_step.py).
     """
     return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
+
+
+UNTRACED = 4096  # inputs
+
+
+def forward(model: keras.Model, count: int) -> Callable[[Any], Any]:
+    """The model on one batch of so many inputs in all: array in, tensor or array out.
+
+    With TensorFlow a head runs few of them operation by operation: to trace a gated recurrent layer that is written out
+    takes a second, as long as hundreds of clips.
+    """
+    few = keras.backend.backend() == "tensorflow" and len(model.input_shape) <= 3 and count <= UNTRACED
+    if few:
+        return partial(model, training=False)
+    if not model.compiled and not jit():
+        model.jit_compile = False  # Keras would choose XLA
+    return model.predict_on_batch
 
 
 def command_line() -> str:

@@ -70,6 +70,18 @@ def lean_imports() -> Iterator[None]:
         gc.freeze()
         atexit.register(gc.unfreeze)  # libraries in C expect everything to be taken apart at the end, and complain
         gc.enable()
+        if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+            do_without_tensorflow()
+
+
+def do_without_tensorflow() -> None:
+    """Tell Keras on another backend, once it is imported, that there is no TensorFlow.
+
+    Else it imports TensorFlow (four seconds) as soon as it writes down or reads the options of a layer, on any backend, to
+    see whether one of them is TensorFlow's.
+    """
+    if found := sys.modules.get("keras.src.utils.module_utils"):
+        found.tensorflow._available = False
 
 
 # -- Standard error for Python alone: libraries in C write to file descriptor 2 behind its back ---

@@ -155,6 +155,7 @@ DIRECTIONS = 64  # that distances are measured along
 # Directions outside of which nothing of the training images should lie, at most a quarter as many as there are of them; and
 # how many it takes: with fewer the distance says more
 PRINCIPAL, LEAST = 128, 8
+SPREAD = 1e-5  # of the largest deviation along an axis: below, rows do not differ along it
 FEWEST = 20  # validation images that a limit must rest on
 FAMILIAR = 0.99  # of the validation images lie within the limit
 
@@ -200,11 +201,10 @@ def fit_familiarity(
         return None
     mean = known.mean(axis=0)
     centred = known - mean
-    _, sizes, rows = np.linalg.svd(centred, full_matrices=False)
-    spread = int((sizes > 1e-5 * max(float(sizes[0]), 1e-30)).sum())
-    principal = min(PRINCIPAL, len(known) // 4, spread // 2)
+    axes = principal_axes(centred, 2 * PRINCIPAL)
+    principal = min(PRINCIPAL, len(known) // 4, len(axes) // 2)
     joined = logits is not None and principal >= LEAST
-    directions = rows[: principal if joined else min(DIRECTIONS, spread)].T.astype(np.float16)
+    directions = axes[: principal if joined else DIRECTIONS].T.astype(np.float16)
     kept = centred[:0] if joined else centred  # what lies outside needs no training images
     places = kept @ directions.astype(np.float32)
     rest = np.maximum((kept**2).sum(axis=1) - (places**2).sum(axis=1), 0.0)
@@ -217,6 +217,29 @@ def fit_familiarity(
         validation=len(validation),
     )
     return _limited(found, validation, logits if joined else None)
+
+
+def principal_axes(centred: np.ndarray, most: int) -> np.ndarray:
+    """float32 (d, C): orthonormal axes along which rows of mean zero differ, those along which they differ most first.
+
+    By the eigenvectors of the smaller matrix of products: with 420 rows of 1,280 numbers a sixth of the time of a singular
+    value decomposition.
+
+    Args:
+        centred: float (n, C), n at least 1.
+        most: of axes; fewer where the rows span fewer.
+    """
+    from scipy.linalg import eigh
+
+    wide = len(centred) < centred.shape[1]
+    products = centred.astype(np.float64)
+    products = products @ products.T if wide else products.T @ products
+    count = len(products)
+    squares, vectors = eigh(products, subset_by_index=(max(0, count - most), count - 1))
+    sizes = np.sqrt(np.maximum(squares[::-1], 0))
+    kept = sizes > SPREAD * max(float(sizes[0]), 1e-30)
+    vectors = vectors[:, ::-1][:, kept]
+    return ((vectors / sizes[kept]).T @ centred if wide else vectors.T).astype(np.float32)
 
 
 def _limited(found: Familiarity, validation: np.ndarray, logits: np.ndarray | None) -> Familiarity | None:

@@ -16,7 +16,8 @@ from tlkit.data.dataset import SPLITS, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.films import ANIMATIONS, FILMS, frame_files, moves, refuse_lacking
 from tlkit.data.folders import LOOSE, Layout
-from tlkit.data.scan import first_of, listed, read_contents, refuse_none, tell_unexpected
+from tlkit.data.look import Checker
+from tlkit.data.scan import first_of, listed, read_contents, tell_unexpected
 from tlkit.data.table import CLIP, SUFFIXES, Listing, read_table
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.task import Task
@@ -170,14 +171,12 @@ def fold(frames: Dataset, names: Sequence[str], sampling: Sampling) -> Dataset:
     _refuse_disagreement(frames, list(known), owner, first)
     digests = [hashlib.sha256(frames.sha256[start:end].tobytes()).digest() for start, end in _spans(starts)]
     clips = Clips(frames, starts, sampling)
-    middle = np.array([clips.middle(i) for i in range(len(known))], dtype=np.int64)
     alike = {name: column for name, column in frames.extra.items() if _constant(column, owner, first)}
     return replace(
         replace(frames, extra=alike, looks=None).select(first),
         paths=list(known),
         sha256=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32),
         sizes=np.add.reduceat(frames.sizes, first) if len(known) else frames.sizes,
-        looks=None if frames.looks is None else frames.looks.select(middle),
         clips=clips,
     )
 
@@ -422,8 +421,7 @@ def scan_clips(
 ) -> Dataset:
     """List the clips of a folder (folders of frames, or containers, inside class folders), of a table, or the one in a container.
 
-    Only frames that are taken are read, and each is looked at: one that cannot be decoded is set aside and missing in
-    its clip. Where no labels are wanted, every folder that frames lie in is a clip.
+    Only frames that are taken are read, and each is decoded: one that cannot be is set aside and missing in its clip. Where no labels are wanted, every folder that frames lie in is a clip.
 
     Args:
         images: a folder or a table.
@@ -437,13 +435,11 @@ def scan_clips(
     Raises:
         TlkitError: as of `scan`; single images among clips, or frames of a clip that do not agree on label, split or group.
     """
-    read = partial(read_contents, story=story, look=True)
+    read = partial(read_contents, story=story, by=Checker)
     frames = listed(images, (classes, known), group_by, labelled, read, Finder(sampling, story), story)
-    readable = frames.without(frames.unreadable()) if frames.unreadable() else frames
-    refuse_none(str(images), readable.paths, frames.unreadable())
-    names = readable.extra.pop(CLIP)
-    readable.extra.pop(FRAME, None)
-    dataset = fold(readable, names, sampling)
+    names = frames.extra.pop(CLIP)
+    frames.extra.pop(FRAME, None)
+    dataset = fold(frames, names, sampling)
     for name, count in zip(dataset.classes, dataset.class_counts().tolist(), strict=True):
         if not count:
             raise TlkitError(f"no clip of class {name!r} has a frame that can be decoded.", first_of(dataset.set_aside))

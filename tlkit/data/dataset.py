@@ -77,7 +77,7 @@ class Dataset(Labelled):
         drawn: how `given` came about where it was drawn here, before fixes changed labels; "" where it came with the images.
         fixed: what fixes changed, a sentence or two; "" where there were none.
         targets: of several labels, see `Labelled`.
-        looks: what the scan saw in every file, None where it only listed them; of a clip in its middle frame.
+        looks: what the scan saw in every file, None where it only listed them, as frames of clips are.
         clips: what each sample consists of where samples are clips; `paths` are then their names and `sha256` the hash of
             the hashes of their frames. None where every sample is one image.
     """

@@ -187,7 +187,7 @@ def in_order(
 # -- Files that cannot be decoded: find them all, set them aside -------------------------------
 
 # All bytes of a file are read and decoded at any size; a small one saves the rest.
-_CHEAP = InputContract(height=8, width=8)
+CHEAP = InputContract(height=8, width=8)
 
 
 def check(dataset: Dataset, *, story: Story = SILENCE, threads: int | None = None) -> list[Problem]:
@@ -209,7 +209,7 @@ class _Reason:
 
 def _reason(dataset: Dataset, index: int) -> _Reason:
     try:
-        decode(dataset.file(index), _CHEAP)
+        decode(dataset.file(index), CHEAP)
     except UnreadableImage as error:
         return _Reason(error.message)
     return _Reason("")

@@ -11,13 +11,14 @@ film is called. Files appear whole; what was decoded before a kill stays.
 """
 
 import importlib.util
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageSequence
@@ -35,11 +36,15 @@ HEAD = 64  # bytes that tell the format
 LATE = 3  # frames that the end of a film may be short of what its head says: players round
 
 
+Film = Path | bytes  # a container: its file, or what would be in one
+
+
 class Frame(NamedTuple):
-    """One frame: its place among all frames, when it is shown in seconds, and its pixels, RGB or RGBA, upright."""
+    """One frame: its place among all, when it is shown in seconds, how many pixels it has, and these, RGB or RGBA, upright."""
 
     place: int
     time: float
+    area: int
     image: Callable[[], Image.Image]
 
 
@@ -55,32 +60,39 @@ def refuse_lacking() -> None:
         )
 
 
-def moves(file: Path) -> bool:
+def moves(film: Film) -> bool:
     """Whether a file is an animation of several frames; what Pillow cannot open is none."""
     try:
-        with Image.open(file, formats=("GIF", "WEBP", "PNG")) as image:
+        with _stream(film) as stream, Image.open(stream, formats=("GIF", "WEBP", "PNG")) as image:
             return bool(getattr(image, "is_animated", False))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
 
-def frames(file: Path) -> Iterator[Frame]:
+def _stream(film: Film) -> BinaryIO:
+    return io.BytesIO(film) if isinstance(film, bytes) else film.open("rb")
+
+
+def frames(film: Film) -> Iterator[Frame]:
     """Every frame of a container in the order in which they are shown; pixels are made of those alone that are asked for.
 
     Raises:
         UnreadableImage: what is wrong with the file: no container, none that is known, damaged, cut short, without pictures.
     """
-    with file.open("rb") as stream:
+    with _stream(film) as stream:
         head = stream.read(HEAD)
-    kind = _kind(head)
+    kind = kind_of(head)
     if kind is None:
         reason = describe(head)
         raise UnreadableImage(reason.replace("not an image", "not a film").replace("no image format", "no film"))
-    yield from _of_animation(file) if kind == "animation" else _of_film(file, kind)
+    yield from _of_animation(film) if kind == ANIMATION else _of_film(film, kind)
 
 
-def _kind(head: bytes) -> str | None:
-    """The format that FFmpeg is to take a file for, or `animation`."""
+ANIMATION = "animation"
+
+
+def kind_of(head: bytes) -> str | None:
+    """The format that FFmpeg is to take a file for by its first bytes, or `ANIMATION`: a format that may hold several frames."""
     if head[:4] == b"\x1aE\xdf\xa3":
         return "matroska"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -88,21 +100,22 @@ def _kind(head: bytes) -> str | None:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return "mov"
     animated = head.startswith((b"GIF8", b"\x89PNG")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-    return "animation" if animated else None
+    return ANIMATION if animated else None
 
 
 # -- Animations ---
 
 
-def _of_animation(file: Path) -> Iterator[Frame]:
+def _of_animation(film: Film) -> Iterator[Frame]:
     """By Pillow, which puts the parts that change onto those that stay."""
     time = 0.0
     try:
-        with Image.open(file, formats=("GIF", "WEBP", "PNG")) as image:
+        with _stream(film) as stream, Image.open(stream, formats=("GIF", "WEBP", "PNG")) as image:
             _refuse_huge(image.size)
             for place, shown in enumerate(ImageSequence.Iterator(image)):
                 shown.load()
-                yield Frame(place, time, lambda shown=shown: shown.convert("RGBA"))  # type: ignore[misc]
+                area = image.width * image.height
+                yield Frame(place, time, area, lambda shown=shown: shown.convert("RGBA"))  # type: ignore[misc]
                 time += max(float(shown.info.get("duration", 0)), 0.0) / 1000
     except UnreadableImage:
         raise
@@ -114,13 +127,13 @@ def _of_animation(file: Path) -> Iterator[Frame]:
 
 
 @contextmanager
-def _opened(file: Path, kind: str) -> Iterator[tuple[Any, Any]]:
+def _opened(film: Film, kind: str) -> Iterator[tuple[Any, Any]]:
     """The container and its stream of pictures."""
     import av
 
     av.logging.set_level(av.logging.PANIC)  # what matters is raised
     try:
-        with file.open("rb") as stream, av.open(stream, format=kind, metadata_errors="replace") as container:
+        with _stream(film) as stream, av.open(stream, format=kind, metadata_errors="replace") as container:
             films = [one for one in container.streams.video if not int(one.disposition) & COVER]
             if not films:
                 raise UnreadableImage("holds sound and no pictures" if len(container.streams) else "holds no pictures")
@@ -133,9 +146,9 @@ def _opened(file: Path, kind: str) -> Iterator[tuple[Any, Any]]:
 COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC: a picture that stands for a piece of music
 
 
-def _of_film(file: Path, kind: str) -> Iterator[Frame]:
+def _of_film(film: Film, kind: str) -> Iterator[Frame]:
     """By PyAV, every frame decoded: only so is it known how many there are."""
-    with _opened(file, kind) as (container, stream):
+    with _opened(film, kind) as (container, stream):
         packets, end, place = 0, 0.0, 0
         for packet in container.demux():
             if packet.pts is not None:
@@ -149,7 +162,8 @@ def _of_film(file: Path, kind: str) -> Iterator[Frame]:
                 if frame.is_corrupt:
                     raise UnreadableImage(f"is damaged after {end:.2f} s")
                 time = place / float(stream.average_rate or 25) if frame.time is None else float(frame.time)
-                yield Frame(place, time, lambda frame=frame: _picture(frame, stream))  # type: ignore[misc]
+                area = frame.width * frame.height
+                yield Frame(place, time, area, lambda frame=frame: _picture(frame, stream))  # type: ignore[misc]
                 place += 1
         _refuse_short(container, stream, packets, end)
         if not place:
@@ -266,7 +280,7 @@ def _times(folder: Path) -> list[float] | None:
 
 
 @dataclass(frozen=True)
-class Film:
+class KeptFilm:
     """The frames of one container: where, bytes, and when one was last written (seconds since the epoch)."""
 
     folder: Path
@@ -274,20 +288,22 @@ class Film:
     written: float
 
 
-def list_films() -> list[Film]:
+def list_films() -> list[KeptFilm]:
     """The frames of every container."""
     root = frames_dir()
     found = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         sizes = [file.stat() for file in folder.iterdir()]
-        found.append(Film(folder, sum(one.st_size for one in sizes), max((one.st_mtime for one in sizes), default=0.0)))
+        found.append(
+            KeptFilm(folder, sum(one.st_size for one in sizes), max((one.st_mtime for one in sizes), default=0.0))
+        )
     return found
 
 
 def clear(older_than: float | None) -> int:
     """Remove the frames of containers, those alone that were decoded so many days ago where it is given; the bytes freed."""
     limit = time.time() - 86400 * (older_than or 0.0)
-    gone: Sequence[Film] = [one for one in list_films() if older_than is None or one.written < limit]
+    gone: Sequence[KeptFilm] = [one for one in list_films() if older_than is None or one.written < limit]
     for one in gone:
         shutil.rmtree(one.folder)
     return sum(one.bytes for one in gone)

@@ -13,7 +13,7 @@ from tlkit.base.errors import UnreadableImage
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
-from tlkit.data.decode import decode, in_order
+from tlkit.data.decode import CHEAP, decode, in_order
 from tlkit.pixels.opening import FORMATS
 
 # All pixel facts are of one small copy: 128 pixels are what small networks see, and comparable between images.
@@ -142,6 +142,28 @@ class Looker:
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of `Looks`."""
         return _columns(self._headers) | _pixel_facts(self._pixels[: len(self._headers)])
+
+
+class Checker:
+    """Decodes files whose bytes somebody else reads, and keeps nothing.
+
+    Args:
+        most: files at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        del most
+
+    def add(self, content: bytes) -> None:
+        """The bytes of the next file.
+
+        Raises:
+            UnreadableImage: why it cannot be decoded.
+        """
+        decode(content, CHEAP)
+
+    def columns(self) -> None:
+        """As `Looker`, of nothing."""
 
 
 # -- header ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import missing
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import SILENCE, Story
@@ -20,7 +20,7 @@ from tlkit.data.decode import in_order
 from tlkit.data.films import FILMS
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
-from tlkit.data.look import Looker, Looks
+from tlkit.data.look import Checker, Looker, Looks
 from tlkit.data.numbers import TARGET
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import CLIP, SUFFIXES, Listing, elsewhere, labels_of, read_listing
@@ -76,7 +76,7 @@ class _Chunk:
 
 
 def read_contents(
-    root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False, look: bool = False
+    root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False, by: type[Looker | Checker] | None = None
 ) -> Contents:
     """Identify and hash files in threads; memory beyond the result does not grow with their number.
 
@@ -85,11 +85,12 @@ def read_contents(
         paths: the files.
         story: hears the progress.
         all_meant: every file was named as an image by the user, so that none may be left out unsaid.
-        look: whether images are decoded as well, each from the same bytes as its hash.
+        by: who decodes images as well, each from the same bytes as its hash: to look at them, or so that those that
+            cannot be decoded are problems.
     """
-    size = LOOKED if look else CHUNK
-    threads = usable_cores() if look else min(32, 2 * usable_cores())  # waiting for the disk costs no core
-    read = partial(_read_chunk, root, paths, all_meant, look, size)
+    size = LOOKED if by is Looker else CHUNK
+    threads = usable_cores() if by else min(32, 2 * usable_cores())  # waiting for the disk costs no core
+    read = partial(_read_chunk, root, paths, all_meant, by, size)
     starts = range(0, len(paths), size)
     chunks = list(story.track(in_order(read, starts, threads=threads, ahead=4 * threads), "reading files", len(paths)))
     return Contents(
@@ -98,19 +99,24 @@ def read_contents(
         sizes=np.array([size for chunk in chunks for size in chunk.sizes], dtype=np.int64),
         problems=tuple(problem for chunk in chunks for problem in chunk.problems),
         ignored=sum(chunk.ignored for chunk in chunks),
-        looks=Looks.of([chunk.columns for chunk in chunks if chunk.columns]) if look else None,
+        looks=Looks.of([chunk.columns for chunk in chunks if chunk.columns]) if by is Looker else None,
     )
 
 
-def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, look: bool, size: int, start: int) -> _Chunk:
+def _read_chunk(
+    root: Path, paths: Sequence[str], all_meant: bool, by: type[Looker | Checker] | None, size: int, start: int
+) -> _Chunk:
     stop = min(start + size, len(paths))
-    chunk, looker = _Chunk(stop - start, [], bytearray(), [], [], 0), Looker(stop - start) if look else None
+    chunk, looker = _Chunk(stop - start, [], bytearray(), [], [], 0), by(stop - start) if by else None
     for i in range(start, stop):
         path = paths[i]
         try:
             found = _fingerprint(os.path.join(root, path), path, looker)  # noqa: PTH118 - a million times
         except OSError as error:
             chunk.problems.append(Problem(path, f"cannot be read: {error.strerror or error}"))
+            continue
+        except UnreadableImage as error:
+            chunk.problems.append(Problem(path, str(error)))
             continue
         if isinstance(found, str):
             if all_meant or suffix(path) in IMAGE_SUFFIXES:
@@ -126,8 +132,8 @@ def _read_chunk(root: Path, paths: Sequence[str], all_meant: bool, look: bool, s
     return chunk
 
 
-def _fingerprint(file: str, path: str, looker: Looker | None) -> tuple[bytes, int] | str:
-    """sha256 and size of an image file, which is looked at where somebody does; or what else it holds."""
+def _fingerprint(file: str, path: str, looker: Looker | Checker | None) -> tuple[bytes, int] | str:
+    """sha256 and size of an image file, which is looked at or decoded where that is wanted; or what else it holds."""
     with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - a million times; Path.open costs as much as the hash
         piece = stream.read(PIECE)
         header = piece[:HEADER_BYTES]
@@ -183,7 +189,7 @@ def scan(
     Raises:
         TlkitError: nothing there, no classes, an empty class folder, a class that train lacks, ...
     """
-    read = partial(read_contents, story=story, look=look)
+    read = partial(read_contents, story=story, by=Looker if look else None)
     dataset = listed(images, (classes, known), group_by, labelled, read, None, story)
     tell_unexpected(dataset, story)
     return apply_fixes(dataset, fixes, story)

@@ -143,6 +143,7 @@ def learn_familiarity(
 
 SHUFFLED_BY = 0  # seed of the order of shuffled frames
 BATCH = 64  # clips that the head reads at once
+MANY = 1 << 30  # clips, where nobody knows how many
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,13 @@ class ClipReader:
         return replace(self, source=source)
 
 
-def by_classifier(classifier: "Classifier") -> ClipReader:
-    """The reader of a classifier of clips in memory."""
+def by_classifier(classifier: "Classifier", clips: int = MANY) -> ClipReader:
+    """The reader of a classifier in memory, which is asked about so many clips."""
+    from tlkit.backbones.runtime import forward
     from tlkit.classifier.model import over_time
 
-    head = over_time(classifier)
-    head.compile(jit_compile=False)
-    return ClipReader(FeatureSource.of_classifier(classifier), head.predict_on_batch, classifier.familiarity)
+    head = forward(over_time(classifier), clips)
+    return ClipReader(FeatureSource.of_classifier(classifier), head, classifier.familiarity)
 
 
 def by_file(model: Path, facts: Facts) -> ClipReader:

@@ -1,9 +1,10 @@
 """What writing and running a format takes, whether it is installed, and the module that knows how."""
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 
 import numpy as np
@@ -66,5 +67,11 @@ def refuse_missing_of(names: Iterable[str]) -> None:
 
 def version_of(module: str) -> str:
     """`ai-edge-litert 2.1.0`: distribution and version of a module that runs a format."""
-    distribution = importlib.metadata.packages_distributions().get(module, [module])[0]
+    distribution = _distributions().get(module, [module])[0]
     return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Which distributions each module is from; it takes a look at every file that is installed, so it is taken once."""
+    return importlib.metadata.packages_distributions()

@@ -72,33 +72,38 @@ def write_for_clips(classifier: "Classifier", path: Path) -> dict[str, Any]:
         What tells these features from others in the store: `weights`, `output` and `channels`.
     """
     import onnx
-    import tensorflow as tf
-    import tf2onnx
 
     from tlkit.classifier.model import over_time
-    from tlkit.extraction.onnx_graph import OPSET, Untranslatable, to_onnx
+    from tlkit.extraction.onnx_graph import Untranslatable, to_onnx
     from tlkit.extraction.source import FeatureSource
 
     source, head = FeatureSource.of_classifier(classifier), over_time(classifier)
-
-    def of_model(model: Any, name: str, output: str) -> Any:
-        given = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=name)]
-        traced = tf.function(
-            lambda values: {output: tf.identity(model(values, training=False), name=output)},
-            input_signature=given,
-            autograph=False,
-        )
-        return tf2onnx.convert.from_function(traced, input_signature=given, opset=OPSET)[0]
-
-    try:
-        frames = to_onnx(source.built, ("features",))
-    except Untranslatable:
-        frames = of_model(source.built, "images", "features")
-    for made, file in ((frames, path), (of_model(head, "features", "logits"), path.with_name(HEAD))):
+    parts = ((source.built, "images", "features", path), (head, "features", "logits", path.with_name(HEAD)))
+    for model, given, output, file in parts:
+        try:
+            made = to_onnx(model, (output,), given)
+        except Untranslatable:
+            made = _traced(model, given, output)
         onnx.checker.check_model(made)
         onnx.save(made, str(file))
     channels = int(source.built.output_shape[-1])
     return {"weights": source.weights_sha256, "output": source.outputs[0], "channels": channels}
+
+
+def _traced(model: Any, given: str, output: str) -> Any:
+    """A network with one input as ONNX, by way of TensorFlow."""
+    import tensorflow as tf
+    import tf2onnx
+
+    from tlkit.extraction.onnx_graph import OPSET
+
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=given)]
+    traced = tf.function(
+        lambda values: {output: tf.identity(model(values, training=False), name=output)},
+        input_signature=signature,
+        autograph=False,
+    )
+    return tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)[0]
 
 
 def open_model(path: Path) -> "Call":

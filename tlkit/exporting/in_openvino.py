@@ -1,8 +1,10 @@
 """The format `openvino`. Weights stay float32: OpenVINO would halve them unasked."""
 
+import importlib
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
     from tlkit.exporting.runtimes import Call
 
-IMPORTS = "import openvino"
+IMPORTS = """import sys
+
+sys.modules.setdefault("openvino_telemetry", None)  # or importing it keeps an ID at home and tells its maker
+import openvino  # noqa: E402"""
 RUN = """
 # float32, for a processor with bfloat16 would compute in that
 model = openvino.Core().compile_model(str(HERE / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -26,10 +31,9 @@ def outputs_of(*inputs):
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
     """By way of a SavedModel."""
-    import openvino
-
     from tlkit.exporting.writers import archive_of, traced_graph
 
+    openvino = _silent()
     with tempfile.TemporaryDirectory() as folder:
         archive_of(classifier, traced_graph(row, classifier)).write_out(folder, verbose=False)
         model = openvino.convert_model(folder)
@@ -38,8 +42,7 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
 
 def open_model(path: Path) -> "Call":
     """What runs images, float32 (n, H, W, 3), or clips and a mask: logits, and features where the file gives them."""
-    import openvino
-
+    openvino = _silent()
     # The logits of float32; a processor with bfloat16 would compute in that unasked.
     model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [min(output.get_names(), key=len) for output in model.outputs]
@@ -49,3 +52,18 @@ def open_model(path: Path) -> "Call":
             names, model(dict(zip(("images", "mask"), inputs, strict=False))).to_tuple(), strict=True
         )
     }
+
+
+def _silent() -> Any:
+    """OpenVINO without the package by which it tells its maker of each conversion, unasked, and leaves an ID at home.
+
+    A program that has imported OpenVINO before has decided for itself.
+    """
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        return importlib.import_module("openvino")
+    sys.modules[name] = None  # type: ignore[assignment]  # looked for, and not there: OpenVINO has a stand-in for it
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[name]

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,9 @@ class Subject:
         return self.classifier.facts.task
 
 
+FEW = 2
+
+
 def in_keras(classifier: Classifier, samples: Inputs) -> Outputs:
     """Logits (n, K), and features (n, C) where the classifier knows its training images.
 
@@ -87,9 +91,10 @@ def in_keras(classifier: Classifier, samples: Inputs) -> Outputs:
         model.compile(jit_compile=False)
         step = batch_of(samples.images)
         inputs = [samples.arrays(start, step) for start in range(0, len(samples), step)]
-        parts = [
-            keras.tree.flatten(model.predict_on_batch(list(given) if len(given) > 1 else given[0])) for given in inputs
-        ]
+        # So few batches are over sooner than the network would be traced.
+        once = len(inputs) <= FEW and keras.backend.backend() == "tensorflow"
+        call = partial(model, training=False) if once else model.predict_on_batch
+        parts = [keras.tree.flatten(call(list(given) if len(given) > 1 else given[0])) for given in inputs]
     return {name: np.concatenate([np.asarray(part[i]) for part in parts]) for i, name in enumerate(names)}
 
 

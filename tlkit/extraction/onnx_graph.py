@@ -13,6 +13,7 @@ import numpy as np
 
 from tlkit.backbones.graph import Call, calls, functional
 from tlkit.extraction.frozen import folds
+from tlkit.extraction.onnx_parts.over_time import TIME_LAYERS
 from tlkit.extraction.onnx_parts.tokens import TOKEN_LAYERS
 from tlkit.extraction.onnx_parts.writing import Graph, Pads, Untranslatable, gelu
 
@@ -20,15 +21,16 @@ OPSET, IR = 17, 8  # of 2022, everything that runs ONNX today reads them
 AXIS_FIRST = {0: 0, 1: 2, 2: 3, 3: 1}  # where an axis of (B, h, w, C) is in (B, C, h, w)
 
 
-def to_onnx(model: keras.Model, outputs: Sequence[str] = ()) -> Any:
+def to_onnx(model: keras.Model, outputs: Sequence[str] = (), given: str = "images") -> Any:
     """An ONNX model of a network with one input.
 
     Args:
         model: images float32 (B, H, W, 3), or any floating-point input -> one tensor or several.
         outputs: what these are called; `output0`, `output1`, ... unless given.
+        given: what the input is called.
 
     Returns:
-        `onnx.ModelProto`: input `images` and the outputs, float32, with a free number of images.
+        `onnx.ModelProto`: the input and the outputs, float32, with a free number of images.
 
     Raises:
         Untranslatable: naming the layer.
@@ -38,18 +40,18 @@ def to_onnx(model: keras.Model, outputs: Sequence[str] = ()) -> Any:
     every = calls(functional(model))
     found, gone = folds(every, {id(tensor) for tensor in model.outputs})
     graph = Graph(found)
-    graph.give(model.inputs[0], "images", first=False)
+    graph.give(model.inputs[0], given, first=False)
     for call in every:
         if id(call.node) in gone:
             _rename(graph, call)
         elif not isinstance(call.operation, keras.layers.InputLayer):
             _write(graph, call)
     names = [graph.value(id(tensor), first=False) for tensor in model.outputs]
-    given = outputs or [f"output{number}" for number in range(len(names))]
-    graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in zip(names, given, strict=True)]
+    called = outputs or [f"output{number}" for number in range(len(names))]
+    graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in zip(names, called, strict=True)]
     described = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["images", *tensor.shape[1:]])
-        for name, tensor in zip(("images", *given), (model.inputs[0], *model.outputs), strict=True)
+        for name, tensor in zip((given, *called), (model.inputs[0], *model.outputs), strict=True)
     ]
     made = helper.make_graph(graph.nodes, "network", described[:1], described[1:], graph.constants)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
@@ -305,6 +307,7 @@ LAYERS: dict[str, Callable[[Graph, Call, Any], None]] = {
     "Activation": _activation,
     "ReLU": _rectified,
     **TOKEN_LAYERS,
+    **TIME_LAYERS,
     **dict.fromkeys(("Dropout", "SpatialDropout2D", "GaussianNoise", "StochasticDepth"), _same),
 }
 

@@ -200,7 +200,7 @@ def _answered_clips(
 ) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
     """The same for clips; last the logits of the mean over time and of shuffled frames."""
     del facts
-    reader = by_classifier(load(run_dir.model)).computing(config, config.batch_size)
+    reader = by_classifier(load(run_dir.model), 2 * len(dataset)).computing(config, config.batch_size)
     rows = reader.read(dataset, story)
     answers = reader.answers(rows)
     mean = Mean.read(run_dir.intact(run_dir.mean)) if run_dir.mean.is_file() else None

@@ -125,7 +125,7 @@ def frame_bars(
         if not has_evidence(facts) or dataset.clips is None or not paths:
             return {}
         shown = dataset.select(np.array([row_of[path] for path in paths]))
-        reader = by_classifier(classifier())
+        reader = by_classifier(classifier(), len(paths) * dataset.clips.length)
         try:
             rows = reader.read(shown, SILENCE)
         except TlkitError:  # a frame is gone

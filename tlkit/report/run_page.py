@@ -316,7 +316,7 @@ def _with_order(
     """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
     mean = solved_mean(material, run_dir.checkpoints / "head")
     mean.write(run_dir.mean)
-    others = said_otherwise(by_classifier(classifier), material.stored["features"], mean)
+    others = said_otherwise(by_classifier(classifier, len(material.dataset)), material.stored["features"], mean)
     return with_order(evaluation, predictions, others, classifier.facts.clip)
 
 

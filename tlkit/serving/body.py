@@ -34,7 +34,7 @@ class Base64Images(BaseModel):
         list[str],
         Field(
             min_length=1,
-            description="Each an image file as base64, or as a data: URL; answers keep their order. Of a classifier of clips the frames of one clip.",
+            description="Each an image file as base64, or as a data: URL; answers keep their order. Of a classifier of clips the frames of one clip, or one film.",
         ),
     ]
 

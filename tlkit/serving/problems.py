@@ -45,6 +45,9 @@ KINDS = {
     "too-busy": ProblemKind(429, "Too many requests at the same time", "try again in a moment."),
     "header-too-large": ProblemKind(431, "The head of the request is too large", "send fewer and shorter headers."),
     "internal": ProblemKind(500, "The server made a mistake", "its log has the details; please report it."),
+    "no-films": ProblemKind(
+        501, "This server cannot read films", "send the frames; or ask whoever runs it for the extra `video` of tlkit."
+    ),
     "not-ready": ProblemKind(503, "The server is not ready", "try again in a moment; /readyz says when."),
 }
 RETRY_SECONDS = {"too-busy": 1, "not-ready": 2}

@@ -13,7 +13,7 @@ FORM = {
     "required": ["image"],
     "properties": {
         "image": {
-            "description": "Image files, one or more fields of this name; of a classifier of clips the frames of one clip, in order.",
+            "description": "Image files, one or more fields of this name; of a classifier of clips the frames of one clip, in order, or one film.",
             "type": "array",
             "minItems": 1,
             "items": {"type": "string", "format": "binary"},

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.base.machine import usable_cores
 from tlkit.classifier.facts import ClipFacts
 from tlkit.data.clips import Sampling
 from tlkit.data.dataset import InputContract
 from tlkit.serving.batcher import Batcher, Work
 from tlkit.serving.body import BodyBudget, Upload
+from tlkit.serving.films import frames_of, may_be_film
 from tlkit.serving.gate import Metrics
 from tlkit.serving.pixels import EXPLAINED, EXPLANATIONS, Limits, pixels
 from tlkit.serving.problems import RequestProblem
@@ -35,7 +37,7 @@ class ServedClassifier:
             `classes` and what else is known.
         explain: an image's bytes, its pixels uint8 (H, W, 3), its answer and a method -> `explanation`; called from one
             thread, which is not that of `infer`. None where it cannot.
-        clip: of a classifier of clips: the images of a request are the frames of one, `infer` gives the features of each, and
+        clip: of a classifier of clips: the images of a request are the frames of one, or its one file a film, `infer` gives the features of each, and
             `judge` is given those of the frames that are taken, in order, and says one thing.
         close: ends what it does beside.
     """
@@ -73,6 +75,7 @@ class Service:
         self.requests = self.explanations = 0  # under way
         self.images = 0  # answered
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="tlkit-explain")
+        self._films = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tlkit-film")
 
     def open(self, subject: ServedClassifier) -> None:
         """Answer with this subject from now on; in the event loop."""
@@ -91,6 +94,7 @@ class Service:
         if subject:
             subject.close()
         self._explainer.shutdown(wait=True, cancel_futures=True)
+        self._films.shutdown(wait=True, cancel_futures=True)
         if self.batcher:
             self.batcher.close()
 
@@ -171,18 +175,29 @@ class Service:
         return results
 
     async def _of_clip(
-        self, subject: ServedClassifier, clip: ClipFacts, frames: Sequence[Upload], top: int
+        self, subject: ServedClassifier, clip: ClipFacts, uploads: Sequence[Upload], top: int
     ) -> dict[str, Any]:
         """The result for one clip; the problem of a frame that cannot be read is that of the clip."""
-        taken = [frames[place] for place in Sampling(clip.frames, clip.stride).choose(len(frames)).tolist()]
-        works = await self._batcher().run([frame.content for frame in taken])
+        frames = await self._frames(Sampling(clip.frames, clip.stride), uploads)
+        works = await self._batcher().run(frames)
         for work in works:
             if work.problem is not None:
                 self._refused(work.problem, alone=True)
-        result = {"index": 0, "name": frames[0].name, **subject.judge([work.answer for work in works], top)[0]}
+        result = {"index": 0, "name": uploads[0].name, **subject.judge([work.answer for work in works], top)[0]}
         self.metrics.judged(result)
         self.images += 1
         return result
+
+    async def _frames(self, sampling: Sampling, uploads: Sequence[Upload]) -> list[bytes]:
+        """The files of the frames that are taken, of a film in a thread of its own: other requests go on."""
+        try:
+            if not may_be_film(uploads):
+                return [uploads[place].content for place in sampling.choose(len(uploads)).tolist()]
+            given = (uploads[0].content, sampling, self.limits)
+            return await asyncio.get_running_loop().run_in_executor(self._films, frames_of, *given)
+        except RequestProblem as problem:
+            self._refused(problem, alone=True)
+            raise
 
     def _batcher(self) -> Batcher:
         if self.batcher is None:

@@ -226,6 +226,7 @@ class Examples:
         equally: whether every class is drawn equally often instead of every image once.
         mixing: of each row with the next one of its update, None for rows as they are.
         devices: among which the rows of each batch divide.
+        passes: how many times an epoch goes through the images, each time in another order.
     """
 
     read: Reader
@@ -238,6 +239,7 @@ class Examples:
     equally: bool = False
     mixing: Mixing | None = None
     devices: int = 1
+    passes: int = 1
 
     @property
     def task(self) -> Task:
@@ -247,26 +249,35 @@ class Examples:
     @property
     def updates(self) -> int:
         """Updates an epoch."""
+        return self.passes * self._updates
+
+    @property
+    def _updates(self) -> int:
+        """Updates that go once through the images."""
         return -(-len(self.labels) // self.batch_size)
 
     @property
     def part_size(self) -> int:
         """Rows of each batch that is run."""
-        return self.devices * -(-len(self.labels) // (self.updates * self.parts * self.devices))
+        return self.devices * -(-len(self.labels) // (self._updates * self.parts * self.devices))
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """An epoch: positions int (steps, b), whom each is mixed with, and by what its weight is multiplied, 0 to fill."""
         random = np.random.default_rng((self.seed, epoch))
-        shuffled = drawn_equally(self.labels, random) if self.equally else random.permutation(len(self.labels))
         size = self.part_size * self.parts
         positions, partners = np.empty((2, self.updates, size), np.int64)
         scales = np.zeros((self.updates, size), np.float32)
-        for number, rows in enumerate(np.array_split(shuffled, self.updates)):
+        for number, rows in enumerate(rows for _ in range(self.passes) for rows in self._shared_out(random)):
             positions[number] = np.resize(rows, size)
             partners[number] = np.resize(np.roll(rows, -1), size)
             scales[number, : len(rows)] = np.float32(size / len(rows))
         shape = (self.updates * self.parts, self.part_size)
         return positions.reshape(shape), partners.reshape(shape), scales.reshape(shape)
+
+    def _shared_out(self, random: np.random.Generator) -> list[np.ndarray]:
+        """The positions of the updates that go once through the images."""
+        shuffled = drawn_equally(self.labels, random) if self.equally else random.permutation(len(self.labels))
+        return np.array_split(shuffled, self._updates)
 
     def chunks(self, epoch: int, place: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Iterator[Chunk]:
         """The batches of an epoch, read ahead in a thread, several at once where they are small.

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.folding import learning_forward
-from tlkit.backbones.runtime import jit, sharing
+from tlkit.backbones.runtime import forward, sharing
 from tlkit.base.machine import ran_out
 from tlkit.base.story import Story, clock
 from tlkit.classifier.answers import image_losses, image_scores
@@ -194,7 +194,7 @@ def _summed(
             finish()
     while under_way:
         finish()
-    return losses / (examples.updates * examples.parts), hits / len(examples.labels)
+    return losses / (examples.updates * examples.parts), hits / (examples.passes * len(examples.labels))
 
 
 EVALUATION_BATCH = 64
@@ -227,15 +227,14 @@ class Validation:
 
 def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
     """Logits float32 (count, K) of inputs 0..count-1, the images themselves."""
-    if not model.compiled and not jit():
-        model.jit_compile = False  # Keras would choose XLA
+    call = forward(model, count)
     size = (shared := sharing(model)).up(min(count, batch_size))
     found = np.empty((count, model.output_shape[-1]), np.float32)
     for start in range(0, count, size):
         inputs = read(np.arange(start, min(start + size, count)), -1)
         # The last batch is filled up: another shape would be traced and compiled for itself.
         filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
-        found[start : start + size] = np.asarray(model.predict_on_batch(shared.put(filled)))[: len(inputs)]
+        found[start : start + size] = np.asarray(call(shared.put(filled)))[: len(inputs)]
     return found
 
 

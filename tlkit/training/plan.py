@@ -183,10 +183,10 @@ def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
     return min(int(np.searchsorted(held, share * held[-1])) + 1, max(1, len(sizes) - 1))
 
 
-def planned_epochs(images: int, batch: int) -> int:
-    """Epochs over so many images in updates of `batch` that make about `UPDATES` of them."""
+def planned_epochs(images: int, batch: int, wanted: int = UPDATES) -> int:
+    """Epochs over so many images in updates of `batch` that make about as many of them as are wanted."""
     updates = -(-max(images, 1) // batch)
-    return int(np.clip(-(-UPDATES // updates), *EPOCHS))
+    return int(np.clip(-(-wanted // updates), *EPOCHS))
 
 
 def useful_epochs(images: int, batch: int) -> int:
@@ -249,6 +249,8 @@ class Stage:
         mix: how its training rows are mixed: `none`, `mixup` or `cutmix`.
         centralize: whether the gradients of filters are centralized.
         least: epochs after which it may end early, where nothing is left to learn (`checkpoint.is_exhausted`); 0 for never.
+        passes: how many times an epoch goes through the images: an epoch is what is measured and kept, and where it would be
+            over in no time, several are one.
         precision: what it multiplies in, `float32` or `bfloat16`; `auto` until that is tried, and `float32` where it never is.
         seconds: expected, extraction not included.
         reason: why so.
@@ -272,6 +274,7 @@ class Stage:
     mix: str = "none"
     centralize: bool = False
     least: int = 0
+    passes: int = 1
     precision: str = "float32"
 
     @property

@@ -40,7 +40,7 @@ from tlkit.training.plan import (
 from tlkit.training.probe import solving_seconds
 
 # Peak learning rates where none are asked for; docs/log.md has what they were measured against.
-RATES = {"head": 1e-3, "time": 1e-3, "top": 3e-4, "all": 1e-4}
+RATES = {"head": 1e-3, "time": 3e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
 # Seconds of a stage from which on a trial of bfloat16, up to 3 in 100 of it and compiling, may pay
 WORTH_TRYING = 180.0
@@ -52,6 +52,8 @@ SHARES = {
 }
 EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
 COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
+TIME_UPDATES = 400  # of the stage of clips, about ...
+TIME_EPOCHS = 10  # ... in so many epochs at most, each of which goes through few clips several times
 LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
@@ -70,14 +72,15 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
     own = {layer.name for layer in backbone.model.layers}
     head = [layer for layer in classifier.model.layers if layer.name not in own]
     solved, speed = is_convex(replace(options, dropout=0.0)), plan.seconds_per_operation()
-    updates = plan.planned_epochs(sizes.train, options.batch_size * options.accumulate)
+    planned = plan.planned_epochs(sizes.train, options.batch_size * options.accumulate, TIME_UPDATES)
     step = TRAINING_PASSES * work(head) * speed
     held = frames * backbone.grid_shape[-1] * plan.NUMBER_BYTES[options.stored_as]
     stages = []
     for number, name in enumerate(("head", "time")[: 1 + (options.stages is None and options.over_time != "mean")]):
-        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else updates))
+        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else min(planned, TIME_EPOCHS)))
+        passes = max(1, round(planned / epochs)) if name == "time" and options.epochs is None else 1
         exactly = name == "head" and solved
-        passes = (SOLVER_PASSES if exactly else epochs) * sizes.train
+        seen = (SOLVER_PASSES if exactly else epochs * passes) * sizes.train
         stage = Stage(
             name=name,
             method=task.solver if exactly else "gradient",
@@ -89,10 +92,12 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
             learning_rate=float(nth(options.learning_rate, number, RATES[name])),
             parameters=parameters(head),
             stored_bytes=held,
-            seconds=COMPILING + passes * step,
+            seconds=COMPILING + seen * step,
+            passes=passes,
             reason="on the mean over time of stored features of frames"
             if name == "head"
-            else f"{options.over_time} over up to {clip.frames if clip else 0} frames, on stored features, from the solved mean on",
+            else f"{options.over_time} over up to {clip.frames if clip else 0} frames, on stored features, from the solved mean on"
+            + f", each epoch {passes} times through the clips" * (passes > 1),
         )
         stages.append(stage)
     why = "asked for" if options.time else "for a table of clips; the mean over time ships unless the order adds to it"

@@ -171,6 +171,7 @@ def _examples(stage: Stage, material: Material) -> Examples:
         parts=stage.parts,
         mixing=None if stage.mix == "none" else Mixing(stage.mix, config.seed),
         devices=sharing(material.classifier.model).devices,
+        passes=stage.passes,
     )
 
 
@@ -178,10 +179,12 @@ def stage_model(stage: Stage, material: Material) -> keras.Model:
     """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
     whole = material.classifier.model
     head = material.head.model
-    if stage.name == "head":
-        return head
-    if stage.name == "time":  # a model of its own, whose optimizer is none of the head's
-        return keras.Model(head.input, head.output, name=stage.name)
+    if stage.name in (
+        "head",
+        "time",
+    ):  # beside the solved mean stands what reads the order: a model with its own optimizer
+        head.get_layer("logits").trainable = stage.name == "head"
+        return head if stage.name == "head" else keras.Model(head.input, head.output, name=stage.name)
     start = whole.get_layer(stage.cut).output if stage.cut else whole.input
     return keras.Model(start, whole.output, name=stage.name)
 

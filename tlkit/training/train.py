@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tlkit.base.story import Silence, Story
+from tlkit.classifier.heads.build import ORDER
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.evaluation.calibration import fit_temperature
@@ -136,9 +137,9 @@ def _folded(
 
     The layers are changed once, after everything that was learned has been read from its checkpoints.
     """
-    last = material.head.model.get_layer("logits")
-    kernel, bias = (np.asarray(weight, np.float64) for weight in last.get_weights())
-    last.set_weights([kernel * scale.unit, bias * scale.unit + scale.centre])
+    for last in (layer for layer in material.head.model.layers if layer.name in ("logits", ORDER)):
+        kernel, *bias = (np.asarray(weight, np.float64) * scale.unit for weight in last.get_weights())
+        last.set_weights([kernel, *(each + scale.centre for each in bias)])
     if crossed is not None:
         judged, truth = scale.restore(crossed.logits), crossed.labels * scale.unit + scale.centre
         crossed = replace(crossed, logits=judged, labels=truth)

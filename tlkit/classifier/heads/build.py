@@ -14,6 +14,7 @@ from tlkit.options.groups import HeadOptions
 
 # What reads the class token is given it as a grid of one cell
 POOLS = {"avg": ("avg",), "max": ("max",), "concat": ("avg", "max"), **dict.fromkeys(CLASS_POOLINGS, ("avg",))}
+ORDER = "head_order_logits"  # layer: what the order of frames adds to the logits of their mean
 TIME_MEAN = "head_time_mean"  # layer: the mean of a clip's features over the frames that are there
 LAYERS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
@@ -85,9 +86,10 @@ def _refuse_few(classes: int, fewest: int, samples: str) -> None:
 
 # -- Heads over time: the frames of a clip in, logits out ---
 #
-# A head over time reads (B, T, C), the pooled features of each frame; a row of zeros is no frame. Its logits are linear in
-# the mean over time and, beside it, in what a function of `heads/time.py` makes of the frames in order. The mean alone is
-# solved; the rest begins with a kernel of zeros, so that training starts from the solved mean.
+# A head over time reads (B, T, C), the pooled features of each frame; a row of zeros is no frame. Its logits are those of
+# the mean over time, by the layer `logits`, and what is added to them: linear in what a function of `heads/time.py` makes of
+# the frames in order. The mean is solved, and stays as it is while the rest is trained, from a kernel of zeros on: trained
+# along, it would learn the training clips by heart (benchmarks/results/clips.md).
 
 
 def build_time_head(
@@ -110,22 +112,21 @@ def build_time_head(
     with seeded(seed):
         features = keras.Input(frames, dtype="float32", name="head_features")
         there = keras.ops.any(keras.ops.not_equal(features, 0.0), axis=-1)
-        parts = [keras.layers.GlobalAveragePooling1D(dtype="float32", name=TIME_MEAN)(features, mask=there)]
-        row = TIMES[time]
+        mean = keras.layers.GlobalAveragePooling1D(dtype="float32", name=TIME_MEAN)(features, mask=there)
+        logits, row = dense(classes, options, "logits", dtype="float32", kernel_initializer="zeros")(mean), TIMES[time]
         if row.function:
             body = getattr(importlib.import_module(row.module), row.function)
-            parts.append(dropped(body(normalized(features, "head_norm"), there, options), options, "head_dropout"))
-        read = parts[0] if len(parts) == 1 else keras.layers.Concatenate(dtype="float32", name="head_time")(parts)
-        logits = dense(classes, options, "logits", dtype="float32", kernel_initializer="zeros")(read)
+            read = dropped(body(standardised(features), there, options), options, "head_dropout")
+            plain = {"dtype": "float32", "kernel_initializer": "zeros", "use_bias": False}
+            logits = keras.layers.Add(dtype="float32", name="head_sum")(
+                [logits, dense(classes, options, ORDER, **plain)(read)]
+            )
     return Head("pooled", options.pooling, keras.Model(features, logits, name="head"))
 
 
 def put_mean(head: Head, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Put the solved head of the mean, (C, K) and (K,), into the last layer; what reads the order has no say there."""
-    last = head.model.get_layer("logits")
-    whole = np.zeros(last.kernel.shape, np.float32)
-    whole[: len(kernel)] = kernel
-    last.set_weights([whole, bias])
+    """Put the solved head, of the mean over time or of images, (C, K) and (K,), into its layer; what reads the order has no say."""
+    head.model.get_layer("logits").set_weights([kernel, bias])
 
 
 # -- The few layers that every head is made of ---
@@ -154,6 +155,12 @@ def dropped(tensor: Any, options: HeadOptions, name: str) -> Any:
 def normalized(tensor: Any, name: str) -> Any:
     """Layer normalisation over channels (Ba et al. 2016), in float32: grids of different networks differ in scale."""
     return keras.layers.LayerNormalization(epsilon=1e-6, dtype="float32", name=name)(tensor)
+
+
+def standardised(frames: Any) -> Any:
+    """The same without scales of its own, which the linear layer that reads it has: their gradients would cost as much as its."""
+    norm = keras.layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, dtype="float32", name="head_norm")
+    return norm(frames)
 
 
 def flat(grid: Any) -> Any:

@@ -6,12 +6,13 @@ from typing import Any
 import keras
 
 from tlkit.classifier.heads.attention import encoded
-from tlkit.classifier.heads.build import activated, penalty
+from tlkit.classifier.heads.build import activated, dense, penalty
 from tlkit.classifier.heads.recurrent import CELLS
 from tlkit.options.groups import HeadOptions
 
 # Frames up to which recurrent layers are written out step by step, which runs and exports as plain operations
 UNROLLED = 32
+NARROW = 64  # channels that layers with a kernel for each step read of a frame
 WIDTH = 3  # frames that a convolution over time sees
 LEAST = -1e30  # below any feature
 
@@ -19,6 +20,17 @@ LEAST = -1e30  # below any feature
 # -- What reads the frames: (B, T, C), normalised, and bool (B, T), which are there -------------------
 #
 # The mask is handed to every layer that needs it: what Keras passes along by itself is lost at layers such as EinsumDense.
+
+
+def narrowed(tensor: Any, options: HeadOptions) -> Any:
+    """(B, T, C) -> (B, T, 64), projected by a matrix that is learned; fewer channels stay as they are.
+
+    As the bottleneck of Szegedy et al. 2015. It takes most of the work away from what follows, and clips that are few for
+    the weights of 1,280 channels are told apart better (benchmarks/results/clips.md).
+    """
+    if tensor.shape[-1] <= NARROW:
+        return tensor
+    return dense(NARROW, options, "head_projection", use_bias=False)(tensor)
 
 
 def largest(tensor: Any, there: Any, options: HeadOptions) -> Any:
@@ -32,6 +44,7 @@ def recurrent(kind: str) -> Callable[[Any, Any, HeadOptions], Any]:
 
     def build(tensor: Any, there: Any, options: HeadOptions) -> Any:
         """The state after the last frame that is there: (B, last units)."""
+        tensor = narrowed(tensor, options)
         for number, units in enumerate(options.hidden, start=1):
             tensor = CELLS[kind](
                 units,
@@ -62,6 +75,7 @@ def conv1d(tensor: Any, there: Any, options: HeadOptions) -> Any:
 
     Frames that are not there are zeros to every layer, as what lies before the first frame is.
     """
+    tensor = narrowed(tensor, options)
     for number, filters in enumerate(options.hidden, start=1):
         tensor = keras.ops.where(_aligned(there), tensor, 0.0)
         tensor = keras.layers.Conv1D(

@@ -9,10 +9,13 @@ import numpy as np
 from tlkit.backbones.graph import Call
 from tlkit.extraction.onnx_parts.writing import Graph, Untranslatable, gelu
 
+FLOAT = 1  # TensorProto
+MASKED = -1e9  # the score of a token that is not there, as in Keras
+
 
 def _embedded(graph: Graph, call: Call, layer: Any) -> None:
     """EinsumDense as a product of matrices, with a bias for each token."""
-    if layer.equation != "abc,cd->abd" or layer.activation is not keras.activations.linear:
+    if layer.equation not in ("abc,cd->abd", "btc,cd->btd") or layer.activation is not keras.activations.linear:
         raise Untranslatable(f"{layer.name} computes {layer.equation}")
     made = graph.node("MatMul", graph.value(call.inputs[0], False), graph.constant(layer.kernel))
     graph.give(call.outputs[0], made if layer.bias is None else graph.node("Add", made, graph.constant(layer.bias)))
@@ -44,16 +47,29 @@ def _token_mean(graph: Graph, call: Call, layer: Any) -> None:
     if layer.data_format != "channels_last":
         raise Untranslatable(f"{layer.name} takes channels first")
     source, keep = graph.value(call.inputs[0], False), int(layer.keepdims)
-    graph.give(call.outputs[0], graph.node("ReduceMean", source, axes=[1], keepdims=keep))
+    if len(call.inputs) == 1:
+        graph.give(call.outputs[0], graph.node("ReduceMean", source, axes=[1], keepdims=keep))
+        return
+    there = graph.node("Cast", graph.value(call.inputs[1], False), to=FLOAT)
+    there = graph.node("Unsqueeze", there, graph.constant([2], np.int64))
+    axis = graph.constant([1], np.int64)
+    total, count = (
+        graph.node("ReduceSum", each, axis, keepdims=keep) for each in (graph.node("Mul", source, there), there)
+    )
+    graph.give(call.outputs[0], graph.node("Div", total, count))
 
 
 def _attention(graph: Graph, call: Call, layer: Any) -> None:
-    """Attention (Vaswani et al. 2017) with the projections before and after it."""
-    plain = layer.get_config()
+    """Attention (Vaswani et al. 2017) with the projections before and after it; of the tokens that are there, by a mask."""
+    plain, given = layer.get_config(), call.node.arguments.kwargs
     asked = {name: plain.get(name) for name in ("attention_axes", "output_shape", "use_gate")}
-    if any(each not in (None, False, (1,), [1]) for each in asked.values()) or call.node.arguments.kwargs:
+    if any(each not in (None, False, (1,), [1]) for each in asked.values()) or set(given) - {"attention_mask"}:
         raise Untranslatable(f"{layer.name} is attention of another kind")
-    query, value, key = (*call.inputs, call.inputs[-1])[:3]
+    read = [id(tensor) for tensor in call.node.arguments.args]
+    query, value, key = (*read, read[-1])[:3]
+    there = None
+    if (mask := given.get("attention_mask")) is not None:
+        there = graph.node("Unsqueeze", graph.value(id(mask), False), graph.constant([1], np.int64))
 
     def projected(tensor: int, part: Any) -> str:
         kernel = np.asarray(part.kernel)
@@ -63,9 +79,8 @@ def _attention(graph: Graph, call: Call, layer: Any) -> None:
         return graph.node("Reshape", made, graph.constant((0, 0, *kernel.shape[1:]), np.int64))
 
     parts = (layer.query_dense, layer.key_dense, layer.value_dense)
-    mixed = _mixed(
-        graph, [projected(*each) for each in zip((query, key, value), parts, strict=True)], layer.key_dim**-0.5
-    )
+    heads = [projected(*each) for each in zip((query, key, value), parts, strict=True)]
+    mixed = _mixed(graph, heads, layer.key_dim**-0.5, there)
     kernel = np.asarray(layer.output_dense.kernel)
     rows = graph.node("Reshape", mixed, graph.constant((0, 0, kernel.shape[0] * kernel.shape[1]), np.int64))
     made = graph.node("MatMul", rows, graph.constant(kernel.reshape(-1, kernel.shape[-1])))
@@ -74,13 +89,18 @@ def _attention(graph: Graph, call: Call, layer: Any) -> None:
     graph.give(call.outputs[0], made)
 
 
-def _mixed(graph: Graph, heads: list[str], scale: float) -> str:
-    """Values weighted by the softmax of scaled products of queries and keys; each (B, tokens, heads, channels)."""
+def _mixed(graph: Graph, heads: list[str], scale: float, there: str | None = None) -> str:
+    """Values weighted by the softmax of scaled products of queries and keys; each (B, tokens, heads, channels).
+
+    `there` names a bool (B, 1, 1, tokens) or (B, 1, tokens, tokens), the keys that count; None for all of them.
+    """
     query, key, value = (
         graph.node("Transpose", each, perm=order)
         for each, order in zip(heads, ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), strict=True)
     )
     scores = graph.node("MatMul", graph.node("Mul", query, graph.constant(scale)), key)
+    if there is not None:
+        scores = graph.node("Where", there, scores, graph.constant(MASKED))
     made = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
     return graph.node("Transpose", made, perm=(0, 2, 1, 3))
 
