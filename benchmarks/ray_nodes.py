@@ -2,18 +2,21 @@
 
     python benchmarks/ray_nodes.py table           # 4,317 images: the bytes of the table against those of one process
     python benchmarks/ray_nodes.py workers         # two workers of one core against one, in turn, five repeats
-    python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 224    # ten workers killed (SIGKILL) at random moments, and a node once
+    python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 224 --images 12000    # ten workers killed (SIGKILL) at random moments, and a node once
     python benchmarks/ray_nodes.py memory          # peak memory of the process that asks, 4,000 and 40,000 images
+    python benchmarks/ray_nodes.py commands --images 400   # audit, rank and finetune against the same without Ray
 
 Images are small drawn JPEGs of distinct content (`scale.write_images`). Each part starts from an empty store. `workers` holds
 the seconds from the first batch that is back, when every worker has its engine, to the last one against one another, and
-beside them the whole extraction with the start of the workers. Of `kills` a batch that is hit twice by chance ends the command, as
-one that always kills its worker does; the smaller batches are against the time between kills, the less likely that is.
+beside them the whole extraction with the start of the workers. Of `kills` a batch that is hit twice by chance while it is computed ends
+the command, as one that always kills its worker does; the smaller batches are against the time between kills, the less likely that is.
+`commands` compares what is written byte for byte, but for times, paths of the run and what names the executor.
 """
 
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -32,8 +35,10 @@ from scale import write_images
 
 from tlkit import pipelines
 from tlkit.base.story import Silence
-from tlkit.options.commands import FeaturesConfig
+from tlkit.options.commands import AuditConfig, FeaturesConfig, FinetuneConfig
+from tlkit.options.obtain import RankConfig
 
+CONFIGS = {"audit": AuditConfig, "rank": RankConfig, "finetune": FinetuneConfig}
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 150 * 2**20}
 
 
@@ -43,6 +48,7 @@ class Listener(Silence):
     def __init__(self, quiet: bool = True) -> None:
         self.said: list[str] = []
         self.back: list[float] = []
+        self.begun: list[tuple[str, float]] = []
         self.done = 0
         self.quiet = quiet
 
@@ -52,8 +58,18 @@ class Listener(Silence):
         if not self.quiet:
             print("   ", text, flush=True)
 
+    def begin(self, name: str) -> None:
+        """Note when."""
+        self.begun.append((name, time.perf_counter()))
+
+    def took(self) -> str:
+        """Seconds of what was begun, until the next."""
+        ends = [at for _, at in self.begun[1:]] + [time.perf_counter()]
+        return ", ".join(f"{name} {end - at:.1f}" for (name, at), end in zip(self.begun, ends, strict=True))
+
     def track(self, items: Any, description: str, total: int | None = None) -> Iterator[Any]:
         """Just yield, and note what was extracted and when."""
+        self.begin(description)
         for item in items:
             yield item
             if description == "extracting" and len(item):
@@ -142,8 +158,10 @@ def kills(place: Path, options: argparse.Namespace) -> None:
 
         threading.Thread(target=worker_killer, daemon=True).start()
         found, there = extract(place, options, f"ray:{cluster.address}", story)
-    again = [said for said in story.said if "sent to another" in said]
+    again = [said for said in story.said if "while it computed" in said]
+    idle = [said for said in story.said if "before it computed" in said]
     print(f"killed after so many images: {killed[:-1]}; the node: {killed[-1:]}")
+    print(f"workers lost before they computed: {len(idle)}")
     print(f"batches sent again: {len(again)}, that is at most {options.batch_size * len(again)} images computed twice")
     print(f"computed {there['computed']} of {here['computed']}; byte for byte the same: {found == expected}")
 
@@ -154,6 +172,61 @@ def tasks() -> Iterator[int]:
         with contextlib.suppress(OSError):
             if path.read_bytes().startswith(b"ray::tlkit extracting"):
                 yield int(path.parent.name)
+
+
+# What is compared of each command, and the fields of JSON that say when, where and how long
+WRITTEN = {
+    "audit": ("audit.json", "images.csv"),
+    "rank": ("rank.json",),
+    "finetune": ("predictions.csv", "metrics.json", "audit.json", "evaluation.json"),
+}
+ASKED = {
+    "audit": {},
+    "rank": {"backbones": ("nano:size=32", "nano:size=64")},
+    "finetune": {"backbone": "nano", "image_size": 32, "seed": 0},
+}
+PASSING = {
+    "seconds",
+    "milliseconds",
+    "milliseconds_spread",
+    "versions",
+    "hardware",
+    "command",
+    "commands",
+    "out",
+    "report",
+    "created",
+}
+
+
+def commands(place: Path, options: argparse.Namespace) -> None:
+    with nodes(place) as cluster:
+        cluster.add_node(**NODE)
+        for name, given in ASKED.items():
+            seconds = {}
+            for where in ("here", f"ray:{cluster.address}"):
+                shutil.rmtree(place / "cache" / "features", ignore_errors=True)
+                kind, out = where.partition(":")[0], place / f"{name}-{where.partition(':')[0]}"
+                config = CONFIGS[name](images=str(place / "images"), out=str(out), executor=where, **given)
+                started, story = time.perf_counter(), Listener()
+                pipelines.carry_out(name, config, story)
+                seconds[kind] = time.perf_counter() - started
+                print(f"{name}, {kind}: {story.took()}", flush=True)
+            for file in WRITTEN[name]:
+                texts = [lasting(place / f"{name}-{kind}" / file) for kind in seconds]
+                print(f"{name}: {file}, {len(texts[0])} characters, the same: {texts[0] == texts[1]}", flush=True)
+            print(f"{name}: " + ", ".join(f"{kind} {took:.1f} s" for kind, took in seconds.items()), flush=True)
+
+
+def lasting(file: Path) -> str:
+    """The text of a file, of JSON without what differs from run to run."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: kept(item) for key, item in value.items() if key not in PASSING}
+        return [kept(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps(kept(json.loads(file.read_text()))) if file.suffix == ".json" else file.read_text()
 
 
 COMMAND = """
@@ -189,7 +262,7 @@ def memory(place: Path, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("table", "workers", "kills", "memory"))
+    parser.add_argument("part", choices=("table", "workers", "kills", "memory", "commands"))
     parser.add_argument("--images", type=int, default=4317)
     parser.add_argument("--backbone", default="nano")
     parser.add_argument("--image-size", type=int)
@@ -203,7 +276,8 @@ def main() -> None:
         os.environ["TLKIT_CACHE"] = str(place / "cache")
         if options.part != "memory":
             write_images(place / "images", options.images, 64, 10)
-        {"table": table, "workers": workers, "kills": kills, "memory": memory}[options.part](place, options)
+        parts = {"table": table, "workers": workers, "kills": kills, "memory": memory, "commands": commands}
+        parts[options.part](place, options)
     from measure import machine
 
     print("\n" + machine())

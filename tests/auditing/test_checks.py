@@ -1,15 +1,18 @@
 """Each check on evidence whose faults are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.auditing.evidences import clouds, evidence, looks
 from tlkit.auditing import files, flips, outliers, related, shortcuts
 from tlkit.auditing.audit import CHECKS, audit
-from tlkit.auditing.evidence import Mirrored
+from tlkit.auditing.evidence import Mirrored, unlearnable
 from tlkit.auditing.findings import AuditResult
 from tlkit.auditing.fixing import proposed_fixes
 from tlkit.auditing.labels import check_classes, check_sizes, label_quality
+from tlkit.classifier.answers import too_many
 from tlkit.data.dataset import Problem
 
 
@@ -251,6 +254,16 @@ def test_every_check_runs_and_those_that_cannot_say_why():
     result = audit(evidence(labels, features))
     assert list(result.checks) == [check.name for check in CHECKS]
     assert result.checks["labels"] == "needs 40 labelled images" and result.checks["files"] == ""
+
+
+def test_of_very_many_classes_no_classifier_is_fitted_and_the_reason_is_told():
+    labels, features = clouds(3)
+    few = evidence(labels, features)
+    names = tuple(map(str, range(10_000)))
+    assert not too_many(len(few), 1000) and not too_many(30_000, 1000) and too_many(30_000, 10_000)
+    repeated = np.tile(labels, 30_000 // len(labels) + 1)
+    many = replace(few, dataset=replace(few.dataset, classes=names, labels=repeated))
+    assert unlearnable(many).startswith("of 30,0") and "10,000 classes" in unlearnable(many)
 
 
 def test_unlabelled_images_are_audited_too():

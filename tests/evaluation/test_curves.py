@@ -80,7 +80,7 @@ def test_each_class_has_its_areas_and_curves_and_the_means_are_theirs():
     logits = rng.normal(size=(200, 5))
     logits[np.arange(200), labels] += 1
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    areas, curves, means = class_curves(tuple("abcde"), labels, p, None)
+    areas, curves, means = class_curves(tuple("abcde"), labels, p.T.__getitem__, None)
     assert sorted(areas) == [0, 1, 2, 3] and sorted(curve.name for curve in curves) == list("abcd")
     precision = [curve.average_precision.value for curve in curves]
     assert precision == sorted(precision)  # the worst first
@@ -98,7 +98,7 @@ def test_curves_are_thin_and_few():
     rng = np.random.default_rng(4)
     labels = rng.integers(0, CURVES + 5, 3000)
     p = rng.dirichlet(np.ones(CURVES + 5), 3000)
-    areas, curves, _ = class_curves(tuple(map(str, range(CURVES + 5))), labels, p, None)
+    areas, curves, _ = class_curves(tuple(map(str, range(CURVES + 5))), labels, p.T.__getitem__, None)
     assert len(areas) == CURVES + 5 and len(curves) == CURVES
     assert max(len(curve.roc.x) for curve in curves) <= POINTS
     worst = min(areas, key=lambda code: areas[code][1].value)
@@ -119,4 +119,4 @@ def test_images_in_groups_widen_the_interval():
 
 def _two(scores):
     positive = 1 / (1 + np.exp(-scores))
-    return np.stack([1 - positive, positive], axis=1)
+    return np.stack([1 - positive, positive]).__getitem__

@@ -112,6 +112,8 @@ def source(cluster, tmp_path):
 
         def opens():
             def run(images):
+                if not images.any():  # the blank ones that a worker begins with
+                    return (np.zeros((len(images), 3), np.float32),)
                 with log.open("a") as file:
                     file.write(f"{len(images)}\n")
                 if dies(log, images):
@@ -173,7 +175,8 @@ def test_a_worker_that_dies_costs_its_batch_and_stdout_stays_ours(source, images
     assert IMAGES < counted(log) <= IMAGES + BATCH
     assert sum("sent to another" in said for said in story.said) == 1
     assert signal.getsignal(signal.SIGTERM) is before
-    assert capfd.readouterr().out == ""
+    heard = capfd.readouterr()
+    assert heard.out == "" and "Unhandled" not in heard.err
 
 
 @pytest.mark.slow
@@ -186,6 +189,32 @@ def test_a_batch_that_always_kills_its_worker_is_named_after_two_tries_and_the_r
         found.extract(dataset)
     assert log.read_text().split().count(str(LAST)) == 2
     assert (~found.stored(dataset.sha256).lacking).sum() >= IMAGES // 2
+
+
+@pytest.mark.slow
+def test_workers_that_die_before_they_compute_are_no_fault_of_their_batch(
+    cluster, source, images, empty_cache, monkeypatch
+):
+    found, log = source()
+    mark, engine = log.with_name("opened"), found.quick(1)
+
+    def deadly(most):
+        def opens():
+            with mark.open("a") as file:
+                file.write("x")
+            if len(mark.read_text()) <= most:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return engine.portable()()
+
+        return replace(found, quick=lambda images: replace(engine, portable=lambda: opens))
+
+    story = Heard()
+    assert deadly(4).extract(scan(images), story=story).passes == counted(log) == IMAGES
+    assert sum("before it computed" in said for said in story.said) == 4 > on_ray.TRIES
+    monkeypatch.setattr(on_ray, "STARTS", 3)
+    shutil.rmtree(empty_cache / "features")
+    with pytest.raises(TlkitError, match="3 workers in a row died before they began"):
+        deadly(1000).extract(scan(images))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from tlkit.auditing.duplicates import Neighbours, connected, exact_duplicates, near_pairs, nearest
 from tlkit.auditing.findings import ImageGroup
 from tlkit.base.story import Heard, Silence, Story, percent, unheard
+from tlkit.classifier.answers import too_many
 from tlkit.classifier.familiarity import unit
 from tlkit.data.dataset import SPLITS, Dataset
 from tlkit.data.folds import FOLDS, in_turn
@@ -339,6 +340,9 @@ def unlearnable(evidence: Evidence) -> str:
         return "needs two classes"
     if len(labels) < LEAST_IMAGES:
         return f"needs {LEAST_IMAGES} labelled images"
+    classes = len(evidence.dataset.classes)
+    if too_many(len(labels), classes):
+        return f"of {len(labels):,} images in {classes:,} classes not within minutes; audit some of the classes"
     return ""
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -208,7 +208,7 @@ def suggested_grouping(evidence: Evidence) -> tuple[Grouping, float] | None:
     return None
 
 
-def groupings(paths: list[str]) -> list[Grouping]:
+def groupings(paths: Sequence[str]) -> list[Grouping]:
     """Groupings by the first parts of names, by folders below the class and by a counter at the end; coarse to fine."""
     found: dict[int, Grouping] = {}
     for pattern in _patterns(paths):
@@ -224,7 +224,7 @@ def groupings(paths: list[str]) -> list[Grouping]:
     return [found[count] for count in sorted(found)]
 
 
-def _patterns(paths: list[str]) -> Iterator[str]:
+def _patterns(paths: Sequence[str]) -> Iterator[str]:
     """Patterns worth trying, the plainest first."""
     names = [path.rpartition("/")[2] for path in paths]
     stems = [name.rpartition(".")[0] or name for name in names]

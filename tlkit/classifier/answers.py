@@ -1,24 +1,25 @@
 """Predictions: logits of images, and what the task makes of them."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored
+from tlkit.base.errors import TlkitError
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.multi import sigmoid as sigmoid
 from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked
 from tlkit.tasks.single import softmax as softmax
+from tlkit.tasks.task import UNLABELLED, Task, row_blocks
 
 if TYPE_CHECKING:
     from tlkit.classifier.facts import Facts
 
 Measure = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-NUMBERS = 2**23  # logits that are measured at once
 IN_TRAINING = ("", "near", "exact")  # an image's kin among the training images: none, one alike, the very bytes
 _FIRST = ("path", "sha256", "split", "label", "predicted")  # then those of the task
 
@@ -41,9 +42,7 @@ def image_losses(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0
 
 def _in_turn(each: Measure, logits: np.ndarray, truth: np.ndarray, temperature: float) -> np.ndarray:
     """What a measure gives each image, some images at a time: it works in float64 on all of their classes."""
-    step = max(1, NUMBERS // logits.shape[1])
-    starts = range(0, max(1, len(logits)), step)
-    return np.concatenate([each(logits[at : at + step], truth[at : at + step], temperature) for at in starts])
+    return np.concatenate([each(logits[rows], truth[rows], temperature) for rows in row_blocks(logits)])
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ class Predictions(Labelled):
         margins: of intervals around predicted numbers, see `Facts`; None where there are none.
     """
 
-    paths: list[str]
-    sha256: list[str]
+    paths: Sequence[str]
+    sha256: Sequence[str]
     labels: np.ndarray
     splits: np.ndarray
     logits: np.ndarray
@@ -104,7 +103,13 @@ class Predictions(Labelled):
     @property
     def confidence(self) -> np.ndarray:
         """float64 (N,), probability of the predicted class."""
-        return np.take_along_axis(self.probabilities, self.predicted[:, None], axis=1)[:, 0]
+        best = self.predicted[:, None]
+        return np.concatenate([np.take_along_axis(p, best[rows], axis=1)[:, 0] for rows, p in self.in_turn()])
+
+    def in_turn(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some rows and their probabilities, float64 (n, K), at a time: of many classes all at once are gigabytes."""
+        for rows in row_blocks(self.logits):
+            yield rows, self.task.probabilities(self.logits[rows], self.temperature)
 
     @property
     def abstained(self) -> np.ndarray | None:
@@ -117,8 +122,8 @@ class Predictions(Labelled):
         pick = rows.tolist()
         return replace(
             self,
-            paths=[self.paths[i] for i in pick],
-            sha256=[self.sha256[i] for i in pick],
+            paths=taken(self.paths, pick),
+            sha256=taken(self.sha256, pick),
             labels=self.labels[rows],
             targets=picked(self.targets, rows),
             splits=self.splits[rows],
@@ -133,26 +138,32 @@ class Predictions(Labelled):
         return self.select(np.flatnonzero(self.splits == SPLITS.index(name)))
 
     def write_csv(self, path: Path) -> None:
-        """Columns path, sha256, split, label, predicted, those of the task, what else is known, then `p:CLASS`; atomic.
+        """Columns path, sha256, split, label, predicted, those of the task, what else is known, then the classes; atomic.
+
+        The classes are `p:CLASS` for each, or of more than `MANY_CLASSES` what `_Short` holds.
 
         Of the task: probability; of grades the `expected` one as well, counted from 0; of numbers low and high, and
         `value:NAME` in the place of `p:CLASS`. What else: abstain (true, false), unfamiliarity, group, in_training
         (exact, near or empty). Where an image may have several labels, `label` and `predicted` are as `cat|dog` and
         there is no `probability`; several numbers are joined likewise.
         """
-        split_names, further, chances = (*SPLITS, ""), self._further(), self.probabilities
+        split_names, further, listed = (*SPLITS, ""), self._further(), self._listed()
         task, best = self.task, self.predicted.tolist()
         with (
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
         ):
             writer = CellWriter(file)
-            writer.writerow([*_FIRST, *task.columns, *further, *(f"{task.prefix}{name}" for name in self.classes)])
-            for i, name in enumerate(self.paths):
+            writer.writerow([*_FIRST, *task.columns, *further, *listed.header(self)])
+            chances = (row for _, block in self.in_turn() for row in block)
+            for i, (name, row) in enumerate(zip(self.paths, chances, strict=True)):
                 known = [name, self.sha256[i], split_names[self.splits[i]], self.label_name(i), self.predicted_name(i)]
-                known += task.beside(chances[i], best[i], self.margins)
-                numbers = (f"{p:.9g}" for p in chances[i])
-                writer.writerow([*known, *(column[i] for column in further.values()), *numbers])
+                known += task.beside(row, best[i], self.margins)
+                writer.writerow([*known, *(column[i] for column in further.values()), *listed.cells(self, i, row)])
+
+    def _listed(self) -> "type[_All] | type[_Short]":
+        """How classes are written."""
+        return _Short if self.task.shortens and len(self.classes) > MANY_CLASSES else _All
 
     def predicted_name(self, index: int) -> str:
         """The predicted class of a row, or its labels, written in the same way."""
@@ -176,17 +187,20 @@ class Predictions(Labelled):
         """Read what `write_csv` wrote.
 
         The logits come back as log-probabilities: the same up to a constant per row, with the
-        temperature already applied, which no metric can tell apart. The threshold lives in the classifier.
+        temperature already applied, which no metric can tell apart. Of more than `MANY_CLASSES` classes those that were not
+        written share evenly what is left. The threshold lives in the classifier.
+
+        Raises:
+            TlkitError: of more than `MANY_CLASSES` classes: per_class.csv, which names them, is not beside the file.
         """
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = [[read_cell(cell) for cell in row] for row in csv.reader(file)]
         header, rows = rows[0], rows[1:]
         task = of_columns(header)
-        classes = tuple(name.removeprefix(task.prefix) for name in header if name.startswith(task.prefix))
-        first = len(header) - len(classes)
-        known = {name: [row[place] for row in rows] for place, name in enumerate(header[:first])}
+        listed = _Short if TRUE_CLASS in header else _All
+        classes = listed.classes(path, header, task)
+        known = {name: [row[place] for row in rows] for place, name in enumerate(header) if name in _KNOWN}
         split_codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
-        chances = np.array([row[first:] for row in rows], dtype=np.float64).reshape(-1, len(classes))
         labels, targets = task.read(known["label"], classes)
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
@@ -195,12 +209,114 @@ class Predictions(Labelled):
             labels=labels,
             targets=targets,
             splits=np.array([split_codes[name] for name in known["split"]], dtype=np.int8),
-            logits=task.logits(chances).astype(np.float32),
+            logits=listed.logits(header, rows, classes, task),
             classes=classes,
             groups=known.get("group"),
             unfamiliarity=None if far is None else np.array([text or "nan" for text in far], dtype=np.float32),
             in_training=None if seen is None else np.array([IN_TRAINING.index(name) for name in seen], dtype=np.int8),
         )
+
+
+# -- The classes in predictions.csv: a column for each, or of many the most probable ones of each image ---
+
+MANY_CLASSES = 1000  # classes that have a column each: as many as ImageNet has, and some 12 kB an image
+MOST_PROBABLE = 10  # of more classes are listed for each image
+TRUE_CLASS = "label_probability"
+
+
+PROBABILITIES = 2**25  # of more classes: beyond, five folds of two classifiers take an hour and gigabytes
+
+
+def too_many(images: int, classes: int) -> bool:
+    """Whether classifiers of so many images in so many classes are not cross-validated to judge the labels."""
+    return classes > MANY_CLASSES and images * classes > PROBABILITIES
+
+
+class _All:
+    """`p:CLASS` for each class."""
+
+    @staticmethod
+    def header(rows: Predictions) -> list[str]:
+        return [f"{rows.task.prefix}{name}" for name in rows.classes]
+
+    @staticmethod
+    def cells(rows: Predictions, index: int, chances: np.ndarray) -> Iterable[str]:
+        return (f"{p:.9g}" for p in chances)
+
+    @staticmethod
+    def classes(path: Path, header: Sequence[str], task: Task) -> tuple[str, ...]:
+        return tuple(name.removeprefix(task.prefix) for name in header if name.startswith(task.prefix))
+
+    @staticmethod
+    def logits(header: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str], task: Task) -> np.ndarray:
+        first = len(header) - len(classes)
+        chances = np.array([row[first:] for row in rows], dtype=np.float64).reshape(-1, len(classes))
+        return task.logits(chances).astype(np.float32)
+
+
+class _Short:
+    """`label_probability`, of the true class, and `class_2,probability_2,...` to the tenth: `predicted` is the first.
+
+    per_class.csv, which is written with it, has the names of all classes in their order.
+    """
+
+    @staticmethod
+    def header(rows: Predictions) -> list[str]:
+        return [TRUE_CLASS, *(f"{what}_{place}" for place in _PLACES for what in ("class", "probability"))]
+
+    @staticmethod
+    def cells(rows: Predictions, index: int, chances: np.ndarray) -> Iterable[str]:
+        label = int(rows.labels[index])
+        best = most_probable(rows.logits[index : index + 1], MOST_PROBABLE)[0, 1:].tolist()
+        of_truth = "" if label < 0 else f"{chances[label]:.9g}"
+        return [of_truth, *(cell for code in best for cell in (rows.classes[code], f"{chances[code]:.9g}"))]
+
+    @staticmethod
+    def classes(path: Path, header: Sequence[str], task: Task) -> tuple[str, ...]:
+        file = path.with_name("per_class.csv")
+        if not file.is_file():
+            raise TlkitError(
+                f"{str(file)!r} is not there: it names the classes of {path.name}.",
+                f"write both again: tlkit evaluate {path.parent}",
+            )
+        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
+            named = [(row["split"], read_cell(row["class"])) for row in csv.DictReader(text)]
+        return tuple(name for split, name in named if split == named[0][0])
+
+    @staticmethod
+    def logits(header: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str], task: Task) -> np.ndarray:
+        code_of = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}
+        at = {name: place for place, name in enumerate(header)}
+        named = [(at["predicted"], at["probability"])]
+        named += [(at[f"class_{place}"], at[f"probability_{place}"]) for place in _PLACES]
+        named.append((at["label"], at[TRUE_CLASS]))
+        codes = np.array([[code_of[row[name]] for name, _ in named] for row in rows], np.int64).reshape(-1, len(named))
+        chances = np.array([[row[number] or "nan" for _, number in named] for row in rows], np.float64)
+        chances = chances.reshape(codes.shape)
+        told = codes[:, -1] < 0  # the truth is not known, or among the most probable
+        told |= (codes[:, :-1] == codes[:, -1:]).any(axis=1)
+        codes[told, -1], chances[told, -1] = codes[told, 0], 0.0
+        left = np.maximum(0.0, 1 - chances.sum(axis=1)) / (len(classes) - len(named) + told)
+        chances[told, -1] = chances[told, 0]
+        logits = np.repeat(task.logits(left[:, None]).astype(np.float32), len(classes), axis=1)
+        np.put_along_axis(logits, codes, task.logits(chances).astype(np.float32), axis=1)
+        return logits
+
+
+def most_probable(logits: np.ndarray, count: int) -> np.ndarray:
+    """int64 (n, count), the classes of the highest of logits (n, K), highest first; among equals the first class is ahead."""
+    if logits.shape[1] <= MANY_CLASSES:
+        return np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    found = np.empty((len(logits), min(count, logits.shape[1])), np.int64)
+    for place, row in enumerate(np.nan_to_num(one, nan=-np.inf) for one in logits):
+        least = np.partition(row, -found.shape[1])[-found.shape[1]]
+        high = np.flatnonzero(row >= least)
+        found[place] = high[np.argsort(-row[high], kind="stable")][: found.shape[1]]
+    return found
+
+
+_PLACES = range(2, MOST_PROBABLE + 1)
+_KNOWN = {*_FIRST, "unfamiliarity", "group", "in_training"}
 
 
 # -- What a classifier answers about images that nobody knows the truth of -----------------------
@@ -244,13 +360,17 @@ class Answers:
             facts: of the classifier.
             top: classes to list.
         """
-        chances = facts.task.probabilities(self.logits, facts.temperature)
+        chances = (
+            row
+            for some in row_blocks(self.logits)
+            for row in facts.task.probabilities(self.logits[some], facts.temperature)
+        )
         chosen = facts.task.predicted(self.logits, facts.temperature).tolist()
-        order = np.argsort(-self.logits, axis=1, kind="stable")
+        order = most_probable(self.logits, top)
         rows = []
         for path, row, one, best, answer in zip(paths, chances, chosen, order, self, strict=True):
             said = facts.task.answer(answer.logits[0], row, one, facts.classes, facts.margins)
-            listed = best[:top] if facts.task.ranks else ()
+            listed = best if facts.task.ranks else ()
             ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in listed]
             judged: dict[str, Any] = {}
             if facts.threshold is not None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.tasks.task import row_blocks
+
 NEIGHBOURS = 5
 _BLOCK = 1 << 22  # distances in memory at a time
 _ROWS = 256  # queries that are compared at a time
@@ -109,7 +111,7 @@ class Familiarity:
 
 def energy(logits: np.ndarray) -> np.ndarray:
     """float64 (n,): log of the sum of exponentials of logits (n, K) about their mean; great where the classifier is sure."""
-    return np.logaddexp.reduce(about_mean(logits), axis=1)
+    return np.concatenate([np.logaddexp.reduce(about_mean(logits[rows]), axis=1) for rows in row_blocks(logits)])
 
 
 def about_mean(logits: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
 from tlkit.pixels.contract import InputContract as InputContract
@@ -84,7 +84,7 @@ class Dataset(Labelled):
 
     root: Path
     classes: tuple[str, ...]
-    paths: list[str]
+    paths: Sequence[str]
     labels: np.ndarray
     sha256: np.ndarray
     sizes: np.ndarray
@@ -100,7 +100,7 @@ class Dataset(Labelled):
     clips: "Clips | None" = None
 
     @classmethod
-    def of_files(cls, root: Path, paths: list[str], sha256: np.ndarray, sizes: np.ndarray) -> "Dataset":
+    def of_files(cls, root: Path, paths: Sequence[str], sha256: np.ndarray, sizes: np.ndarray) -> "Dataset":
         """N files of which nothing is known but their contents: no classes, no labels, no split."""
         labels, given = np.full(len(paths), UNLABELLED, np.int32), np.full(len(paths), UNASSIGNED, np.int8)
         return cls(root=root, classes=(), paths=paths, labels=labels, sha256=sha256, sizes=sizes, given=given)
@@ -138,7 +138,7 @@ class Dataset(Labelled):
         pick = rows.tolist()
         return replace(
             self,
-            paths=[self.paths[i] for i in pick],
+            paths=taken(self.paths, pick),
             labels=self.labels[rows],
             targets=picked(self.targets, rows),
             sha256=self.sha256[rows],

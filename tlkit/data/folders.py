@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
+from tlkit.base.files import Texts
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.labels import class_name, class_names, cleaned
@@ -30,7 +31,7 @@ class Tree:
         ignored: hidden files and folders, system litter, sockets and the like; a folder counts as one.
     """
 
-    files: list[str] = field(default_factory=list)
+    files: Sequence[str] = ()
     folders: list[str] = field(default_factory=list)
     loops: list[Problem] = field(default_factory=list)
     ignored: int = 0
@@ -45,7 +46,7 @@ def walk(root: Path) -> Tree:
     Raises:
         TlkitError: a folder cannot be listed.
     """
-    tree = Tree()
+    tree, files = Tree(), list[str]()
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(str(root)),))]
     while waiting:
         folder, ancestors = waiting.pop()
@@ -61,10 +62,11 @@ def walk(root: Path) -> Tree:
                     tree.folders.append(path)
                     waiting.append((path, (*ancestors, identity)))
             elif entry.is_symlink() or entry.is_file():
-                tree.files.append(path)
+                files.append(path)
             else:
                 tree.ignored += 1  # a socket, pipe or device: opening one may wait for ever
-    tree.files.sort()
+    files.sort()
+    tree.files = Texts.of(files)
     tree.folders.sort()
     return tree
 
@@ -141,7 +143,7 @@ class Layout:
     """
 
     classes: tuple[str, ...]
-    files: list[str]
+    files: Sequence[str]
     labels: np.ndarray
     given: np.ndarray
     class_folders: dict[str, tuple[int, int]]
@@ -260,8 +262,8 @@ def _split_folders(
         for name in names
     }
     depth = {folder: place.count("/") + 2 for folder, place in places.items()}
-    files = [path for path in tree.files if "/" not in path or path.partition("/")[0] in splits]
-    folders = ["/".join(path.split("/")[: depth.get(path.partition("/")[0], 1)]) for path in files]
+    files = Texts.of(path for path in tree.files if "/" not in path or path.partition("/")[0] in splits)
+    folders = ("/".join(path.split("/")[: depth.get(path.partition("/")[0], 1)]) for path in files)
     placed = [class_folders.get(folder, (LOOSE, UNASSIGNED)) for folder in folders]
     return Layout(
         classes=known,

@@ -3,16 +3,18 @@
 import hashlib
 import os
 import shlex
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
-from tlkit.base.files import missing
+from tlkit.base.files import missing, taken
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import SILENCE, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
@@ -64,9 +66,9 @@ class _Chunk:
     """The findings of up to `CHUNK` files."""
 
     files: int
-    images: list[int]
+    images: "array[int]"
     digests: bytearray
-    sizes: list[int]
+    sizes: "array[int]"
     problems: list[Problem]
     ignored: int
     columns: dict[str, np.ndarray] | None = None
@@ -94,9 +96,9 @@ def read_contents(
     starts = range(0, len(paths), size)
     chunks = list(story.track(in_order(read, starts, threads=threads, ahead=4 * threads), "reading files", len(paths)))
     return Contents(
-        images=np.array([i for chunk in chunks for i in chunk.images], dtype=np.int64),
+        images=np.array(array("q", chain.from_iterable(chunk.images for chunk in chunks)), dtype=np.int64),
         sha256=np.frombuffer(b"".join(chunk.digests for chunk in chunks), dtype=np.uint8).reshape(-1, 32),
-        sizes=np.array([size for chunk in chunks for size in chunk.sizes], dtype=np.int64),
+        sizes=np.array(array("q", chain.from_iterable(chunk.sizes for chunk in chunks)), dtype=np.int64),
         problems=tuple(problem for chunk in chunks for problem in chunk.problems),
         ignored=sum(chunk.ignored for chunk in chunks),
         looks=Looks.of([chunk.columns for chunk in chunks if chunk.columns]) if by is Looker else None,
@@ -107,7 +109,8 @@ def _read_chunk(
     root: Path, paths: Sequence[str], all_meant: bool, by: type[Looker | Checker] | None, size: int, start: int
 ) -> _Chunk:
     stop = min(start + size, len(paths))
-    chunk, looker = _Chunk(stop - start, [], bytearray(), [], [], 0), by(stop - start) if by else None
+    chunk = _Chunk(stop - start, array("q"), bytearray(), array("q"), [], 0)
+    looker = by(stop - start) if by else None
     for i in range(start, stop):
         path = paths[i]
         try:
@@ -235,7 +238,7 @@ def _scan_folder(
         _refuse_films(layout, typed)
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
-    paths = [layout.files[i] for i in contents.images.tolist()]
+    paths = taken(layout.files, contents.images)
     problems = (*layout.problems, *contents.problems)
     refuse_none(typed, paths, problems)
     _refuse_empty(layout, labels, given, problems)

@@ -8,10 +8,17 @@ from scipy.sparse import csr_array
 from scipy.special import stdtr
 from scipy.stats import fisher_exact
 
-from tlkit.classifier.answers import Predictions, softmax
+from tlkit.classifier.answers import MANY_CLASSES, Predictions, softmax
 from tlkit.evaluation.calibration import abstention, calibration_error_interval, reliability
 from tlkit.evaluation.curves import class_curves, metric, risk_coverage
-from tlkit.evaluation.intervals import Groups, confusion_intervals, mean_interval, share_interval, spread
+from tlkit.evaluation.intervals import (
+    Groups,
+    confusion_intervals,
+    confusion_scores,
+    mean_interval,
+    share_interval,
+    spread,
+)
 from tlkit.evaluation.results import (
     ClassResult,
     ConfusedPair,
@@ -21,6 +28,8 @@ from tlkit.evaluation.results import (
     SplitRequest,
     SplitResult,
 )
+from tlkit.tasks.single import SoftmaxColumns
+from tlkit.tasks.task import row_blocks
 
 MOST_CONFUSED = 50
 CALIBRATION = ("log_loss", "brier", "expected_calibration_error")
@@ -61,13 +70,14 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
     """
     labels, predicted, classes = rows.labels.astype(np.int64), rows.predicted, len(rows.classes)
     correct = labels == predicted
-    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
     finite = bool(np.isfinite(rows.logits).all())
-    areas, curves, means = class_curves(rows.classes, labels, rows.probabilities if finite else None, groups)
+    chances = SoftmaxColumns(rows.logits, rows.temperature) if finite else None
+    areas, curves, means = class_curves(rows.classes, labels, chances, groups)
     table = per_class(rows.classes, labels, predicted, areas, groups)
     metrics = {name: _share(share.of(rows), groups) for name, share in SHARES.items()}
     metrics |= top_accuracy(labels, rows.logits, wanted.top_k, groups)
-    metrics |= from_confusion(labels, predicted, confusion, table, groups) | means
+    confused = Confused.of(labels, predicted, classes)
+    metrics |= from_confusion(labels, predicted, confused, table, groups) | means
     after, bins = from_probabilities(labels, predicted, rows.logits, rows.temperature, groups)
     metrics |= after
     before = None
@@ -83,9 +93,9 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
         split=wanted.split,
         n=len(rows),
         metrics=metrics | ({"area_under_risk_coverage": risks.area} if risks else {}),
-        confusion=confusion,
+        confusion=confused.matrix(classes),
         classes=table,
-        confused=most_confused(rows.classes, confusion),
+        confused=most_confused(rows.classes, confused),
         reliability=bins,
         uncalibrated=before,
         risk_coverage=risks,
@@ -105,26 +115,54 @@ def _with_class(columns: Mapping[str, Column], rows: Predictions) -> dict[str, C
 
 def top_accuracy(labels: np.ndarray, logits: np.ndarray, top_k: int, groups: Groups) -> dict[str, Metric]:
     """Top-k accuracy, where there are classes enough."""
-    n, classes = logits.shape
+    classes = logits.shape[1]
     k = top_k if classes > top_k else min(3, classes - 1)
     if k < 2:
         return {}
-    of_truth = logits[np.arange(n), labels][:, None]
-    # On a tie the first class is ahead, as in `Predictions.predicted`.
-    ahead = (logits > of_truth) | ((logits == of_truth) & (np.arange(classes) < labels[:, None]))
-    return {f"top_{k}_accuracy": _share(ahead.sum(axis=1) < k, groups)}
+    ahead = np.concatenate([_ahead(logits[rows], labels[rows, None]) for rows in row_blocks(logits)])
+    return {f"top_{k}_accuracy": _share(ahead < k, groups)}
+
+
+def _ahead(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes are ahead of the true one; on a tie the first, as in `Predictions.predicted`."""
+    of_truth = np.take_along_axis(logits, labels, axis=1)
+    ahead = (logits > of_truth) | ((logits == of_truth) & (np.arange(logits.shape[1]) < labels))
+    return ahead.sum(axis=1)
+
+
+class Confused(NamedTuple):
+    """The occupied cells of a confusion matrix, row by row.
+
+    Args:
+        cells: int64 (M, 2), truth and prediction of each.
+        counts: int64 (M,), images in each.
+        of_image: int64 (n,), the place of each image among them.
+    """
+
+    cells: np.ndarray
+    counts: np.ndarray
+    of_image: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, predicted: np.ndarray, classes: int) -> "Confused":
+        """Those of n images, int64 (n,) both, of so many classes."""
+        cells, place, counts = np.unique(labels * classes + predicted, return_inverse=True, return_counts=True)
+        return cls(np.stack(np.divmod(cells, classes), axis=1), counts, place)
+
+    def matrix(self, classes: int) -> np.ndarray | csr_array:
+        """int64 (K, K), sparse for more than `MANY_CLASSES` classes."""
+        sparse = csr_array((self.counts, tuple(self.cells.T)), shape=(classes, classes))
+        return sparse if classes > MANY_CLASSES else sparse.toarray()
 
 
 def from_confusion(
-    labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray, per_class: tuple[ClassResult, ...], groups: Groups
+    labels: np.ndarray, predicted: np.ndarray, confused: Confused, per_class: tuple[ClassResult, ...], groups: Groups
 ) -> dict[str, Metric]:
     """Macro averages, and kappa, as scikit-learn computes them with zero_division=0.
 
     Precision, recall and F1 are means over the classes that have an image or are predicted: a class that is
     predicted and has no image counts as 0. Balanced accuracy is the mean recall of the classes that have one.
     """
-    from sklearn.metrics import cohen_kappa_score
-
     present = [row for row in per_class if row.support]
     met = [row for row in per_class if row.support or row.predicted]
     values: dict[str, float | None] = {
@@ -133,20 +171,28 @@ def from_confusion(
         "macro_recall": float(np.mean([row.recall or 0.0 for row in met])),
         "macro_f1": float(np.mean([row.f1 or 0.0 for row in met])),
         # Undefined where truth and prediction are one and the same single class.
-        "cohen_kappa": float(cohen_kappa_score(labels, predicted)) if np.count_nonzero(confusion) > 1 else None,
+        "cohen_kappa": _kappa(labels, predicted, confused) if len(confused.cells) > 1 else None,
     }
     if len(present) < 2:  # a mean over one class is that class's accuracy, not a macro average
         values = dict.fromkeys(values)
-    by_group = None if groups is None else _by_group(labels, predicted, confusion, groups)
-    intervals = confusion_intervals(confusion, by_group=by_group)
+    by_group = None if groups is None else _by_group(confused, groups)
+    intervals = confusion_intervals(confused.cells, confused.counts, by_group=by_group)
     return {name: metric(value, len(labels), intervals[name], groups) for name, value in values.items()}
 
 
-def _by_group(labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray, groups: np.ndarray) -> csr_array:
+def _kappa(labels: np.ndarray, predicted: np.ndarray, confused: Confused) -> float:
+    """Cohen's kappa (1960); of many classes not by scikit-learn, which makes their whole matrix, three times."""
+    if len(np.unique(confused.cells)) <= MANY_CLASSES:
+        from sklearn.metrics import cohen_kappa_score
+
+        return float(cohen_kappa_score(labels, predicted))
+    return float(confusion_scores(confused.cells, confused.counts[None].astype(np.float64))["cohen_kappa"][0])
+
+
+def _by_group(confused: Confused, groups: np.ndarray) -> csr_array:
     """Sparse (G, M): images of each group in each occupied cell of the confusion matrix."""
-    cell = np.searchsorted(np.flatnonzero(confusion), labels * len(confusion) + predicted)
     _, group = np.unique(groups, return_inverse=True)
-    return csr_array((np.ones(len(cell)), (group, cell)))
+    return csr_array((np.ones(len(group)), (group, confused.of_image)))
 
 
 def from_probabilities(
@@ -157,13 +203,12 @@ def from_probabilities(
     names = ("log_loss", "brier", "expected_calibration_error")
     if not np.isfinite(logits).all():
         return dict.fromkeys(names, metric(None, n, None, groups)), None
-    probabilities = softmax(logits, temperature)
-    of_truth = probabilities[np.arange(n), labels]
+    parts = [_said(softmax(logits[rows], temperature), labels[rows], predicted[rows]) for rows in row_blocks(logits)]
+    of_truth, confidence, squares = np.concatenate(parts, axis=1)
     loss = -np.log(np.maximum(of_truth, _SMALLEST))
     # Sum over classes of (p - truth)^2 without the (n, K) table of truths.
-    squared = (probabilities**2).sum(axis=1) - of_truth**2 + (1 - of_truth) ** 2
-    brier = squared / 2 if probabilities.shape[1] == 2 else squared
-    confidence, correct = probabilities[np.arange(n), predicted], predicted == labels
+    squared = squares - of_truth**2 + (1 - of_truth) ** 2
+    brier, correct = squared / 2 if logits.shape[1] == 2 else squared, predicted == labels
     bins = reliability(confidence, correct)
     found = (
         (float(loss.mean()), mean_interval(loss, groups)),
@@ -173,6 +218,14 @@ def from_probabilities(
     return {
         name: metric(value, n, interval, groups) for name, (value, interval) in zip(names, found, strict=True)
     }, bins
+
+
+def _said(probabilities: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """float64 (3, n): probability of the true class and of the predicted one, and the sum of the squares of all (n, K)."""
+    everyone = np.arange(len(labels))
+    return np.stack(
+        [probabilities[everyone, labels], probabilities[everyone, predicted], (probabilities**2).sum(axis=1)]
+    )
 
 
 def per_class(
@@ -213,13 +266,12 @@ def interval_within(among: np.ndarray, hits: np.ndarray, groups: Groups) -> tupl
     return share_interval(hits[among], None if groups is None else groups[among]) if among.any() else None
 
 
-def most_confused(names: tuple[str, ...], confusion: np.ndarray) -> tuple[ConfusedPair, ...]:
+def most_confused(names: tuple[str, ...], confused: Confused) -> tuple[ConfusedPair, ...]:
     """The largest cells off the diagonal, at most `MOST_CONFUSED`; ties in class order."""
-    wrong = confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
-    cells = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return tuple(ConfusedPair(names[i], names[j], int(wrong[i, j])) for i, j in cells if wrong[i, j])
+    wrong = np.flatnonzero(confused.cells[:, 0] != confused.cells[:, 1])
+    order = wrong[np.argsort(-confused.counts[wrong], kind="stable")[:MOST_CONFUSED]]
+    cells = zip(confused.cells[order].tolist(), confused.counts[order].tolist(), strict=True)
+    return tuple(ConfusedPair(names[i], names[j], count) for (i, j), count in cells)
 
 
 def _share(hits: np.ndarray, groups: Groups) -> Metric:

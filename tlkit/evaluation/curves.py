@@ -9,6 +9,7 @@ from tlkit.evaluation.results import ClassCurves, Curve, Metric, RiskCoverage
 
 CURVES = 30  # classes whose curves are kept
 POINTS = 200  # of a curve
+Chances = Callable[[int], np.ndarray]
 FEWEST_ERRORS = 5  # that an area under risk and coverage must rest on
 
 
@@ -49,7 +50,10 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np
         The average precision, and float64 (n,) influences: its derivative by the weight of each image, those of
         the m positives times sqrt(m / (m - 1)).
     """
-    order = np.argsort(-scores, kind="stable")
+    influences = np.zeros(len(labels))
+    # What scores below every positive changes nothing; of thousands of classes that is nearly everything.
+    order = np.flatnonzero(scores >= scores[labels].min())
+    order = order[np.argsort(-scores[order], kind="stable")]
     truth = labels[order]
     last = np.searchsorted(-scores[order], -scores[order], "right")  # images that score at least as high
     hits = truth.cumsum()[last - 1]
@@ -58,7 +62,6 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np
     first = np.searchsorted(-scores[order], -scores[order], "left")
     # An image changes the precision at every positive that scores no higher than it.
     up, down = (_from_here(np.where(truth, part, 0.0))[first] for part in (1 / last, hits / last**2))
-    influences = np.empty(len(labels))
     influences[order] = (truth * (precision - value) + truth * up - down) / m
     # Positives are few: their spread is estimated with m - 1, as everywhere.
     influences[labels] *= np.sqrt(m / max(1, m - 1))
@@ -83,14 +86,14 @@ def metric(value: float | None, n: int, interval: Interval | None, groups: Group
 
 
 def class_curves(
-    names: tuple[str, ...], labels: np.ndarray, probabilities: np.ndarray | None, groups: Groups
+    names: tuple[str, ...], labels: np.ndarray, chances: Chances | None, groups: Groups
 ) -> tuple[dict[int, tuple[Metric, Metric]], tuple[ClassCurves, ...], dict[str, Metric]]:
     """Each class against the rest: areas of every class, curves of those of lowest average precision, and the mean areas.
 
     Args:
         names: K classes.
         labels: int (n,).
-        probabilities: float (n, K), None where they are not defined.
+        chances: class -> float (n,), its probability; None where they are not defined.
         groups: int (n,), or None.
 
     Returns:
@@ -101,7 +104,7 @@ def class_curves(
     present = [int(code) for code in np.unique(labels)]
     present = present if len(present) > 1 else []
     counted = [1] if len(names) == 2 and present else present
-    return one_versus_rest(names, lambda code: labels == code, present, counted, probabilities, groups, len(labels))
+    return one_versus_rest(names, lambda code: labels == code, present, counted, chances, groups, len(labels))
 
 
 def one_versus_rest(
@@ -109,7 +112,7 @@ def one_versus_rest(
     of_class: Callable[[int], np.ndarray],
     present: list[int],
     counted: list[int],
-    probabilities: np.ndarray | None,
+    chances: Chances | None,
     groups: Groups,
     n: int,
 ) -> tuple[dict[int, tuple[Metric, Metric]], tuple[ClassCurves, ...], dict[str, Metric]]:
@@ -120,24 +123,24 @@ def one_versus_rest(
         of_class: class -> bool (n,), its images.
         present: classes that have images, and images beside them.
         counted: those of them that the means are over.
-        probabilities: float (n, K), None where they are not defined.
+        chances: class -> float (n,), its probability; None where they are not defined.
         groups: int (n,), or None.
         n: images.
     """
     means = dict.fromkeys(("roc_auc", "mean_average_precision"), metric(None, n, None, groups))
-    if probabilities is None or not present:
+    if chances is None or not present:
         return {}, (), means
     areas: dict[int, tuple[Metric, Metric]] = {}
-    sums, totals = np.zeros((2, n)), np.zeros(2)
+    sums, totals, averaged = np.zeros((2, n)), np.zeros(2), set(counted)
     for code in present:
-        positive = of_class(code)
-        found = [area(positive, probabilities[:, code]) for area in (roc_auc, average_precision)]
+        positive, scores = of_class(code), chances(code)
+        found = [area(positive, scores) for area in (roc_auc, average_precision)]
         areas[code] = tuple(area_metric(*pair, groups) for pair in found)  # type: ignore[assignment]
-        if code in counted:
+        if code in averaged:
             sums += [influences for _, influences in found]
             totals += [value for value, _ in found]
     hardest = sorted(areas, key=lambda code: areas[code][1].value or 0.0)[:CURVES]
-    curves = tuple(_drawn(names[code], of_class(code), probabilities[:, code], areas[code]) for code in hardest)
+    curves = tuple(_drawn(names[code], of_class(code), chances(code), areas[code]) for code in hardest)
     for place, name in enumerate(means):
         # The areas share their images, so influences add up before they are squared.
         means[name] = area_metric(totals[place] / len(counted), sums[place], groups, len(counted))

@@ -185,21 +185,20 @@ def _indicator(codes: np.ndarray, classes: int) -> csr_array:
 
 
 def confusion_intervals(
-    confusion: np.ndarray, seed: int = 0, by_group: csr_array | None = None
+    cells: np.ndarray, counts: np.ndarray, seed: int = 0, by_group: csr_array | None = None
 ) -> dict[str, Interval | None]:
-    """Interval of everything in `confusion_scores`, from int (K, K): spread by bootstrap, shape by logit.
+    """Interval of everything in `confusion_scores`: spread by bootstrap, shape by logit.
 
     F1 is concave in what it averages: with few images of each class it is too low, and resamples are too low
     once more. What they lose against the value is given back (Efron and Tibshirani 1993, chapter 10).
 
     Args:
-        confusion: rows truth, columns prediction.
+        cells: int (M, 2), truth and prediction of each occupied cell of the confusion matrix, row by row.
+        counts: int (M,), images in each.
         seed: of the resamples.
-        by_group: sparse (G, M), images of each group in each occupied cell, in the order of `argwhere`; then
+        by_group: sparse (G, M), images of each group in each occupied cell, in the order of `cells`; then
             groups are drawn, else images.
     """
-    cells = np.argwhere(confusion)
-    counts = confusion[tuple(cells.T)]
     point = confusion_scores(cells, counts[None].astype(np.float64))
     rng = np.random.default_rng(seed)
     if by_group is None:

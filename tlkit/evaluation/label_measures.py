@@ -36,7 +36,7 @@ def measure_multi(rows: Predictions, wanted: SplitRequest, groups: Groups) -> Sp
         lambda code: truth[:, code],
         divided,
         divided,
-        rows.probabilities if finite else None,
+        rows.probabilities.T.__getitem__ if finite else None,
         groups,
         len(rows),
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
@@ -221,8 +222,8 @@ class SplitResult:
         split: its name; `test_unseen` holds the images of test without those that `leak` counts.
         n: labelled images in it.
         metrics: name -> Metric. Names ending in `_uncalibrated` are from before the temperature.
-        confusion: int64 (K, K), rows truth, columns prediction, in class order; where an image may have several labels
-            int64 (K, 2, 2), of each class, no before yes.
+        confusion: int64 (K, K), rows truth, columns prediction, in class order, sparse for more than `MANY_CLASSES` classes;
+            where an image may have several labels int64 (K, 2, 2), of each class, no before yes.
         classes: per class.
         confused: off-diagonal cells, most frequent first.
         reliability: confidence against accuracy, None where the outputs are no probabilities.
@@ -239,7 +240,7 @@ class SplitResult:
     split: str
     n: int
     metrics: dict[str, Metric]
-    confusion: np.ndarray
+    confusion: np.ndarray | csr_array
     classes: tuple[ClassResult, ...]
     confused: tuple[ConfusedPair, ...]
     reliability: Reliability | None = None
@@ -284,6 +285,9 @@ def plain(value: Any) -> Any:
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, csr_array):
+        cells = np.stack([*value.nonzero(), value.data], axis=1)
+        return {"classes": value.shape[0], "cells": cells.tolist()}
     if isinstance(value, (np.ndarray, np.generic)):
         return plain(value.tolist())
     return None if isinstance(value, float) and not np.isfinite(value) else value

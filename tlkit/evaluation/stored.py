@@ -8,6 +8,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json
@@ -42,6 +43,8 @@ def read_evaluation(path: Path) -> EvaluationResult:
 
 def restored(kind: Any, value: Any) -> Any:
     """A value of JSON as the type that a field has: dataclasses, tuples, dictionaries, arrays, tasks, or plain."""
+    if csr_array in get_args(kind):
+        return _sparse(value) if isinstance(value, dict) else restored(np.ndarray, value)
     arguments = [one for one in get_args(kind) if one is not NoneType]
     if value is None and kind is not np.ndarray:
         return SINGLE if kind is Task else None
@@ -64,3 +67,9 @@ def restored(kind: Any, value: Any) -> Any:
         kinds = [each] * len(value) if each else arguments
         return tuple(restored(one, item) for one, item in zip(kinds, value, strict=True))
     return value
+
+
+def _sparse(value: dict[str, Any]) -> csr_array:
+    """A matrix of `cells`, each row, column and count."""
+    cells = np.array(value["cells"], np.int64).reshape(-1, 3)
+    return csr_array((cells[:, 2], (cells[:, 0], cells[:, 1])), shape=(value["classes"],) * 2)

@@ -123,7 +123,8 @@ def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
     classes = next(iter(runs.values())).classes
     made = {}
     for name, rows in runs.items():
-        order = [rows.classes.index(known) for known in classes]
+        places = {known: place for place, known in enumerate(rows.classes)}
+        order = [places[known] for known in classes]
         labels, targets = rows.task.renamed(rows.labels, rows.targets, rows.classes, classes)
         made[name] = replace(rows, classes=classes, logits=rows.logits[:, order], labels=labels, targets=targets)
     return made

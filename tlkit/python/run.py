@@ -17,7 +17,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_cell, restored
-from tlkit.classifier.answers import number_columns
+from tlkit.classifier.answers import MOST_PROBABLE, TRUE_CLASS, number_columns
 from tlkit.classifier.facts import read_facts
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.python.functions import function
@@ -62,19 +62,23 @@ class Evaluated(dict[str, Any]):
 
     @property
     def predictions(self) -> "pandas.DataFrame":
-        """predictions.csv: a row for each image, its label, what was predicted, and `p:CLASS` of each class."""
+        """predictions.csv: a row for each image, its label, what was predicted, and `p:CLASS` of each class.
+
+        Of more than 1,000 classes the ten most probable ones instead: `predicted`, then `class_2`, `probability_2` and on.
+        """
         import pandas
 
         file = self.path / "predictions.csv"
         _refuse_gone(file)
+        listed = [f"class_{place}" for place in range(2, MOST_PROBABLE + 1)]
         table = pandas.read_csv(
             file,
-            dtype=dict.fromkeys(_TEXT, str),
+            dtype=dict.fromkeys((*_TEXT, *listed), str),
             keep_default_na=False,
-            na_values={"unfamiliarity": [""]},
+            na_values={"unfamiliarity": [""], TRUE_CLASS: [""]},
             encoding_errors="surrogateescape",
         )
-        names = [name for name in _TEXT if name in table]
+        names = [name for name in (*_TEXT, *listed) if name in table]
         return table.assign(**{name: table[name].map(lambda cell: restored(read_cell(cell))) for name in names})
 
     def figure(self, name: str = "confusion", columns: int = 1) -> "Figure":

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from tlkit.base.files import write_text
 from tlkit.data.dataset import SPLITS
-from tlkit.evaluation.results import CLIP, IMAGE, Metric, RiskCoverage, SplitResult
+from tlkit.evaluation.results import CLIP, IMAGE, ClassResult, Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
 from tlkit.report.gallery import BYTES, Album, Galleries, evidence, galleries
 from tlkit.report.glossary import entry
@@ -128,6 +128,7 @@ def facts(page: Page) -> Facts:
         "galleries": shown,
         "portraits": _portraits(page, album),
         "evidence": proof,
+        "classes": _class_rows(result),
         "data": _data_rows(page.data),
         "charts": {name: said_of(sample, chart, kept) for name, chart in _charts(page, result).items()},
         "unseen": any(name.endswith("unseen") for name in (page.evaluation.splits if page.evaluation else ())),
@@ -214,8 +215,16 @@ def _pairs(result: SplitResult | None, shown: Galleries) -> list[dict[str, Any]]
     ]
 
 
+def _class_rows(result: SplitResult | None) -> Sequence[ClassResult]:
+    """The rows of the table of classes; where there are more than `ROWS`, those of the lowest F1, undefined ones last."""
+    found = result.classes if result else ()
+    if len(found) <= ROWS:
+        return found
+    return sorted(found, key=lambda row: 2.0 if row.f1 is None else row.f1)[:ROWS]
+
+
 def _data_rows(data: Data | None) -> dict[str, Any] | None:
-    """Per class: counts by split and their sum; and the totals."""
+    """Per class: counts by split and their sum, of the `ROWS` largest where there are more; and the totals."""
     if data is None:
         return None
     splits = [name for name, counts in data.counts.items() if sum(counts)]
@@ -225,7 +234,9 @@ def _data_rows(data: Data | None) -> dict[str, Any] | None:
     ]
     totals = [int(data.images[split] if data.images else sum(data.counts[split])) for split in splits]
     largest = max((row["total"] for row in rows), default=0)
-    return {"splits": splits, "rows": rows, "totals": totals, "images": sum(totals), "largest": largest}
+    shown = rows if len(rows) <= ROWS else sorted(rows, key=lambda row: -row["total"])[:ROWS]
+    found = {"splits": splits, "rows": shown, "totals": totals, "images": sum(totals), "largest": largest}
+    return found | {"classes": len(rows)}
 
 
 def _quantities(page: Page, result: SplitResult | None) -> list[dict[str, Any]]:

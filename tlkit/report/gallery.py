@@ -205,20 +205,25 @@ def _explained(
     )
 
 
+def _odds(chances: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """float64 (3, n): probability of the predicted class, of the true one, and the highest of all but the predicted one."""
+    everyone = np.arange(len(chances))
+    best, of_truth = chances[everyone, predicted], chances[everyone, labels]
+    chances[everyone, predicted] = -1  # nobody else has this array; what is left is the second best
+    return np.stack([best, of_truth, chances.max(axis=1)])
+
+
 class Dealer:
     """The images of one split, sorted in the ways galleries need."""
 
     def __init__(self, rows: Predictions, album: Album) -> None:
         self.rows, self.album = rows, album
         self.predicted = rows.predicted
-        probabilities = rows.probabilities
-        everyone = np.arange(len(rows))
-        self.best = probabilities[everyone, self.predicted]
-        self.of_truth = probabilities[everyone, rows.labels]
+        parts = [_odds(chances, self.predicted[some], rows.labels[some]) for some, chances in rows.in_turn()]
+        self.best, self.of_truth, second = np.concatenate(parts, axis=1)
         wrong = np.flatnonzero(self.predicted != rows.labels)
         self.errors = wrong[np.argsort(-self.best[wrong], kind="stable")]
-        probabilities[everyone, self.predicted] = -1  # a copy of our own; what is left is the second best
-        self.by_margin = np.argsort(self.best - probabilities.max(axis=1), kind="stable")
+        self.by_margin = np.argsort(self.best - second, kind="stable")
 
     @property
     def abstained(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, replacing_all, sha256_file, write_json
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, Texts, replacing, replacing_all, sha256_file, write_json
 from tlkit.base.story import percent
 from tlkit.classifier.answers import Answers, Predictions
 from tlkit.classifier.facts import Facts
@@ -39,8 +39,8 @@ def build_predictions(
 ) -> Predictions:
     """Key the answers for N images of a manifest by path, with what else is known about each (see `Predictions`)."""
     return Predictions(
-        paths=list(dataset.paths),
-        sha256=[row.tobytes().hex() for row in dataset.sha256],
+        paths=dataset.paths,
+        sha256=Texts.of(row.tobytes().hex() for row in dataset.sha256),
         labels=dataset.labels,
         targets=dataset.targets,
         splits=splits.codes,

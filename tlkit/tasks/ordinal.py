@@ -28,6 +28,7 @@ class Ordinal(Single):
     """
 
     name = "ordinal"
+    shortens = False  # the median is over all grades
     columns = ("probability", "expected")
     score_name = "closeness of the grade (1 - error in grades / most possible)"
     score = "closeness"

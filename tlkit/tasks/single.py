@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tlkit.tasks.labels import class_name, code_of
-from tlkit.tasks.task import UNLABELLED, Task, mean_logarithm
+from tlkit.tasks.task import NUMBERS, UNLABELLED, Task, mean_logarithm, row_blocks
 
 TINY = 1e-300  # the least probability whose logarithm is taken
 
@@ -18,10 +18,39 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+class SoftmaxColumns:
+    """The columns of `softmax`, float64 (N,) for a class, of which only some are held at a time.
+
+    Args:
+        logits: float (N, K).
+        temperature: that they are divided by.
+    """
+
+    def __init__(self, logits: np.ndarray, temperature: float = 1.0) -> None:
+        self.logits, self.temperature = logits, temperature
+        self.highest = logits.max(axis=1).astype(np.float64) / temperature
+        self.sums = np.concatenate([self._exponentials(rows, slice(None)).sum(axis=1) for rows in row_blocks(logits)])
+        self.step = max(1, NUMBERS // max(1, len(logits)))
+        self.first, self.held = 0, np.empty((0, len(logits)))
+
+    def __call__(self, code: int) -> np.ndarray:
+        """The probability of a class for each image."""
+        if not self.first <= code < self.first + len(self.held):
+            self.first = code - code % self.step
+            some = self._exponentials(slice(None), slice(self.first, self.first + self.step))
+            self.held = np.ascontiguousarray((some / self.sums[:, None]).T)
+        return self.held[code - self.first]
+
+    def _exponentials(self, rows: slice, columns: slice) -> np.ndarray:
+        scaled = self.logits[rows, columns].astype(np.float64) / self.temperature
+        return np.exp(scaled - self.highest[rows, None])
+
+
 class Single(Task):
     """Truth is int (N,), index of the class, `UNLABELLED` where it is unknown."""
 
     name = "single"
+    shortens = True
     columns: ClassVar[tuple[str, ...]] = ("probability",)
     score_name = score = exact = "accuracy"
     gives = "gives one class to each image"
@@ -47,7 +76,8 @@ class Single(Task):
     def renamed(
         self, labels: np.ndarray, targets: np.ndarray | None, found: Sequence[str], classes: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        return np.array([*(classes.index(name) for name in found), UNLABELLED], np.int32)[labels], None
+        codes = {name: code for code, name in enumerate(classes)}
+        return np.array([*(codes[name] for name in found), UNLABELLED], np.int32)[labels], None
 
     def known(self, truth: np.ndarray) -> np.ndarray:
         return truth >= 0

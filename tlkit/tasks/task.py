@@ -10,6 +10,7 @@ from tlkit.base.errors import TlkitError
 
 UNLABELLED = -1
 NAMED = 12  # classes that are listed by name
+NUMBERS = 2**23  # logits that are worked on at once: in float64, and with copies, some hundred megabytes
 
 
 class Refusal(NamedTuple):
@@ -58,6 +59,7 @@ class Task(ABC):
         calibrated: whether a temperature may be fitted, so that its numbers become probabilities that can be believed.
         amount_name: what one of `probabilities` is, in a word.
         ranks: whether an answer lists the most probable classes.
+        shortens: whether the most probable classes say enough of an image, so that of a thousand the others need not be kept.
         strata_name: what each split gets its share of: "drawn within ...".
         score_name: what the mean of `scores` is called, in full.
         score: the same in a word.
@@ -80,6 +82,7 @@ class Task(ABC):
     calibrated: ClassVar[bool] = True
     amount_name: ClassVar[str] = "probability"
     ranks: ClassVar[bool] = True
+    shortens: ClassVar[bool] = False
     unbalanced: ClassVar[str] = ""
     strata_name: ClassVar[str] = "each class"
     score_name: ClassVar[str]
@@ -317,6 +320,12 @@ class Task(ABC):
     @abstractmethod
     def hits(self, logits: Any, targets: Any, weights: Any) -> Any:
         """The sum of `scores` over a batch of tensors; rows that only fill it up do not count."""
+
+
+def row_blocks(logits: np.ndarray) -> list[slice]:
+    """Rows of (N, K), as many at a time as have `NUMBERS` numbers; at least one block, an empty one of no rows."""
+    step = max(1, NUMBERS // max(1, logits.shape[1]))
+    return [slice(start, start + step) for start in range(0, max(1, len(logits)), step)]
 
 
 def mean_logarithm(logarithms: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from tlkit.backbones.arithmetic import held_inside
 from tlkit.backbones.graph import calls
 from tlkit.backbones.runtime import gpus
 from tlkit.base.machine import available_memory, bytes_text
+from tlkit.classifier.answers import too_many
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training.plan import Anatomy, Decision, Pace, Sizes, duration, planned_epochs
 
@@ -306,6 +307,7 @@ class Cost(NamedTuple):
         pair: more for each two images, of which the audit compares all.
         answer: more for each image and class.
         label: more for each class.
+        judges: whether it fits classifiers, which is left out where there are too many answers for that.
     """
 
     fixed: float
@@ -313,18 +315,20 @@ class Cost(NamedTuple):
     pair: float = 0.0
     answer: float = 0.0
     label: float = 0.0
+    judges: bool = False
 
     def seconds(self, images: int, classes: int) -> float:
         """Of so many images in so many classes."""
         pairs = images * (images - 1) / 2
-        each = self.image * images + self.pair * pairs + self.answer * images * classes
+        answers = 0 if self.judges and too_many(images, classes) else images * classes
+        each = self.image * images + self.pair * pairs + self.answer * answers
         return self.fixed + each + self.label * classes
 
 
 COSTS = {
-    AUDITING: Cost(3.0, image=6e-4, pair=5e-9, answer=1e-6),
+    AUDITING: Cost(3.0, image=6e-4, pair=5e-9, answer=1e-6, judges=True),
     CHOOSING: Cost(0.3, image=3e-5),
-    EVALUATING: Cost(3.5, image=2e-4, answer=1e-6, label=4e-3),
+    EVALUATING: Cost(3.5, image=2e-4, answer=2e-7, label=4e-3),
 }
 """A row for each part that takes long enough to be waited for."""
 

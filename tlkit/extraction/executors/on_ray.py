@@ -1,8 +1,9 @@
 """`--executor ray`: workers of a Ray cluster compute batches of images that they read and decode themselves.
 
 A task is one batch: paths, digests, what is lacking. It gives the rows back, and the process that asked stores them. Workers
-read by themselves and nothing else of ours asks the cluster for processors, so the work cannot wait for itself. A batch whose
-worker or node is lost is sent once more; the engine is chosen here and sent with all that it needs.
+read by themselves and nothing else of ours asks the cluster for processors, so the work cannot wait for itself. The engine is
+chosen here and sent with all that it needs. A batch whose worker or node is lost is sent again. A worker says when it begins to
+compute: only from then on its death may be the batch's fault, and costs anything.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ from tlkit.extraction.executors import Computation, Done
 if TYPE_CHECKING:
     from tlkit.extraction.engine import Engine
 
-TRIES = 2  # of a batch whose worker is lost
+TRIES = 2  # of a batch whose worker is lost while it computes
+STARTS = 20  # workers that are lost one after the other before any of them begins to compute
 AHEAD = 2  # batches for each worker that are sent before one is back: what bounds memory
 CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatever its cores, and so has more
 MOST_CORES = 4
@@ -72,8 +74,10 @@ class _Heard(Silence):
 _engines: dict[str, "Engine"] = {}  # of the job that this worker works for
 
 
-def compute(job: Job, engine: list[Any], portion: Computation, images: int) -> tuple[list[Done], list[str]]:
-    """What comes of a batch, and what there is to say; run by a worker, which keeps the engine for the next batch.
+def compute(
+    job: Job, engine: list[Any], portion: Computation, images: int
+) -> Iterator[tuple[list[Done], list[str]] | None]:
+    """None as it begins to compute a batch; then what came of it, and what there is to say. A worker keeps its engine.
 
     Args:
         job: what it belongs to.
@@ -90,9 +94,12 @@ def compute(job: Job, engine: list[Any], portion: Computation, images: int) -> t
         confine(job.cores)
         _refuse_others(job.versions)
         _engines.clear()
-        _engines[job.token] = ray.get(engine[0])()
+        opened, contract = ray.get(engine[0])(), portion.source.contract
+        opened.run(np.zeros((2, contract.height, contract.width, 3), np.uint8))  # sessions are opened when first needed
+        _engines[job.token] = opened
+    yield None
     rows, heard = np.arange(images), _Heard()
-    return list(portion.portion(rows, _engines[job.token], heard)(rows)), heard.said
+    yield list(portion.portion(rows, _engines[job.token], heard)(rows)), heard.said
 
 
 def _refuse_others(expected: dict[str, str]) -> None:
@@ -274,10 +281,17 @@ def _processors() -> list[float]:
 
 
 class _Sent(NamedTuple):
-    """A batch that is under way, int (n,), and for the first or a later time."""
+    """A batch that is under way.
+
+    Args:
+        rows: int (n,), of its images.
+        deaths: how many workers died while they computed it.
+        begun: whether one computes it now.
+    """
 
     rows: np.ndarray
-    tries: int
+    deaths: int = 0
+    begun: bool = False
 
 
 class _Sending:
@@ -293,8 +307,9 @@ class _Sending:
         self.engine = [ray.put(engine.portable())]  # type: ignore[misc]
         # What the dashboard shows; tries are counted here, as Ray counts those of its own apart
         how = {"num_cpus": crew.cores, "max_retries": 0, "name": f"tlkit extracting {work.source.name or 'features'}"}
-        self.task = ray.remote(**how)(compute)
+        self.task = ray.remote(**how, num_returns="streaming")(compute)
         self.under_way: dict[Any, _Sent] = {}
+        self.stillborn = 0  # workers lost since one has begun to compute
         self.told: set[str] = set()
 
     def through(self, samples: np.ndarray) -> Iterator[Done]:
@@ -315,12 +330,12 @@ class _Sending:
                 for task in self.under_way:
                     self.ray.cancel(task, force=True)
 
-    def _send(self, rows: np.ndarray, tries: int = 1) -> None:
+    def _send(self, rows: np.ndarray, deaths: int = 0) -> None:
         task = self.task.remote(self.job, self.engine, self.work.portion(rows), len(rows))
-        self.under_way[task] = _Sent(rows, tries)
+        self.under_way[task] = _Sent(rows, deaths)
 
     def _wait(self) -> list[Done] | None:
-        """What the next batch that is back gave; None where there is none yet, or it goes there again."""
+        """What the next batch that is back gave; None where there is none yet, one has begun, or it goes there again."""
         back, _ = self.ray.wait(list(self.under_way), timeout=PATIENCE)
         if not back:
             self._tell_if_none_works()
@@ -328,31 +343,46 @@ class _Sending:
         [task], lost = back, self.ray.exceptions
         sent = self.under_way.pop(task)
         try:
-            done, said = self.ray.get(task)
+            found = self.ray.get(next(task))
         except lost.RayTaskError as error:
             if not isinstance(error.cause, lost.ObjectLostError):  # of the network, which it was to fetch
                 raise error.cause if isinstance(error.cause, TlkitError) else TlkitError(*_unforeseen(error)) from error
             self._again(sent, error)
             return None
         except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
+            with contextlib.suppress(lost.RayError):
+                self.ray.get(task.completed())  # what nobody asks for Ray tells on stderr
             self._again(sent, error)
             return None
+        if found is None:
+            self.under_way[task], self.stillborn = sent._replace(begun=True), 0
+            return None
+        done, said = found
         for sentence in said:
             self._tell(sentence)
         return done
 
     def _again(self, sent: _Sent, error: Exception) -> None:
-        """Send a batch once more whose worker or node is lost; twice is its own fault."""
+        """Send a batch again whose worker or node is lost; twice while it was computed is its own fault."""
         files = [self.work.dataset.paths[row] for row in sent.rows.tolist()]
         reason = type(error).__name__
-        if sent.tries >= TRIES:
+        self.stillborn += not sent.begun
+        if self.stillborn >= STARTS:
+            raise TlkitError(
+                f"{STARTS} workers in a row died before they began to compute ({reason}).",
+                "they may have run out of memory: give nodes fewer processors (ray start --num-cpus); or the network cannot be opened "
+                "there: without --executor it shows. What was computed stays in the store.",
+            ) from error
+        deaths = sent.deaths + sent.begun
+        if deaths >= TRIES:
             raise TlkitError(
                 f"a worker died {TRIES} times on the same {len(files)} images, {files[0]!r} to {files[-1]!r} ({reason}).",
                 "it may have run out of memory: give nodes fewer processors (ray start --num-cpus), or --batch-size less; or one "
                 "of the files crashes a decoder: without --executor it shows. What was computed stays in the store.",
             ) from error
-        self.story.say(f"a worker was lost ({reason}); its {len(files)} images are sent to another")
-        self._send(sent.rows, sent.tries + 1)
+        when = "while it computed" if sent.begun else "before it computed"
+        self.story.say(f"a worker was lost {when} ({reason}); its {len(files)} images are sent to another")
+        self._send(sent.rows, deaths)
 
     def _tell_if_none_works(self) -> None:
         if not _processors():

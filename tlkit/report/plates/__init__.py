@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from tlkit.base.errors import TlkitError, unknown_name
@@ -87,6 +88,8 @@ class FigureRow(NamedTuple):
 def _no_matrix(depicted: Depicted) -> str:
     if depicted.result.confusion.ndim == 3:
         return "images have several labels, which no one matrix shows"
+    if not isinstance(depicted.result.confusion, np.ndarray):
+        return f"{len(depicted.result.classes)} classes are too many for one; report.html lists the most confused"
     return "" if depicted.result.confusion.size else "numbers have no classes to confuse"
 
 

@@ -98,9 +98,10 @@ class Depicted:
         if any(found.splits >= 0):
             found = found.of_split(self.result.split.partition("_")[0])
         wrong = np.flatnonzero(found.labelled & ~found.correct)
-        surest = wrong[np.argsort(-found.confidence[wrong], kind="stable")]
+        confidence = found.confidence
+        surest = wrong[np.argsort(-confidence[wrong], kind="stable")]
         rows = [(root / found.paths[i], found.label_name(i), found.predicted_name(i), i) for i in surest.tolist()]
-        return [(path, *names, float(found.confidence[i])) for path, *names, i in rows if path.is_file()]
+        return [(path, *names, float(confidence[i])) for path, *names, i in rows if path.is_file()]
 
     def _root(self) -> Path | None:
         record = self.folder / "run.json"
