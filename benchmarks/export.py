@@ -1,8 +1,9 @@
 """Every export format against Keras: size, logits, decisions on held-out photographs, latency.
 
 python benchmarks/export.py IMAGES --weights FILE [--count 500] [--repeats 5] [--keep FOLDER]
+python benchmarks/export.py IMAGES --backbone hub:FOLDER
 
-A head is trained on MobileNetV2-0.35; decisions are compared on COUNT images of the test split. Latency is for one decoded
+A head is trained on MobileNetV2-0.35, or another backbone of 224 pixels; decisions are compared on COUNT images of the test split. Latency is for one decoded
 image in each runtime as it comes, on the processor; formats in turn. With --keep, the run and the artifacts stay in FOLDER, and a
 second call only measures latency.
 """
@@ -23,7 +24,7 @@ from tlkit.exporting.runtimes import Runtime
 from tlkit.options.catalog import FORMATS
 
 CALLS = 20  # of one image, in a repeat
-SIDE = 224  # pixels, of MobileNetV2
+SIDE = 224  # pixels, of the backbone
 
 
 def calls(runtime: Runtime, image: np.ndarray) -> None:
@@ -34,8 +35,8 @@ def calls(runtime: Runtime, image: np.ndarray) -> None:
 def made(asked: argparse.Namespace, folder: Path) -> str:
     """Train and export; the table of the artifacts."""
     run, story = folder / "run", PlainStory()
-    options = {"backbone": "mobilenetv2:alpha=0.35", "weights": asked.weights, "stages": ("head",), "audit": False}
-    tlkit.finetune(asked.images, **options, out=run, story=story)
+    options = {"backbone": asked.backbone, "weights": asked.weights, "stages": ("head",), "audit": False}
+    tlkit.finetune(asked.images, **options, views=asked.views, out=run, story=story)
     exported = tlkit.export(
         run, format=tuple(FORMATS), out=folder / "exported", check_images=asked.count, min_agreement=0, story=story
     )
@@ -45,7 +46,9 @@ def made(asked: argparse.Namespace, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
+    parser.add_argument("--backbone", default="mobilenetv2:alpha=0.35")
     parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--views", type=int, help="stored views of a training image")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--keep", type=Path)

@@ -1,24 +1,29 @@
 """A vision transformer: its forward pass beside other runtimes, and a step of its last blocks beside Keras's `fit`.
 
-    python benchmarks/transformers.py                          # ViT-S/16 at 224 pixels, both
+    python benchmarks/transformers.py                          # ViT-S/16 at 224 pixels, all of it
     python benchmarks/transformers.py --forward --bfloat16
-    python benchmarks/transformers.py --step
+    python benchmarks/transformers.py --step --bfloat16
+    python benchmarks/transformers.py --memory --images 96     # one process each
 
 Random weights and random images: only the time matters. The forward pass goes from uint8 pixels in memory to the mean of the
 patch tokens, in float32 but for rows that say otherwise; ONNX Runtime and OpenVINO run the file that tlkit writes of the
 network, PyTorch one of the same sizes with `scaled_dot_product_attention`. What is not installed is left out, and said. The
-step is that of `cut_stage.py`.
+step is that of `cut_stage.py`. Memory is the most that a process held which computes the features of so many images, 32 at a
+time, network and libraries included.
 """
 
 import argparse
 import importlib.util
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import cut_stage
 import keras
 import numpy as np
+from cold import run
 from measure import in_turn, machine, table
 
 from tlkit.backbones.blocks import find_blocks
@@ -111,14 +116,14 @@ def _torch(floats: np.ndarray) -> Run:
     blocks = nn.Sequential(*[Block() for _ in range(SMALL.blocks)], nn.LayerNorm(width, 1e-6)).eval()
     first, places = torch.zeros(1, 1, width), torch.randn(1, 1 + (SIDE // SMALL.patch) ** 2, width) * 0.02
 
-    def run() -> np.ndarray:
+    def features() -> np.ndarray:
         with torch.inference_mode():
             pixels = torch.from_numpy(floats).permute(0, 3, 1, 2) / 127.5 - 1
             embedded = patches(pixels).flatten(2).transpose(1, 2)
             tokens = torch.cat([first.expand(len(pixels), -1, -1), embedded], dim=1) + places
             return blocks(tokens)[:, 1:].mean(dim=1).numpy()
 
-    return run
+    return features
 
 
 def forward(count: int, repeats: int, bfloat16: bool) -> None:
@@ -135,25 +140,61 @@ def forward(count: int, repeats: int, bfloat16: bool) -> None:
     print(table(seconds, count, "images", "tlkit"), flush=True)
 
 
-def step(count: int, repeats: int) -> None:
+def step(count: int, repeats: int, bfloat16: bool) -> None:
     model = network()
     backbone = Backbone("ViT-S/16", model, (SIDE, SIDE), "hub", "none", "", find_blocks(model))
     with tempfile.TemporaryDirectory() as folder:
-        cut_stage.compare(backbone, LEARN, count, repeats, Path(folder))
+        cut_stage.compare(backbone, LEARN, count, repeats, Path(folder), bfloat16=bfloat16)
+
+
+# -- Memory: a process for each row ---
+
+
+def alone(name: str, count: int) -> None:
+    """What the process of a row does: the features of drawn images, batch by batch."""
+    grid, random = network(), np.random.default_rng(0)
+    model = keras.Model(grid.input, keras.layers.GlobalAveragePooling2D()(grid.output))
+    batches = (random.integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8) for _ in range(count // BATCH))
+    if name == "Keras predict":
+        model.predict(((batch.astype(np.float32),) for batch in batches), steps=count // BATCH, verbose=0)
+        return
+    engine = build_engine(model, precision="bfloat16" if name.endswith("bfloat16") else "float32")
+    for batch in batches:
+        engine.run(batch)
+
+
+def memory(count: int, repeats: int) -> None:
+    print(f"\nViT-S/16, {count} images of {SIDE} pixels, {BATCH} at a time\n")
+    print("| | MB, median | least to most | of Keras |\n|---|---|---|---|")
+    costs: dict[str, list[float]] = {"Keras predict": [], "tlkit": [], "tlkit, bfloat16": []}
+    for _ in range(repeats):
+        for name, found in costs.items():
+            found.append(run([sys.executable, __file__, "--alone", name, "--images", str(count)]).megabytes)
+    for name, found in costs.items():
+        share = median(found) / median(costs["Keras predict"])
+        print(f"| {name} | {median(found):,.0f} | {min(found):,.0f} to {max(found):,.0f} | {share:.2f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forward", action="store_true", help="the forward pass alone")
     parser.add_argument("--step", action="store_true", help="the step alone")
-    parser.add_argument("--bfloat16", action="store_true", help="also tlkit in bfloat16")
+    parser.add_argument("--memory", action="store_true", help="peak memory alone")
+    parser.add_argument("--alone", metavar="ROW", help="what the process of a row of --memory does")
+    parser.add_argument("--bfloat16", action="store_true", help="also in bfloat16")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    if options.forward or not options.step:
+    if options.alone:
+        alone(options.alone, options.images)
+        return
+    everything = not (options.forward or options.step or options.memory)
+    if options.memory or everything:  # first, for a child starts with the greatest resident set of its parent
+        memory(options.images, options.repeats)
+    if options.forward or everything:
         forward(options.images, options.repeats, options.bfloat16)
-    if options.step or not options.forward:
-        step(options.images, options.repeats)
+    if options.step or everything:
+        step(options.images, options.repeats, options.bfloat16)
     print("\n" + machine())
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import keras
@@ -228,14 +229,40 @@ def test_products_of_matrices_have_the_layer_s_numbers_and_gradients(made):
     for weight in layer.weights:
         weight.assign(random.normal(size=weight.shape))
     found = []
-    for function in (layer, quicker(layer)):
+    for function in (layer, quicker(layer), partial(quicker(layer), training=True)):
         with tf.GradientTape() as tape:
             tape.watch(tensor)
             total = tf.reduce_sum(tf.sin(made_of := function(*inputs)))
         sources = [tensor, *(weight.value for weight in layer.trainable_weights)]
         found.append([made_of, *tape.gradient(total, sources)])
-    for own, other in zip(*found, strict=True):
-        np.testing.assert_allclose(other, own, atol=2e-4)
+    for own, *others in zip(*found, strict=True):
+        np.testing.assert_allclose(others, [own] * 2, atol=2e-4)
+
+
+@pytest.mark.parametrize("made", LAYERS.values(), ids=LAYERS)
+def test_products_in_bfloat16_are_near_those_of_float32_and_their_gradients_are_float32(made):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other backends compile the layers as they are")
+    layer, random = made(), np.random.default_rng(0)
+    tensor = tf.constant(random.normal(size=(2, 6, 8)).astype("float32"))
+    inputs = (tensor, tensor) if "attention" in layer.name else (tensor,)
+    layer(*inputs)
+    for weight in layer.weights:
+        weight.assign(random.normal(0, 0.3, size=weight.shape))
+    found = []
+    for policy in ("float32", "mixed_bfloat16"):
+        layer.dtype_policy = policy
+        with tf.GradientTape() as tape:
+            made_of = quicker(layer)(*inputs, training=True)
+            total = tf.reduce_sum(tf.sin(tf.cast(made_of, "float32")))
+        assert made_of.dtype == layer.compute_dtype
+        found.append([made_of, *tape.gradient(total, [weight.value for weight in layer.trainable_weights])])
+    for exact, half in zip(*found, strict=True):
+        assert half is found[1][0] or half.dtype == "float32"
+        difference = np.linalg.norm(np.asarray(tf.cast(half, "float32")) - exact)
+        assert difference < 0.03 * np.linalg.norm(exact) + 0.01  # that of the keys' bias is zero
+    assert not np.array_equal(tf.cast(found[1][0], "float32"), found[0][0])
 
 
 def test_layers_of_another_kind_compute_themselves():
@@ -249,7 +276,8 @@ def test_layers_of_another_kind_compute_themselves():
         keras.layers.LayerNormalization(),
         keras.layers.MultiHeadAttention(2, 4, dropout=0.1),
         keras.layers.MultiHeadAttention(2, 4, value_dim=3),
-        keras.layers.Dense(3, dtype="mixed_bfloat16"),
+        keras.layers.Dense(3, dtype="mixed_float16"),
+        keras.layers.Dense(3, dtype="bfloat16"),
     ):
         assert quicker(layer) is None
 

@@ -1,15 +1,27 @@
 """Swin's network of Keras's own layers; against KerasHub's: test_hub.py."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 
 from tlkit.backbones.blocks import find_blocks
+from tlkit.backbones.build import Backbone
 from tlkit.backbones.transformers.windows import Stages, _apart, _rolled, build
 from tlkit.base.errors import TlkitError
+from tlkit.classifier.heads.build import build_head
+from tlkit.classifier.model import compose
+from tlkit.data.dataset import InputContract
+from tlkit.exporting.formats import installed
+from tlkit.exporting.golden import Inputs
+from tlkit.exporting.runtimes import Runtime
+from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.engine import build_engine
 from tlkit.extraction.onnx_engine import open_parts
 from tlkit.extraction.onnx_graph import to_onnx
+from tlkit.options.catalog import FORMATS
+from tlkit.options.groups import HeadOptions
 
 
 def stages(**more):
@@ -53,6 +65,20 @@ def test_the_engine_and_onnx_give_what_keras_gives_and_a_file_loads(network, tmp
     network.save(tmp_path / "network.keras")
     again = keras.models.load_model(tmp_path / "network.keras")
     assert np.array_equal(keras.ops.convert_to_numpy(again(images)), expected)
+
+
+@pytest.mark.parametrize("format_name", ["savedmodel", "onnx", "litert", "openvino"])
+def test_other_runtimes_give_the_same(network, format_name, tmp_path):
+    row = FORMATS[format_name]
+    if not all(map(installed, row.writing)):
+        pytest.skip(f"{format_name} cannot be written here")
+    backbone = Backbone("swin", network, (40, 56), "hub", "none", "", find_blocks(network))
+    head, contract = build_head(HeadOptions(), backbone.grid_shape, 3), InputContract(height=40, width=56, fit="squash")
+    classifier = compose(backbone, head, ("a", "b", "c"), contract)
+    write(row, classifier, tmp_path / row.model, None)
+    images = Inputs(pixels(40, 56).astype("uint8"))
+    found, expected = (runs(images)["logits"] for runs in (Runtime(row, tmp_path), partial(in_keras, classifier)))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_rolling_is_numpy_s_and_back_again():

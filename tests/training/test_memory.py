@@ -20,6 +20,17 @@ def test_an_estimate_by_hand():
     assert memory.total(5) == memory.fixed + 5 * memory.per_image
 
 
+def test_attention_and_gelu_keep_more_than_they_make():
+    inputs = keras.Input((5, 8))
+    normed = keras.layers.LayerNormalization()(inputs)
+    tensor = keras.layers.MultiHeadAttention(2, 3)(normed, normed)
+    tensor = keras.layers.Dense(7, activation="gelu")(keras.layers.Add()([inputs, tensor]))
+    model = keras.Model(inputs, tensor)
+    memory = estimate(model, model.layers[1:], learning=0, optimizer="sgd")
+    normed, attention, added, dense = 2 * 5 * 8, 5 * 8 + 5 * (5 * 6) + 2 * 5 * 5, 5 * 8, 3 * 5 * 7
+    assert memory.per_image == 4 * (normed + attention + added + dense + 5 * 8)  # and the largest output once more
+
+
 @pytest.mark.parametrize(
     ("most", "parts"),
     [(None, 1), (1000 + 32 * 100, 1), (1000 + 31 * 100, 2), (1000 + 5 * 100, 8), (10, 32)],

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from tlkit.backbones.arithmetic import held_inside
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.backbones.runtime import gpus
@@ -102,9 +103,8 @@ def estimate(
         if id(call.operation) in chosen:
             size = sum(int(np.prod(output.shape[1:])) for output in call.outputs)
             largest = max(largest, size)
-            kept += size * _kept(
-                call.operation, [reader for out in call.outputs for reader in readers.get(id(out), [])]
-            )
+            reading = [reader for out in call.outputs for reader in readers.get(id(out), [])]
+            kept += size * _kept(call.operation, reading) + held_inside(call.operation, call.outputs[0].shape[1:])
     fixed = FLOAT * (weights + (3 + SLOTS[optimizer] + averaged) * learning) + held + PROCESS_BYTES
     return Memory(fixed=fixed, per_image=FLOAT * (kept + largest))
 
