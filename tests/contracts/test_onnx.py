@@ -23,6 +23,7 @@ from tlkit.exporting import in_onnx
 from tlkit.exporting.answer import write_answer
 from tlkit.exporting.formats import installed
 from tlkit.exporting.golden import draw
+from tlkit.extraction import onnx_graph
 from tlkit.extraction.watch import watching
 from tlkit.options import catalog
 from tlkit.options.catalog import FORMATS
@@ -75,9 +76,12 @@ def test_every_head_with_every_activation(small, head, tmp_path):
         assert furthest(*in_format("onnx", classifier, tmp_path / activation)) < CLOSE, activation
 
 
-@pytest.mark.parametrize(("head", "ways"), [("linear", 0), ("lstm", 1)])
-def test_tensorflow_translates_only_what_has_a_layer_that_is_not_known(small, head, ways, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("head", "lacking", "ways"), [("linear", "", 0), ("lstm", "", 0), ("lstm", "LSTM", 1)])
+def test_tensorflow_translates_only_what_has_a_layer_that_is_not_known(
+    small, head, lacking, ways, tmp_path, monkeypatch
+):
     by_tensorflow, asked = in_onnx._by_tensorflow, []
+    monkeypatch.delitem(onnx_graph.LAYERS, lacking, raising=False)
     monkeypatch.setattr(in_onnx, "_by_tensorflow", lambda *given: (asked.append(1), by_tensorflow(*given))[1])
     classifier = classifier_of(small, head=head)
     classifier = classifier.knowing(Familiarity.__new__(Familiarity))  # whatever it knows, features are given then

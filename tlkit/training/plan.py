@@ -185,10 +185,10 @@ def planned_blocks(backbone: Backbone, share: float = SHALLOW) -> int:
     return min(int(np.searchsorted(held, share * held[-1])) + 1, max(1, len(sizes) - 1))
 
 
-def planned_epochs(images: int, batch: int, wanted: int = UPDATES, bounds: tuple[int, int] = EPOCHS) -> int:
-    """Epochs over so many images in updates of `batch` that make about as many of them as are wanted; within bounds."""
+def planned_epochs(images: int, batch: int, wanted: int = UPDATES, bounds: tuple[int, int] | None = None) -> int:
+    """Epochs over so many images in updates of `batch` that make about as many of them as are wanted; within `EPOCHS` or other bounds."""
     updates = -(-max(images, 1) // batch)
-    return int(np.clip(-(-wanted // updates), *bounds))
+    return int(np.clip(-(-wanted // updates), *(bounds or EPOCHS)))
 
 
 def useful_epochs(images: int, batch: int) -> int:
