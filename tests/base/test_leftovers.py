@@ -4,6 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tlkit.base import files as leftovers
 from tlkit.base.files import is_nobodys, sweep_logs, temporary_beside, write_text
 from tlkit.base.machine import temporary_root
@@ -68,3 +70,14 @@ def test_nowhere_to_write_is_left_to_whoever_needs_to(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with scratch_apart():
         assert tempfile.gettempdir() == str(tmp_path / "gone")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="other systems do not say")
+def test_a_process_whose_end_nobody_has_asked_for_is_dead():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert leftovers.is_alive(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # over, and still to be waited for
+    os.kill(process.pid, 0)  # it has its number yet
+    assert not leftovers.is_alive(process.pid)
+    process.communicate()
