@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    Matrix: TypeAlias = np.ndarray | csr_array
+else:
+    Matrix = np.ndarray  # answering does without SciPy
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,7 @@ class SplitResult:
     split: str
     n: int
     metrics: dict[str, Metric]
-    confusion: np.ndarray | csr_array
+    confusion: Matrix
     classes: tuple[ClassResult, ...]
     confused: tuple[ConfusedPair, ...]
     reliability: Reliability | None = None
@@ -285,7 +291,7 @@ def plain(value: Any) -> Any:
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, csr_array):
+    if hasattr(value, "tocoo"):  # a sparse matrix of SciPy
         cells = np.stack([*value.nonzero(), value.data], axis=1)
         return {"classes": value.shape[0], "cells": cells.tolist()}
     if isinstance(value, (np.ndarray, np.generic)):

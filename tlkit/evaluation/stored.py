@@ -8,11 +8,10 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_json
-from tlkit.evaluation.results import EvaluationResult
+from tlkit.evaluation.results import EvaluationResult, Matrix
 from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
@@ -43,8 +42,6 @@ def read_evaluation(path: Path) -> EvaluationResult:
 
 def restored(kind: Any, value: Any) -> Any:
     """A value of JSON as the type that a field has: dataclasses, tuples, dictionaries, arrays, tasks, or plain."""
-    if csr_array in get_args(kind):
-        return _sparse(value) if isinstance(value, dict) else restored(np.ndarray, value)
     arguments = [one for one in get_args(kind) if one is not NoneType]
     if value is None and kind is not np.ndarray:
         return SINGLE if kind is Task else None
@@ -52,6 +49,8 @@ def restored(kind: Any, value: Any) -> Any:
         return restored(arguments[0], value)
     if kind is Task:
         return TASKS[value]
+    if kind is np.ndarray and isinstance(value, dict):
+        return _sparse(value)
     if kind is np.ndarray:
         found = np.array(value)
         return found.astype(np.float64) if found.dtype == object else found
@@ -69,7 +68,9 @@ def restored(kind: Any, value: Any) -> Any:
     return value
 
 
-def _sparse(value: dict[str, Any]) -> csr_array:
+def _sparse(value: dict[str, Any]) -> Matrix:
     """A matrix of `cells`, each row, column and count."""
+    from scipy.sparse import csr_array  # answering does without it
+
     cells = np.array(value["cells"], np.int64).reshape(-1, 3)
     return csr_array((cells[:, 2], (cells[:, 0], cells[:, 1])), shape=(value["classes"],) * 2)

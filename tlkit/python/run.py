@@ -19,6 +19,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_cell, restored
 from tlkit.classifier.answers import MOST_PROBABLE, TRUE_CLASS, number_columns
 from tlkit.classifier.facts import read_facts
+from tlkit.evaluation.stored import read_evaluation
 from tlkit.python.functions import function
 from tlkit.report.headline import Headline, Quantity, Several, main_split, opening
 from tlkit.runs.folder import RunDir, finished_model
@@ -105,8 +106,6 @@ class Evaluated(dict[str, Any]):
 
     def _found(self) -> Headline | Several | Quantity | None:
         """What the report begins with."""
-        from tlkit.evaluation.stored import read_evaluation  # needs SciPy, which answering does without
-
         return opening(main_split(read_evaluation(self.path / "evaluation.json")))
 
     def _headline(self) -> str:

@@ -43,6 +43,7 @@ def filters(model: keras.Model) -> set[int]:
 
 # -- The optimizer of a stage: one of Keras's own, with a rate for each layer and an average of the weights it makes ---
 
+WARM_UP = 0.1  # share of the updates from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017)
 CLIP_NORM = 1.0  # of all gradients together
 GROUPS = 12  # of neighbouring blocks, at most, that the decay of the rates tells apart
 
@@ -147,7 +148,7 @@ def build_optimizer(
     variables: Sequence[keras.Variable],
     factors: Mapping[int, float] | None = None,
     centralized: Container[int] = (),
-    warm_up: float = 0.1,
+    warm_up: float = WARM_UP,
 ) -> Layerwise:
     """The optimizer with warm-up, cosine, clipping, averages, and decay off biases and norms.
 
@@ -159,7 +160,7 @@ def build_optimizer(
         variables: that learn.
         factors: of the rate, by id of the variable; 1 where none is given.
         centralized: ids of the variables whose gradient is centralized.
-        warm_up: share of the updates from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017).
+        warm_up: share of the updates in which the rate rises.
     """
     rising = max(1, int(warm_up * updates))
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -256,7 +257,7 @@ class Updates(NamedTuple):
     total: int
     parts: int = 1
     centralize: bool = False
-    warm_up: float = 0.1
+    warm_up: float = WARM_UP
 
 
 def unfreeze_and_compile(

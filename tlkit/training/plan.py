@@ -23,6 +23,7 @@ from tlkit.base.machine import bytes_text, cache_dir
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
+from tlkit.training.optimizer import WARM_UP
 
 # A training step computes the outputs once and two gradients of about the same cost each.
 TRAINING_PASSES = 3.0
@@ -171,7 +172,6 @@ DEEP, SHALLOW = 0.95, 1 / 3  # shares of the backbone's parameters that learn in
 # was lost, of 500 it was left behind. BiT takes 500 for small sets as well (Kolesnikov et al. 2020).
 UPDATES = 600
 EPOCHS = (10, 40)  # fewest and most that so many updates may become
-WARM_UP = 0.1  # share of them in which the rate rises from zero to its peak
 # Half of them do at a rate that is tried on the images first (`settle_rate`), slowly warmed up; docs/log.md has the figures.
 TRIED = (300, (5, 40))  # updates, and fewest and most epochs
 TRIED_RATE, TRIED_WARM_UP = 1e-3, 0.3

@@ -31,7 +31,8 @@ from tlkit.training.crossing import Crossed
 from tlkit.training.examples import Examples, Reader
 from tlkit.training.fit import Epoch, Steps, predict
 from tlkit.training.minutes import Budget
-from tlkit.training.plan import PRECISION_OF, WARM_UP, Decision, Plan, Stage, planned_epochs
+from tlkit.training.optimizer import WARM_UP
+from tlkit.training.plan import PRECISION_OF, Decision, Plan, Stage, planned_epochs
 from tlkit.training.planner import EARLY, RATES
 from tlkit.training.settle import settle
 from tlkit.training.stages import (
