@@ -67,3 +67,15 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path):
     (tmp_path / "shut").mkdir(mode=0)
     with pytest.raises(TlkitError, match="shut"):
         walk(tmp_path)
+
+
+def test_folders_come_where_the_paths_in_them_do(tmp_path):
+    """`a.b` and `a-b` lie between `a` and `a/...` or after it, by what their next character is."""
+    folders = ("a", "a/b", "a/b.c", "a.b", "a!", "a0", "b", "b/a", "ä", "𝛼")
+    for number, folder in enumerate(folders):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("x.png", "a.png", f"z{number}", "b-", "b0"):
+            (tmp_path / folder / name).touch()
+    paths = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(paths) == 5 * len(folders)
+    assert walk(tmp_path).files == sorted(paths)

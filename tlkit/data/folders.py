@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from tlkit.tasks.labels import class_name, class_names, cleaned
 
 # Litter that systems and tools leave beside images; names compared in lower case.
 JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"))
+
+Ancestors = tuple[tuple[int, int], ...]  # folders by device and inode
 
 
 @dataclass
@@ -46,29 +49,49 @@ def walk(root: Path) -> Tree:
     Raises:
         TlkitError: a folder cannot be listed.
     """
-    tree, files = Tree(), list[str]()
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(str(root)),))]
-    while waiting:
-        folder, ancestors = waiting.pop()
-        for entry in _entries(root, folder):
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or entry.name.lower() in JUNK:
-                tree.ignored += 1
-            elif _is_folder(entry):
-                identity = _identity(entry.path)
-                if identity in ancestors:
-                    tree.loops.append(Problem(path, "is a link back to a folder that it lies in; not followed"))
-                else:
-                    tree.folders.append(path)
-                    waiting.append((path, (*ancestors, identity)))
-            elif entry.is_symlink() or entry.is_file():
-                files.append(path)
-            else:
-                tree.ignored += 1  # a socket, pipe or device: opening one may wait for ever
-    files.sort()
-    tree.files = Texts.of(files)
+    tree = Tree()
+    tree.files = Texts.of(_files(root, tree))
     tree.folders.sort()
     return tree
+
+
+def _files(root: Path, tree: Tree) -> Iterator[str]:
+    """The files below a folder in the order of their paths; what else is there is added to the tree.
+
+    A folder comes where its name with the slash behind it does, as in the paths of what it holds: then no list of all files
+    is needed to sort them, which would be larger than all else that is known of them.
+    """
+    open_folders = [_listed_below(root, "", (_identity(str(root)),), tree)]
+    while open_folders:
+        name, ancestors = next(open_folders[-1], ("", None))
+        if ancestors:
+            open_folders.append(_listed_below(root, name[:-1], ancestors, tree))
+        elif name:
+            yield name
+        else:
+            open_folders.pop()
+
+
+def _listed_below(root: Path, folder: str, ancestors: Ancestors, tree: Tree) -> Iterator[tuple[str, Ancestors | None]]:
+    """Paths of what lies in a folder, in order: of files, and of folders, a slash behind them, with what they lie in."""
+    found: list[tuple[str, Ancestors | None]] = []
+    for entry in _entries(root, folder):
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        if entry.name.startswith(".") or entry.name.lower() in JUNK:
+            tree.ignored += 1
+        elif _is_folder(entry):
+            identity = _identity(entry.path)
+            if identity in ancestors:
+                tree.loops.append(Problem(path, "is a link back to a folder that it lies in; not followed"))
+            else:
+                tree.folders.append(path)
+                found.append((f"{path}/", (*ancestors, identity)))
+        elif entry.is_symlink() or entry.is_file():
+            found.append((path, None))
+        else:
+            tree.ignored += 1  # a socket, pipe or device: opening one may wait for ever
+    found.sort(key=itemgetter(0))
+    return iter(found)
 
 
 def _entries(root: Path, folder: str) -> list[os.DirEntry[str]]:
@@ -190,7 +213,9 @@ def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None, *, 
     return Layout(
         classes=tuple(codes),
         files=tree.files,
-        labels=np.array([labels[p.partition("/")[0]] if "/" in p else LOOSE for p in tree.files], dtype=np.int32),
+        labels=np.fromiter(
+            (labels[path.partition("/")[0]] if "/" in path else LOOSE for path in tree.files), np.int32, len(tree.files)
+        ),
         given=np.full(len(tree.files), UNASSIGNED, dtype=np.int8),
         class_folders={folder: (code, UNASSIGNED) for folder, code in labels.items()},
         notes=tuple(cleaned(names, "folder")),
