@@ -36,7 +36,7 @@ def tried(losses, monkeypatch):
     )
     kept = {}
     sink = SimpleNamespace(write=kept.__setitem__)
-    material = SimpleNamespace(config=FinetuneConfig(images="images", seed=0))
+    material = SimpleNamespace(config=FinetuneConfig(images="images", seed=0), labels=lambda split: np.zeros(915))
     plan = train.settle_rate(Plan(stages=(TOP,), extraction_seconds=0.0), 0, material, sink, Silence())
     assert kept["plan"] == plan.as_json()
     assert not plan.stages[0].tried
@@ -63,6 +63,18 @@ def test_a_high_rate_is_taken_where_the_loss_bears_it(losses, borne, left, monke
     said = plan.decision("learning_rate")
     assert said.value == ("top 0.001" if borne else "top 0.0003")
     assert ("instead of 10" in said.reason) is not borne
+
+
+def test_without_memory_for_a_trial_a_stage_is_trained_as_before(monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(train, "_is_borne", exhausted)
+    material = SimpleNamespace(config=FinetuneConfig(images="images"), labels=lambda split: np.zeros(915))
+    plan = Plan(stages=(TOP,), extraction_seconds=0.0)
+    plan = train.settle_rate(plan, 0, material, SimpleNamespace(write=lambda *_: None), Silence())
+    assert (plan.stages[0].learning_rate, plan.stages[0].epochs, plan.stages[0].tried) == (3e-4, 21, False)
+    assert plan.decision("learning_rate").reason.startswith("there is no memory for a trial")
 
 
 def test_a_rate_that_was_asked_for_is_not_tried(monkeypatch):

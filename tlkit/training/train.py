@@ -199,6 +199,26 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
     stage = plan.stages[number]
     if not stage.tried:
         return plan
+    try:
+        borne, reason = _is_borne(stage, material)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        borne, reason = False, "there is no memory for a trial"
+    settled = replace(stage, tried=False)
+    if not borne:
+        settled = unhurried(settled, material.config, len(material.labels("train")))
+        reason += f": {settled.epochs} epochs at a lower rate instead of {stage.epochs}"
+    story.say(f"  {stage.name}: peak rate {settled.learning_rate:g}: {reason}")
+    stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
+    decision = Decision("learning_rate", f"{stage.name} {settled.learning_rate:g}", reason)
+    plan = replace(plan, stages=stages).deciding(decision)
+    sink.write("plan", plan.as_json())
+    return plan
+
+
+def _is_borne(stage: Stage, material: Material) -> tuple[bool, str]:
+    """Whether training bears the rate of a stage, tried on a copy, and what was found."""
     whole = examples_of(stage, material)
     updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
     trial = _trial(stage, material, whole, "float32")
@@ -207,20 +227,11 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
     losses: list[float] = []
     while len(losses) < TRIAL_PARTS and all(loss <= RISEN * start for loss in losses):
         losses.append(trial.epoch(parts[len(losses)], len(losses))[0])
-    reached, done = float(trial.model.optimizer.learning_rate), len(losses) * updates
-    reason = f"{done} updates into its warm-up, at {reached:.1g}, the training loss is {losses[-1] / start:.2f} times that of the start"
-    settled = replace(stage, tried=False)
-    if not losses[-1] <= RISEN * start:
-        settled = unhurried(settled, material.config, len(whole.labels))
-        reason += (
-            f", more than the {RISEN} that is borne: {settled.epochs} epochs at a lower rate instead of {stage.epochs}"
-        )
-    story.say(f"  {stage.name}: peak rate {settled.learning_rate:g}: {reason}")
-    stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
-    decision = Decision("learning_rate", f"{stage.name} {settled.learning_rate:g}", reason)
-    plan = replace(plan, stages=stages).deciding(decision)
-    sink.write("plan", plan.as_json())
-    return plan
+    reached, done, risen = float(trial.model.optimizer.learning_rate), len(losses) * updates, losses[-1] / start
+    found = (
+        f"{done} updates into its warm-up, at {reached:.1g}, the training loss is {risen:.2f} times that of the start"
+    )
+    return (True, found) if risen <= RISEN else (False, f"{found}, more than the {RISEN} that is borne")
 
 
 def unhurried(stage: Stage, options: FinetuneConfig, train: int) -> Stage:
