@@ -217,8 +217,8 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("made", LAYERS.values(), ids=LAYERS)
-def test_products_of_matrices_have_the_layer_s_numbers_and_gradients(made):
+def drawn(made, spread):
+    """TensorFlow, a layer with weights drawn with this spread, and what it is called with."""
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("other backends compile the layers as they are")
@@ -227,7 +227,14 @@ def test_products_of_matrices_have_the_layer_s_numbers_and_gradients(made):
     inputs = (tensor, tensor) if "attention" in layer.name else (tensor,)
     layer(*inputs)
     for weight in layer.weights:
-        weight.assign(random.normal(size=weight.shape))
+        weight.assign(random.normal(0, spread, size=weight.shape))
+    return tf, layer, inputs
+
+
+@pytest.mark.parametrize("made", LAYERS.values(), ids=LAYERS)
+def test_products_of_matrices_have_the_layer_s_numbers_and_gradients(made):
+    tf, layer, inputs = drawn(made, 1.0)
+    tensor = inputs[0]
     found = []
     for function in (layer, quicker(layer), partial(quicker(layer), training=True)):
         with tf.GradientTape() as tape:
@@ -241,15 +248,7 @@ def test_products_of_matrices_have_the_layer_s_numbers_and_gradients(made):
 
 @pytest.mark.parametrize("made", LAYERS.values(), ids=LAYERS)
 def test_products_in_bfloat16_are_near_those_of_float32_and_their_gradients_are_float32(made):
-    tf = pytest.importorskip("tensorflow")
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("other backends compile the layers as they are")
-    layer, random = made(), np.random.default_rng(0)
-    tensor = tf.constant(random.normal(size=(2, 6, 8)).astype("float32"))
-    inputs = (tensor, tensor) if "attention" in layer.name else (tensor,)
-    layer(*inputs)
-    for weight in layer.weights:
-        weight.assign(random.normal(0, 0.3, size=weight.shape))
+    tf, layer, inputs = drawn(made, 0.3)
     found = []
     for policy in ("float32", "mixed_bfloat16"):
         layer.dtype_policy = policy

@@ -118,9 +118,8 @@ def _attention(layer: Any) -> Forward | None:
         rows = ops.reshape(ops.cast(query, kind), (-1, width))
         three = _rows(rows, ops.concatenate(kernels, axis=1), ops.concatenate(biases) if biases else None)
         three = ops.transpose(ops.reshape(three, (-1, count, 3, heads, depth)), (2, 0, 3, 1, 4))
-        asking, asked, told = tf.unstack(
-            three
-        )  # whose gradient is one copy; that of a slice is a whole tensor of zeros
+        # The gradient of unstacking is one copy; that of a slice is a whole tensor of zeros.
+        asking, asked, told = tf.unstack(three)
         shares = tf.nn.softmax(tf.matmul(asking * depth**-0.5, asked, transpose_b=True))
         mixed = ops.transpose(tf.matmul(shares, told), (0, 2, 1, 3))
         kernel = ops.reshape(_number(layer.output_dense.kernel, kind), (heads * depth, -1))
@@ -162,9 +161,8 @@ def _attention_operations(layer: keras.layers.MultiHeadAttention) -> float:
 
 def held_inside(layer: Any, shape: tuple[int, ...]) -> int:
     """Numbers that a layer keeps of one image until its gradient is computed, beside what it makes, which has this shape."""
-    if isinstance(
-        layer, keras.layers.MultiHeadAttention
-    ):  # queries, scaled too, keys, values, what is mixed, and the shares
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        # Queries, scaled too, keys, values, what is mixed, and the shares.
         return shape[0] * (5 * layer.num_heads * layer.key_dim + layer.num_heads * shape[0])
     made = int(np.prod(shape))
     if isinstance(layer, keras.layers.LayerNormalization):  # what lies around its mean

@@ -222,8 +222,6 @@ class Predictions(Labelled):
 MANY_CLASSES = 1000  # classes that have a column each: as many as ImageNet has, and some 12 kB an image
 MOST_PROBABLE = 10  # of more classes are listed for each image
 TRUE_CLASS = "label_probability"
-
-
 PROBABILITIES = 2**25  # of more classes: beyond, five folds of two classifiers take an hour and gigabytes
 
 
