@@ -210,8 +210,13 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
         settled = unhurried(settled, material.config, len(material.labels("train")))
         reason += f": {settled.epochs} epochs at a lower rate instead of {stage.epochs}"
     story.say(f"  {stage.name}: peak rate {settled.learning_rate:g}: {reason}")
-    stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
     decision = Decision("learning_rate", f"{stage.name} {settled.learning_rate:g}", reason)
+    return _kept(plan, number, settled, decision, sink)
+
+
+def _kept(plan: Plan, number: int, stage: Stage, decision: Decision, sink: Sink) -> Plan:
+    """The plan with a stage as a trial has settled it, left with the sink, so that a resumed run goes on with it."""
+    stages = (*plan.stages[:number], stage, *plan.stages[number + 1 :])
     plan = replace(plan, stages=stages).deciding(decision)
     sink.write("plan", plan.as_json())
     return plan
@@ -309,10 +314,7 @@ def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, st
     precision = TRIED[taken]
     story.say(f"  {stage.name}: training in {precision}: {reason}")
     settled = replace(stage, precision=precision, seconds=stage.seconds / (gain if taken else 1.0))
-    stages = (*plan.stages[:number], settled, *plan.stages[number + 1 :])
-    plan = replace(plan, stages=stages).deciding(Decision(PRECISION_OF.format(stage.name), precision, reason))
-    sink.write("plan", plan.as_json())
-    return plan
+    return _kept(plan, number, settled, Decision(PRECISION_OF.format(stage.name), precision, reason), sink)
 
 
 def _drawn(whole: Examples, updates: int, seed: int, part: int = 0) -> Examples:
