@@ -151,8 +151,9 @@ def _of_stages(
     if asked.learning_rate is None:
         how = "the peak rate of such a stage"
         if any(stage.tried for stage in trained):
-            how = f"the peak that training bears, by a trial of {TRIAL_PARTS * TRIAL_SHARE:.0%} of the updates"
-        yield Decision("learning_rate", "at most " * trained[-1].tried + _each(trained, "learning_rate"), how)
+            longer = plan.planned_epochs(sizes.train, options.batch_size * options.accumulate)
+            how = f"where a trial of {TRIAL_PARTS * TRIAL_SHARE:.0%} of the updates bears it; else {RATES['top']:g} in {longer} epochs"
+        yield Decision("learning_rate", _each(trained, "learning_rate"), how)
     centralize, why = is_centralized(options, sizes.train)
     yield Decision("centralize", "on" if centralize else "off", why)
     for stage in trained:
