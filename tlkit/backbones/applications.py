@@ -102,12 +102,12 @@ def build_network(row: BackboneRow, variants: Mapping[str, Any], image_size: tup
 
 
 def flatten(row: BackboneRow, network: keras.Model, name: str) -> keras.Model:
-    """The network as one flat functional graph with stable names, `images` to grid, weights kept."""
+    """The network as one flat functional graph with stable names, `images` to grid; its layers and weights are taken over."""
     first_efficientnet = row.attribute.startswith("EfficientNetB")
     if is_flat(network) and not first_efficientnet:
         return keras.Model(network.inputs[0], network.outputs[0], name=name)
     images = keras.Input(network.inputs[0].shape[1:], dtype="float32", name="images")
-    grid = replay(network, images, after=_divide_again if first_efficientnet else None)
+    grid = replay(network, images, take=True, after=_divide_again if first_efficientnet else None)
     return keras.Model(images, grid, name=name)
 
 

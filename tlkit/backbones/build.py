@@ -230,7 +230,8 @@ def build_from_file(
     shape = (*_size(model, path, image_size), 3)
     with seeded(seed):
         try:
-            flat = _replayed(model, shape, path.stem, weights=not random_weights)
+            take = not random_weights and _fits_as_it_is(model, shape)
+            flat = _replayed(model, shape, path.stem, weights=not random_weights, take=take)
         except (ValueError, TypeError, NotImplementedError) as error:
             raise TlkitError(
                 f"{str(path)!r} cannot become a backbone for images of {shape[0]} by {shape[1]}: {error}",
@@ -244,8 +245,14 @@ def build_from_file(
             "give a convolutional model, or one cut after its last convolution.",
         )
     if last < len(graph) - 1:
-        flat = _replayed(flat, shape, path.stem, until=last)
+        flat = _replayed(flat, shape, path.stem, until=last, take=True)
     return flat
+
+
+def _fits_as_it_is(model: keras.Model, shape: tuple[int, ...]) -> bool:
+    """Whether its layers can be taken over: no network within it has them as well, and their weights suit the images."""
+    nested = any(isinstance(call.operation, keras.Model) for call in calls(model))
+    return not nested and tuple(model.inputs[0].shape[1:]) == shape
 
 
 def _replayed(model: keras.Model, shape: tuple[int, ...], name: str, **options: Any) -> keras.Model:

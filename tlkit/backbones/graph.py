@@ -1,6 +1,6 @@
 """Functional graphs: walking through the calls of a model, and playing them again as one flat graph.
 
-The only file that knows how Keras 3 stores a graph (`_nodes_by_depth`, the same since 3.0).
+The only file that knows how Keras 3 stores a graph (`_nodes_by_depth` and the nodes of each layer, the same since 3.0).
 """
 
 import re
@@ -112,6 +112,7 @@ def replay(
     *,
     until: int | None = None,
     weights: bool = True,
+    take: bool = False,
     after: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
     """Play a model's calls on `images` with fresh copies of its layers, as one flat graph.
@@ -124,20 +125,20 @@ def replay(
         images: the tensor that takes the place of its input.
         until: index in `calls(model)` to stop after; the whole graph unless given.
         weights: copy the values of the weights; fresh random ones otherwise.
+        take: its layers themselves instead of copies, in half the time; the model is of no use afterwards.
         after: given (original layer, tensor) after each call, returns the tensor to go on with.
 
     Returns:
         The model's single output, or that of call `until`.
     """
-    return _Player(weights, after).play(model, images, until)
+    return _Player(weights, take, after).play(model, images, until)
 
 
 class _Player:
-    """Copies each layer once, under a stable name, however deep it is nested."""
+    """Copies or takes each layer once, under a stable name, however deep it is nested."""
 
-    def __init__(self, weights: bool, after: Callable[[Any, Any], Any] | None) -> None:
-        self.weights = weights
-        self.after = after
+    def __init__(self, weights: bool, take: bool, after: Callable[[Any, Any], Any] | None) -> None:
+        self.weights, self.take, self.after = weights, take, after
         self.copies: dict[int, Any] = {}
         self.names = Names("images")
 
@@ -167,12 +168,21 @@ class _Player:
             return kind(name=self.names.name(operation), **options)(tensors if len(tensors) > 1 else tensors[0])
         if id(operation) in self.copies:
             return self.copies[id(operation)](*args, **kwargs)
+        if self.take and isinstance(operation, keras.Layer):
+            self.copies[id(operation)] = _released(operation, self.names.name(operation))
+            return operation(*args, **kwargs)
         config = {**operation.get_config(), "name": self.names.name(operation)}
         copy = self.copies[id(operation)] = type(operation).from_config(config)
         made = copy(*args, **kwargs)
         if self.weights and getattr(operation, "weights", None):
             copy_weights(operation, copy)
         return made
+
+
+def _released(layer: Any, name: str) -> Any:
+    """The layer without the graph that it was in, under another name."""
+    layer._inbound_nodes, layer._outbound_nodes, layer.name = [], [], name
+    return layer
 
 
 def copy_weights(source: Any, target: Any) -> None:
