@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import typing
 from pathlib import Path
 
 # Before anything imports tlkit: no test may read or fill the user's own cache.
@@ -26,6 +27,10 @@ os.fsync = lambda descriptor: None
 # Graphs of TensorFlow are many objects that live on; looking through all of them for garbage as often as Python does by
 # itself takes another tenth.
 gc.set_threshold(50_000, 20, 100)
+# TensorFlow asks of everything whether it is a tensor of another library, by a protocol whose attributes Python collects
+# anew each time, a fiftieth of building a network; from 3.12 on it keeps them by itself.
+if sys.version_info < (3, 12):
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 CLASSES = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 

@@ -68,8 +68,8 @@ def test_the_program_says_what_tlkit_says(exported, finished, colours, name, cap
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_the_formats_of_other_packages(finished, tmp_path, name):
-    for module in (*FORMATS[name].writing, *FORMATS[name].running):
-        pytest.importorskip(module, reason=f"tlkit[{FORMATS[name].extra}] is not installed")
+    if not all(map(installed, (*FORMATS[name].writing, *FORMATS[name].running))):  # importing OpenVINO tells its maker
+        pytest.skip(f"tlkit[{FORMATS[name].extra}] is not installed")
     result = run(ExportConfig(run=str(finished[0]), format=(name,), out=str(tmp_path / "out")))
     assert result["artifacts"][0]["measured"]["agreement"] == 1
     assert verify.run(VerifyConfig(artifact=str(tmp_path / "out" / name)))["agreement"] == 1

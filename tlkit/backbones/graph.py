@@ -180,8 +180,12 @@ class _Player:
 
 
 def _released(layer: Any, name: str) -> Any:
-    """The layer without the graph that it was in, under another name."""
+    """The layer without the graph that it was in, under another name, which the paths of its weights begin with as well."""
+    before = layer.path or layer.name
     layer._inbound_nodes, layer._outbound_nodes, layer.name = [], [], name
+    for part in (*layer._flatten_layers(), *layer.variables):
+        if part.path and f"{part.path}/".startswith(f"{before}/"):
+            part._path = name + part.path.removeprefix(before)
     return layer
 
 

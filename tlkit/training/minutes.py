@@ -45,7 +45,7 @@ FINISHING = 4.0  # seconds likewise: calibration, evaluation, saving, the report
 FINISHING_IMAGE = 1e-3  # seconds likewise, for each image
 PASSES_BACK = 2.0  # what a training step takes more than the pass through the network in it
 CANDIDATES = 8  # passes over the validation images for the choice of what ships
-PLAIN_WORK = 0.0055  # seconds that the work of `slowness` takes on a machine like this one
+PLAIN_WORK = 0.00055  # seconds that the work of `slowness` takes on a machine like this one
 
 
 def slowness() -> float:
@@ -53,7 +53,7 @@ def slowness() -> float:
 
     def work() -> float:
         started = time.perf_counter()
-        sum(number * number for number in range(100_000))
+        sum(number * number for number in range(10_000))
         return time.perf_counter() - started
 
     return max(0.5, median(work() for _ in range(9)) / PLAIN_WORK)

@@ -108,15 +108,16 @@ class Layerwise(keras.optimizers.Optimizer):
         return self.factors[self._get_variable_index(variable)]
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Decoupled decay is by rate times decay: with the decay scaled, it follows a variable's own rate."""
-        whole = self.weight_decay
-        groups: dict[float, list[keras.Variable]] = {}
-        for variable in variables:
-            groups.setdefault(self._factor(variable), []).append(variable)
-        for factor, members in groups.items():
-            self.weight_decay = whole and whole * factor
-            super()._apply_weight_decay(members)
-        self.weight_decay = whole
+        """Decoupled decay is by rate times decay and follows a variable's own rate.
+
+        Keras would work the rate out anew for each variable, schedule and all, a third of the time that tracing an update takes.
+        """
+        if not self.weight_decay:
+            return
+        rate = self._get_current_learning_rate()
+        for variable in filter(self._use_weight_decay, variables):
+            share = keras.ops.cast(self.weight_decay * self._factor(variable), variable.dtype)
+            self.assign_sub(variable, variable * share * keras.ops.cast(rate, variable.dtype))
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
         """Move the averages on, once an update; Keras calls this for every batch, also one that only accumulates."""
