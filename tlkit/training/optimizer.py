@@ -108,16 +108,18 @@ class Layerwise(keras.optimizers.Optimizer):
         return self.factors[self._get_variable_index(variable)]
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Decoupled decay is by rate times decay and follows a variable's own rate.
+        """Decoupled decay is by rate times decay: each variable follows its own rate.
 
-        Keras would work the rate out anew for each variable, schedule and all, a third of the time that tracing an update takes.
+        Keras computes the rate anew for each variable, a schedule of a dozen operations: in a network of forty kernels a
+        second of tracing, and hundreds of operations in every step.
         """
-        if not self.weight_decay:
+        if self.weight_decay is None:
             return
         rate = self._get_current_learning_rate()
-        for variable in filter(self._use_weight_decay, variables):
-            share = keras.ops.cast(self.weight_decay * self._factor(variable), variable.dtype)
-            self.assign_sub(variable, variable * share * keras.ops.cast(rate, variable.dtype))
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                decay = keras.ops.cast(self.weight_decay * self._factor(variable), variable.dtype)
+                variable.assign(variable - variable * decay * keras.ops.cast(rate, variable.dtype))
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
         """Move the averages on, once an update; Keras calls this for every batch, also one that only accumulates."""
