@@ -1,7 +1,7 @@
 """The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch.
 
 Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has what each step gained. Large
-weights of products of matrices are no part of the graph: every call is handed them where they lie, so that sessions share one copy.
+ones are no part of the graph: every call is handed them where they lie, so that sessions share one copy.
 """
 
 import inspect
@@ -73,7 +73,6 @@ def parts(inputs: np.ndarray, threads: int) -> list[np.ndarray]:
 
 # -- The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch ----
 
-PRODUCTS = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.MultiHeadAttention)
 LARGE = 2**16  # numbers of a weight from which on its copies matter more than what handing it over takes
 MOST_BYTES = 2**31 - 2**27  # a TensorFlow graph holds less than 2 GiB, its constants included
 
@@ -243,7 +242,7 @@ def _own_threads() -> Iterator[None]:
 class Fold(NamedTuple):
     """A convolution that computes what its BatchNorm would: other values for its weights, and a sum if it has no bias."""
 
-    values: list[tuple[Any, np.ndarray]]
+    values: list[tuple[Any, Any]]
     shift: np.ndarray | None
 
 
@@ -255,12 +254,14 @@ def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], lis
 
     Args:
         model: with one input.
-        constant: weights that are not folded are constants as well, rather than the variables that they are; large ones of
-            products of matrices are tensors, which a graph does not copy but captures.
+        constant: weights that are not folded are constants as well, rather than the variables that they are; large ones are
+            tensors, which a graph does not copy but captures.
     """
     graph = calls(functional(model))
     found, gone = folds(graph, {id(tensor) for tensor in model.outputs})
-    held = _held(model, graph) if constant else {}
+    held = {id(variable): _held(variable) for variable in model.variables} if constant else {}
+    for fold in found.values() if constant else ():
+        fold.values[:] = [(variable, _held(value)) for variable, value in fold.values]
 
     def forward(inputs: Any) -> list[Any]:
         table = {id(model.inputs[0]): inputs}
@@ -277,16 +278,13 @@ def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], lis
     return forward
 
 
-def _held(model: keras.Model, graph: list[Call]) -> dict[int, Any]:
-    """The values of a model's variables: tensors, which lie where the variables do, of those that are handed; else arrays."""
+def _held(value: Any) -> Any:
+    """A weight as a graph holds it: an array, or a tensor where it is large; that of a variable lies where the variable does."""
     import tensorflow as tf
 
-    products = [call.operation for call in graph if isinstance(call.operation, PRODUCTS)]
-    handed = {id(each) for layer in products for each in layer.variables if np.prod(each.shape, dtype=int) >= LARGE}
-    return {
-        id(each): tf.convert_to_tensor(each.value) if id(each) in handed else np.asarray(each)
-        for each in model.variables
-    }
+    if np.prod(value.shape, dtype=int) < LARGE:
+        return np.asarray(value)
+    return tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
 
 
 def _called(call: Call, table: dict[int, Any], fold: Fold, held: dict[int, Any]) -> Any:
