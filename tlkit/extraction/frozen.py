@@ -1,7 +1,7 @@
 """The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch.
 
 Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has what each step gained. Large
-ones are no part of the graph: every call is handed them where they lie, so that sessions share one copy.
+ones of large networks are no part of the graph: every call is handed them where they lie, so that sessions share one copy.
 """
 
 import inspect
@@ -73,7 +73,8 @@ def parts(inputs: np.ndarray, threads: int) -> list[np.ndarray]:
 
 # -- The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch ----
 
-LARGE = 2**16  # numbers of a weight from which on its copies matter more than what handing it over takes
+HANDED_BYTES = 2**25  # of all weights from which on copies of the large ones matter more than handing them over takes
+LARGE = 2**16  # numbers of a weight
 MOST_BYTES = 2**31 - 2**27  # a TensorFlow graph holds less than 2 GiB, its constants included
 
 
@@ -81,8 +82,12 @@ def why_not(model: keras.Model) -> str:
     """What keeps a model from this engine, "" if nothing does."""
     if keras.backend.backend() != "tensorflow":
         return f"computing with {keras.backend.backend()}"
-    size = sum(int(np.prod(weight.shape)) * 4 for weight in model.weights)
+    size = _bytes(model)
     return f"{size / 2**30:.1f} GiB of weights are more than one graph holds" if size > MOST_BYTES else ""
+
+
+def _bytes(model: keras.Model) -> int:
+    return sum(int(np.prod(weight.shape)) * 4 for weight in model.weights)
 
 
 def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[np.ndarray], Fetch]:
@@ -259,9 +264,12 @@ def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], lis
     """
     graph = calls(functional(model))
     found, gone = folds(graph, {id(tensor) for tensor in model.outputs})
-    held = {id(variable): _held(variable) for variable in model.variables} if constant else {}
-    for fold in found.values() if constant else ():
-        fold.values[:] = [(variable, _held(value)) for variable, value in fold.values]
+    held: dict[int, Any] = {}
+    if constant:
+        least = LARGE if _bytes(model) >= HANDED_BYTES else np.inf
+        held = {id(variable): _held(variable, least) for variable in model.variables}
+        for fold in found.values():
+            fold.values[:] = [(variable, _held(value, least)) for variable, value in fold.values]
 
     def forward(inputs: Any) -> list[Any]:
         table = {id(model.inputs[0]): inputs}
@@ -278,11 +286,11 @@ def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], lis
     return forward
 
 
-def _held(value: Any) -> Any:
-    """A weight as a graph holds it: an array, or a tensor where it is large; that of a variable lies where the variable does."""
+def _held(value: Any, least: float) -> Any:
+    """A weight as a graph holds it: an array, or a tensor from so many numbers on; that of a variable lies where the variable does."""
     import tensorflow as tf
 
-    if np.prod(value.shape, dtype=int) < LARGE:
+    if np.prod(value.shape, dtype=int) < least:
         return np.asarray(value)
     return tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
 
