@@ -491,7 +491,7 @@ def test_a_preset_met_before_is_not_opened_to_know_which_it_is(hub, tmp_path, mo
     assert len(opened) == 2
 
 
-def test_a_preset_of_swin_is_opened_without_a_word_of_masks(hub, tmp_path, recwarn):
+def test_a_preset_of_swin_is_opened_without_a_word_of_masks_and_bears_a_head(hub, tmp_path, recwarn):
     with pytest.warns(UserWarning, match="mask"):  # of the windows that are shifted, in every second block
         body = hub.models.SwinTransformerBackbone(
             image_shape=(64, 64, 3), patch_size=4, embed_dim=8, depths=[2, 1], num_heads=[1, 2], window_size=4
@@ -499,5 +499,14 @@ def test_a_preset_of_swin_is_opened_without_a_word_of_masks(hub, tmp_path, recwa
     body.save_to_preset(str(tmp_path))
     hub.layers.SwinTransformerImageConverter(image_size=(64, 64)).save_to_preset(str(tmp_path))
     recwarn.clear()
-    build_backbone(f"hub:{tmp_path}")
+    backbone = build_backbone(f"hub:{tmp_path}")
     assert not [warning for warning in recwarn if "mask" in str(warning.message)]
+    head = build_head(HeadOptions(), backbone.grid_shape, 2)
+    composed = classifier.compose(backbone, head, ("a", "b"), InputContract(height=64, width=64, fit="squash"))
+    classifier.save(composed, tmp_path / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    grid = keras.ops.convert_to_numpy(backbone.model(pixels))
+    kernel, bias = (keras.ops.convert_to_numpy(weight) for weight in head.model.weights)
+    expected = grid.mean(axis=(1, 2)) @ kernel + bias
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(again(pixels)), expected, rtol=1e-4, atol=1e-5)

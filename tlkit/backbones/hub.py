@@ -73,7 +73,7 @@ def build(
     scaling, name = _scaling(spec, converter), Path(folder).name.replace(".", "_")
     if known:
         converted = convert(body, size, scaling.scale, scaling.offset)
-        return keras.Model(converted.input, converted.outputs, name=name)
+        return keras.Model(converted.input, converted.output, name=name)
     images = keras.Input((*size, 3), dtype="float32", name="images")
     with seeded(seed):
         output = replay(body, scaling(images))
