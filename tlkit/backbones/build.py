@@ -134,7 +134,8 @@ def files_of(spec: str, weights: str, image_size: tuple[int, int]) -> list[Path]
         return []
     given = [] if weights == "imagenet" else [Path(weights)]
     if family := family_of(spec):
-        found = getattr(importlib.import_module(family.module), "files", lambda spec: [])(spec)
+        files = getattr(importlib.import_module(family.module), "files", None)
+        found: list[Path] = files(spec) if files else []
         return [*found, *given] if found else []
     if is_path(spec):
         return [Path(spec), *given]
