@@ -135,8 +135,8 @@ def files_of(spec: str, weights: str, image_size: tuple[int, int]) -> list[Path]
     given = [] if weights == "imagenet" else [Path(weights)]
     if family := family_of(spec):
         files = getattr(importlib.import_module(family.module), "files", None)
-        found: list[Path] = files(spec) if files else []
-        return [*found, *given] if found else []
+        own: list[Path] = files(spec) if files else []
+        return [*own, *given] if own else []
     if is_path(spec):
         return [Path(spec), *given]
     row = backbone_row(spec)
