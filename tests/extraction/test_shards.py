@@ -92,7 +92,7 @@ def test_a_damaged_shard_gives_no_wrong_row_and_ends_nothing(space, suffix, dama
         space.folder.mkdir()
         space.damaged.clear()
         for start in range(0, ROWS, 16):
-            write_shard(space.folder, [keys[start : start + 16]], [values[start : start + 16]])
+            write_shard(space.folder, keys[start : start + 16], values[start : start + 16])
         damage(rng, rng.choice(sorted(space.folder.glob(f"*{suffix}"))))
         there = refuse_wrong(look_up(space, keys), values)
         assert len(there) >= ROWS - 16
@@ -107,7 +107,7 @@ def test_a_damaged_shard_gives_no_wrong_row_and_ends_nothing(space, suffix, dama
 def test_joining_takes_no_damaged_row_along(space, damage):
     keys, values = content(MANY * 4)
     for start in range(0, len(keys), 4):
-        write_shard(space.folder, [keys[start : start + 4]], [values[start : start + 4]])
+        write_shard(space.folder, keys[start : start + 4], values[start : start + 4])
     rng = random.Random(1)
     damage(rng, rng.choice(sorted(space.folder.glob(f"*{VALUES}"))))
     damage(rng, rng.choice(sorted(space.folder.glob(f"*{INDEX}"))))

@@ -89,8 +89,8 @@ class Dataset(Labelled):
     sha256: np.ndarray
     sizes: np.ndarray
     given: np.ndarray
-    groups: list[str] | None = None
-    extra: dict[str, list[str]] = field(default_factory=dict)
+    groups: Sequence[str] | None = None
+    extra: dict[str, Sequence[str]] = field(default_factory=dict)
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
     drawn: str = ""
@@ -135,7 +135,7 @@ class Dataset(Labelled):
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """The rows at `indices`, in that order; what was set aside stays known."""
         rows = np.asarray(indices, dtype=np.int64)
-        pick = rows.tolist()
+        pick = rows.data  # which gives plain integers, one at a time
         return replace(
             self,
             paths=taken(self.paths, pick),
@@ -144,8 +144,8 @@ class Dataset(Labelled):
             sha256=self.sha256[rows],
             sizes=self.sizes[rows],
             given=self.given[rows],
-            groups=None if self.groups is None else [self.groups[i] for i in pick],
-            extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
+            groups=None if self.groups is None else taken(self.groups, pick),
+            extra={name: taken(column, pick) for name, column in self.extra.items()},
             looks=None if self.looks is None else self.looks.select(rows),
             clips=None if self.clips is None else self.clips.select(rows),
         )
@@ -162,7 +162,7 @@ class Dataset(Labelled):
     def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""
         bad = {problem.path for problem in problems}
-        kept = self.select([i for i, path in enumerate(self.paths) if path not in bad])
+        kept = self.select(np.flatnonzero([path not in bad for path in self.paths]))
         return replace(kept, set_aside=(*self.set_aside, *problems))
 
     def class_counts(self, among: np.ndarray | None = None) -> np.ndarray:

@@ -235,7 +235,7 @@ def _scan_folder(
         _refuse_films(layout, typed)
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
-    paths = taken(layout.files, contents.images)
+    paths = taken(layout.files, contents.images.data)
     problems = (*layout.problems, *contents.problems)
     refuse_none(typed, paths, problems)
     _refuse_empty(layout, labels, given, problems)
@@ -252,7 +252,7 @@ def _scan_folder(
         given=given,
         set_aside=(*tree.loops, *problems),
         ignored=tree.ignored + contents.ignored + beside,
-        extra={} if clips is None else {CLIP: [layout.clips[i] for i in contents.images.tolist()]},
+        extra={} if clips is None else {CLIP: taken(layout.clips, contents.images.data)},
         looks=contents.looks,
     )
     dataset = dataset.without(loose) if loose else dataset
@@ -288,7 +288,7 @@ def _scan_file(
         names, labels, targets = _truth(file, listing, listing.labels, wanted, labelled)
     groups = _listed_groups(listing, group_by)
     contents = reading(file.parent, listing.paths, all_meant=True)
-    kept, problems = contents.images.tolist(), (*listing.problems, *contents.problems)
+    kept, problems = contents.images.data, (*listing.problems, *contents.problems)
     if not kept and listing.paths and not any((file.parent / path).exists() for path in listing.paths):
         raise TlkitError(
             f"{str(file)!r} holds no image: none of the files it lists is there ({len(listing.paths):,}, the first {listing.paths[0]!r}).",
@@ -298,14 +298,14 @@ def _scan_file(
     dataset = Dataset(
         root=file.parent,
         classes=names,
-        paths=[listing.paths[i] for i in kept],
+        paths=taken(listing.paths, kept),
         labels=labels[contents.images],
         targets=picked(targets, contents.images),
         sha256=contents.sha256,
         sizes=contents.sizes,
         given=listing.given[contents.images],
-        groups=None if groups is None else [groups[i] for i in kept],
-        extra={name: [column[i] for i in kept] for name, column in listing.columns.items()},
+        groups=None if groups is None else taken(groups, kept),
+        extra={name: taken(column, kept) for name, column in listing.columns.items()},
         set_aside=problems,
         looks=contents.looks,
     )
@@ -316,15 +316,16 @@ def _scan_file(
 
 
 def _truth(
-    file: Path, listing: Listing, texts: list[str], wanted: Wanted, labelled: bool | Task | None
+    file: Path, listing: Listing, texts: Sequence[str], wanted: Wanted, labelled: bool | Task | None
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray | None]:
     """Names of classes, or of numbers, and the columns `labels` and `targets` of a table."""
     asked = labelled if isinstance(labelled, Task) else None
     if asked is NUMBER:
         names = tuple(wanted[0] or wanted[1] or (TARGET,))
         return names, *asked.read(texts, names)
-    read = [labels_of(file, texts, row) for row in range(len(texts))]
-    names = _class_names(tuple(sorted({name for row in read for name in row})), wanted[0], "label")
+    known: dict[str, tuple[str, ...]] = {}  # one object for all rows of the same labels
+    read = [known.get(text) or known.setdefault(text, labels_of(file, texts, row)) for row, text in enumerate(texts)]
+    names = _class_names(tuple(sorted({name for row in known.values() for name in row})), wanted[0], "label")
     _refuse_untrained(file, read, listing.given)
     return names, *of_texts(texts, asked).read(texts, names)
 
@@ -346,7 +347,7 @@ def labelling(config: _Asked, otherwise: bool | None = True) -> dict[str, Any]:
     return {"labelled": otherwise if asked is None else asked, "classes": config.target or config.classes}
 
 
-def _listed_groups(listing: Listing, group_by: str | None) -> list[str] | None:
+def _listed_groups(listing: Listing, group_by: str | None) -> Sequence[str] | None:
     """Groups from a column or a pattern; the column leaves the extra ones."""
     column = group_column(group_by, list(listing.columns))
     if column is not None:
@@ -358,13 +359,8 @@ def _listed_groups(listing: Listing, group_by: str | None) -> list[str] | None:
 def _unlabelled(tree: Tree) -> Layout:
     """Every file, whatever folder it lies in, without a class."""
     n = len(tree.files)
-    return Layout(
-        classes=(),
-        files=tree.files,
-        labels=np.full(n, UNLABELLED, dtype=np.int32),
-        given=np.full(n, UNASSIGNED, dtype=np.int8),
-        class_folders={},
-    )
+    labels, given = np.full(n, UNLABELLED, np.int32), np.full(n, UNASSIGNED, np.int8)
+    return Layout(classes=(), files=tree.files, labels=labels, given=given, class_folders={})
 
 
 def _class_names(found: tuple[str, ...], asked: Sequence[str] | None, kind: str) -> tuple[str, ...]:
@@ -427,8 +423,9 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
     """A class that only val or test knows cannot be learned; rows without a split may train."""
     if not (given == SPLITS.index("train")).any():
         return
-    rows = list(zip(labels, given.tolist(), strict=True))
-    trained = {name for names, code in rows if code <= SPLITS.index("train") for name in names}
+    trained = {
+        name for names, code in zip(labels, given, strict=True) if code <= SPLITS.index("train") for name in names
+    }
     unknown = sorted({name for names in labels for name in names} - trained)
     if unknown:
         raise TlkitError(

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
+from tlkit.base.files import GrowingTexts, Texts
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.fixes import Fixing
 from tlkit.data.folds import TRAIN, VAL, Units, deal_splits
@@ -257,13 +258,13 @@ def group_pattern(group_by: str, columns: Sequence[str] = ()) -> re.Pattern[str]
     return pattern
 
 
-def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> list[str]:
+def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> Texts:
     """The group of every path.
 
     Raises:
         TlkitError: the pattern finds none in a path, which is named.
     """
-    groups = []
+    groups = GrowingTexts()
     for path in paths:
         found = pattern.search(path)
         if found is None or not found[1]:
@@ -272,4 +273,4 @@ def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> list[str]:
                 "write a pattern that matches every path (relative to the image folder), or list groups in a manifest file.",
             )
         groups.append(found[1])
-    return groups
+    return groups.done()

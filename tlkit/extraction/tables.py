@@ -1,8 +1,9 @@
 """Features to a file: CSV, Parquet or NPZ, streamed in the order of the manifest."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from tlkit.options import catalog
 if TYPE_CHECKING:
     import pyarrow
 
-CHUNK_BYTES = 16 * 2**20  # of features in memory at a time
+GROUP_BYTES = 16 * 2**20  # of features in a row group of Parquet
+CHUNK_BYTES = 2 * 2**20  # of features in memory at a time, for formats in which nobody can tell
 CHUNK_ROWS = 2**16  # and of paths, which may be long: Arrow counts their bytes in 32 bits
 
 
@@ -56,14 +58,14 @@ def write_table(
         writers[table_format(out)](temporary, dataset, splits, read, width)
 
 
-def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
-    rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * width)))
+def _chunks(count: int, width: int, most: int) -> Iterator[np.ndarray]:
+    rows = max(1, min(CHUNK_ROWS, most // (4 * width)))
     for start in range(0, count, rows):
         yield np.arange(start, min(start + rows, count))
 
 
 def _batch(
-    dataset: Dataset, splits: list[str], rows: np.ndarray, values: np.ndarray, written: Callable[[str], str] = str
+    dataset: Dataset, splits: Splits, rows: np.ndarray, values: np.ndarray, written: Callable[[str], str] = str
 ) -> "pyarrow.RecordBatch":
     import pyarrow
 
@@ -71,7 +73,7 @@ def _batch(
     text = {
         "path": [written(_readable(dataset.paths[i])) for i in rows],
         "label": [written(_readable(dataset.label_name(i))) for i in rows],
-        "split": [splits[i] for i in rows],
+        "split": splits.select(rows).names(),
     }
     columns = [_strings(column) for column in text.values()] + _floats(values)
     return pyarrow.RecordBatch.from_arrays(columns, [*text, *column_names(values.shape[1])])
@@ -115,20 +117,18 @@ def _write_csv(path: Path, dataset: Dataset, splits: Splits, read: Callable, wid
     """Floats are written in the fewest digits that give the same float32 back."""
     import pyarrow.csv
 
-    names = splits.names()
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
     with path.open("wb") as file, pyarrow.csv.CSVWriter(file, _schema(width), write_options=options) as writer:
-        for rows in _chunks(len(dataset), width):
-            writer.write(_batch(dataset, names, rows, read(rows), written_cell))
+        for rows in _chunks(len(dataset), width, CHUNK_BYTES):
+            writer.write(_batch(dataset, splits, rows, read(rows), written_cell))
 
 
 def _write_parquet(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
     import pyarrow.parquet
 
-    names = splits.names()
     with pyarrow.parquet.ParquetWriter(path, _schema(width)) as writer:
-        for rows in _chunks(len(dataset), width):
-            writer.write(_batch(dataset, names, rows, read(rows)))
+        for rows in _chunks(len(dataset), width, GROUP_BYTES):
+            writer.write(_batch(dataset, splits, rows, read(rows)))
 
 
 def _write_npz(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
@@ -137,18 +137,31 @@ def _write_npz(path: Path, dataset: Dataset, splits: Splits, read: Callable, wid
 
     from numpy.lib import format as npy
 
-    text = {
-        "path": [_readable(path) for path in dataset.paths],
-        "label": [_readable(dataset.label_name(i)) for i in range(len(dataset))],
-        "split": splits.names(),
-        "classes": [_readable(name) for name in dataset.classes],
+    text: dict[str, Callable[[], Iterator[str]]] = {
+        "path": lambda: map(_readable, dataset.paths),
+        "label": lambda: (_readable(dataset.label_name(i)) for i in range(len(dataset))),
+        "split": lambda: iter(splits.names()),
+        "classes": lambda: map(_readable, dataset.classes),
     }
     with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
         with archive.open("features.npy", "w", force_zip64=True) as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(dataset), width)}
             npy.write_array_header_1_0(member, header)
-            for rows in _chunks(len(dataset), width):
+            for rows in _chunks(len(dataset), width, CHUNK_BYTES):
                 member.write(np.ascontiguousarray(read(rows), "<f4").tobytes())
         for name, column in text.items():
             with archive.open(f"{name}.npy", "w") as member:
-                npy.write_array(member, np.array(column, dtype=np.str_), allow_pickle=False)
+                _write_texts(member, column)
+
+
+def _write_texts(member: IO[bytes], column: Callable[[], Iterator[str]]) -> None:
+    """An array of NumPy's strings, each as wide as the longest, some at a time; the column is gone through twice."""
+    from numpy.lib import format as npy
+
+    count, widest = 0, 1
+    for text in column():
+        count, widest = count + 1, max(widest, len(text))
+    kind, texts = np.dtype(f"<U{widest}"), column()
+    npy.write_array_header_1_0(member, {"descr": kind.str, "fortran_order": False, "shape": (count,)})
+    while some := list(islice(texts, max(1, CHUNK_BYTES // kind.itemsize))):
+        member.write(np.array(some, kind).tobytes())
