@@ -3,14 +3,14 @@
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, GrowingTexts, Texts, read_cell, replacing, restored, taken
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.multi import sigmoid as sigmoid
 from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked
@@ -160,7 +160,7 @@ class Predictions(Labelled):
             for i, (name, row) in enumerate(zip(self.paths, chances, strict=True)):
                 known = [name, self.sha256[i], split_names[self.splits[i]], self.label_name(i), self.predicted_name(i)]
                 known += task.beside(row, best[i], self.margins)
-                writer.writerow([*known, *(column[i] for column in further.values()), *listed.cells(self, i, row)])
+                writer.writerow([*known, *(column(i) for column in further.values()), *listed.cells(self, i, row)])
 
     def _listed(self) -> "type[_All] | type[_Short]":
         """How classes are written."""
@@ -170,17 +170,18 @@ class Predictions(Labelled):
         """The predicted class of a row, or its labels, written in the same way."""
         return self.task.called(self.logits[index], self.classes, self.temperature)
 
-    def _further(self) -> dict[str, list[str]]:
-        """The columns that not every evaluation has, as text."""
-        columns: dict[str, list[str]] = {}
-        if self.abstained is not None:
-            columns["abstain"] = ["true" if held else "false" for held in self.abstained]
-        if self.unfamiliarity is not None:
-            columns["unfamiliarity"] = ["" if np.isnan(far) else f"{far:.6g}" for far in self.unfamiliarity]
-        if self.groups is not None:
-            columns["group"] = self.groups
-        if self.in_training is not None:
-            columns["in_training"] = [IN_TRAINING[code] for code in self.in_training]
+    def _further(self) -> dict[str, Callable[[int], str]]:
+        """The columns that not every evaluation has: what they say of a row."""
+        columns: dict[str, Callable[[int], str]] = {}
+        held, far, groups, kin = self.abstained, self.unfamiliarity, self.groups, self.in_training
+        if held is not None:
+            columns["abstain"] = lambda row: "true" if held[row] else "false"
+        if far is not None:
+            columns["unfamiliarity"] = lambda row: "" if np.isnan(far[row]) else f"{far[row]:.6g}"
+        if groups is not None:
+            columns["group"] = lambda row: groups[row]
+        if kin is not None:
+            columns["in_training"] = lambda row: IN_TRAINING[kin[row]]
         return columns
 
     @classmethod
@@ -195,22 +196,29 @@ class Predictions(Labelled):
             TlkitError: of more than `MANY_CLASSES` classes: per_class.csv, which names them, is not beside the file.
         """
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [[read_cell(cell) for cell in row] for row in csv.reader(file)]
-        header, rows = rows[0], rows[1:]
-        task = of_columns(header)
-        listed = _Short if TRUE_CLASS in header else _All
-        classes = listed.classes(path, header, task)
-        known = {name: [row[place] for row in rows] for place, name in enumerate(header) if name in _KNOWN}
+            reader = csv.reader(file)
+            header = list(map(read_cell, next(reader, [])))
+            task, listed = of_columns(header), _Short if TRUE_CLASS in header else _All
+            classes = listed.classes(path, header, task)
+            growing = {name: (place, GrowingTexts()) for place, name in enumerate(header) if name in _KNOWN}
+            logits = [listed.logits(header, [], classes, task)]
+            cells = (list(map(read_cell, row)) for row in reader)
+            while rows := list(islice(cells, max(1, AT_ONCE // len(header)))):
+                logits.append(listed.logits(header, rows, classes, task))
+                for place, column in growing.values():
+                    for row in rows:
+                        column.append(row[place])
+        known = {name: column.done() for name, (_, column) in growing.items()}
         split_codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
         labels, targets = task.read(known["label"], classes)
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
-            paths=[restored(path) for path in known["path"]],
+            paths=Texts.of(map(restored, known["path"])),
             sha256=known["sha256"],
             labels=labels,
             targets=targets,
             splits=np.array([split_codes[name] for name in known["split"]], dtype=np.int8),
-            logits=listed.logits(header, rows, classes, task),
+            logits=np.concatenate(logits),
             classes=classes,
             groups=known.get("group"),
             unfamiliarity=None if far is None else np.array([text or "nan" for text in far], dtype=np.float32),

@@ -5,11 +5,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, GrowingTexts, Texts, read_cell, replacing, restored, taken
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
 from tlkit.pixels.contract import InputContract as InputContract
@@ -214,24 +214,25 @@ class Dataset(Labelled):
     ) -> "Dataset":
         """Read what `write_csv` wrote. The root, the class order and the task live in the run's JSON."""
         codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
-        columns: dict[str, list[Any]] = {}
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = {name: [] for name in reader.fieldnames or ()}
-            for row in reader:
-                for name, value in row.items():
-                    columns[name].append(read_cell(value))
+            reader = csv.reader(file)
+            growing = {name: GrowingTexts() for name in next(reader, [])}
+            for row in filter(None, reader):
+                for column, value in zip(growing.values(), row, strict=True):
+                    column.append(read_cell(value))
+        columns = {name: column.done() for name, column in growing.items()}
         known = ("path", "label", "split", "group", "bytes", "sha256")
         labels, targets = task.read(columns["label"], classes)
+        count = len(columns["path"])
         return cls(
             root=root,
             classes=classes,
-            paths=[restored(path) for path in columns["path"]],
+            paths=Texts.of(map(restored, columns["path"])),
             labels=labels,
             targets=targets,
-            sha256=np.frombuffer(bytes.fromhex("".join(columns["sha256"])), dtype=np.uint8).reshape(-1, 32),
-            sizes=np.array(columns["bytes"], dtype=np.int64),
-            given=np.array([codes[name] for name in columns["split"]], dtype=np.int8),
+            sha256=np.frombuffer(bytes.fromhex(columns["sha256"].content.decode()), dtype=np.uint8).reshape(-1, 32),
+            sizes=np.fromiter(map(int, columns["bytes"]), np.int64, count),
+            given=np.fromiter((codes[name] for name in columns["split"]), np.int8, count),
             groups=columns["group"] if any(columns["group"]) else None,
             extra={name: column for name, column in columns.items() if name not in known},
             set_aside=tuple(set_aside),

@@ -184,9 +184,10 @@ def unit_of_rows(dataset: Dataset) -> np.ndarray:
     """
     links = [_first_equal(np.ascontiguousarray(dataset.sha256).view("V32").ravel())]
     if dataset.groups is not None:
-        names = np.unique(np.array(dataset.groups, dtype=object), return_inverse=True)[1]
-        alone = np.array([not name for name in dataset.groups])
-        links.append(_first_equal(np.where(alone, len(names) + np.arange(len(names)), names)))
+        known: dict[str, int] = {}
+        numbers = np.fromiter((known.setdefault(name, len(known)) for name in dataset.groups), np.int64, len(dataset))
+        alone = numbers == known.get("", -1)
+        links.append(_first_equal(np.where(alone, len(known) + np.arange(len(numbers)), numbers)))
     return links[0] if len(links) == 1 else _connected(links)
 
 

@@ -127,7 +127,7 @@ def _images_by_split(dataset: Dataset, splits: Splits) -> dict[str, int]:
 
 def thumbnails(dataset: Dataset) -> Callable[[str], bytes | None]:
     """Small JPEGs for the report, by path as in the manifest, a strip of frames for a clip; None for a file that is gone."""
-    row_of = {path: row for row, path in enumerate(dataset.paths)}
+    row_of = {path: row for row, path in enumerate(dataset.paths if dataset.clips else ())}
 
     def make(path: str) -> bytes | None:
         try:
