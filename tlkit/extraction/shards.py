@@ -127,8 +127,8 @@ class ShardWriter:
         self._offset = file.tell()
 
     @property
-    def bytes(self) -> int:
-        """Of the values so far."""
+    def size(self) -> int:
+        """Bytes of the values so far."""
         return len(self._keys) // KEY_BYTES * self._dtype.itemsize * math.prod(self._shape)
 
     def append(self, keys: np.ndarray, values: np.ndarray) -> None:

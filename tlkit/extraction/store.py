@@ -282,7 +282,7 @@ class Appender:
                 shape = stored.shape[1:]
                 self._writer = self._shard.enter_context(shard_writer(self._space.folder, stored.dtype, shape))
             self._writer.append(sha256, stored)
-        if self._writer.bytes >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
+        if self._writer.size >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:

@@ -198,8 +198,8 @@ def _warnings(rows: AnswerRows) -> list[str]:
     """How many images the classifier would rather not answer, and those unlike anything in training."""
     held, far = int(rows.abstained.sum()), rows.answers.unfamiliarity
     warnings = [f"abstains from {held} of {len(rows)} images: their confidence is below the threshold"] if held else []
-    strange = np.flatnonzero(far > 1) if far is not None else ()
-    if far is not None and len(strange):
+    strange = np.flatnonzero(far > 1).tolist() if far is not None else []
+    if far is not None and strange:
         farthest = heapq.nlargest(3, ((round(float(far[row]), 4), -row) for row in strange))
         shown = ", ".join(f"{rows.paths[-row]} ({how:.2f})" for how, row in farthest)
         warnings.append(
