@@ -162,7 +162,7 @@ class Dataset(Labelled):
     def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""
         bad = {problem.path for problem in problems}
-        kept = self.select(np.flatnonzero([path not in bad for path in self.paths]))
+        kept = self.select(np.flatnonzero(np.fromiter((path not in bad for path in self.paths), bool, len(self))))
         return replace(kept, set_aside=(*self.set_aside, *problems))
 
     def class_counts(self, among: np.ndarray | None = None) -> np.ndarray:

@@ -10,6 +10,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,6 +37,7 @@ PHASES = (Phase("opening the classifier", 1.0), Phase("predicting", 0.1, 0.02))
 STORED_PHASES = (Phase("reading files", 0.2, 1e-3), Phase("extracting", 1.0, 0.02))
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
+TOGETHER = 256  # rows that are written to JSON at a time
 
 
 def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
@@ -212,15 +214,14 @@ def _warnings(rows: AnswerRows) -> list[str]:
 
 
 def write(file: TextIO, rows: Sequence[dict[str, Any]], form: str) -> None:
-    """Write rows as CSV, see `as_csv`, or JSON, one after the other."""
+    """Write rows as CSV, see `as_csv`, or JSON, some at a time."""
     if form == "csv":
         file.writelines(as_csv(rows))
         return
-    before = "[\n  "
-    for row in rows:
-        text = json.dumps(row, indent=2, ensure_ascii=False)
-        file.write(before + text.replace("\n", "\n  "))
-        before = ",\n  "
+    left, before = iter(rows), "[\n"
+    while some := list(islice(left, TOGETHER)):
+        file.write(before + json.dumps(some, indent=2, ensure_ascii=False)[2:-2])  # without the brackets
+        before = ",\n"
     file.write("\n]\n" if len(rows) else "[]\n")
 
 
