@@ -67,12 +67,6 @@ class Looks:
     frame: np.ndarray
     small: np.ndarray
 
-    @classmethod
-    def of(cls, parts: Sequence[dict[str, np.ndarray]]) -> "Looks":
-        """The columns of some files after those of others."""
-        parts = parts or [Looker(0).columns()]
-        return cls(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
     def __len__(self) -> int:
         return len(self.width)
 
@@ -91,13 +85,46 @@ class Looks:
         return Looks(**{spec.name: getattr(self, spec.name)[indices] for spec in fields(self)})
 
 
+class GrowingLooks:
+    """Facts that come of some files at a time, to become `Looks`; numbers are put in their places, so that nothing is held twice.
+
+    Args:
+        most: files at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._rows = most, 0
+        self._numbers: dict[str, np.ndarray] = {}
+        self._texts: dict[str, list[np.ndarray]] = {}
+        self.add(Looker(0).columns())
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        """Those of the next files."""
+        rows = slice(self._rows, self._rows + len(columns["width"]))
+        for name, column in columns.items():
+            if column.dtype.kind in "UO":
+                self._texts.setdefault(name, []).append(column)
+                continue
+            if name not in self._numbers:
+                self._numbers[name] = np.empty((self._most, *column.shape[1:]), column.dtype)
+            self._numbers[name][rows] = column
+        self._rows = rows.stop
+
+    def done(self) -> Looks:
+        """All of them."""
+        texts = {name: np.concatenate(parts) for name, parts in self._texts.items()}
+        return Looks(**texts, **{name: column[: self._rows] for name, column in self._numbers.items()})
+
+
 def look(files: Sequence[Path], *, story: Story | None = None, threads: int | None = None) -> Looks:
     """The facts of every file; one that cannot be decoded has format "" and zeros."""
     threads = threads or usable_cores()
     chunks = (files[start : start + CHUNK] for start in range(0, len(files), CHUNK))
     looked = in_order(_Chunk, chunks, threads=threads, ahead=2 * threads)
-    found = list((story or Silence()).track(looked, "looking at files", len(files)))
-    return Looks.of([chunk.columns for chunk in found])
+    growing = GrowingLooks(len(files))
+    for chunk in (story or Silence()).track(looked, "looking at files", len(files)):
+        growing.add(chunk.columns)
+    return growing.done()
 
 
 def looks_of(dataset: Dataset, story: Story) -> Looks:
@@ -170,7 +197,7 @@ class Checker:
 
 # name -> (type of the column, its value where nothing could be read)
 _HEADER: dict[str, tuple[Any, Any]] = {
-    "problem": (str, ""),
+    "problem": (object, ""),  # as wide as the longest, text would take hundreds of bytes a file
     "format": (str, ""),
     "mode": (str, ""),
     "camera": (str, ""),

@@ -432,8 +432,12 @@ class Rows:
         """float32 (n, C), grids averaged over their cells, clips over their frames, a block at a time."""
         if isinstance(self.held, ClipFeatures):
             return self.held.means()
-        starts = range(0, max(1, len(self)), BLOCK)
-        return np.concatenate([pooled(self[slice(start, start + BLOCK)]) for start in starts])
+        first = pooled(self[slice(0, BLOCK)])
+        found = np.empty((len(self), first.shape[1]), np.float32)
+        found[:BLOCK] = first
+        for start in range(BLOCK, len(self), BLOCK):
+            found[start : start + BLOCK] = pooled(self[slice(start, start + BLOCK)])
+        return found
 
 
 def pooled(grids: np.ndarray) -> np.ndarray:
