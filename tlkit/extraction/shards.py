@@ -122,7 +122,7 @@ class ShardWriter:
         self._block = max(1, BLOCK_BYTES // max(1, dtype.itemsize * math.prod(shape)))
         self._keys, self._sums = bytearray(), array("L")
         self._values: list[np.ndarray] = []  # of the block that is not full yet
-        self._waiting = 0  # their rows
+        self._waiting = self._placed = 0  # their rows, and all
         self._write_header()
         self._offset = file.tell()
 
@@ -139,11 +139,13 @@ class ShardWriter:
             piece = values[start : start + self._block - self._waiting]
             self._values.append(piece)
             self._waiting, start = self._waiting + len(piece), start + len(piece)
+            self._placed += len(piece)
             if self._waiting == self._block:
                 self._write_block()
 
     def finished(self) -> bytes:
         """Write the rest; the content of the index, but for its own sum."""
+        del self._keys[self._placed * KEY_BYTES :]  # of rows that an interruption kept from coming
         self._write_block()
         self._file.seek(0)
         self._write_header()  # as long as before: NumPy leaves room for the number of rows to grow
