@@ -79,10 +79,9 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         reduction, features = _reduced(
             config, wanted, out, rows.select(splits.indices("train")), origin, contract, story
         )
-    if reduction is None:
-        write_table(out, dataset, splits, rows.flat, features)
-    else:  # its last digits depend on how many rows are multiplied at a time: the same number in every format
-        write_table(out, dataset, splits, lambda chosen: reduction.apply(rows.flat(chosen)), features, GROUP_BYTES)
+    read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))
+    # The last digits of what is reduced depend on how many rows are multiplied at a time: as many in every format.
+    write_table(out, dataset, splits, read, features, most=GROUP_BYTES if reduction else None)
     sidecar = out.with_name(out.name + ".json")
     write_json(sidecar, describe(config, origin, contract, dataset, features, reduction))
     story.say(f"{out}: {len(dataset)} rows x {features} features; split {splits.rule}")
