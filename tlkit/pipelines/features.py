@@ -76,9 +76,8 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     features: int = int(np.prod(rows.shape[1:]))
     reduction: Transform | None = None
     if wanted:
-        reduction, features = _reduced(
-            config, wanted, out, rows.select(splits.indices("train")), origin, contract, story
-        )
+        training = rows.select(splits.indices("train"))
+        reduction, features = _reduced(config, wanted, out, training, origin, contract, story)
     read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))
     # The last digits of what is reduced depend on how many rows are multiplied at a time: as many in every format.
     write_table(out, dataset, splits, read, features, most=GROUP_BYTES if reduction else None)
