@@ -28,9 +28,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from tlkit.base.errors import TlkitError
 from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Silence, Story
-from tlkit.data.contents import read_contents
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for
+from tlkit.data.look import read_contents
 from tlkit.extraction.recall import feature_source
 from tlkit.extraction.source import LOGITS, FeatureSource
 from tlkit.extraction.tables import column_names

@@ -12,12 +12,11 @@ import numpy as np
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import missing, taken
 from tlkit.base.story import SILENCE, Story
-from tlkit.data.contents import Contents, read_contents
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
 from tlkit.data.films import FILMS
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
-from tlkit.data.look import Looker
+from tlkit.data.look import Contents, Looker, read_contents
 from tlkit.data.numbers import TARGET
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import CLIP, SUFFIXES, Listing, elsewhere, labels_of, read_listing

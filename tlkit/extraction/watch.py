@@ -15,8 +15,8 @@ from tlkit.base.files import first_places, taken
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
 from tlkit.classifier.familiarity import Familiarity
-from tlkit.data.contents import read_contents
 from tlkit.data.dataset import Dataset, Files
+from tlkit.data.look import read_contents
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import Engine, start_keras

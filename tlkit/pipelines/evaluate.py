@@ -20,12 +20,11 @@ from tlkit.classifier.answers import IN_TRAINING, Answers, Predictions
 from tlkit.classifier.facts import Facts, read_facts, read_familiarity, refuse_clips, write_facts
 from tlkit.classifier.model import load
 from tlkit.data.clips import Sampling, scan_clips
-from tlkit.data.contents import read_contents
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import Fixing
 from tlkit.data.folders import refuse_inside
-from tlkit.data.look import Looks, look
+from tlkit.data.look import Looks, look, read_contents
 from tlkit.data.scan import scan
 from tlkit.evaluation import tta
 from tlkit.evaluation.compare import with_order
