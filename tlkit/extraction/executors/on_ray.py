@@ -40,6 +40,7 @@ ANSWERS_WITHIN = 5.0  # seconds
 PATIENCE = 10.0  # seconds without a batch until somebody looks how many nodes there are
 LONGEST = 107 - 64  # bytes of the name of its folder: 107 are the most of a socket's, and Ray adds up to 64
 OBJECTS = 512 * 2**20  # bytes of the store of objects of a cluster that is started here
+DECODED = "or --batch-size less; or one of the files crashes a decoder: without --executor it shows. What was computed stays in the store."
 # Packages that decide a row, beside those of its engine
 SHAPING = ("tlkit", "python", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs")
 ENGINES = {"onnx": ("onnxruntime",)}
@@ -201,7 +202,7 @@ class OnRay:
             rows = samples[start : start + size]
             first, last = work.dataset.paths[rows[0]], work.dataset.paths[rows[-1]]
             send = lambda: task.remote(job, opens, work.portion(rows), len(rows))  # noqa: E731
-            return Piece(start, f"{len(rows)} images, {first!r} to {last!r}", send, "--batch-size less")
+            return Piece(start, f"{len(rows)} images, {first!r} to {last!r}", send, DECODED)
 
         for _, done in _Sending(crew, story).through(map(piece, range(0, len(samples), size)), AHEAD):
             yield from done
@@ -215,7 +216,7 @@ class OnRay:
         job, function_there = crew.job((*IN_KERAS, *ENGINES["onnx"])), _referred(function)
         task = crew.task(carry_out, getattr(function, "__name__", "working"))
         pieces = (
-            Piece(place, named(item), partial(task.remote, job, function_there, item), "less at a time")
+            Piece(place, named(item), partial(task.remote, job, function_there, item), "without --executor it shows.")
             for place, item in enumerate(items)
         )
         yield from _Sending(crew, story).through(pieces, 1)
@@ -344,7 +345,7 @@ class Piece(NamedTuple):
         key: tells it from the others.
         name: what messages call it.
         send: gives it to a worker; the task gives None as it begins, and then what came of it and what there is to say.
-        remedy: what makes it take less memory.
+        remedy: what else to do where its worker dies.
     """
 
     key: int
@@ -440,8 +441,7 @@ class _Sending:
         if deaths >= TRIES:
             raise TlkitError(
                 f"a worker died {TRIES} times on the same {sent.piece.name} ({reason}).",
-                f"it may have run out of memory: give nodes fewer processors (ray start --num-cpus), or {sent.piece.remedy}; or one "
-                "of the files crashes a decoder: without --executor it shows. What was computed stays in the store.",
+                f"it may have run out of memory: give nodes fewer processors (ray start --num-cpus); {sent.piece.remedy}",
             ) from error
         when = "while it computed" if sent.begun else "before it computed"
         self.story.say(f"a worker was lost {when} ({reason}); sent to another: {sent.piece.name}")
