@@ -300,14 +300,11 @@ def _paths(file: Path, values: Sequence[str], notes: list[str]) -> Texts:
     paths = Texts.of(str(PurePosixPath(value)).removeprefix(folder) for value in values)
     if "." in paths:  # PurePosixPath("")
         raise TlkitError(f"row {paths.index('.') + 2} of {str(file)!r} has no path.", "fill it in, or remove the row.")
-    if len(np.unique(np.fromiter(map(hash, paths), np.int64, len(paths)))) < len(
-        paths
-    ):  # or different ones are mixed up
+    hashes = np.fromiter(map(hash, paths), np.int64, len(paths))  # a set of a million paths would take 100 MB and more
+    if len(np.unique(hashes)) < len(paths):
         path, count = Counter(paths).most_common(1)[0]
-    else:
-        count = 1
-    if count > 1:
-        raise TlkitError(f"{str(file)!r} lists {path!r} {count} times.", "keep one row for each image.")
+        if count > 1:  # else two of them have one hash
+            raise TlkitError(f"{str(file)!r} lists {path!r} {count} times.", "keep one row for each image.")
     return paths
 
 
