@@ -12,6 +12,7 @@ Everything is decided by stored features, seen along their principal components.
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tlkit.classifier.familiarity import unit
 from tlkit.extraction.store import Rows
@@ -63,14 +64,15 @@ def suggest(
         chances: float (N, K), probabilities of the classes by a classifier; None without one.
         seed: of the sample that components are fitted on where there are more than 20,000 images.
     """
-    points = compared(features, seed)
-    margins = np.full(len(points), np.nan) if chances is None else margin(chances)
-    picker = _Picker(points, labelled)
-    if chances is None:
-        _most_telling(picker, np.ones(len(points)), np.ones(len(points)), count)
-    else:
-        information = np.maximum(1 - (chances**2).sum(axis=1), LEAST)
-        _most_telling(picker, information, np.maximum(1 - margins, LEAST) ** 2, count)
+    information = doubt = np.ones(len(features))
+    margins = np.full(len(features), np.nan)
+    if chances is not None:
+        margins = margin(chances)
+        information, doubt = np.maximum(1 - (chances**2).sum(axis=1), LEAST), np.maximum(1 - margins, LEAST) ** 2
+    with threadpool_limits(1):  # matrices are narrow, and threads would wait for each other longer than they work
+        points = compared(features, seed)
+        picker = _Picker(points, labelled)
+        _most_telling(picker, information, doubt, count)
     rows, known = np.array(picker.taken, np.int64), int(labelled.sum())
     return Suggestions(
         rows=rows,
