@@ -90,7 +90,8 @@ def test_every_class_of_the_sample_shows_the_same_values_in_another_order():
 
 
 def test_a_run_says_whether_order_matters(whole):
-    out, result, _ = whole
+    out, result, story = whole
+    assert any(text.startswith("choice, by 18 validation clips:") for text in story.said)
     found = json.loads((out / "metrics.json").read_text())
     for split in ("val", "test"):
         assert found[split]["accuracy"]["n"] == 18

@@ -7,6 +7,7 @@ from tlkit.backbones.build import build_backbone
 from tlkit.options.catalog import OPTIMIZERS
 from tlkit.options.groups import TrainingOptions
 from tlkit.training.optimizer import (
+    Layerwise,
     Updates,
     build_optimizer,
     carry_over,
@@ -86,6 +87,17 @@ def test_decoupled_decay_follows_each_variable_s_rate():
     variables, _ = updated(options, [np.zeros(2, np.float32)] * 2, steps=2, rate=1.0)
     for variable, factor in zip(variables, (1.0, 0.25), strict=True):
         np.testing.assert_allclose(now(variable), np.array([3.0, 4.0]) * (1 - 0.1 * factor * 0.5), rtol=1e-6)
+
+
+def test_the_schedule_is_asked_as_often_however_many_variables_decay(monkeypatch):
+    """Keras asks once for each, which is a second of tracing and hundreds of operations in every step."""
+    asked, known = [], Layerwise._get_current_learning_rate
+    monkeypatch.setattr(Layerwise, "_get_current_learning_rate", lambda self: asked.append(1) or known(self))
+    variables = [keras.Variable(np.ones(2, np.float32)) for _ in range(9)]
+    optimizer = build_optimizer(TrainingOptions(optimizer="adamw", weight_decay=0.1), 1.0, 10, variables=variables)
+    asked.clear()
+    optimizer.apply([keras.ops.ones(2)] * 9, variables)
+    assert len(asked) == 2  # for the decay, and for the update itself
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

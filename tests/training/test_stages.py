@@ -1,20 +1,26 @@
 """The suffix that a stage trains is the network: same logits, same gradients, whatever lies before the cut."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
+from tlkit.base.story import Silence
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose
 from tlkit.data.dataset import Dataset, InputContract, Splits
+from tlkit.data.decode import decode
+from tlkit.data.scan import scan
 from tlkit.data.views import Augmentation
 from tlkit.extraction.engine import build_engine
+from tlkit.extraction.source import FeatureSource
 from tlkit.options.commands import FinetuneConfig
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.plan import Stage, planned_blocks
-from tlkit.training.stages import Material, frozen_model, stage_model
+from tlkit.training.stages import Material, frozen_model, logits, stage_model
 
 NETWORKS = [
     ("mobilenetv2:alpha=0.35", 64),
@@ -94,3 +100,28 @@ def test_the_stitched_network_has_the_logits_and_the_gradients_of_the_whole(name
     norm = np.sqrt(sum(np.square(gradient).sum() for gradient in of_the_whole))
     for one, other in zip(of_the_suffix, of_the_whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * norm)
+
+
+def test_the_logits_from_the_cut_are_those_of_the_whole_and_leave_its_features_with_the_store(colours, empty_cache):
+    given, dataset = material("mobilenetv2:alpha=0.35", 64), scan(str(colours))
+    stage, contract = top(given), given.classifier.facts.contract
+    images = np.stack([decode(dataset.file(row), contract) for row in range(len(dataset))])
+    cut = build_engine(frozen_model(stage, given)).run(images)[0]
+    given = replace(given, dataset=dataset, stored={"cut": cut})
+    expected = keras.ops.convert_to_numpy(given.classifier.model(images.astype(np.float32), training=False))
+    np.testing.assert_allclose(logits(stage, given, Silence()), expected, atol=1e-5 * np.abs(expected).max())
+    source = FeatureSource.of_classifier(given.classifier)
+    assert not source.stored(dataset.sha256).lacking.any()
+    features = source.engine.run(images)[0]
+    found = source.rows(dataset)[np.arange(len(dataset))]
+    np.testing.assert_allclose(found, features, atol=1e-5 * features.max())
+
+
+def test_features_that_the_store_has_are_not_kept_twice(colours, empty_cache):
+    dataset = scan(str(colours))
+    source = FeatureSource.of_classifier(material("mobilenetv2:alpha=0.35", 64).classifier)
+    rows = np.ones((len(dataset), 1280), np.float32)
+    for value in (1, 2):
+        with source.keeping(dataset, Silence()) as keep:
+            keep(np.arange(len(dataset)), value * rows)
+    assert (source.stored(dataset.sha256).pooled() == 1).all()

@@ -240,7 +240,8 @@ def common_directions(small: np.ndarray) -> np.ndarray:
     sample = small[np.linspace(0, len(small) - 1, min(len(small), _SAMPLE)).astype(int)]
     vectors = _unit(sample.astype(np.float32))
     mean = vectors.mean(axis=0)
-    varied = np.linalg.svd(vectors - mean, full_matrices=False)[2][:count]
+    with threadpool_limits(1):  # beside other programs threads of BLAS wait for each other ten times as long
+        varied = np.linalg.svd(vectors - mean, full_matrices=False)[2][:count]
     return np.linalg.qr(np.concatenate([mean[None], varied]).T)[0].T.astype(np.float32)
 
 

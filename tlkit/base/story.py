@@ -20,6 +20,11 @@ def percent(share: float | None, digits: int = 0) -> str:
     return "not defined" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in sentences: `1 epoch`, `12 epochs`, `1,200 epochs`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 # -- How far a command is, over all of its phases: one share of the whole, and the time left ---
 #
 #     progress.expect(Phase("reading files", 0.2, 1e-3), Phase("extracting", 3.0, 0.01), Phase("writing", 0.5))

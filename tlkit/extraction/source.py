@@ -2,7 +2,8 @@
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,9 +17,11 @@ from tlkit.base.files import sha256_file
 from tlkit.base.story import Story, percent
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
+from tlkit.extraction.executors import refuse_not_finite
 from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
-from tlkit.extraction.store import Rows, Space, look_up, open_space, space_folder
+from tlkit.extraction.room import make_room
+from tlkit.extraction.store import Appender, Rows, Space, look_up, open_space, space_folder
 from tlkit.options.commands import (
     AuditConfig,
     EvaluateConfig,
@@ -199,6 +202,27 @@ class FeatureSource:
     def stored(self, sha256: np.ndarray) -> Rows:
         """The rows of its first output that the store has now, for images uint8 (n, 32); nothing is computed."""
         return Rows(look_up(self.space(self.outputs[0]), sha256))
+
+    @contextmanager
+    def keeping(self, dataset: Dataset, story: Story) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
+        """Gives a function that leaves rows of its first output with the store, where that has nothing yet.
+
+        It takes positions int64 (n,) in the dataset and float32 (n, ...): rows that somebody met on another way through the
+        same network, so that nobody computes them again.
+        """
+        names = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
+        new = np.zeros(len(dataset), bool)
+        new[np.unique(names, return_index=True)[1]] = True
+        new &= self.stored(dataset.sha256).lacking
+        make_room(int(new.sum()) * self.row_bytes(self.outputs[0]), story)
+        with Appender(self.space(self.outputs[0])) as appender:
+
+            def keep(positions: np.ndarray, rows: np.ndarray) -> None:
+                refuse_not_finite(self, [rows], lambda row: dataset.paths[positions[row]])
+                kept = new[positions]
+                appender.append(dataset.sha256[positions[kept]], rows[kept])
+
+            yield keep
 
     # -- its keys
 

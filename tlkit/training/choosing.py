@@ -258,7 +258,7 @@ def choose(
         found.append(Offer(name, "soup", partial(trained.write, soup), tried))
         given += entries(found[-1:], said)
     made = decide(given, labels, groups=groups, balanced=balanced)
-    made = replace(made, held_out=f"{len(labels)} validation images")
+    made = replace(made, held_out=f"{len(labels)} validation {'images' if material.dataset.clips is None else 'clips'}")
     _put_by_name(made.chosen, found)
     trained.keep()
     sink.write("choice", made.as_json())

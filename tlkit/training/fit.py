@@ -19,7 +19,7 @@ import numpy as np
 from tlkit.backbones.folding import learning_forward
 from tlkit.backbones.runtime import forward, sharing
 from tlkit.base.machine import ran_out
-from tlkit.base.story import Story, clock
+from tlkit.base.story import Story, clock, counted
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.extraction.keras_jit import computing_in
 from tlkit.runs.history import Score, history_row
@@ -366,7 +366,7 @@ def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: St
     """Epochs in all, after one more of them."""
     settled = max(done, budget.again(done, epochs))
     if settled != epochs:
-        story.say(f"  {stage}: {settled} epochs fit into the time, not {epochs}")
+        story.say(f"  {stage}: {counted(settled, 'epoch')} fit into the time, not {epochs}")
     return settled
 
 
@@ -484,11 +484,11 @@ def _outcome(state: State, epochs: int, stopping: Stopping, exploded: bool) -> s
     if state.epoch < epochs and is_exhausted(state.history, stopping.least):
         return EXHAUSTED.format(state.epoch)
     if state.best_score is None:
-        return f"{state.epoch} epochs; no validation images, so the last epoch is kept"
+        return f"{counted(state.epoch, 'epoch')}; no validation images, so the last epoch is kept"
     stopped = (
-        f"stopped after {state.epoch} epochs, {patience} without improvement"
+        f"stopped after {counted(state.epoch, 'epoch')}, {patience} without improvement"
         if state.epoch < epochs
-        else f"{state.epoch} epochs"
+        else counted(state.epoch, "epoch")
     )
     if state.best_epoch == 0:
         worse = "none was" if patience else "the last was not"

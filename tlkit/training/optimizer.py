@@ -108,15 +108,18 @@ class Layerwise(keras.optimizers.Optimizer):
         return self.factors[self._get_variable_index(variable)]
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Decoupled decay is by rate times decay: with the decay scaled, it follows a variable's own rate."""
-        whole = self.weight_decay
-        groups: dict[float, list[keras.Variable]] = {}
+        """Decoupled decay is by rate times decay: each variable follows its own rate.
+
+        Keras computes the rate anew for each variable, a schedule of a dozen operations: in a network of forty kernels a
+        second of tracing, and hundreds of operations in every step.
+        """
+        if self.weight_decay is None:
+            return
+        rate = self._get_current_learning_rate()
         for variable in variables:
-            groups.setdefault(self._factor(variable), []).append(variable)
-        for factor, members in groups.items():
-            self.weight_decay = whole and whole * factor
-            super()._apply_weight_decay(members)
-        self.weight_decay = whole
+            if self._use_weight_decay(variable):
+                decay = keras.ops.cast(self.weight_decay * self._factor(variable), variable.dtype)
+                variable.assign(variable - variable * decay * keras.ops.cast(rate, variable.dtype))
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
         """Move the averages on, once an update; Keras calls this for every batch, also one that only accumulates."""

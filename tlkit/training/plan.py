@@ -20,6 +20,7 @@ from tlkit.backbones.runtime import jit, sharing
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import temporary_beside
 from tlkit.base.machine import bytes_text, cache_dir
+from tlkit.base.story import counted
 from tlkit.classifier.model import Classifier
 from tlkit.extraction.engine import build_engine
 from tlkit.options.commands import FinetuneConfig
@@ -353,9 +354,8 @@ class Plan:
         about = f"about {duration(seconds)}, less for what the store already holds"
         lines = ["plan:", f"  extract  {about if seconds else 'nothing: the disk has no room for it'}"]
         for stage in self.stages:
-            trained = (
-                f"up to {stage.epochs} epochs, peak rate {stage.learning_rate:g}{' if a trial bears it' * stage.tried}"
-            )
+            trained = f"up to {counted(stage.epochs, 'epoch')}, peak rate {stage.learning_rate:g}"
+            trained += " if a trial bears it" * stage.tried
             how = SOLVED.get(stage.method, trained)
             lines.append(
                 f"  {stage.name:<8} {stage.learns} ({stage.parameters:,} parameters), {how}, about {duration(stage.seconds)}"

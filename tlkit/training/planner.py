@@ -59,7 +59,7 @@ RATES = {"head": 1e-3, "time": 3e-3, "top": 3e-4, "all": 1e-4}
 CLOSE = 2.0  # estimates this near to each other are measured ...
 # Seconds of a stage from which on a trial of bfloat16, up to 3 in 100 of it and compiling, may pay
 WORTH_TRYING = 180.0
-WORTH_MEASURING = 60.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
+WORTH_MEASURING = 300.0  # ... where the cheaper way takes so many seconds; measuring takes up to 15
 SHARES = {
     "middle": "the middle third",
     "first": "the first third",

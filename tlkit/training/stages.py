@@ -12,15 +12,15 @@ from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.backbones.runtime import refuse_unshared, sharing
 from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
-from tlkit.base.story import Story
+from tlkit.base.story import Story, counted
 from tlkit.classifier.facts import ClipFacts
 from tlkit.classifier.heads.build import POOLS, Head, build_head, build_time_head, pool, put_mean
-from tlkit.classifier.model import Classifier, compose, compose_clips
+from tlkit.classifier.model import Classifier, compose, compose_clips, with_features
 from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.engine import build_engine, infer, settle_engine
+from tlkit.extraction.engine import build_engine, enduring, infer, settle_engine
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
@@ -132,7 +132,7 @@ def _stopping(
         return Stopping(epochs=stage.epochs, patience=patience, stop=stop, least=stage.least, expected=expected)
     most = useful_epochs(len(examples.labels), examples.batch_size)
     epochs = budget.begin(stage.seconds / stage.epochs, most)
-    story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {epochs} epochs")
+    story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {counted(epochs, 'epoch')}")
     return Stopping(epochs=epochs, budget=budget, stop=stop)
 
 
@@ -207,11 +207,28 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
         engine = settle_engine(model, files, contract, engine=config.engine, precision=config.precision, story=story)
         _, (outputs,), _ = infer(engine, files, contract, description="predicting", story=story)
         return outputs
-    return predict(
-        stage_model(stage, material),
-        plain_reader(stage, material, np.arange(len(material.dataset))),
-        len(material.dataset),
-    )
+    if stage.source == "cut" and material.dataset.clips is None:
+        return _from_the_cut(stage, material, story)
+    rows = np.arange(len(material.dataset))
+    return predict(stage_model(stage, material), plain_reader(stage, material, rows), len(rows))
+
+
+FED = 64  # stored rows to a pass
+
+
+def _from_the_cut(stage: Stage, material: Material, story: Story) -> np.ndarray:
+    """Logits of every image. Its features, met on the way, are left with the store: they are asked for next."""
+    classifier, dataset = material.classifier, material.dataset
+    both = keras.Model(classifier.model.get_layer(stage.cut).output, with_features(classifier).outputs)
+    engine, rows = enduring(build_engine(both), story), np.arange(len(dataset))
+    read = plain_reader(stage, material, rows)
+    parts = (rows[start : start + FED] for start in range(0, len(rows), FED))
+    scores = []
+    with FeatureSource.of_classifier(classifier).keeping(dataset, story) as keep:
+        for part, (said, features) in engine.ahead(parts, lambda part: read(part, -1)):
+            keep(part, features)
+            scores.append(said)
+    return np.concatenate(scores)
 
 
 def held_out(stage: Stage, material: Material) -> Callable[[], np.ndarray]:
