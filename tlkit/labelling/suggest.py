@@ -2,9 +2,9 @@
 
 Labels are taken for measurements of a linear function of the features. A label for one image makes the function better known
 at every image like it; of all images comes the one after whose label the sum of variances is smallest, then the next, given the
-first (transductive experimental design, Yu et al. 2006). Where a classifier guesses, an image counts in the sum as far as the
-classifier is unsure of it, which is the Fisher information of BAIT (Ash et al. 2021), and so does the image that is asked for
-(margin, Scheffer et al. 2001). No label need be there for the first images to differ: what is said already is said.
+first (transductive experimental design, Yu et al. 2006). Where a classifier guesses, an image counts in the sum by the trace of
+its Fisher information for a linear head, 1 less the sum of its squared probabilities (after BAIT, Ash et al. 2021), and what its own label is worth is
+multiplied by the square of 1 less its margin (Scheffer et al. 2001). So dense places come first, and no place twice.
 
 Everything is decided by stored features, seen along their principal components.
 """
