@@ -10,6 +10,7 @@ import pytest
 import tlkit
 from tests import processes
 from tests.listener import Listener
+from tlkit.backbones import hub as presets
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.graph import foreign_layers, replay
 from tlkit.backbones.transformers.convert import CONVERTERS, convert
@@ -17,6 +18,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.classifier import model as classifier
 from tlkit.classifier.heads.build import build_head
 from tlkit.data.dataset import InputContract
+from tlkit.extraction.recall import feature_source
 from tlkit.options.commands import FeaturesConfig, HeadOptions
 
 SCALE, OFFSET = [1 / 58.4, 1 / 57.1, 1 / 57.4], [-2.1, -2.0, -1.8]
@@ -466,3 +468,45 @@ def test_every_command_takes_a_preset(hub, colours, tmp_path, monkeypatch):
     assert tlkit.predict("run", [images], out="answers.csv")
     assert tlkit.explain("run", [f"{images}/red/00.png"], method=("integrated", "rollout"), out="explained")
     assert tlkit.export("run", format=("keras", "onnx"), out="exported")
+
+
+def test_a_preset_met_before_is_not_opened_to_know_which_it_is(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    body, converter_of = small(hub, "dinov2")
+    for parent in ("here", "there"):
+        body.save_to_preset(str(tmp_path / parent / "preset"))
+        converter_of(image_size=(56, 56), scale=SCALE, offset=OFFSET).save_to_preset(str(tmp_path / parent / "preset"))
+    monkeypatch.chdir(tmp_path / "here")
+    config = FeaturesConfig(images=".", backbone="hub:preset", pool="cls")
+    first, _ = feature_source(config, Listener())
+    opened = []
+    real = presets.build
+    monkeypatch.setattr(presets, "build", lambda *given, **more: opened.append(given[0]) or real(*given, **more))
+    assert feature_source(config, Listener())[0] == first and not opened
+    monkeypatch.chdir(tmp_path / "there")  # where the same words name another preset
+    assert feature_source(config, Listener())[0] == first and len(opened) == 1
+    changed = tmp_path / "there" / "preset" / "config.json"
+    changed.write_text(changed.read_text() + " ")
+    feature_source(config, Listener())
+    assert len(opened) == 2
+
+
+def test_a_preset_of_swin_is_opened_without_a_word_of_masks_and_bears_a_head(hub, tmp_path, recwarn):
+    with pytest.warns(UserWarning, match="mask"):  # of the windows that are shifted, in every second block
+        body = hub.models.SwinTransformerBackbone(
+            image_shape=(64, 64, 3), patch_size=4, embed_dim=8, depths=[2, 1], num_heads=[1, 2], window_size=4
+        )
+    body.save_to_preset(str(tmp_path))
+    hub.layers.SwinTransformerImageConverter(image_size=(64, 64)).save_to_preset(str(tmp_path))
+    recwarn.clear()
+    backbone = build_backbone(f"hub:{tmp_path}")
+    assert not [warning for warning in recwarn if "mask" in str(warning.message)]
+    head = build_head(HeadOptions(), backbone.grid_shape, 2)
+    composed = classifier.compose(backbone, head, ("a", "b"), InputContract(height=64, width=64, fit="squash"))
+    classifier.save(composed, tmp_path / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    grid = keras.ops.convert_to_numpy(backbone.model(pixels))
+    kernel, bias = (keras.ops.convert_to_numpy(weight) for weight in head.model.weights)
+    expected = grid.mean(axis=(1, 2)) @ kernel + bias
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(again(pixels)), expected, rtol=1e-4, atol=1e-5)

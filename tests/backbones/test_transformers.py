@@ -309,7 +309,7 @@ def test_poolings_of_a_class_token(family):
 
 def test_a_network_without_a_class_token_says_so(family):
     for spec in ("tiny:without a summary", "nano"):
-        with pytest.raises(TlkitError, match="has no class token that --pooling cls could read"):
+        with pytest.raises(TlkitError, match="has no class token that the pooling 'cls' could read"):
             build_backbone(spec).read_as("cls")
     with pytest.raises(TlkitError, match="--head gru reads the grid"):
         FinetuneConfig(images=".", head="gru", pooling="cls")

@@ -182,3 +182,67 @@ def test_an_engine_that_cannot_compute_a_model_is_refused(model, monkeypatch):
     with pytest.raises(TlkitError, match="weights are more than one graph holds") as caught:
         build_engine(model, engine="tensorflow-frozen")
     assert "--engine auto" in caught.value.hint
+
+
+# -- Large weights of products of matrices, which lie where the model has them -----------------
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """A network on tokens whose kernels are large, but for one."""
+    inputs = keras.Input((5, 256))
+    tensor = keras.layers.MultiHeadAttention(4, 64)(inputs, inputs)
+    tensor = keras.layers.EinsumDense("btc,cd->btd", (None, 256), bias_axes="d")(tensor)
+    tensor = keras.layers.Dense(256, activation="gelu")(tensor)
+    return keras.Model(inputs, keras.layers.Dense(3)(tensor))
+
+
+def kernels(model):
+    return [weight.numpy() for weight in model.weights if weight.numpy().size >= tensorflow_frozen.LARGE]
+
+
+@pytest.fixture
+def handing(monkeypatch):
+    monkeypatch.setattr(tensorflow_frozen, "HANDED_BYTES", 2**19)
+
+
+def test_a_graph_copies_no_large_kernel_of_a_large_network(tokens, handing, monkeypatch):
+    import tensorflow as tf
+
+    frozen = tensorflow_frozen._graph(tokens)
+    assert len(kernels(tokens)) == len(frozen.handed) == 6
+    assert len(frozen.graph.as_graph_def().SerializeToString()) < kernels(tokens)[0].nbytes
+    places = {np.asarray(memoryview(tf.convert_to_tensor(weight.value))).ctypes.data for weight in tokens.weights}
+    assert {each.ctypes.data for each in frozen.handed.values()} <= places
+    assert not any(each.ctypes.data % 64 for each in frozen.handed.values())  # else TensorFlow copies it for every call
+    monkeypatch.setattr(tensorflow_frozen, "HANDED_BYTES", 2**30)
+    assert not tensorflow_frozen._graph(tokens).handed
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_handed_stays_what_it_was_and_every_batch_size_is_computed_with_it(tokens, handing, precision):
+    inputs = np.random.default_rng(0).normal(size=(20, 5, 256)).astype(np.float32)
+    expected, before = tokens.predict(inputs, verbose=0), tokens.get_weights()
+    try:
+        engine = build_engine(tokens, engine="tensorflow-frozen", precision=precision)
+    except TlkitError as error:
+        pytest.skip(error.message)
+    tokens.set_weights([weight * 0 for weight in before])
+    try:
+        found = [engine.run(inputs[:count])[0] for count in (1, 3, 20)]
+    finally:
+        tokens.set_weights(before)
+    for rows in found:
+        np.testing.assert_allclose(rows, expected[: len(rows)], atol=1e-5 if precision == "float32" else 0.1)
+
+
+def test_a_kernel_with_a_norm_folded_into_it_is_handed_too(handing):
+    images = keras.Input((6, 6, 128))
+    tensor = keras.layers.BatchNormalization()(keras.layers.Conv2D(128, 3, use_bias=False)(images))
+    model = keras.Model(images, keras.layers.Conv2D(512, 1)(tensor))
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.2, 1.2, weight.shape) for weight in model.weights])
+    assert sorted(each.size for each in tensorflow_frozen._graph(model).handed.values()) == [128 * 512, 9 * 128 * 128]
+    inputs = random.normal(size=(3, 6, 6, 128)).astype(np.float32)
+    found = build_engine(model, engine="tensorflow-frozen").run(inputs)[0]
+    np.testing.assert_allclose(found, model.predict(inputs, verbose=0), rtol=1e-3, atol=1e-3)

@@ -73,7 +73,10 @@ def test_hostile_names_stay_in_the_folder(finished, tmp_path):
     name = "a..%2f<script>alert(1)</script>\n ü.png"
     (tmp_path / "images").mkdir()
     Image.fromarray(np.full((20, 30, 3), 120, np.uint8)).save(tmp_path / "images" / name.replace("/", "_"))
-    result = run(ExplainConfig(run=str(finished[0]), paths=(str(tmp_path / "images"),), out=str(tmp_path / "out")))
+    story = Listener()
+    config = ExplainConfig(run=str(finished[0]), paths=(str(tmp_path / "images"),), out=str(tmp_path / "out"))
+    result = run(config, story)
     (row,) = result["explained"]
+    assert "out: 1 picture and " in story.said[-1]
     assert (tmp_path / "out" / row["picture"]).is_file()
     assert not set("<>/\n%") & set(row["picture"])

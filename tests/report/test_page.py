@@ -231,3 +231,16 @@ def test_tables_and_pictures_speak(parsed):
     assert all(attributes.get("alt") for tag, attributes in parsed.elements if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in parsed.elements if tag == "svg")
     assert all(attributes.get("scope") for tag, attributes in parsed.elements if tag == "th")
+
+
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        ((42, 42), "Each class has 42 training images."),
+        ((1, 1), "Each class has 1 training image."),
+        ((7, 1_200), "A class has 7 to 1,200 training images."),
+        ((42,), ""),
+    ],
+)
+def test_the_model_card_says_how_many_training_images_a_class_has(train, sentence):
+    assert build._spread(train) == sentence

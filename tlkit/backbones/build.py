@@ -69,8 +69,8 @@ class Backbone:
             return self
         if self.summary is None:
             raise TlkitError(
-                f"{self.name} has no class token that --pooling {pooling} could read.",
-                "give --pooling avg, max or concat, or a vision transformer such as hub:dinov2_small.",
+                f"{self.name} has no class token that the pooling {pooling!r} could read.",
+                "pool by avg, max or concat, or choose a vision transformer such as hub:dinov2_small.",
             )
         cell = self.summary
         if pooling == "cls+avg":
@@ -129,10 +129,14 @@ def build_backbone(
 
 
 def files_of(spec: str, weights: str, image_size: tuple[int, int]) -> list[Path]:
-    """The files that the weights of a backbone built from these were read from; none where they are random."""
-    if weights == "none" or family_of(spec):
+    """The files that the weights of a backbone built from these were read from; none where they are random, or not known."""
+    if weights == "none":
         return []
     given = [] if weights == "imagenet" else [Path(weights)]
+    if family := family_of(spec):
+        files = getattr(importlib.import_module(family.module), "files", None)
+        own: list[Path] = files(spec) if files else []
+        return [*own, *given] if own else []
     if is_path(spec):
         return [Path(spec), *given]
     row = backbone_row(spec)

@@ -1,6 +1,7 @@
 """Presets of KerasHub as backbones: `hub:resnet_18_imagenet`, or `hub:FOLDER` of one saved on disk. An extra: `hub`."""
 
 import importlib
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,7 +52,9 @@ def build(
     hub = _keras_hub(spec)
     folder = find_preset(spec, story)
     try:
-        with seeded(seed):
+        with seeded(seed), warnings.catch_warnings():
+            # Of Swin's windows, at which Keras wonders where their mask goes.
+            warnings.filterwarnings("ignore", "Layer .* was passed an input with a mask", UserWarning)
             whole = hub.models.Backbone.from_preset(str(folder), load_weights=not random_weights)
         converter = hub.layers.ImageConverter.from_preset(str(folder))
     except Exception as error:  # KerasHub, Keras and h5py each raise their own
@@ -70,7 +73,7 @@ def build(
     scaling, name = _scaling(spec, converter), Path(folder).name.replace(".", "_")
     if known:
         converted = convert(body, size, scaling.scale, scaling.offset)
-        return keras.Model(converted.input, converted.outputs, name=name)
+        return keras.Model(converted.input, converted.output, name=name)
     images = keras.Input((*size, 3), dtype="float32", name="images")
     with seeded(seed):
         output = replay(body, scaling(images))
@@ -102,6 +105,12 @@ def find_preset(spec: str, story: Story) -> Path:
             f"{spec} cannot be downloaded from kaggle.com: {first_line(error)}",
             f"check the network (HTTPS_PROXY and REQUESTS_CA_BUNDLE are honoured); {ways}",
         ) from error
+
+
+def files(spec: str) -> list[Path]:
+    """All files of a preset that is on this machine; none of one that is not."""
+    folder = preset_at_hand(spec)
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
 
 
 def preset_at_hand(spec: str) -> Path | None:

@@ -198,7 +198,7 @@ def choose_engine(model: "keras.Model") -> tuple[str, str]:
 
     obstacle = ", ".join(gpus()) or frozen.why_not(model)
     if not obstacle:
-        return "tensorflow-frozen", "TensorFlow on a CPU: one graph of constants, a core for each small batch"
+        return "tensorflow-frozen", "TensorFlow on a CPU: one frozen graph, a core for each small batch"
     return "keras", f"{obstacle}: {keras.backend.backend()} compiles the model itself"
 
 

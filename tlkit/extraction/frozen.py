@@ -1,6 +1,7 @@
 """The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch.
 
-Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has what each step gained.
+Variables become constants, which TensorFlow's graph optimiser folds and fuses; docs/log.md has what each step gained. Large
+ones of large networks are no part of the graph: every call is handed them where they lie, so that sessions share one copy.
 """
 
 import inspect
@@ -72,6 +73,8 @@ def parts(inputs: np.ndarray, threads: int) -> list[np.ndarray]:
 
 # -- The fast way with TensorFlow on a CPU: a frozen graph, and a core for each small batch ----
 
+HANDED_BYTES = 2**25  # of all weights from which on copies of the large ones matter more than handing them over takes
+LARGE = 2**16  # numbers of a weight
 MOST_BYTES = 2**31 - 2**27  # a TensorFlow graph holds less than 2 GiB, its constants included
 
 
@@ -79,8 +82,12 @@ def why_not(model: keras.Model) -> str:
     """What keeps a model from this engine, "" if nothing does."""
     if keras.backend.backend() != "tensorflow":
         return f"computing with {keras.backend.backend()}"
-    size = sum(int(np.prod(weight.shape)) * 4 for weight in model.weights)
+    size = _bytes(model)
     return f"{size / 2**30:.1f} GiB of weights are more than one graph holds" if size > MOST_BYTES else ""
+
+
+def _bytes(model: keras.Model) -> int:
+    return sum(int(np.prod(weight.shape)) * 4 for weight in model.weights)
 
 
 def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[np.ndarray], Fetch]:
@@ -94,16 +101,16 @@ def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[
     Raises:
         TlkitError: when this processor cannot compute in bfloat16.
     """
-    graph, image, outputs = _graph(model)
-    sessions = [_session(graph, precision) for _ in range(usable_cores() if own else 1)]
+    frozen = _graph(model)
+    sessions = [_session(frozen.graph, precision) for _ in range(usable_cores() if own else 1)]
     if precision == "bfloat16":
-        _refuse_unless_used(sessions[0], image, outputs)
+        _refuse_unless_used(sessions[0], frozen)
 
     def turns(sessions: list[Any], *, shared: bool = False) -> Compute:
-        return _taking_turns([session.make_callable(outputs, [image]) for session in sessions], shared)
+        return _taking_turns([frozen.computed_by(session) for session in sessions], shared)
 
     return on_each_core(
-        turns(sessions, shared=not own), lambda: turns([_session(graph, precision, threads=usable_cores())])
+        turns(sessions, shared=not own), lambda: turns([_session(frozen.graph, precision, threads=usable_cores())])
     )
 
 
@@ -129,11 +136,33 @@ def _taking_turns(calls: list[Compute], shared: bool) -> Compute:
     return compute
 
 
-def _graph(model: keras.Model) -> tuple[Any, Any, list[Any]]:
-    """A graph of constants, its input and its outputs.
+class Frozen(NamedTuple):
+    """A graph without variables.
+
+    Args:
+        graph: of TensorFlow.
+        image: its input.
+        outputs: what it computes.
+        handed: its other inputs, by name, and the weights that belong there.
+    """
+
+    graph: Any
+    image: Any
+    outputs: list[Any]
+    handed: dict[str, np.ndarray]
+
+    def computed_by(self, session: Any) -> Compute:
+        """float32 (b, ...) -> one float32 (b, ...) for each output."""
+        weights = list(self.handed.values())  # aligned as TensorFlow aligns, so that it reads them where they lie
+        call = session.make_callable(self.outputs, [self.image, *map(self.graph.get_tensor_by_name, self.handed)])
+        return lambda part: call(part, *weights)
+
+
+def _graph(model: keras.Model) -> Frozen:
+    """The graph of a model.
 
     Weights are constants from the beginning: to trace variables and then turn them into constants took four seconds and a
-    gigabyte more with ResNet50.
+    gigabyte more with ResNet50. A session holds each constant several times.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -151,12 +180,17 @@ def _graph(model: keras.Model) -> tuple[Any, Any, list[Any]]:
         function = tf.function(forward, autograph=False).get_concrete_function(signature)
         traced, captures = convert_variables_to_constants_v2(function).graph, {}
     names = [traced.inputs[0].name, *(output.name for output in traced.outputs)]
+    handed = {
+        name: np.asarray(memoryview(tensor))
+        for name, tensor in captures.items()
+        if np.prod(tensor.shape, dtype=int) >= LARGE
+    }
     graph = tf.Graph()
     with graph.as_default():
         # What Normalization computes with are no weights
-        numbers = {name: tf.constant(tensor.numpy()) for name, tensor in captures.items()}
+        numbers = {name: tf.constant(tensor.numpy()) for name, tensor in captures.items() if name not in handed}
         image, *outputs = tf.import_graph_def(traced.as_graph_def(), numbers, return_elements=names, name="")
-    return graph, image, outputs
+    return Frozen(graph, image, outputs, handed)
 
 
 def _session(graph: Any, precision: str, threads: int = 1) -> Any:
@@ -173,13 +207,14 @@ def _session(graph: Any, precision: str, threads: int = 1) -> Any:
         return tf.compat.v1.Session(graph=graph, config=options)
 
 
-def _refuse_unless_used(session: Any, image: Any, outputs: list[Any]) -> None:
+def _refuse_unless_used(session: Any, frozen: Frozen) -> None:
     """TensorFlow leaves a graph in float32, and says nothing, where the processor has no bfloat16."""
     import tensorflow as tf
 
     seen = tf.compat.v1.RunMetadata()
     asked = tf.compat.v1.RunOptions(output_partition_graphs=True)
-    session.run(outputs, {image: np.zeros((1, *image.shape[1:]), np.float32)}, options=asked, run_metadata=seen)
+    drawn = np.zeros((1, *frozen.image.shape[1:]), np.float32)
+    session.run(frozen.outputs, {frozen.image: drawn, **frozen.handed}, options=asked, run_metadata=seen)
     kinds = {node.attr["T"].type for graph in seen.partition_graphs for node in graph.node}
     if tf.bfloat16.as_datatype_enum not in kinds:
         raise TlkitError(
@@ -212,7 +247,7 @@ def _own_threads() -> Iterator[None]:
 class Fold(NamedTuple):
     """A convolution that computes what its BatchNorm would: other values for its weights, and a sum if it has no bias."""
 
-    values: list[tuple[Any, np.ndarray]]
+    values: list[tuple[Any, Any]]
     shift: np.ndarray | None
 
 
@@ -224,11 +259,17 @@ def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], lis
 
     Args:
         model: with one input.
-        constant: weights that are not folded are constants as well, rather than the variables that they are.
+        constant: weights that are not folded are constants as well, rather than the variables that they are; large ones are
+            tensors, which a graph does not copy but captures.
     """
     graph = calls(functional(model))
     found, gone = folds(graph, {id(tensor) for tensor in model.outputs})
-    held = {id(variable): np.asarray(variable) for variable in model.variables} if constant else {}
+    held: dict[int, Any] = {}
+    if constant:
+        least = LARGE if _bytes(model) >= HANDED_BYTES else np.inf
+        held = {id(variable): _held(variable, least) for variable in model.variables}
+        for fold in found.values():
+            fold.values[:] = [(variable, _held(value, least)) for variable, value in fold.values]
 
     def forward(inputs: Any) -> list[Any]:
         table = {id(model.inputs[0]): inputs}
@@ -245,7 +286,16 @@ def folded(model: keras.Model, *, constant: bool = False) -> Callable[[Any], lis
     return forward
 
 
-def _called(call: Call, table: dict[int, Any], fold: Fold, held: dict[int, np.ndarray]) -> Any:
+def _held(value: Any, least: float) -> Any:
+    """A weight as a graph holds it: an array, or a tensor from so many numbers on; that of a variable lies where the variable does."""
+    import tensorflow as tf
+
+    if np.prod(value.shape, dtype=int) < least:
+        return np.asarray(value)
+    return tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
+
+
+def _called(call: Call, table: dict[int, Any], fold: Fold, held: dict[int, Any]) -> Any:
     arguments, options = call.node.arguments.fill_in(table)
     if "training" in inspect.signature(call.operation.call).parameters:
         options = {**options, "training": False}

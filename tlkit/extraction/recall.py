@@ -24,7 +24,7 @@ from tlkit.base.story import Story
 from tlkit.data.dataset import InputContract
 from tlkit.extraction import kept
 from tlkit.extraction.source import FeatureSource, find_tap
-from tlkit.options.catalog import backbone_row
+from tlkit.options.catalog import HUB, backbone_row
 from tlkit.options.commands import FeaturesConfig
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 CODE = (  # that a network, and the ONNX file of it, follow from
-    *sorted(_HERE.with_name("backbones").glob("*.py")),
+    *sorted(_HERE.with_name("backbones").rglob("*.py")),
+    *sorted((_HERE / "onnx_parts").glob("*.py")),
     *(_HERE / f"{name}.py" for name in ("frozen", "onnx_graph", "translate")),
 )
 
@@ -215,7 +216,10 @@ def _contract(origin: Origin, config: FeaturesConfig) -> InputContract:
 
 
 def _placed(name: str) -> str:
-    """A file by its whole path, any other name as it is."""
+    """A file by its whole path, and a preset in a folder; any other name as it is."""
+    folder = Path(name.removeprefix(HUB)).expanduser()
+    if name.startswith(HUB) and folder.is_dir():
+        return f"{HUB}{folder.absolute()}"
     return str(Path(name).absolute()) if Path(name).is_file() else name
 
 
@@ -232,6 +236,6 @@ def _recall(wish: Mapping[str, Any]) -> Note | None:
 
 
 def _place(wish: Mapping[str, Any]) -> Path:
-    code = {file.name: known_sha256(file) for file in CODE}
+    code = {f"{file.parent.name}/{file.name}": known_sha256(file) for file in CODE}
     name = sha256_json({"wish": dict(wish), "code": code, "versions": versions()})
     return kept.networks_dir() / f"{name[:32]}.json"

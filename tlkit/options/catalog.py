@@ -99,7 +99,8 @@ class Family(NamedTuple):
         title: what they are.
         module: where `build(spec, image_size, *, random_weights, seed, story)` is, which gives a flat functional model
             from `images` float32 (H, W, 3), 0..255, to a grid (h, w, C), and perhaps to a second output (C,) that tells
-            of the whole image.
+            of the whole image; and perhaps `files(spec)`, the files that it reads, so that a network met before need not be
+            built to know which it is.
     """
 
     prefix: str

@@ -20,7 +20,7 @@ from PIL import Image
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, temporary_beside, write_json
-from tlkit.base.story import Phase, Silence, Story
+from tlkit.base.story import Phase, Silence, Story, counted
 from tlkit.classifier.facts import refuse_clips
 from tlkit.classifier.familiarity import nearest
 from tlkit.classifier.model import Classifier, load
@@ -243,7 +243,7 @@ def _document(
 
 def _summary(rows: list[dict[str, Any]], out: Path) -> str:
     """What was found, in a few lines."""
-    lines = [f"{out}: {len(rows)} pictures and explain.json"]
+    lines = [f"{out}: {counted(len(rows), 'picture')} and explain.json"]
     agreed = [row["agreement"] for row in rows if row["agreement"] is not None]
     if agreed:
         doubtful = [row for row in rows if row["agreement"] is not None and row["agreement"] < DOUBT]

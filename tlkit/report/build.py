@@ -441,9 +441,18 @@ def _learned(page: Page) -> tuple[str, ...]:
         return ()
     counts = {split: sum(numbers) for split, numbers in page.data.counts.items()}
     by_split = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    train = page.data.counts.get("train")
-    spread = f"A class has {min(train):,} to {max(train):,} training images." if train and len(train) > 1 else ""
+    spread = _spread(page.data.counts.get("train") or ())
     return tuple(filter(None, (f"Images by split: {page.data.rule or by_split}.".replace("..", "."), spread)))
+
+
+def _spread(train: Sequence[int]) -> str:
+    """How many training images the classes have, "" of one class alone."""
+    if len(train) < 2:
+        return ""
+    least, most = min(train), max(train)
+    if least == most:
+        return f"Each class has {most:,} training image{'' if most == 1 else 's'}."
+    return f"A class has {least:,} to {most:,} training images."
 
 
 def _limits(page: Page, found: tuple[Remark, ...]) -> tuple[str, ...]:

@@ -333,7 +333,7 @@ class _Planner:
             parameters=parameters(layers),
             stored_bytes=self._bytes("cut") if stored else 0,
             seconds=self._seconds(epochs, self.pace.step, forward),
-            reason=f"{count} of {of} blocks, {share}; {self._where(stored)}; BatchNorm {self.options.batchnorm}",
+            reason=f"{count} of {of} blocks, {share}; {self._where(stored)}{self._norms(layers)}",
         )
         return self._with_memory(
             stage, [*self.anatomy.suffix, *self.anatomy.head], pixels=not (stored and self.way.views)
@@ -349,6 +349,11 @@ class _Planner:
         """
         train, val = self.ways.sizes.train, self.ways.sizes.val
         return COMPILING + epochs * (CHECKPOINT + (step + before) * train + (step / TRAINING_PASSES + before) * val)
+
+    def _norms(self, layers: Sequence[keras.Layer]) -> str:
+        """What BatchNorm does meanwhile, where there is any: transformers have none."""
+        found = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
+        return f"; BatchNorm {self.options.batchnorm}" if found else ""
 
     def _where(self, stored: bool) -> str:
         """Where the top stage finds its input, and why there."""
@@ -377,7 +382,7 @@ class _Planner:
             parameters=parameters(layers),
             stored_bytes=0,
             seconds=self._seconds(epochs, step),
-            reason=f"from pixels, augmentation {self.options.augment}, fresh every epoch; BatchNorm {self.options.batchnorm}",
+            reason=f"from pixels, augmentation {self.options.augment}, fresh every epoch{self._norms(layers)}",
         )
         return self._with_memory(stage, layers, pixels=True)
 
