@@ -6,7 +6,8 @@ r"""What the default recipe of `tlkit finetune` is worth, and what each part of 
 
 FOLDER holds one folder of images for each set. A row is (set, recipe, seed): it runs in a process of its own and is
 appended to a file of JSON lines once it is finished. Rows that are there are not run again, so that hours of work
-survive an interruption and come from as many calls as it takes; rows of other flags count as other rows.
+survive an interruption and come from as many calls as it takes; rows of other flags count as other rows. With
+`--executor ray:HOST:6379` rows run on the workers of a Ray cluster, several at a time; FOLDER must be there on every node.
 
 The images: a set's own `val` folder is its test split (hymenoptera); elsewhere tlkit's own split holds out 20 % of each
 class by content with the row's seed, whole groups where `GROUPS` has a pattern. `SET@N` keeps N training images of each
@@ -36,6 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -509,6 +511,9 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("recipe-rows.jsonl"), help="where finished rows are kept")
     parser.add_argument("--print", action="store_true", help="run nothing, print the tables of the rows there are")
     parser.add_argument("--also", default="", help="flags for every row of tlkit, such as '--epochs 10'")
+    parser.add_argument(
+        "--executor", default="here", help="here, or ray[:ADDRESS]: a row to each worker of the cluster"
+    )
     asked = parser.parse_args()
     ALSO.extend(shlex.split(asked.also))
     unknown = set(asked.recipes or ()) - {*STANDARD, HOW_MANY, *RECIPES, *ABLATIONS}
@@ -519,15 +524,27 @@ def main() -> None:
     absent = [name for name in dict.fromkeys(row[0] for row in rows) if not (asked.data / name.split("@")[0]).is_dir()]
     if absent:
         parser.error(f"--data {asked.data} has no folder {', '.join(absent)}")
-    for number, (name, recipe, seed) in enumerate(rows, 1):
-        asked_key = (name, recipe, seed, tuple(flags_of(recipe)), asked.backbone)
-        if any(key(row) == asked_key and "error" not in row for row in read_rows(asked.rows)):
-            continue
-        row = run_row(asked, name, recipe, seed)
-        append(asked.rows, row)
-        said = " ".join(row["error"]) if "error" in row else told(row)
-        print(f"{number}/{len(rows)} {name}, {recipe}, seed {seed}: {said}", file=sys.stderr, flush=True)
+    carry_out(asked, rows)
     print(tables(read_rows(asked.rows), names, asked) + "\n\n" + machine())
+
+
+def carry_out(asked: argparse.Namespace, rows: Sequence[tuple[str, str, int]]) -> None:
+    """Run the rows that are not there yet, by the executor that was asked for; each is kept as soon as it is finished."""
+    from tlkit.base.story import PlainStory
+    from tlkit.extraction.executors import opened
+
+    finished = {key(row) for row in read_rows(asked.rows) if "error" not in row}
+    left = [one for one in rows if (*one, tuple(flags_of(one[1])), asked.backbone) not in finished]
+    with opened(asked.executor) as executor:
+        work, named = partial(of_one, asked), "{0[0]}, {0[1]}, seed {0[2]}".format
+        for number, (place, row) in enumerate(executor.each(work, left, PlainStory(), named), 1):
+            append(asked.rows, row)
+            said = " ".join(row["error"]) if "error" in row else told(row)
+            print(f"{number}/{len(left)} {named(left[place])}: {said}", file=sys.stderr, flush=True)
+
+
+def of_one(asked: argparse.Namespace, one: tuple[str, str, int]) -> Row:
+    return run_row(asked, *one)
 
 
 def told(row: Row) -> str:

@@ -3,6 +3,7 @@
     python benchmarks/scale.py --counts 1000,10000,100000
     python benchmarks/scale.py --counts 1000,10000,100000 --what finetune
     python benchmarks/scale.py --classes 1200 --counts 3600 --what finetune
+    python benchmarks/scale.py --counts 4000,40000 --what memory      # of features, predict and audit
 
 Every image is a file of distinct content: a small photograph-like JPEG with its number behind its
 end, so that none is a duplicate. Each count starts from an empty store and writes CSV; then, from
@@ -47,11 +48,11 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--side", type=int, default=64, help="pixels of the files")
     parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--what", choices=("features", "finetune"), default="features")
+    parser.add_argument("--what", choices=PARTS, default="features")
     options = parser.parse_args()
     network = ["--backbone", options.backbone, "--image-size", str(options.image_size)]
     print(f"{options.backbone} at {options.image_size} pixels, {options.classes} classes\n")
-    (features if options.what == "features" else finetune)(options, network)
+    PARTS[options.what](options, network)
     # Only now, because it loads the backend, and a process begins with the peak of the one it was forked from.
     from measure import machine
 
@@ -103,6 +104,31 @@ def finetune(options: argparse.Namespace, network: list[str]) -> None:
             f"| {first.silence:.0f} | {second.seconds:.1f} | {second.memory:,.0f} |",
             flush=True,
         )
+
+
+def memory(options: argparse.Namespace, network: list[str]) -> None:
+    """One row a count: the peak of each command, and what an image takes that there is more than in the row before."""
+    commands = ("features", "predict", "audit")
+    print("| images | " + " | ".join(f"{name}, peak MiB | kB an image more" for name in commands) + " |")
+    print("|---" * (1 + 2 * len(commands)) + "|")
+    with tempfile.TemporaryDirectory() as folder:
+        place, before = Path(folder), dict.fromkeys(commands, (0, 0.0))
+        write_images(place / "few", 1000, options.side, options.classes)
+        measured(place, ["finetune", str(place / "few"), *network, "--stages", "head", "--out", str(place / "run")])
+        for count in map(int, options.counts.split(",")):
+            images, cells = place / str(count), []
+            write_images(images, count, options.side, options.classes)
+            for name in commands:
+                asked = [str(place / "run"), str(images)] if name == "predict" else [str(images), *network]
+                out = place / f"{name}{count}{'' if name == 'audit' else '.csv'}"
+                peak = measured(place, [name, *asked, "--out", str(out)]).memory
+                more = f"{2**20 / 1000 * (peak - before[name][1]) / (count - before[name][0]):.2f}"
+                cells.append(f"{peak:,.0f} | {more if before[name][0] else ''}")
+                before[name] = count, peak
+            print(f"| {count:,} | " + " | ".join(cells) + " |", flush=True)
+
+
+PARTS = {"features": features, "finetune": finetune, "memory": memory}
 
 
 def write_images(root: Path, count: int, side: int, classes: int) -> None:

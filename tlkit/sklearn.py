@@ -30,7 +30,7 @@ from tlkit.base.process import settle_backend
 from tlkit.base.story import PlainStory, Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for
-from tlkit.data.scan import read_contents
+from tlkit.data.look import read_contents
 from tlkit.extraction.recall import feature_source
 from tlkit.extraction.source import LOGITS, FeatureSource
 from tlkit.extraction.tables import column_names

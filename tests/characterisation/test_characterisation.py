@@ -142,7 +142,7 @@ def test_an_old_run_predicts_as_it_did(workshop):
     probability = dict(
         zip(written["path"], zip(written["predicted"], written["probability"], strict=True), strict=True)
     )
-    rows = workshop.plain(tlkit.predict("old/run", ["digits"])["predictions"])
+    rows = workshop.plain(list(tlkit.predict("old/run", ["digits"])["predictions"]))
     seen = {row["path"].removeprefix("digits/"): [row["class"], row["probability"]] for row in rows}
     assert_same({path: list(pair) for path, pair in probability.items()}, seen)
 

@@ -39,3 +39,26 @@ def test_single_answers_joined_are_the_same_again(far):
     np.testing.assert_array_equal(again.logits, LOGITS)
     assert len(list(whole)) == len(whole) == 2
     np.testing.assert_array_equal(again.unfamiliarity, far)
+
+
+def test_rows_are_made_when_they_are_asked_for():
+    paths = [f"{number}.jpg" for number in range(7)]
+    logits = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+    rows = Answers(logits, np.arange(7, dtype=np.float32)).rows(paths, FACTS, 2)
+    whole = list(rows)
+    assert [row["path"] for row in whole] == paths and rows == whole and whole == rows and rows != whole[1:]
+    assert [rows[place] for place in range(-7, 7)] == whole + whole
+    assert rows[1:6:2] == whole[1:6:2] and rows[::-1] == whole[::-1] and not rows[:0]
+    assert rows.abstained.tolist() == [row["abstain"] for row in whole] and rows.abstained.any()
+    with pytest.raises(IndexError):
+        rows[7]
+    with pytest.raises(ValueError, match="7 answers for 6 paths"):
+        Answers(logits).rows(paths[1:], FACTS, 1)
+
+
+def test_rows_of_several_blocks_are_those_of_one(monkeypatch):
+    logits = np.random.default_rng(1).normal(size=(9, 2)).astype(np.float32)
+    rows = Answers(logits).rows([str(number) for number in range(9)], FACTS, 1)
+    whole, held = list(rows), rows.abstained
+    monkeypatch.setattr("tlkit.classifier.answers.AT_ONCE", 4)  # two rows at a time
+    assert list(rows) == whole and (rows.abstained == held).all()

@@ -140,5 +140,5 @@ def test_python_functions_take_what_the_command_takes(colours, tiny_backbone, tm
 
 
 def test_a_file_name_that_is_no_text_comes_out_as_its_bytes(capfdbinary):
-    main._print(os.fsdecode(b"\xff.png,red"))
+    main._print([os.fsdecode(b"\xff.png,red"), "\n"])
     assert capfdbinary.readouterr().out == b"\xff.png,red\n"

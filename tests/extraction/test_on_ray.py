@@ -228,6 +228,29 @@ def test_a_worker_with_other_versions_is_refused(source, images, empty_cache, mo
 
 
 @pytest.mark.slow
+def test_work_on_items_one_by_one_comes_back_with_their_places(cluster, tmp_path):
+    def squared(item):
+        mark = tmp_path / f"begun-{item}"
+        with mark.open("a") as file:
+            file.write("x")
+        if item == 2 and mark.read_text() == "x":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item > 4:
+            raise ValueError("too large")
+        return item**2
+
+    story, items = Heard(), [3, 1, 2, 4]
+    with executors.opened(f"ray:{cluster.address}") as executor:
+        there = dict(executor.each(squared, items, story, "item {}".format))
+        with pytest.raises(TlkitError, match="failed on item 5: ValueError: too large"):
+            list(executor.each(squared, [5], story, "item {}".format))
+    assert there == dict(executors.Here().each(squared, items, story)) == {0: 9, 1: 1, 2: 4, 3: 16}
+    assert [said for said in story.said if "lost" in said] == [
+        "a worker was lost while it computed (WorkerCrashedError); sent to another: item 2"
+    ]
+
+
+@pytest.mark.slow
 def test_the_table_of_a_network_is_byte_for_byte_that_of_one_process(
     cluster, images, tiny_backbone, tmp_path, empty_cache
 ):

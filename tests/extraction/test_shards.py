@@ -92,7 +92,7 @@ def test_a_damaged_shard_gives_no_wrong_row_and_ends_nothing(space, suffix, dama
         space.folder.mkdir()
         space.damaged.clear()
         for start in range(0, ROWS, 16):
-            write_shard(space.folder, [keys[start : start + 16]], [values[start : start + 16]])
+            write_shard(space.folder, keys[start : start + 16], values[start : start + 16])
         damage(rng, rng.choice(sorted(space.folder.glob(f"*{suffix}"))))
         there = refuse_wrong(look_up(space, keys), values)
         assert len(there) >= ROWS - 16
@@ -107,19 +107,19 @@ def test_a_damaged_shard_gives_no_wrong_row_and_ends_nothing(space, suffix, dama
 def test_joining_takes_no_damaged_row_along(space, damage):
     keys, values = content(MANY * 4)
     for start in range(0, len(keys), 4):
-        write_shard(space.folder, [keys[start : start + 4]], [values[start : start + 4]])
+        write_shard(space.folder, keys[start : start + 4], values[start : start + 4])
     rng = random.Random(1)
     damage(rng, rng.choice(sorted(space.folder.glob(f"*{VALUES}"))))
     damage(rng, rng.choice(sorted(space.folder.glob(f"*{INDEX}"))))
-    write_shard(space.folder, [keys[:4]], [values[:4]])
-    write_shard(space.folder, [keys[:4]], [values[:4]])
+    write_shard(space.folder, keys[:4], values[:4])
+    write_shard(space.folder, keys[:4], values[:4])
     join_shards(space.folder)
     assert len(refuse_wrong(look_up(space, keys), values)) >= len(keys) - 8
 
 
 def test_one_flipped_bit_costs_the_rows_of_its_block_alone(space):
     keys, values = content()
-    write_shard(space.folder, [keys], [values])
+    write_shard(space.folder, keys, values)
     [path] = space.folder.glob("*.npy")
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
@@ -131,7 +131,7 @@ def test_one_flipped_bit_costs_the_rows_of_its_block_alone(space):
 
 def test_rows_that_nobody_asks_for_are_not_read(space):
     keys, values = content()
-    write_shard(space.folder, [keys], [values])
+    write_shard(space.folder, keys, values)
     [path] = space.folder.glob("*.npy")
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
@@ -163,7 +163,7 @@ def test_names_that_were_cut_do_not_shift_the_rows_of_others(space, left):
 
 def test_bare_rows_of_another_shape_are_none_of_the_space(space):
     keys, values = content()
-    write_shard(space.folder, [keys[:8]], [values[:8]])
+    write_shard(space.folder, keys[:8], values[:8])
     write_bare(space.folder, keys[8:], values[8:].reshape(len(keys) - 8, 5, -1))
     write_bare(space.folder, keys[8:], values[8:].astype(np.float64))
     assert len(refuse_wrong(look_up(space, keys), values)) == 8
@@ -171,7 +171,7 @@ def test_bare_rows_of_another_shape_are_none_of_the_space(space):
 
 def test_a_damaged_store_that_cannot_be_written_is_passed_over(space, monkeypatch):
     keys, values = content()
-    write_shard(space.folder, [keys], [values])
+    write_shard(space.folder, keys, values)
     [path] = space.folder.glob("*.npy")
     truncated(random.Random(0), path)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import traced
 from tlkit.base.errors import TlkitError
 from tlkit.extraction.shards import MANY
 from tlkit.extraction.store import Appender, look_up, open_space
@@ -163,3 +164,29 @@ def test_reading_a_large_space_holds_little_of_it_in_memory(empty_cache):
             appender.append(names[start : start + 50], np.full((50, 20_000), start, np.float32))
     done = subprocess.run([sys.executable, "-c", READER], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100 * 1024, "KB more than before reading"
+
+
+def test_rows_go_to_the_disk_as_they_come(space):
+    """What is held is a block of a quarter of a megabyte, and keys; a shard would be 16 times that, and any number of rows."""
+    digests = np.random.default_rng(0).integers(0, 256, (256, 32), np.uint8)
+
+    def store(batches):
+        with Appender(space) as appender:
+            for _ in range(batches):
+                appender.append(digests, np.zeros((256, 512), np.float32))  # half a megabyte
+
+    assert traced.each(store, 2, 16) < 4 * digests.nbytes
+
+
+def test_a_shard_that_cannot_be_finished_leaves_nothing(space, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(TlkitError, match="No space left"), Appender(space) as appender:
+        appender.append(keys(1), np.ones((1, 4), np.float32))
+        with monkeypatch.context() as patched:
+            patched.setattr("os.fsync", full)
+            appender.flush()
+    assert look_up(space, keys(1)).lacking.all() and not list(space.folder.glob("*.npy")) + list(
+        space.folder.glob(".tmp-*")
+    )

@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import traced
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import Texts
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.extraction import tables
 from tlkit.extraction.tables import column_names, table_format, write_table
@@ -32,6 +34,7 @@ SPLITS = Splits(np.array([0, 1, -1], np.int8), "")
 @pytest.fixture(params=["csv", "parquet", "npz"])
 def table(request, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "CHUNK_BYTES", 1)  # one row a chunk
+    monkeypatch.setattr(tables, "GROUP_BYTES", 1)
     out = tmp_path / f"table.{request.param}"
     write_table(out, dataset, SPLITS, lambda rows: VALUES[rows], 3)
     return out
@@ -70,3 +73,18 @@ def test_columns_sort_as_they_count():
 def test_an_unknown_suffix_is_refused(name):
     with pytest.raises(TlkitError, match="not a table format"):
         table_format(Path(name))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
+def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, suffix):
+    """Three strings a row would be 200 bytes."""
+    monkeypatch.setattr(tables, "CHUNK_BYTES", 2**12)
+    monkeypatch.setattr(tables, "GROUP_BYTES", 2**12)
+
+    def write(count):
+        unknown = np.zeros((count, 32), np.uint8), np.zeros(count, np.int64)
+        dataset = Dataset.of_files(Path(), Texts.of(f"images/{row:07d}.jpg" for row in range(count)), *unknown)
+        splits = Splits(np.zeros(count, np.int8), "")
+        write_table(tmp_path / f"t.{suffix}", dataset, splits, lambda rows: np.zeros((len(rows), 2), np.float32), 2)
+
+    assert traced.each(write, 1000, 5000) < 150

@@ -226,7 +226,7 @@ from tlkit.options.commands import PredictConfig
 from tlkit.pipelines import predict
 found = predict.run(PredictConfig(run=sys.argv[1], paths=tuple(sys.argv[2:])))
 assert "keras" not in sys.modules
-print(json.dumps(found["predictions"]))
+print(json.dumps(list(found["predictions"])))
 """
 
 

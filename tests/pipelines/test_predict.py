@@ -1,11 +1,18 @@
 import csv
 import io
 import json
+from types import SimpleNamespace
 
+import numpy as np
+import pandas
 import pytest
+from typer.testing import CliRunner
 
+from tests import traced
 from tlkit.base.errors import TlkitError
+from tlkit.cli.main import app
 from tlkit.options.commands import PredictConfig
+from tlkit.pipelines import predict
 from tlkit.pipelines.predict import as_csv, find, run
 
 
@@ -42,7 +49,7 @@ def test_written_to_a_file(finished, colours, tmp_path, suffix):
     else:
         rows = list(csv.DictReader(io.StringIO(out.read_text())))
         assert list(rows[0]) == ["path", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"]
-        assert out.read_text() == as_csv(result["predictions"])
+        assert out.read_text() == "".join(as_csv(result["predictions"]))
     with pytest.raises(TlkitError, match="already exists"):
         run(config)
 
@@ -61,3 +68,35 @@ def test_a_list_on_stdin_and_what_is_not_there(tmp_path):
     assert [str(file) for file in files] == ["a.jpg", "b c.jpg"] and problems == []
     with pytest.raises(TlkitError, match="not a file, a folder, or a pattern"):
         find([str(tmp_path / "*.jpg")], io.StringIO())
+
+
+def test_rows_serve_where_a_list_of_them_did(finished, colours):
+    rows = run(PredictConfig(run=str(finished[0]), paths=(str(colours / "red"),), top=2))["predictions"]
+    assert json.loads(json.dumps(rows, default=list)) == rows
+    assert pandas.DataFrame(rows).to_dict("records") == list(rows)
+
+
+def test_json_on_stdout_is_that_of_a_list(finished, colours):
+    asked = [str(finished[0]), str(colours / "red"), "--top", "2"]
+    told = CliRunner().invoke(app, ["predict", *asked, "--json"]).stdout
+    found = run(PredictConfig(run=asked[0], paths=(asked[1],), top=2))
+    assert told == json.dumps({**found, "predictions": list(found["predictions"])}) + "\n"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_memory_an_image_is_that_of_its_numbers(finished, tmp_path, monkeypatch, suffix):
+    """A dictionary each would be 700 bytes; here are a path, three logits and their place, twice while they grow."""
+
+    def infer(engine, files, *others, **options):
+        logits = np.random.default_rng(0).normal(size=(len(files), 3)).astype(np.float32)
+        return np.arange(len(files)), (logits, np.ones(len(files), np.float32)), []
+
+    def answer(images):
+        names = "".join(f"images/{number:07d}.jpg\n" for number in range(images))
+        monkeypatch.setattr("sys.stdin", io.StringIO(names))
+        run(PredictConfig(run=str(finished[0]), paths=("-",), out=str(tmp_path / f"p.{suffix}"), overwrite=True))
+
+    monkeypatch.setattr(predict, "watching", lambda *_: SimpleNamespace(name="", precision="", reason=""))
+    monkeypatch.setattr(predict, "infer", infer)
+    monkeypatch.setattr("tlkit.classifier.answers.AT_ONCE", 1024)
+    assert traced.each(answer, 500, 3500) < 250

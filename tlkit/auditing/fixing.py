@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from tlkit.auditing.findings import AuditResult, Finding, ImageGroup
 from tlkit.auditing.labels import label_quality
 from tlkit.auditing.outliers import unfamiliarity
 from tlkit.auditing.related import bursts, together
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, Texts, replacing
 from tlkit.data.fixes import Fix
+from tlkit.tasks.task import UNLABELLED
 
 
 def proposed_fixes(result: AuditResult) -> list[Fix]:
@@ -63,6 +65,7 @@ _PROPOSALS = {"splits": _leaked, "classes": _conflicting, "repeats": _repeated, 
 
 # -- What was found about each image, as tables: one row an image ------------------------------
 
+TOGETHER = 4096  # images whose rows are made at a time
 COLUMNS = (
     *("path", "label", "split", "picture", "label_quality", "suggested", "unfamiliarity"),
     *("format", "width", "height", "brightness", "contrast", "sharpness"),
@@ -71,33 +74,41 @@ COLUMNS = (
 
 def write_images(file: Path, evidence: Evidence) -> None:
     """Write images.csv: equal `picture` numbers show the same picture; low `label_quality` is doubtful; atomic."""
-    quality, suggested = np.full(len(evidence), np.nan), [""] * len(evidence)
+    quality, suggested = np.full(len(evidence), np.nan), np.full(len(evidence), UNLABELLED)
     if not unlearnable(evidence):
         quality[evidence.labelled] = label_quality(evidence)
-        probe = evidence.probe
-        for row, label, judged in zip(evidence.labelled, probe.predicted, probe.judged, strict=True):
-            suggested[row] = evidence.dataset.classes[label] if judged else ""
-    looks = evidence.looks
-    shown = evidence.group(range(len(evidence)))
-    columns = (
-        *(shown.paths, shown.labels, shown.splits, evidence.pictures.tolist(), _written(quality, 4), suggested),
-        *(_written(unfamiliarity(evidence), 5), looks.format.tolist(), looks.width.tolist(), looks.height.tolist()),
-        *(_written(looks.brightness, 1), _written(looks.contrast, 1), _written(looks.sharpness, 2)),
-    )
+        suggested[evidence.labelled] = np.where(evidence.probe.judged, evidence.probe.predicted, UNLABELLED)
+    strange = unfamiliarity(evidence)
     with (
         replacing(file) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
     ):
         writer = CellWriter(stream)
         writer.writerow(COLUMNS)
-        writer.writerows(zip(*columns, strict=True))
+        for start in range(0, len(evidence), TOGETHER):
+            rows = np.arange(start, min(start + TOGETHER, len(evidence)))
+            writer.writerows(_rows(evidence, rows, quality[rows], suggested[rows], strange[rows]))
+
+
+def _rows(
+    evidence: Evidence, rows: np.ndarray, quality: np.ndarray, suggested: np.ndarray, strange: np.ndarray
+) -> Iterator[tuple[Any, ...]]:
+    """The cells of some images."""
+    shown, looks, classes = evidence.group(rows), evidence.looks.select(rows), (*evidence.dataset.classes, "")
+    columns = (
+        *(shown.paths, shown.labels, shown.splits, evidence.pictures[rows].tolist(), _written(quality, 4)),
+        *([classes[label] for label in suggested], _written(strange, 5), looks.format.tolist()),
+        *(looks.width.tolist(), looks.height.tolist(), _written(looks.brightness, 1), _written(looks.contrast, 1)),
+        _written(looks.sharpness, 2),
+    )
+    return zip(*columns, strict=True)
 
 
 def write_grouped(file: Path, evidence: Evidence) -> None:
     """Write the images as a table whose column `group` keeps copies, bursts and groups that were named together."""
     dataset = evidence.dataset
-    absolute = [str((dataset.root / path).resolve()) for path in dataset.paths]
-    named = [f"picture-{number}" for number in together(evidence.units, bursts(evidence.looks)).tolist()]
+    absolute = Texts.of(str((dataset.root / path).resolve()) for path in dataset.paths)
+    named = Texts.of(f"picture-{number}" for number in together(evidence.units, bursts(evidence.looks)))
     replace(dataset, paths=absolute, groups=named).write_csv(file)
 
 

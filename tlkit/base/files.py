@@ -14,7 +14,7 @@ import shlex
 import shutil
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, overload
@@ -388,11 +388,10 @@ class Texts(Sequence[str]):
         """Of strings, which are looked at one after the other."""
         if isinstance(texts, Texts):
             return texts
-        content, ends = bytearray(), array("q")
+        growing = GrowingTexts()
         for text in texts:
-            content += text.encode("utf-8", "surrogatepass")
-            ends.append(len(content))
-        return cls(bytes(content), ends)
+            growing.append(text)
+        return growing.done()
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -424,7 +423,32 @@ class Texts(Sequence[str]):
         return f"<{len(self)} texts: {shown}>"
 
 
+class GrowingTexts:
+    """Strings that come one after the other, to become `Texts`."""
+
+    def __init__(self) -> None:
+        self._content, self._ends = bytearray(), array("q")
+
+    def append(self, text: str) -> None:
+        """The next."""
+        self._content += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._content))
+
+    def done(self) -> Texts:
+        """All of them."""
+        return Texts(bytes(self._content), self._ends)
+
+
 def taken(texts: Sequence[str], places: Iterable[int]) -> Sequence[str]:
     """Some of them, in the order of their places, kept as they were kept."""
     found = (texts[place] for place in places)
     return Texts.of(found) if isinstance(texts, Texts) else list(found)
+
+
+def first_places(texts: Sequence[str], wanted: Set[str]) -> dict[str, int]:
+    """Where those that are wanted stand first; of a million, an index of all would take hundreds of megabytes."""
+    places: dict[str, int] = {}
+    for place, text in enumerate(texts if wanted else ()):
+        if text in wanted:
+            places.setdefault(text, place)
+    return places

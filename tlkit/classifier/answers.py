@@ -3,13 +3,14 @@
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, GrowingTexts, Texts, read_cell, replacing, restored, taken
 from tlkit.data.dataset import SPLITS, UNASSIGNED
 from tlkit.tasks.multi import sigmoid as sigmoid
 from tlkit.tasks.registry import Labelled, of_columns, of_truth, picked
@@ -76,7 +77,7 @@ class Predictions(Labelled):
     classes: tuple[str, ...]
     temperature: float = 1.0
     threshold: float | None = None
-    groups: list[str] | None = None
+    groups: Sequence[str] | None = None
     unfamiliarity: np.ndarray | None = None
     in_training: np.ndarray | None = None
     targets: np.ndarray | None = None
@@ -119,7 +120,7 @@ class Predictions(Labelled):
     def select(self, indices: np.ndarray) -> "Predictions":
         """Some of the rows."""
         rows = np.asarray(indices, dtype=np.int64)
-        pick = rows.tolist()
+        pick = rows.data  # which gives plain integers, one at a time
         return replace(
             self,
             paths=taken(self.paths, pick),
@@ -128,7 +129,7 @@ class Predictions(Labelled):
             targets=picked(self.targets, rows),
             splits=self.splits[rows],
             logits=self.logits[rows],
-            groups=None if self.groups is None else [self.groups[i] for i in pick],
+            groups=None if self.groups is None else taken(self.groups, pick),
             unfamiliarity=picked(self.unfamiliarity, rows),
             in_training=picked(self.in_training, rows),
         )
@@ -159,7 +160,7 @@ class Predictions(Labelled):
             for i, (name, row) in enumerate(zip(self.paths, chances, strict=True)):
                 known = [name, self.sha256[i], split_names[self.splits[i]], self.label_name(i), self.predicted_name(i)]
                 known += task.beside(row, best[i], self.margins)
-                writer.writerow([*known, *(column[i] for column in further.values()), *listed.cells(self, i, row)])
+                writer.writerow([*known, *(column(i) for column in further.values()), *listed.cells(self, i, row)])
 
     def _listed(self) -> "type[_All] | type[_Short]":
         """How classes are written."""
@@ -169,17 +170,18 @@ class Predictions(Labelled):
         """The predicted class of a row, or its labels, written in the same way."""
         return self.task.called(self.logits[index], self.classes, self.temperature)
 
-    def _further(self) -> dict[str, list[str]]:
-        """The columns that not every evaluation has, as text."""
-        columns: dict[str, list[str]] = {}
-        if self.abstained is not None:
-            columns["abstain"] = ["true" if held else "false" for held in self.abstained]
-        if self.unfamiliarity is not None:
-            columns["unfamiliarity"] = ["" if np.isnan(far) else f"{far:.6g}" for far in self.unfamiliarity]
-        if self.groups is not None:
-            columns["group"] = self.groups
-        if self.in_training is not None:
-            columns["in_training"] = [IN_TRAINING[code] for code in self.in_training]
+    def _further(self) -> dict[str, Callable[[int], str]]:
+        """The columns that not every evaluation has: what they say of a row."""
+        columns: dict[str, Callable[[int], str]] = {}
+        held, far, groups, kin = self.abstained, self.unfamiliarity, self.groups, self.in_training
+        if held is not None:
+            columns["abstain"] = lambda row: "true" if held[row] else "false"
+        if far is not None:
+            columns["unfamiliarity"] = lambda row: "" if np.isnan(far[row]) else f"{far[row]:.6g}"
+        if groups is not None:
+            columns["group"] = lambda row: groups[row]
+        if kin is not None:
+            columns["in_training"] = lambda row: IN_TRAINING[kin[row]]
         return columns
 
     @classmethod
@@ -194,22 +196,29 @@ class Predictions(Labelled):
             TlkitError: of more than `MANY_CLASSES` classes: per_class.csv, which names them, is not beside the file.
         """
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [[read_cell(cell) for cell in row] for row in csv.reader(file)]
-        header, rows = rows[0], rows[1:]
-        task = of_columns(header)
-        listed = _Short if TRUE_CLASS in header else _All
-        classes = listed.classes(path, header, task)
-        known = {name: [row[place] for row in rows] for place, name in enumerate(header) if name in _KNOWN}
+            reader = csv.reader(file)
+            header = list(map(read_cell, next(reader, [])))
+            task, listed = of_columns(header), _Short if TRUE_CLASS in header else _All
+            classes = listed.classes(path, header, task)
+            growing = {name: (place, GrowingTexts()) for place, name in enumerate(header) if name in _KNOWN}
+            logits = [listed.logits(header, [], classes, task)]
+            cells = (list(map(read_cell, row)) for row in reader)
+            while rows := list(islice(cells, max(1, AT_ONCE // len(header)))):
+                logits.append(listed.logits(header, rows, classes, task))
+                for place, column in growing.values():
+                    for row in rows:
+                        column.append(row[place])
+        known = {name: column.done() for name, (_, column) in growing.items()}
         split_codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
         labels, targets = task.read(known["label"], classes)
         far, seen = known.get("unfamiliarity"), known.get("in_training")
         return cls(
-            paths=[restored(path) for path in known["path"]],
+            paths=Texts.of(map(restored, known["path"])),
             sha256=known["sha256"],
             labels=labels,
             targets=targets,
             splits=np.array([split_codes[name] for name in known["split"]], dtype=np.int8),
-            logits=listed.logits(header, rows, classes, task),
+            logits=np.concatenate(logits),
             classes=classes,
             groups=known.get("group"),
             unfamiliarity=None if far is None else np.array([text or "nan" for text in far], dtype=np.float32),
@@ -350,7 +359,7 @@ class Answers:
         far = [part.unfamiliarity for part in parts if part.unfamiliarity is not None]
         return cls(np.concatenate([part.logits for part in parts]), np.concatenate(far) if far else None)
 
-    def rows(self, paths: Sequence[str], facts: "Facts", top: int) -> list[dict[str, Any]]:
+    def rows(self, paths: Sequence[str], facts: "Facts", top: int) -> "AnswerRows":
         """One row for each image, its `top` most probable classes first to last.
 
         Args:
@@ -358,26 +367,89 @@ class Answers:
             facts: of the classifier.
             top: classes to list.
         """
-        chances = (
-            row
-            for some in row_blocks(self.logits)
-            for row in facts.task.probabilities(self.logits[some], facts.temperature)
-        )
-        chosen = facts.task.predicted(self.logits, facts.temperature).tolist()
-        order = most_probable(self.logits, top)
-        rows = []
-        for path, row, one, best, answer in zip(paths, chances, chosen, order, self, strict=True):
-            said = facts.task.answer(answer.logits[0], row, one, facts.classes, facts.margins)
-            listed = best if facts.task.ranks else ()
-            ranked = [{"class": facts.classes[k], "probability": round(float(row[k]), 6)} for k in listed]
-            judged: dict[str, Any] = {}
-            if facts.threshold is not None:
-                judged["abstain"] = not row[one] >= facts.threshold
-            if answer.unfamiliarity is not None:
-                far = float(answer.unfamiliarity[0])
-                judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
-            rows.append({"path": path, **said, **judged, "top": ranked})
-        return rows
+        return AnswerRows(self, paths, facts, top)
+
+
+AT_ONCE = 2**18  # logits of which rows are made at a time
+
+
+class AnswerRows(Sequence[dict[str, Any]]):
+    """Rows of n images, each made when it is asked for: as dictionaries those of a million would be gigabytes.
+
+    Equal to any sequence of the same rows. `list(rows)`, `pandas.DataFrame(rows)` and `json.dumps(rows, default=list)` make all of them.
+
+    Args:
+        answers: n of them.
+        paths: n of them.
+        facts: of the classifier.
+        top: most probable classes to list.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, answers: Answers, paths: Sequence[str], facts: "Facts", top: int) -> None:
+        if len(answers) != len(paths):
+            raise ValueError(f"{len(answers)} answers for {len(paths)} paths")
+        self.answers, self.paths, self.facts, self.top = answers, paths, facts, top
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        paths = iter(self.paths)
+        for rows in row_blocks(self.answers.logits, AT_ONCE):
+            yield from map(self._row, *self._parts(rows), paths)  # which are asked last, so that none is lost
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> "AnswerRows": ...
+    def __getitem__(self, place: int | slice) -> "dict[str, Any] | AnswerRows":
+        if isinstance(place, slice):
+            rows = np.arange(len(self))[place]
+            return AnswerRows(self.answers.select(rows), self.paths[place], self.facts, self.top)
+        row = range(len(self))[place]
+        return next(map(self._row, *self._parts(slice(row, row + 1)), [self.paths[row]]))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<rows of {len(self)} images>"
+
+    @property
+    def abstained(self) -> np.ndarray:
+        """Bool (n,), True where the classifier would rather not answer."""
+        held = np.zeros(len(self), bool)
+        for rows in row_blocks(self.answers.logits, AT_ONCE) if self.facts.threshold is not None else ():
+            _, chances, best, _, _ = self._parts(rows)
+            held[rows] = ~(chances[np.arange(len(best)), best] >= self.facts.threshold)
+        return held
+
+    def _parts(self, rows: slice) -> "tuple[np.ndarray, np.ndarray, list[int], np.ndarray, Iterable[float | None]]":
+        """Of some images: logits, probabilities, the predicted class, the most probable ones, unfamiliarity."""
+        logits, task, far = self.answers.logits[rows], self.facts.task, self.answers.unfamiliarity
+        chances = task.probabilities(logits, self.facts.temperature)
+        best = task.predicted(logits, self.facts.temperature).tolist()
+        unfamiliar = repeat(None) if far is None else far[rows].tolist()
+        return logits, chances, best, most_probable(logits, self.top), unfamiliar
+
+    def _row(
+        self, logits: np.ndarray, chances: np.ndarray, best: int, order: np.ndarray, far: float | None, path: str
+    ) -> dict[str, Any]:
+        """The row of one image."""
+        facts = self.facts
+        said = facts.task.answer(logits, chances, best, facts.classes, facts.margins)
+        listed = order if facts.task.ranks else ()
+        ranked = [{"class": facts.classes[k], "probability": round(float(chances[k]), 6)} for k in listed]
+        judged: dict[str, Any] = {}
+        if facts.threshold is not None:
+            judged["abstain"] = not chances[best] >= facts.threshold
+        if far is not None:
+            judged |= {"unfamiliar": far > 1, "unfamiliarity": round(far, 4)}
+        return {"path": path, **said, **judged, "top": ranked}
 
 
 def number_columns(numbers: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The table of commands: adding one is a row here, its options in `core` and its pipeline in `pipelines`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from tlkit.options.commands import (
@@ -35,7 +35,7 @@ class Command(NamedTuple):
         options: its dataclass.
         help: what it does; the first sentence stands in the list of commands.
         examples: commands to try, one a line.
-        shown: what goes to stdout without `--json`, from what `run` returned.
+        shown: what goes to stdout without `--json`, from what `run` returned: a text, or lines with their ends.
         first: the options that `--help` shows, in this order; `--help-all` has the others. All where none is named.
     """
 
@@ -43,7 +43,7 @@ class Command(NamedTuple):
     options: type[Options]
     help: str
     examples: tuple[str, ...]
-    shown: Callable[[dict[str, Any]], str]
+    shown: Callable[[dict[str, Any]], str | Iterable[str]]
     first: tuple[str, ...] = ()
 
 
@@ -225,8 +225,8 @@ COMMANDS = (
 )
 
 
-def as_csv(result: dict[str, Any]) -> str:
-    """Predictions as CSV, without a newline at the end."""
+def as_csv(result: dict[str, Any]) -> Iterable[str]:
+    """Predictions as lines of CSV."""
     from tlkit.pipelines.predict import as_csv as written
 
-    return written(result["predictions"]).rstrip("\n")
+    return written(result["predictions"])

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,25 +82,38 @@ def act(
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(_interrupted(command, config, terminated=isinstance(stopped, Terminated))) from None
-    text = json.dumps(_without_text(result)) if as_json else command.shown(result)
-    if text:
-        _print(text)
+    shown = _as_json(result) if as_json else command.shown(result)
+    _print([shown, "\n"] if shown and isinstance(shown, str) else shown)
 
 
-def _print(text: str) -> None:
+def _print(pieces: Iterable[str]) -> None:
     """Write to stdout; a file name that is no text comes out as the bytes it is made of."""
     sys.stdout.flush()
     try:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        for piece in pieces:
+            sys.stdout.buffer.write(piece.encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
     except BrokenPipeError:  # whoever read along (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(141) from None
 
 
-def _without_text(result: dict[str, Any]) -> dict[str, Any]:
-    """`text` is for readers; machines have the rest."""
-    return {name: value for name, value in result.items() if name != "text"}
+def _as_json(result: dict[str, Any]) -> Iterator[str]:
+    """One line of JSON, a piece at a time where a sequence makes its items when they are asked for; `text` is for readers."""
+    yield "{"
+    between = ""
+    for name, value in result.items():
+        if name == "text":
+            continue
+        yield f"{between}{json.dumps(name)}: "
+        between = ", "
+        if isinstance(value, Sequence) and not isinstance(value, (str, list, tuple)):
+            yield "["
+            yield from (", " * (place > 0) + json.dumps(item) for place, item in enumerate(value))
+            yield "]"
+        else:
+            yield json.dumps(value)
+    yield "}\n"
 
 
 def _refused(error: TlkitError, as_json: bool) -> int:

@@ -16,8 +16,8 @@ from tlkit.data.dataset import SPLITS, Dataset, Problem
 from tlkit.data.decode import in_order
 from tlkit.data.films import ANIMATIONS, FILMS, frame_files, moves, refuse_lacking
 from tlkit.data.folders import LOOSE, Layout
-from tlkit.data.look import Checker
-from tlkit.data.scan import first_of, listed, read_contents, tell_unexpected
+from tlkit.data.look import Checker, read_contents
+from tlkit.data.scan import first_of, listed, tell_unexpected
 from tlkit.data.table import CLIP, SUFFIXES, Listing, read_table
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.task import Task

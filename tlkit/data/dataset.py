@@ -5,11 +5,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, read_cell, replacing, restored, taken
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, GrowingTexts, Texts, read_cell, replacing, restored, taken
 from tlkit.options.catalog import SPLITS as SPLITS
 from tlkit.pixels.contract import DECODE_VERSION as DECODE_VERSION
 from tlkit.pixels.contract import InputContract as InputContract
@@ -89,8 +89,8 @@ class Dataset(Labelled):
     sha256: np.ndarray
     sizes: np.ndarray
     given: np.ndarray
-    groups: list[str] | None = None
-    extra: dict[str, list[str]] = field(default_factory=dict)
+    groups: Sequence[str] | None = None
+    extra: dict[str, Sequence[str]] = field(default_factory=dict)
     set_aside: tuple[Problem, ...] = ()
     ignored: int = 0
     drawn: str = ""
@@ -135,7 +135,7 @@ class Dataset(Labelled):
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """The rows at `indices`, in that order; what was set aside stays known."""
         rows = np.asarray(indices, dtype=np.int64)
-        pick = rows.tolist()
+        pick = rows.data  # which gives plain integers, one at a time
         return replace(
             self,
             paths=taken(self.paths, pick),
@@ -144,8 +144,8 @@ class Dataset(Labelled):
             sha256=self.sha256[rows],
             sizes=self.sizes[rows],
             given=self.given[rows],
-            groups=None if self.groups is None else [self.groups[i] for i in pick],
-            extra={name: [column[i] for i in pick] for name, column in self.extra.items()},
+            groups=None if self.groups is None else taken(self.groups, pick),
+            extra={name: taken(column, pick) for name, column in self.extra.items()},
             looks=None if self.looks is None else self.looks.select(rows),
             clips=None if self.clips is None else self.clips.select(rows),
         )
@@ -162,7 +162,7 @@ class Dataset(Labelled):
     def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""
         bad = {problem.path for problem in problems}
-        kept = self.select([i for i, path in enumerate(self.paths) if path not in bad])
+        kept = self.select(np.flatnonzero(np.fromiter((path not in bad for path in self.paths), bool, len(self))))
         return replace(kept, set_aside=(*self.set_aside, *problems))
 
     def class_counts(self, among: np.ndarray | None = None) -> np.ndarray:
@@ -214,24 +214,25 @@ class Dataset(Labelled):
     ) -> "Dataset":
         """Read what `write_csv` wrote. The root, the class order and the task live in the run's JSON."""
         codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
-        columns: dict[str, list[Any]] = {}
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = {name: [] for name in reader.fieldnames or ()}
-            for row in reader:
-                for name, value in row.items():
-                    columns[name].append(read_cell(value))
+            reader = csv.reader(file)
+            growing = {name: GrowingTexts() for name in next(reader, [])}
+            for row in filter(None, reader):
+                for column, value in zip(growing.values(), row, strict=True):
+                    column.append(read_cell(value))
+        columns = {name: column.done() for name, column in growing.items()}
         known = ("path", "label", "split", "group", "bytes", "sha256")
         labels, targets = task.read(columns["label"], classes)
+        count = len(columns["path"])
         return cls(
             root=root,
             classes=classes,
-            paths=[restored(path) for path in columns["path"]],
+            paths=Texts.of(map(restored, columns["path"])),
             labels=labels,
             targets=targets,
-            sha256=np.frombuffer(bytes.fromhex("".join(columns["sha256"])), dtype=np.uint8).reshape(-1, 32),
-            sizes=np.array(columns["bytes"], dtype=np.int64),
-            given=np.array([codes[name] for name in columns["split"]], dtype=np.int8),
+            sha256=np.frombuffer(bytes.fromhex(columns["sha256"].content.decode()), dtype=np.uint8).reshape(-1, 32),
+            sizes=np.fromiter(map(int, columns["bytes"]), np.int64, count),
+            given=np.fromiter((codes[name] for name in columns["split"]), np.int8, count),
             groups=columns["group"] if any(columns["group"]) else None,
             extra={name: column for name, column in columns.items() if name not in known},
             set_aside=tuple(set_aside),

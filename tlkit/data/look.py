@@ -1,8 +1,12 @@
-"""Read every file once: facts of its header, and of a small copy of its pixels."""
+"""Read every file once: what it holds, its hash, facts of its header, and of a small copy of its pixels."""
 
+import hashlib
 import io
+import os
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +16,16 @@ from PIL import Image
 from tlkit.base.errors import UnreadableImage
 from tlkit.base.machine import usable_cores
 from tlkit.base.story import Silence, Story
-from tlkit.data.dataset import Dataset, InputContract
+from tlkit.data.dataset import Dataset, InputContract, Problem
 from tlkit.data.decode import CHEAP, decode, in_order
 from tlkit.pixels.opening import FORMATS
+from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 
 # All pixel facts are of one small copy: 128 pixels are what small networks see, and comparable between images.
 SIDE = 128
 SAME_COLOUR = 2  # grey levels, in each channel: what JPEG makes of one colour
 CHUNK = 64  # files a thread takes at a time: their arrays are worked on together
+MANY = 256  # likewise of those that are only hashed: enough to forget the cost of handing over
 _COPY = InputContract(height=SIDE, width=SIDE)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _ORIENTATION, _MAKE, _MODEL, _TAKEN, _EXIF, _ORIGINAL = 0x0112, 0x010F, 0x0110, 0x0132, 0x8769, 0x9003
@@ -67,12 +73,6 @@ class Looks:
     frame: np.ndarray
     small: np.ndarray
 
-    @classmethod
-    def of(cls, parts: Sequence[dict[str, np.ndarray]]) -> "Looks":
-        """The columns of some files after those of others."""
-        parts = parts or [Looker(0).columns()]
-        return cls(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
     def __len__(self) -> int:
         return len(self.width)
 
@@ -91,13 +91,46 @@ class Looks:
         return Looks(**{spec.name: getattr(self, spec.name)[indices] for spec in fields(self)})
 
 
+class GrowingLooks:
+    """Facts that come of some files at a time, to become `Looks`; numbers are put in their places, so that nothing is held twice.
+
+    Args:
+        most: files at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._rows = most, 0
+        self._numbers: dict[str, np.ndarray] = {}
+        self._texts: dict[str, list[np.ndarray]] = {}
+        self.add(Looker(0).columns())
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        """Those of the next files."""
+        rows = slice(self._rows, self._rows + len(columns["width"]))
+        for name, column in columns.items():
+            if column.dtype.kind in "UO":
+                self._texts.setdefault(name, []).append(column)
+                continue
+            if name not in self._numbers:
+                self._numbers[name] = np.empty((self._most, *column.shape[1:]), column.dtype)
+            self._numbers[name][rows] = column
+        self._rows = rows.stop
+
+    def done(self) -> Looks:
+        """All of them."""
+        texts = {name: np.concatenate(parts) for name, parts in self._texts.items()}
+        return Looks(**texts, **{name: column[: self._rows] for name, column in self._numbers.items()})
+
+
 def look(files: Sequence[Path], *, story: Story | None = None, threads: int | None = None) -> Looks:
     """The facts of every file; one that cannot be decoded has format "" and zeros."""
     threads = threads or usable_cores()
     chunks = (files[start : start + CHUNK] for start in range(0, len(files), CHUNK))
     looked = in_order(_Chunk, chunks, threads=threads, ahead=2 * threads)
-    found = list((story or Silence()).track(looked, "looking at files", len(files)))
-    return Looks.of([chunk.columns for chunk in found])
+    growing = GrowingLooks(len(files))
+    for chunk in (story or Silence()).track(looked, "looking at files", len(files)):
+        growing.add(chunk.columns)
+    return growing.done()
 
 
 def looks_of(dataset: Dataset, story: Story) -> Looks:
@@ -170,7 +203,7 @@ class Checker:
 
 # name -> (type of the column, its value where nothing could be read)
 _HEADER: dict[str, tuple[Any, Any]] = {
-    "problem": (str, ""),
+    "problem": (object, ""),  # as wide as the longest, text would take hundreds of bytes a file
     "format": (str, ""),
     "mode": (str, ""),
     "camera": (str, ""),
@@ -306,3 +339,132 @@ def distance(hashes: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndar
         right: int (n,), rows.
     """
     return _BITS_SET[hashes[left] ^ hashes[right]].sum(axis=1, dtype=np.int64)
+
+
+# -- What listed files hold: sniffed, hashed, and looked at where that is wanted, from the same bytes ---
+
+PIECE = 1 << 20  # bytes read at a time
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What N listed files turned out to hold.
+
+    Args:
+        images: int64 (n,), which of the listed files are images, ascending.
+        sha256: uint8 (n, 32), of those.
+        sizes: int64 (n,), bytes, of those.
+        problems: files that should be images by their name, or were named by the user, and are not.
+        ignored: how many others are no images.
+        looks: of the images, None where they were not looked at.
+    """
+
+    images: np.ndarray
+    sha256: np.ndarray
+    sizes: np.ndarray
+    problems: tuple[Problem, ...]
+    ignored: int
+    looks: Looks | None = None
+
+
+@dataclass
+class _Found:
+    """The findings of some files."""
+
+    files: int
+    images: "array[int]"
+    digests: bytearray
+    sizes: "array[int]"
+    problems: list[Problem]
+    ignored: int
+    columns: dict[str, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self.files
+
+    def join(self, other: "_Found") -> None:
+        """Those of further files after them."""
+        self.images.extend(other.images)
+        self.digests += other.digests
+        self.sizes.extend(other.sizes)
+        self.problems += other.problems
+        self.ignored += other.ignored
+
+
+def read_contents(
+    root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False, by: type[Looker | Checker] | None = None
+) -> Contents:
+    """Identify and hash files in threads; memory beyond the result does not grow with their number.
+
+    Args:
+        root: the folder that `paths` are relative to.
+        paths: the files.
+        story: hears the progress.
+        all_meant: every file was named as an image by the user, so that none may be left out unsaid.
+        by: who decodes images as well, each from the same bytes as its hash: to look at them, or so that those that
+            cannot be decoded are problems.
+    """
+    size = CHUNK if by is Looker else MANY
+    threads = usable_cores() if by else min(32, 2 * usable_cores())  # waiting for the disk costs no core
+    read = partial(_read_chunk, root, paths, all_meant, by, size)
+    starts = range(0, len(paths), size)
+    found = _Found(len(paths), array("q"), bytearray(), array("q"), [], 0)
+    looks = GrowingLooks(len(paths)) if by is Looker else None
+    for chunk in story.track(in_order(read, starts, threads=threads, ahead=4 * threads), "reading files", len(paths)):
+        found.join(chunk)
+        if looks and chunk.columns:
+            looks.add(chunk.columns)
+    return Contents(
+        images=np.array(found.images, dtype=np.int64),
+        sha256=np.frombuffer(bytes(found.digests), dtype=np.uint8).reshape(-1, 32),
+        sizes=np.array(found.sizes, dtype=np.int64),
+        problems=tuple(found.problems),
+        ignored=found.ignored,
+        looks=looks.done() if looks else None,
+    )
+
+
+def _read_chunk(
+    root: Path, paths: Sequence[str], all_meant: bool, by: type[Looker | Checker] | None, size: int, start: int
+) -> _Found:
+    stop = min(start + size, len(paths))
+    chunk = _Found(stop - start, array("q"), bytearray(), array("q"), [], 0)
+    looker = by(stop - start) if by else None
+    for i in range(start, stop):
+        path = paths[i]
+        try:
+            found = _fingerprint(os.path.join(root, path), path, looker)  # noqa: PTH118 - a million times
+        except (OSError, UnreadableImage) as error:
+            why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            chunk.problems.append(Problem(path, why))
+            continue
+        if isinstance(found, str):
+            if all_meant or suffix(path) in IMAGE_SUFFIXES:
+                chunk.problems.append(Problem(path, found))
+            else:
+                chunk.ignored += 1
+        else:
+            chunk.images.append(i)
+            chunk.digests += found[0]
+            chunk.sizes.append(found[1])
+    chunk.columns = looker.columns() if looker else None
+    return chunk
+
+
+def _fingerprint(file: str, path: str, looker: Looker | Checker | None) -> tuple[bytes, int] | str:
+    """sha256 and size of an image file, which is looked at or decoded where that is wanted; or what else it holds."""
+    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - a million times; Path.open costs as much as the hash
+        piece = stream.read(PIECE)
+        header = piece[:HEADER_BYTES]
+        if sniff(header, path) is None:
+            return describe(header)
+        if looker:
+            content = piece + stream.readall()
+            looker.add(content)
+            return hashlib.sha256(content).digest(), len(content)
+        digest = hashlib.sha256(piece)
+        size = len(piece)
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+            size += len(piece)
+        return digest.digest(), size

@@ -14,7 +14,7 @@ MANY = 20  # different numbers among labels from which on it is asked whether th
 _NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 
-def take_numbers(file: Path, columns: dict[str, list[str]], names: Sequence[str]) -> list[str]:
+def take_numbers(file: Path, columns: dict[str, Sequence[str]], names: Sequence[str]) -> list[str]:
     """The numbers of every row as `Number.read` reads them; their columns leave the others.
 
     Args:

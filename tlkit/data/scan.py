@@ -1,32 +1,26 @@
-"""Which images there are: walk, sniff, hash. Nothing is decoded here."""
+"""Which images there are: folders and tables to a dataset."""
 
-import hashlib
-import os
 import shlex
-from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
+from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import missing, taken
-from tlkit.base.machine import usable_cores
 from tlkit.base.story import SILENCE, Story
 from tlkit.data.dataset import SPLITS, UNASSIGNED, UNLABELLED, Dataset, Problem
-from tlkit.data.decode import in_order
 from tlkit.data.films import FILMS
 from tlkit.data.fixes import Fixing, apply_fixes
 from tlkit.data.folders import LOOSE, Layout, Tree, read_layout, walk
-from tlkit.data.look import Checker, Looker, Looks
+from tlkit.data.look import Contents, Looker, read_contents
 from tlkit.data.numbers import TARGET
 from tlkit.data.split import group_column, group_pattern, match_groups
 from tlkit.data.table import CLIP, SUFFIXES, Listing, elsewhere, labels_of, read_listing
-from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
+from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.labels import class_name
 from tlkit.tasks.number import NUMBER
 from tlkit.tasks.registry import asked_for, of_texts, picked
@@ -34,124 +28,6 @@ from tlkit.tasks.task import Task
 
 if TYPE_CHECKING:
     from tlkit.data.clips import Finder
-
-LOOKED = 64  # likewise of those that are decoded: their small copies are worked on together
-CHUNK = 256  # files a thread takes at a time: enough to forget the cost of handing over
-PIECE = 1 << 20  # bytes read at a time
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What N listed files turned out to hold.
-
-    Args:
-        images: int64 (n,), which of the listed files are images, ascending.
-        sha256: uint8 (n, 32), of those.
-        sizes: int64 (n,), bytes, of those.
-        problems: files that should be images by their name, or were named by the user, and are not.
-        ignored: how many others are no images.
-        looks: of the images, None where they were not looked at.
-    """
-
-    images: np.ndarray
-    sha256: np.ndarray
-    sizes: np.ndarray
-    problems: tuple[Problem, ...]
-    ignored: int
-    looks: Looks | None = None
-
-
-@dataclass
-class _Chunk:
-    """The findings of up to `CHUNK` files."""
-
-    files: int
-    images: "array[int]"
-    digests: bytearray
-    sizes: "array[int]"
-    problems: list[Problem]
-    ignored: int
-    columns: dict[str, np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        return self.files
-
-
-def read_contents(
-    root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False, by: type[Looker | Checker] | None = None
-) -> Contents:
-    """Identify and hash files in threads; memory beyond the result does not grow with their number.
-
-    Args:
-        root: the folder that `paths` are relative to.
-        paths: the files.
-        story: hears the progress.
-        all_meant: every file was named as an image by the user, so that none may be left out unsaid.
-        by: who decodes images as well, each from the same bytes as its hash: to look at them, or so that those that
-            cannot be decoded are problems.
-    """
-    size = LOOKED if by is Looker else CHUNK
-    threads = usable_cores() if by else min(32, 2 * usable_cores())  # waiting for the disk costs no core
-    read = partial(_read_chunk, root, paths, all_meant, by, size)
-    starts = range(0, len(paths), size)
-    chunks = list(story.track(in_order(read, starts, threads=threads, ahead=4 * threads), "reading files", len(paths)))
-    return Contents(
-        images=np.array(array("q", chain.from_iterable(chunk.images for chunk in chunks)), dtype=np.int64),
-        sha256=np.frombuffer(b"".join(chunk.digests for chunk in chunks), dtype=np.uint8).reshape(-1, 32),
-        sizes=np.array(array("q", chain.from_iterable(chunk.sizes for chunk in chunks)), dtype=np.int64),
-        problems=tuple(problem for chunk in chunks for problem in chunk.problems),
-        ignored=sum(chunk.ignored for chunk in chunks),
-        looks=Looks.of([chunk.columns for chunk in chunks if chunk.columns]) if by is Looker else None,
-    )
-
-
-def _read_chunk(
-    root: Path, paths: Sequence[str], all_meant: bool, by: type[Looker | Checker] | None, size: int, start: int
-) -> _Chunk:
-    stop = min(start + size, len(paths))
-    chunk = _Chunk(stop - start, array("q"), bytearray(), array("q"), [], 0)
-    looker = by(stop - start) if by else None
-    for i in range(start, stop):
-        path = paths[i]
-        try:
-            found = _fingerprint(os.path.join(root, path), path, looker)  # noqa: PTH118 - a million times
-        except (OSError, UnreadableImage) as error:
-            why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
-            chunk.problems.append(Problem(path, why))
-            continue
-        if isinstance(found, str):
-            if all_meant or suffix(path) in IMAGE_SUFFIXES:
-                chunk.problems.append(Problem(path, found))
-            else:
-                chunk.ignored += 1
-        else:
-            chunk.images.append(i)
-            chunk.digests += found[0]
-            chunk.sizes.append(found[1])
-    chunk.columns = looker.columns() if looker else None
-    return chunk
-
-
-def _fingerprint(file: str, path: str, looker: Looker | Checker | None) -> tuple[bytes, int] | str:
-    """sha256 and size of an image file, which is looked at or decoded where that is wanted; or what else it holds."""
-    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - a million times; Path.open costs as much as the hash
-        piece = stream.read(PIECE)
-        header = piece[:HEADER_BYTES]
-        if sniff(header, path) is None:
-            return describe(header)
-        if looker:
-            content = piece + stream.readall()
-            looker.add(content)
-            return hashlib.sha256(content).digest(), len(content)
-        digest = hashlib.sha256(piece)
-        size = len(piece)
-        while piece := stream.read(PIECE):
-            digest.update(piece)
-            size += len(piece)
-        return digest.digest(), size
-
-
-# -- Which images there are: walk, sniff, hash. Nothing is decoded here ------------------------
 
 Wanted = tuple[Sequence[str] | None, Sequence[str]]  # classes that were asked for, and those of a classifier
 Reading = partial[Contents]  # `read_contents` for a story
@@ -235,7 +111,7 @@ def _scan_folder(
         _refuse_films(layout, typed)
     contents = reading(root, layout.files)
     labels, given = layout.labels[contents.images], layout.given[contents.images]
-    paths = taken(layout.files, contents.images)
+    paths = taken(layout.files, contents.images.data)
     problems = (*layout.problems, *contents.problems)
     refuse_none(typed, paths, problems)
     _refuse_empty(layout, labels, given, problems)
@@ -252,7 +128,7 @@ def _scan_folder(
         given=given,
         set_aside=(*tree.loops, *problems),
         ignored=tree.ignored + contents.ignored + beside,
-        extra={} if clips is None else {CLIP: [layout.clips[i] for i in contents.images.tolist()]},
+        extra={} if clips is None else {CLIP: taken(layout.clips, contents.images.data)},
         looks=contents.looks,
     )
     dataset = dataset.without(loose) if loose else dataset
@@ -288,7 +164,7 @@ def _scan_file(
         names, labels, targets = _truth(file, listing, listing.labels, wanted, labelled)
     groups = _listed_groups(listing, group_by)
     contents = reading(file.parent, listing.paths, all_meant=True)
-    kept, problems = contents.images.tolist(), (*listing.problems, *contents.problems)
+    kept, problems = contents.images.data, (*listing.problems, *contents.problems)
     if not kept and listing.paths and not any((file.parent / path).exists() for path in listing.paths):
         raise TlkitError(
             f"{str(file)!r} holds no image: none of the files it lists is there ({len(listing.paths):,}, the first {listing.paths[0]!r}).",
@@ -298,14 +174,14 @@ def _scan_file(
     dataset = Dataset(
         root=file.parent,
         classes=names,
-        paths=[listing.paths[i] for i in kept],
+        paths=taken(listing.paths, kept),
         labels=labels[contents.images],
         targets=picked(targets, contents.images),
         sha256=contents.sha256,
         sizes=contents.sizes,
         given=listing.given[contents.images],
-        groups=None if groups is None else [groups[i] for i in kept],
-        extra={name: [column[i] for i in kept] for name, column in listing.columns.items()},
+        groups=None if groups is None else taken(groups, kept),
+        extra={name: taken(column, kept) for name, column in listing.columns.items()},
         set_aside=problems,
         looks=contents.looks,
     )
@@ -316,15 +192,16 @@ def _scan_file(
 
 
 def _truth(
-    file: Path, listing: Listing, texts: list[str], wanted: Wanted, labelled: bool | Task | None
+    file: Path, listing: Listing, texts: Sequence[str], wanted: Wanted, labelled: bool | Task | None
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray | None]:
     """Names of classes, or of numbers, and the columns `labels` and `targets` of a table."""
     asked = labelled if isinstance(labelled, Task) else None
     if asked is NUMBER:
         names = tuple(wanted[0] or wanted[1] or (TARGET,))
         return names, *asked.read(texts, names)
-    read = [labels_of(file, texts, row) for row in range(len(texts))]
-    names = _class_names(tuple(sorted({name for row in read for name in row})), wanted[0], "label")
+    known: dict[str, tuple[str, ...]] = {}  # one object for all rows of the same labels
+    read = [known.get(text) or known.setdefault(text, labels_of(file, texts, row)) for row, text in enumerate(texts)]
+    names = _class_names(tuple(sorted({name for row in known.values() for name in row})), wanted[0], "label")
     _refuse_untrained(file, read, listing.given)
     return names, *of_texts(texts, asked).read(texts, names)
 
@@ -346,7 +223,7 @@ def labelling(config: _Asked, otherwise: bool | None = True) -> dict[str, Any]:
     return {"labelled": otherwise if asked is None else asked, "classes": config.target or config.classes}
 
 
-def _listed_groups(listing: Listing, group_by: str | None) -> list[str] | None:
+def _listed_groups(listing: Listing, group_by: str | None) -> Sequence[str] | None:
     """Groups from a column or a pattern; the column leaves the extra ones."""
     column = group_column(group_by, list(listing.columns))
     if column is not None:
@@ -358,13 +235,8 @@ def _listed_groups(listing: Listing, group_by: str | None) -> list[str] | None:
 def _unlabelled(tree: Tree) -> Layout:
     """Every file, whatever folder it lies in, without a class."""
     n = len(tree.files)
-    return Layout(
-        classes=(),
-        files=tree.files,
-        labels=np.full(n, UNLABELLED, dtype=np.int32),
-        given=np.full(n, UNASSIGNED, dtype=np.int8),
-        class_folders={},
-    )
+    labels, given = np.full(n, UNLABELLED, np.int32), np.full(n, UNASSIGNED, np.int8)
+    return Layout(classes=(), files=tree.files, labels=labels, given=given, class_folders={})
 
 
 def _class_names(found: tuple[str, ...], asked: Sequence[str] | None, kind: str) -> tuple[str, ...]:
@@ -427,8 +299,9 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
     """A class that only val or test knows cannot be learned; rows without a split may train."""
     if not (given == SPLITS.index("train")).any():
         return
-    rows = list(zip(labels, given.tolist(), strict=True))
-    trained = {name for names, code in rows if code <= SPLITS.index("train") for name in names}
+    trained = {
+        name for names, code in zip(labels, given, strict=True) if code <= SPLITS.index("train") for name in names
+    }
     unknown = sorted({name for names in labels for name in names} - trained)
     if unknown:
         raise TlkitError(

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
+from tlkit.base.files import GrowingTexts, Texts
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.fixes import Fixing
 from tlkit.data.folds import TRAIN, VAL, Units, deal_splits
@@ -145,27 +146,29 @@ def keras_codes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarra
     Raises:
         TlkitError: the images are not in one folder for each class.
     """
-    listed = list(_keras_files(dataset))
+    listed = Texts.of(_keras_files(dataset))
     order = np.arange(len(listed))
     np.random.RandomState(seed).shuffle(order)  # the legacy generator: it is what Keras uses
     held_out = {listed[i] for i in order[len(order) - int(fraction * len(order)) :].tolist()}
-    codes = np.array([path in held_out for path in dataset.paths], dtype=np.int8) * SPLITS.index("val")
+    held = np.fromiter((path in held_out for path in dataset.paths), np.int8, len(dataset))
+    codes = held * np.int8(SPLITS.index("val"))
     others = len(set(dataset.paths) - set(listed))
     return codes, f", and {others} images that Keras does not list in train" if others else ""
 
 
 def _keras_files(dataset: Dataset) -> Iterator[str]:
     """Relative paths in the order Keras lists them, before it shuffles."""
-    folders = [path.partition("/")[0] for path in dataset.paths]
-    laid_out = all("/" in path for path in dataset.paths) and all(
-        class_name(folder) == dataset.label_name(i) for i, folder in enumerate(folders)
+    folders = {path.partition("/")[0] for path in dataset.paths}
+    laid_out = all(
+        "/" in path and class_name(path.partition("/")[0]) == dataset.label_name(i)
+        for i, path in enumerate(dataset.paths)
     )
     if (dataset.given != UNASSIGNED).any() or not dataset.classes or not laid_out:
         raise TlkitError(
             "--keras-split needs one folder for each class and no split yet, as image_dataset_from_directory does.",
             "leave out --keras-split, or give the folder that Keras was given.",
         )
-    for name in sorted(set(folders), key=lambda folder: (dataset.classes.index(class_name(folder)), folder)):
+    for name in sorted(folders, key=lambda folder: (dataset.classes.index(class_name(folder)), folder)):
         walked = os.walk(dataset.root / name)  # links to folders are not followed, as in Keras
         for folder, _, files in sorted(walked, key=lambda entry: entry[0]):
             inside = folder[len(str(dataset.root)) + 1 :].replace(os.sep, "/")
@@ -183,9 +186,10 @@ def unit_of_rows(dataset: Dataset) -> np.ndarray:
     """
     links = [_first_equal(np.ascontiguousarray(dataset.sha256).view("V32").ravel())]
     if dataset.groups is not None:
-        names = np.unique(np.array(dataset.groups, dtype=object), return_inverse=True)[1]
-        alone = np.array([not name for name in dataset.groups])
-        links.append(_first_equal(np.where(alone, len(names) + np.arange(len(names)), names)))
+        known: dict[str, int] = {}
+        numbers = np.fromiter((known.setdefault(name, len(known)) for name in dataset.groups), np.int64, len(dataset))
+        alone = numbers == known.get("", -1)
+        links.append(_first_equal(np.where(alone, len(known) + np.arange(len(numbers)), numbers)))
     return links[0] if len(links) == 1 else _connected(links)
 
 
@@ -257,13 +261,13 @@ def group_pattern(group_by: str, columns: Sequence[str] = ()) -> re.Pattern[str]
     return pattern
 
 
-def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> list[str]:
+def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> Texts:
     """The group of every path.
 
     Raises:
         TlkitError: the pattern finds none in a path, which is named.
     """
-    groups = []
+    groups = GrowingTexts()
     for path in paths:
         found = pattern.search(path)
         if found is None or not found[1]:
@@ -272,4 +276,4 @@ def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> list[str]:
                 "write a pattern that matches every path (relative to the image folder), or list groups in a manifest file.",
             )
         groups.append(found[1])
-    return groups
+    return groups.done()

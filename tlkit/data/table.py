@@ -7,14 +7,15 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError, nearest
-from tlkit.base.files import read_cell, restored
+from tlkit.base.files import GrowingTexts, Texts, read_cell, restored, taken
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
 from tlkit.data.folders import split_of
 from tlkit.data.numbers import TARGET, predicted_with, refuse_many, take_numbers
@@ -49,20 +50,20 @@ class Listing:
         problems: clips that cannot be read.
     """
 
-    paths: list[str]
-    labels: list[str] | None
+    paths: Sequence[str]
+    labels: Sequence[str] | None
     given: np.ndarray
-    columns: dict[str, list[str]]
+    columns: dict[str, Sequence[str]]
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def select(self, rows: Sequence[int]) -> "Listing":
         """Some of the rows, in that order."""
         return Listing(
-            paths=[self.paths[row] for row in rows],
-            labels=None if self.labels is None else [self.labels[row] for row in rows],
+            paths=taken(self.paths, rows),
+            labels=None if self.labels is None else taken(self.labels, rows),
             given=self.given[list(rows)],
-            columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
+            columns={name: taken(column, rows) for name, column in self.columns.items()},
             notes=self.notes,
             problems=self.problems,
         )
@@ -91,7 +92,7 @@ def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[
     if labelled is NUMBER:
         numbers = take_numbers(file, columns, classes or (TARGET,))
         return Listing(paths, numbers, _given(file, columns.pop("split", None), len(paths)), columns, tuple(notes))
-    labels = columns.pop("label", None)
+    labels: Sequence[str] | None = columns.pop("label", None)
     if labels is None and labelled is not False:
         labels = _from_indicators(columns, notes, several_too=bool(labelled))
     if labelled and labels is None:
@@ -106,7 +107,7 @@ def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[
     return Listing(paths, labels, given, columns, tuple(notes))
 
 
-def labels_of(file: Path, labels: list[str], row: int) -> tuple[str, ...]:
+def labels_of(file: Path, labels: Sequence[str], row: int) -> tuple[str, ...]:
     """The classes of a row: none where it has no label, several where they are joined by `|`.
 
     Raises:
@@ -118,7 +119,7 @@ def labels_of(file: Path, labels: list[str], row: int) -> tuple[str, ...]:
     return (text,) if text else ()
 
 
-def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tuple[dict[str, list[str]], list[str]]:
+def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tuple[dict[str, Sequence[str]], list[str]]:
     """Columns of a CSV, TSV or Parquet file as text, and what to say of how it was read.
 
     Args:
@@ -161,14 +162,14 @@ _MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
 )
 
 
-def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -> dict[str, list[str]]:
+def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -> dict[str, Sequence[str]]:
     """Columns of a CSV (or TSV); bytes of odd file names survive."""
     text = _text(file, notes)
     separator, text = _separator(file, text, known, notes)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         names = [name.strip() for name in next(reader, [])]
-        columns: list[list[str]] = [[] for _ in names]
+        growing = [GrowingTexts() for _ in names]
         for row in reader:
             if not any(value.strip() for value in row):
                 continue  # an empty line, or what Excel leaves of one: ;;;
@@ -183,12 +184,13 @@ def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -
                     if separator == ","
                     else f"columns are separated by {_SEPARATORS.get(separator, repr(separator))} here, as in the first line.",
                 )
-            for column, value in zip(columns, row, strict=True):
+            for column, value in zip(growing, row, strict=True):
                 column.append(read_cell(value))
     except csv.Error as error:
         raise TlkitError(
             f"line {reader.line_num} of {str(file)!r} cannot be read: {error}.", "write it again."
         ) from error
+    columns = [column.done() for column in growing]
     kept = [at for at, name in enumerate(names) if name or any(columns[at])]
     found = [(names[at], columns[at]) for at in kept]
     _refuse_other_encodings(file, found)
@@ -238,11 +240,11 @@ def _separator(file: Path, text: str, known: Sequence[str], notes: list[str]) ->
     return separator, text
 
 
-def _refuse_other_encodings(file: Path, columns: Sequence[tuple[str, list[str]]]) -> None:
+def _refuse_other_encodings(file: Path, columns: Sequence[tuple[str, Sequence[str]]]) -> None:
     """Bytes that are no UTF-8 may only be names of files, and those must be there."""
     for name, values in columns:
         is_path = name.lower() == "path"
-        for row, value in enumerate([name, *values], start=1):
+        for row, value in enumerate(chain([name], values), start=1):
             if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
                 if is_path and row > 1 and os.path.lexists(file.parent / value):
                     continue
@@ -257,7 +259,7 @@ def _refuse_other_encodings(file: Path, columns: Sequence[tuple[str, list[str]]]
                 )
 
 
-def _read_parquet(file: Path) -> dict[str, list[str]]:
+def _read_parquet(file: Path) -> dict[str, Sequence[str]]:
     """Columns of a Parquet file as text; a missing value is "", a whole number has no decimals."""
     import pyarrow
     from pyarrow import parquet
@@ -266,22 +268,20 @@ def _read_parquet(file: Path) -> dict[str, list[str]]:
         table = parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise TlkitError(f"{str(file)!r} is not a readable Parquet file: {error}.", "write it again.") from error
-    return {str(name): _as_text(table.column(name).to_pylist()) for name in table.column_names}
+    return {str(name): Texts.of(_as_text(table.column(name).to_pylist())) for name in table.column_names}
 
 
-def _as_text(values: Sequence[object]) -> list[str]:
+def _as_text(values: Sequence[object]) -> Iterator[str]:
     """A column of whole numbers becomes one of floats in pandas as soon as one is missing; they are whole all the same."""
-    numbers = [value for value in values if isinstance(value, float) and value == value]
-    whole = all(number.is_integer() for number in numbers)
-    return [
-        "" if value is None or value != value else str(int(value)) if whole and isinstance(value, float) else str(value)
-        for value in values
-    ]
+    whole = all(value.is_integer() for value in values if isinstance(value, float) and value == value)
+    for value in values:
+        missing = value is None or value != value
+        yield "" if missing else str(int(value)) if whole and isinstance(value, float) else str(value)
 
 
-def _known_names(file: Path, columns: dict[str, list[str]], known: Sequence[str]) -> dict[str, list[str]]:
+def _known_names(file: Path, columns: dict[str, Sequence[str]], known: Sequence[str]) -> dict[str, Sequence[str]]:
     """The columns, the known ones in small letters."""
-    named: dict[str, list[str]] = {}
+    named: dict[str, Sequence[str]] = {}
     for name, column in columns.items():
         plain = name.strip().lower() if name.strip().lower() in known else name
         if plain in named:
@@ -293,16 +293,18 @@ def _known_names(file: Path, columns: dict[str, list[str]], known: Sequence[str]
 # -- its columns -------------------------------------------------------------------------------
 
 
-def _paths(file: Path, values: list[str], notes: list[str]) -> list[str]:
+def _paths(file: Path, values: Sequence[str], notes: list[str]) -> Texts:
     """Paths in one spelling: POSIX, without `./`; below the file's folder they are relative."""
     folder = file.parent.as_posix().rstrip("/") + "/"
     values = _as_they_are_on_disk(file, values, notes)
-    paths = [str(PurePosixPath(value)).removeprefix(folder) for value in values]
+    paths = Texts.of(str(PurePosixPath(value)).removeprefix(folder) for value in values)
     if "." in paths:  # PurePosixPath("")
         raise TlkitError(f"row {paths.index('.') + 2} of {str(file)!r} has no path.", "fill it in, or remove the row.")
-    if len(set(paths)) < len(paths):
+    hashes = np.fromiter(map(hash, paths), np.int64, len(paths))  # a set of a million paths would take 100 MB and more
+    if len(np.unique(hashes)) < len(paths):
         path, count = Counter(paths).most_common(1)[0]
-        raise TlkitError(f"{str(file)!r} lists {path!r} {count} times.", "keep one row for each image.")
+        if count > 1:  # else two of them have one hash
+            raise TlkitError(f"{str(file)!r} lists {path!r} {count} times.", "keep one row for each image.")
     return paths
 
 
@@ -316,10 +318,10 @@ _SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
 )
 
 
-def _as_they_are_on_disk(file: Path, values: list[str], notes: list[str]) -> list[str]:
+def _as_they_are_on_disk(file: Path, values: Sequence[str], notes: list[str]) -> Texts:
     """The paths as files are called: where one is not there and in another spelling it is, in that."""
     changed: Counter[str] = Counter()
-    found = []
+    found = GrowingTexts()
     for row, value in enumerate(values):
         suspicious = value != value.strip() or "\\" in value or not value.isascii()
         if suspicious and not os.path.lexists(file.parent / value):
@@ -335,7 +337,7 @@ def _as_they_are_on_disk(file: Path, values: list[str], notes: list[str]) -> lis
                     break
         found.append(value)
     notes += [f"{count:,} paths of {file.name} were read {how}." for how, count in changed.items()]
-    return found
+    return found.done()
 
 
 def elsewhere(file: Path, paths: Sequence[str]) -> str:
@@ -351,7 +353,7 @@ def elsewhere(file: Path, paths: Sequence[str]) -> str:
     return f"paths are relative to the folder of the table, {str(folder)!r}."
 
 
-def _from_indicators(columns: dict[str, list[str]], notes: list[str], *, several_too: bool) -> list[str] | None:
+def _from_indicators(columns: dict[str, Sequence[str]], notes: list[str], *, several_too: bool) -> list[str] | None:
     """Labels from columns of 0 and 1, one for each class, which leave the others; None where there are no such."""
     one, zero = ("1", "1.0", "true"), ("0", "0.0", "false")
     others = [name for name in columns if name not in _RESERVED]
@@ -373,7 +375,7 @@ def _from_indicators(columns: dict[str, list[str]], notes: list[str], *, several
 
 
 def _labels(
-    file: Path, values: list[str], notes: list[str], classes: Sequence[str] | None, *, required: bool
+    file: Path, values: Sequence[str], notes: list[str], classes: Sequence[str] | None, *, required: bool
 ) -> list[str]:
     """Labels in one spelling; what is in doubt is refused, what was changed is noted."""
     place, asked = f"labels of {str(file)!r}", {several.class_name(name) for name in classes or ()}
@@ -428,7 +430,7 @@ def _same_numbers(names: Mapping[str, str], place: str, asked: set[str]) -> dict
     return whole
 
 
-def _refuse_lists(file: Path, values: list[str], names: Mapping[str, str], asked: set[str]) -> None:
+def _refuse_lists(file: Path, values: Sequence[str], names: Mapping[str, str], asked: set[str]) -> None:
     """A label made of other labels (`cat,dog` beside `cat`) is a list of them, and is written with `|`."""
     known = set(names.values())
     for text, name in names.items():
@@ -444,7 +446,7 @@ def _refuse_lists(file: Path, values: list[str], names: Mapping[str, str], asked
                 )
 
 
-def _given(file: Path, values: list[str] | None, rows: int) -> np.ndarray:
+def _given(file: Path, values: Sequence[str] | None, rows: int) -> np.ndarray:
     """int8 (rows,) codes of the split column; empty values are -1."""
     if values is None:
         return np.full(rows, UNASSIGNED, dtype=np.int8)

@@ -1,6 +1,6 @@
 """From predictions and truth to metrics with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _picked(values: Column, rows: np.ndarray) -> Column:
     return values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
 
 
-def group_codes(groups: list[str] | None) -> np.ndarray | None:
+def group_codes(groups: Sequence[str] | None) -> np.ndarray | None:
     """int64 (n,) of group names; an image without one is a group of its own."""
     if groups is None:
         return None

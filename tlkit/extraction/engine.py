@@ -217,8 +217,8 @@ def infer(
         indices int64 (n,) of the files that could be decoded, for each output of the engine float32 (n, ...), none where
         no file could be decoded, and (index, reason) of those that could not.
     """
-    indices: list[np.ndarray] = [np.empty(0, np.int64)]
-    outputs: list[Outputs] = []
+    rows = np.empty(len(files), np.int64)
+    outputs: Outputs = ()
     problems: list[tuple[int, str]] = []
     story = story or Silence()
     engine = enduring(engine, story)
@@ -230,10 +230,14 @@ def infer(
             if len(batch.indices):
                 yield batch
 
+    done = 0
     for batch, values in engine.ahead(readable(), lambda batch: batch.images):
-        indices.append(batch.indices)
-        outputs.append(values)
-    return np.concatenate(indices), tuple(map(np.concatenate, zip(*outputs, strict=True))), problems
+        outputs = outputs or tuple(np.empty((len(files), *each.shape[1:]), each.dtype) for each in values)
+        place = slice(done, done + len(batch.indices))
+        rows[place], done = batch.indices, place.stop
+        for whole, each in zip(outputs, values, strict=True):
+            whole[place] = each
+    return rows[:done], tuple(each[:done] for each in outputs), problems
 
 
 # -- float32 or bfloat16: the second only where asked for, or shown to be faster and to say the same

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import first_places
 from tlkit.base.story import Silence, Story
 from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, Problem
@@ -17,7 +18,6 @@ from tlkit.data.views import CENTRE, Augmentation
 from tlkit.extraction.executors import LOGITS as LOGITS
 from tlkit.extraction.executors import Computation, Done, Key, batch_of, refuse_not_finite, same_bytes, spread
 from tlkit.extraction.room import make_room
-from tlkit.extraction.shards import SHARD_BYTES
 from tlkit.extraction.store import Appender, ClipFeatures, Rows, Space, StoredFeatures, look_up
 from tlkit.options.commands import AuditConfig, FeaturesConfig, PredictConfig
 from tlkit.options.groups import Portion, parse_shard
@@ -26,7 +26,6 @@ from tlkit.options.obtain import RankConfig
 if TYPE_CHECKING:
     from tlkit.extraction.source import FeatureSource
 
-HELD_BYTES = 4 * SHARD_BYTES  # rows in memory before they are written, over all spaces
 Shared = AuditConfig | FeaturesConfig | PredictConfig | RankConfig  # options of commands that work in shards
 
 
@@ -131,10 +130,10 @@ def extract(
 
 def _storing(work: Computation, rows: np.ndarray, spaces: Mapping[Key, Space]) -> Iterator[Done]:
     """What the executor of the source gives for the images at `rows`, each once it is with the store."""
-    source, most = work.source, min(SHARD_BYTES, HELD_BYTES // len(spaces))
+    source = work.source
     shared = not source.share.whole
     with ExitStack() as stack:
-        appenders = {key: stack.enter_context(Appender(space, most, shared=shared)) for key, space in spaces.items()}
+        appenders = {key: stack.enter_context(Appender(space, shared=shared)) for key, space in spaces.items()}
         for done in spread(work, rows, source.executor, work.story):
             for made in done.made:
                 appenders[made.key].append(made.sha256, made.rows)
@@ -241,7 +240,7 @@ def _with_duplicates(dataset: Dataset, problems: list[Problem]) -> list[Problem]
     """A problem of one file is a problem of every copy of it."""
     if not problems:
         return problems
-    position = {path: i for i, path in enumerate(dataset.paths)}
+    position = first_places(dataset.paths, {problem.path for problem in problems})
     reasons = {dataset.sha256[position[problem.path]].tobytes(): problem.reason for problem in problems}
     digests = (row.tobytes() for row in dataset.sha256)
     return [

@@ -9,15 +9,18 @@ another image. Values are on the disk before the index that names them. `ID.ids`
 before it wrote checksums; all that can be told of those is whether there are as many keys as values.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import mmap
 import secrets
 import zlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -80,50 +83,97 @@ class Shard:
         return rows[~np.isin(rows // self.block, self.unsound(rows))]
 
 
-def write_shard(folder: Path, keys: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Path:
-    """Write blocks of keys uint8 (n, 32) and of values (n, ...) as one shard, on the disk when this returns its index."""
+def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray) -> None:
+    """Write keys uint8 (n, 32) and values (n, ...) as one shard, which is on the disk when this returns."""
+    with shard_writer(folder, values.dtype, values.shape[1:]) as writer:
+        writer.append(keys, values)
+
+
+@contextlib.contextmanager
+def shard_writer(folder: Path, dtype: np.dtype, shape: tuple[int, ...]) -> "Iterator[ShardWriter]":
+    """A shard that is written while its rows come; it is there, and on the disk, when this is left, and not at all after an error.
+
+    Args:
+        folder: of the space.
+        dtype: of the values.
+        shape: of a row.
+    """
     name = folder / secrets.token_hex(8)
-    every, first = np.concatenate(keys), values[0]
-    header = {"descr": npy.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (len(every), *first.shape[1:])}
-    row = first.dtype.itemsize * math.prod(first.shape[1:])
-    block = max(1, BLOCK_BYTES // max(1, row))
-    summing = _Sums(every, block, row)
     with replacing(name.with_suffix(VALUES)) as temporary, temporary.open("wb") as file:
-        npy.write_array_header_1_0(file, header)
-        offset = file.tell()
-        for part in values:
-            piece = np.ascontiguousarray(part).tobytes()
-            summing.add(memoryview(piece))
-            file.write(piece)
-    facts = {
-        **{"format": FORMAT, "rows": len(every), "dtype": header["descr"], "shape": first.shape[1:]},
-        **{"offset": offset, "block": block},
-    }
-    index = json.dumps(facts).encode() + b"\n" + every.tobytes() + summing.finished().astype("<u4").tobytes()
-    with replacing(name.with_suffix(INDEX)) as temporary:
+        writer = ShardWriter(name.with_suffix(INDEX), file, dtype, shape)
+        yield writer
+        index = writer.finished()
+    with replacing(writer.index) as temporary:
         temporary.write_bytes(index + hashlib.sha256(index).digest())
-    return name.with_suffix(INDEX)
 
 
-class _Sums:
-    """The checksums of blocks, of values that come in pieces of any length."""
+class ShardWriter:
+    """The values of a shard as they go to its file. In memory are its keys, and less than a block of values.
 
-    def __init__(self, keys: np.ndarray, block: int, row: int) -> None:
-        self._seeds = [zlib.crc32(keys[i : i + block].tobytes()) for i in range(0, len(keys), block)]
-        self._size, self._place, self._done = block * row, 0, 0
+    Args:
+        index: where its index will be.
+        file: for the values.
+        dtype: of them.
+        shape: of a row.
+    """
 
-    def add(self, content: memoryview) -> None:
-        """Go on with more bytes."""
-        while content:
-            piece, content = content[: self._size - self._place], content[self._size - self._place :]
-            self._seeds[self._done] = zlib.crc32(piece, self._seeds[self._done])
-            self._place += len(piece)
-            if self._place == self._size:
-                self._place, self._done = 0, self._done + 1
+    def __init__(self, index: Path, file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.index, self._file, self._dtype, self._shape = index, file, dtype, shape
+        self._block = max(1, BLOCK_BYTES // max(1, dtype.itemsize * math.prod(shape)))
+        self._keys, self._sums = bytearray(), array("L")
+        self._values: list[np.ndarray] = []  # of the block that is not full yet
+        self._waiting = self._placed = 0  # their rows, and all
+        self._write_header()
+        self._offset = file.tell()
 
-    def finished(self) -> np.ndarray:
-        """uint32, one for each block."""
-        return np.array(self._seeds, np.uint32)
+    @property
+    def size(self) -> int:
+        """Bytes of the values so far."""
+        return len(self._keys) // KEY_BYTES * self._dtype.itemsize * math.prod(self._shape)
+
+    def append(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Add rows, uint8 (n, 32) and (n, ...)."""
+        self._keys += np.ascontiguousarray(keys).data
+        start = 0
+        while start < len(values):
+            piece = values[start : start + self._block - self._waiting]
+            self._values.append(piece)
+            self._waiting, start = self._waiting + len(piece), start + len(piece)
+            self._placed += len(piece)
+            if self._waiting == self._block:
+                self._write_block()
+
+    def finished(self) -> bytes:
+        """Write the rest; the content of the index, but for its own sum."""
+        del self._keys[self._placed * KEY_BYTES :]  # of rows that an interruption kept from coming
+        self._write_block()
+        self._file.seek(0)
+        self._write_header()  # as long as before: NumPy leaves room for the number of rows to grow
+        facts = {
+            **{"format": FORMAT, "rows": self._rows, "dtype": npy.dtype_to_descr(self._dtype), "shape": self._shape},
+            **{"offset": self._offset, "block": self._block},
+        }
+        return json.dumps(facts).encode() + b"\n" + bytes(self._keys) + np.array(self._sums, "<u4").tobytes()
+
+    @property
+    def _rows(self) -> int:
+        return len(self._keys) // KEY_BYTES
+
+    def _write_header(self) -> None:
+        shape = (self._rows, *self._shape)
+        header = {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(self._file, header)
+
+    def _write_block(self) -> None:
+        """Write the rows that wait, a block or the rest of one, and their sum: over their keys, then their values."""
+        if not self._waiting:
+            return
+        first = len(self._sums) * self._block * KEY_BYTES
+        content = b"".join(each.tobytes() for each in self._values)
+        keys = self._keys[first : first + self._waiting * KEY_BYTES]
+        self._sums.append(zlib.crc32(content, zlib.crc32(keys)))
+        self._file.write(content)
+        self._values, self._waiting = [], 0
 
 
 def read_shard(index: Path) -> Shard:
@@ -167,9 +217,9 @@ def _read_bare(index: Path) -> Shard:
 
 def drop_pages(values: Sequence[np.ndarray]) -> None:
     """Let go of the memory behind memory-mapped arrays; the system still has the pages for the next who reads them."""
-    for array in values:
-        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            array.base.madvise(mmap.MADV_DONTNEED)
+    for mapped in values:
+        if isinstance(mapped.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.base.madvise(mmap.MADV_DONTNEED)
 
 
 def list_shards(folder: Path) -> list[Path]:
@@ -191,7 +241,7 @@ def rows_of(index: Path) -> int:
 def set_aside(index: Path, shard: Shard | None) -> None:
     """Take a damaged shard out of its space; the rows that are still what was written stay, as another shard."""
     if shard is not None and len(rows := shard.sound()):
-        write_shard(index.parent, [shard.keys[rows]], [np.asarray(shard.values[rows])])
+        write_shard(index.parent, shard.keys[rows], np.asarray(shard.values[rows]))
     index.unlink(missing_ok=True)
     index.with_suffix(VALUES).unlink(missing_ok=True)
 
@@ -212,7 +262,7 @@ def join_shards(folder: Path, own: Sequence[Path] | None = None) -> None:
             if sum(map(len, keys)):
                 every = np.concatenate(keys)
                 _, first = np.unique(every.view(f"V{KEY_BYTES}").ravel(), return_index=True)
-                write_shard(folder, [every[first]], [np.concatenate(values)[first]])
+                write_shard(folder, every[first], np.concatenate(values)[first])
             for index in parts:
                 index.unlink(missing_ok=True)
                 index.with_suffix(VALUES).unlink(missing_ok=True)

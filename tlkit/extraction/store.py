@@ -10,11 +10,13 @@ most the rows of the last few seconds, and nothing half-written is ever read. Ro
 they are looked up: what is not what was written does not exist, and is computed again.
 """
 
+import contextlib
 import errno
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,17 @@ from tlkit.extraction.shards import (
     SHARD_BYTES,
     Damaged,
     Shard,
+    ShardWriter,
     drop_pages,
     join_shards,
     list_shards,
     read_shard,
     set_aside,
-    write_shard,
+    shard_writer,
 )
 
 FORMAT = 2
+MAPPED_BYTES = 16 * 2**20  # of pages that were read and may stay mapped
 SHARD_SECONDS = 10.0  # a shard is written when it is full or this old: what a kill may cost
 
 
@@ -143,7 +147,7 @@ class StoredFeatures:
             here = shard == number
             out[here] = self._shards[number][row[here]]
         self._copied += out.nbytes
-        if self._copied >= SHARD_BYTES:
+        if self._copied >= MAPPED_BYTES and sum(each.nbytes for each in self._shards) > MAPPED_BYTES:
             # Pages that were read would count as this process's memory until somebody else wants it.
             drop_pages(self._shards)
             self._copied = 0
@@ -242,20 +246,19 @@ def _damaged(space: Space, shards: Sequence[Shard], owner: np.ndarray, row: np.n
 
 
 class Appender:
-    """Collects rows and writes them out as shards; use as a context, leaving it writes the rest.
+    """Writes rows as shards, one after the other, while they come; use as a context, leaving it finishes the last one.
 
     Args:
         space: where the rows belong.
-        most: bytes to hold before a shard is written.
         shared: whether others on other machines append meanwhile: then no file of theirs is joined into another, because
             a network file system takes a removed file from those who read it.
     """
 
-    def __init__(self, space: Space, most: int = SHARD_BYTES, *, shared: bool = False) -> None:
-        self._space, self._most = space, most
+    def __init__(self, space: Space, *, shared: bool = False) -> None:
+        self._space = space
         self._written: list[Path] | None = [] if shared else None
-        self._keys: list[np.ndarray] = []
-        self._values: list[np.ndarray] = []
+        self._shard = ExitStack()  # of the shard that is being written
+        self._writer: ShardWriter | None = None
         self._since = time.monotonic()
 
     def __enter__(self) -> "Appender":
@@ -273,28 +276,36 @@ class Appender:
         """
         if not len(sha256):
             return
-        self._values.append(self._stored(values))
-        self._keys.append(sha256)
-        held = sum(block.nbytes for block in self._values)
-        if held >= self._most or time.monotonic() - self._since >= SHARD_SECONDS:
+        stored = self._stored(values)
+        with self._on_disk():
+            if self._writer is None:
+                shape = stored.shape[1:]
+                self._writer = self._shard.enter_context(shard_writer(self._space.folder, stored.dtype, shape))
+            self._writer.append(sha256, stored)
+        if self._writer.size >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held as one shard."""
-        keys, values = self._keys, self._values
-        self._keys, self._values, self._since = [], [], time.monotonic()
-        if not keys:
-            return
+        """Finish the shard that is being written."""
+        writer, self._writer, self._since = self._writer, None, time.monotonic()
+        with self._on_disk():
+            self._shard.close()
+        if writer and self._written is not None:
+            self._written.append(writer.index)
+
+    @contextlib.contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """Inside, a disk that is full or cannot be written is a plain error, and the shard under way is given up."""
         try:
-            index = write_shard(self._space.folder, keys, values)
+            yield
         except OSError as error:
+            shard, self._shard, self._writer = self._shard, ExitStack(), None
+            shard.__exit__(type(error), error, error.__traceback__)
             raise TlkitError(
                 f"the feature store {str(self._space.folder)!r} cannot be written: {error.strerror}.",
                 "make room on its disk (`tlkit cache clear --older-than 7`), or set TLKIT_CACHE to another; "
                 "what was computed so far stays.",
             ) from error
-        if self._written is not None:
-            self._written.append(index)
 
     def _stored(self, values: np.ndarray) -> np.ndarray:
         """The values in the number format of the space."""
@@ -421,8 +432,12 @@ class Rows:
         """float32 (n, C), grids averaged over their cells, clips over their frames, a block at a time."""
         if isinstance(self.held, ClipFeatures):
             return self.held.means()
-        starts = range(0, max(1, len(self)), BLOCK)
-        return np.concatenate([pooled(self[slice(start, start + BLOCK)]) for start in starts])
+        first = pooled(self[slice(0, BLOCK)])
+        found = np.empty((len(self), first.shape[1]), np.float32)
+        found[:BLOCK] = first
+        for start in range(BLOCK, len(self), BLOCK):
+            found[start : start + BLOCK] = pooled(self[slice(start, start + BLOCK)])
+        return found
 
 
 def pooled(grids: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Features to a file: CSV, Parquet or NPZ, streamed in the order of the manifest."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from tlkit.options import catalog
 if TYPE_CHECKING:
     import pyarrow
 
-CHUNK_BYTES = 16 * 2**20  # of features in memory at a time
+GROUP_BYTES = 16 * 2**20  # of features in a row group of Parquet
+CHUNK_BYTES = 2 * 2**20  # of features in memory at a time, for formats in which nobody can tell
 CHUNK_ROWS = 2**16  # and of paths, which may be long: Arrow counts their bytes in 32 bits
 
 
@@ -39,8 +41,23 @@ def column_names(width: int) -> list[str]:
     return [f"f{number:0{digits}d}" for number in range(width)]
 
 
+class _Table(NamedTuple):
+    """What is written, see `write_table`."""
+
+    dataset: Dataset
+    splits: Splits
+    read: Callable[[np.ndarray], np.ndarray]
+    width: int
+    most: int
+
+
 def write_table(
-    out: Path, dataset: Dataset, splits: Splits, read: Callable[[np.ndarray], np.ndarray], width: int
+    out: Path,
+    dataset: Dataset,
+    splits: Splits,
+    read: Callable[[np.ndarray], np.ndarray],
+    width: int,
+    most: int | None = None,
 ) -> None:
     """Columns path, label, split, then one float32 for each feature; whole or not at all.
 
@@ -50,31 +67,30 @@ def write_table(
         splits: of the rows.
         read: indices (n,) -> float32 (n, width).
         width: number of features.
+        most: bytes of features that are read at a time; `CHUNK_BYTES` unless given.
     """
     writers = {"csv": _write_csv, "parquet": _write_parquet, "npz": _write_npz}
     with replacing(out) as temporary:
-        writers[table_format(out)](temporary, dataset, splits, read, width)
+        writers[table_format(out)](temporary, _Table(dataset, splits, read, width, most or CHUNK_BYTES))
 
 
-def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
-    rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * width)))
-    for start in range(0, count, rows):
-        yield np.arange(start, min(start + rows, count))
+def _chunks(rows: np.ndarray, width: int, most: int) -> Iterator[np.ndarray]:
+    count = max(1, min(CHUNK_ROWS, most // (4 * width)))
+    for start in range(0, len(rows), count):
+        yield rows[start : start + count]
 
 
-def _batch(
-    dataset: Dataset, splits: list[str], rows: np.ndarray, values: np.ndarray, written: Callable[[str], str] = str
-) -> "pyarrow.RecordBatch":
+def _batch(table: _Table, rows: np.ndarray, written: Callable[[str], str] = str) -> "pyarrow.RecordBatch":
     import pyarrow
 
     # Names that are not valid Unicode (a Linux file name may hold any bytes) are escaped as \xNN.
     text = {
-        "path": [written(_readable(dataset.paths[i])) for i in rows],
-        "label": [written(_readable(dataset.label_name(i))) for i in rows],
-        "split": [splits[i] for i in rows],
+        "path": [written(_readable(table.dataset.paths[i])) for i in rows.tolist()],
+        "label": [written(_readable(table.dataset.label_name(i))) for i in rows.tolist()],
+        "split": table.splits.select(rows).names(),
     }
-    columns = [_strings(column) for column in text.values()] + _floats(values)
-    return pyarrow.RecordBatch.from_arrays(columns, [*text, *column_names(values.shape[1])])
+    columns = [_strings(column) for column in text.values()] + _floats(table, rows)
+    return pyarrow.RecordBatch.from_arrays(columns, [*text, *column_names(table.width)])
 
 
 # Arrow arrays are made of their buffers: `pyarrow.array` imports pandas first, which takes longer than writing the table.
@@ -89,13 +105,15 @@ def _strings(cells: list[str]) -> "pyarrow.Array":
     return pyarrow.Array.from_buffers(pyarrow.string(), len(cells), buffers)
 
 
-def _floats(values: np.ndarray) -> "list[pyarrow.Array]":
-    """Each column of float32 (n, width)."""
+def _floats(table: _Table, rows: np.ndarray) -> "list[pyarrow.Array]":
+    """Each column of the features of some rows."""
     import pyarrow
 
-    columns = np.ascontiguousarray(values.T, np.float32)
+    columns = np.empty((table.width, len(rows)), np.float32)
+    for part in _chunks(rows, table.width, table.most):
+        columns[:, part - rows[0]] = table.read(part).T
     return [
-        pyarrow.Array.from_buffers(pyarrow.float32(), len(values), [None, pyarrow.py_buffer(column)])
+        pyarrow.Array.from_buffers(pyarrow.float32(), len(rows), [None, pyarrow.py_buffer(column)])
         for column in columns
     ]
 
@@ -111,44 +129,56 @@ def _schema(width: int) -> "pyarrow.Schema":
     return pyarrow.schema(text + [(name, pyarrow.float32()) for name in column_names(width)])
 
 
-def _write_csv(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
+def _write_csv(path: Path, table: _Table) -> None:
     """Floats are written in the fewest digits that give the same float32 back."""
     import pyarrow.csv
 
-    names = splits.names()
-    options = pyarrow.csv.WriteOptions(quoting_style="needed")
-    with path.open("wb") as file, pyarrow.csv.CSVWriter(file, _schema(width), write_options=options) as writer:
-        for rows in _chunks(len(dataset), width):
-            writer.write(_batch(dataset, names, rows, read(rows), written_cell))
+    options, schema = pyarrow.csv.WriteOptions(quoting_style="needed"), _schema(table.width)
+    with path.open("wb") as file, pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
+        for rows in _chunks(np.arange(len(table.dataset)), table.width, table.most):
+            writer.write(_batch(table, rows, written_cell))
 
 
-def _write_parquet(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
+def _write_parquet(path: Path, table: _Table) -> None:
     import pyarrow.parquet
 
-    names = splits.names()
-    with pyarrow.parquet.ParquetWriter(path, _schema(width)) as writer:
-        for rows in _chunks(len(dataset), width):
-            writer.write(_batch(dataset, names, rows, read(rows)))
+    with pyarrow.parquet.ParquetWriter(path, _schema(table.width)) as writer:
+        for rows in _chunks(np.arange(len(table.dataset)), table.width, GROUP_BYTES):
+            writer.write(_batch(table, rows))
 
 
-def _write_npz(path: Path, dataset: Dataset, splits: Splits, read: Callable, width: int) -> None:
+def _write_npz(path: Path, table: _Table) -> None:
     """Arrays `features` (N, width), `path`, `label`, `split`, `classes`; loads with allow_pickle=False."""
     import zipfile
 
     from numpy.lib import format as npy
 
-    text = {
-        "path": [_readable(path) for path in dataset.paths],
-        "label": [_readable(dataset.label_name(i)) for i in range(len(dataset))],
-        "split": splits.names(),
-        "classes": [_readable(name) for name in dataset.classes],
+    dataset = table.dataset
+    text: dict[str, Callable[[], Iterator[str]]] = {
+        "path": lambda: map(_readable, dataset.paths),
+        "label": lambda: (_readable(dataset.label_name(i)) for i in range(len(dataset))),
+        "split": lambda: iter(table.splits.names()),
+        "classes": lambda: map(_readable, dataset.classes),
     }
     with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
         with archive.open("features.npy", "w", force_zip64=True) as member:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (len(dataset), width)}
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(dataset), table.width)}
             npy.write_array_header_1_0(member, header)
-            for rows in _chunks(len(dataset), width):
-                member.write(np.ascontiguousarray(read(rows), "<f4").tobytes())
+            for rows in _chunks(np.arange(len(dataset)), table.width, table.most):
+                member.write(np.ascontiguousarray(table.read(rows), "<f4").tobytes())
         for name, column in text.items():
             with archive.open(f"{name}.npy", "w") as member:
-                npy.write_array(member, np.array(column, dtype=np.str_), allow_pickle=False)
+                _write_texts(member, column)
+
+
+def _write_texts(member: IO[bytes], column: Callable[[], Iterator[str]]) -> None:
+    """An array of NumPy's strings, each as wide as the longest, some at a time; the column is gone through twice."""
+    from numpy.lib import format as npy
+
+    count, widest = 0, 1
+    for text in column():
+        count, widest = count + 1, max(widest, len(text))
+    kind, texts = np.dtype(f"<U{widest}"), column()
+    npy.write_array_header_1_0(member, {"descr": kind.str, "fortran_order": False, "shape": (count,)})
+    while some := list(islice(texts, max(1, CHUNK_BYTES // kind.itemsize))):
+        member.write(np.array(some, kind).tobytes())

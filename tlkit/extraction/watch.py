@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tlkit.base.files import first_places, taken
 from tlkit.base.story import Story
 from tlkit.classifier.facts import Facts, read_familiarity
 from tlkit.classifier.familiarity import Familiarity
 from tlkit.data.dataset import Dataset, Files
-from tlkit.data.scan import read_contents
+from tlkit.data.look import read_contents
 from tlkit.data.views import CENTRE, TtaViews
 from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import Engine, start_keras
@@ -103,10 +104,11 @@ def answered(
     paths = files.names
     contents = read_contents(Path(), paths, story, all_meant=True)
     rows = contents.images
-    dataset = Dataset.of_files(Path(), [paths[i] for i in rows.tolist()], contents.sha256, contents.sizes)
+    dataset = Dataset.of_files(Path(), taken(paths, rows.data), contents.sha256, contents.sizes)
     found = source.extract(dataset, story=story)
-    at = {path: i for i, path in reversed(list(enumerate(paths)))}
-    bad = [(at[problem.path], problem.reason) for problem in (*contents.problems, *found.problems)]
+    problems = (*contents.problems, *found.problems)
+    at = first_places(paths, {problem.path for problem in problems})
+    bad = [(at[problem.path], problem.reason) for problem in problems]
     if not source.share.whole:
         return found, rows[:0], (), bad
     held = list(found.features.values())

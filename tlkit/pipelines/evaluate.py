@@ -24,8 +24,8 @@ from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.decode import set_aside
 from tlkit.data.fixes import Fixing
 from tlkit.data.folders import refuse_inside
-from tlkit.data.look import Looks, look
-from tlkit.data.scan import read_contents, scan
+from tlkit.data.look import Looks, look, read_contents
+from tlkit.data.scan import scan
 from tlkit.evaluation import tta
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate

@@ -19,7 +19,7 @@ from tlkit.data.split import fixing, split
 from tlkit.extraction.extract import shard_result
 from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.store import Rows
-from tlkit.extraction.tables import table_format, write_table
+from tlkit.extraction.tables import GROUP_BYTES, table_format, write_table
 from tlkit.extraction.transforms.table import Reduction, Transform, parse_reduction, save_transform
 from tlkit.options.commands import FeaturesConfig
 from tlkit.runs.folder import refuse_occupied
@@ -76,11 +76,11 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     features: int = int(np.prod(rows.shape[1:]))
     reduction: Transform | None = None
     if wanted:
-        reduction, features = _reduced(
-            config, wanted, out, rows.select(splits.indices("train")), origin, contract, story
-        )
+        training = rows.select(splits.indices("train"))
+        reduction, features = _reduced(config, wanted, out, training, origin, contract, story)
     read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))
-    write_table(out, dataset, splits, read, features)
+    # The last digits of what is reduced depend on how many rows are multiplied at a time: as many in every format.
+    write_table(out, dataset, splits, read, features, most=GROUP_BYTES if reduction else None)
     sidecar = out.with_name(out.name + ".json")
     write_json(sidecar, describe(config, origin, contract, dataset, features, reduction))
     story.say(f"{out}: {len(dataset)} rows x {features} features; split {splits.rule}")

@@ -5,19 +5,21 @@ find . -name '*.jpg' | tlkit predict run -
 """
 
 import glob
+import heapq
 import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, Texts, replacing, taken
 from tlkit.base.story import Phase, Silence, Story
-from tlkit.classifier.answers import Answers, number_columns
+from tlkit.classifier.answers import AnswerRows, Answers, number_columns
 from tlkit.classifier.facts import ClipFacts, Facts, read_facts, refuse_clips
 from tlkit.data.clips import Sampling, is_container, scan_clips
 from tlkit.data.dataset import Files, Problem
@@ -35,13 +37,15 @@ PHASES = (Phase("opening the classifier", 1.0), Phase("predicting", 0.1, 0.02))
 STORED_PHASES = (Phase("reading files", 0.2, 1e-3), Phase("extracting", 1.0, 0.02))
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
+TOGETHER = 256  # rows that are written to JSON at a time
 
 
 def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     """Predict every image; a file that cannot be read is set aside, never guessed.
 
     Returns:
-        `images`, `set_aside`, `out` (None for stdout) and `predictions`: for each image `path`,
+        `images`, `set_aside`, `out` (None for stdout) and `predictions`, a sequence that makes its rows when they are asked
+        for: for each image `path`,
         `class`, `probability` (of numbers `numbers`: name, value, low, high), `abstain` where the classifier has a threshold, `unfamiliar` and `unfamiliarity`
         where it knows what it was trained on, and `top`, the most probable classes with their probabilities. Where an
         image may have several labels, `labels` are those it is given, most probable first, and `class` is the most
@@ -59,18 +63,22 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
     model = run_path if run_path.suffix == ".keras" else RunDir(run_path).intact(RunDir(run_path).model)
     facts = read_facts(model)
     if facts.clip is not None:
-        rows, problems = _of_clips(config, model, facts, facts.clip, story)
-        return _given(config, rows, problems, story)
+        return _given(config, *_of_clips(config, model, facts, facts.clip, story), story)
     files, problems = find(config.paths, sys.stdin)
     found, good, outputs, bad = _answers(config, files, model, facts, story)
     if found and config.shard is not None:
         return shard_result(config, len(files), [found], story)
     problems += [Problem(files.names[i], reason) for i, reason in bad]
-    rows = Answers(*outputs).rows([files.names[i] for i in good], facts, config.top) if len(good) else []
-    return _given(config, rows, problems, story)
+    answers = Answers(*outputs) if len(good) else _none(facts)
+    return _given(config, answers.rows(taken(files.names, good.data), facts, config.top), problems, story)
 
 
-def _given(config: PredictConfig, rows: list[dict[str, Any]], problems: list[Problem], story: Story) -> dict[str, Any]:
+def _none(facts: Facts) -> Answers:
+    """Answers to no images."""
+    return Answers(np.empty((0, len(facts.classes)), np.float32))
+
+
+def _given(config: PredictConfig, rows: AnswerRows, problems: list[Problem], story: Story) -> dict[str, Any]:
     """What was found out, said and written as asked."""
     out = Path(config.out) if config.out else None
     if problems and config.on_bad == "fail":
@@ -96,7 +104,7 @@ def _given(config: PredictConfig, rows: list[dict[str, Any]], problems: list[Pro
 
 def _of_clips(
     config: PredictConfig, model: Path, facts: Facts, clip: ClipFacts, story: Story
-) -> tuple[list[dict[str, Any]], list[Problem]]:
+) -> tuple[AnswerRows, list[Problem]]:
     """A row for each clip: films, and every folder that frames lie in, at or below what was given."""
     for flag, given in (
         (f"--tta {config.tta}", config.tta > 1),
@@ -107,7 +115,8 @@ def _of_clips(
             refuse_clips(facts, flag, "leave it out.")
     from tlkit.evaluation.judgement import reader_of
 
-    rows: list[dict[str, Any]] = []
+    answers: list[Answers] = []
+    names: list[str] = []
     problems: list[Problem] = []
     reader = reader_of(model, facts, config, config.batch_size, story)
     for path in (
@@ -121,10 +130,9 @@ def _of_clips(
         dataset = scan_clips(path, Sampling(clip.frames, clip.stride), labelled=False, story=story)
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
         problems += [Problem(str(folder / one.path), one.reason) for one in dataset.set_aside]
-        answers = reader.answers(reader.read(dataset, story))
-        names = [str(folder / name) for name in dataset.paths]
-        rows += answers.rows(names, facts, config.top)
-    return rows, problems
+        answers.append(reader.answers(reader.read(dataset, story)))
+        names += [str(folder / name) for name in dataset.paths]
+    return (Answers.joined(answers) if answers else _none(facts)).rows(names, facts, config.top), problems
 
 
 def _answers(
@@ -158,79 +166,101 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[Files, list[Problem]]:
     Raises:
         TlkitError: for a path that does not exist or a pattern that matches nothing.
     """
-    files: list[str] = []
     problems: list[Problem] = []
+    files = Files(Texts.of(_found(paths, stdin, problems)))
+    if not files and not problems:
+        raise TlkitError("no images were given.", "give files, folders, patterns, or - for a list on stdin.")
+    return files, problems
+
+
+def _found(paths: Iterable[str], stdin: TextIO, problems: list[Problem]) -> Iterator[str]:
+    """The files one by one, as for a million of them; those that a scan sets aside join `problems`."""
     for path in paths:
         if path == "-":
-            files += [str(Path(line)) for line in stdin.read().splitlines() if line]
+            yield from (str(Path(line)) for line in map(_without_end, stdin) if line)
         elif Path(path).is_dir():
             found = scan(path, labelled=False)
-            files += [str(file) for file in found.files]
             problems += found.set_aside
+            yield from map(str, found.files)
         elif Path(path).exists():
-            files.append(str(Path(path)))
+            yield str(Path(path))
         elif matched := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - absolute patterns too
-            files += [str(Path(name)) for name in matched if Path(name).is_file()]
+            yield from (str(Path(name)) for name in matched if Path(name).is_file())
         else:
             raise TlkitError(
                 f"{path!r} is not a file, a folder, or a pattern that matches any file.", "check the spelling."
             )
-    if not files and not problems:
-        raise TlkitError("no images were given.", "give files, folders, patterns, or - for a list on stdin.")
-    return Files(files), problems
 
 
-def _warnings(rows: list[dict[str, Any]]) -> list[str]:
+def _without_end(line: str) -> str:
+    return line.removesuffix("\n")
+
+
+def _warnings(rows: AnswerRows) -> list[str]:
     """How many images the classifier would rather not answer, and those unlike anything in training."""
-    held = sum(row.get("abstain", False) for row in rows)
-    strange = sorted((row for row in rows if row.get("unfamiliar")), key=lambda row: -row["unfamiliarity"])
+    held, far = int(rows.abstained.sum()), rows.answers.unfamiliarity
     warnings = [f"abstains from {held} of {len(rows)} images: their confidence is below the threshold"] if held else []
-    if strange:
-        shown = ", ".join(f"{row['path']} ({row['unfamiliarity']:.2f})" for row in strange[:3])
+    strange = np.flatnonzero(far > 1).tolist() if far is not None else []
+    if far is not None and strange:
+        farthest = heapq.nlargest(3, ((round(float(far[row]), 4), -row) for row in strange))
+        shown = ", ".join(f"{rows.paths[-row]} ({how:.2f})" for how, row in farthest)
         warnings.append(
             f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}"
         )
     return warnings
 
 
-def write(file: TextIO, rows: list[dict[str, Any]], form: str) -> None:
-    """Write rows as CSV (path, labels if there may be several, class, probability, JUDGED if known, class_2, ...) or JSON."""
-    if form == "json":
-        json.dump(rows, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+# -- Rows of one classifier have the same keys: the first says which columns there are ---
+
+
+def write(file: TextIO, rows: Sequence[dict[str, Any]], form: str) -> None:
+    """Write rows as CSV, see `as_csv`, or JSON, some at a time."""
+    if form == "csv":
+        file.writelines(as_csv(rows))
         return
-    judged = [name for name in JUDGED if any(name in row for row in rows)]
-    if any("numbers" in row for row in rows):
-        _write_numbers(file, rows, judged)
-        return
-    depth = max((len(row["top"]) for row in rows), default=1)
-    several = any("labels" in row for row in rows)
+    left, before = iter(rows), "[\n"
+    while some := list(islice(left, TOGETHER)):
+        file.write(before + json.dumps(some, indent=2, ensure_ascii=False)[2:-2])  # without the brackets
+        before = ",\n"
+    file.write("\n]\n" if len(rows) else "[]\n")
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Lines of a table: path, labels if there may be several, class, probability, `JUDGED` if known, class_2, ...
+
+    Of numbers path, and for each its own, NAME_low and NAME_high where it has an interval; then what is judged.
+    """
+    first = next(iter(rows), {})
+    judged = [name for name in JUDGED if name in first]
+    buffer = io.StringIO()
+    writer = CellWriter(buffer, lineterminator="\n")
+    for cells in (_of_numbers if "numbers" in first else _of_classes)(rows, first, judged):
+        writer.writerow(cells)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def _of_classes(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: list[str]) -> Iterator[list[Any]]:
+    """The header, and the cells of every row."""
+    several = "labels" in first
     header = ["path", *["labels"] * several, "class", "probability", *judged]
-    header += [f"{name}_{rank}" for rank in range(2, depth + 1) for name in ("class", "probability")]
-    writer = CellWriter(file, lineterminator="\n")
-    writer.writerow(header)
+    yield header + [
+        f"{name}_{rank}" for rank in range(2, len(first.get("top", ())) + 1) for name in ("class", "probability")
+    ]
     for row in rows:
         ranked = [value for entry in row["top"][1:] for value in (entry["class"], entry["probability"])]
-        first = [row["path"], *[written(row.get("labels", ()))] * several, row["class"], row["probability"]]
-        writer.writerow([*first, *(_as_text(row.get(name)) for name in judged), *ranked])
+        known = [row["path"], *[written(row.get("labels", ()))] * several, row["class"], row["probability"]]
+        yield [*known, *(_as_text(row[name]) for name in judged), *ranked]
 
 
-def _write_numbers(file: TextIO, rows: list[dict[str, Any]], judged: list[str]) -> None:
-    """Columns path, and for each number its own, NAME_low and NAME_high where it has an interval; then what is judged."""
-    tables = [number_columns(row["numbers"]) for row in rows]
-    writer = CellWriter(file, lineterminator="\n")
-    writer.writerow(["path", *tables[0], *judged])
-    for row, numbers in zip(rows, tables, strict=True):
-        writer.writerow([row["path"], *numbers.values(), *(_as_text(row.get(name)) for name in judged)])
+def _of_numbers(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: list[str]) -> Iterator[list[Any]]:
+    """The same of numbers."""
+    yield ["path", *number_columns(first["numbers"]), *judged]
+    for row in rows:
+        yield [row["path"], *number_columns(row["numbers"]).values(), *(_as_text(row[name]) for name in judged)]
 
 
 def _as_text(value: Any) -> Any:
     """As JSON writes it: true and false in small letters."""
     return str(value).lower() if isinstance(value, bool) else value
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """The rows as CSV text."""
-    buffer = io.StringIO()
-    write(buffer, rows, "csv")
-    return buffer.getvalue()

@@ -176,7 +176,7 @@ def _rule(images: int, available: int, config: RankConfig) -> str:
 def _readable(dataset: Dataset, problems: list[Problem]) -> np.ndarray:
     """Rows of the images that every candidate could read."""
     bad = {problem.path for problem in problems}
-    return np.array([i for i, path in enumerate(dataset.paths) if path not in bad], np.int64)
+    return np.flatnonzero(np.fromiter((path not in bad for path in dataset.paths), bool, len(dataset)))
 
 
 # -- a candidate -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import Texts
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.clips import Sampling, for_table, holds_clips, refuse_fixes, scan_clips
 from tlkit.data.dataset import SPLITS, Dataset
@@ -39,7 +40,7 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     }
     table = replace(dataset, given=splits.codes, extra=dataset.extra | spelt)
     table = for_table(table)
-    replace(table, paths=[str((table.root / path).resolve()) for path in table.paths]).write_csv(out)
+    replace(table, paths=Texts.of(str((table.root / path).resolve()) for path in table.paths)).write_csv(out)
     story.say(f"{out}: {len(dataset)} images; split {splits.rule}")
     return {
         "out": str(out),

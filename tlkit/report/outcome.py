@@ -62,7 +62,7 @@ def judged_by(predictions: Predictions, facts: Facts) -> Predictions:
 
 def slice_columns(
     dataset: Dataset, slice_by: Sequence[str] | None, rows: np.ndarray, looks: Looks
-) -> dict[str, list[str] | np.ndarray]:
+) -> dict[str, Sequence[str] | np.ndarray]:
     """What to slice by: the columns asked for, image size (side of a square of as many pixels), brightness (0..255).
 
     Args:
@@ -75,7 +75,7 @@ def slice_columns(
         TlkitError: for a column that the manifest does not have.
     """
     refuse_unknown_columns(dataset, slice_by)
-    columns: dict[str, list[str] | np.ndarray] = {name: dataset.extra[name] for name in slice_by or ()}
+    columns: dict[str, Sequence[str] | np.ndarray] = {name: dataset.extra[name] for name in slice_by or ()}
     side = np.sqrt(looks.width.astype(np.float64) * looks.height)
     for name, values in (("image size", side), ("brightness", looks.brightness.astype(np.float64))):
         column = np.full(len(dataset), np.nan)
@@ -127,7 +127,7 @@ def _images_by_split(dataset: Dataset, splits: Splits) -> dict[str, int]:
 
 def thumbnails(dataset: Dataset) -> Callable[[str], bytes | None]:
     """Small JPEGs for the report, by path as in the manifest, a strip of frames for a clip; None for a file that is gone."""
-    row_of = {path: row for row, path in enumerate(dataset.paths)}
+    row_of = {path: row for row, path in enumerate(dataset.paths if dataset.clips else ())}
 
     def make(path: str) -> bytes | None:
         try:

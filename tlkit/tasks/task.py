@@ -322,9 +322,9 @@ class Task(ABC):
         """The sum of `scores` over a batch of tensors; rows that only fill it up do not count."""
 
 
-def row_blocks(logits: np.ndarray) -> list[slice]:
-    """Rows of (N, K), as many at a time as have `NUMBERS` numbers; at least one block, an empty one of no rows."""
-    step = max(1, NUMBERS // max(1, logits.shape[1]))
+def row_blocks(logits: np.ndarray, numbers: int = NUMBERS) -> list[slice]:
+    """Rows of (N, K), as many at a time as have so many numbers; at least one block, an empty one of no rows."""
+    step = max(1, numbers // max(1, logits.shape[1]))
     return [slice(start, start + step) for start in range(0, max(1, len(logits)), step)]
 
 

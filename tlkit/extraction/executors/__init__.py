@@ -1,4 +1,4 @@
-"""Who computes lacking rows, this process or the workers of a Ray cluster (`on_ray`), and what they do. It knows no store."""
+"""Who computes lacking rows, or works on other items one by one: this process or the workers of a Ray cluster (`on_ray`). It knows no store."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LOGITS = "logits"  # the output that decides by itself
 LEAST_BATCH, BATCHES = 8, 4  # few images still make this many batches, of this many images at least
 
+T = TypeVar("T")
+R = TypeVar("R")
 Key = tuple[str, int]  # output name, view number
 
 
@@ -272,6 +274,23 @@ class Executor(Protocol):
             TlkitError: the work cannot be done.
         """
 
+    def each(
+        self, function: Callable[[T], R], items: Sequence[T], story: Story, named: Callable[[T], str] = str
+    ) -> Iterator[tuple[int, R]]:
+        """Work of minutes on each item for itself, such as a training: what the function gives, with the place of its item.
+
+        They come in any order, as soon as they are there.
+
+        Args:
+            function: of an item; it, the items and what it gives can be pickled, and it may be called again where a worker is lost.
+            items: in the order in which they are begun.
+            story: hears who works, and what went wrong on the way.
+            named: what an item is called in messages.
+
+        Raises:
+            TlkitError: a worker failed, naming the item.
+        """
+
     def describe(self, engine: str) -> str:
         """Who would compute by an engine of this name, in words for a plan."""
 
@@ -282,6 +301,12 @@ class Here:
     def map(self, work: Computation, samples: np.ndarray, story: Story) -> Iterator[Done]:
         """As of `Executor`, in the order of the samples."""
         return work(samples)
+
+    def each(
+        self, function: Callable[[T], R], items: Sequence[T], story: Story, named: Callable[[T], str] = str
+    ) -> Iterator[tuple[int, R]]:
+        """As of `Executor`, one after the other; what the function raises is raised."""
+        return enumerate(map(function, items))
 
     def describe(self, engine: str) -> str:
         """As of `Executor`."""

@@ -3,7 +3,8 @@
 A task is one batch: paths, digests, what is lacking. It gives the rows back, and the process that asked stores them. Workers
 read by themselves and nothing else of ours asks the cluster for processors, so the work cannot wait for itself. The engine is
 chosen here and sent with all that it needs. A batch whose worker or node is lost is sent again. A worker says when it begins to
-compute: only from then on its death may be the batch's fault, and costs anything.
+compute: only from then on its death may be the batch's fault, and costs anything. Or a task is a function of one item (`each`), with
+the same care.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,12 +26,12 @@ from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.files import remove, temporary_beside
 from tlkit.base.machine import confine, install, lacking, temporary_root, usable_cores, versions
 from tlkit.base.story import Silence, Story
-from tlkit.extraction.executors import Computation, Done
+from tlkit.extraction.executors import Computation, Done, R, T
 
 if TYPE_CHECKING:
     from tlkit.extraction.engine import Engine
 
-TRIES = 2  # of a batch whose worker is lost while it computes
+TRIES = 2  # of a piece of work whose worker is lost while it computes
 STARTS = 20  # workers that are lost one after the other before any of them begins to compute
 AHEAD = 2  # batches for each worker that are sent before one is back: what bounds memory
 CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatever its cores, and so has more
@@ -38,6 +40,7 @@ ANSWERS_WITHIN = 5.0  # seconds
 PATIENCE = 10.0  # seconds without a batch until somebody looks how many nodes there are
 LONGEST = 107 - 64  # bytes of the name of its folder: 107 are the most of a socket's, and Ray adds up to 64
 OBJECTS = 512 * 2**20  # bytes of the store of objects of a cluster that is started here
+DECODED = "or --batch-size less; or one of the files crashes a decoder: without --executor it shows. What was computed stays in the store."
 # Packages that decide a row, beside those of its engine
 SHAPING = ("tlkit", "python", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs")
 ENGINES = {"onnx": ("onnxruntime",)}
@@ -102,6 +105,17 @@ def compute(
     yield list(portion.portion(rows, _engines[job.token], heard)(rows)), heard.said
 
 
+def carry_out(job: Job, function: list[Any], item: Any) -> Iterator[tuple[Any, list[str]] | None]:
+    """The same for a function of one item, of which there is one reference."""
+    import ray
+
+    confine(job.cores)
+    _refuse_others(job.versions)
+    found = ray.get(function[0])
+    yield None
+    yield found(item), []
+
+
 def _refuse_others(expected: dict[str, str]) -> None:
     found = versions()
     other = {name: found.get(name, "none") for name, number in expected.items() if found.get(name) != number}
@@ -109,7 +123,7 @@ def _refuse_others(expected: dict[str, str]) -> None:
         here = ", ".join(f"{name} {expected[name]}" for name in other)
         there = ", ".join(f"{name} {number}" for name, number in other.items())
         raise TlkitError(
-            f"a worker on {socket.gethostname()} has {there}, and here is {here}: rows could differ.",
+            f"a worker on {socket.gethostname()} has {there}, and here is {here}: results could differ.",
             "install the same versions on every machine (requirements.lock names them).",
         )
 
@@ -179,9 +193,33 @@ class OnRay:
         engine = work.engine()
         if engine.portable is None:
             raise TlkitError(f"engine {engine.name} cannot be sent to other processes.", "leave --executor out.")
-        crew = self._crew(engine.name)
+        crew, size = self._crew(engine.name), work.batch
         story.say(f"executor ray: {crew}; each reads the images at their paths here")
-        return _Sending(work, engine, story, crew).through(samples)
+        job, opens = crew.job(ENGINES.get(engine.name, IN_KERAS)), _referred(engine.portable())
+        task = crew.task(compute, f"extracting {work.source.name or 'features'}")
+
+        def piece(start: int) -> Piece:
+            rows = samples[start : start + size]
+            first, last = work.dataset.paths[rows[0]], work.dataset.paths[rows[-1]]
+            send = lambda: task.remote(job, opens, work.portion(rows), len(rows))  # noqa: E731
+            return Piece(start, f"{len(rows)} images, {first!r} to {last!r}", send, DECODED)
+
+        for _, done in _Sending(crew, story).through(map(piece, range(0, len(samples), size)), AHEAD):
+            yield from done
+
+    def each(
+        self, function: Callable[[T], R], items: Sequence[T], story: Story, named: Callable[[T], str] = str
+    ) -> Iterator[tuple[int, R]]:
+        """As of `Executor`; a worker has as many cores as one with Keras."""
+        crew = self._crew("keras")
+        story.say(f"executor ray: {crew}")
+        job, function_there = crew.job((*IN_KERAS, *ENGINES["onnx"])), _referred(function)
+        task = crew.task(carry_out, getattr(function, "__name__", "working"))
+        pieces = (
+            Piece(place, named(item), partial(task.remote, job, function_there, item), "without --executor it shows.")
+            for place, item in enumerate(items)
+        )
+        yield from _Sending(crew, story).through(pieces, 1)
 
     def describe(self, engine: str) -> str:
         """As of `Executor`."""
@@ -264,6 +302,19 @@ class Crew(NamedTuple):
     nodes: int
     address: str
 
+    def job(self, deciding: Sequence[str]) -> Job:
+        """What its workers are told of the work, with the versions of these packages and of those that decide everything."""
+        found = {name: number for name, number in versions().items() if name in (*SHAPING, *deciding)}
+        return Job(secrets.token_hex(8), found, self.cores)
+
+    def task(self, function: Callable[..., Any], name: str) -> Any:
+        """A function that its workers carry out; the dashboard shows the name."""
+        import ray
+
+        # Tries are counted here, as Ray counts those of its own apart
+        how = {"num_cpus": self.cores, "max_retries": 0, "name": f"tlkit {name}"}
+        return ray.remote(**how, num_returns="streaming")(function)
+
     def __str__(self) -> str:
         where = "this machine" if self.address == "local" else f"the cluster at {self.address}"
         return (
@@ -280,62 +331,75 @@ def _processors() -> list[float]:
     return [each for each in found if each >= 1]
 
 
-class _Sent(NamedTuple):
-    """A batch that is under way.
+def _referred(value: Any) -> list[Any]:
+    """One reference to a value that all workers fetch."""
+    import ray
+
+    return [ray.put(value)]
+
+
+class Piece(NamedTuple):
+    """A part of the work: what one task does.
 
     Args:
-        rows: int (n,), of its images.
-        deaths: how many workers died while they computed it.
-        begun: whether one computes it now.
+        key: tells it from the others.
+        name: what messages call it.
+        send: gives it to a worker; the task gives None as it begins, and then what came of it and what there is to say.
+        remedy: what else to do where its worker dies.
     """
 
-    rows: np.ndarray
+    key: int
+    name: str
+    send: Callable[[], Any]
+    remedy: str
+
+
+class _Sent(NamedTuple):
+    """A piece that is under way.
+
+    Args:
+        piece: which.
+        deaths: how many workers died while they worked on it.
+        begun: whether one works on it now.
+    """
+
+    piece: Piece
     deaths: int = 0
     begun: bool = False
 
 
 class _Sending:
-    """Batches of one extraction, on their way there and back."""
+    """Pieces of work, on their way there and back."""
 
-    def __init__(self, work: Computation, engine: "Engine", story: Story, crew: "Crew") -> None:
+    def __init__(self, crew: "Crew", story: Story) -> None:
         import ray
 
-        self.ray, self.work, self.story, self.crew = ray, work, story, crew
-        names = (*SHAPING, *ENGINES.get(engine.name, IN_KERAS))
-        shaping = {name: number for name, number in versions().items() if name in names}
-        self.job = Job(secrets.token_hex(8), shaping, crew.cores)
-        self.engine = [ray.put(engine.portable())]  # type: ignore[misc]
-        # What the dashboard shows; tries are counted here, as Ray counts those of its own apart
-        how = {"num_cpus": crew.cores, "max_retries": 0, "name": f"tlkit extracting {work.source.name or 'features'}"}
-        self.task = ray.remote(**how, num_returns="streaming")(compute)
+        self.ray, self.story, self.crew = ray, story, crew
         self.under_way: dict[Any, _Sent] = {}
         self.stillborn = 0  # workers lost since one has begun to compute
         self.told: set[str] = set()
 
-    def through(self, samples: np.ndarray) -> Iterator[Done]:
-        """Send all of them, and give what comes back."""
-        size = self.work.batch
-        left = (samples[start : start + size] for start in range(0, len(samples), size))
+    def through(self, pieces: Iterator[Piece], ahead: int) -> Iterator[tuple[int, Any]]:
+        """Send all of them, so many for each worker before one is back, and give what comes back with its key."""
         try:
-            for rows in itertools.islice(left, AHEAD * self.crew.workers):
-                self._send(rows)
+            for piece in itertools.islice(pieces, ahead * self.crew.workers):
+                self._send(piece)
             while self.under_way:
                 if (back := self._wait()) is None:
                     continue
-                yield from back
-                for rows in itertools.islice(left, 1):
-                    self._send(rows)
+                yield back
+                for piece in itertools.islice(pieces, 1):
+                    self._send(piece)
         finally:
             if self.ray.is_initialized():
                 for task in self.under_way:
                     self.ray.cancel(task, force=True)
 
-    def _send(self, rows: np.ndarray, deaths: int = 0) -> None:
-        task = self.task.remote(self.job, self.engine, self.work.portion(rows), len(rows))
-        self.under_way[task] = _Sent(rows, deaths)
+    def _send(self, piece: Piece, deaths: int = 0) -> None:
+        self.under_way[piece.send()] = _Sent(piece, deaths)
 
-    def _wait(self) -> list[Done] | None:
-        """What the next batch that is back gave; None where there is none yet, one has begun, or it goes there again."""
+    def _wait(self) -> tuple[int, Any] | None:
+        """What the next piece that is back gave; None where there is none yet, one has begun, or it goes there again."""
         back, _ = self.ray.wait(list(self.under_way), timeout=PATIENCE)
         if not back:
             self._tell_if_none_works()
@@ -346,7 +410,8 @@ class _Sending:
             found = self.ray.get(next(task))
         except lost.RayTaskError as error:
             if not isinstance(error.cause, lost.ObjectLostError):  # of the network, which it was to fetch
-                raise error.cause if isinstance(error.cause, TlkitError) else TlkitError(*_unforeseen(error)) from error
+                told = isinstance(error.cause, TlkitError)
+                raise error.cause if told else TlkitError(*_unforeseen(error, sent.piece.name)) from error
             self._again(sent, error)
             return None
         except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
@@ -360,11 +425,10 @@ class _Sending:
         done, said = found
         for sentence in said:
             self._tell(sentence)
-        return done
+        return sent.piece.key, done
 
     def _again(self, sent: _Sent, error: Exception) -> None:
-        """Send a batch again whose worker or node is lost; twice while it was computed is its own fault."""
-        files = [self.work.dataset.paths[row] for row in sent.rows.tolist()]
+        """Send a piece again whose worker or node is lost; twice while it was worked on is its own fault."""
         reason = type(error).__name__
         self.stillborn += not sent.begun
         if self.stillborn >= STARTS:
@@ -376,13 +440,12 @@ class _Sending:
         deaths = sent.deaths + sent.begun
         if deaths >= TRIES:
             raise TlkitError(
-                f"a worker died {TRIES} times on the same {len(files)} images, {files[0]!r} to {files[-1]!r} ({reason}).",
-                "it may have run out of memory: give nodes fewer processors (ray start --num-cpus), or --batch-size less; or one "
-                "of the files crashes a decoder: without --executor it shows. What was computed stays in the store.",
+                f"a worker died {TRIES} times on the same {sent.piece.name} ({reason}).",
+                f"it may have run out of memory: give nodes fewer processors (ray start --num-cpus); {sent.piece.remedy}",
             ) from error
         when = "while it computed" if sent.begun else "before it computed"
-        self.story.say(f"a worker was lost {when} ({reason}); its {len(files)} images are sent to another")
-        self._send(sent.rows, deaths)
+        self.story.say(f"a worker was lost {when} ({reason}); sent to another: {sent.piece.name}")
+        self._send(sent.piece, deaths)
 
     def _tell_if_none_works(self) -> None:
         if not _processors():
@@ -401,12 +464,15 @@ class _Sending:
             self.story.say(sentence)
 
 
-def _unforeseen(error: Exception) -> tuple[str, str]:
-    """What a worker met that nobody foresaw: the error and its remedy."""
+def _unforeseen(error: Exception, name: str) -> tuple[str, str]:
+    """What a worker met that nobody foresaw on a piece of work: the error and its remedy."""
     cause = getattr(error, "cause", None) or error
     if "No module named" in str(error):
         return (
             "the workers of the Ray cluster lack a package that tlkit needs, or tlkit itself.",
             "install tlkit with its extra ray on every machine, in the Python that runs `ray start`.",
         )
-    return f"a worker failed: {type(cause).__name__}: {first_line(cause)}", "without --executor it shows where."
+    return (
+        f"a worker failed on {name}: {type(cause).__name__}: {first_line(cause)}",
+        "without --executor it shows where.",
+    )

@@ -1,0 +1,35 @@
+"""What a call takes of memory, by tracemalloc: NumPy's arrays and Python's objects, whatever else the process holds."""
+
+import gc
+import tracemalloc
+
+
+def peak(call):
+    """Bytes at most while it runs, beyond those before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        call()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def kept(call):
+    """Bytes of what it gives."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        found = call()  # noqa: F841 - held until it is measured
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
+def each(call, few, many):
+    """Bytes at most for each item that there is more, of a call that is told how many items to work on."""
+    call(few)  # what it loads and keeps the first time
+    return (peak(lambda: call(many)) - peak(lambda: call(few))) / (many - few)
