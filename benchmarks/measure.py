@@ -4,6 +4,7 @@ The machines these run on are shared and noisy, so no figure stands alone: rows 
 within one run, and what is claimed is the ratio between them.
 """
 
+import json
 import os
 import platform
 import time
@@ -13,6 +14,24 @@ from statistics import median
 
 from tlkit.backbones import runtime
 from tlkit.base.machine import usable_cores
+
+
+class Log:
+    """Results by what was measured, one a line of a file: a long measurement may be stopped and taken up."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.known = path, {}
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            *key, result = json.loads(line)
+            self.known[tuple(key)] = result
+
+    def result(self, key: tuple, measured: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+        """Of the file, or measured now and written to it."""
+        if key not in self.known:
+            self.known[key] = measured()
+            with self.path.open("a") as stream:
+                stream.write(json.dumps([*key, self.known[key]]) + "\n")
+        return self.known[key]
 
 
 def in_turn(rows: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, list[float]]:

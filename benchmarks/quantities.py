@@ -6,23 +6,24 @@
 
 The images are drawn: the angle of a bar, the area of an ellipse, the count of discs on a sheet, each in random colours on
 a background of stripes and noise. Every run trains as `tlkit finetune` does with its defaults, but for what is said and
-without audit and report; a seed draws the images, the split and the order of training anew.
+without audit and report; a seed draws the images, the split and the order of training anew, is a line of --log,
+and is not measured again where it stands there.
 """
 
 import argparse
 import csv
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from measure import machine
+from measure import Log, machine
 from PIL import Image, ImageDraw, ImageFilter
 
 from tlkit.backbones import runtime
@@ -150,26 +151,30 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
-def ridge(asked: argparse.Namespace, folder: Path) -> None:
+def ridge(asked: argparse.Namespace, folder: Path, log: Log) -> None:
     """MAE on test images of solved ridge alone and after fine-tuning, on the same split."""
+
+    def once(what: str, seed: int) -> tuple[float, ...]:
+        done, took = trained(asked, write(fresh(folder), what, asked.images, seed), folder / "run", seed, task="number")
+        rows = done.material.rows("test")
+        truth = done.material.dataset.truth[rows]
+        errors = [float(np.abs(said[rows] - truth).mean()) for said in (solved(done), done.logits)]
+        return float(np.abs(truth - truth.mean()).mean()), *errors, errors[1] / errors[0], took
+
     print("| number | MAE of the mean | ridge, solved | fine-tuned (what ships) | ratio | seconds |")
     print("|---|---|---|---|---|---|")
+    rows_of(asked, log, once)
+
+
+def rows_of(asked: argparse.Namespace, log: Log, once: Callable[[str, int], tuple[float, ...]]) -> None:
+    """A row of the table for each kind of number: mean and spread over seeds of what is measured of one."""
+    setting = (asked.part, Path(asked.backbone).name, asked.images, asked.side)
     for what in asked.what:
-        found: dict[str, list[float]] = {name: [] for name in ("mean", "ridge", "tuned", "ratio", "took")}
-        for seed in range(asked.seeds):
-            table = write(fresh(folder), what, asked.images, seed)
-            done, took = trained(asked, table, folder / "run", seed, task="number")
-            rows = done.material.rows("test")
-            truth = done.material.dataset.truth[rows]
-            errors = [float(np.abs(said[rows] - truth).mean()) for said in (solved(done), done.logits)]
-            row = (float(np.abs(truth - truth.mean()).mean()), *errors, errors[1] / errors[0], took)
-            for values, value in zip(found.values(), row, strict=True):
-                values.append(value)
-            print(f"<!-- {what} seed {seed}: {errors[0]:.3f} to {errors[1]:.3f} in {took:.0f} s -->", flush=True)
-        print(f"| {what} | {' | '.join(spread(values) for values in found.values())} |", flush=True)
+        found = [log.result((*setting, what, seed), partial(once, what, seed)) for seed in range(asked.seeds)]
+        print(f"| {what} | {' | '.join(spread(list(values)) for values in zip(*found, strict=True))} |", flush=True)
 
 
-def coverage(asked: argparse.Namespace, folder: Path) -> None:
+def coverage(asked: argparse.Namespace, folder: Path, _log: Log) -> None:
     """Share of test images whose 95 % interval holds the truth, of solved ridge over splits of the same images."""
     print("| number | coverage, mean over splits | least | most | test images |")
     print("|---|---|---|---|---|")
@@ -193,29 +198,22 @@ def coverage(asked: argparse.Namespace, folder: Path) -> None:
         print(f"| {what} | {mean(held):.4f} | {min(held):.3f} | {max(held):.3f} | {n} |", flush=True)
 
 
-def grades(asked: argparse.Namespace, folder: Path) -> None:
+def grades(asked: argparse.Namespace, folder: Path, log: Log) -> None:
     """MAE in grades and accuracy of the median and of the most probable grade, from the very same probabilities."""
+
+    def once(what: str, seed: int) -> tuple[float, ...]:
+        table = write(fresh(folder), what, asked.images, seed, graded=True)
+        more = {"task": "ordinal", "classes": tuple(f"g{grade}" for grade in range(GRADES))}
+        done, _ = trained(asked, table, folder / "run", seed, **more)
+        rows = done.material.rows("test")
+        truth, logits = done.material.dataset.labels[rows], done.logits[rows]
+        said = ORDINAL.predicted(logits, done.calibrated().facts.temperature), logits.argmax(axis=1)
+        errors = [float(np.abs(grade - truth).mean()) for grade in said]
+        return *errors, errors[0] / errors[1], *(float((grade == truth).mean()) for grade in said)
+
     print("| grades of | MAE, median | MAE, most probable | ratio | accuracy, median | most probable |")
     print("|---|---|---|---|---|---|")
-    for what in asked.what:
-        found: dict[str, list[float]] = {name: [] for name in ("median", "mode", "ratio", "right", "right_mode")}
-        for seed in range(asked.seeds):
-            table = write(fresh(folder), what, asked.images, seed, graded=True)
-            more = {"task": "ordinal", "classes": tuple(f"g{grade}" for grade in range(GRADES))}
-            done, _ = trained(asked, table, folder / "run", seed, **more)
-            rows = done.material.rows("test")
-            truth, logits = done.material.dataset.labels[rows], done.logits[rows]
-            median, mode = ORDINAL.predicted(logits, done.calibrated().facts.temperature), logits.argmax(axis=1)
-            errors = [float(np.abs(said - truth).mean()) for said in (median, mode)]
-            found["median"].append(errors[0])
-            found["mode"].append(errors[1])
-            found["ratio"].append(errors[0] / errors[1])
-            found["right"].append(float((median == truth).mean()))
-            found["right_mode"].append(float((mode == truth).mean()))
-            print(
-                f"<!-- {what} seed {seed}: {json.dumps({k: round(v[-1], 4) for k, v in found.items()})} -->", flush=True
-            )
-        print(f"| {what} | {' | '.join(spread(values) for values in found.values())} |", flush=True)
+    rows_of(asked, log, once)
 
 
 def fresh(folder: Path) -> Path:
@@ -236,12 +234,15 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--images", type=int, default=900)
     parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--log", type=Path, default=Path("quantities.jsonl"))
     asked = parser.parse_args()
     print(
         f"`{asked.part}` with {Path(asked.backbone).name} at {asked.side} px, {asked.images} images, {asked.seeds} seeds\n"
     )
     with tempfile.TemporaryDirectory(prefix="tlkit-numbers-") as folder:
-        {"ridge": ridge, "coverage": coverage, "grades": grades}[asked.part](asked, Path(folder) / "drawn")
+        {"ridge": ridge, "coverage": coverage, "grades": grades}[asked.part](
+            asked, Path(folder) / "drawn", Log(asked.log)
+        )
     print(f"\n{machine()}")
 
 

@@ -6,7 +6,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from tlkit.classifier.familiarity import unit
 from tlkit.labelling.guess import guess
-from tlkit.labelling.suggest import COPY, FEW, margin, median_distance, suggest, typicality
+from tlkit.labelling.suggest import COPY, NOISE, compared, margin, median_distance, suggest, typicality
 
 
 def clouds(sizes, seed=0, spread=0.25, width=24):
@@ -17,10 +17,9 @@ def clouds(sizes, seed=0, spread=0.25, width=24):
 
 
 def test_the_first_images_are_one_of_each_cloud():
-    points, cloud = clouds([80, 40, 20, 60])
+    points, cloud = clouds([80, 50, 40, 60])
     found = suggest(points, np.zeros(len(points), bool), count=4)
-    assert found.way == "typical" and sorted(cloud[found.rows]) == [0, 1, 2, 3]
-    assert cloud[found.rows[0]] == 0  # the largest first
+    assert found.way == "spread" and sorted(cloud[found.rows]) == [0, 1, 2, 3]
 
 
 def test_a_cloud_that_has_a_label_comes_last():
@@ -41,17 +40,51 @@ def test_the_margin_by_hand():
     assert margin(np.ones((2, 1))).tolist() == [1, 1]
 
 
-def test_later_the_uncertain_come_first():
+def test_the_uncertain_come_first():
     points, _cloud = clouds([200, 200])
-    labelled = np.arange(400) % 200 < FEW
+    labelled = np.arange(400) % 200 < 8
     chances = np.tile([0.99, 0.01], (400, 1))
     doubtful = np.flatnonzero(~labelled)[::9][:40]
     chances[doubtful] = [0.52, 0.48]
     found = suggest(points, labelled, count=4, chances=chances)
     assert found.way == "uncertain" and set(found.rows) <= set(doubtful.tolist())
     np.testing.assert_allclose(found.margins, 0.04)
-    few = suggest(points, labelled & (np.arange(400) % 200 < 2), count=4, chances=chances)
-    assert few.way == "typical"
+
+
+@pytest.mark.parametrize("guessed", [False, True])
+def test_each_image_is_the_one_whose_label_leaves_the_least_variance(guessed):
+    """Against variances of a linear function solved afresh for every image that might be next."""
+    random = np.random.default_rng(5)
+    features, labelled = random.normal(size=(40, 6)) * [5, 3, 2, 1, 1, 0.5], np.arange(40) % 10 == 0
+    chances = random.dirichlet([0.5, 0.5, 0.5], 40) if guessed else None
+    information, doubt = np.ones(40), np.ones(40)
+    if guessed:
+        information, doubt = 1 - (chances**2).sum(axis=1), (1 - margin(chances)) ** 2
+    points, known = compared(features).astype(np.float64), list(np.flatnonzero(labelled))
+
+    def summed(rows: list[int]) -> float:
+        spread = np.linalg.inv(np.eye(points.shape[1]) + points[rows].T @ points[rows] / NOISE)
+        return float(information @ ((points @ spread) * points).sum(axis=1))
+
+    for row in suggest(features, labelled, count=6, chances=chances).rows:
+        worth = [(summed(known) - summed([*known, i])) * doubt[i] * (i not in known) for i in range(40)]
+        assert worth[row] == pytest.approx(max(worth), rel=1e-4)
+        known.append(int(row))
+
+
+def test_doubt_about_one_class_alone_chooses_as_without_a_classifier():
+    points, _ = clouds([30, 20])
+    none = np.zeros(50, bool)
+    found = suggest(points, none, count=5, chances=np.tile([1.0, 0.0], (50, 1)))
+    np.testing.assert_array_equal(found.rows, suggest(points, none, count=5).rows)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_few_images_and_images_all_alike(images):
+    alike = np.ones((images, 4), np.float32)
+    assert len(suggest(alike, np.zeros(images, bool), count=5).rows) >= 1
+    different = np.eye(4, dtype=np.float32)[:images]
+    assert sorted(suggest(different, np.zeros(images, bool), count=5).rows) == list(range(images))
 
 
 @pytest.mark.parametrize("chances", [None, np.tile([0.6, 0.4], (300, 1))])

@@ -46,7 +46,7 @@ def test_a_round_and_another(unsorted, tiny_backbone, tmp_path, empty_cache):
     rows = read(tmp_path / "next" / "next.csv")
     assert [row["path"] for row in rows] == [one["path"] for one in first["images"]] and len(rows) == 6
     assert {row["label"] for row in rows} == {""} and first["labelled"] == 0 and first["unlabelled"] == 30
-    assert first["classes"] == ["red", "green", "blue"] and first["way"] == "typical"
+    assert first["classes"] == ["red", "green", "blue"] and first["way"] == "spread"
     table = tmp_path / "labels.csv"
     with table.open("w", newline="") as file:
         colours = ["red", "green", "blue"]

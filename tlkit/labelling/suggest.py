@@ -1,24 +1,28 @@
-"""Which images to label next: typical ones of clusters while few labels are there, uncertain ones later; never near copies.
+"""Which images to label next: those that say most about the images a classifier is unsure of; never near copies.
 
-    typical     TypiClust (Hacohen et al. 2022): as many clusters as there will be labels; from each that has none yet the
-                image that lies densest
-    uncertain   the images whose two most probable classes are nearest to each other (margin, Scheffer et al. 2001), those in
-                dense places first, one from each of as many clusters as images are wanted (Zhdanov 2019)
+Labels are taken for measurements of a linear function of the features. A label for one image makes the function better known
+at every image like it; of all images comes the one after whose label the sum of variances is smallest, then the next, given the
+first (transductive experimental design, Yu et al. 2006). Where a classifier guesses, an image counts in the sum by the trace of
+its Fisher information for a linear head, 1 less the sum of its squared probabilities (after BAIT, Ash et al. 2021), and what its own label is worth is
+multiplied by the square of 1 less its margin (Scheffer et al. 2001). So dense places come first, and no place twice.
 
-Everything is decided by stored features. They are divided by their length, so that distances are those of angles.
+Everything is decided by stored features, seen along their principal components.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tlkit.classifier.familiarity import unit
+from tlkit.extraction.store import Rows
+from tlkit.extraction.transforms.components import Components
 
-MOST_CLUSTERS = 500
+COMPONENTS = 128
+NOISE = 1.0  # variance of what a label measures, as that of the function at every image before the first
 NEIGHBOURS = 20  # whose mean distance says how typical an image is
 COPY = 0.2  # images nearer than this share of the median distance of two images show the same thing
-FEW = 8  # labels a class; below it what a classifier is unsure of says little
-POOLED = 10  # uncertain images considered for each one wanted
+LEAST = 1e-6  # doubt of an image of which a classifier has none
 _BLOCK = 1 << 23  # distances in memory at a time
 
 
@@ -28,7 +32,7 @@ class Suggestions:
 
     Args:
         rows: int64 (n,), into the features.
-        way: `typical` or `uncertain`.
+        way: `spread`, or `uncertain` where a classifier guesses.
         reason: why that way, in a sentence.
         typicality: float (n,), 1 over the mean distance to the nearest images; greater is more typical.
         margins: float (n,), the probability of the most probable class less that of the next; NaN without a classifier.
@@ -58,27 +62,40 @@ def suggest(
         labelled: bool (N,).
         count: how many; fewer come where no more are left that are no near copies.
         chances: float (N, K), probabilities of the classes by a classifier; None without one.
-        seed: of the clusters.
+        seed: of the sample that components are fitted on where there are more than 20,000 images.
     """
-    points = unit(features)
-    margins = np.full(len(points), np.nan) if chances is None else margin(chances)
-    few = chances is None or labelled.sum() < FEW * chances.shape[1]
-    picker = _Picker(points, labelled)
-    if few:
-        _typical(picker, count, seed)
-        reason = f"{int(labelled.sum())} images have a label: too few for what a classifier is unsure of to say much"
-    else:
-        _uncertain(picker, margins, count, seed)
-        reason = f"{int(labelled.sum())} images have a label, {FEW} or more a class"
-    rows = np.array(picker.taken, np.int64)
+    information = doubt = np.ones(len(features))
+    margins = np.full(len(features), np.nan)
+    if chances is not None:
+        margins = margin(chances)
+        information, doubt = np.maximum(1 - (chances**2).sum(axis=1), LEAST), np.maximum(1 - margins, LEAST) ** 2
+    with threadpool_limits(1):  # matrices are narrow, and threads would wait for each other longer than they work
+        points = compared(features, seed)
+        picker = _Picker(points, labelled)
+        _most_telling(picker, information, doubt, count)
+    rows, known = np.array(picker.taken, np.int64), int(labelled.sum())
     return Suggestions(
         rows=rows,
-        way="typical" if few else "uncertain",
-        reason=reason,
+        way="spread" if chances is None else "uncertain",
+        reason=f"{known} images have a label" + (", and nobody can guess yet" if chances is None else ""),
         typicality=typicality(points, rows),
         margins=margins[rows],
         passed_over=picker.passed_over,
     )
+
+
+def compared(features: np.ndarray, seed: int = 0) -> np.ndarray:
+    """float32 (N, c) of unit length, by which images are told apart: at most 128 principal components of features (N, C).
+
+    Each is divided by the root of its deviation: the largest are often the light and the person and not the class, the
+    smallest are noise.
+    """
+    if not np.ptp(features, axis=0).any():  # one image, or all alike
+        return np.zeros((len(features), 1), np.float32)
+    width = min(COMPONENTS, *features.shape)
+    codes = Components.fit(Rows(features), width, seed).apply(features)
+    deviation = codes.std(axis=0)
+    return unit(codes / np.sqrt(np.maximum(deviation, 1e-6 * max(float(deviation[0]), 1e-30))))
 
 
 def margin(chances: np.ndarray) -> np.ndarray:
@@ -89,16 +106,15 @@ def margin(chances: np.ndarray) -> np.ndarray:
     return ordered[:, -1] - ordered[:, -2]
 
 
-def typicality(points: np.ndarray, rows: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """Float (n,): 1 over the mean distance of these rows to the nearest 20 of those `among` (all unless given)."""
-    others = points if among is None else points[among]
-    reach = min(NEIGHBOURS, len(others) - 1)
+def typicality(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Float (n,): 1 over the mean distance of these rows to the nearest 20 of the points."""
+    reach = min(NEIGHBOURS, len(points) - 1)
     if reach < 1:
         return np.ones(len(rows))
     found = [np.empty(0)]
-    step = max(1, _BLOCK // len(others))
+    step = max(1, _BLOCK // len(points))
     for start in range(0, len(rows), step):
-        near = np.partition(_distances(points[rows[start : start + step]], others), reach, axis=1)[:, : reach + 1]
+        near = np.partition(_distances(points[rows[start : start + step]], points), reach, axis=1)[:, : reach + 1]
         found.append(1 / np.maximum(near.sum(axis=1) / reach, 1e-6))  # an image itself is at distance 0
     return np.concatenate(found)
 
@@ -141,49 +157,30 @@ class _Picker:
         self.open[near] = False
 
 
-def clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Int (n,) cluster of each point by k-means, `count` or as many as there are points."""
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-    from threadpoolctl import threadpool_limits
+def _most_telling(picker: _Picker, information: np.ndarray, doubt: np.ndarray, count: int) -> None:
+    """Take the image whose label lowers the variance most, summed over all images, times its doubt; and so on.
 
-    count = min(count, len(points))
-    if count > 50 and len(points) > 20 * count:
-        means = MiniBatchKMeans(count, n_init=1, random_state=seed, batch_size=4096)
-    else:
-        means = KMeans(count, n_init=5 if count <= 20 else 1, random_state=seed)  # few centres are easily put wrongly
-    with threadpool_limits(1 if points.size < 5_000_000 else None):
-        return means.fit_predict(points)
-
-
-def _typical(picker: _Picker, count: int, seed: int) -> None:
-    """From the largest cluster with the fewest labels the most typical image, and so on."""
-    points, known = picker.points, np.flatnonzero(picker.labelled)
-    wanted = min(len(known) + count, MOST_CLUSTERS)
-    cluster = clusters(points, wanted, seed)
-    sizes = np.bincount(cluster)
-    covered = np.bincount(cluster[known], minlength=len(sizes))
-    density = np.empty(len(points))
-    for one in np.unique(cluster):
-        members = np.flatnonzero(cluster == one)
-        density[members] = typicality(points, members, members)
+    Args:
+        picker: takes them.
+        information: float (N,), weight of each image in the sum.
+        doubt: float (N,), by which what its label is worth is multiplied.
+        count: how many.
+    """
+    points, known = picker.points, picker.points[picker.labelled].astype(np.float64)
+    spread = np.linalg.inv(np.eye(points.shape[1]) + known.T @ known / NOISE)  # of the function, given the labels
+    summed = ((points * information[:, None].astype(np.float32)).T @ points).astype(np.float64)
+    told = spread @ summed @ spread
+    # of each image: variance of the function there, and by how much its label would lower the sum, times variance and noise
+    variance = np.einsum("nc,nc->n", points @ spread.astype(np.float32), points).astype(np.float64)
+    lowered = np.einsum("nc,nc->n", points @ told.astype(np.float32), points).astype(np.float64)
     while len(picker.taken) < count and picker.open.any():
-        left = np.bincount(cluster[picker.open], minlength=len(sizes)) > 0
-        one = min(np.flatnonzero(left), key=lambda each: (covered[each], -sizes[each]))
-        members = np.flatnonzero((cluster == one) & picker.open)
-        picker.take(members[np.argmax(density[members])])
-        covered[one] += 1
-
-
-def _uncertain(picker: _Picker, margins: np.ndarray, count: int, seed: int) -> None:
-    """Of the least certain images one from each of as many clusters as images are wanted, the least certain of it."""
-    while len(picker.taken) < count and picker.open.any():
-        wanted = count - len(picker.taken)
-        rows = np.flatnonzero(picker.open)
-        rows = rows[np.argsort(margins[rows], kind="stable")][: POOLED * wanted]
-        cluster = clusters(picker.points[rows], wanted, seed)
-        worth = (1 - margins[rows]) * typicality(picker.points, rows)
-        for one in np.unique(cluster):
-            members = rows[cluster == one]
-            members, value = members[picker.open[members]], worth[cluster == one][picker.open[members]]
-            if len(members):
-                picker.take(members[np.argmax(value)])
+        worth = np.where(picker.open, doubt * lowered / (NOISE + variance), -np.inf)
+        row = int(np.argmax(worth))
+        picker.take(row)
+        toward = spread @ points[row]
+        total, after = NOISE + variance[row], summed @ toward
+        along = points @ toward.astype(np.float32) / total
+        ahead = points @ (spread @ after).astype(np.float32)
+        lowered += along * (along * (toward @ after) - 2 * ahead)
+        variance -= along**2 * total
+        spread -= np.outer(toward, toward) / total

@@ -38,7 +38,7 @@ def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
     """Choose the images to label next by their features; write next.csv and next.html.
 
     Returns:
-        `out`, `page`, `table`, `way` (`typical` or `uncertain`), `reason`, `labelled` (images that have a label), `unlabelled`,
+        `out`, `page`, `table`, `way` (`spread` or `uncertain`), `reason`, `labelled` (images that have a label), `unlabelled`,
         `near_copies` (images passed over), `classes`, `set_aside` and `images`: for each its `path`, `guess`, `probability`,
         `margin` and `typicality`.
 
@@ -58,7 +58,7 @@ def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
     story.begin("choosing")
     found = suggest(seen.features, seen.labelled, count=config.count, chances=seen.chances, seed=config.seed)
     rows = _rows(seen, found)
-    story.say(f"{len(rows)} {found.way} images: {found.reason}")
+    story.say(f"{len(rows)} images ({found.way}): {found.reason}")
     if found.passed_over:
         story.say(
             f"{found.passed_over} images are near copies of one that has a label or was chosen, and were passed over"
@@ -266,8 +266,8 @@ def _flags(config: NextConfig) -> list[str]:
 
 
 WAYS = {
-    "typical": "Typical images of clusters that have no label yet (TypiClust, Hacohen et al. 2022): {reason}.",
-    "uncertain": "Images whose two most probable classes are nearest to each other, one from each of as many clusters: {reason}.",
+    "spread": "Images whose labels say most about all others (transductive experimental design, Yu et al. 2006): {reason}.",
+    "uncertain": "Images in doubt whose labels say most about the others in doubt (after BAIT, Ash et al. 2021): {reason}.",
 }
 
 
