@@ -31,5 +31,5 @@ def kept(call):
 
 def each(call, few, many):
     """Bytes at most for each item that there is more, of a call that is told how many items to work on."""
-    call(few)  # what it loads and keeps the first time
+    call(many)  # what it loads and keeps the first time, room for the parts of paths that Python interns among it
     return (peak(lambda: call(many)) - peak(lambda: call(few))) / (many - few)
