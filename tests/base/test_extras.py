@@ -14,7 +14,7 @@ class Installed:
 
     requires = (
         "numpy>=1.26",
-        "optuna>=4 ; extra == 'search'",
+        "av>=14 ; extra == 'video'",
         "onnx>=1.17; extra == 'onnx'",
         "tf2onnx; extra == 'onnx'",
     )
@@ -48,9 +48,9 @@ def test_a_checkout_that_was_never_installed_names_itself(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", none)
-    assert install("search") == "pip install '.[search]', in the checkout"
+    assert install("video") == "pip install '.[video]', in the checkout"
 
 
 def test_versions_name_what_shapes_a_run():
-    shapes = {"cleanlab", "simplejpeg", "scipy", "h5py"}  # always there; optuna only with its extra
+    shapes = {"cleanlab", "simplejpeg", "scipy", "h5py"}  # always there
     assert shapes <= set(versions())

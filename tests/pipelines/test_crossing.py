@@ -163,6 +163,6 @@ def test_when_the_validation_images_train():
     assert not joined(enough) and joined(enough, validate="folds")
     assert not joined(drawn, given=codes) and joined(drawn, given=codes, validate="folds")
     assert not joined(drawn, validate="split") and not joined(drawn, val=0.0)
-    assert not joined(drawn, minutes=3.0) and not joined(drawn, search=2) and not joined(drawn, target_precision=0.5)
+    assert not joined(drawn, minutes=3.0) and not joined(drawn, target_precision=0.5)
     with pytest.raises(TlkitError, match="--target-precision needs validation images"):
         FinetuneConfig(images="images", validate="folds", target_precision=0.9).check()

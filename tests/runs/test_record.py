@@ -26,7 +26,9 @@ def with_options(run_dir, state, *lines):
     write_checked_json(run_dir.record, content)
 
 
-@pytest.mark.parametrize("line, said", [("lora = 8", "--lora 8"), ('unfreeze = "auto"', "--unfreeze auto")])
+@pytest.mark.parametrize(
+    "line, said", [("lora = 8", "--lora 8"), ("search = 6", "--search 6"), ('unfreeze = "auto"', "--unfreeze auto")]
+)
 def test_a_finished_run_with_a_retired_option_is_read_and_an_unfinished_one_refused(begun, line, said):
     with_options(begun, "finished", line)
     config, retired = record.begun_with(RunDir(begun.path))

@@ -147,7 +147,7 @@ def test_a_stage_may_end_early_only_where_nothing_was_asked_for_and_something_ca
     plan = planned(backbone)
     assert [stage.least for stage in plan.stages] == [0, 10] and plan.stages[1].epochs == 40
     assert "after top 10 a stage may end early" in plan.decision("epochs").reason
-    asked = [{"epochs": (40,)}, {"patience": 9}, {"search": 3}, {"stages": ("head", "top", "all")}, {"total": 200}]
+    asked = [{"epochs": (40,)}, {"patience": 9}, {"stages": ("head", "top", "all")}, {"total": 200}]
     for options in asked:
         plan = planned(backbone, **options)
         assert not any(stage.least for stage in plan.stages), options
@@ -265,7 +265,6 @@ def test_the_best_preset_is_what_minutes_find_where_there_is_time(backbone):
     [
         ({"preset": "best", "minutes": 3}, "--minutes 3 and --preset best both say how long"),
         ({"preset": "fast", "blocks": 3}, "--blocks 3 has no effect with --preset fast"),
-        ({"preset": "fast", "search": 3}, "with --preset fast: --search 3 has no effect"),
         ({"preset": "bets"}, "'bets' is not a value of --preset"),
     ],
 )

@@ -100,7 +100,6 @@ def stage(**changed):
         ({"precision": "auto"}, {}, 50, ("auto", "bfloat16 where a few updates")),
         ({"precision": "auto"}, {"seconds": 60.0}, 50, ("float32", "60 s of training")),
         ({"precision": "auto"}, {}, 0, ("float32", "no validation images")),
-        ({"precision": "auto", "search": 3}, {}, 50, ("float32", "trials of settings")),
     ],
 )
 def test_where_a_stage_is_tried(options, changed, val, expected, monkeypatch):

@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 PACKAGES = (
     *("keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "scipy", "scikit-learn", "cleanlab"),  # numbers
     *("pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs", "pyarrow"),  # pixels and tables
-    *("keras-hub", "optuna", "h5py"),  # networks, searches and weights
+    *("keras-hub", "h5py"),  # networks and weights
     *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "openvino"),  # other runtimes
 )
 
@@ -227,7 +227,6 @@ EXTRAS = {
     "heic": Extra(("pillow_heif",), "HEIC photographs"),
     "hub": Extra(("keras_hub",), "--backbone hub:PRESET"),
     "jax": Extra(("jax",), "computing without TensorFlow"),
-    "search": Extra(("optuna",), "finetune --search"),
     "video": Extra(("av",), "clips in mp4, avi, mkv or webm files"),
     "ray": Extra(("ray",), "--executor ray"),
     "balance": Extra(("imblearn",), "finetune --balance smote"),

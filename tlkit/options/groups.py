@@ -393,7 +393,7 @@ class ValidationOptions(Options):
                     )
 
 
-VALIDATION_IMAGES = ("target_precision", "search", "minutes", "keras_split")
+VALIDATION_IMAGES = ("target_precision", "minutes", "keras_split")
 """Options that need them, or say themselves who validates."""
 
 

@@ -55,14 +55,6 @@ class TrainingOptions(Options):
         high=100_000,
         group="Training",
     )
-    search: int | None = option(
-        None,
-        "Trials of rate, decay, smoothing, depth and augmentation of the stage after the head, the planned ones first; the best "
-        "on validation is kept. Needs the extra `search`.",
-        low=1,
-        high=100_000,
-        group="Training",
-    )
     batch_size: int = option(
         32,
         "Images of a batch, at most; those of an epoch are shared out evenly.",
@@ -195,8 +187,6 @@ class TrainingOptions(Options):
                 )
         if self.minutes is not None:
             self._check_minutes(stages)
-        if self.search is not None:
-            self._check_search(stages)
         if self.third != "last":
             self._check_unfreeze(stages)
         if self.label_smoothing and self.loss not in (None, "crossentropy"):
@@ -267,19 +257,6 @@ class TrainingOptions(Options):
             raise TlkitError(
                 f"--minutes {self.minutes:g} plans one stage after the head, and --stages {','.join(stages)} has two.",
                 "use --stages head,top or head,all.",
-            )
-
-    def _check_search(self, stages: tuple[str, ...]) -> None:
-        """A search has a stage to search, and takes the time it takes."""
-        if len(stages) < 2:
-            raise TlkitError(
-                f"--search {self.search} has no effect with --stages {stages[0]}: the head is solved, or trained as it is.",
-                "use --stages head,top or head,all, or drop it.",
-            )
-        if self.minutes is not None:
-            raise TlkitError(
-                f"--search {self.search} and --minutes {self.minutes:g} both say how long to train.",
-                "keep one of the two.",
             )
 
     def _check_unfreeze(self, stages: tuple[str, ...]) -> None:

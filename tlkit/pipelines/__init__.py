@@ -107,8 +107,6 @@ def refuse_early(name: str, config: Options) -> None:
             refuse_occupied(path, overwrite=given["overwrite"], remedy=_NEW[name].format(path))
     if name == "export":
         importlib.import_module("tlkit.exporting.formats").refuse_missing_of(given["format"])
-    if given.get("search") and lacking("search"):
-        raise TlkitError(f"--search {given['search']} needs Optuna.", install("search"))
     if given.get("balance") == "smote" and lacking("balance"):
         raise TlkitError("--balance smote needs imbalanced-learn.", install("balance"))
     if given.get("log"):

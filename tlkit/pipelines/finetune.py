@@ -33,7 +33,7 @@ from tlkit.report.run_page import finish
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing, minutes
-from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, SEARCHING
+from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING
 from tlkit.training.crossing import PHASE as CROSSING
 from tlkit.training.plan import Plan
 from tlkit.training.settle import refuse_for_clips, refuse_several_labels, reopened, settle
@@ -130,8 +130,6 @@ def _phases(plan: Plan | None = None) -> tuple[Phase, ...]:
     besides = dict(plan.besides)
     before, after = [AUDITING, CROSSING], [CHOOSING, EVALUATING]
     stages = [Phase(stage.doing, stage.seconds) for stage in plan.stages]
-    if SEARCHING in besides:
-        stages.insert(-1, Phase(SEARCHING, besides[SEARCHING]))
     return (
         *first,
         Phase("extracting", plan.extraction_seconds),

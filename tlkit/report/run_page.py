@@ -79,7 +79,7 @@ def of_run(
         created=record["created"],
         versions=record["versions"],
         hardware=_shown(record["hardware"]),
-        data=replace(data, notes=(*data.notes, *balance.notes(record), *_searched(record))),
+        data=replace(data, notes=(*data.notes, *balance.notes(record))),
         plan=_plan_rows(plan, record.get("stages", ()), history),
         decisions=[(one.option, one.value, one.reason) for one in plan.decisions],
         history=[EpochRow(**{name: row[name] for name in EpochRow.__dataclass_fields__}) for row in history],
@@ -151,11 +151,6 @@ def _page(
             "model.keras": model_sha256,
         },
     )
-
-
-def _searched(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the record of a run says about its search."""
-    return (record["search"]["note"],) if "search" in record else ()
 
 
 def _shown(hardware: Mapping[str, Any]) -> dict[str, str]:

@@ -199,11 +199,6 @@ class RunDir:
         return self.path / "report.html"
 
     @property
-    def search(self) -> Path:
-        """The trials of `--search`."""
-        return self.path / "search.csv"
-
-    @property
     def logs(self) -> Path:
         """TensorBoard event files."""
         return self.path / "logs"

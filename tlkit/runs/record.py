@@ -44,7 +44,7 @@ MARGIN = 3600.0  # seconds
 # Where the run itself lies, who is told of it or on how many devices it trains is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log", "moved_to", "devices")
 # Options, or values of them, that earlier versions offered: a run that was finished with one of them is still read.
-RETIRED = {"lora": None, "unfreeze": "auto"}  # None: whatever the value
+RETIRED = {"lora": None, "search": None, "unfreeze": "auto"}  # None: whatever the value
 
 
 def now() -> str:

@@ -219,10 +219,10 @@ class Sink(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where checkpoints lie, in `checkpoints/STAGE`, and the journal of a search."""
+        """Where checkpoints lie, in `checkpoints/STAGE`."""
 
     def read(self, name: str) -> Any:
-        """What was written under a name (`plan`, `balance`, `search`, `choice`), None where nothing was."""
+        """What was written under a name (`plan`, `balance`, `choice`), None where nothing was."""
 
     def write(self, name: str, content: Any) -> None:
         """Keep something JSON-able under a name, whole or not at all."""

@@ -99,17 +99,12 @@ class Tuned:
         return [(stage, kept) for stage in self.stages for kept in self._states[stage.name].kept]
 
     def tried(self, stage: Stage) -> int:
-        """Of how many the validation images picked what stands for a stage: epochs with a patience, trials of a search."""
-        epochs = 1 if self._material.config.patience is None else self._states[stage.name].epoch
-        return epochs * (self._trials if stage.name == self.stages[-1].name else 1)
+        """Of how many epochs the validation images picked what stands for a stage: more than one with a patience."""
+        return 1 if self._material.config.patience is None else self._states[stage.name].epoch
 
     def tried_in_all(self) -> int:
-        """Of how many epochs of all stages and trials the validation images picked the best."""
-        return self._trials * sum(self._states[stage.name].epoch for stage in self.stages)
-
-    @property
-    def _trials(self) -> int:
-        return self._material.config.search or 1
+        """Of how many epochs of all stages the validation images picked the best."""
+        return sum(self._states[stage.name].epoch for stage in self.stages)
 
     def put_probe(self) -> None:
         """The layers as the first of these stages found them: the solved head on the pretrained backbone."""

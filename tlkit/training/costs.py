@@ -228,7 +228,6 @@ LEFT_OPEN: dict[str, object] = {
     "learning_rate": None,
     "epochs": None,
     "patience": None,
-    "search": None,
     "minutes": None,
     "stages": None,
     "optimizer": "adamw",
@@ -385,7 +384,7 @@ class Ways:
 # taken from ---
 
 # Phases of a run
-AUDITING, SEARCHING, CHOOSING, EVALUATING = "auditing", "searching", "choosing what ships", "evaluating"
+AUDITING, CHOOSING, EVALUATING = "auditing", "choosing what ships", "evaluating"
 
 
 class Cost(NamedTuple):

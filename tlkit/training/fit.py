@@ -248,7 +248,6 @@ class Stopping:
             last one is, if it is better than the start.
         budget: the time there is, begun with the stage; `epochs` then is how many more fit by expectation, and is
             settled again after each.
-        stop: asked after every epoch whether to end the stage there.
         least: epochs after which the stage ends where it `is_exhausted`; 0 for never.
         expected: seconds that the plan says.
     """
@@ -256,7 +255,6 @@ class Stopping:
     epochs: int
     patience: int | None = None
     budget: Budget | None = None
-    stop: Callable[[State], bool] | None = None
     least: int = 0
     expected: float = 0.0
 
@@ -322,8 +320,6 @@ def fit(
             if budget and state.epoch:
                 epochs = _settled_again(budget, state.epoch, epochs, stage, story)
                 model.optimizer.end_after((epochs - state.epoch) * examples.updates)
-            if stopping.stop and state.epoch and stopping.stop(state):
-                break
         except Exception as error:
             if not ran_out(error) or examples.part_size <= examples.devices:
                 raise

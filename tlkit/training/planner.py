@@ -174,8 +174,6 @@ def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[
         return "float32", ""
     if options.precision != "auto":
         return options.precision, ""
-    if options.search:
-        return "float32", "trials of settings are compared in it"
     if not val:
         return "float32", "no validation images to compare decisions on"
     if stage.seconds < WORTH_TRYING:
@@ -274,7 +272,7 @@ class _Planner:
     def _least(self, stage: Stage) -> int:
         """Epochs after which the stage may end early; 0 where it may not, for how long to train was asked for."""
         options = self.options
-        asked = options.epochs or options.patience or options.search or options.stages is not None
+        asked = options.epochs or options.patience or options.stages is not None
         asked = asked and not self.tried
         return 0 if asked or stage.name == "head" or not self.ways.sizes.val else math.ceil(EARLY * stage.epochs)
 

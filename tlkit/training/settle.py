@@ -27,7 +27,7 @@ from tlkit.options.catalog import PRESETS
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.training import STAGES
 from tlkit.training import balance, crossing
-from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, HEAD_EPOCHS, SEARCHING, is_convex, nth, parts
+from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, HEAD_EPOCHS, is_convex, nth, parts
 from tlkit.training.minutes import Budget, fit_into, slowness
 from tlkit.training.plan import (
     NUMBER_BYTES,
@@ -110,7 +110,6 @@ def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Split
     found = parts((*audited, CHOOSING, EVALUATING), len(dataset), len(dataset.classes), slowness())
     further = {
         crossing.PHASE: crossing.seconds(plan, config, dataset, splits),
-        SEARCHING: (config.search or 0) * plan.stages[-1].seconds,
     }
     return (*found, *((name, seconds) for name, seconds in further.items() if seconds))
 
@@ -118,11 +117,6 @@ def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Split
 def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:
     """The options, with what goes without saying for clips; raises for those that these samples cannot follow."""
     refuse_several_labels(config, dataset)
-    if config.search and not len(splits.indices("val")):
-        raise TlkitError(
-            f"--search {config.search}: there are no validation images to tell trials apart.",
-            "hold some out with --val.",
-        )
     if dataset.clips is None:
         return config
     refuse_for_clips(config)
@@ -141,7 +135,6 @@ FOR_IMAGES: dict[str, tuple[object, ...]] = {
     "blocks": (None,),
     "unfreeze": (None,),
     "minutes": (None,),
-    "search": (None,),
     "views": (None, 1),
     "augment": ("auto", "none"),
     "mix": ("auto", "none"),
@@ -327,6 +320,3 @@ def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Spli
         yield Decision(
             "balance", "post-hoc", "its strength by cross-validation of a linear head, once features are computed"
         )
-    if config.search:
-        how = "rate, decay, smoothing and, unless asked for, depth and augmentation of the last stage, by validation"
-        yield Decision("search", f"the best of {config.search} trials", how)

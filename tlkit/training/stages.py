@@ -90,12 +90,10 @@ def run_stage(
     checkpoint: Checkpoint,
     story: Story,
     budget: Budget | None = None,
-    stop: Callable[[State], bool] | None = None,
 ) -> State:
     """Run one stage to its end, or take its result where it already ended; the layers hold it afterwards.
 
-    With a budget of time, a stage after the head has as many epochs as fit into what is left of it; `stop`, asked
-    after every epoch, may end it.
+    With a budget of time, a stage after the head has as many epochs as fit into what is left of it.
     """
     model = stage_model(stage, material)
     state = checkpoint.read()
@@ -112,7 +110,7 @@ def run_stage(
         examples,
         Validation(read=plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
         stage=stage.name,
-        stopping=_stopping(stage, material, examples, budget, stop, story),
+        stopping=_stopping(stage, material, examples, budget, story),
         checkpoint=checkpoint,
         story=story,
     )
@@ -123,17 +121,16 @@ def _stopping(
     material: Material,
     examples: Examples,
     budget: Budget | None,
-    stop: Callable[[State], bool] | None,
     story: Story,
 ) -> Stopping:
     """As planned; with a budget, as many epochs as there is time for, and a schedule that is not broken off before."""
     if budget is None or stage.name == "head":
         patience, expected = material.config.patience, stage.seconds
-        return Stopping(epochs=stage.epochs, patience=patience, stop=stop, least=stage.least, expected=expected)
+        return Stopping(epochs=stage.epochs, patience=patience, least=stage.least, expected=expected)
     most = useful_epochs(len(examples.labels), examples.batch_size)
     epochs = budget.begin(stage.seconds / stage.epochs, most)
     story.say(f"  {stage.name}: {max(0, round(budget.left))} s left for training, about {counted(epochs, 'epoch')}")
-    return Stopping(epochs=epochs, budget=budget, stop=stop)
+    return Stopping(epochs=epochs, budget=budget)
 
 
 def compiler(model: keras.Model, stage: Stage, material: Material, examples: Examples) -> Callable[[int], None]:

@@ -26,7 +26,7 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
-from tlkit.training.costs import CHOOSING, SEARCHING, TRIAL_PARTS, TRIAL_SHARE
+from tlkit.training.costs import CHOOSING, TRIAL_PARTS, TRIAL_SHARE
 from tlkit.training.crossing import Crossed
 from tlkit.training.examples import Examples, Reader
 from tlkit.training.fit import Epoch, Steps, predict
@@ -128,10 +128,6 @@ def train(
         minutes.set_aside(budget, plan, splits)
     states: list[State] = []
     for number, stage in enumerate(plan.stages):
-        if options.search and number == len(plan.stages) - 1:
-            story.begin(SEARCHING)
-            plan, material = _searched(plan, material, source, options, sink, story)
-            stage = plan.stages[-1]
         story.begin(stage.doing)
         story.say(f"stage {stage.name}: {stage.learns}")
         plan = settle_precision(settle_rate(plan, number, material, sink, story), number, material, sink, story)
@@ -163,19 +159,6 @@ def _folded(
         judged, truth = scale.restore(crossed.logits), crossed.labels * scale.unit + scale.centre
         crossed = replace(crossed, logits=judged, labels=truth)
     return material, scale.restore(scores), crossed
-
-
-def _searched(
-    plan: Plan, material: Material, source: Parts, options: FinetuneConfig, sink: Sink, story: Story
-) -> tuple[Plan, Material]:
-    """The plan and the material of the best trial of the last stage."""
-    from tlkit.training import search  # of this option alone
-
-    def prepare(tried: FinetuneConfig) -> tuple[Plan, Material]:
-        other = settle(tried, source, material.dataset, material.splits, why_blocks="as this trial has it")
-        return other, gather(tried, source, other, material.dataset, material.splits, story)
-
-    return search.searched(plan, material, sink, prepare, story, augment=options.augment == "auto")
 
 
 # -- The peak rate of a stage, where that is left open: the beginning of its warm-up is tried ---
