@@ -8,6 +8,7 @@ from PIL import Image
 from tests.listener import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.options.commands import ExplainConfig
+from tlkit.pipelines import explain
 from tlkit.pipelines.explain import run
 
 
@@ -66,6 +67,16 @@ def test_what_is_wrong_is_named(finished, colours, tmp_path):
         run(ExplainConfig(run=str(tmp_path), paths=config["paths"], out=str(tmp_path / "out")))
     with pytest.raises(TlkitError, match="one twice"):
         ExplainConfig(**config, method=("occlusion", "occlusion"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_does_not_suit_is_refused_before_training_images_are_looked_at(
+    finished, colours, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(explain, "training_images", None)
+    config = ExplainConfig(run=str(finished[0]), paths=(str(colours),), method=("rollout",), out=str(tmp_path / "out"))
+    with pytest.raises(TlkitError, match="attention rollout needs"):
+        run(config)
     assert not (tmp_path / "out").exists()
 
 

@@ -4,9 +4,9 @@
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import keras
@@ -64,11 +64,24 @@ class Witness:
         self.head = keras.Model(seam, model.output)
         self._see = build_engine(backbone)
         self._whole: Engine | None = None
-        self._rollout: Rollout | None = None
         self.alone = not classifier.facts.task.ranks
         self.gradient = build_gradient(self.head, alone=self.alone)
         self._model = model
         self.lattice = tiles(model.input_shape[1:3], self._cells)
+
+    def refuse(self, methods: Collection[str]) -> None:
+        """Raise where one of these methods does not suit the network, before anything is computed for it.
+
+        Raises:
+            TlkitError: `rollout`, and the network is no vision transformer, or one of windows.
+        """
+        if "rollout" in methods:
+            self._attention  # noqa: B018 - is built on first use
+
+    @cached_property
+    def _attention(self) -> "Rollout":
+        found = last_tokens(self._model)
+        return Rollout(self._model, found[1] if found else 0, first=self._token)
 
     def grids(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 (B, H, W, 3) -> grids float32 (B, h, w, C)."""
@@ -132,10 +145,7 @@ class Witness:
         Raises:
             TlkitError: the network is no vision transformer, or one of windows.
         """
-        if self._rollout is None:
-            found = last_tokens(self._model)
-            self._rollout = Rollout(self._model, found[1] if found else 0, first=self._token)
-        return EvidenceMap(self._rollout(images).reshape(-1, *self._cells), self.lattice)
+        return EvidenceMap(self._attention(images).reshape(-1, *self._cells), self.lattice)
 
     def _of_patches(self, values: np.ndarray) -> np.ndarray:
         """Values of places (B, h, w), or of tokens (B, T), as those of places."""

@@ -21,7 +21,7 @@ from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
 from tlkit.base.files import replacing, temporary_beside, write_json
 from tlkit.base.story import Phase, Silence, Story, counted
-from tlkit.classifier.facts import refuse_clips
+from tlkit.classifier.facts import Facts, refuse_clips
 from tlkit.classifier.familiarity import nearest
 from tlkit.classifier.model import Classifier, load
 from tlkit.data.dataset import Problem
@@ -35,11 +35,6 @@ from tlkit.pipelines.predict import find
 from tlkit.runs.folder import finished_model, refuse_occupied
 
 FORMAT = 1
-PHASES = (  # with seconds of a small network on two cores
-    Phase("opening the classifier", 5.0),
-    Phase("looking at the training images", 2.0, 2e-3, by="extracting"),
-    Phase("explaining", 3.0, 0.5),
-)
 THUMBNAIL = 120  # pixels of a neighbour's height
 TITLES = {
     "integrated": "integrated gradients",
@@ -62,17 +57,19 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     _refuse_strangers(out, overwrite=config.overwrite)
     for source in config.paths:
         refuse_inside(out, source)
-    story.expect(*PHASES)
+    files, problems = find(config.paths, sys.stdin)
+    story.expect(*_phases(len(files)))
     story.begin("opening the classifier")
     classifier = load(finished_model(config.run))
     refuse_clips(classifier.facts, "tlkit explain", "tlkit predict and tlkit evaluate answer clips.")
     classes = classifier.facts.classes
     if config.class_name is not None and config.class_name not in classes:
         raise unknown_name(f"a class of {config.run}", config.class_name, classes)
-    files, problems = find(config.paths, sys.stdin)
+    witness = Witness(classifier)
+    witness.refuse(config.method)
     story.begin("looking at the training images")
     familiar = training_images(config.run, classifier, story) if config.neighbours else None
-    work = _Work(config, classifier, familiar, len(files))
+    work = _Work(config, classifier.facts, witness, familiar, len(files))
     with _folder(out) as folder:
         rows = []
         for batch in story.track(batches(files, classifier.facts.contract, BATCH), "explaining", len(files)):
@@ -88,14 +85,22 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
     }
 
 
+def _phases(images: int) -> tuple[Phase, ...]:
+    """With seconds of a small network on two cores. How many training images there are is not known yet."""
+    return (
+        Phase("opening the classifier", 5.0),
+        Phase("looking at the training images", 2.0, 2e-3, by="extracting"),
+        Phase("explaining", 3.0 + 0.5 * images),
+    )
+
+
 class _Work:
     """Batches of images to pictures and rows of explain.json."""
 
     def __init__(
-        self, config: ExplainConfig, classifier: Classifier, familiar: TrainingImages | None, total: int
+        self, config: ExplainConfig, facts: Facts, witness: Witness, familiar: TrainingImages | None, total: int
     ) -> None:
-        self.config, self.facts, self.familiar = config, classifier.facts, familiar
-        self.witness = Witness(classifier)
+        self.config, self.facts, self.witness, self.familiar = config, facts, witness, familiar
         self.digits = max(3, len(str(total)))
 
     def explain(self, batch: Batch, files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
