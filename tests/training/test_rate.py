@@ -1,5 +1,6 @@
 """The peak rate of a stage, tried on its first updates: a high one where training bears it."""
 
+import csv
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ from tlkit.base.story import Silence
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 from tlkit.tasks.registry import TASKS
-from tlkit.training import train
+from tlkit.training import planner, train
 from tlkit.training.costs import briefer, is_tried
+from tlkit.training.fit import Epoch
 from tlkit.training.plan import TRIED, Plan, Sizes, Stage, planned_epochs
+from tlkit.training.stages import Ready
 
 EMPTY = {"source": "cut", "blocks": 1, "cut": "c", "views": 4, "parameters": 1, "stored_bytes": 1, "seconds": 1.0}
 TOP = Stage(name="top", method="gradient", epochs=10, learning_rate=1e-3, reason="", tried=True, warm_up=0.3, **EMPTY)
@@ -21,7 +24,7 @@ TOP = Stage(name="top", method="gradient", epochs=10, learning_rate=1e-3, reason
 
 def tried(losses, monkeypatch):
     """What comes of a trial whose parts have these losses, the first that of the start; its rate rises by 1e-4 a part."""
-    given, optimizer = iter(losses[1:]), SimpleNamespace(learning_rate=0.0)
+    given, optimizer = iter(losses[1:]), SimpleNamespace(learning_rate=0.0, variables=[])
 
     def epoch(examples, number):
         optimizer.learning_rate += 1e-4
@@ -31,16 +34,15 @@ def tried(losses, monkeypatch):
     monkeypatch.setattr(train, "examples_of", lambda *_: whole)
     monkeypatch.setattr(train, "_drawn", lambda whole, updates, seed, part: (updates, part))
     monkeypatch.setattr(train, "_loss", lambda *_: losses[0])
-    monkeypatch.setattr(
-        train, "_trial", lambda *_: SimpleNamespace(model=SimpleNamespace(optimizer=optimizer), epoch=epoch)
-    )
+    model = SimpleNamespace(optimizer=optimizer, variables=[])
+    monkeypatch.setattr(train, "_made_ready", lambda *_: Ready(model, Epoch(epoch, compiling=2.0)))
     kept = {}
     sink = SimpleNamespace(write=kept.__setitem__)
     material = SimpleNamespace(config=FinetuneConfig(images="images", seed=0), labels=lambda split: np.zeros(915))
-    plan = train.settle_rate(Plan(stages=(TOP,), extraction_seconds=0.0), 0, material, sink, Silence())
+    plan, ready = train.settle_rate(Plan(stages=(TOP,), extraction_seconds=0.0), 0, material, sink, Silence())
     assert kept["plan"] == plan.as_json()
     assert not plan.stages[0].tried
-    return plan, list(given)
+    return plan, ready, list(given)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +57,9 @@ def tried(losses, monkeypatch):
     ],
 )
 def test_a_high_rate_is_taken_where_the_loss_bears_it(losses, borne, left, monkeypatch):
-    plan, unread = tried(losses, monkeypatch)
+    plan, ready, unread = tried(losses, monkeypatch)
     top = plan.stages[0]
+    assert (ready.epoch.known and not ready.epoch.compiling) if borne else ready is None
     assert (top.learning_rate, top.epochs, top.warm_up) == ((1e-3, 10, 0.3) if borne else (3e-4, 21, 0.1))
     assert top.least == (0 if borne else 6) and top.seconds == pytest.approx(1.0 if borne else 2.1)
     assert len(unread) == left
@@ -69,18 +72,19 @@ def test_without_memory_for_a_trial_a_stage_is_trained_as_before(monkeypatch):
     def exhausted(*_):
         raise MemoryError
 
-    monkeypatch.setattr(train, "_is_borne", exhausted)
+    monkeypatch.setattr(train, "_bearing", exhausted)
     material = SimpleNamespace(config=FinetuneConfig(images="images"), labels=lambda split: np.zeros(915))
     plan = Plan(stages=(TOP,), extraction_seconds=0.0)
-    plan = train.settle_rate(plan, 0, material, SimpleNamespace(write=lambda *_: None), Silence())
+    plan, ready = train.settle_rate(plan, 0, material, SimpleNamespace(write=lambda *_: None), Silence())
+    assert ready is None
     assert (plan.stages[0].learning_rate, plan.stages[0].epochs, plan.stages[0].tried) == (3e-4, 21, False)
     assert plan.decision("learning_rate").reason.startswith("there is no memory for a trial")
 
 
 def test_a_rate_that_was_asked_for_is_not_tried(monkeypatch):
-    monkeypatch.setattr(train, "_trial", None)
+    monkeypatch.setattr(train, "_made_ready", None)
     plan = Plan(stages=(replace(TOP, tried=False),), extraction_seconds=0.0)
-    assert train.settle_rate(plan, 0, None, None, Silence()) is plan
+    assert train.settle_rate(plan, 0, None, None, Silence()) == (plan, None)
 
 
 SIZES = Sizes(train=900, val=100, total=1200, disk=1, disk_reason="")
@@ -141,3 +145,45 @@ def test_drawn_parts_hold_every_image_once_before_any_comes_again():
     drawn = np.concatenate([part.read(np.arange(4), 0) for part in parts])
     assert sorted(drawn[:10]) == list(range(10)) and sorted(drawn[10:]) == list(range(10))
     assert all((part.labels == drawn[4 * k : 4 * k + 4] % 2).all() for k, part in enumerate(parts))
+
+
+def test_a_stage_that_was_made_ready_learns_what_one_compiled_anew_learns(
+    colours, tiny_backbone, tmp_path, empty_cache, monkeypatch
+):
+    options = {"images": str(colours), "backbone": str(tiny_backbone), "val": 0.4, "validate": "split", "seed": 3}
+    monkeypatch.setattr(train, "RISEN", np.inf)
+    monkeypatch.setattr(planner, "is_tried", lambda *_: True)  # however few images there are
+
+    def history(name):
+        run(FinetuneConfig(**options, out=str(tmp_path / name)))
+        with (tmp_path / name / "history.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{key: float(row[key] or "nan") for key in row if key not in ("stage", "seconds")} for row in rows]
+
+    made, known = [], train.settle_rate
+    monkeypatch.setattr(train, "settle_rate", lambda *given: made.append(known(*given)) or made[-1])
+    ready = history("ready")
+    assert any(found is not None for _, found in made)
+    monkeypatch.setattr(train, "settle_rate", lambda *given: (known(*given)[0], None))
+    anew = history("anew")
+    assert len(ready) == len(anew) > 5
+    for one, other in zip(ready, anew, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "parts"), [(245, 32, 1), (9, 4, 1), (33, 32, 1), (245, 32, 4), (31, 32, 2)]
+)
+def test_drawn_updates_are_of_the_size_of_the_stage_s_own(images, batch, parts):
+    """Otherwise the step that was traced on them would be traced again for the stage."""
+    examples = train.Examples(
+        read=lambda positions, epoch: positions,
+        labels=np.arange(images) % 2,
+        weights=np.ones(images, np.float32),
+        classes=2,
+        batch_size=batch,
+        seed=0,
+        parts=parts,
+    )
+    drawn = train._drawn(examples, 3, 0)
+    assert (drawn.part_size, drawn.updates) == (examples.part_size, 3)

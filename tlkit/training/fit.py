@@ -48,11 +48,13 @@ class Epoch:
     Args:
         run: does it.
         compiling: seconds of the first one that went into tracing and compiling, as far as the backend tells them apart.
+        known: whether that was done before the stage began.
         within: what it runs within, begun anew for each; it decides what the steps multiply in.
     """
 
     run: Callable[[Examples, int], tuple[float, float]]
     compiling: float = 0.0
+    known: bool = False
     within: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __call__(self, examples: Examples, number: int) -> tuple[float, float]:
@@ -265,10 +267,12 @@ class Steps(NamedTuple):
     Args:
         compile_for: compiles the model for updates in so many parts.
         precision: what its grids are multiplied in, see `build_epoch`.
+        ready: an epoch of the model, compiled and traced before; None where that is still to be done.
     """
 
     compile_for: Callable[[int], None]
     precision: str = "float32"
+    ready: Epoch | None = None
 
     def epoch(self, model: keras.Model, examples: Examples) -> Epoch:
         """An epoch of the model as it is compiled now."""
@@ -302,12 +306,14 @@ def fit(
     """
     state, epochs, budget = checkpoint.read(), stopping.epochs, stopping.budget
     examples = replace(examples, parts=state.parts if state.latest else examples.parts)
-    steps.compile_for(examples.parts)
+    ready = None if state.latest else steps.ready
+    if ready is None:
+        steps.compile_for(examples.parts)
     if state.latest:
         _take_up(model, checkpoint, state)
         story.say(f"  {stage}: resuming after epoch {state.epoch}")
     run = _Run(model, validation, stage, checkpoint, story, stopping.patience is not None, stopping.expected)
-    epoch = steps.epoch(model, examples)
+    epoch = ready or steps.epoch(model, examples)
     exploded = False
     story.reach(state.epoch, max(epochs, 1))
     if budget:
@@ -446,7 +452,7 @@ class _Run:
         held_out = f", validation {self.validation.name} {score[0]:.4f}, loss {score[1]:.4f}" if score else ""
         best = " best" if better and self.picks else ""
         self.story.say(f"  {self.stage} {done}: loss {loss:.4f}{held_out} ({seconds:.1f} s){best}")
-        if done == 1 and run.compiling and self.expected:
+        if done == 1 and (run.compiling or run.known) and self.expected:
             self.story.say(_corrected(state, run, epochs, self.expected, self.stage))
         self.story.reach(done, epochs)
         return state

@@ -86,6 +86,10 @@ class Layerwise(keras.optimizers.Optimizer):
             gradient = gradient - keras.ops.mean(gradient, axis=axes, keepdims=True)
         super().update_step(gradient, variable, learning_rate * self._factor(variable))
 
+    def stand_still(self) -> None:
+        """Stay at the beginning of the schedule, where the rate is zero: updates change no weight from here on."""
+        self._pace.assign([0.0, 0.0, 0.0])
+
     def end_after(self, updates: int) -> None:
         """Go through what is left of the schedule in so many more updates; nothing of it is left out or repeated."""
         done = int(self.iterations)

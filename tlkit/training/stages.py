@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ from tlkit.runs.history import history_row
 from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solved
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
-from tlkit.training.fit import Steps, Stopping, Validation, fit, predict, rank
+from tlkit.training.fit import Epoch, Steps, Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
@@ -84,18 +84,27 @@ def groups_of_all(dataset: Dataset) -> np.ndarray:
     return np.unique(contents if dataset.groups is None else dataset.groups, return_inverse=True)[1]
 
 
+class Ready(NamedTuple):
+    """The model of a stage, compiled for it, and its epoch, traced."""
+
+    model: keras.Model
+    epoch: Epoch
+
+
 def run_stage(
     stage: Stage,
     material: Material,
     checkpoint: Checkpoint,
     story: Story,
     budget: Budget | None = None,
+    ready: Ready | None = None,
 ) -> State:
     """Run one stage to its end, or take its result where it already ended; the layers hold it afterwards.
 
-    With a budget of time, a stage after the head has as many epochs as fit into what is left of it.
+    With a budget of time, a stage after the head has as many epochs as fit into what is left of it. What is `ready` is not
+    compiled again.
     """
-    model = stage_model(stage, material)
+    model = ready.model if ready else stage_model(stage, material)
     state = checkpoint.read()
     if state.done:
         checkpoint.load_weights(model, state.best)
@@ -106,7 +115,7 @@ def run_stage(
     examples = examples_of(stage, material)
     return fit(
         model,
-        Steps(compiler(model, stage, material, examples), stage.precision),
+        Steps(compiler(model, stage, material, examples), stage.precision, ready and ready.epoch),
         examples,
         Validation(read=plain_reader(stage, material, material.rows("val")), labels=material.labels("val")),
         stage=stage.name,

@@ -8,7 +8,8 @@ Every step leaves its result with the sink, whole or not at all, and is skipped 
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import keras
@@ -38,6 +39,7 @@ from tlkit.training.settle import settle
 from tlkit.training.stages import (
     Material,
     Parts,
+    Ready,
     compiler,
     examples_of,
     gather,
@@ -130,9 +132,10 @@ def train(
     for number, stage in enumerate(plan.stages):
         story.begin(stage.doing)
         story.say(f"stage {stage.name}: {stage.learns}")
-        plan = settle_precision(settle_rate(plan, number, material, sink, story), number, material, sink, story)
-        stage = plan.stages[number]
-        states.append(run_stage(stage, material, Checkpoint(sink.folder / "checkpoints" / stage.name), story, budget))
+        plan, ready = settle_rate(plan, number, material, sink, story)
+        plan = settle_precision(plan, number, material, sink, story)
+        stage, folder = plan.stages[number], sink.folder / "checkpoints" / stage.name
+        states.append(run_stage(stage, material, Checkpoint(folder), story, budget, ready))
         story.say(f"  {states[-1].note}")
         sink.history([row for state in states for row in state.history])
     story.begin(CHOOSING)
@@ -166,11 +169,12 @@ def _folded(
 RISEN = 1.2  # times the loss of the start: what is forgotten by then takes longer to make good than a lower rate takes
 
 
-def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> Plan:
+def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: Story) -> tuple[Plan, Ready | None]:
     """The plan with the peak rate of a stage: a high one where training bears it, else that of a longer stage.
 
-    A copy goes through the first updates of the stage at the high rate, warm-up included, until they are over or the loss has
-    risen too far (the range test of Smith 2017).
+    Its layers go through the first updates of the stage at the high rate, warm-up included, until they are over or the loss has
+    risen too far (the range test of Smith 2017), and are put back. Where the rate is borne, what was compiled for it is ready
+    for the stage.
 
     Args:
         plan: whose stage may have a rate that is still to be tried.
@@ -179,22 +183,22 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
         sink: keeps the plan, so that a resumed run goes on with what was found.
         story: hears what was found.
     """
-    stage = plan.stages[number]
+    stage, ready = plan.stages[number], None
     if not stage.tried:
-        return plan
+        return plan, None
     try:
-        borne, reason = _is_borne(stage, material)
+        ready, reason = _bearing(stage, material)
     except Exception as error:
         if not ran_out(error):
             raise
-        borne, reason = False, "there is no memory for a trial"
+        reason = "there is no memory for a trial"
     settled = replace(stage, tried=False)
-    if not borne:
+    if not ready:
         settled = unhurried(settled, material.config, len(material.labels("train")))
         reason += f": {settled.epochs} epochs at a lower rate instead of {stage.epochs}"
     story.say(f"  {stage.name}: peak rate {settled.learning_rate:g}: {reason}")
     decision = Decision("learning_rate", f"{stage.name} {settled.learning_rate:g}", reason)
-    return _kept(plan, number, settled, decision, sink)
+    return _kept(plan, number, settled, decision, sink), ready
 
 
 def _kept(plan: Plan, number: int, stage: Stage, decision: Decision, sink: Sink) -> Plan:
@@ -205,21 +209,51 @@ def _kept(plan: Plan, number: int, stage: Stage, decision: Decision, sink: Sink)
     return plan
 
 
-def _is_borne(stage: Stage, material: Material) -> tuple[bool, str]:
-    """Whether training bears the rate of a stage, tried on a copy, and what was found."""
+def _bearing(stage: Stage, material: Material) -> tuple[Ready | None, str]:
+    """The stage made ready, None where training does not bear its rate; and what was found."""
     whole = examples_of(stage, material)
     updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
-    trial = _trial(stage, material, whole, "float32")
+    ready = _made_ready(stage, material, whole)
     parts = [_drawn(whole, updates, material.config.seed, part) for part in range(TRIAL_PARTS)]
-    start = _loss(trial.model, parts[0])
-    losses: list[float] = []
-    while len(losses) < TRIAL_PARTS and all(loss <= RISEN * start for loss in losses):
-        losses.append(trial.epoch(parts[len(losses)], len(losses))[0])
-    reached, done, risen = float(trial.model.optimizer.learning_rate), len(losses) * updates, losses[-1] / start
+    with _put_back(ready.model):
+        start = _loss(ready, parts[0])
+        losses: list[float] = []
+        while len(losses) < TRIAL_PARTS and all(loss <= RISEN * start for loss in losses):
+            losses.append(ready.epoch(parts[len(losses)], len(losses))[0])
+        reached = float(ready.model.optimizer.learning_rate)
+    done, risen = len(losses) * updates, losses[-1] / start
     found = (
         f"{done} updates into its warm-up, at {reached:.1g}, the training loss is {risen:.2f} times that of the start"
     )
-    return (True, found) if risen <= RISEN else (False, f"{found}, more than the {RISEN} that is borne")
+    if risen <= RISEN:
+        return ready._replace(epoch=replace(ready.epoch, compiling=0.0, known=True)), found
+    return None, f"{found}, more than the {RISEN} that is borne"
+
+
+def _made_ready(stage: Stage, material: Material, whole: Examples) -> Ready:
+    model = stage_model(stage, material)
+    steps = Steps(compiler(model, stage, material, whole), stage.precision)
+    steps.compile_for(whole.parts)
+    return Ready(model, steps.epoch(model, whole))
+
+
+@contextmanager
+def _put_back(model: keras.Model) -> Iterator[None]:
+    """What the model and its optimizer hold now is what they hold afterwards."""
+    variables = [*model.variables, *model.optimizer.variables]
+    held = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, values in zip(variables, held, strict=True):
+            variable.assign(values)
+
+
+def _loss(ready: Ready, examples: Examples) -> float:
+    """Mean loss of the batches as training sees them, dropout and mixing included: by steps at a rate of zero."""
+    with _put_back(ready.model):
+        ready.model.optimizer.stand_still()
+        return ready.epoch(examples, 0)[0]
 
 
 def unhurried(stage: Stage, options: FinetuneConfig, train: int) -> Stage:
@@ -301,23 +335,18 @@ def settle_precision(plan: Plan, number: int, material: Material, sink: Sink, st
 
 
 def _drawn(whole: Examples, updates: int, seed: int, part: int = 0) -> Examples:
-    """So many updates of images drawn at random, every image once before any is drawn again; the `part`-th such draw."""
-    size, random = updates * whole.batch_size, np.random.default_rng((seed, 5))
+    """So many updates of images drawn at random, every image once before any is drawn again; the `part`-th such draw.
+
+    They are of the size of the whole's, for which a step that was traced with them serves as well.
+    """
+    each = min(whole.batch_size, whole.part_size * whole.parts)
+    size, random = updates * each, np.random.default_rng((seed, 5))
     times = -(-(part + 1) * size // len(whole.labels))
     order = np.concatenate([random.permutation(len(whole.labels)) for _ in range(times)])
     chosen = order[part * size : (part + 1) * size]
     read: Reader = lambda positions, epoch: whole.read(chosen[positions], epoch)  # noqa: E731 - a reader is one line
-    return replace(whole, read=read, labels=whole.labels[chosen], weights=whole.weights[chosen], equally=False)
-
-
-def _loss(model: keras.Model, examples: Examples) -> float:
-    """Mean loss of the batches as training sees them, dropout and mixing included; no weight is changed."""
-    losses = [
-        float(model.compute_loss(y=labels, y_pred=model(inputs, training=True), sample_weight=weights, training=True))
-        for chunk in examples.chunks(0, keras.ops.convert_to_tensor)
-        for inputs, labels, weights in zip(*chunk, strict=True)
-    ]
-    return float(np.mean(losses))
+    drawn = {"labels": whole.labels[chosen], "weights": whole.weights[chosen]}
+    return replace(whole, read=read, batch_size=each, equally=False, **drawn)
 
 
 def _trial(stage: Stage, material: Material, few: Examples, precision: str) -> Trial:
