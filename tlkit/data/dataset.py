@@ -161,9 +161,12 @@ class Dataset(Labelled):
 
     def without(self, problems: Sequence[Problem]) -> "Dataset":
         """The manifest with these files set aside."""
+        return replace(self.select(self.rows_beside(problems)), set_aside=(*self.set_aside, *problems))
+
+    def rows_beside(self, problems: Sequence[Problem]) -> np.ndarray:
+        """int64 (n,), the rows that none of these problems is of."""
         bad = {problem.path for problem in problems}
-        kept = self.select(np.flatnonzero(np.fromiter((path not in bad for path in self.paths), bool, len(self))))
-        return replace(kept, set_aside=(*self.set_aside, *problems))
+        return np.flatnonzero(np.fromiter((path not in bad for path in self.paths), bool, len(self)))
 
     def class_counts(self, among: np.ndarray | None = None) -> np.ndarray:
         """int64 (K,) images of each class, of all or of those that bool (N,) names."""

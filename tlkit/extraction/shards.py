@@ -129,7 +129,7 @@ class ShardWriter:
     @property
     def size(self) -> int:
         """Bytes of the values so far."""
-        return len(self._keys) // KEY_BYTES * self._dtype.itemsize * math.prod(self._shape)
+        return self._rows * self._dtype.itemsize * math.prod(self._shape)
 
     def append(self, keys: np.ndarray, values: np.ndarray) -> None:
         """Add rows, uint8 (n, 32) and (n, ...)."""

@@ -17,7 +17,7 @@ from tlkit.base.files import sha256_file
 from tlkit.base.story import Story, percent
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.executors import refuse_not_finite
+from tlkit.extraction.executors import refuse_not_finite, same_bytes
 from tlkit.extraction.extract import LOGITS as LOGITS
 from tlkit.extraction.extract import extract
 from tlkit.extraction.room import make_room
@@ -210,9 +210,8 @@ class FeatureSource:
         It takes positions int64 (n,) in the dataset and float32 (n, ...): rows that somebody met on another way through the
         same network, so that nobody computes them again.
         """
-        names = np.ascontiguousarray(dataset.sha256).view("V32").ravel()
         new = np.zeros(len(dataset), bool)
-        new[np.unique(names, return_index=True)[1]] = True
+        new[same_bytes(dataset)[0]] = True
         new &= self.stored(dataset.sha256).lacking
         make_room(int(new.sum()) * self.row_bytes(self.outputs[0]), story)
         with Appender(self.space(self.outputs[0])) as appender:

@@ -19,7 +19,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.files import write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Phase, Silence, Story
-from tlkit.data.dataset import Dataset, InputContract, Problem
+from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import levels_for, set_aside
 from tlkit.data.folders import refuse_inside
 from tlkit.data.folds import deals as dealt
@@ -70,7 +70,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     if config.shard is not None:
         return shard_result(config, len(dataset), [one.found for one in contestants], story)
     problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
-    kept = _readable(dataset, problems)
+    kept = dataset.rows_beside(problems)
     dataset = set_aside(dataset, problems, config.on_bad)
     units = selection.units_of(dataset)
     _say_single(selection.refuse_hopeless(dataset.classes, dataset.truth, units), story)
@@ -171,12 +171,6 @@ def _rule(images: int, available: int, config: RankConfig) -> str:
         f"{images} of {available} images outside the test split, each class with its share, chosen by content "
         f"(seed {config.seed})."
     )
-
-
-def _readable(dataset: Dataset, problems: list[Problem]) -> np.ndarray:
-    """Rows of the images that every candidate could read."""
-    bad = {problem.path for problem in problems}
-    return np.flatnonzero(np.fromiter((path not in bad for path in dataset.paths), bool, len(dataset)))
 
 
 # -- a candidate -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from jinja2.lexer import Token, TokenStream
 from markupsafe import Markup
 
 from tlkit.base.files import write_text
+from tlkit.base.story import counted
 from tlkit.data.dataset import SPLITS
 from tlkit.evaluation.results import CLIP, IMAGE, ClassResult, Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
@@ -451,7 +452,7 @@ def _spread(train: Sequence[int]) -> str:
         return ""
     least, most = min(train), max(train)
     if least == most:
-        return f"Each class has {most:,} training image{'' if most == 1 else 's'}."
+        return f"Each class has {counted(most, 'training image')}."
     return f"A class has {least:,} to {most:,} training images."
 
 

@@ -108,10 +108,8 @@ def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Split
     """What the run does besides extraction and its stages."""
     audited = [AUDITING] * (config.audit and dataset.clips is None)
     found = parts((*audited, CHOOSING, EVALUATING), len(dataset), len(dataset.classes), slowness())
-    further = {
-        crossing.PHASE: crossing.seconds(plan, config, dataset, splits),
-    }
-    return (*found, *((name, seconds) for name, seconds in further.items() if seconds))
+    crossed = crossing.seconds(plan, config, dataset, splits)
+    return (*found, (crossing.PHASE, crossed)) if crossed else found
 
 
 def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:

@@ -29,7 +29,7 @@ from tlkit.runs.history import history_row
 from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solved
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
-from tlkit.training.fit import Epoch, Steps, Stopping, Validation, fit, predict, rank
+from tlkit.training.fit import EVALUATION_BATCH, Epoch, Steps, Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
@@ -219,16 +219,13 @@ def logits(stage: Stage, material: Material, story: Story) -> np.ndarray:
     return predict(stage_model(stage, material), plain_reader(stage, material, rows), len(rows))
 
 
-FED = 64  # stored rows to a pass
-
-
 def _from_the_cut(stage: Stage, material: Material, story: Story) -> np.ndarray:
     """Logits of every image. Its features, met on the way, are left with the store: they are asked for next."""
     classifier, dataset = material.classifier, material.dataset
     both = keras.Model(classifier.model.get_layer(stage.cut).output, with_features(classifier).outputs)
     engine, rows = enduring(build_engine(both), story), np.arange(len(dataset))
     read = plain_reader(stage, material, rows)
-    parts = (rows[start : start + FED] for start in range(0, len(rows), FED))
+    parts = (rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH))
     scores = []
     with FeatureSource.of_classifier(classifier).keeping(dataset, story) as keep:
         for part, (said, features) in engine.ahead(parts, lambda part: read(part, -1)):

@@ -232,9 +232,14 @@ def _bearing(stage: Stage, material: Material) -> tuple[Ready | None, str]:
 
 def _made_ready(stage: Stage, material: Material, whole: Examples) -> Ready:
     model = stage_model(stage, material)
-    steps = Steps(compiler(model, stage, material, whole), stage.precision)
-    steps.compile_for(whole.parts)
-    return Ready(model, steps.epoch(model, whole))
+    return Ready(model, _compiled(model, stage, material, whole, stage.precision))
+
+
+def _compiled(model: keras.Model, stage: Stage, material: Material, examples: Examples, precision: str) -> Epoch:
+    """An epoch of a model that is compiled for a stage."""
+    steps = Steps(compiler(model, stage, material, examples), precision)
+    steps.compile_for(examples.parts)
+    return steps.epoch(model, examples)
 
 
 @contextmanager
@@ -353,9 +358,7 @@ def _trial(stage: Stage, material: Material, few: Examples, precision: str) -> T
     model = stage_model(stage, material)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    steps = Steps(compiler(copy, stage, material, few), precision)
-    steps.compile_for(few.parts)
-    return Trial(copy, steps.epoch(copy, few), few)
+    return Trial(copy, _compiled(copy, stage, material, few, precision), few)
 
 
 def _compared(exact: Trial, half: Trial, stage: Stage, material: Material) -> tuple[bool, float, str]:
