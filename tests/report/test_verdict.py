@@ -49,7 +49,7 @@ def test_enough_images_are_said_to_be_enough():
     (remark,) = said(split())
     assert (remark.tone, remark.text) == (
         "good",
-        "1000 test images determine the accuracy to about ±2.0 points.",
+        "1,000 test images determine the accuracy to about ±2.0 points.",
     )
 
 

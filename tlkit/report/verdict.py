@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tlkit.base.story import counted
 from tlkit.evaluation.results import ClassResult, EvaluationResult, Metric, Reliability, SplitResult
 from tlkit.report.headline import WHERE, said_of
 from tlkit.report.page import Page
@@ -64,9 +65,9 @@ def _audited(page: Page) -> Iterator[Remark]:
     for finding in serious[:SERIOUS]:
         yield Remark("bad", finding.sentence, "audit")
     if len(serious) > SERIOUS:
-        yield Remark("bad", f"The audit has {_count(len(serious) - SERIOUS, 'further serious finding')}.", "audit")
+        yield Remark("bad", f"The audit has {counted(len(serious) - SERIOUS, 'further serious finding')}.", "audit")
     if warnings:
-        yield Remark("warn", f"The audit of the images has {_count(len(warnings), 'warning')}.", "audit")
+        yield Remark("warn", f"The audit of the images has {counted(len(warnings), 'warning')}.", "audit")
     if not serious and not warnings:
         yield Remark("good", "The audit of the images found no problem.", "audit")
 
@@ -79,7 +80,7 @@ def _leaked(evaluation: EvaluationResult, result: SplitResult) -> Iterator[Remar
     if not leak.exact + leak.near:
         yield Remark("good", f"None of the {where} was trained on, and none looks like a training image.")
         return
-    known = f"{_count(leak.exact + leak.near, 'image')} of these {leak.n} {_are(leak.exact + leak.near)} in the training set"
+    known = f"{counted(leak.exact + leak.near, 'image')} of these {leak.n} {_are(leak.exact + leak.near)} in the training set"
     known += f" or {_are(leak.near)} close to an image of it" if leak.near else ""
     unseen = evaluation.splits.get("unseen" if result.split == "images" else f"{result.split}_unseen")
     name, exactly = result.task.exact, words_of(result).exact
@@ -98,7 +99,7 @@ def _size(result: SplitResult) -> Iterator[Remark]:
     if accuracy is None or accuracy.value is None or accuracy.low is None or accuracy.high is None:
         return
     half, where = (accuracy.high - accuracy.low) / 2, WHERE.get(result.split, "images")
-    on = f"{accuracy.n} {where}" + (f" from {_count(accuracy.groups, 'group')}" if accuracy.groups else "")
+    on = f"{accuracy.n:,} {where}" + (f" from {counted(accuracy.groups, 'group')}" if accuracy.groups else "")
     if half <= NARROW:
         yield Remark("good", f"{on} determine the accuracy to about ±{100 * half:.1f} points.", "numbers")
         return
@@ -223,10 +224,6 @@ def _shown(metric: Metric) -> str:
     if metric.low is None or metric.high is None:
         return value
     return f"{value} ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _are(number: int) -> str:
