@@ -111,7 +111,7 @@ def read(path: Path) -> list[Row]:
 
 # -- fitting -----------------------------------------------------------------------------------
 
-PRIOR = np.array([0.0, 1.0, 0.0, 0.0])  # without pairs, what is expected is the ridge accuracy
+PRIOR = np.array([0.0, 1.0, 1.0])  # without pairs, what is expected of one candidate is the ridge accuracy
 PRECISION = 0.5  # of the prior, in pairs
 
 
@@ -141,9 +141,22 @@ class Pairs:
         rows = np.flatnonzero(keep).tolist()
         return Pairs(*([values[i] for i in rows] for values in (self.names, self.inputs, self.tuned, self.right)))
 
-    def terms(self, within: tuple[int, int]) -> np.ndarray:
-        """float64 (n, 4): what the weights multiply."""
-        return np.array([predicted.terms(*one, within) for one in self.inputs])
+    @property
+    def rankings(self) -> list[list[int]]:
+        """The rows of each set and seed."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for row, (name, seed, _) in enumerate(self.names):
+            found.setdefault((name, seed), []).append(row)
+        return list(found.values())
+
+    @property
+    def terms(self) -> np.ndarray:
+        """float64 (n, 3): what the weights multiply."""
+        made = np.empty((len(self.names), 3))
+        for rows in self.rankings:
+            accuracies, explained, _, images = zip(*(self.inputs[row] for row in rows), strict=True)
+            made[rows] = predicted.terms(accuracies, explained, images[0])
+        return made
 
 
 def pairs(rows: list[Row]) -> Pairs:
@@ -166,32 +179,28 @@ def pairs(rows: list[Row]) -> Pairs:
     return found
 
 
-def solve(found: Pairs, within: tuple[int, int]) -> np.ndarray:
+def solve(found: Pairs) -> np.ndarray:
     """Least squares on log odds, drawn a little towards the ridge accuracy."""
-    made = found.terms(within)
-    gram = made.T @ made + PRECISION * np.eye(4)
+    made = found.terms
+    gram = made.T @ made + PRECISION * np.eye(len(PRIOR))
     return np.linalg.solve(gram, made.T @ found.truth + PRECISION * PRIOR)
 
 
-def left_out(found: Pairs, within: tuple[int, int]) -> np.ndarray:
+def left_out(found: Pairs) -> np.ndarray:
     """(n,) log odds predicted for every pair by a fit to the other sets."""
     sets, said = np.array([name for name, _, _ in found.names]), np.empty(len(found.names))
     for name in np.unique(sets):
         here = sets == name
-        said[here] = found.of(here).terms(within) @ solve(found.of(~here), within)
+        said[here] = found.of(here).terms @ solve(found.of(~here))
     return said
 
 
 def fit(asked: argparse.Namespace) -> None:
     found = pairs(read(asked.rows))
-    sizes = [parameters for _, _, parameters, _ in found.inputs]
-    within = (min(sizes), max(sizes))
-    said, sets = left_out(found, within), {name for name, _, _ in found.names}
+    said, sets = left_out(found), {name for name, _, _ in found.names}
     error = float(np.sqrt(np.mean((said - found.truth) ** 2)))
-    weights = ", ".join(f"{one:.4f}" for one in solve(found, within))
-    print(
-        f"FITTED = Fit(weights=({weights}), parameters={within}, error={error:.4f}, sets={len(sets)}, pairs={len(said)})\n"
-    )
+    weights = ", ".join(f"{one:.4f}" for one in solve(found))
+    print(f"FITTED = Fit(weights=({weights}), error={error:.4f}, sets={len(sets)}, pairs={len(said)})\n")
     print(f"| set | seed | candidate | ridge | explained | parameters | predicted | fine-tuned |\n{'|---' * 8}|")
     for (name, seed, short), one, value, (tuned, _) in zip(found.names, found.inputs, said, found.tuned, strict=True):
         accuracy, explained, parameters, _ = one
@@ -215,10 +224,9 @@ def claims(found: Pairs, said: np.ndarray) -> None:
         "\n| set | seed | recommended | its accuracy | the best | its accuracy | behind | one standard error | within |"
     )
     print("|---" * 9 + "|")
-    keys = list(dict.fromkeys((name, seed) for name, seed, _ in found.names))
     orders: dict[str, list[float]] = {}
-    for name, seed in keys:
-        here = [i for i, (one, other, _) in enumerate(found.names) if (one, other) == (name, seed)]
+    for here in found.rankings:
+        name, seed, _ = found.names[here[0]]
         accuracies = [found.tuned[i][0] for i in here]
         chosen, best = max(here, key=lambda i: said[i]), max(here, key=lambda i: found.tuned[i][0])
         behind, error = found.tuned[best][0] - found.tuned[chosen][0], standard_error(found, best, chosen)

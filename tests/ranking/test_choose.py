@@ -4,7 +4,7 @@ from tlkit.evaluation.results import Metric
 from tlkit.ranking.choose import BackboneScores, Score, compare, in_turn, recommend
 
 
-def entry(name, shares, logme=0.0, tuned=None):
+def entry(name, shares, logme=0.0):
     shares = np.array(shares)
     return BackboneScores(
         name=name,
@@ -13,7 +13,6 @@ def entry(name, shares, logme=0.0, tuned=None):
         parameters=1_000_000,
         features=8,
         score=Score(logme, 0.5, shares),
-        predicted=None if tuned is None else Metric(tuned, 100, tuned - 0.1, tuned + 0.02),
         computed=0,
         seconds=0.0,
     )
@@ -21,7 +20,9 @@ def entry(name, shares, logme=0.0, tuned=None):
 
 def ranked(*rows):
     """(name, shares, milliseconds) -> candidates."""
-    return compare([entry(name, shares) for name, shares, _ in rows], {name: [ms] * 3 for name, _, ms in rows}, 5, 100)
+    return compare(
+        [entry(name, shares) for name, shares, _ in rows], {name: [ms] * 3 for name, _, ms in rows}, 5, 100, {}
+    )
 
 
 SLOW = [0.90, 0.92, 0.94, 0.91, 0.93]
@@ -42,7 +43,7 @@ def test_the_frontier_is_what_nothing_faster_equals():
 
 def test_equal_accuracy_is_ordered_by_logme_and_the_faster_one_is_taken():
     entries = [entry("low", SLOW, 0.1), entry("high", SLOW, 0.2)]
-    found = compare(entries, {"low": [1.0], "high": [2.0]}, 5, 100)
+    found = compare(entries, {"low": [1.0], "high": [2.0]}, 5, 100, {})
     assert [one.name for one in found] == ["high", "low"]
     assert recommend(found, "speed")[0].name == "low"
 
@@ -53,8 +54,9 @@ def test_what_is_expected_to_be_best_is_taken_and_the_fast_one_named():
         ("fast", [0.95, 0.85, 0.97, 0.84, 0.94], 0.93, 1.0),
         ("deep", [0.89] * 5, 0.96, 5.0),
     )
-    entries = [entry(name, shares, tuned=tuned) for name, shares, tuned, _ in rows]
-    found = compare(entries, {name: [ms] for name, *_, ms in rows}, 5, 100)
+    entries = [entry(name, shares) for name, shares, *_ in rows]
+    after = {name: Metric(tuned, 100, tuned - 0.1, tuned + 0.02) for name, _, tuned, _ in rows}
+    found = compare(entries, {name: [ms] for name, *_, ms in rows}, 5, 100, after)
     chosen, reason = recommend(found)
     assert chosen.name == "deep" and found[0].name == "slow"
     assert "96.0" in reason and "86.0" in reason and "the next one, fast," in reason

@@ -79,7 +79,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     learned = dataset.in_units(dataset.task.scale(dataset.truth))
     entries = [one.scored(learned, kept, deals) for one in story.track(contestants, "scoring", len(contestants))]
     story.begin("timing")
-    ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset))
+    ranked = choose.compare(entries, _milliseconds(contestants), folds, len(dataset), _expected(entries, dataset))
     chosen, reason = choose.recommend(ranked, config.prefer)
     measure = dataset.task.score_name
     ranking = Ranking(
@@ -202,16 +202,9 @@ class _Contestant:
             parameters=self.parameters,
             features=features.shape[1],
             score=found,
-            predicted=self._predicted(dataset, found),
             computed=self.found.passes,
             seconds=self.found.seconds + time.monotonic() - started,
         )
-
-    def _predicted(self, dataset: Dataset, found: choose.Score) -> Metric | None:
-        """What fine-tuning is expected to bring, where the prediction was fitted to the like."""
-        if dataset.task.score_name != MEASURE:
-            return None
-        return after_tuning(float(found.shares.mean()), found.explained, self.parameters, len(dataset))
 
     def timed(self, random: np.random.Generator) -> Any:
         """One pass of a batch of noise through the engine that is fastest here in float32, to be timed."""
@@ -219,6 +212,15 @@ class _Contestant:
         plain = (self.source.engine_name, self.source.precision) == ("auto", "float32")
         source = self.source if plain else replace(self.source, engine_name="auto", precision="float32")
         return lambda: source.engine.run(pixels)
+
+
+def _expected(entries: list[choose.BackboneScores], dataset: Dataset) -> dict[str, Metric]:
+    """What fine-tuning is expected to bring, by name, where the prediction was fitted to the like."""
+    if dataset.task.score_name != MEASURE:
+        return {}
+    scores = [one.score for one in entries]
+    found = after_tuning([float(one.shares.mean()) for one in scores], [one.explained for one in scores], len(dataset))
+    return dict(zip((one.name for one in entries), found, strict=True))
 
 
 def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, levels: Levels | None, story: Story) -> _Contestant:

@@ -45,7 +45,6 @@ class BackboneScores:
     parameters: int
     features: int
     score: Score
-    predicted: Metric | None
     computed: int
     seconds: float
 
@@ -88,7 +87,11 @@ def in_turn(work: Mapping[str, Callable[[], object]], images: int) -> dict[str, 
 
 
 def compare(
-    entries: Sequence[BackboneScores], milliseconds: Mapping[str, Sequence[float]], folds: int, images: int
+    entries: Sequence[BackboneScores],
+    milliseconds: Mapping[str, Sequence[float]],
+    folds: int,
+    images: int,
+    predicted: Mapping[str, Metric],
 ) -> list[RankedBackbone]:
     """Candidates, the most accurate first (by LogME where that is equal), each held against the best on the same folds.
 
@@ -97,6 +100,7 @@ def compare(
         milliseconds: by name, of several rounds.
         folds: in one repeat.
         images: N.
+        predicted: what to expect after fine-tuning, by name; empty where nothing is predicted.
     """
     ordered = sorted(entries, key=lambda one: (-one.score.shares.mean(), -one.score.logme))
     times = {name: median(rounds) for name, rounds in milliseconds.items()}
@@ -121,7 +125,7 @@ def compare(
                 behind=Metric(behind.value, images, behind.low, behind.high),
                 error=behind.error,
                 within_noise=behind.value <= behind.error,
-                predicted=one.predicted,
+                predicted=predicted.get(one.name),
                 frontier=all(other.score.shares.mean() < one.score.shares.mean() for other in faster),
                 computed=one.computed,
                 seconds=round(one.seconds, 3),
