@@ -78,6 +78,7 @@ ABLATIONS = {
     "averaged weights": ["--ema", "0.99"],
     "mixup": ["--mix", "mixup"],
     "accumulated gradients": ["--batch-size", "8", "--accumulate", "4"],
+    "bfloat16": ["--precision", "bfloat16"],
 }
 ALSO: list[str] = []  # flags of every row of tlkit, as --also has them
 STANDARD = ("tutorial", "guide")  # those of benchmarks/standard_recipes.py
