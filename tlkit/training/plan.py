@@ -33,6 +33,7 @@ TRAINING_PASSES = 3.0
 MOVED = 16.0
 DISK = 1 / (200 * 2**20)  # seconds a byte, where it is not measured
 NOISE_IMAGES = 8
+PACING = 0.4  # seconds for which a convolution is timed
 STEP_PASSES = 0.5  # seconds of forward passes whose images make the batch of a timed step
 DISK_SAMPLE = 32 * 2**20
 
@@ -93,19 +94,23 @@ def work(layers: Iterable[keras.layers.Layer]) -> float:
 
 @cache
 def seconds_per_operation() -> float:
-    """Seconds per multiply-add of a convolution here, timed once on a small one (a tenth of a second or so)."""
+    """Seconds per multiply-add of a convolution here, timed once on a small one (half a second or so).
+
+    For so long, because a core that has just been idle, or decoded images, may take twice as long for a tenth of a second.
+    """
     images = np.random.default_rng(0).random((8, 28, 28, 128), dtype=np.float32)
     layer = keras.layers.Conv2D(128, 3, padding="same")
     model = keras.Sequential([keras.Input(images.shape[1:]), layer])
     model.compile(jit_compile=jit())
-    return fastest(lambda: model.predict_on_batch(images), repeats=8) / (len(images) * operations([layer]))
+    return fastest(lambda: model.predict_on_batch(images), least=PACING) / (len(images) * operations([layer]))
 
 
-def fastest(work: Callable[[], object], repeats: int = 3) -> float:
-    """Seconds of the fastest of a few runs, after one that is not timed."""
+def fastest(work: Callable[[], object], repeats: int = 3, least: float = 0.0) -> float:
+    """Seconds of the fastest of a few runs, after one that is not timed; of as many more as begin within `least` seconds."""
     work()
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < repeats or time.perf_counter() - began < least:
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
