@@ -7,7 +7,7 @@
 
 Weights are written first and `state.json` names them, so it never speaks of a file that is not whole. A file holds the arrays
 of a model in the order of its variables, `weights/0`, ..., and those of its optimizer, `optimizer/0`, ...: Keras's own layout
-takes 0.17 s of the processor to write in a network of 120 weights, this one 0.03.
+takes 0.17 s of the processor to write and 0.22 to read in a stage of 246 arrays, this one 0.07 and 0.09.
 """
 
 from collections.abc import Mapping, Sequence
