@@ -304,8 +304,7 @@ def fit(
         story.say(f"  {stage}: resuming after epoch {state.epoch}")
     call = compiled(model, len(validation.labels))
     run = _Run(model, call, validation, stage, checkpoint, story, stopping.patience is not None, stopping.expected)
-    epoch = ready or steps.epoch(model, examples)
-    exploded = False
+    epoch, exploded = ready or steps.epoch(model, examples), False
     story.reach(state.epoch, max(epochs, 1))
     if budget:
         model.optimizer.end_after(epochs * examples.updates)
