@@ -96,7 +96,8 @@ def work(layers: Iterable[keras.layers.Layer]) -> float:
 def seconds_per_operation() -> float:
     """Seconds per multiply-add of a convolution here, timed once on a small one (half a second or so).
 
-    For so long, because a core that has just been idle, or decoded images, may take twice as long for a tenth of a second.
+    For so long, because for a tenth of a second a machine may be half as fast as it is: of eight passes, hand signs and tiles were
+    stated to take twice what they took (benchmarks/results/time.md).
     """
     images = np.random.default_rng(0).random((8, 28, 28, 128), dtype=np.float32)
     layer = keras.layers.Conv2D(128, 3, padding="same")
