@@ -4,14 +4,16 @@ r"""Wall time of the default `tlkit finetune` against an earlier state of tlkit,
     python benchmarks/default_time.py --data FOLDER --sets hymenoptera --seeds 0      # this state alone
 
 FOLDER holds a folder of images for each set; splits are those of `benchmarks/recipe.py`. Each run is a process of its own
-from an empty store to the written report, both states in turn. A stage's stated seconds are those of the plan in run.json,
-the taken ones the sum of its epochs in history.csv, validation and checkpoints included. Wall time means something alone
-on the machine; processor time of all cores stands beside it.
+from an empty store to the written report, both states in turn. A stage's stated seconds are those of the plan in run.json, after
+the trial of its rate where there is one, and for as many epochs as were trained where it ended early; the taken ones are the sum of its
+epochs in history.csv, validation and checkpoints included. What extraction took is what the run says of it. Wall time means something
+alone on the machine; processor time of all cores stands beside it.
 """
 
 import argparse
 import csv
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -28,17 +30,22 @@ def finetune(python: str, backbone: str, seed: int, scratch: Path) -> Run:
     run, before = scratch / "run", processor_seconds()
     program = [python, "-P", "-m", "tlkit", "finetune", str(scratch / "images.csv"), "--backbone", backbone]
     program += ["--seed", str(seed), "--out", str(run), "--overwrite", "--json"]
+    program = ["sh", "-c", f'exec "$@" 2> {scratch / "story.txt"}', "sh", *program]
     with tempfile.TemporaryDirectory() as cache:
         output, seconds, _ = called(program, {"TLKIT_CACHE": cache})
     accuracy = json.loads(output)["metrics"]["test"]["accuracy"]["value"]
-    stages = json.loads((run / "run.json").read_text())["plan"]["stages"]
-    stated = {stage["name"]: stage["seconds"] for stage in stages}
-    taken: dict[str, float] = {}
+    plan = json.loads((run / "run.json").read_text())["plan"]
+    extracted = re.search(r"extracted \d+ images in ([\d.]+) s", (scratch / "story.txt").read_text())
+    taken = {"extraction": float(extracted[1])} if extracted else {}
     epochs: dict[str, str] = {}
     with (run / "history.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             taken[row["stage"]] = taken.get(row["stage"], 0.0) + float(row["seconds"] or 0)
             epochs[row["stage"]] = row["epoch"]
+    stated = {"extraction": plan["extraction_seconds"]}
+    for stage in plan["stages"]:
+        trained = int(epochs.get(stage["name"], 0)) / stage["epochs"] if stage["method"] == "gradient" else 1
+        stated[stage["name"]] = stage["seconds"] * trained
     shipped = json.loads((run / "choice.json").read_text())["chosen"]
     used = processor_seconds() - before
     facts = {"seconds": seconds, "processor": used, "accuracy": accuracy, "epochs": epochs.get("top"), "ships": shipped}

@@ -64,6 +64,21 @@ def test_a_command_that_loads_keras_starts_without_what_only_others_use():
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="needs pandas, which scikit-learn looks for")
+def test_training_loads_scikit_learn_without_data_frames():
+    program = (
+        "import sys\n"
+        "from tlkit.base.process import claim_process\n"
+        "from tlkit.base.story import Silence\n"
+        "from tlkit import pipelines\n"
+        "claim_process()\n"
+        "pipelines.load('finetune', Silence())\n"
+        "assert 'sklearn.linear_model' in sys.modules and 'pandas' not in sys.modules\n"
+        "import pandas\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"})
+
+
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install 'tlkit[jax]'")
 def test_on_another_backend_layers_are_written_down_without_tensorflow():
     program = (

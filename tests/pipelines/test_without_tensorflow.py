@@ -106,7 +106,7 @@ def test_the_solved_head_is_that_of_tensorflow(made, finished):
     for run in (finished[0], made / "run"):
         (weights,) = (run / "checkpoints" / "head").glob("*.weights.h5")
         with h5py.File(weights) as file:
-            kernels.append(np.asarray(file["layers/dense/vars/0"]))
+            kernels.append(np.asarray(file["weights/0"]))
     np.testing.assert_allclose(kernels[1], kernels[0], rtol=0, atol=1e-3 * np.abs(kernels[0]).max())
 
 

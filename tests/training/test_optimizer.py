@@ -42,6 +42,19 @@ def test_every_optimizer_warms_up_to_its_peak_and_falls_to_zero(name):
     assert rates[1] > rates[2] > rates[3] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("peak", "updates", "warm_up"), [(3e-4, 609, 0.1), (1e-3, 319, 0.3), (0.5, 3, 0.0)])
+def test_a_schedule_is_the_cosine_of_keras_also_after_it_was_changed(peak, updates, warm_up):
+    rising = max(1, int(warm_up * updates))
+    oracle = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, updates - rising), warmup_target=peak, warmup_steps=rising
+    )
+    optimizer, places = built(TrainingOptions()), range(0, updates + 3, max(1, updates // 50))
+    optimizer.follow(peak, updates, warm_up)
+    assert optimizer.horizon == updates
+    expected = [float(oracle(place)) for place in places]
+    np.testing.assert_allclose(rates_at(optimizer, places), expected, rtol=1e-5, atol=1e-7 * peak)
+
+
 def test_a_schedule_goes_by_updates_and_not_by_their_parts():
     one, three = (build_optimizer(TrainingOptions(), 0.01, 20, parts, variables=()) for parts in (1, 3))
     assert rates_at(three, range(6)) == rates_at(one, (0, 0, 0, 1, 1, 1))

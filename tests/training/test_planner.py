@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from tlkit.training.plan import (
     Plan,
     Sizes,
     duration,
+    fastest,
     operations,
     parameters,
     planned_epochs,
@@ -27,7 +29,7 @@ from tlkit.training.plan import (
     work,
 )
 from tlkit.training.planner import build_plan
-from tlkit.training.settle import preset
+from tlkit.training.settle import READYING, _judging, preset
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +180,26 @@ def test_operations_by_hand(backbone):
     assert parameters(backbone.model.layers) == backbone.model.count_params()
 
 
+def test_choosing_goes_by_the_pace_of_the_last_stage(backbone):
+    head, top = planned(backbone).stages
+    plan = replace(planned(backbone), stages=(head, replace(top, seconds=30.0, epochs=10)))
+    # Eight times 20 images and once 140, of which an epoch of 3 s passes 100 three times
+    assert _judging(plan, 100, 20, 140) == pytest.approx(READYING + 3.0)
+    assert _judging(replace(plan, stages=(head,)), 100, 20, 140) == 0.0
+
+
+def test_the_fastest_run_is_looked_for_as_long_as_is_asked(monkeypatch):
+    runs, clock = [], itertools.count()  # every look at the clock is a second later
+    monkeypatch.setattr("tlkit.training.plan.time.perf_counter", lambda: float(next(clock)))
+    assert fastest(lambda: runs.append(0)) == 1.0 and len(runs) == 1 + 3
+    runs.clear()
+    assert fastest(lambda: runs.append(0), repeats=1, least=9.0) == 1.0 and len(runs) == 1 + 3
+
+
 def test_deep_where_it_can_be_paid_for_and_the_reason_is_said(backbone):
     few, many = planned(backbone), planned(backbone, train=10**9, views=1)
     assert (few.stages[1].blocks, many.stages[1].blocks) == (2, 1)  # 216 + 32, 864 + 48 and 1728 + 64 parameters
-    assert "95 % of the parameters" in few.stages[1].reason and "--blocks 2 does" in many.stages[1].reason
+    assert "94 % of the parameters" in few.stages[1].reason and "--blocks 2 does" in many.stages[1].reason
     assert planned(backbone, blocks=1).stages[1].blocks == 1
 
 

@@ -180,10 +180,11 @@ def test_seconds_of_solving_are_those_of_its_evaluations(monkeypatch):
     """Where every look at the clock is a second later, a step and its start on 4,000 images take one."""
     clock = itertools.count()
     monkeypatch.setattr(probe.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(probe, "usable_cores", lambda: 2)
     near, afresh = 0.5 * probe.EVALUATIONS, 0.5 * probe.AFRESH  # half a second for each evaluation
     ease = (3 * 64 / 4_000) ** 0.5  # of many images for their width
     assert probe.solving_seconds(4_000, 64, 8, 1, chosen=False) == pytest.approx(ease * afresh)
-    searched = 4 * len(STRENGTHS)
+    searched = 4 * len(STRENGTHS) / 2  # two folds at a time
     assert probe.solving_seconds(4_000, 64, 8, 3, chosen=True) == pytest.approx(ease * (searched * near + 3 * afresh))
     assert probe.solving_seconds(4_000, 4_000, 8, 1, chosen=False) == pytest.approx(afresh)
     share, ease = 20_000 / 40_960 * searched, (3 * 64 / 40_960) ** 0.5

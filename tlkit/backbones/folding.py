@@ -72,14 +72,15 @@ def scale_and_shift(convolution: Any, norm: Any, bias: Any = 0.0) -> tuple[np.nd
 # and one of ResNet50's as long as before (docs/log.md).
 
 
-def learning_forward(model: keras.Model) -> Callable[[Any], Any]:
-    """The forward pass of a model in training mode, tensor -> tensor, with the gradients of the model's own weights.
+def learning_forward(model: keras.Model, *, training: bool = True) -> Callable[[Any], Any]:
+    """The forward pass of a model that learns, tensor -> tensor, with the gradients of the model's own weights.
 
     BatchNorm layers that do not learn are folded into the convolutions before them; the values of their statistics are
     taken now. Everything else is computed as the model does.
 
     Args:
         model: functional, with one input and one output; what learns in it is settled.
+        training: whether it is the pass of a training step, or of what is measured between them.
     """
     model = functional(model)
     graph = calls(model)
@@ -98,18 +99,18 @@ def learning_forward(model: keras.Model) -> Callable[[Any], Any]:
             elif node in folded:
                 made = folded[node](table[call.inputs[0]])
             else:
-                made = _called(call, table)
+                made = _called(call, table, training)
             table |= dict(zip(map(id, call.outputs), keras.tree.flatten(made), strict=True))
         return table[id(model.outputs[0])]
 
     return forward
 
 
-def _called(call: Call, table: dict[int, Any]) -> Any:
+def _called(call: Call, table: dict[int, Any], training: bool) -> Any:
     """As the model does."""
     arguments, options = call.node.arguments.fill_in(table)
     if "training" in inspect.signature(call.operation.call).parameters:
-        options = {**options, "training": True}
+        options = {**options, "training": training}
     return (quicker(call.operation) or call.operation)(*arguments, **options)
 
 

@@ -20,7 +20,7 @@ from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import remove, sweep_logs, temporary_beside
 from tlkit.base.machine import temporary_root
 
-# What Keras and TensorFlow load if they find it, for functions that tlkit does not call (plots, scikit-learn's
+# What Keras, TensorFlow and scikit-learn load if they find it, for functions that tlkit does not call (plots, scikit-learn's
 # interface, data frames, conversion from JAX). Each costs a tenth of a second to one second.
 LEFT_OUT = ("matplotlib", "sklearn", "pandas", "jax")
 
@@ -50,8 +50,8 @@ def age() -> float:
 
 
 @contextlib.contextmanager
-def lean_imports() -> Iterator[None]:
-    """Inside, importing a package of `LEFT_OUT` fails, so that what can do without it does; afterwards it works.
+def lean_imports(*wanted: str) -> Iterator[None]:
+    """Inside, importing a package of `LEFT_OUT` that is not `wanted` fails, so that what can do without it does; afterwards it works.
 
     The garbage collector rests meanwhile and passes over what was loaded from then on: modules are no garbage.
     Nothing happens in a process that is not ours alone.
@@ -59,7 +59,8 @@ def lean_imports() -> Iterator[None]:
     if not _mine:
         yield
         return
-    hidden = [name for name in LEFT_OUT if name not in sys.modules and name != os.environ.get("KERAS_BACKEND")]
+    kept = {*wanted, os.environ.get("KERAS_BACKEND")}
+    hidden = [name for name in LEFT_OUT if name not in sys.modules and name not in kept]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: looked for, and not there
     gc.disable()
     try:

@@ -13,7 +13,7 @@ from typing import Any
 from tlkit.backbones.weight_files import refuse_missing_network
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import install, lacking, os_error
-from tlkit.base.process import settle_backend
+from tlkit.base.process import lean_imports, settle_backend
 from tlkit.base.story import Story
 from tlkit.options.option import Options, refuse_missing, refuse_unwritable, written_paths
 from tlkit.runs.folder import RunDir, refuse_occupied
@@ -42,7 +42,8 @@ def load(name: str, story: Story) -> ModuleType:
             story.say(notice)
         if name not in LATE:
             importlib.import_module("tlkit.backbones.runtime")
-    return importlib.import_module(place_of(name))
+    with contextlib.nullcontext() if name in COLD else lean_imports("sklearn"):
+        return importlib.import_module(place_of(name))
 
 
 def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:

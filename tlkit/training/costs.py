@@ -12,7 +12,7 @@ from tlkit.backbones.arithmetic import held_inside
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.graph import calls
 from tlkit.backbones.runtime import gpus
-from tlkit.base.machine import available_memory, bytes_text
+from tlkit.base.machine import available_memory, bytes_text, usable_cores
 from tlkit.base.story import percent
 from tlkit.classifier.answers import too_many
 from tlkit.options.commands import FinetuneConfig
@@ -153,7 +153,7 @@ def parts_that_fit(memory: Memory, rows: int, parts: int, most: int | None) -> i
 
 HEAD_EPOCHS = 30  # of a head that is not solved
 WORTH_COMPUTING_AGAIN = 10.0  # seconds that it must save, for each thing that is not stored
-STARTING, VIEWING = 2.0, 0.8e-3  # seconds: the engine, once; making another view of an image
+STARTING, VIEWING = 2.0, 0.8e-3  # seconds: the engine, once; making another view of an image, on one core
 VIEWS_MOST = 8
 VIEWED_IMAGES = 12_000  # views are added until about this many images go through the network
 
@@ -194,7 +194,8 @@ def nth(values: Sequence[float] | None, number: int, planned: float) -> float:
 
 LONG = 900.0  # seconds that training deep may take by estimate before it is left to those who ask for it
 TRIAL_PARTS, TRIAL_SHARE = 4, 0.04  # of a trial; and of the stage's updates in each, after which the loss is looked at
-EPOCHS_A_VIEW = 2  # a stored view is worth computing for so many epochs
+TRIAL_COST = (TRIAL_PARTS + 1) * TRIAL_SHARE  # of the stage's steps: the loss of the start is that of a part of them
+EPOCHS_A_VIEW = 3  # a stored view is worth computing for so many epochs
 
 
 def settle_depth(options: FinetuneConfig, backbone: Backbone, train: int) -> tuple[FinetuneConfig, str]:
@@ -336,7 +337,8 @@ class Ways:
         if not way.stored:
             return 0.0
         total, images = self.sizes.total, self._images(way)
-        return STARTING + pace.forward * images + self.sizes.reading * total + VIEWING * (images - total)
+        viewing = VIEWING * (images - total) / usable_cores()
+        return STARTING + pace.forward * images + self.sizes.reading * total + viewing
 
     def _priced(self, way: Way, pace: Pace) -> Way:
         """Seconds of extraction, and of what the head and top stages compute and read."""

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.folding import learning_forward
-from tlkit.backbones.runtime import forward, sharing
+from tlkit.backbones.runtime import sharing
 from tlkit.base.machine import ran_out
 from tlkit.base.story import Story, clock, counted
 from tlkit.classifier.answers import image_losses, image_scores
@@ -30,6 +30,7 @@ from tlkit.training.checkpoint import EXHAUSTED, Checkpoint, Kept, State, is_exh
 from tlkit.training.examples import Chunk, Examples, Reader
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import carry_over, exchange_averages
+from tlkit.training.passes import EVALUATION_BATCH, Call, compiled, predict
 
 # -- An epoch of training steps at the backend's best compiled pace ---
 #
@@ -49,12 +50,14 @@ class Epoch:
         run: does it.
         compiling: seconds of the first one that went into tracing and compiling, as far as the backend tells them apart.
         known: whether that was done before the stage began.
+        follows: whether its steps take up a change of the schedule of the rate, without being compiled anew.
         within: what it runs within, begun anew for each; it decides what the steps multiply in.
     """
 
     run: Callable[[Examples, int], tuple[float, float]]
     compiling: float = 0.0
     known: bool = False
+    follows: bool = False
     within: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __call__(self, examples: Examples, number: int) -> tuple[float, float]:
@@ -109,7 +112,7 @@ def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
             epoch.compiling = time.perf_counter() - started
         return run(*arrays)
 
-    epoch = Epoch(lambda examples, number: _summed(ready, examples, number, tf.convert_to_tensor))
+    epoch = Epoch(lambda examples, number: _summed(ready, examples, number, tf.convert_to_tensor), follows=True)
     return epoch
 
 
@@ -199,9 +202,6 @@ def _summed(
     return losses / (examples.updates * examples.parts), hits / (examples.passes * len(examples.labels))
 
 
-EVALUATION_BATCH = 64
-
-
 @dataclass(frozen=True, kw_only=True)
 class Validation:
     """The held-out images of a stage; empty when there are none.
@@ -219,25 +219,15 @@ class Validation:
         """What the first number of a score is."""
         return of_truth(self.labels).score
 
-    def measure(self, model: keras.Model, batch_size: int = EVALUATION_BATCH) -> Score | None:
-        """(accuracy, log loss) of the model's logits, None without images; of several labels the F1 of each image."""
+    def measure(self, model: keras.Model, batch_size: int = EVALUATION_BATCH, call: Call | None = None) -> Score | None:
+        """(accuracy, log loss) of the model's logits, None without images; of several labels the F1 of each image.
+
+        `call` is the model, compiled for many rounds.
+        """
         if not len(self.labels):
             return None
-        logits = predict(model, self.read, len(self.labels), batch_size)
+        logits = predict(model, self.read, len(self.labels), batch_size, call)
         return float(image_scores(logits, self.labels).mean()), float(image_losses(logits, self.labels).mean())
-
-
-def predict(model: keras.Model, read: Reader, count: int, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
-    """Logits float32 (count, K) of inputs 0..count-1, the images themselves."""
-    call = forward(model, count)
-    size = (shared := sharing(model)).up(min(count, batch_size))
-    found = np.empty((count, model.output_shape[-1]), np.float32)
-    for start in range(0, count, size):
-        inputs = read(np.arange(start, min(start + size, count)), -1)
-        # The last batch is filled up: another shape would be traced and compiled for itself.
-        filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
-        found[start : start + size] = np.asarray(call(shared.put(filled)))[: len(inputs)]
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,9 +302,9 @@ def fit(
     if state.latest:
         _take_up(model, checkpoint, state)
         story.say(f"  {stage}: resuming after epoch {state.epoch}")
-    run = _Run(model, validation, stage, checkpoint, story, stopping.patience is not None, stopping.expected)
-    epoch = ready or steps.epoch(model, examples)
-    exploded = False
+    call = compiled(model, len(validation.labels))
+    run = _Run(model, call, validation, stage, checkpoint, story, stopping.patience is not None, stopping.expected)
+    epoch, exploded = ready or steps.epoch(model, examples), False
     story.reach(state.epoch, max(epochs, 1))
     if budget:
         model.optimizer.end_after(epochs * examples.updates)
@@ -396,10 +386,12 @@ def _take_up(model: keras.Model, checkpoint: Checkpoint, state: State) -> None:
 class _Run:
     """What stays the same over the epochs of a stage.
 
-    `picks` says whether its best epoch is kept or its last, `expected` how many seconds the plan has for it.
+    `call` is the model between steps, `picks` says whether its best epoch is kept or its last, `expected` how many seconds the plan
+    has for it.
     """
 
     model: keras.Model
+    call: Call
     validation: Validation
     stage: str
     checkpoint: Checkpoint
@@ -409,7 +401,7 @@ class _Run:
 
     def start(self, examples: Examples) -> State:
         """Measure and keep the weights that the stage starts from."""
-        score = self.validation.measure(self.model, _evaluation_batch(examples))
+        score = self.validation.measure(self.model, _evaluation_batch(examples), self.call)
         file = self.checkpoint.save_weights(self.model, "epoch-0000")
         row = history_row(self.stage, 0, held_out=score)
         best = score and rank(score)
@@ -429,7 +421,7 @@ class _Run:
         if not np.isfinite(loss):
             return None
         exchange_averages(self.model.optimizer)  # which are what is measured and kept; training goes on without them
-        score = self.validation.measure(self.model, _evaluation_batch(examples))
+        score = self.validation.measure(self.model, _evaluation_batch(examples), self.call)
         rate, seconds = float(self.model.optimizer.learning_rate), round(time.monotonic() - began, 3)
         row = history_row(self.stage, done, train=(accuracy, loss), held_out=score, learning_rate=rate, seconds=seconds)
         better = not self.picks or score is None or state.best_score is None or rank(score) > state.best_score

@@ -43,9 +43,34 @@ def filters(model: keras.Model) -> set[int]:
 
 # -- The optimizer of a stage: one of Keras's own, with a rate for each layer and an average of the weights it makes ---
 
-WARM_UP = 0.1  # share of the updates from zero to the peak rate; then a cosine to zero (Loshchilov & Hutter 2017)
+WARM_UP = 0.1  # share of the updates from zero to the peak rate; then a cosine to zero
 CLIP_NORM = 1.0  # of all gradients together
 GROUPS = 12  # of neighbouring blocks, at most, that the decay of the rates tells apart
+
+
+class Course(keras.optimizers.schedules.LearningRateSchedule):
+    """The rate by update: from zero in a straight line to its peak, then a cosine to zero (Loshchilov & Hutter 2017).
+
+    Unlike Keras's `CosineDecay` it can be changed once steps are compiled, where these read variables anew; it is no part of an
+    optimizer's state.
+    """
+
+    def __init__(self, peak: float, updates: int, warm_up: float) -> None:
+        self._course = keras.Variable(np.zeros(3, np.float32), trainable=False, name="course")
+        self.follow(peak, updates, warm_up)
+
+    def follow(self, peak: float, updates: int, warm_up: float) -> None:
+        """Be the schedule of so many updates from here on; `warm_up` is the share of them in which the rate rises."""
+        rising = max(1, int(warm_up * updates))
+        self._course.assign([peak, rising, max(1, updates - rising)])
+
+    def __call__(self, step: Any) -> Any:
+        """The rate at an update, counted from 0."""
+        ops = keras.ops
+        peak, rising, falling = (self._course[number] for number in range(3))
+        step = ops.cast(step, "float32")
+        fallen = ops.minimum(step - rising, falling) / falling
+        return peak * ops.where(step < rising, step / rising, 0.5 * (1.0 + ops.cos(np.float32(np.pi) * fallen)))
 
 
 class Layerwise(keras.optimizers.Optimizer):
@@ -62,6 +87,7 @@ class Layerwise(keras.optimizers.Optimizer):
     """
 
     weight_decay: float | None
+    _learning_rate: Course
 
     def __init__(self, *, factors: Sequence[float], centralized: Sequence[bool], horizon: int, **options: Any) -> None:
         super().__init__(**options)
@@ -85,6 +111,11 @@ class Layerwise(keras.optimizers.Optimizer):
             axes = tuple(range(len(gradient.shape) - 1))
             gradient = gradient - keras.ops.mean(gradient, axis=axes, keepdims=True)
         super().update_step(gradient, variable, learning_rate * self._factor(variable))
+
+    def follow(self, peak: float, updates: int, warm_up: float) -> None:
+        """Go by another schedule, see `Course`; steps whose `Epoch` follows take it up."""
+        self._learning_rate.follow(peak, updates, warm_up)
+        self.horizon = updates
 
     def stand_still(self) -> None:
         """Stay at the beginning of the schedule, where the rate is zero: updates change no weight from here on."""
@@ -169,10 +200,6 @@ def build_optimizer(
         centralized: ids of the variables whose gradient is centralized.
         warm_up: share of the updates in which the rate rises.
     """
-    rising = max(1, int(warm_up * updates))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, updates - rising), warmup_target=learning_rate, warmup_steps=rising
-    )
     own: dict[str, Any] = {"momentum": options.momentum} if options.optimizer in WITH_MOMENTUM else {}
     if options.optimizer != "adam":  # Adam's decay would be coupled; AdamW is the one that decays
         own["weight_decay"] = options.weight_decay
@@ -180,7 +207,7 @@ def build_optimizer(
         factors=[(factors or {}).get(id(variable), 1.0) for variable in variables],
         centralized=[id(variable) in centralized for variable in variables],
         horizon=updates,
-        learning_rate=schedule,
+        learning_rate=Course(learning_rate, updates, warm_up),
         global_clipnorm=CLIP_NORM,
         gradient_accumulation_steps=None if parts == 1 else parts,
         use_ema=options.ema > 0,

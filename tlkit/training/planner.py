@@ -22,6 +22,7 @@ from tlkit.training import plan
 from tlkit.training.balance import SOLVERS
 from tlkit.training.costs import (
     HEAD_EPOCHS,
+    TRIAL_COST,
     TRIAL_PARTS,
     TRIAL_SHARE,
     VIEWS_MOST,
@@ -66,7 +67,7 @@ SHARES = {
     "all": "all of them",
 }
 EARLY = 0.25  # of its epochs; before, a stage is not asked whether anything is left to learn
-COMPILING, CHECKPOINT = 5.0, 0.05  # seconds: the training step, once; what is kept of each epoch
+COMPILING, CHECKPOINT = 3.0, 0.05  # seconds: the training step, once; what is kept of each epoch
 LOSS_WORDS = {"crossentropy": "cross-entropy", "mse": "squared error"}  # that a solved head has
 SOLVER_PASSES = 200  # over the views, that solving a convex head takes
 
@@ -262,7 +263,7 @@ class _Planner:
         stage = {"head": self._head, "top": self._top, "all": self._all}[name](epochs, rate)
         stage = replace(stage, least=self._least(stage))
         if self.tried and name == "top":
-            seconds = stage.seconds * (1 + TRIAL_PARTS * TRIAL_SHARE)
+            seconds = COMPILING + (stage.seconds - COMPILING) * (1 + TRIAL_COST)
             stage = replace(
                 stage, seconds=seconds, learning_rate=plan.TRIED_RATE, warm_up=plan.TRIED_WARM_UP, tried=True
             )

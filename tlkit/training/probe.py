@@ -28,6 +28,7 @@ FALLBACK = 1e-2
 # Below this many multiplications a step, threads of BLAS wait for each other longer than they work: 3,777 x 512
 # features of 10 classes took 0.5 s of processor time on one thread and 10 s on two, on a machine with other work.
 WORTH_THREADS = 500_000_000
+FLOAT = 4  # bytes of a number
 SIDE_BY_SIDE = 2**27  # bytes of features up to which folds are solved at the same time
 ENOUGH = 20_000  # images held out tell penalties apart as well as more of them
 # Evaluations of the loss that a search takes on average, from the last penalty's solution and from nothing, where there are few
@@ -226,7 +227,8 @@ def solving_seconds(images: int, width: int, classes: int, views: int, chosen: b
     random = np.random.default_rng(0)
     features, labels = random.random((rows, width), np.float32), np.arange(rows) % classes
     solver, times = ManyClasses(1e-2, iterations=1, level=0.0), []
-    with threadpool_limits(1 if images * width * classes < WORTH_THREADS else None):
+    alone = images * width * classes < WORTH_THREADS  # on one thread
+    with threadpool_limits(1 if alone else None):
         for _ in range(3):
             started = time.perf_counter()
             solver.fit(features, labels)
@@ -235,6 +237,7 @@ def solving_seconds(images: int, width: int, classes: int, views: int, chosen: b
     folds = min(FOLDS, max(1, images // classes))
     part = min(1.0, COMPARED / (images * width * classes))  # of the work, where some classes stand for all
     share = min(1.0, ENOUGH / images) * (folds - 1) * len(STRENGTHS) * part if chosen else 0
+    share /= _at_once(FLOAT * images * width, folds) if alone else 1
     ease = min(1.0, (FEW * width / images) ** 0.5)
     return each * images * ease * (EVALUATIONS * share + AFRESH * views)
 
@@ -293,12 +296,17 @@ def _side_by_side(features: np.ndarray, folds: int) -> Iterator[Callable[..., It
 
     A fold copies its part of the features, so that of large ones one is solved after the other, on all threads.
     """
-    cores = usable_cores()
-    if cores >= 2 * folds or features.nbytes > SIDE_BY_SIDE:
+    if (count := _at_once(features.nbytes, folds)) == 1:
         yield map
         return
-    with threadpool_limits(1), ThreadPoolExecutor(min(cores, folds)) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(count) as pool:
         yield pool.map
+
+
+def _at_once(size: int, folds: int) -> int:
+    """How many folds of so many bytes of features are solved at the same time."""
+    cores = usable_cores()
+    return 1 if cores >= 2 * folds or size > SIDE_BY_SIDE else min(cores, folds)
 
 
 def _columns(solved: Solver) -> tuple[np.ndarray, np.ndarray]:

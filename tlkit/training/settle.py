@@ -44,6 +44,10 @@ from tlkit.training.plan import (
 from tlkit.training.planner import COMPILING, RATES, SOLVER_PASSES, build_plan
 from tlkit.training.stages import Parts
 
+CANDIDATES = (
+    8  # that are measured before it is chosen what ships: the probe, what was trained, between them, means of epochs
+)
+READYING = 2.0  # seconds: tracing what measures them, their weights from the disk
 TIMED = 32  # images that are decoded to see how long that takes
 
 
@@ -108,8 +112,19 @@ def _besides(config: FinetuneConfig, plan: Plan, dataset: Dataset, splits: Split
     """What the run does besides extraction and its stages."""
     audited = [AUDITING] * (config.audit and dataset.clips is None)
     found = parts((*audited, CHOOSING, EVALUATING), len(dataset), len(dataset.classes), slowness())
+    judged = _judging(plan, len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
+    found = tuple((name, seconds + judged * (name == CHOOSING)) for name, seconds in found)
     crossed = crossing.seconds(plan, config, dataset, splits)
     return (*found, (crossing.PHASE, crossed)) if crossed else found
+
+
+def _judging(plan: Plan, train: int, val: int, total: int) -> float:
+    """Seconds of what candidates say of the `val` images held out, and of what the one that ships says of all, by the stage's pace."""
+    last = plan.stages[-1]
+    if last.name not in ("top", "all"):
+        return 0.0
+    passes = (CANDIDATES * val + total) / (TRAINING_PASSES * max(train, 1))
+    return READYING + passes * last.seconds / last.epochs
 
 
 def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> FinetuneConfig:

@@ -29,9 +29,10 @@ from tlkit.runs.history import history_row
 from tlkit.training.balance import ADJUSTING, TAU, image_weights, log_prior, solved
 from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
-from tlkit.training.fit import EVALUATION_BATCH, Epoch, Steps, Stopping, Validation, fit, predict, rank
+from tlkit.training.fit import Epoch, Steps, Stopping, Validation, fit, rank
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
+from tlkit.training.passes import EVALUATION_BATCH, compiled, predict
 from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
 
 
@@ -237,8 +238,8 @@ def _from_the_cut(stage: Stage, material: Material, story: Story) -> np.ndarray:
 def held_out(stage: Stage, material: Material) -> Callable[[], np.ndarray]:
     """Gives logits float32 (n, K) of the validation images, by whatever weights the layers hold when it is called."""
     model, rows = stage_model(stage, material), material.rows("val")
-    read = plain_reader(stage, material, rows)
-    return lambda: predict(model, read, len(rows))
+    read, call = plain_reader(stage, material, rows), compiled(model, len(rows))
+    return lambda: predict(model, read, len(rows), call=call)
 
 
 def _training_reader(stage: Stage, material: Material) -> Reader:

@@ -27,14 +27,15 @@ from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.task import Scale
 from tlkit.training import balance, choosing, crossing, minutes
 from tlkit.training.checkpoint import Checkpoint, Sink, State
-from tlkit.training.costs import CHOOSING, TRIAL_PARTS, TRIAL_SHARE
+from tlkit.training.costs import CHOOSING, TRIAL_COST, TRIAL_PARTS, TRIAL_SHARE
 from tlkit.training.crossing import Crossed
 from tlkit.training.examples import Examples, Reader
-from tlkit.training.fit import Epoch, Steps, predict
+from tlkit.training.fit import Epoch, Steps
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import WARM_UP
+from tlkit.training.passes import predict
 from tlkit.training.plan import PRECISION_OF, Decision, Plan, Stage, planned_epochs
-from tlkit.training.planner import EARLY, RATES
+from tlkit.training.planner import COMPILING, EARLY, RATES
 from tlkit.training.settle import settle
 from tlkit.training.stages import (
     Material,
@@ -173,8 +174,8 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
     """The plan with the peak rate of a stage: a high one where training bears it, else that of a longer stage.
 
     Its layers go through the first updates of the stage at the high rate, warm-up included, until they are over or the loss has
-    risen too far (the range test of Smith 2017), and are put back. Where the rate is borne, what was compiled for it is ready
-    for the stage.
+    risen too far (the range test of Smith 2017), and are put back. What was compiled for them is ready for the stage: where the
+    rate is not borne, as far as the backend's steps follow a change of the schedule.
 
     Args:
         plan: whose stage may have a rate that is still to be tried.
@@ -187,15 +188,17 @@ def settle_rate(plan: Plan, number: int, material: Material, sink: Sink, story: 
     if not stage.tried:
         return plan, None
     try:
-        ready, reason = _bearing(stage, material)
+        borne, ready, reason = _bearing(stage, material)
     except Exception as error:
         if not ran_out(error):
             raise
-        reason = "there is no memory for a trial"
-    settled = replace(stage, tried=False)
-    if not ready:
+        borne, reason = False, "there is no memory for a trial"
+    steps = max(0.0, stage.seconds - COMPILING) / (1 + TRIAL_COST)  # the trial is over, and what it compiled serves
+    settled = replace(stage, tried=False, seconds=steps)
+    if not borne:
         settled = unhurried(settled, material.config, len(material.labels("train")))
         reason += f": {settled.epochs} epochs at a lower rate instead of {stage.epochs}"
+        ready = ready and steered(ready, settled, examples_of(settled, material))
     story.say(f"  {stage.name}: peak rate {settled.learning_rate:g}: {reason}")
     decision = Decision("learning_rate", f"{stage.name} {settled.learning_rate:g}", reason)
     return _kept(plan, number, settled, decision, sink), ready
@@ -209,8 +212,8 @@ def _kept(plan: Plan, number: int, stage: Stage, decision: Decision, sink: Sink)
     return plan
 
 
-def _bearing(stage: Stage, material: Material) -> tuple[Ready | None, str]:
-    """The stage made ready, None where training does not bear its rate; and what was found."""
+def _bearing(stage: Stage, material: Material) -> tuple[bool, Ready, str]:
+    """Whether training bears the rate of the stage, which is made ready; and what was found."""
     whole = examples_of(stage, material)
     updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
     ready = _made_ready(stage, material, whole)
@@ -225,9 +228,17 @@ def _bearing(stage: Stage, material: Material) -> tuple[Ready | None, str]:
     found = (
         f"{done} updates into its warm-up, at {reached:.1g}, the training loss is {risen:.2f} times that of the start"
     )
-    if risen <= RISEN:
-        return ready._replace(epoch=replace(ready.epoch, compiling=0.0, known=True)), found
-    return None, f"{found}, more than the {RISEN} that is borne"
+    ready = ready._replace(epoch=replace(ready.epoch, compiling=0.0, known=True))
+    borne = bool(risen <= RISEN)
+    return borne, ready, found + f", more than the {RISEN} that is borne" * (not borne)
+
+
+def steered(ready: Ready, stage: Stage, examples: Examples) -> Ready | None:
+    """What was made ready for another schedule, with that of the stage; None where it would not follow."""
+    if not ready.epoch.follows:
+        return None
+    ready.model.optimizer.follow(stage.learning_rate, examples.updates * stage.epochs, stage.warm_up)
+    return ready
 
 
 def _made_ready(stage: Stage, material: Material, whole: Examples) -> Ready:
