@@ -1,7 +1,9 @@
 """Few images: every one trains, and what validation would decide is cross-validated."""
 
+import contextlib
 import csv
 import json
+import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from tests.pipelines.test_choosing import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.model import load
 from tlkit.data.dataset import UNASSIGNED, Dataset, Splits
+from tlkit.extraction import executors
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 from tlkit.runs.folder import RunDir
@@ -97,6 +100,26 @@ def test_killed_between_folds_it_goes_on_where_it_was(whole, tmp_path, monkeypat
     assert read[0] == read[1]
     temperatures = {load(folder / "model.keras").facts.temperature for folder in (whole.out, tmp_path / "run")}
     assert len(temperatures) == 1
+
+
+def test_folds_that_another_process_was_sent_say_the_same_to_the_last_digit(whole, tmp_path, monkeypatch):
+    class Sent(executors.Here):
+        def each(self, function, items, story, named=str):
+            for place in reversed(range(len(items))):  # they come back in any order
+                yield place, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(items[place])))
+
+    monkeypatch.setitem(executors.EXECUTORS, "here", lambda address: contextlib.nullcontext(Sent()))
+    sent = run(FinetuneConfig(**whole.options, out=str(tmp_path / "run")))
+    assert sent["metrics"] == whole.result["metrics"]
+    read = [json.loads((folder / "choice.json").read_text()) for folder in (whole.out, tmp_path / "run")]
+    assert read[0] == read[1]
+    for number in (1, 4):
+        files = [
+            np.load(folder / "checkpoints" / "folds" / f"{number}.npz") for folder in (whole.out, tmp_path / "run")
+        ]
+        assert files[0].files == files[1].files
+        for name in files[0].files:
+            np.testing.assert_array_equal(files[0][name], files[1][name])
 
 
 def test_what_wins_is_trained_anew_on_every_image(few, tiny_backbone, tmp_path, monkeypatch):
