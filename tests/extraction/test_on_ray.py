@@ -1,7 +1,6 @@
 """Rows computed by the workers of a Ray cluster: the same ones, once, whatever dies on the way."""
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -26,7 +25,7 @@ from tlkit.extraction import executors
 from tlkit.extraction import source as sources
 from tlkit.extraction.engine import Engine
 from tlkit.extraction.executors import on_ray
-from tlkit.options.commands import FeaturesConfig, FinetuneConfig
+from tlkit.options.commands import FeaturesConfig
 from tlkit.options.groups import parse_executor
 
 pytest.importorskip("ray", reason="comes with the extra ray")
@@ -282,26 +281,6 @@ def test_the_table_of_a_network_is_byte_for_byte_that_of_one_process(
         assert pipelines.carry_out("features", config, Silence())["computed"] == IMAGES
         tables.append(out.read_bytes())
     assert tables[0] == tables[1]
-
-
-@pytest.mark.slow
-def test_folds_are_trained_by_workers(cluster, images, tiny_backbone, tmp_path, empty_cache):
-    few, made = tmp_path / "few", {}
-    for path in sorted(images.glob("?/[0-9]*.png"))[::5]:
-        (few / path.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, few / path.parent.name)
-    options = {"images": str(few), "backbone": str(tiny_backbone), "stages": ("head", "all"), "epochs": (1,)}
-    for name, where in (("here", "here"), ("there", f"ray:{cluster.address}")):
-        story, out = Heard(), tmp_path / name
-        given = FinetuneConfig(**options, validate="folds", audit=False, executor=where, out=str(out))
-        pipelines.carry_out("finetune", given, story)
-        made[name] = json.loads((out / "choice.json").read_text())
-        assert sum(said.startswith("  fold ") for said in story.said) == 5
-    assert [said for said in story.said if "2 workers of 1 core" in said]
-    one, other = (made[name].pop("candidates") for name in made)
-    assert made["here"] == made["there"] and len(one) == len(other) > 2
-    for here, there in zip(one, other, strict=True):
-        assert here["name"] == there["name"] and here["log_loss"] == pytest.approx(there["log_loss"], abs=1e-5)
 
 
 @pytest.mark.slow
