@@ -98,10 +98,8 @@ _TRIAL_CROPS = (
 _COMMON, _SAMPLE = 4, 500  # directions taken out besides the mean, from that many images, at least 50 to a direction
 _SCALES = ((0.95, 5), (0.975, 3), (0.925, 3))  # side of the part that is laid over the other, and steps along its slack
 _LEAST_REST = 0.05  # of a picture's length: what is left below it is noise
-_WORTH_ALIGNING = (
-    0.3,
-    1 - 1e-6,
-)  # correlation as they lie: crops of 5 % have 0.45 to 0.95; of what is the same none is better
+_WORTH_ALIGNING = 0.3  # correlation as they lie: crops of 5 % have 0.45 to 0.95
+_SAME = 1 - 1e-6  # likewise: no crop is better
 _BATCH, _FEW = 4096, 256  # pairs compared at a time, and those of them by one thread: their matrices stay in its cache
 LISTED = 50_000  # candidates that are all compared
 
@@ -263,7 +261,7 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
     left, right = left.astype(np.float32), right.astype(np.float32)
     rests = _rest(left, common), _rest(right, common)
     found = (rests[0] * rests[1]).sum(axis=1)
-    near = np.flatnonzero((found >= _WORTH_ALIGNING[0]) & (found < _WORTH_ALIGNING[1]))
+    near = np.flatnonzero((found >= _WORTH_ALIGNING) & (found < _SAME))
     best = found[near]
     for whole, other in ((left[near], rests[1][near]), (right[near], rests[0][near])):
         np.maximum(best, _best_crop(whole, other, common), out=best)
