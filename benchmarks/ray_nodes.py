@@ -1,13 +1,14 @@
 """`tlkit features --executor ray` on two nodes of one core each, on this machine.
 
     python benchmarks/ray_nodes.py table           # 4,317 images: the bytes of the table against those of one process
-    python benchmarks/ray_nodes.py workers         # two workers of one core against one, in turn, five repeats
+    python benchmarks/ray_nodes.py workers --images 12000    # two workers of one core against one, in turn, five repeats
+    python benchmarks/ray_nodes.py folds --images 120        # cross-validation, its folds on two workers of one core, against the same without
     python benchmarks/ray_nodes.py kills --batch-size 8 --image-size 224 --images 12000    # ten workers killed (SIGKILL) at random moments, and a node once
     python benchmarks/ray_nodes.py memory          # peak memory of the process that asks, 4,000 and 40,000 images
     python benchmarks/ray_nodes.py commands --images 400   # audit, rank and finetune against the same without Ray
 
 Images are small drawn JPEGs of distinct content (`scale.write_images`). Each part starts from an empty store. `workers` holds
-the seconds from the first batch that is back, when every worker has its engine, to the last one against one another, and
+the rates of the second half of the batches against one another, by when every worker has its engine, and
 beside them the whole extraction with the start of the workers. Of `kills` a batch that is hit twice by chance while it is computed ends
 the command, as one that always kills its worker does; the smaller batches are against the time between kills, the less likely that is.
 `commands` compares what is written byte for byte, but for times, paths of the run and what names the executor.
@@ -31,6 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from scale import write_images
 
 from tlkit import pipelines
@@ -127,7 +129,7 @@ def workers(place: Path, options: argparse.Namespace) -> None:
                 more = [cluster.add_node(**NODE) for _ in range(count - 1)]
                 story = Listener()
                 _, result = extract(place, options, f"ray:{cluster.address}", story)
-                first = 4 * count  # batches until every worker has its engine
+                first = len(story.back) // 2  # by then every worker has its engine
                 steady = (len(story.back) - first) / (story.back[-1] - story.back[first - 1])
                 took[count].append((steady * options.batch_size, result["seconds"]))
                 for node in more:
@@ -218,6 +220,28 @@ def commands(place: Path, options: argparse.Namespace) -> None:
             print(f"{name}: " + ", ".join(f"{kind} {took:.1f} s" for kind, took in seconds.items()), flush=True)
 
 
+def folds(place: Path, options: argparse.Namespace) -> None:
+    """The whole command both ways: what each fold said, array by array, and the choice."""
+    given = {"backbone": options.backbone, "image_size": options.image_size or 64, "validate": "folds", "audit": False}
+    took = {}
+    with nodes(place) as cluster:
+        cluster.add_node(**NODE)
+        for where in ("here", f"ray:{cluster.address}"):
+            kind, story = where.partition(":")[0], Listener(quiet=False)
+            config = FinetuneConfig(images=str(place / "images"), out=str(place / kind), executor=where, **given)
+            pipelines.carry_out("finetune", config, story)
+            ends = dict(zip([name for name, _ in story.begun], [at for _, at in story.begun[1:]], strict=False))
+            took[kind] = ends["cross-validating"] - dict(story.begun)["cross-validating"]
+    apart = 0.0
+    for one in sorted((place / "here/checkpoints/folds").glob("*.npz")):
+        with np.load(one) as here, np.load(place / "ray/checkpoints/folds" / one.name) as there:
+            apart = max([apart, *(float(np.abs(here[name] - there[name]).max()) for name in here.files)])
+    chosen = [json.loads((place / kind / "choice.json").read_text())["chosen"] for kind in took]
+    print(
+        f"folds: here {took['here']:.1f} s, on two workers {took['ray']:.1f} s; logits at most {apart:.1e} apart; chosen {chosen}"
+    )
+
+
 def lasting(file: Path) -> str:
     """The text of a file, of JSON without what differs from run to run."""
 
@@ -260,9 +284,12 @@ def memory(place: Path, options: argparse.Namespace) -> None:
                 print(f"{count:,} images, {where.partition(':')[0]}: peak {peak:,.0f} MiB, {seconds:.1f} s", flush=True)
 
 
+PARTS = {"table": table, "workers": workers, "kills": kills, "memory": memory, "commands": commands, "folds": folds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("table", "workers", "kills", "memory", "commands"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--images", type=int, default=4317)
     parser.add_argument("--backbone", default="nano")
     parser.add_argument("--image-size", type=int)
@@ -276,8 +303,7 @@ def main() -> None:
         os.environ["TLKIT_CACHE"] = str(place / "cache")
         if options.part != "memory":
             write_images(place / "images", options.images, 64, 10)
-        parts = {"table": table, "workers": workers, "kills": kills, "memory": memory, "commands": commands}
-        parts[options.part](place, options)
+        PARTS[options.part](place, options)
     from measure import machine
 
     print("\n" + machine())

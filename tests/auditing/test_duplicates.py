@@ -149,6 +149,29 @@ def test_what_pairs_hold_in_memory_does_not_grow_with_their_number(looking_alike
     assert peaks[1] < 2.5 * peaks[0]
 
 
+def test_of_pairs_that_decide_by_themselves_nothing_more_is_computed(looking_alike, monkeypatch):
+    pictures = np.concatenate([looking_alike[0][:60]] * 2)  # each twice, and others of its scene
+    neighbours = cosines_of(pictures)
+    seen, reaches = [], duplicates.attainable
+    monkeypatch.setattr(
+        duplicates, "attainable", lambda some, common: (seen.append(len(some)), reaches(some, common))[1]
+    )
+    left, right, agreement = near_pairs(neighbours, pictures)
+    monkeypatch.setattr(duplicates, "_SAME", 2.0)
+    again = near_pairs(neighbours, pictures)
+    for one, other in zip((left, right), again, strict=False):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(agreement, again[2], atol=1e-6)
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        duplicates, "attainable", lambda some, common: (seen.append(len(some)), reaches(some, common))[1]
+    )
+    partner = ((np.arange(120) + 60) % 120)[:, None]
+    seen.clear()
+    left, right, _ = near_pairs(duplicates.Neighbours(partner, np.ones((120, 1), np.float32)), pictures)
+    assert (right - left == 60).all() and len(left) > 20 and sum(seen) == 0
+
+
 def test_correlations_of_crops_are_those_of_laying_one_over_the_other(photographs):
     """Every crop made, and what is common taken out of it, one at a time and in float64."""
     pictures = small(photographs[:12]).astype(np.float64)

@@ -180,6 +180,25 @@ def test_a_worker_that_dies_costs_its_batch_and_stdout_stays_ours(source, images
 
 
 @pytest.mark.slow
+def test_of_a_task_of_several_batches_a_death_costs_the_one_that_was_computed(source, images, empty_cache, monkeypatch):
+    monkeypatch.setattr(on_ray, "SHARES", 1)  # four batches a task, of nine in all
+
+    def third(log, images):
+        mark = log.with_name("died")
+        if log.read_text().count("\n") < 6 or mark.exists():  # each worker is past its first
+            return False
+        mark.touch()
+        return True
+
+    found, log = source(third)
+    story = Heard()
+    there = found.extract(scan(images), story=story)
+    assert there.passes == IMAGES and not there.rows.present().lacking.any()
+    assert IMAGES < counted(log) <= IMAGES + BATCH
+    assert sum("lost while it computed" in said for said in story.said) == 1
+
+
+@pytest.mark.slow
 def test_a_batch_that_always_kills_its_worker_is_named_after_two_tries_and_the_rest_is_kept(
     source, images, empty_cache
 ):

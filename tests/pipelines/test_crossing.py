@@ -1,7 +1,9 @@
 """Few images: every one trains, and what validation would decide is cross-validated."""
 
+import contextlib
 import csv
 import json
+import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from tests.pipelines.test_choosing import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.classifier.model import load
 from tlkit.data.dataset import UNASSIGNED, Dataset, Splits
+from tlkit.extraction import executors
 from tlkit.options.commands import FinetuneConfig
 from tlkit.pipelines.finetune import run
 from tlkit.runs.folder import RunDir
@@ -77,7 +80,15 @@ def test_every_image_is_held_out_once_by_networks_that_have_not_seen_it(whole):
     assert not [path for path in (out / "checkpoints" / "folds").iterdir() if path.is_dir()]
 
 
-def test_killed_between_folds_it_goes_on_where_it_was(whole, tmp_path, monkeypatch):
+class Sent(executors.Here):
+    """Work that goes to other processes and comes back in any order, as far as pickling shows."""
+
+    def each(self, function, items, story, named=str):
+        for place in reversed(range(len(items))):
+            yield place, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(items[place])))
+
+
+def test_killed_between_folds_the_rest_may_be_sent_elsewhere_and_nothing_changes(whole, tmp_path, monkeypatch):
     fold, done, options = crossing._fold, [], whole.options
 
     def dying(*given):
@@ -90,11 +101,15 @@ def test_killed_between_folds_it_goes_on_where_it_was(whole, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run(FinetuneConfig(**options, out=str(tmp_path / "run")))
     monkeypatch.setattr(crossing, "_fold", lambda *given: (done.append(given[-1].name), fold(*given))[1])
+    monkeypatch.setitem(executors.EXECUTORS, "here", lambda address: contextlib.nullcontext(Sent()))
     resumed = run(FinetuneConfig(resume=str(tmp_path / "run")))
-    assert done == ["1", "2", "3", "4"]
+    assert done == ["1", "2", "4", "3"]
     assert resumed["metrics"] == whole.result["metrics"]
     read = [json.loads((folder / "choice.json").read_text()) for folder in (whole.out, tmp_path / "run")]
     assert read[0] == read[1]
+    for number in range(1, 5):
+        one, other = (np.load(out / "checkpoints/folds" / f"{number}.npz") for out in (whole.out, tmp_path / "run"))
+        assert one.files == other.files and all((one[name] == other[name]).all() for name in one.files)
     temperatures = {load(folder / "model.keras").facts.temperature for folder in (whole.out, tmp_path / "run")}
     assert len(temperatures) == 1
 

@@ -90,6 +90,7 @@ LEAST_CORRELATION = 0.88  # aligned: 99 in 100 copies 0.9 to 1, the most similar
 MOST_LOSS = (
     10.0  # times what the picture loses against a crop of itself: 98 in 100 copies up to 6, digits alike from 9 on
 )
+_GREY_LEVELS = 1e-3  # what rounding to grey levels may cost any pair
 _TRIAL_CROPS = (
     (0.96, 0.3, 0.7),
     (0.965, 0.8, 0.2),
@@ -98,6 +99,7 @@ _COMMON, _SAMPLE = 4, 500  # directions taken out besides the mean, from that ma
 _SCALES = ((0.95, 5), (0.975, 3), (0.925, 3))  # side of the part that is laid over the other, and steps along its slack
 _LEAST_REST = 0.05  # of a picture's length: what is left below it is noise
 _WORTH_ALIGNING = 0.3  # correlation as they lie: crops of 5 % have 0.45 to 0.95
+_SAME = 1 - 1e-6  # likewise: no crop is better
 _BATCH, _FEW = 4096, 256  # pairs compared at a time, and those of them by one thread: their matrices stay in its cache
 LISTED = 50_000  # candidates that are all compared
 
@@ -208,10 +210,13 @@ def _alike(
 
     agreement = np.concatenate(list(pool.map(compare, cut(pairs))))
     pairs, agreement = pairs[agreement >= LEAST_CORRELATION], agreement[agreement >= LEAST_CORRELATION]
-    rows = np.unique(pairs)
+    same = 1 - agreement <= _GREY_LEVELS  # whatever they reach
+    rows = np.unique(pairs[~same])
     rows = rows[np.isnan(reached[rows])]
     reached[rows] = np.concatenate(list(pool.map(lambda few: attainable(small[few], common), cut(rows))))
-    same = 1 - agreement <= MOST_LOSS * (1 - reached[pairs].max(axis=1, initial=-1.0)) + 1e-3
+    same[~same] = (
+        1 - agreement[~same] <= MOST_LOSS * (1 - reached[pairs[~same]].max(axis=1, initial=-1.0)) + _GREY_LEVELS
+    )
     return pairs[same], agreement[same]
 
 
@@ -256,7 +261,7 @@ def aligned_correlation(left: np.ndarray, right: np.ndarray, common: np.ndarray)
     left, right = left.astype(np.float32), right.astype(np.float32)
     rests = _rest(left, common), _rest(right, common)
     found = (rests[0] * rests[1]).sum(axis=1)
-    near = np.flatnonzero(found >= _WORTH_ALIGNING)
+    near = np.flatnonzero((found >= _WORTH_ALIGNING) & (found < _SAME))
     best = found[near]
     for whole, other in ((left[near], rests[1][near]), (right[near], rests[0][near])):
         np.maximum(best, _best_crop(whole, other, common), out=best)

@@ -132,6 +132,11 @@ class Dataset(Labelled):
         """What the members are called: images, or frames."""
         return "images" if self.clips is None else "frames"
 
+    def absolute(self) -> "Dataset":
+        """The same, for a process that works in another folder."""
+        clips = None if self.clips is None else replace(self.clips, frames=self.clips.frames.absolute())
+        return replace(self, root=Path(self.root).absolute(), clips=clips)
+
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """The rows at `indices`, in that order; what was set aside stays known."""
         rows = np.asarray(indices, dtype=np.int64)

@@ -1,7 +1,6 @@
 """The engines, which of them computes a model here, and in which precision. Keras is loaded when one of its engines is built."""
 
 import importlib
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -144,8 +143,6 @@ def build_engine(model: "keras.Model", *, engine: str = "auto", precision: str =
     Raises:
         TlkitError: the engine cannot compute this model here, or not in this precision.
     """
-    import keras
-
     from tlkit.extraction import frozen, keras_jit
 
     name, reason = choose_engine(model) if engine == "auto" else (engine, "as asked for")
@@ -158,12 +155,12 @@ def build_engine(model: "keras.Model", *, engine: str = "auto", precision: str =
         reason,
         precision,
         start,
-        portable=lambda: partial(_rebuild, _saved(model), keras.backend.backend(), name, precision),
+        portable=lambda: partial(_rebuild, as_bytes(model), name, precision),
     )
 
 
-def _saved(model: "keras.Model") -> bytes:
-    """The `.keras` file of a model."""
+def as_bytes(model: "keras.Model") -> bytes:
+    """The `.keras` file of a model, as another process is sent it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         model.save(file)
@@ -177,16 +174,20 @@ def start_keras(story: Story) -> None:
     importlib.import_module("tlkit.backbones.runtime")
 
 
-def _rebuild(content: bytes, backend: str, name: str, precision: str) -> Engine:
-    """The engine of a model that was sent here as the bytes of its `.keras` file, computed by the same backend of Keras."""
-    os.environ["KERAS_BACKEND"] = backend
+def of_bytes(content: bytes) -> "keras.Model":
+    """The model of such a file, not compiled."""
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     import keras
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         file.write_bytes(content)
-        return build_engine(keras.saving.load_model(file, compile=False), engine=name, precision=precision)
+        return keras.saving.load_model(file, compile=False)
+
+
+def _rebuild(content: bytes, name: str, precision: str) -> Engine:
+    """The engine of a model that was sent here."""
+    return build_engine(of_bytes(content), engine=name, precision=precision)
 
 
 def choose_engine(model: "keras.Model") -> tuple[str, str]:

@@ -104,15 +104,19 @@ class StoredFeatures:
     """Rows of a space for a list of images, read from disk as they are asked for.
 
     Args:
-        space: where they are.
+        space: where they are; None where they are in memory.
         shards: memory-mapped arrays (n_i, ...).
         shard: int32 (N,), which shard holds row i; -1 where no shard does.
         row: int64 (N,), where in it.
     """
 
-    def __init__(self, space: Space, shards: list[np.ndarray], shard: np.ndarray, row: np.ndarray) -> None:
+    def __init__(self, space: Space | None, shards: list[np.ndarray], shard: np.ndarray, row: np.ndarray) -> None:
         self._space, self._shards, self._shard, self._row = space, shards, shard, row
         self._copied = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, every row is there and in memory, for a process that may not see the store."""
+        return StoredFeatures, (None, [self[:]], np.zeros(len(self), np.int32), np.arange(len(self)))
 
     def __len__(self) -> int:
         return len(self._shard)

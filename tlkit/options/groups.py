@@ -450,7 +450,7 @@ def parse_executor(text: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions(Options):
-    """Who computes features."""
+    """Who computes features, and folds of a cross-validation."""
 
     executor: str = option(
         "here",

@@ -10,10 +10,13 @@ a fold and none in the end: each stage runs all its epochs, at the end of which 
 """
 
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +27,7 @@ from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
 from tlkit.data.folds import strata, stratified
 from tlkit.evaluation.choice import KINDS, Choice, Entry
 from tlkit.evaluation.choice import choose as decide
+from tlkit.extraction.executors import opened
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import VALIDATION_IMAGES
 from tlkit.training.checkpoint import Checkpoint, Sink
@@ -191,24 +195,50 @@ def _given(
     plan: Plan, checkpoints: Path, material: Material, folds: Sequence[np.ndarray], story: Story
 ) -> list[list[Entry]]:
     """What the candidates of each fold say of the images it held out; the layers are as before afterwards."""
-    model, found = material.classifier.model, []
-    start = [np.array(weight) for weight in model.get_weights()]
-    for number, held in enumerate(folds, start=1):
-        folder = checkpoints / "folds" / str(number)
-        if not folder.with_suffix(".npz").is_file():
-            began = time.monotonic()
-            model.set_weights(start)
-            given = _fold(plan, material, held, folder)
-            _write(folder.with_suffix(".npz"), given)
+    places = [checkpoints / "folds" / f"{number}.npz" for number in range(1, len(folds) + 1)]
+    lacking = [number for number, place in enumerate(places) if not place.is_file()]
+    work = _Folds(plan, material, folds, checkpoints / "folds")
+    story.reach(len(folds) - len(lacking), len(folds))
+    with opened(material.config.executor) as executor:
+        back = executor.each(work, lacking, story, lambda number: f"fold {number + 1}")
+        for done, (place, (given, seconds)) in enumerate(back, start=1 + len(folds) - len(lacking)):
+            held = folds[number := lacking[place]]
+            _write(places[number], given)
+            shutil.rmtree(places[number].with_suffix(""), ignore_errors=True)
             labels = material.labels("train")[held]
             ends = [one for one in given if one.kind in KINDS[:2]]
             shares = ", ".join(f"{one.name} {image_scores(one.logits, labels).mean():.3f}" for one in ends)
-            story.say(f"  fold {number}, {held.sum()} held out: {shares} ({time.monotonic() - began:.1f} s)")
-        found.append(_read(folder.with_suffix(".npz")))
-        shutil.rmtree(folder, ignore_errors=True)
-        story.reach(number, len(folds))
-    model.set_weights(start)
-    return found
+            story.say(f"  fold {number + 1}, {held.sum()} held out: {shares} ({seconds:.1f} s)")
+            story.reach(done, len(folds))
+    work.begin()
+    return [_read(place) for place in places]
+
+
+class _Folds:
+    """A fold by its number, trained from the weights that the layers have now; pickled, in any process.
+
+    Args:
+        folder: for checkpoints; None in another process, where they go with the fold.
+    """
+
+    def __init__(self, plan: Plan, material: Material, folds: Sequence[np.ndarray], folder: Path | None = None) -> None:
+        self.plan, self.material, self.folds, self.folder = plan, material, folds, folder
+        self.start = [np.array(weight) for weight in material.classifier.model.get_weights()]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Folds, (self.plan, self.material, self.folds)
+
+    def begin(self) -> None:
+        """Put the weights back."""
+        self.material.classifier.model.set_weights(self.start)
+
+    def __call__(self, number: int) -> tuple[list[Entry], float]:
+        """What its candidates say of the images it held out, and the seconds it took."""
+        began = time.monotonic()
+        self.begin()
+        with nullcontext(self.folder) if self.folder else tempfile.TemporaryDirectory() as folder:
+            given = _fold(self.plan, self.material, self.folds[number], Path(folder) / str(number + 1))
+        return given, time.monotonic() - began
 
 
 def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> list[Entry]:

@@ -323,7 +323,9 @@ def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Spli
     if config.executor != "here":
         with opened(config.executor) as executor:
             who = executor.describe(name if config.engine == "auto" else config.engine)
-        yield Decision("executor", who, "features alone; training is done here")
+        yield Decision(
+            "executor", who, "features, and the folds of a cross-validation; all other training is done here"
+        )
     if config.precision == "auto":
         how = "for features bfloat16 where the store holds most rows in it, or a trial on up to 64 images finds it faster and as good"
         yield Decision("precision", "by trial", how)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -13,14 +13,14 @@ from tlkit.backbones.runtime import refuse_unshared, sharing
 from tlkit.backbones.weight_files import is_path
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story, counted
-from tlkit.classifier.facts import ClipFacts
+from tlkit.classifier.facts import ClipFacts, Facts
 from tlkit.classifier.heads.build import POOLS, Head, build_head, build_time_head, pool, put_mean
 from tlkit.classifier.model import Classifier, compose, compose_clips, with_features
 from tlkit.data.clips import Clips
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for
 from tlkit.data.views import CENTRE, Augmentation
-from tlkit.extraction.engine import build_engine, enduring, infer, settle_engine
+from tlkit.extraction.engine import as_bytes, build_engine, enduring, infer, of_bytes, settle_engine
 from tlkit.extraction.extract import Extraction
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.extraction.store import Rows
@@ -38,7 +38,7 @@ from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What every stage works on.
+    """What every stage works on. Pickled, it brings its network and its rows along; image files are read where they are.
 
     Args:
         config: the options.
@@ -65,6 +65,12 @@ class Material:
     tau: float = TAU
     drawn: tuple[np.ndarray, np.ndarray] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        whole = {"backbone": replace(self.backbone, model=None, summary=None), "head": replace(self.head, model=None)}
+        models = {name: as_bytes(getattr(self, name).model) for name in whole}
+        others = {name: value for name, value in vars(self).items() if name != "classifier"}
+        return _unpacked, (others | whole | {"dataset": self.dataset.absolute()}, models, self.classifier.facts)
+
     @property
     def classes(self) -> int:
         """K."""
@@ -77,6 +83,14 @@ class Material:
     def labels(self, split: str) -> np.ndarray:
         """Int (n,) of a split; or (n, K), 1 where an image has the class, where it may have several."""
         return self.dataset.truth[self.rows(split)]
+
+
+def _unpacked(parts: dict[str, Any], models: dict[str, bytes], facts: Facts) -> Material:
+    """A material that was pickled: its network is composed anew, from files of its two models."""
+    parts |= {name: replace(parts[name], model=of_bytes(content)) for name, content in models.items()}
+    given = parts["backbone"], parts["head"], facts.classes, facts.contract
+    classifier = compose_clips(*given, facts.clip, facts.task) if facts.clip else compose(*given, facts.task)
+    return Material(**parts, classifier=classifier)
 
 
 def groups_of_all(dataset: Dataset) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""`--executor ray`: workers of a Ray cluster compute batches of images that they read and decode themselves.
+"""`--executor ray`: workers of a Ray cluster compute batches of images that they read and decode themselves (`at_work`).
 
-A task is one batch: paths, digests, what is lacking. It gives the rows back, and the process that asked stores them. Workers
-read by themselves and nothing else of ours asks the cluster for processors, so the work cannot wait for itself. The engine is
-chosen here and sent with all that it needs. A batch whose worker or node is lost is sent again. A worker says when it begins to
-compute: only from then on its death may be the batch's fault, and costs anything. Or a task is a function of one item (`each`), with
-the same care.
+A task is a few batches: paths, digests, what is lacking. It gives the rows of each back as they are there, and the process that asked
+stores them. Workers read by themselves and nothing else of ours asks the cluster for processors, so the work cannot wait for itself. The
+engine is chosen here and sent with all that it needs. What is not back from a worker or node that is lost is sent again. A worker
+says when it begins to compute: only from then on its death may be the batch's fault, and costs anything. Or a task is a function of one
+item (`each`), with the same care.
 """
 
 import contextlib
@@ -16,24 +16,24 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.files import remove, temporary_beside
-from tlkit.base.machine import confine, install, lacking, temporary_root, usable_cores, versions
-from tlkit.base.story import Silence, Story
+from tlkit.base.machine import PACKAGES, install, lacking, temporary_root, usable_cores, versions
+from tlkit.base.process import usual_backend
+from tlkit.base.story import Story
 from tlkit.extraction.executors import Computation, Done, R, T
-
-if TYPE_CHECKING:
-    from tlkit.extraction.engine import Engine
+from tlkit.extraction.executors.at_work import Job, carry_out, compute
 
 TRIES = 2  # of a piece of work whose worker is lost while it computes
 STARTS = 20  # workers that are lost one after the other before any of them begins to compute
-AHEAD = 2  # batches for each worker that are sent before one is back: what bounds memory
+AHEAD = 2  # tasks for each worker that are sent before one is back: what bounds memory
+BATCHES = 4  # of a task at most: to send one takes 2 ms of processor time, half as long as a small network computes
+SHARES = 8  # tasks for each worker at least, so that none is left alone with the end
 CORES = {"onnx": 1}  # of a worker; an engine with Keras takes a gigabyte whatever its cores, and so has more
 MOST_CORES = 4
 ANSWERS_WITHIN = 5.0  # seconds
@@ -45,90 +45,6 @@ DECODED = "or --batch-size less; or one of the files crashes a decoder: without 
 SHAPING = ("tlkit", "python", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "pillow-heif", "imagecodecs")
 ENGINES = {"onnx": ("onnxruntime",)}
 IN_KERAS = ("keras", "tensorflow", "jax", "jaxlib", "torch")
-
-
-class Job(NamedTuple):
-    """What is the same for all batches of an extraction.
-
-    Args:
-        token: tells it from others.
-        versions: of packages that decide a row, here.
-        cores: of a worker.
-    """
-
-    token: str
-    versions: dict[str, str]
-    cores: int
-
-
-# -- In a worker ---
-
-
-class _Heard(Silence):
-    """Keeps what is said, for the process that asked."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-_engines: dict[str, "Engine"] = {}  # of the job that this worker works for
-
-
-def compute(
-    job: Job, engine: list[Any], portion: Computation, images: int
-) -> Iterator[tuple[list[Done], list[str]] | None]:
-    """None as it begins to compute a batch; then what came of it, and what there is to say. A worker keeps its engine.
-
-    Args:
-        job: what it belongs to.
-        engine: one reference to a function that opens the engine.
-        portion: the work.
-        images: how many there are, the first of its dataset.
-
-    Raises:
-        TlkitError: this worker has other versions of what decides a row.
-    """
-    import ray
-
-    if job.token not in _engines:
-        confine(job.cores)
-        _refuse_others(job.versions)
-        _engines.clear()
-        opened, contract = ray.get(engine[0])(), portion.source.contract
-        opened.run(np.zeros((2, contract.height, contract.width, 3), np.uint8))  # sessions are opened when first needed
-        _engines[job.token] = opened
-    yield None
-    rows, heard = np.arange(images), _Heard()
-    yield list(portion.portion(rows, _engines[job.token], heard)(rows)), heard.said
-
-
-def carry_out(job: Job, function: list[Any], item: Any) -> Iterator[tuple[Any, list[str]] | None]:
-    """The same for a function of one item, of which there is one reference."""
-    import ray
-
-    confine(job.cores)
-    _refuse_others(job.versions)
-    found = ray.get(function[0])
-    yield None
-    yield found(item), []
-
-
-def _refuse_others(expected: dict[str, str]) -> None:
-    found = versions()
-    other = {name: found.get(name, "none") for name, number in expected.items() if found.get(name) != number}
-    if other:
-        here = ", ".join(f"{name} {expected[name]}" for name in other)
-        there = ", ".join(f"{name} {number}" for name, number in other.items())
-        raise TlkitError(
-            f"a worker on {socket.gethostname()} has {there}, and here is {here}: results could differ.",
-            "install the same versions on every machine (requirements.lock names them).",
-        )
-
-
-# -- In the process that asks ---
 
 
 @contextlib.contextmanager
@@ -194,17 +110,23 @@ class OnRay:
         if engine.portable is None:
             raise TlkitError(f"engine {engine.name} cannot be sent to other processes.", "leave --executor out.")
         crew, size = self._crew(engine.name), work.batch
+        batches = max(1, min(BATCHES, -(-len(samples) // size) // (SHARES * crew.workers)))
         story.say(f"executor ray: {crew}; each reads the images at their paths here")
         job, opens = crew.job(ENGINES.get(engine.name, IN_KERAS)), _referred(engine.portable())
         task = crew.task(compute, f"extracting {work.source.name or 'features'}")
 
         def piece(start: int) -> Piece:
-            rows = samples[start : start + size]
-            first, last = work.dataset.paths[rows[0]], work.dataset.paths[rows[-1]]
-            send = lambda: task.remote(job, opens, work.portion(rows), len(rows))  # noqa: E731
-            return Piece(start, f"{len(rows)} images, {first!r} to {last!r}", send, DECODED)
+            parts = np.split(samples[start : start + size * batches], range(size, size * batches, size))
+            parts = [rows for rows in parts if len(rows)]
+            names = [(f"{len(rows)} images", *(work.dataset.paths[rows[end]] for end in (0, -1))) for rows in parts]
 
-        for _, done in _Sending(crew, story).through(map(piece, range(0, len(samples), size)), AHEAD):
+            def send(done: int) -> Any:
+                rows = np.concatenate(parts[done:])
+                return task.remote(job, opens, work.portion(rows), len(rows))
+
+            return Piece(start, [f"{how}, {first!r} to {last!r}" for how, first, last in names], send, DECODED)
+
+        for _, done in _Sending(crew, story).through(map(piece, range(0, len(samples), size * batches)), AHEAD):
             yield from done
 
     def each(
@@ -213,13 +135,16 @@ class OnRay:
         """As of `Executor`; a worker has as many cores as one with Keras."""
         crew = self._crew("keras")
         story.say(f"executor ray: {crew}")
-        job, function_there = crew.job((*IN_KERAS, *ENGINES["onnx"])), _referred(function)
-        task = crew.task(carry_out, getattr(function, "__name__", "working"))
-        pieces = (
-            Piece(place, named(item), partial(task.remote, job, function_there, item), "without --executor it shows.")
-            for place, item in enumerate(items)
-        )
-        yield from _Sending(crew, story).through(pieces, 1)
+        job, there = crew.job(PACKAGES), _referred(function)
+
+        def piece(place: int) -> Piece:
+            name = named(items[place])
+            task = crew.task(carry_out, name)
+            return Piece(
+                place, [name], lambda done: task.remote(job, there, items[place]), "without --executor it shows."
+            )
+
+        yield from _Sending(crew, story).through(map(piece, range(len(items))), 1)
 
     def describe(self, engine: str) -> str:
         """As of `Executor`."""
@@ -305,7 +230,7 @@ class Crew(NamedTuple):
     def job(self, deciding: Sequence[str]) -> Job:
         """What its workers are told of the work, with the versions of these packages and of those that decide everything."""
         found = {name: number for name, number in versions().items() if name in (*SHAPING, *deciding)}
-        return Job(secrets.token_hex(8), found, self.cores)
+        return Job(secrets.token_hex(8), found, self.cores, usual_backend())
 
     def task(self, function: Callable[..., Any], name: str) -> Any:
         """A function that its workers carry out; the dashboard shows the name."""
@@ -343,14 +268,15 @@ class Piece(NamedTuple):
 
     Args:
         key: tells it from the others.
-        name: what messages call it.
-        send: gives it to a worker; the task gives None as it begins, and then what came of it and what there is to say.
+        names: what messages call its steps, each of which gives something back.
+        send: gives a worker all but so many steps; the task gives None as it begins, and then for each step what came of it and what
+            there is to say.
         remedy: what else to do where its worker dies.
     """
 
     key: int
-    name: str
-    send: Callable[[], Any]
+    names: Sequence[str]
+    send: Callable[[int], Any]
     remedy: str
 
 
@@ -359,13 +285,20 @@ class _Sent(NamedTuple):
 
     Args:
         piece: which.
-        deaths: how many workers died while they worked on it.
+        done: steps that are back.
+        deaths: how many workers died while they worked on the next one.
         begun: whether one works on it now.
     """
 
     piece: Piece
+    done: int = 0
     deaths: int = 0
     begun: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the step that is not back yet."""
+        return self.piece.names[self.done]
 
 
 class _Sending:
@@ -382,24 +315,24 @@ class _Sending:
     def through(self, pieces: Iterator[Piece], ahead: int) -> Iterator[tuple[int, Any]]:
         """Send all of them, so many for each worker before one is back, and give what comes back with its key."""
         try:
-            for piece in itertools.islice(pieces, ahead * self.crew.workers):
-                self._send(piece)
-            while self.under_way:
-                if (back := self._wait()) is None:
-                    continue
-                yield back
-                for piece in itertools.islice(pieces, 1):
-                    self._send(piece)
+            most = ahead * self.crew.workers
+            while True:
+                for piece in itertools.islice(pieces, most - len(self.under_way)):
+                    self._send(_Sent(piece))
+                if not self.under_way:
+                    return
+                if (back := self._wait()) is not None:
+                    yield back
         finally:
             if self.ray.is_initialized():
                 for task in self.under_way:
                     self.ray.cancel(task, force=True)
 
-    def _send(self, piece: Piece, deaths: int = 0) -> None:
-        self.under_way[piece.send()] = _Sent(piece, deaths)
+    def _send(self, sent: _Sent) -> None:
+        self.under_way[sent.piece.send(sent.done)] = sent
 
     def _wait(self) -> tuple[int, Any] | None:
-        """What the next piece that is back gave; None where there is none yet, one has begun, or it goes there again."""
+        """What the next step that is back gave; None where there is none yet, one has begun, or it goes there again."""
         back, _ = self.ray.wait(list(self.under_way), timeout=PATIENCE)
         if not back:
             self._tell_if_none_works()
@@ -411,7 +344,7 @@ class _Sending:
         except lost.RayTaskError as error:
             if not isinstance(error.cause, lost.ObjectLostError):  # of the network, which it was to fetch
                 told = isinstance(error.cause, TlkitError)
-                raise error.cause if told else TlkitError(*_unforeseen(error, sent.piece.name)) from error
+                raise error.cause if told else TlkitError(*_unforeseen(error, sent.name)) from error
             self._again(sent, error)
             return None
         except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
@@ -422,13 +355,15 @@ class _Sending:
         if found is None:
             self.under_way[task], self.stillborn = sent._replace(begun=True), 0
             return None
-        done, said = found
+        given, said = found
         for sentence in said:
             self._tell(sentence)
-        return sent.piece.key, done
+        if sent.done + 1 < len(sent.piece.names):
+            self.under_way[task] = sent._replace(done=sent.done + 1, deaths=0)
+        return sent.piece.key, given
 
     def _again(self, sent: _Sent, error: Exception) -> None:
-        """Send a piece again whose worker or node is lost; twice while it was worked on is its own fault."""
+        """Send what is not back again where a worker or node is lost; twice while a step was worked on is its own fault."""
         reason = type(error).__name__
         self.stillborn += not sent.begun
         if self.stillborn >= STARTS:
@@ -440,12 +375,12 @@ class _Sending:
         deaths = sent.deaths + sent.begun
         if deaths >= TRIES:
             raise TlkitError(
-                f"a worker died {TRIES} times on the same {sent.piece.name} ({reason}).",
+                f"a worker died {TRIES} times on the same {sent.name} ({reason}).",
                 f"it may have run out of memory: give nodes fewer processors (ray start --num-cpus); {sent.piece.remedy}",
             ) from error
         when = "while it computed" if sent.begun else "before it computed"
-        self.story.say(f"a worker was lost {when} ({reason}); sent to another: {sent.piece.name}")
-        self._send(sent.piece, deaths)
+        self.story.say(f"a worker was lost {when} ({reason}); sent to another: {sent.name}")
+        self._send(sent._replace(deaths=deaths, begun=False))
 
     def _tell_if_none_works(self) -> None:
         if not _processors():
