@@ -15,6 +15,7 @@ from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import chosen
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
+from tlkit.classifier.heads.build import TIME_MEAN
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
@@ -171,9 +172,11 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
     task, clip = classifier.facts.task, classifier.facts.clip
     own = {layer.name for layer in backbone.model.layers}
     head = [layer for layer in classifier.model.layers if layer.name not in own]
+    mean = [layer for layer in head if layer.name in (TIME_MEAN, "logits")]
+    learns = {"head": mean, "time": [layer for layer in head if layer not in mean]}
     solved, speed = is_convex(replace(options, dropout=0.0)), seconds_per_operation()
     planned = planned_epochs(sizes.train, options.batch_size * options.accumulate, TIME_UPDATES)
-    step = TRAINING_PASSES * work(head) * speed
+    step = {name: TRAINING_PASSES * work(layers) * speed for name, layers in learns.items()}
     held = frames * backbone.grid_shape[-1] * NUMBER_BYTES[options.stored_as]
     stages = []
     for number, name in enumerate(("head", "time")[: 1 + (options.stages is None and options.over_time != "mean")]):
@@ -190,9 +193,9 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
             views=1,
             epochs=epochs,
             learning_rate=float(nth(options.learning_rate, number, RATES[name])),
-            parameters=parameters(head),
+            parameters=parameters(learns[name]),
             stored_bytes=held,
-            seconds=COMPILING + seen * step,
+            seconds=COMPILING + seen * step[name],
             passes=passes,
             reason="on the mean over time of stored features of frames"
             if name == "head"
