@@ -24,7 +24,7 @@ from tlkit.extraction.engine import choose_engine
 from tlkit.extraction.executors import opened
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
-from tlkit.options.catalog import PRESETS
+from tlkit.options.catalog import PRESETS, TIMES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.training import STAGES
 from tlkit.training import balance, crossing
@@ -124,8 +124,7 @@ def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Finet
 
 # -- The plan of clips ---
 
-TIME_UPDATES = 400  # of the stage of clips, about ...
-TIME_EPOCHS = 10  # ... in so many epochs at most, each of which goes through few clips several times
+TIME_PACE = 40  # updates of an epoch, at least, about: it goes through few clips several times
 
 # Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
 FOR_IMAGES: dict[str, tuple[object, ...]] = {
@@ -175,12 +174,13 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
     mean = [layer for layer in head if layer.name in (TIME_MEAN, "logits")]
     learns = {"head": mean, "time": [layer for layer in head if layer not in mean]}
     solved, speed = is_convex(replace(options, dropout=0.0)), seconds_per_operation()
-    planned = planned_epochs(sizes.train, options.batch_size * options.accumulate, TIME_UPDATES)
+    updates = TIMES[options.over_time].updates
+    planned = planned_epochs(sizes.train, options.batch_size * options.accumulate, updates)
     step = {name: TRAINING_PASSES * work(layers) * speed for name, layers in learns.items()}
     held = frames * backbone.grid_shape[-1] * NUMBER_BYTES[options.stored_as]
     stages = []
     for number, name in enumerate(("head", "time")[: 1 + (options.stages is None and options.over_time != "mean")]):
-        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else min(planned, TIME_EPOCHS)))
+        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else min(planned, updates // TIME_PACE)))
         passes = max(1, round(planned / epochs)) if name == "time" and options.epochs is None else 1
         exactly = name == "head" and solved
         seen = (SOLVER_PASSES if exactly else epochs * passes) * sizes.train
