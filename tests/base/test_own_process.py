@@ -1,4 +1,4 @@
-"""What a process of tlkit's own leaves out, and that others find everything."""
+"""What a process of tlkit's own leaves out, how it ends, and that others find everything."""
 
 import importlib.util
 import os
@@ -40,6 +40,41 @@ assert age() >= found
 
 def test_the_age_of_a_process_counts_from_its_start_and_that_of_a_stranger_is_none():
     subprocess.run([sys.executable, "-c", AGE], check=True)
+
+
+END = """
+import atexit, sys, threading, time, weakref
+from tlkit.base.process import ended_at_once
+
+class Held:
+    def __del__(self):
+        print("taken apart")
+
+held = Held()
+with ended_at_once():
+    weakref.finalize(held, print, "finalized")
+    atexit.register(print, "registered")
+    threading.Thread(target=lambda: (time.sleep(0.1), print("joined"))).start()
+    print("body")
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "taken"), [("sys.exit(3)", 3, False), ("sys.exit()", 0, False), ("1 / 0", 1, True), ("", 0, True)]
+)
+def test_what_exits_ends_after_threads_and_last_functions_and_takes_nothing_apart(end, code, taken):
+    done = subprocess.run([sys.executable, "-c", END.format(end=end)], capture_output=True, text=True)
+    assert done.returncode == code
+    said = done.stdout.split("\n")[:-1]
+    assert said[:2] == ["body", "joined"] and set(said[2:4]) == {"registered", "finalized"}
+    assert said[4:] == ["taken apart"] * taken
+    assert ("ZeroDivisionError" in done.stderr) == (end == "1 / 0")
+
+
+def test_a_text_to_end_with_is_printed_as_ever():
+    done = subprocess.run([sys.executable, "-c", END.format(end="sys.exit('no')")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "no\n")
 
 
 @pytest.mark.parametrize("claimed", [True, False])

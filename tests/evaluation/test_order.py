@@ -58,7 +58,7 @@ def test_a_difference_that_chance_explains_is_none():
 
 
 def test_where_the_mean_ships_it_is_said():
-    assert "(the mean ships, gru was no better on validation)" in judged(30, 30, 30).notes[0]
+    assert "(the mean ships, not gru)" in judged(30, 30, 30).notes[0]
 
 
 def test_images_have_no_order():

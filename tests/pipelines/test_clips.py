@@ -22,6 +22,7 @@ import tlkit
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Silence
 from tlkit.classifier.familiarity import fit_familiarity
+from tlkit.classifier.heads.build import ORDER
 from tlkit.classifier.model import load, save
 from tlkit.exporting.answer import write_answer
 from tlkit.exporting.formats import installed, runner
@@ -159,6 +160,14 @@ def test_few_clips_are_gone_through_several_times_between_two_checkpoints(settin
     asked = FinetuneConfig(**{**settings, "epochs": epochs}, time="conv1d", dry_run=True)
     stage = finetune.run(asked)["plan"]["stages"][-1]
     assert (stage["name"], stage["epochs"], stage["passes"]) == ("time", *planned)
+
+
+def test_each_stage_counts_what_it_learns_alone(whole):
+    """The mean over time first, a linear layer; then what reads the frames in order and says it."""
+    model, plan = load(whole[0] / "model.keras").model, json.loads((whole[0] / "run.json").read_text())["plan"]
+    learned = [stage["parameters"] for stage in plan["stages"]]
+    later = [layer for layer in model.layers if layer.name.startswith(("head_gru", "head_projection", ORDER))]
+    assert learned == [model.get_layer("logits").count_params(), sum(layer.count_params() for layer in later)]
 
 
 @pytest.mark.parametrize(

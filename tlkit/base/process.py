@@ -1,4 +1,4 @@
-"""The process: a faster start where it is tlkit's own, standard error, the backend of Keras, seeds.
+"""The process: a faster start and end where it is tlkit's own, standard error, the backend of Keras, seeds.
 
 `tlkit` on the command line is such a process. A program that imports tlkit is not, and finds Keras as it always is.
 """
@@ -47,6 +47,32 @@ def age() -> float:
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, AttributeError):
         return time.monotonic() - _claimed
+
+
+@contextlib.contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Inside, `sys.exit` ends the process right after its last `atexit` function; enter it before others are registered.
+
+    Files are written and threads joined by then. What Python would take apart after that, every module and every
+    network, the system takes back anyway.
+    """
+    codes: list[int] = []
+    atexit.register(_end, codes)  # the first to be registered is the last to be called
+    try:
+        yield
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):  # Python prints any other
+            codes.append(end.code or 0)
+        raise
+
+
+def _end(codes: list[int]) -> None:
+    """End here, where there is a code to end with and nothing is left to be printed."""
+    if codes:
+        with contextlib.suppress(OSError, ValueError):  # whoever read along has gone: Python says so by its own code
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(codes[0])
 
 
 @contextlib.contextmanager

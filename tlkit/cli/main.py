@@ -22,7 +22,7 @@ import typer
 from tlkit import pipelines
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import __version__, cache_dir
-from tlkit.base.process import claim_process, native_stderr_apart, scratch_apart
+from tlkit.base.process import claim_process, ended_at_once, native_stderr_apart, scratch_apart
 from tlkit.base.remote import OFFLINE
 from tlkit.base.story import PlainStory, SteadyStory
 from tlkit.cli.commands import COMMANDS, Command
@@ -180,7 +180,8 @@ for _command in COMMANDS:
 def main() -> None:
     """Entry point."""
     claim_process()
-    app()
+    with ended_at_once():
+        app()
 
 
 def _nothing(*left: Any) -> None:

@@ -299,7 +299,7 @@ def with_order(
 def _ships(predictions: Predictions, others: dict[str, np.ndarray], clip: ClipFacts) -> str:
     """What answers: what reads the frames in order, or the mean where that was chosen."""
     if "mean" in others and np.allclose(predictions.logits, others["mean"], atol=1e-3):
-        return "mean" if clip.time == "mean" else f"the mean ships, {clip.time} was no better on validation"
+        return "mean" if clip.time == "mean" else f"the mean ships, not {clip.time}"
     return clip.time
 
 

@@ -19,7 +19,7 @@ from tlkit.backbones import numpy_backend
 from tlkit.base.errors import TlkitError, first_line
 from tlkit.base.files import replacing, sha256_file
 from tlkit.base.machine import usable_cores
-from tlkit.base.process import claim_process
+from tlkit.base.process import claim_process, ended_at_once
 
 CLOSE = 1e-4  # of features up to 1, and of their size where they are larger: as near as engines are to one another
 
@@ -122,4 +122,6 @@ def drawn(height: int, width: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    with ended_at_once():
+        main()
+        sys.exit()

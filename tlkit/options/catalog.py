@@ -157,11 +157,13 @@ class TimeRow(NamedTuple):
     Args:
         name: what users type.
         function: what puts layers between the frames and the logits, beside their mean; "" for the mean alone.
+        updates: of training, about; benchmarks/results/clips.md has what it was measured against.
         module: where that function is.
     """
 
     name: str
     function: str = ""
+    updates: int = 400
     module: str = f"{_IN}.time"
 
 
@@ -172,7 +174,7 @@ TIMES = {
         TimeRow("max", "largest"),
         TimeRow("rnn", "rnn"),
         TimeRow("lstm", "lstm"),
-        TimeRow("gru", "gru"),
+        TimeRow("gru", "gru", updates=200),
         TimeRow("transformer", "transformer"),
         TimeRow("conv1d", "conv1d"),
     )

@@ -289,7 +289,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     if dataset.clips is not None:
-        evaluation = _with_order(run_dir, material, classifier, predictions, evaluation)
+        evaluation = _with_order(run_dir, result, classifier, predictions, evaluation)
     for note in evaluation.notes:
         story.say(note)
     ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
@@ -306,10 +306,11 @@ def _kin(dataset: Dataset, trained: np.ndarray, evidence: Evidence) -> np.ndarra
 
 
 def _with_order(
-    run_dir: RunDir, material: Material, classifier: Classifier, predictions: Predictions, evaluation: EvaluationResult
+    run_dir: RunDir, result: Trained, classifier: Classifier, predictions: Predictions, evaluation: EvaluationResult
 ) -> EvaluationResult:
     """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
-    mean = solved_mean(material, run_dir.checkpoints / "head")
+    material, stage = result.material, result.plan.stages[0]
+    mean = solved_mean(stage, material, run_dir.checkpoints / stage.name)
     mean.write(run_dir.mean)
     others = said_otherwise(by_classifier(classifier, len(material.dataset)), material.stored["features"], mean)
     return with_order(evaluation, predictions, others, classifier.facts.clip)

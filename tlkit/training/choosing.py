@@ -352,9 +352,9 @@ def describe_choice(made: Choice) -> str:
     return "\n".join(lines)
 
 
-def solved_mean(material: Material, folder: Path) -> Mean:
+def solved_mean(stage: Stage, material: Material, folder: Path) -> Mean:
     """The head of the mean over time as its stage left it in a folder; the layers are as before afterwards."""
-    model, checkpoint = material.head.model, Checkpoint(folder)
+    model, checkpoint = stage_model(stage, material), Checkpoint(folder)
     shipped = model.get_weights()
     checkpoint.load_weights(model, checkpoint.read().best)
     kernel, bias = model.get_layer("logits").get_weights()

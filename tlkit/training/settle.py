@@ -15,6 +15,7 @@ from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import chosen
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import budget as disk_budget
+from tlkit.classifier.heads.build import TIME_MEAN
 from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
@@ -23,7 +24,7 @@ from tlkit.extraction.engine import choose_engine
 from tlkit.extraction.executors import opened
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
-from tlkit.options.catalog import PRESETS
+from tlkit.options.catalog import PRESETS, TIMES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.training import STAGES
 from tlkit.training import balance, crossing
@@ -138,8 +139,7 @@ def _possible(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Finet
 
 # -- The plan of clips ---
 
-TIME_UPDATES = 400  # of the stage of clips, about ...
-TIME_EPOCHS = 10  # ... in so many epochs at most, each of which goes through few clips several times
+TIME_PACE = 40  # updates of an epoch, at least, about: it goes through few clips several times
 
 # Options of single images alone, with what they may be for clips: their frames are stored, and the backbone stays frozen.
 FOR_IMAGES: dict[str, tuple[object, ...]] = {
@@ -186,13 +186,16 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
     task, clip = classifier.facts.task, classifier.facts.clip
     own = {layer.name for layer in backbone.model.layers}
     head = [layer for layer in classifier.model.layers if layer.name not in own]
+    mean = [layer for layer in head if layer.name in (TIME_MEAN, "logits")]
+    learns = {"head": mean, "time": [layer for layer in head if layer not in mean]}
     solved, speed = is_convex(replace(options, dropout=0.0)), seconds_per_operation()
-    planned = planned_epochs(sizes.train, options.batch_size * options.accumulate, TIME_UPDATES)
-    step = TRAINING_PASSES * work(head) * speed
+    updates = TIMES[options.over_time].updates
+    planned = planned_epochs(sizes.train, options.batch_size * options.accumulate, updates)
+    step = {name: TRAINING_PASSES * work(layers) * speed for name, layers in learns.items()}
     held = frames * backbone.grid_shape[-1] * NUMBER_BYTES[options.stored_as]
     stages = []
     for number, name in enumerate(("head", "time")[: 1 + (options.stages is None and options.over_time != "mean")]):
-        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else min(planned, TIME_EPOCHS)))
+        epochs = int(nth(options.epochs, number, HEAD_EPOCHS if name == "head" else min(planned, updates // TIME_PACE)))
         passes = max(1, round(planned / epochs)) if name == "time" and options.epochs is None else 1
         exactly = name == "head" and solved
         seen = (SOLVER_PASSES if exactly else epochs * passes) * sizes.train
@@ -205,9 +208,9 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
             views=1,
             epochs=epochs,
             learning_rate=float(nth(options.learning_rate, number, RATES[name])),
-            parameters=parameters(head),
+            parameters=parameters(learns[name]),
             stored_bytes=held,
-            seconds=COMPILING + seen * step,
+            seconds=COMPILING + seen * step[name],
             passes=passes,
             reason="on the mean over time of stored features of frames"
             if name == "head"

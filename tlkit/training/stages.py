@@ -126,7 +126,7 @@ def run_stage(
         story.say(f"  {stage.name}: done before")
         return state
     if stage.method in SOLVED:
-        return _solve(stage, material, checkpoint, story)
+        return _solve(stage, model, material, checkpoint, story)
     examples = examples_of(stage, material)
     return fit(
         model,
@@ -202,12 +202,12 @@ def stage_model(stage: Stage, material: Material) -> keras.Model:
     """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
     whole = material.classifier.model
     head = material.head.model
-    if stage.name in (
-        "head",
-        "time",
-    ):  # beside the solved mean stands what reads the order: a model with its own optimizer
-        head.get_layer("logits").trainable = stage.name == "head"
-        return head if stage.name == "head" else keras.Model(head.input, head.output, name=stage.name)
+    if stage.name == "time":  # what reads the order, beside the solved mean, which stays as it is
+        head.get_layer("logits").trainable = False
+        return keras.Model(head.input, head.output, name=stage.name)
+    if stage.name == "head":  # of clips the mean over time alone: what is read beside it has no say yet
+        head.get_layer("logits").trainable = True
+        return head if material.dataset.clips is None else keras.Model(head.input, head.get_layer("logits").output)
     start = whole.get_layer(stage.cut).output if stage.cut else whole.input
     return keras.Model(start, whole.output, name=stage.name)
 
@@ -279,19 +279,19 @@ def _pixel_reader(stage: Stage, material: Material, rows: np.ndarray, augmentati
     return computed_reader(pixels, build_engine(frozen_model(stage, material)))
 
 
-def _solve(stage: Stage, material: Material, checkpoint: Checkpoint, story: Story) -> State:
+def _solve(stage: Stage, model: keras.Model, material: Material, checkpoint: Checkpoint, story: Story) -> State:
     """The convex head: solved, not trained."""
     started = time.monotonic()
     labels, views = material.labels("train"), material.views["features"]
     probe = solved(material, lambda part: story.reach(part, 1.0))
     put_mean(material.head, probe.kernel, probe.bias)
-    train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(material.head.model)
+    train = Validation(read=lambda positions, epoch: views[0][positions], labels=labels).measure(model)
     held = Validation(read=plain_reader(stage, material, material.rows("val")), labels=material.labels("val"))
-    score, seconds = held.measure(material.head.model), time.monotonic() - started
+    score, seconds = held.measure(model), time.monotonic() - started
     row = history_row(stage.name, 1, train=train, held_out=score, seconds=round(seconds, 3))
     state = State(
         epoch=1,
-        best=checkpoint.save_weights(material.head.model, "epoch-0001"),
+        best=checkpoint.save_weights(model, "epoch-0001"),
         best_epoch=1,
         best_score=score and rank(score),
         history=(row,),
