@@ -37,8 +37,8 @@ from tlkit.training.choosing import (
     is_balanced,
     offers,
 )
-from tlkit.training.plan import Decision, Plan, duration
-from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
+from tlkit.training.plan import SOLVED, Decision, Plan, duration
+from tlkit.training.stages import Material, Traced, groups_of_all, held_out, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
@@ -191,14 +191,14 @@ def _given(
     plan: Plan, checkpoints: Path, material: Material, folds: Sequence[np.ndarray], story: Story
 ) -> list[list[Entry]]:
     """What the candidates of each fold say of the images it held out; the layers are as before afterwards."""
-    model, found = material.classifier.model, []
+    model, traced, found = material.classifier.model, Traced(), []
     start = [np.array(weight) for weight in model.get_weights()]
     for number, held in enumerate(folds, start=1):
         folder = checkpoints / "folds" / str(number)
         if not folder.with_suffix(".npz").is_file():
             began = time.monotonic()
             model.set_weights(start)
-            given = _fold(plan, material, held, folder)
+            given = _fold(plan, material, traced, held, folder)
             _write(folder.with_suffix(".npz"), given)
             labels = material.labels("train")[held]
             ends = [one for one in given if one.kind in KINDS[:2]]
@@ -211,7 +211,7 @@ def _given(
     return found
 
 
-def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> list[Entry]:
+def _fold(plan: Plan, material: Material, traced: Traced, held: np.ndarray, folder: Path) -> list[Entry]:
     """Train without the images held out, bool over the training images, and ask the candidates about them."""
     codes = np.full(len(material.splits.codes), UNASSIGNED, np.int8)
     codes[material.rows("train")[~held]] = SPLITS.index("train")
@@ -221,7 +221,12 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
     codes = codes.copy()
     codes[material.rows("train")[held]] = SPLITS.index("val")
     judging = replace(training, splits=Splits(codes, ""))
-    states = [run_stage(stage, training, Checkpoint(folder / stage.name), Silence()) for stage in plan.stages]
+    states = []
+    for stage in plan.stages:
+        checkpoint = Checkpoint(folder / stage.name)
+        begun = stage.method in SOLVED or checkpoint.read().latest
+        ready = None if begun else traced.ready(stage, training)
+        states.append(run_stage(stage, training, checkpoint, Silence(), None, ready))
     if not gradient_stages(plan):
         return [Entry(PROBE, "probe", held_out(plan.stages[0], judging)())]
     trained = Tuned(plan, states, judging, folder)

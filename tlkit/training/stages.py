@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -31,7 +31,7 @@ from tlkit.training.checkpoint import Checkpoint, State
 from tlkit.training.examples import Examples, Mixing, PixelReader, Reader, computed_reader, stored_reader
 from tlkit.training.fit import EVALUATION_BATCH, Epoch, Steps, Stopping, Validation, fit, predict, rank
 from tlkit.training.minutes import Budget
-from tlkit.training.optimizer import Updates, unfreeze_and_compile
+from tlkit.training.optimizer import Layerwise, Updates, unfreeze_and_compile
 from tlkit.training.plan import SOLVED, Plan, Stage, useful_epochs
 
 
@@ -49,6 +49,7 @@ class Material:
         groups: int (N,); images with the same number share a fold.
         tau: strength of an adjustment of the logits, see `balance`.
         drawn: features of rare classes and their labels, likewise; None where none are.
+        models: see `stage_model`.
     """
 
     config: FinetuneConfig
@@ -63,6 +64,7 @@ class Material:
     groups: np.ndarray
     tau: float = TAU
     drawn: tuple[np.ndarray, np.ndarray] | None = None
+    models: dict[tuple[str, str], keras.Model] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -107,7 +109,7 @@ def run_stage(
     model = ready.model if ready else stage_model(stage, material)
     state = checkpoint.read()
     if state.done:
-        checkpoint.load_weights(model, state.best)
+        checkpoint.load_weights(bare_model(stage, material), state.best)
         story.say(f"  {stage.name}: done before")
         return state
     if stage.method in SOLVED:
@@ -165,6 +167,75 @@ def compiler(model: keras.Model, stage: Stage, material: Material, examples: Exa
     return compile_for
 
 
+def compiled(model: keras.Model, stage: Stage, material: Material, examples: Examples, precision: str) -> Epoch:
+    """An epoch of a model that is compiled for a stage."""
+    steps = Steps(compiler(model, stage, material, examples), precision)
+    steps.compile_for(examples.parts)
+    return steps.epoch(model, examples)
+
+
+def made_ready(stage: Stage, material: Material, examples: Examples) -> Ready:
+    """Compile a stage's model for these examples."""
+    model = stage_model(stage, material)
+    return Ready(model, compiled(model, stage, material, examples, stage.precision))
+
+
+class Traced:
+    """Stages that are trained several times, as in each fold: what was traced for the first of them serves the others.
+
+    Every time the optimizer begins as when it was made. What a trace holds for good has to be the same, or the stage is
+    compiled anew: its settings, what the loss adds, the layers that learn, and the weights of those that do not.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def ready(self, stage: Stage, material: Material) -> Ready:
+        """The stage as if it had been compiled just now."""
+        examples, kept = examples_of(stage, material), self._kept.get(stage.name)
+        held: tuple[Any, ...] = (stage, examples.updates)
+        if material.config.balance in ADJUSTING:
+            held += (log_prior(examples.labels, examples.classes, material.tau).tobytes(),)
+        if kept is not None and kept.serves(held):
+            kept.optimizer.rewind(kept.start)
+            return Ready(kept.model, replace(kept.epoch, compiling=0.0, known=True))
+        ready = made_ready(stage, material, examples)
+        self._kept[stage.name] = _Kept.of(ready, held)
+        return ready
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A stage's model and epoch, and how they were when they were compiled."""
+
+    model: keras.Model
+    epoch: Epoch
+    held: tuple[Any, ...]
+    learns: list[bool]
+    frozen: list[np.ndarray]
+    optimizer: Layerwise
+    start: list[np.ndarray]
+
+    @classmethod
+    def of(cls, ready: Ready, held: tuple[Any, ...]) -> "_Kept":
+        model, optimizer = ready.model, ready.model.optimizer
+        learns = [layer.trainable for layer in model.layers]
+        return cls(model, ready.epoch, held, learns, _values(model.non_trainable_weights), optimizer, optimizer.state())
+
+    def serves(self, held: tuple[Any, ...]) -> bool:
+        """Whether a trace of it is right for what is held now; its layers learn or do not as when it was compiled."""
+        if held != self.held or self.model.optimizer is not self.optimizer:  # memory ran out, so it takes other parts
+            return False
+        for layer, learns in zip(self.model.layers, self.learns, strict=True):
+            layer.trainable = learns
+        now = _values(self.model.non_trainable_weights)
+        return all(map(np.array_equal, self.frozen, now))
+
+
+def _values(weights: Sequence[keras.Variable]) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
+
+
 def examples_of(stage: Stage, material: Material) -> Examples:
     """The training images as the stage reads them."""
     labels, config = material.labels("train"), material.config
@@ -184,15 +255,27 @@ def examples_of(stage: Stage, material: Material) -> Examples:
 
 
 def stage_model(stage: Stage, material: Material) -> keras.Model:
-    """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
-    whole = material.classifier.model
-    head = material.head.model
-    if stage.name in (
-        "head",
-        "time",
-    ):  # beside the solved mean stands what reads the order: a model with its own optimizer
-        head.get_layer("logits").trainable = stage.name == "head"
-        return head if stage.name == "head" else keras.Model(head.input, head.output, name=stage.name)
+    """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled.
+
+    It is the same object whenever it is asked for, so that what was traced to measure a stage serves those who compare stages.
+    """
+    if stage.name in ("head", "time"):  # beside the solved mean stands what reads the order
+        material.head.model.get_layer("logits").trainable = stage.name == "head"
+    if stage.name == "head":
+        return material.head.model
+    key = (stage.name, stage.cut)
+    if key not in material.models:
+        material.models[key] = bare_model(stage, material)
+    return material.models[key]
+
+
+def bare_model(stage: Stage, material: Material) -> keras.Model:
+    """The same layers in a model that nobody has compiled: files are read into it and written from it without an optimizer."""
+    whole, head = material.classifier.model, material.head.model
+    if stage.name == "head":
+        return head
+    if stage.name == "time":
+        return keras.Model(head.input, head.output, name=stage.name)
     start = whole.get_layer(stage.cut).output if stage.cut else whole.input
     return keras.Model(start, whole.output, name=stage.name)
 

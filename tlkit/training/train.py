@@ -30,7 +30,7 @@ from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.costs import CHOOSING, TRIAL_PARTS, TRIAL_SHARE
 from tlkit.training.crossing import Crossed
 from tlkit.training.examples import Examples, Reader
-from tlkit.training.fit import Epoch, Steps, predict
+from tlkit.training.fit import Epoch, predict
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import WARM_UP
 from tlkit.training.plan import PRECISION_OF, Decision, Plan, Stage, planned_epochs
@@ -40,10 +40,11 @@ from tlkit.training.stages import (
     Material,
     Parts,
     Ready,
-    compiler,
+    compiled,
     examples_of,
     gather,
     logits,
+    made_ready,
     plain_reader,
     run_stage,
     stage_model,
@@ -213,7 +214,7 @@ def _bearing(stage: Stage, material: Material) -> tuple[Ready | None, str]:
     """The stage made ready, None where training does not bear its rate; and what was found."""
     whole = examples_of(stage, material)
     updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
-    ready = _made_ready(stage, material, whole)
+    ready = made_ready(stage, material, whole)
     parts = [_drawn(whole, updates, material.config.seed, part) for part in range(TRIAL_PARTS)]
     with _put_back(ready.model):
         start = _loss(ready, parts[0])
@@ -228,18 +229,6 @@ def _bearing(stage: Stage, material: Material) -> tuple[Ready | None, str]:
     if risen <= RISEN:
         return ready._replace(epoch=replace(ready.epoch, compiling=0.0, known=True)), found
     return None, f"{found}, more than the {RISEN} that is borne"
-
-
-def _made_ready(stage: Stage, material: Material, whole: Examples) -> Ready:
-    model = stage_model(stage, material)
-    return Ready(model, _compiled(model, stage, material, whole, stage.precision))
-
-
-def _compiled(model: keras.Model, stage: Stage, material: Material, examples: Examples, precision: str) -> Epoch:
-    """An epoch of a model that is compiled for a stage."""
-    steps = Steps(compiler(model, stage, material, examples), precision)
-    steps.compile_for(examples.parts)
-    return steps.epoch(model, examples)
 
 
 @contextmanager
@@ -358,7 +347,7 @@ def _trial(stage: Stage, material: Material, few: Examples, precision: str) -> T
     model = stage_model(stage, material)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    return Trial(copy, _compiled(copy, stage, material, few, precision), few)
+    return Trial(copy, compiled(copy, stage, material, few, precision), few)
 
 
 def _compared(exact: Trial, half: Trial, stage: Stage, material: Material) -> tuple[bool, float, str]:
