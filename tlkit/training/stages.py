@@ -220,7 +220,7 @@ class _Kept:
     def of(cls, ready: Ready, held: tuple[Any, ...]) -> "_Kept":
         model, optimizer = ready.model, ready.model.optimizer
         learns = [layer.trainable for layer in model.layers]
-        return cls(model, ready.epoch, held, learns, _values(model.non_trainable_weights), optimizer, optimizer.state())
+        return cls(model, ready.epoch, held, learns, _frozen(model), optimizer, optimizer.state())
 
     def serves(self, held: tuple[Any, ...]) -> bool:
         """Whether a trace of it is right for what is held now; its layers learn or do not as when it was compiled."""
@@ -228,12 +228,13 @@ class _Kept:
             return False
         for layer, learns in zip(self.model.layers, self.learns, strict=True):
             layer.trainable = learns
-        now = _values(self.model.non_trainable_weights)
-        return all(map(np.array_equal, self.frozen, now))
+        return all(map(np.array_equal, self.frozen, _frozen(self.model)))
 
 
-def _values(weights: Sequence[keras.Variable]) -> list[np.ndarray]:
-    return [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
+def _frozen(model: keras.Model) -> list[np.ndarray]:
+    """The weights of its layers that do not learn."""
+    layers = [layer for layer in model.layers if not layer.trainable]
+    return [np.array(keras.ops.convert_to_numpy(weight)) for layer in layers for weight in layer.weights]
 
 
 def examples_of(stage: Stage, material: Material) -> Examples:
