@@ -9,6 +9,7 @@ import pytest
 
 import tlkit
 from tests import processes
+from tests.contracts.lively import quickly_drawn
 from tests.listener import Listener
 from tlkit.backbones import hub as presets
 from tlkit.backbones.build import build_backbone
@@ -315,14 +316,14 @@ def transformer(hub, name, side, *, large=False):
         ),
         "siglip": lambda: (models.SigLIPVisionEncoder(16, **size, intermediate_dim=hidden, image_shape=shape), 0),
     }[name]
-    keras.utils.set_random_seed(3)
-    body, prefix = made()
+    with quickly_drawn():
+        body, prefix = made()
     CLASSES[name] = type(body).__name__
     random = np.random.default_rng(0)
     for weight in body.weights:
         fixed = weight.dtype.startswith("int") or "interpolated" in weight.path
         if not fixed:
-            weight.assign(np.asarray(weight) + random.normal(0, 0.05, weight.shape).astype("float32"))
+            weight.assign(np.asarray(weight) + 0.05 * random.standard_normal(weight.shape, np.float32))
     if hasattr(getattr(body, "embeddings", None), "interpolated_position_embeddings"):
         embeddings = body.embeddings
         embeddings.interpolated_position_embeddings.assign(

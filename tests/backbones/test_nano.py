@@ -39,11 +39,11 @@ def test_layers_are_plain_and_flat_and_named_by_block(nano):
 def test_output_does_not_change_between_loads(nano, images):
     again = build_nano()
     load_nano_weights(again)
-    np.testing.assert_array_equal(nano.predict(images, verbose=0), again.predict(images, verbose=0))
+    np.testing.assert_array_equal(np.asarray(nano(images)), np.asarray(again(images)))
 
 
 def test_the_grid_is_finite_and_alive(nano, images):
-    grid = nano.predict(images, verbose=0)
+    grid = np.asarray(nano(images))
     assert grid.shape == (4, 4, 4, GRID_CHANNELS)
     assert np.isfinite(grid).all()
     assert (grid >= 0).all()
@@ -53,8 +53,8 @@ def test_the_grid_is_finite_and_alive(nano, images):
 def test_pixels_are_0_to_255(nano, images):
     """Preprocessing is inside: what one feeds a network without it, scaled by hand, gives the same grid."""
     inner = keras.Model(nano.get_layer("stem_conv").input, nano.output)
-    scaled = inner.predict(images / 127.5 - 1, verbose=0)
-    np.testing.assert_allclose(nano.predict(images, verbose=0), scaled, atol=1e-4)
+    scaled = np.asarray(inner(images / 127.5 - 1))
+    np.testing.assert_allclose(np.asarray(nano(images)), scaled, atol=1e-4)
 
 
 def test_pretraining_changed_every_kernel(nano):
@@ -85,4 +85,4 @@ def test_a_model_of_another_kind_is_refused():
 def test_a_saved_file_loads_in_plain_keras_and_gives_the_same_grid(nano, images, tmp_path):
     nano.save(tmp_path / "nano.keras")
     loaded = keras.saving.load_model(tmp_path / "nano.keras")
-    np.testing.assert_array_equal(nano.predict(images, verbose=0), loaded.predict(images, verbose=0))
+    np.testing.assert_array_equal(np.asarray(nano(images)), np.asarray(loaded(images)))

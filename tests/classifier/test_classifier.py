@@ -36,13 +36,11 @@ def test_one_flat_graph_that_shares_the_head(backbone, head):
     logits = whole.model.get_layer("logits")
     logits.bias.assign(logits.bias + 1)
     assert part.model.get_layer("logits") is logits
-    grid = backbone.model.predict(IMAGES, verbose=0)
+    grid = np.asarray(backbone.model(IMAGES))
     features = {"linear": grid.mean(axis=(1, 2))}.get(head, grid)
     if head == "mlp":
         features = np.concatenate([grid.mean(axis=(1, 2)), grid.max(axis=(1, 2))], axis=1)
-    np.testing.assert_allclose(
-        whole.model.predict(IMAGES, verbose=0), part.model.predict(features, verbose=0), atol=1e-5
-    )
+    np.testing.assert_allclose(np.asarray(whole.model(IMAGES)), np.asarray(part.model(features)), atol=1e-5)
 
 
 def test_facts_travel_inside_the_file(backbone, tmp_path):
@@ -51,7 +49,7 @@ def test_facts_travel_inside_the_file(backbone, tmp_path):
     save(made, tmp_path / "model.keras")
     again = load(tmp_path / "model.keras")
     assert again.facts == made.facts == read_facts(tmp_path / "model.keras")
-    np.testing.assert_array_equal(again.model.predict(IMAGES, verbose=0), made.model.predict(IMAGES, verbose=0))
+    np.testing.assert_array_equal(np.asarray(again.model(IMAGES)), np.asarray(made.model(IMAGES)))
 
 
 def test_plain_keras_loads_the_file_without_tlkit(backbone, tmp_path):

@@ -1,7 +1,11 @@
-"""A classifier of random weights that is lively, written in a format and held against Keras: for tests of exports."""
+"""Networks of random weights: drawn in no time, lively, and as classifiers written in a format and held against Keras."""
+
+import importlib
+from contextlib import contextmanager
 
 import keras
 import numpy as np
+import pytest
 
 from tlkit.classifier.heads.build import build_head
 from tlkit.classifier.model import compose
@@ -32,6 +36,39 @@ FAMILIES = {
     "xception": "xception",
 }
 CLOSE = 5e-3  # of the largest logit: random networks amplify rounding; a wrong layer is wrong by all of it
+
+
+@contextmanager
+def quickly_drawn():
+    """Inside, weights of new layers are pieces of one row of random numbers: to draw a billion of them takes a minute.
+
+    Layers begin at places of their own, so that to mix them up changes what a network says.
+    """
+    random, place, length = (
+        np.random.default_rng(5),
+        0,
+        2**17 - 1,
+    )  # a prime: no kernel repeats itself along its channels
+    rows = {"uniform": random.random(length, np.float32), "normal": random.standard_normal(length, np.float32)}
+    rows["truncated_normal"] = rows["normal"].clip(-2, 2)
+
+    def piece(kind, shape):
+        nonlocal place
+        begun, place = place % length, place + int(np.prod(shape))
+        return keras.ops.convert_to_tensor(np.resize(np.roll(rows[kind], -begun), shape))
+
+    def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+        return minval + (maxval - minval) * piece("uniform", shape)
+
+    def around(kind):
+        return lambda shape, mean=0.0, stddev=1.0, dtype=None, seed=None: mean + stddev * piece(kind, shape)
+
+    drawing = importlib.import_module("keras.src.initializers.random_initializers").random
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "uniform", uniform)
+        for kind in ("normal", "truncated_normal"):
+            patch.setattr(drawing, kind, around(kind))
+        yield
 
 
 def classifier_of(backbone, task=SINGLE, **head):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests import processes
-from tests.contracts.lively import CLOSE, FAMILIES, classifier_of, furthest, in_format
+from tests.contracts.lively import CLOSE, FAMILIES, classifier_of, furthest, in_format, quickly_drawn
 from tlkit.backbones import applications
 from tlkit.backbones.applications import preprocess
 from tlkit.backbones.build import build_backbone
@@ -82,7 +82,7 @@ class AsForImageNet:
 def built(request):
     """(row, backbone with random weights at the smallest size, files of weights that Keras looked for), one at a time."""
     row = request.param
-    with AsForImageNet() as looked_for, warnings.catch_warnings():
+    with AsForImageNet() as looked_for, quickly_drawn(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`input_shape` is undefined")
         backbone = build_backbone(row.name, weights="none", image_size=row.minimum, seed=3)
     yield row, backbone, looked_for
@@ -170,11 +170,13 @@ def to_be_saved(row, backbone, patch):
 def test_a_saved_backbone_loads_in_plain_keras_with_difference_zero(case, forward, tmp_path, monkeypatch):
     row, backbone = case
     path, (batch, expected) = tmp_path / "backbone.keras", forward
-    model = to_be_saved(row, backbone, monkeypatch)
+    with quickly_drawn():
+        model = to_be_saved(row, backbone, monkeypatch)
     if model is not backbone.model:
         expected = keras.ops.convert_to_numpy(model(batch))
     model.save(path)
-    again = keras.models.load_model(path, compile=False)
+    with quickly_drawn():
+        again = keras.models.load_model(path, compile=False)
     assert np.array_equal(keras.ops.convert_to_numpy(again(batch)), expected)
     if row.name in WITHOUT_TLKIT:
         np.save(tmp_path / "images.npy", batch)

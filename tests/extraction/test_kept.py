@@ -40,19 +40,27 @@ def extracted(config, images, story=None):
     return found.rows[:], found
 
 
-def clear_rows(cache):
-    shutil.rmtree(cache / "features")
-
-
-@pytest.fixture
-def images(colours, tmp_path):
+@pytest.fixture(scope="module")
+def images(colours, tmp_path_factory):
     """Some of the pictures, in two folders that share none."""
+    root = tmp_path_factory.mktemp("pictures")
     for part, numbers in (("first", range(5)), ("second", range(5, 9))):
         for number in numbers:
-            target = tmp_path / part / "red" / f"{number:02d}.png"
+            target = root / part / "red" / f"{number:02d}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(colours / "red" / f"{number:02d}.png", target)
-    return tmp_path / "first", tmp_path / "second"
+    return root / "first", root / "second"
+
+
+@pytest.fixture(scope="module")
+def written(images, tiny_backbone, tmp_path_factory):
+    """The rows of the first pictures, and a cache in which the network is kept and no row is."""
+    cache = tmp_path_factory.mktemp("written") / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLKIT_CACHE", str(cache))
+        rows, _ = extracted(asked(images[0], tiny_backbone), images[0])
+    shutil.rmtree(cache / "features")
+    return rows, cache
 
 
 def test_rows_are_those_of_keras_and_belong_to_the_same_space(images, tiny_backbone, empty_cache):
@@ -61,7 +69,7 @@ def test_rows_are_those_of_keras_and_belong_to_the_same_space(images, tiny_backb
     assert found.engine.startswith("onnx") and "written as ONNX" in " ".join(story.said)
     origin, source = feature_source(config, Listener())
     pixels = np.stack([decode(file, source.contract) for file in sorted((images[0] / "red").iterdir())])
-    grid = build_backbone(str(tiny_backbone)).model.predict(pixels, verbose=0)
+    grid = np.asarray(build_backbone(str(tiny_backbone)).model(pixels))
     np.testing.assert_allclose(rows, grid.mean(axis=(1, 2)), atol=1e-5)
     [about] = [json.loads(file.read_text()) for file in (empty_cache / "networks").glob("*.json")]
     assert 0 <= about["onnx"]["difference"] < 1e-5 and origin.shape == (16,)
@@ -101,9 +109,9 @@ def test_neither_the_first_time_nor_for_new_images_is_keras_loaded(images, tiny_
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "note"])
-def test_a_damaged_file_is_written_again(images, tiny_backbone, empty_cache, damage):
-    config = asked(images[0], tiny_backbone)
-    rows, _ = extracted(config, images[0])
+def test_a_damaged_file_is_written_again(images, tiny_backbone, written, empty_cache, damage):
+    config, rows = asked(images[0], tiny_backbone), written[0]
+    shutil.copytree(written[1], empty_cache)
     [file], [note] = (list((empty_cache / "networks").glob(f"*.{kind}")) for kind in ("onnx", "json"))
     content = file.read_bytes()
     if damage == "gone":
@@ -113,7 +121,6 @@ def test_a_damaged_file_is_written_again(images, tiny_backbone, empty_cache, dam
     else:
         middle = len(content) // 2
         file.write_bytes(content[:middle] if damage == "cut" else content[:middle] + b"!!!!" + content[middle + 4 :])
-    clear_rows(empty_cache)
     story = Listener()
     again, found = extracted(config, images[0], story)
     assert found.passes == 5 and found.engine.startswith("onnx")
@@ -144,13 +151,12 @@ MOMENTS = {
 }
 
 
-def test_killed_at_any_moment_of_writing_nothing_false_is_left(images, tiny_backbone, empty_cache):
-    config = asked(images[0], tiny_backbone)
-    rows, _ = extracted(config, images[0])
+def test_killed_at_any_moment_of_writing_nothing_false_is_left(images, tiny_backbone, written, empty_cache):
+    config, rows = asked(images[0], tiny_backbone), written[0]
     program = "import sys; from tlkit.cli.main import app; app(sys.argv[1:])"
     command = [sys.executable, "-c", program, "features", str(images[0]), "--backbone", str(tiny_backbone)]
     for moment in MOMENTS.values():
-        shutil.rmtree(empty_cache)
+        shutil.rmtree(empty_cache, ignore_errors=True)
         process = subprocess.Popen(
             [*command, "--out", str(empty_cache.with_name("killed.csv")), "--overwrite"],
             stderr=subprocess.DEVNULL,

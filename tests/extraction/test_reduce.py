@@ -1,3 +1,4 @@
+import functools
 import json
 
 import numpy as np
@@ -53,13 +54,18 @@ def curved(count, seed=0):
     return (3 * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T + 1).astype(np.float32)
 
 
+@functools.cache
+def fitted(name):
+    """Two numbers for each of 60 points on the half circle; training takes seconds, and no test changes what came of it."""
+    return TRANSFORMS[name].fit(Rows(curved(60)), 2, seed=0)
+
+
 OF = {"weights_sha256": "abc", "output": "top:avg"}
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_what_is_saved_reduces_and_restores_alike(name, tmp_path):
-    features = curved(60)
-    found = TRANSFORMS[name].fit(Rows(features), 2, seed=0)
+    features, found = curved(60), fitted(name)
     save_transform(found, tmp_path / "t.reduce.npz", OF)
     again = load_transform(tmp_path / "t.reduce.npz", OF)
     codes = found.apply(features)
@@ -90,16 +96,17 @@ def test_an_autoencoder_follows_a_curve_that_a_component_cannot():
 
 def test_numpy_applies_what_keras_trained():
     keras = pytest.importorskip("keras")
-    found = Autoencoder.fit(Rows(curved(60)), 2, seed=0)
+    found = fitted("ae")
     layers = [keras.layers.Dense(len(found.weights[i + 1]), activation) for i, activation in ((0, "tanh"), (2, None))]
     model = keras.Sequential([keras.Input((12,)), *layers])
     model.set_weights(found.weights[:4])
     standard = (curved(20, 3) - found.mean) / found.scale
-    np.testing.assert_allclose(found.apply(curved(20, 3)), model.predict(standard, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(found.apply(curved(20, 3)), np.asarray(model(standard)), atol=1e-5)
 
 
 def test_the_same_seed_trains_the_same():
-    one, two = (VariationalAutoencoder.fit(Rows(curved(60)), 2, seed=4) for _ in range(2))
+    one, two = fitted("vae"), VariationalAutoencoder.fit(Rows(curved(60)), 2, seed=0)
+    assert one is not two
     np.testing.assert_array_equal(one.apply(curved(9)), two.apply(curved(9)))
 
 

@@ -37,7 +37,7 @@ def test_rows_are_in_order_and_values_are_keras_own(colours, tiny_backbone, tmp_
     )
     assert all(path.startswith(label + "/") for path, label, _ in names)
     pixels = np.stack([decode(colours / path, InputContract(height=32, width=32)) for path, _, _ in names])
-    grid = build_backbone(str(tiny_backbone)).model.predict(pixels, verbose=0)
+    grid = np.asarray(build_backbone(str(tiny_backbone)).model(pixels))
     np.testing.assert_allclose(values, grid.mean(axis=(1, 2)), atol=1e-4)
 
 
@@ -69,7 +69,7 @@ def test_a_flat_folder_needs_no_classes(colours, tiny_backbone, tmp_path):
     assert result["images"] == 12 and {label for _, label, _ in names} == {""}
 
 
-def test_with_everything_stored_keras_is_not_loaded(colours, tiny_backbone, tmp_path, empty_cache):
+def test_with_everything_stored_keras_is_not_loaded(colours, tiny_backbone, tmp_path, empty_store):
     for name in ("first.csv", "second.csv"):
         assert run(config(colours, tiny_backbone, tmp_path, out=str(tmp_path / name)))["images"] == 36
     assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
@@ -99,10 +99,10 @@ def test_another_network_under_the_same_name_is_noticed(colours, tiny_backbone, 
 
 @pytest.mark.parametrize("computed", ["by Keras", "by ONNX Runtime"])
 def test_what_is_remembered_wrongly_is_found_out_before_anything_is_stored(
-    colours, tiny_backbone, tmp_path, empty_cache, computed
+    colours, tiny_backbone, tmp_path, empty_store, computed
 ):
     run(config(colours, tiny_backbone, tmp_path))
-    [note] = (empty_cache / "networks").glob("*.json")
+    [note] = (empty_store / "networks").glob("*.json")
     content = json.loads(note.read_text())
     content["facts"]["weights_sha256"] = "0" + content["facts"]["weights_sha256"]
     content["onnx"] = {"obstacle": "for the test"} if computed == "by Keras" else {}

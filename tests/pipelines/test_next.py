@@ -40,7 +40,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_a_round_and_another(unsorted, tiny_backbone, tmp_path, empty_cache):
+def test_a_round_and_another(unsorted, tiny_backbone, tmp_path, empty_store):
     config = asked(unsorted, tiny_backbone, tmp_path, classes=("red", "green", "blue"))
     first = choosing.run(config)
     rows = read(tmp_path / "next" / "next.csv")

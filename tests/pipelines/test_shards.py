@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,15 +86,17 @@ def test_the_share_of_a_known_digest():
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3, 4), (3, 1, 4, 2)])
-def test_shards_in_any_order_and_then_only_gathering(config, many, empty_cache, tmp_path, order, monkeypatch):
+def test_shards_in_any_order_and_then_only_gathering(
+    config, many, empty_store, kept_network, tmp_path, order, monkeypatch
+):
     found = [features.run(config(shard=f"{number}/{SHARDS}")) for number in order]
     assert not (tmp_path / "features.csv").exists() and all(each["out"] is None for each in found)
     assert sum(each["computed"] for each in found) == 200
     assert sum(each["images"] for each in found) == len(scan(many))
-    assert sorted(set(stored(empty_cache))) == sorted(stored(empty_cache))
+    assert sorted(set(stored(empty_store))) == sorted(stored(empty_store))
     gathered = features.run(config())
     assert gathered["computed"] == 0 and len(gathered["set_aside"]) == 1
-    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "another"))
+    monkeypatch.setenv("TLKIT_CACHE", str(shutil.copytree(kept_network, tmp_path / "another")))
     assert features.run(config("alone.csv"))["computed"] == 200
     assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "features.csv").read_bytes()
 
@@ -132,21 +135,21 @@ run(FeaturesConfig(images=images, backbone=backbone, out=out, shard=shard, batch
 """
 
 
-def test_a_killed_shard_that_is_run_again_computes_nothing_twice(config, empty_cache):
+def test_a_killed_shard_that_is_run_again_computes_nothing_twice(config, empty_store):
     given = config()
     arguments = [given.images, given.backbone, given.out, "2/4"]
     killed = subprocess.run([sys.executable, "-c", KILLED, "3", *arguments], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    before = len(stored(empty_cache))
+    before = len(stored(empty_store))
     assert before == 24
     again = features.run(config(shard="2/4"))
     others = [features.run(config(shard=f"{number}/4"))["computed"] for number in (1, 3, 4)]
     assert before + again["computed"] + sum(others) == 200
-    assert len(stored(empty_cache)) == len(set(stored(empty_cache))) == 200
+    assert len(stored(empty_store)) == len(set(stored(empty_store))) == 200
     assert features.run(config())["computed"] == 0
 
 
-def test_more_shards_than_images_leave_some_with_nothing(config, empty_cache):
+def test_more_shards_than_images_leave_some_with_nothing(config, empty_store):
     assert features.run(config(shard="1/50000"))["computed"] <= 1
 
 
@@ -163,7 +166,7 @@ def test_where_files_cannot_be_locked_the_same_holds(config, tmp_path, empty_cac
     assert features.run(config())["computed"] == 0
 
 
-def test_a_file_that_another_machine_has_just_joined_is_looked_for_again(config, empty_cache, monkeypatch):
+def test_a_file_that_another_machine_has_just_joined_is_looked_for_again(config, empty_store, monkeypatch):
     features.run(config())
     fails, read = itertools.count(), store.read_shard
 
@@ -176,11 +179,11 @@ def test_a_file_that_another_machine_has_just_joined_is_looked_for_again(config,
     assert features.run(config("again.csv"))["computed"] == 0
 
 
-def test_a_shard_joins_no_files_but_its_own(config, empty_cache, monkeypatch):
+def test_a_shard_joins_no_files_but_its_own(config, empty_store, monkeypatch):
     """On a network file system a file that is removed is gone for those who read it on other machines."""
     monkeypatch.setattr(store, "SHARD_SECONDS", 0.0)
     features.run(config(shard="1/2", batch_size=1))
-    space = next(path for path in (empty_cache / "features").iterdir())
+    space = next(path for path in (empty_store / "features").iterdir())
     first = set(list_shards(space))
     assert len(first) < 20, "own ones are joined"
     features.run(config(shard="2/2", batch_size=1))
@@ -247,7 +250,7 @@ def test_other_commands_say_where_shards_are():
     assert "tlkit finetune finds in the store" in option_meant("--shard", ("epochs", "val"), "finetune")
 
 
-def test_a_file_that_cannot_be_read_can_be_refused_by_its_shard(config, empty_cache):
+def test_a_file_that_cannot_be_read_can_be_refused_by_its_shard(config, empty_store):
     refused = []
     for number in range(1, SHARDS + 1):
         try:
@@ -255,4 +258,4 @@ def test_a_file_that_cannot_be_read_can_be_refused_by_its_shard(config, empty_ca
         except TlkitError as error:
             refused.append(error.message)
     assert len(refused) == 1 and "broken.png" in refused[0]
-    assert os.environ["TLKIT_CACHE"] == str(empty_cache)
+    assert os.environ["TLKIT_CACHE"] == str(empty_store)

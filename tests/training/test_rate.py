@@ -36,7 +36,7 @@ def tried(losses, monkeypatch):
     monkeypatch.setattr(train, "_drawn", lambda whole, updates, seed, part: (updates, part))
     monkeypatch.setattr(train, "_loss", lambda *_: losses[0])
     model = SimpleNamespace(optimizer=optimizer, variables=[])
-    monkeypatch.setattr(train, "_made_ready", lambda *_: Ready(model, Epoch(epoch, compiling=2.0)))
+    monkeypatch.setattr(train, "made_ready", lambda *_: Ready(model, Epoch(epoch, compiling=2.0)))
     kept = {}
     sink = SimpleNamespace(write=kept.__setitem__)
     material = SimpleNamespace(config=FinetuneConfig(images="images", seed=0), labels=lambda split: np.zeros(915))
@@ -93,7 +93,7 @@ def test_without_memory_for_a_trial_a_stage_is_trained_as_before(monkeypatch):
 
 
 def test_a_rate_that_was_asked_for_is_not_tried(monkeypatch):
-    monkeypatch.setattr(train, "_made_ready", None)
+    monkeypatch.setattr(train, "made_ready", None)
     plan = Plan(stages=(replace(TOP, tried=False),), extraction_seconds=0.0)
     assert train.settle_rate(plan, 0, None, None, Silence()) == (plan, None)
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.contracts.lively import quickly_drawn
 from tlkit.backbones.blocks import set_trainable
 from tlkit.backbones.build import build_backbone
 from tlkit.base.story import Silence
@@ -34,7 +35,8 @@ NETWORKS = [
 
 def material(name, side):
     config = FinetuneConfig(images="images")
-    backbone = build_backbone(name, weights="none", image_size=side, seed=2)
+    with quickly_drawn():
+        backbone = build_backbone(name, weights="none", image_size=side, seed=2)
     head = build_head(config, backbone.grid_shape, 3, seed=2)
     return Material(
         config=config,

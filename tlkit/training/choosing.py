@@ -19,7 +19,7 @@ from tlkit.evaluation.judgement import Mean
 from tlkit.evaluation.results import Metric
 from tlkit.training.checkpoint import Checkpoint, Kept, Sink, State
 from tlkit.training.plan import Plan, Stage
-from tlkit.training.stages import Material, held_out, logits, stage_model
+from tlkit.training.stages import Material, bare_model, held_out, logits, stage_model
 
 Weights = list[np.ndarray]
 Rank = tuple[float, float]
@@ -85,7 +85,7 @@ class Tuned:
         self.stages = gradient_stages(plan)
         self._states = {stage.name: state for stage, state in zip(plan.stages, states, strict=True)}
         self._checkpoints = {stage.name: Checkpoint(folder / stage.name) for stage in self.stages}
-        self._models = {stage.name: stage_model(stage, material) for stage in self.stages}
+        self._models = {stage.name: bare_model(stage, material) for stage in self.stages}
         self._own = Checkpoint(folder / "choice")
         self._material = material
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from tlkit.base.files import reading, replacing
@@ -30,6 +31,7 @@ from tlkit.evaluation.choice import choose as decide
 from tlkit.extraction.executors import opened
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import VALIDATION_IMAGES
+from tlkit.training.balance import ADJUSTING, log_prior
 from tlkit.training.checkpoint import Checkpoint, Sink
 from tlkit.training.choosing import (
     PROBE,
@@ -41,8 +43,10 @@ from tlkit.training.choosing import (
     is_balanced,
     offers,
 )
-from tlkit.training.plan import Decision, Plan, duration
-from tlkit.training.stages import Material, groups_of_all, held_out, run_stage
+from tlkit.training.fit import Epoch
+from tlkit.training.optimizer import Layerwise
+from tlkit.training.plan import SOLVED, Decision, Plan, Stage, duration
+from tlkit.training.stages import Material, Ready, examples_of, groups_of_all, held_out, made_ready, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
@@ -223,7 +227,7 @@ class _Folds:
 
     def __init__(self, plan: Plan, material: Material, folds: Sequence[np.ndarray], folder: Path | None = None) -> None:
         self.plan, self.material, self.folds, self.folder = plan, material, folds, folder
-        self.start = [np.array(weight) for weight in material.classifier.model.get_weights()]
+        self.start, self.traced = [np.array(weight) for weight in material.classifier.model.get_weights()], Traced()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Folds, (self.plan, self.material, self.folds)
@@ -237,11 +241,68 @@ class _Folds:
         began = time.monotonic()
         self.begin()
         with nullcontext(self.folder) if self.folder else tempfile.TemporaryDirectory() as folder:
-            given = _fold(self.plan, self.material, self.folds[number], Path(folder) / str(number + 1))
+            given = _fold(self.plan, self.material, self.traced, self.folds[number], Path(folder) / str(number + 1))
         return given, time.monotonic() - began
 
 
-def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> list[Entry]:
+class Traced:
+    """Stages that are trained several times, as in each fold: what was traced for the first of them serves the others.
+
+    Every time the optimizer begins as when it was made. What a trace holds for good has to be the same, or the stage is
+    compiled anew: its settings, what the loss adds, the layers that learn, and the weights of those that do not.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def ready(self, stage: Stage, material: Material) -> Ready:
+        """The stage as if it had been compiled just now."""
+        examples, kept = examples_of(stage, material), self._kept.get(stage.name)
+        held: tuple[Any, ...] = (stage, examples.updates)
+        if material.config.balance in ADJUSTING:
+            held += (log_prior(examples.labels, examples.classes, material.tau).tobytes(),)
+        if kept is not None and kept.serves(held):
+            kept.optimizer.rewind(kept.start)
+            return Ready(kept.model, replace(kept.epoch, compiling=0.0, known=True))
+        ready = made_ready(stage, material, examples)
+        self._kept[stage.name] = _Kept.of(ready, held)
+        return ready
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A stage's model and epoch, and how they were when they were compiled."""
+
+    model: keras.Model
+    epoch: Epoch
+    held: tuple[Any, ...]
+    learns: list[bool]
+    frozen: list[np.ndarray]
+    optimizer: Layerwise
+    start: list[np.ndarray]
+
+    @classmethod
+    def of(cls, ready: Ready, held: tuple[Any, ...]) -> "_Kept":
+        model, optimizer = ready.model, ready.model.optimizer
+        learns = [layer.trainable for layer in model.layers]
+        return cls(model, ready.epoch, held, learns, _frozen(model), optimizer, optimizer.state())
+
+    def serves(self, held: tuple[Any, ...]) -> bool:
+        """Whether a trace of it is right for what is held now; its layers learn or do not as when it was compiled."""
+        if held != self.held or self.model.optimizer is not self.optimizer:  # memory ran out, so it takes other parts
+            return False
+        for layer, learns in zip(self.model.layers, self.learns, strict=True):
+            layer.trainable = learns
+        return all(map(np.array_equal, self.frozen, _frozen(self.model)))
+
+
+def _frozen(model: keras.Model) -> list[np.ndarray]:
+    """The weights of its layers that do not learn."""
+    layers = [layer for layer in model.layers if not layer.trainable]
+    return [np.array(keras.ops.convert_to_numpy(weight)) for layer in layers for weight in layer.weights]
+
+
+def _fold(plan: Plan, material: Material, traced: Traced, held: np.ndarray, folder: Path) -> list[Entry]:
     """Train without the images held out, bool over the training images, and ask the candidates about them."""
     codes = np.full(len(material.splits.codes), UNASSIGNED, np.int8)
     codes[material.rows("train")[~held]] = SPLITS.index("train")
@@ -251,7 +312,12 @@ def _fold(plan: Plan, material: Material, held: np.ndarray, folder: Path) -> lis
     codes = codes.copy()
     codes[material.rows("train")[held]] = SPLITS.index("val")
     judging = replace(training, splits=Splits(codes, ""))
-    states = [run_stage(stage, training, Checkpoint(folder / stage.name), Silence()) for stage in plan.stages]
+    states = []
+    for stage in plan.stages:
+        checkpoint = Checkpoint(folder / stage.name)
+        begun = stage.method in SOLVED or checkpoint.read().latest
+        ready = None if begun else traced.ready(stage, training)
+        states.append(run_stage(stage, training, checkpoint, Silence(), None, ready))
     if not gradient_stages(plan):
         return [Entry(PROBE, "probe", held_out(plan.stages[0], judging)())]
     trained = Tuned(plan, states, judging, folder)

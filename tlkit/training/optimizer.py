@@ -105,6 +105,17 @@ class Layerwise(keras.optimizers.Optimizer):
         for variable, average in self.averages():
             average.assign(_copied(variable))
 
+    def state(self) -> list[np.ndarray]:
+        """What it holds, for `rewind`."""
+        return [_copied(variable) for variable in self.variables]
+
+    def rewind(self, state: Sequence[np.ndarray]) -> None:
+        """Go back to the state it was made with; averages begin as the weights are now."""
+        for variable, values in zip(self.variables, state, strict=True):
+            variable.assign(values)
+        for variable, average in self.averages():
+            average.assign(_copied(variable))
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable at its own rate."""
         if self.centralized[self._get_variable_index(variable)]:

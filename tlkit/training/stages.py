@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -50,6 +50,7 @@ class Material:
         groups: int (N,); images with the same number share a fold.
         tau: strength of an adjustment of the logits, see `balance`.
         drawn: features of rare classes and their labels, likewise; None where none are.
+        models: see `stage_model`.
     """
 
     config: FinetuneConfig
@@ -64,11 +65,12 @@ class Material:
     groups: np.ndarray
     tau: float = TAU
     drawn: tuple[np.ndarray, np.ndarray] | None = None
+    models: dict[tuple[str, str], keras.Model] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
         whole = {"backbone": replace(self.backbone, model=None, summary=None), "head": replace(self.head, model=None)}
         models = {name: as_bytes(getattr(self, name).model) for name in whole}
-        others = {name: value for name, value in vars(self).items() if name != "classifier"}
+        others = {name: value for name, value in vars(self).items() if name not in ("classifier", "models")}
         return _unpacked, (others | whole | {"dataset": self.dataset.absolute()}, models, self.classifier.facts)
 
     @property
@@ -122,7 +124,7 @@ def run_stage(
     model = ready.model if ready else stage_model(stage, material)
     state = checkpoint.read()
     if state.done:
-        checkpoint.load_weights(model, state.best)
+        checkpoint.load_weights(bare_model(stage, material), state.best)
         story.say(f"  {stage.name}: done before")
         return state
     if stage.method in SOLVED:
@@ -180,6 +182,19 @@ def compiler(model: keras.Model, stage: Stage, material: Material, examples: Exa
     return compile_for
 
 
+def compiled_epoch(model: keras.Model, stage: Stage, material: Material, examples: Examples, precision: str) -> Epoch:
+    """An epoch of a model that is compiled for a stage."""
+    steps = Steps(compiler(model, stage, material, examples), precision)
+    steps.compile_for(examples.parts)
+    return steps.epoch(model, examples)
+
+
+def made_ready(stage: Stage, material: Material, examples: Examples) -> Ready:
+    """Compile a stage's model for these examples."""
+    model = stage_model(stage, material)
+    return Ready(model, compiled_epoch(model, stage, material, examples, stage.precision))
+
+
 def examples_of(stage: Stage, material: Material) -> Examples:
     """The training images as the stage reads them."""
     labels, config = material.labels("train"), material.config
@@ -199,15 +214,27 @@ def examples_of(stage: Stage, material: Material) -> Examples:
 
 
 def stage_model(stage: Stage, material: Material) -> keras.Model:
-    """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled."""
-    whole = material.classifier.model
-    head = material.head.model
-    if stage.name == "time":  # what reads the order, beside the solved mean, which stays as it is
-        head.get_layer("logits").trainable = False
-        return keras.Model(head.input, head.output, name=stage.name)
+    """The part of the classifier that the stage trains, sharing its layers; the classifier itself stays uncompiled.
+
+    It is the same object whenever it is asked for, so that what was traced to measure a stage serves those who compare stages.
+    """
+    if stage.name in ("head", "time"):  # beside the solved mean stands what reads the order
+        material.head.model.get_layer("logits").trainable = stage.name == "head"
+    if stage.name == "head" and material.dataset.clips is None:
+        return material.head.model
+    key = (stage.name, stage.cut)
+    if key not in material.models:
+        material.models[key] = bare_model(stage, material)
+    return material.models[key]
+
+
+def bare_model(stage: Stage, material: Material) -> keras.Model:
+    """The same layers in a model that nobody has compiled: files are read into it and written from it without an optimizer."""
+    whole, head = material.classifier.model, material.head.model
     if stage.name == "head":  # of clips the mean over time alone: what is read beside it has no say yet
-        head.get_layer("logits").trainable = True
         return head if material.dataset.clips is None else keras.Model(head.input, head.get_layer("logits").output)
+    if stage.name == "time":
+        return keras.Model(head.input, head.output, name=stage.name)
     start = whole.get_layer(stage.cut).output if stage.cut else whole.input
     return keras.Model(start, whole.output, name=stage.name)
 

@@ -30,7 +30,7 @@ from tlkit.training.checkpoint import Checkpoint, Sink, State
 from tlkit.training.costs import CHOOSING, TRIAL_COST, TRIAL_PARTS, TRIAL_SHARE
 from tlkit.training.crossing import Crossed
 from tlkit.training.examples import Examples, Reader
-from tlkit.training.fit import Epoch, Steps
+from tlkit.training.fit import Epoch
 from tlkit.training.minutes import Budget
 from tlkit.training.optimizer import WARM_UP
 from tlkit.training.passes import predict
@@ -41,10 +41,11 @@ from tlkit.training.stages import (
     Material,
     Parts,
     Ready,
-    compiler,
+    compiled_epoch,
     examples_of,
     gather,
     logits,
+    made_ready,
     plain_reader,
     run_stage,
     stage_model,
@@ -216,7 +217,7 @@ def _bearing(stage: Stage, material: Material) -> tuple[bool, Ready, str]:
     """Whether training bears the rate of the stage, which is made ready; and what was found."""
     whole = examples_of(stage, material)
     updates = max(1, round(TRIAL_SHARE * whole.updates * stage.epochs))
-    ready = _made_ready(stage, material, whole)
+    ready = made_ready(stage, material, whole)
     parts = [_drawn(whole, updates, material.config.seed, part) for part in range(TRIAL_PARTS)]
     with _put_back(ready.model):
         start = _loss(ready, parts[0])
@@ -239,18 +240,6 @@ def steered(ready: Ready, stage: Stage, examples: Examples) -> Ready | None:
         return None
     ready.model.optimizer.follow(stage.learning_rate, examples.updates * stage.epochs, stage.warm_up)
     return ready
-
-
-def _made_ready(stage: Stage, material: Material, whole: Examples) -> Ready:
-    model = stage_model(stage, material)
-    return Ready(model, _compiled(model, stage, material, whole, stage.precision))
-
-
-def _compiled(model: keras.Model, stage: Stage, material: Material, examples: Examples, precision: str) -> Epoch:
-    """An epoch of a model that is compiled for a stage."""
-    steps = Steps(compiler(model, stage, material, examples), precision)
-    steps.compile_for(examples.parts)
-    return steps.epoch(model, examples)
 
 
 @contextmanager
@@ -369,7 +358,7 @@ def _trial(stage: Stage, material: Material, few: Examples, precision: str) -> T
     model = stage_model(stage, material)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    return Trial(copy, _compiled(copy, stage, material, few, precision), few)
+    return Trial(copy, compiled_epoch(copy, stage, material, few, precision), few)
 
 
 def _compared(exact: Trial, half: Trial, stage: Stage, material: Material) -> tuple[bool, float, str]:
