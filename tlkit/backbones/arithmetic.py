@@ -142,8 +142,8 @@ FORWARDS: dict[type, Callable[[Any], Forward | None]] = {
 
 # -- A layer normalisation whose scale and offset go into the products that read it -----------------
 #
-# Its gradient is then a third of the passes over memory, and where nothing learns before it none at all: that of the scale
-# is made of the gradient of the kernel, and no product with the kernel is needed.
+# Its gradient then takes fewer passes over memory. Where nothing learns before it there is none: the gradient of the scale is
+# made of that of the kernel, and a product with the kernel is saved.
 
 
 @dataclass(frozen=True)
