@@ -23,6 +23,7 @@ from tlkit.data.dataset import InputContract
 from tlkit.explanation.heat_maps import Witness, last_tokens
 from tlkit.exporting.formats import installed
 from tlkit.exporting.golden import Inputs
+from tlkit.exporting.in_litert import finds_ranges
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.engine import build_engine
@@ -377,6 +378,22 @@ def test_other_runtimes_give_the_same(family, name, format_name, tmp_path, monke
     found, expected = Runtime(FORMATS[format_name], tmp_path)(images), in_keras(classifier, images)
     largest = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4 * largest)
+
+
+def test_in_8_bits_the_dense_layers_are_a_quarter_of_the_file_and_near_float32(family, tmp_path, monkeypatch):
+    if not all(map(installed, FORMATS["litert-int8"].writing)):
+        pytest.skip("LiteRT's files cannot be written here")
+    monkeypatch.setitem(KINDS, "vit", Architecture(patch=8, width=96, blocks=1, heads=2, hidden=384))
+    classifier, images, row = (
+        classifier_of("tiny:vit", "avg"),
+        Inputs(pixels(8).astype("uint8")),
+        FORMATS["litert-int8"],
+    )
+    assert not finds_ranges(classifier)
+    write(row, classifier, tmp_path / row.model, None)
+    assert (tmp_path / row.model).stat().st_size < 0.4 * 4 * classifier.model.count_params()
+    rounded, exact = Runtime(row, tmp_path)(images)["logits"], in_keras(classifier, images)["logits"]
+    assert 0 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
 
 
 def test_a_run_from_the_folder_to_answers_in_plain_keras(family, colours, tmp_path):

@@ -40,6 +40,7 @@ def test_one_table_of_everything(exported):
         assert by_kind[name]["measured"]["agreement"] == 1 and by_kind[name]["measured"]["of"] == "test"
     assert by_kind["litert-int8"]["bytes"] < by_kind["litert"]["bytes"]
     quantised = by_kind["litert-int8"]["quantised"]
+    assert quantised["calibration_images"] > 0
     assert quantised["split"] == "test" and quantised["images"] == by_kind["litert-int8"]["measured"]["images"]
     assert by_kind["savedmodel"]["encoded"]["agreement"] == 1
     assert any("encoded bytes" in line for line in said)

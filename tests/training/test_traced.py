@@ -9,7 +9,7 @@ import pytest
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import TrainingOptions
 from tlkit.pipelines.finetune import run
-from tlkit.training import stages
+from tlkit.training import crossing, stages
 from tlkit.training.crossing import Traced
 from tlkit.training.fit import Epoch
 from tlkit.training.optimizer import Updates, exchange_averages, unfreeze_and_compile
@@ -59,7 +59,7 @@ def kept(tiny_backbone):
     unfreeze_and_compile(
         model, TrainingOptions(ema=0.9, optimizer="sgd"), blocks=(), learn="all", updates=Updates(0.1, 10)
     )
-    return model, stages._Kept.of(Ready(model, Epoch(lambda *_: (0.0, 0.0))), ("as planned",))
+    return model, crossing._Kept.of(Ready(model, Epoch(lambda *_: (0.0, 0.0))), ("as planned",))
 
 
 def test_what_was_traced_serves_while_all_that_it_holds_is_the_same(kept):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tlkit.backbones.arithmetic import quicker
+from tlkit.backbones.arithmetic import is_split, normed, quicker
 from tlkit.backbones.graph import Call, calls, functional
 
 KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
@@ -26,17 +26,22 @@ class Pair(NamedTuple):
 
 def pairs(graph: list[Call], outputs: set[int]) -> list[Pair]:
     """The convolutions whose BatchNorm can be folded into them, in the order of the graph; outputs by their ids."""
-    readers: dict[int, list[Call]] = {}
-    for call in graph:
-        for tensor in call.inputs:
-            readers.setdefault(tensor, []).append(call)
-    found = []
+    readers, found = _readers(graph), []
     for call in graph:
         made = id(call.outputs[0])
         reading = readers.get(made, [])
         if len(reading) == 1 and made not in outputs and _foldable(call.operation, reading[0].operation):
             found.append(Pair(call, reading[0]))
     return found
+
+
+def _readers(graph: list[Call]) -> dict[int, list[Call]]:
+    """Of a tensor, the calls that read it."""
+    readers: dict[int, list[Call]] = {}
+    for call in graph:
+        for tensor in call.inputs:
+            readers.setdefault(tensor, []).append(call)
+    return readers
 
 
 def _foldable(convolution: Any, norm: Any) -> bool:
@@ -76,7 +81,7 @@ def learning_forward(model: keras.Model, *, training: bool = True) -> Callable[[
     """The forward pass of a model that learns, tensor -> tensor, with the gradients of the model's own weights.
 
     BatchNorm layers that do not learn are folded into the convolutions before them; the values of their statistics are
-    taken now. Everything else is computed as the model does.
+    taken now. Scale and offset of layer normalisations go into the products after them. Everything else is computed as the model does.
 
     Args:
         model: functional, with one input and one output; what learns in it is settled.
@@ -87,6 +92,7 @@ def learning_forward(model: keras.Model, *, training: bool = True) -> Callable[[
     frozen = [pair for pair in pairs(graph, {id(model.outputs[0])}) if not pair.norm.operation.trainable]
     folded = {id(pair.convolution.node): _folded(pair.convolution.operation, pair.norm.operation) for pair in frozen}
     gone = {id(pair.norm.node) for pair in frozen}
+    split = _split(graph, id(model.outputs[0]))
 
     def forward(inputs: Any) -> Any:
         table = {id(model.inputs[0]): keras.ops.cast(inputs, model.inputs[0].dtype)}
@@ -98,12 +104,34 @@ def learning_forward(model: keras.Model, *, training: bool = True) -> Callable[[
                 made = table[call.inputs[0]]
             elif node in folded:
                 made = folded[node](table[call.inputs[0]])
+            elif node in split:
+                made = normed(call.operation, table[call.inputs[0]])
             else:
                 made = _called(call, table, training)
             table |= dict(zip(map(id, call.outputs), keras.tree.flatten(made), strict=True))
         return table[id(model.outputs[0])]
 
     return forward
+
+
+def _split(graph: list[Call], output: int) -> set[int]:
+    """Layer normalisations, by the ids of their nodes, whose scale and offset go into the products after them."""
+    readers, found = _readers(graph), set()
+    for call in graph:
+        reading = readers.get(made := id(call.outputs[0]), [])
+        if (
+            reading
+            and all(_plainly(each, made) for each in reading)
+            and made != output
+            and is_split(call.operation, [each.operation for each in reading])
+        ):
+            found.add(id(call.node))
+    return found
+
+
+def _plainly(call: Call, tensor: int) -> bool:
+    """Whether a layer is called with nothing but that tensor: a dense layer, or attention of tokens to themselves."""
+    return call.inputs in ((tensor,), (tensor, tensor)) and not any(call.node.arguments.kwargs.values())
 
 
 def _called(call: Call, table: dict[int, Any], training: bool) -> Any:

@@ -75,8 +75,13 @@ def build(
         converted = convert(body, size, scaling.scale, scaling.offset)
         return keras.Model(converted.input, converted.output, name=name)
     images = keras.Input((*size, 3), dtype="float32", name="images")
-    with seeded(seed):
-        output = replay(body, scaling(images))
+    try:
+        with seeded(seed):
+            output = replay(body, scaling(images))
+    except TypeError as error:  # a layer of KerasHub that does not take its own configuration, as MiT's in 0.32
+        raise TlkitError(
+            f"{spec} cannot be built from its layers: {first_line(error)[:200]}", "choose another preset."
+        ) from error
     return keras.Model(images, _grid(spec, body, output, size), name=name)
 
 

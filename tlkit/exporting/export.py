@@ -14,6 +14,7 @@ from tlkit.exporting import artifact
 from tlkit.exporting.decoder import decoded_by_artifact, write_decoder
 from tlkit.exporting.formats import version_of
 from tlkit.exporting.golden import TOLERANCE, Golden, Inputs, agreement, difference, excess, refuse_different
+from tlkit.exporting.in_litert import finds_ranges
 from tlkit.exporting.measured import decisions, encoded_difference, quantised_cost, table
 from tlkit.exporting.runtimes import Runtime
 from tlkit.exporting.snippets import program, readme
@@ -105,7 +106,8 @@ def _quantised(row: Format, subject: Subject, checked: np.ndarray | None, min_ag
             f"--min-agreement is {percent(min_agreement, 1)}.",
             "calibrate on more images (--calibration-images), lower --min-agreement, or use --format litert.",
         )
-    return quantised_cost(subject.check, checked, len(subject.calibration))
+    calibrated = len(subject.calibration) if finds_ranges(subject.classifier) else 0
+    return quantised_cost(subject.check, checked, calibrated)
 
 
 def _facts(row: Format, subject: Subject) -> dict[str, Any]:

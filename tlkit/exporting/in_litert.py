@@ -26,7 +26,7 @@ def outputs_of(*inputs):
 
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
-    """In 8 bits where the format is, ranges found on the images; with float32 in and out."""
+    """In 8 bits where the format is, of which `finds_ranges` says how; with float32 in and out."""
     import tensorflow as tf
 
     from tlkit.exporting.writers import SERVING, archive_of, traced_graph
@@ -36,9 +36,28 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
         archive_of(classifier, traced_graph(row, classifier, batch=1)).write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SERVING])
         converter.experimental_enable_resource_variables = False  # constants
-        path.write_bytes(
-            converter.convert() if row.exact or calibration is None else _quantised(converter, calibration)
-        )
+        if not row.exact and finds_ranges(classifier):
+            if calibration is None:
+                raise ValueError("ranges are found on images, and there are none")
+            path.write_bytes(_quantised(converter, calibration))
+            return
+        if not row.exact:  # weights once, what they multiply image by image, by its own range
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        path.write_bytes(converter.convert())
+
+
+def finds_ranges(classifier: "Classifier") -> bool:
+    """Whether a classifier in 8 bits has ranges that were found on images; else only weights are kept in 8 bits.
+
+    Dense layers on tokens hold most weights of a vision transformer. With ranges they are three times as far from float32 as
+    without, and no faster (benchmarks/results/transformers.md).
+    """
+    import keras
+
+    dense = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.MultiHeadAttention)
+    model = classifier.model
+    on_tokens = (layer for layer in model.layers if isinstance(layer, dense) and len(layer.output.shape) > 2)
+    return sum(layer.count_params() for layer in on_tokens) < model.count_params() / 2
 
 
 def _quantised(converter: Any, calibration: np.ndarray) -> bytes:

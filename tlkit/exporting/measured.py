@@ -43,7 +43,7 @@ def quantised_cost(check: CheckImages, checked: np.ndarray, calibration: int) ->
     Args:
         check: the images, with the logits of float32.
         checked: their logits (n, K) in 8 bits.
-        calibration: how many training images the ranges were found on.
+        calibration: how many training images the ranges were found on; 0 where only weights are in 8 bits.
     """
     return {
         "calibration_images": calibration,

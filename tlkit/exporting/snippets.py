@@ -309,9 +309,12 @@ def _encoded_note(encoded: dict[str, Any]) -> str:
 
 def _quantised_note(quantised: dict[str, Any]) -> str:
     before, after = quantised["accuracy"], quantised["accuracy_quantised"]
+    count = quantised["calibration_images"]
+    how = f"Weights and activations in 8 bits but for dense layers, their ranges found on {count} training images"
+    if not count:
+        how = "Weights of dense layers in 8 bits, what they multiply rounded to 8 bits image by image, all else in float32"
     return (
-        f"Weights and activations in 8 bits but for dense layers, their ranges found on {quantised['calibration_images']} training images; "
-        f"float32 in and out. On {quantised['images']} images of the {quantised['split']} split "
+        f"{how}; float32 in and out. On {quantised['images']} images of the {quantised['split']} split "
         f"{percent(quantised['agreement'], 1)} keep their class; accuracy {before:.3f} in float32, {after:.3f} in 8 bits. "
         "Temperature and threshold are those of float32."
     )

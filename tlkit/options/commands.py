@@ -409,7 +409,11 @@ class ExportConfig(Options):
         group="Export",
     )
     calibration_images: int = option(
-        200, "Training images of the run that litert-int8 finds its ranges on.", low=10, high=10_000, group="Export"
+        200,
+        "Training images of the run that litert-int8 finds its ranges on; a vision transformer has none.",
+        low=10,
+        high=10_000,
+        group="Export",
     )
     min_agreement: float = option(
         0.9,
