@@ -47,7 +47,7 @@ def test_more_minutes_buy_blocks_then_views_and_epochs(fitted):
 
 
 def test_many_images_and_minutes_train_every_block(fitted):
-    depths = [depth(fitted(minutes, train=2000).options) for minutes in (1, 2, 3, 5, 8, 20)]
+    depths = [depth(fitted(minutes, train=2000).options) for minutes in (1, 2, 3, 5, 10, 20)]
     assert depths == sorted(depths) and depths[-2:] == [3, 3]
     assert "time for every block" in fitted(20, train=2000).decision.reason
     assert depth(fitted(20, train=1999).options) == 2

@@ -21,7 +21,7 @@ def test_every_fold_learns_what_it_learns_when_it_is_compiled_anew(
 ):
     """With averages, BatchNorm that moves, dropout, and a second stage in which other layers learn."""
     made = []
-    monkeypatch.setattr(stages, "made_ready", lambda *given: made.append(given[0].name) or made_ready(*given))
+    monkeypatch.setattr(crossing, "made_ready", lambda *given: made.append(given[0].name) or made_ready(*given))
     options = {"images": str(colours), "backbone": str(tiny_backbone), "validate": "folds", "test": 0.5, "audit": False}
     options |= {"stages": ("head", "top", "all"), "blocks": 1, "epochs": (2,), "views": 2, "batch_size": 8}
     options |= {"ema": 0.9, "batchnorm": "train", "dropout": 0.3}
