@@ -326,7 +326,7 @@ def fit(
             )
             _begin_again(model, steps.compile_for, examples.parts, checkpoint, state)
             epoch = steps.epoch(model, examples)
-    state = _or_the_start(state)
+    state = _or_the_start(state, stopping)
     checkpoint.load_weights(model, state.best)
     return checkpoint.finish(state, _outcome(state, epochs, stopping, exploded))
 
@@ -345,13 +345,20 @@ def _corrected(state: State, epoch: Epoch, epochs: int, expected: float, stage: 
     return f"  {stage}: about {clock(seconds)} by its first epoch, {planned}"
 
 
-def _or_the_start(state: State) -> State:
-    """Keep the start where it is better than what would be kept."""
+def _or_the_start(state: State, stopping: Stopping) -> State:
+    """Keep the start where it is better than what would be kept.
+
+    Of a stage that ended early because nothing was left to learn, no epoch is kept: its schedule was cut short at a high rate, and
+    a smaller loss of such weights is chance or overconfidence (docs/log.md).
+    """
     held_out = state.history[0]["val_accuracy"]
     if held_out is None or state.best_score is None:
         return state
     start = rank((held_out, state.history[0]["val_loss"]))
-    return state if state.best_score > start else replace(state, best=state.start, best_epoch=0, best_score=start)
+    ended = state.epoch < stopping.epochs and is_exhausted(state.history, stopping.least)
+    if state.best_score > start and not ended:
+        return state
+    return replace(state, best=state.start, best_epoch=0, best_score=start, kept=() if ended else state.kept)
 
 
 def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: Story) -> int:
