@@ -1,5 +1,5 @@
 """`python -m tlkit` is `tlkit`."""
 
-from tlkit.cli.main import main
+from tlkit.cli.main import program
 
-main()
+program()

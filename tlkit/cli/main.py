@@ -177,11 +177,16 @@ for _command in COMMANDS:
     app.command(_command.name, cls=SectionedCommand)(typer_function(_command, act))
 
 
-def main() -> None:
-    """Entry point."""
-    claim_process()
+def program() -> None:
+    """The entry point of the command, whose process has nothing else to do."""
     with ended_at_once():
-        app()
+        main()
+
+
+def main() -> None:
+    """Carry out the command line."""
+    claim_process()
+    app()
 
 
 def _nothing(*left: Any) -> None:
