@@ -217,12 +217,14 @@ class Predictions(Labelled):
             sha256=known["sha256"],
             labels=labels,
             targets=targets,
-            splits=np.array([split_codes[name] for name in known["split"]], dtype=np.int8),
+            splits=np.fromiter((split_codes[name] for name in known["split"]), np.int8, len(known["split"])),
             logits=np.concatenate(logits),
             classes=classes,
             groups=known.get("group"),
-            unfamiliarity=None if far is None else np.array([text or "nan" for text in far], dtype=np.float32),
-            in_training=None if seen is None else np.array([IN_TRAINING.index(name) for name in seen], dtype=np.int8),
+            unfamiliarity=None
+            if far is None
+            else np.fromiter((float(one or "nan") for one in far), np.float32, len(far)),
+            in_training=None if seen is None else np.fromiter(map(IN_TRAINING.index, seen), np.int8, len(seen)),
         )
 
 

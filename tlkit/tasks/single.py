@@ -62,7 +62,7 @@ class Single(Task):
 
     def read(self, texts: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
         codes = {name: code for code, name in enumerate(classes)} | {"": UNLABELLED}
-        return np.array([codes[text] for text in texts], dtype=np.int32), None
+        return np.fromiter((codes[text] for text in texts), np.int32, len(texts)), None
 
     def write(self, row: Any, classes: Sequence[str]) -> str:
         return "" if row == UNLABELLED else classes[row]
