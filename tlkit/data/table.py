@@ -138,8 +138,8 @@ def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tupl
 def _no_column(file: Path, name: str, columns: Mapping[str, Sequence[str]]) -> TlkitError:
     plain = {re.sub(r"[^a-z_]", "", column.lower()): column for column in columns}
     guess = next((plain[alias] for alias in _ALIASES[name] if alias in plain), None) or nearest(name, columns)
-    hint = f"did you mean {guess!r}? Call it {name}: " if guess else ""
-    hint = predicted_with(columns) + hint if name == "label" else hint
+    numbers = predicted_with(columns) if name == "label" else ""
+    hint = f"{numbers}For classes " if numbers else f"did you mean {guess!r}? Call it {name}: " if guess else ""
     first = next(iter(columns), "")
     if guess is None and (file.parent / first).is_file():
         hint = (
