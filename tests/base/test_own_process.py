@@ -82,36 +82,35 @@ def test_only_a_process_of_its_own_leaves_out_and_only_for_a_while(claimed):
     subprocess.run([sys.executable, "-c", PROGRAM.format(claimed=claimed)], check=True)
 
 
-def test_a_command_that_loads_keras_starts_without_what_only_others_use():
+def check_once_loaded(command, checks):
+    """In a process of its own, what holds once the modules of a command are there."""
     program = (
         "import sys\n"
         "from tlkit.base.process import LEFT_OUT, claim_process\n"
         "from tlkit.base.story import Silence\n"
         "from tlkit import pipelines\n"
         "claim_process()\n"
-        "pipelines.load('explain', Silence())\n"
+        f"pipelines.load({command!r}, Silence())\n{checks}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"})
+
+
+def test_a_command_that_loads_keras_starts_without_what_only_others_use():
+    check_once_loaded(
+        "explain",
         "assert 'keras' in sys.modules\n"
         "found = [name for name in LEFT_OUT if name in sys.modules]\n"
         "assert not found, found\n"
-        "import sklearn.linear_model, matplotlib.figure\n"
+        "import sklearn.linear_model, matplotlib.figure\n",
     )
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="needs pandas, which scikit-learn looks for")
 def test_training_loads_scikit_learn_without_data_frames():
-    program = (
-        "import sys\n"
-        "from tlkit.base.process import claim_process\n"
-        "from tlkit.base.story import Silence\n"
-        "from tlkit import pipelines\n"
-        "claim_process()\n"
-        "pipelines.load('finetune', Silence())\n"
-        "assert 'sklearn.linear_model' in sys.modules and 'pandas' not in sys.modules\n"
-        "import pandas\n"
+    check_once_loaded(
+        "finetune",
+        "assert 'sklearn.linear_model' in sys.modules and 'pandas' not in sys.modules\nimport pandas\n",
     )
-    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install 'tlkit[jax]'")

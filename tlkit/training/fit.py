@@ -326,7 +326,7 @@ def fit(
             )
             _begin_again(model, steps.compile_for, examples.parts, checkpoint, state)
             epoch = steps.epoch(model, examples)
-    state = _or_the_start(state, stopping)
+    state = _or_the_start(state, _is_cut_short(state, epochs, stopping))
     checkpoint.load_weights(model, state.best)
     return checkpoint.finish(state, _outcome(state, epochs, stopping, exploded))
 
@@ -345,20 +345,20 @@ def _corrected(state: State, epoch: Epoch, epochs: int, expected: float, stage: 
     return f"  {stage}: about {clock(seconds)} by its first epoch, {planned}"
 
 
-def _or_the_start(state: State, stopping: Stopping) -> State:
-    """Keep the start where it is better than what would be kept.
+def _is_cut_short(state: State, epochs: int, stopping: Stopping) -> bool:
+    """Whether the stage ended early because nothing was left to learn."""
+    return state.epoch < epochs and is_exhausted(state.history, stopping.least)
 
-    Of a stage that ended early because nothing was left to learn, no epoch is kept: its schedule was cut short at a high rate, and
-    a smaller loss of such weights is chance or overconfidence (docs/log.md).
-    """
+
+def _or_the_start(state: State, cut_short: bool) -> State:
+    """Keep the start where it is better than what would be kept, or all else is of a high rate still (docs/log.md)."""
     held_out = state.history[0]["val_accuracy"]
     if held_out is None or state.best_score is None:
         return state
     start = rank((held_out, state.history[0]["val_loss"]))
-    ended = state.epoch < stopping.epochs and is_exhausted(state.history, stopping.least)
-    if state.best_score > start and not ended:
+    if state.best_score > start and not cut_short:
         return state
-    return replace(state, best=state.start, best_epoch=0, best_score=start, kept=() if ended else state.kept)
+    return replace(state, best=state.start, best_epoch=0, best_score=start, kept=() if cut_short else state.kept)
 
 
 def _settled_again(budget: Budget, done: int, epochs: int, stage: str, story: Story) -> int:
@@ -482,7 +482,7 @@ def _outcome(state: State, epochs: int, stopping: Stopping, exploded: bool) -> s
         return f"the loss became infinite or NaN in epoch {state.epoch + 1}; {kept} is kept. Try a lower learning rate"
     if not state.epoch:
         return "no time for enough epochs; the start is kept"
-    if state.epoch < epochs and is_exhausted(state.history, stopping.least):
+    if _is_cut_short(state, epochs, stopping):
         return EXHAUSTED.format(state.epoch)
     if state.best_score is None:
         return f"{counted(state.epoch, 'epoch')}; no validation images, so the last epoch is kept"
