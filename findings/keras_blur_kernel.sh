@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# What: Keras's gaussian_blur and RandomGaussianBlur with a kernel of 3 rows and 7 columns blur with one of 7 rows and 3 columns on JAX,
-#   and with no Gaussian at all on TensorFlow: its numbers are laid into the wrong shape, so that left is not as right and the
-#   ends of the lines weigh nearly as much as the middle. Each gives every blurred image a dark frame: outside of it counts as black.
-# Why it surprises: shapes and sums are right, square kernels are right in the middle of the image, and nothing is said. OpenCV,
-#   Pillow and torchvision continue the image at its border, and the documentation does not speak of black.
+# What: Keras's gaussian_blur and RandomGaussianBlur with a kernel of 3 rows and 7 columns blur with one of 7 rows and 3
+#   columns on JAX, and with no Gaussian at all on TensorFlow: its numbers are laid into the wrong shape, so that left is not
+#   as right and the ends of the lines weigh nearly as much as the middle. Each gives every blurred image a dark frame:
+#   outside of it counts as black.
+# Why it surprises: shapes and sums are right, square kernels are right in the middle of the image, and nothing is said.
+#   OpenCV, Pillow and torchvision continue the image at its border, and the documentation does not speak of black.
 # Who is hurt: training with this layer. Of an even image of 200 the smallest kernel leaves 145 along the border and 105 in
-#   the corners. A network of blurred images learns the frame; images that are blurred by their lens have none. A blur
-#   along one direction, for motion or for line scanners, goes along the other one.
+#   the corners. A network of blurred images learns the frame; images that are blurred by their lens have none. A blur along
+#   one direction, for motion or for line scanners, goes along the other one.
 # Instead: kernels of one length for both; pad by reflection before and crop afterwards, or blur outside the model.
 # Source: https://keras.io/api/ops/image/ ("the height and width of the Gaussian kernel").
 # Guessed beforehand: that the backends agree.

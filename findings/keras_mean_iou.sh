@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # What: Keras's MeanIoU with ignore_class still counts that class, with an IoU of 0, as soon as one pixel is predicted as it:
-#   one wrong pixel of fifty takes the mean from 1.00 to 0.66. And sample weights lose what follows the point: the example of its
-#   documentation gives 0 where it prints 0.238; weights of 0.5 give 0, of 1.9 what 1 gives.
-# Why it surprises: no prediction of an ignored class can be right, since its pixels were left out, so that it can only lower the mean;
-#   with 255 as the ignored label, as in the documentation, nothing of it is seen. Weights given as a list do not even warn.
+#   one wrong pixel of fifty takes the mean from 1.00 to 0.66. And sample weights lose what follows the point: the example of
+#   its documentation gives 0 where it prints 0.238; weights of 0.5 give 0, of 1.9 what 1 gives.
+# Why it surprises: no prediction of an ignored class can be right, since its pixels were left out, so that it can only lower
+#   the mean; with 255 as the ignored label, as in the documentation, nothing of it is seen. Weights given as a list do not
+#   even warn.
 # Who is hurt: segmentation and class activation maps scored without background (0): the number hangs on whether the
 #   background is predicted at all, not on how often. Weights that balance classes or sizes, and averages over graders.
-# Instead: IoU(num_classes, target_class_ids=[1, 2]) with ignore_class=0, and dtype="float32" for weights (both checked below).
+# Instead: IoU(num_classes, target_class_ids=[1, 2]) with ignore_class=0, and dtype="float32" for weights (both checked
+#   below).
 # Source: https://keras.io/api/metrics/segmentation_metrics/#meaniou-class ("The ID of a class to be ignored during metric
 #   computation"; the example with sample_weight).
 # Guessed beforehand: agreement with scikit-learn.

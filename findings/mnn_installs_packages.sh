@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# What: importing MNN's converter, or running mnnconvert, runs "pip install -U aliyun-log-python-sdk" by itself, with the first pip on the
-#   PATH, whichever Python that belongs to. With it each conversion is reported to a log service: sizes, arguments, an identifier of
-#   the model and of the machine. In an environment with protobuf 7, as TensorFlow and ONNX have it, protobuf is set back to 5.
+# What: importing MNN's converter, or running mnnconvert, runs "pip install -U aliyun-log-python-sdk" by itself, with the
+#   first pip on the PATH, whichever Python that belongs to. With it each conversion is reported to a log service: sizes,
+#   arguments, an identifier of the model and of the machine. In an environment with protobuf 7, as TensorFlow and ONNX have
+#   it, protobuf is set back to 5.
 # Why it surprises: an import installs packages, without asking and without a word in the documentation of the converter; a
 #   virtual environment does not contain it, since the command "pip" is that of the shell, not of the running Python.
-# Who is hurt: locked environments and images that must be reproducible; TensorFlow or onnx in the same environment, that no longer
-#   import after a conversion; programs without network, which wait for it; whoever may not report.
-# Instead: convert in a container without network that is thrown away, or with the converter built from source; a "pip" that does
-#   nothing, first on the PATH, keeps both away and the conversion works (that is what this script does).
+# Who is hurt: locked environments and images that must be reproducible; TensorFlow or onnx in the same environment, that no
+#   longer import after a conversion; programs without network, which wait for it; whoever may not report.
+# Instead: convert in a container without network that is thrown away, or with the converter built from source; a "pip" that
+#   does nothing, first on the PATH, keeps both away and the conversion works (that is what this script does).
 # Source: https://github.com/alibaba/MNN/blob/2.4.0/docs/tools/python.md (the use of mnnconvert, no word of it);
 #   MNN/tools/utils/log.py in the package.
 # Guessed beforehand: no; expected were differences in numbers.

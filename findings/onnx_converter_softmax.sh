@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# What: onnx.version_converter from opset 13 down to 12 or 11 leaves Softmax and LogSoftmax with their axis as it was, though that
-#   meant something else before 13: the scores of all pixels of a map then share one sum of 1, instead of each pixel having its own.
-#   Upwards Hardmax is left as it was in the same way.
-# Why it surprises: going up, the converter writes the change out in full for Softmax; and going down a Softmax over the last axis is
-#   right, so that every classifier passes, and Hardmax raises an error. The converted model is valid and has the right shapes.
+# What: onnx.version_converter from opset 13 down to 12 or 11 leaves Softmax and LogSoftmax with their axis as it was, though
+#   that meant something else before 13: the scores of all pixels of a map then share one sum of 1, instead of each pixel
+#   having its own. Upwards Hardmax is left as it was in the same way.
+# Why it surprises: going up, the converter writes the change out in full for Softmax; and going down a Softmax over the last
+#   axis is right, so that every classifier passes, and Hardmax raises an error. The converted model is valid and has the
+#   right shapes.
 # Who is hurt: maps of classes (axis 1 of images, classes, height, width), attention over another axis than the last, for
 #   accelerators and runtimes that end at opset 11 or 12. The best class of a pixel stays; its probability, thresholds on it
 #   and averages over images do not.
-# Instead: transpose so that the axis is the last one before converting, or export again at the opset that is wanted;
-#   compare both models on one input.
+# Instead: transpose so that the axis is the last one before converting, or export again at the opset that is wanted; compare
+#   both models on one input.
 # Source: https://onnx.ai/onnx/api/version_converter.html ("convert between different opset versions"),
 #   https://onnx.ai/onnx/operators/text_diff_Softmax_11_13.html.
 # Guessed beforehand: errors for what has no counterpart, no changed answers.

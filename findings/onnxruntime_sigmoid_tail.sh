@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What: ONNX Runtime's Sigmoid of float32 is exactly 0 from -18 down, and above that it comes in steps that go up and down:
 #   that of -17 is greater than that of -16. A rare label is ranked wrongly, or not at all, and its cross entropy is infinite.
-# Why it surprises: float32 holds numbers down to 1e-38; NumPy, TensorFlow, JAX, LiteRT and OpenCV give the exact value,
-#   and ONNX Runtime's own Softmax of two scores and Sigmoid of float64 are right. That a greater score can give a smaller
+# Why it surprises: float32 holds numbers down to 1e-38; NumPy, TensorFlow, JAX, LiteRT and OpenCV give the exact value, and
+#   ONNX Runtime's own Softmax of two scores and Sigmoid of float64 are right. That a greater score can give a smaller
 #   probability contradicts what everybody takes a sigmoid for. Zeros are reported (onnxruntime#22557), the order is not.
 # Who is hurt: labels of which one image in millions has them, searched for at the top of a list; heads with a prior of rare
 #   classes in their bias; losses, energies and calibration from exported probabilities; anything divided by them.

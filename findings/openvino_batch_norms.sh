@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # What: in ONNX models of opset 13 to 17 OpenVINO does not read the axes of ReduceL1, ReduceLogSum and ReduceLogSumExp and
-#   reduces over everything, the batch included. x - logsumexp(x) and x / ||x||_1 keep their shape: each image's result depends on
-#   the others in its batch, and is right when it comes alone.
-# Why it surprises: ReduceMean, ReduceMax, ReduceL2 and the others of the same model are right, as are all of them in opset 11 and 18;
-#   a test with one image passes. Shapes agree wherever the axes are kept, as they are when one goes on computing with them.
-# Who is hurt: log-probabilities, mixtures and energy scores (torch.logsumexp at opset 17, the one most exports have), features
-#   and histograms normalised to a sum of one: a threshold for unknown images that was set with single images accepts or
-#   refuses other images in a batch.
-# Instead: convert to opset 18 (onnx.version_converter, checked below), or send one image at a time; compare a batch with its images.
-# Source: https://onnx.ai/onnx/operators/onnx__ReduceLogSumExp.html (version 13: axes is an attribute); reported for the shapes
-#   in openvinotoolkit/openvino#38238, open in 2026.
+#   reduces over everything, the batch included. x - logsumexp(x) and x / ||x||_1 keep their shape: each image's result
+#   depends on the others in its batch, and is right when it comes alone.
+# Why it surprises: ReduceMean, ReduceMax, ReduceL2 and the others of the same model are right, as are all of them in opset 11
+#   and 18; a test with one image passes. Shapes agree wherever the axes are kept, as they are when one goes on computing with
+#   them.
+# Who is hurt: log-probabilities, mixtures and energy scores (torch.logsumexp at opset 17, the one most exports have),
+#   features and histograms normalised to a sum of one: a threshold for unknown images that was set with single images accepts
+#   or refuses other images in a batch.
+# Instead: convert to opset 18 (onnx.version_converter, checked below), or send one image at a time; compare a batch with its
+#   images.
+# Source: https://onnx.ai/onnx/operators/onnx__ReduceLogSumExp.html (version 13: axes is an attribute); reported for the
+#   shapes in openvinotoolkit/openvino#38238, open in 2026.
 # Guessed beforehand: no; expected were differences in Resize and pooling.
 set -euo pipefail
 work=$(mktemp -d)

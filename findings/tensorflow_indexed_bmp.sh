@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What: TensorFlow reads a BMP with a colour table without the table: the numbers of the colours become grey values. Red, green
-#   and blue are 0, 1 and 2, black to the eye, in tf.io.decode_image and so in Keras's image_dataset_from_directory.
-# Why it surprises: an indexed PNG or GIF of the same picture is right, the shape is that of colours when channels=3 is asked for, and
-#   BMP is among the formats that both document. Other kinds of BMP that are not supported raise an error.
-# Who is hurt: images of microscopes, scanners, screens and older cameras, saved with 256 or 16 colours: the order of a
-#   colour table is as the program that saved it liked, so that one class of one device looks like noise, and a network
-#   trained on such noise fails where another program serves the same files with their colours.
+# What: TensorFlow reads a BMP with a colour table without the table: the numbers of the colours become grey values. Red,
+#   green and blue are 0, 1 and 2, black to the eye, in tf.io.decode_image and so in Keras's image_dataset_from_directory.
+# Why it surprises: an indexed PNG or GIF of the same picture is right, the shape is that of colours when channels=3 is asked
+#   for, and BMP is among the formats that both document. Other kinds of BMP that are not supported raise an error.
+# Who is hurt: images of microscopes, scanners, screens and older cameras, saved with 256 or 16 colours: the order of a colour
+#   table is as the program that saved it liked, so that one class of one device looks like noise, and a network trained on
+#   such noise fails where another program serves the same files with their colours.
 # Instead: read with Pillow or OpenCV (checked below), or save as PNG first.
-# Source: https://www.tensorflow.org/api_docs/python/tf/io/decode_image ("Detects whether an image is a
-#   BMP, GIF, JPEG, ..."), https://keras.io/api/data_loading/image/ ("Supported image formats: .jpeg, .jpg, .png, .bmp, .gif").
+# Source: https://www.tensorflow.org/api_docs/python/tf/io/decode_image ("Detects whether an image is a BMP, GIF, JPEG, ..."),
+#   https://keras.io/api/data_loading/image/ ("Supported image formats: .jpeg, .jpg, .png, .bmp, .gif").
 # Guessed beforehand: that decoders of files without loss agree, but for 16 bits.
 set -euo pipefail
 work=$(mktemp -d)

@@ -3,10 +3,10 @@
 #   Swish, and averages where GlobalLpPool adds up. No error; shapes and ranges are plausible.
 # Why it surprises: "bidirectional" of the same layers is right, and so are Elu, LeakyRelu and HardSigmoid with their
 #   attributes; for hundreds of other cases of the standard tract raises an error where it lacks something.
-# Who is hurt: networks on phones, browsers and small devices: a clip or a text read backwards by two stacked layers instead of
-#   one of two directions; any network of Celu with an alpha other than one.
-# Instead: turn the sequence round before and after a forward layer; write Celu as max(0, x) + min(0, alpha * (exp(x / alpha) - 1))
-#   and Swish as x * Sigmoid(alpha * x) of plain operators (checked below); compare with another runtime.
+# Who is hurt: networks on phones, browsers and small devices: a clip or a text read backwards by two stacked layers instead
+#   of one of two directions; any network of Celu with an alpha other than one.
+# Instead: turn the sequence round before and after a forward layer; write Celu as max(0, x) + min(0, alpha * (exp(x / alpha)
+#   - 1)) and Swish as x * Sigmoid(alpha * x) of plain operators (checked below); compare with another runtime.
 # Source: https://onnx.ai/onnx/operators/onnx__LSTM.html ("direction: ... must be one of forward (default), reverse, or
 #   bidirectional"), https://onnx.ai/onnx/operators/onnx__Celu.html.
 # Guessed beforehand: errors for what is not supported, and no wrong answers.

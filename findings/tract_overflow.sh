@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What: in tract LogSoftmax is minus infinity or wrong from 88 below the best on, Softplus is infinite above 88, ReduceLogSumExp
-#   too, and a Sigmoid is never below 0.00000045 nor ever 1, whatever its input: far scores become equal.
+# What: in tract LogSoftmax is minus infinity or wrong from 88 below the best on, Softplus is infinite above 88,
+#   ReduceLogSumExp too, and a Sigmoid is never below 0.00000045 nor ever 1, whatever its input: far scores become equal.
 # Why it surprises: Softmax of the same numbers is right, and LogSoftmax is the operator that exists so that this does not
 #   happen. Logits of 20 and -80 are common: a cosine head with a scale of 64 or 100 gives them for every image.
 # Who is hurt: cross entropy and log-likelihood on the device (infinite, or too small), averages of log-probabilities over
