@@ -98,16 +98,15 @@ EXCLUSIVE = {SINGLE.name: True, MULTI.name: False, ORDINAL.name: False, NUMBER.n
 
 
 def learn_familiarity(
-    classifier: "Classifier", dataset: Dataset, splits: Splits, logits: np.ndarray, batch_size: int, story: Story
+    source: FeatureSource, dataset: Dataset, splits: Splits, logits: np.ndarray, story: Story
 ) -> tuple[Familiarity | None, np.ndarray]:
     """What the training images look like to the finished network, and how far the held-out ones are from them.
 
     Args:
-        classifier: the network.
+        source: of the network's features, `FeatureSource.of_classifier`.
         dataset: N images.
         splits: of them.
         logits: float (N, K), what it says of them.
-        batch_size: images to a forward pass.
         story: hears the progress.
 
     Returns:
@@ -118,12 +117,12 @@ def learn_familiarity(
     unfamiliarity = np.full(len(dataset), np.nan, np.float32)
     if len(held) < FEWEST:
         story.say(
-            f"unfamiliar images will not be recognised: that takes {FEWEST} validation images, and there are {len(held)}"
+            f"unfamiliar {dataset.samples} will not be recognised: that takes {FEWEST} validation {dataset.samples}, "
+            f"and there are {len(held)}"
         )
         return None, unfamiliarity
     known = train[references(dataset.labels[train])]
     rows = np.sort(np.concatenate([known, held, splits.indices("test")]))
-    source = replace(FeatureSource.of_classifier(classifier), batch_size=batch_size)
     stored = source.rows(dataset.select(rows), story=story)
     stored = stored if dataset.clips is None else Rows(stored.pooled())
 
@@ -197,13 +196,13 @@ class ClipReader:
         return replace(self, source=source)
 
 
-def by_classifier(classifier: "Classifier", clips: int = MANY) -> ClipReader:
-    """The reader of a classifier in memory, which is asked about so many clips."""
+def by_classifier(classifier: "Classifier", clips: int = MANY, source: FeatureSource | None = None) -> ClipReader:
+    """The reader of a classifier in memory, which is asked about so many clips; `source` is that of its frames, where it is at hand."""
     from tlkit.backbones.runtime import forward
     from tlkit.classifier.model import over_time
 
     head = forward(over_time(classifier), clips)
-    return ClipReader(FeatureSource.of_classifier(classifier), head, classifier.familiarity)
+    return ClipReader(source or FeatureSource.of_classifier(classifier), head, classifier.familiarity)
 
 
 def by_file(model: Path, facts: Facts) -> ClipReader:
