@@ -109,7 +109,8 @@ def test_a_command_that_loads_keras_starts_without_what_only_others_use():
 def test_training_loads_scikit_learn_without_data_frames():
     check_once_loaded(
         "finetune",
-        "assert 'sklearn.linear_model' in sys.modules and 'pandas' not in sys.modules\nimport pandas\n",
+        "assert 'sklearn.linear_model' in sys.modules and 'pandas' not in sys.modules\nimport pandas\n"
+        "assert 'scipy.optimize' in sys.modules and 'scipy.stats' not in sys.modules\n",
     )
 
 

@@ -146,10 +146,14 @@ class StoredFeatures:
             raise KeyError("rows that were never stored")
         if not len(shard):
             return np.empty((0, *self.shape[1:]), np.float32)
-        out = np.empty((len(shard), *self._shards[0].shape[1:]), np.float32)
-        for number in np.unique(shard):
-            here = shard == number
-            out[here] = self._shards[number][row[here]]
+        numbers = np.unique(shard)
+        if len(numbers) == 1:  # copied once
+            out = np.asarray(self._shards[numbers[0]][row], np.float32)
+        else:
+            out = np.empty((len(shard), *self._shards[0].shape[1:]), np.float32)
+            for number in numbers:
+                here = shard == number
+                out[here] = self._shards[number][row[here]]
         self._copied += out.nbytes
         if self._copied >= MAPPED_BYTES and sum(each.nbytes for each in self._shards) > MAPPED_BYTES:
             # Pages that were read would count as this process's memory until somebody else wants it.
@@ -375,8 +379,11 @@ class ClipFeatures:
     def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
         """float32 (m, T, C), in memory."""
         places = self._places[indices]
-        out = np.zeros((*places.shape, *self._frames.shape[1:]), np.float32)
-        out[places >= 0] = self._frames[places[places >= 0]]
+        there, shape = places >= 0, (*places.shape, *self._frames.shape[1:])
+        if there.all():  # copied once
+            return self._frames[places.ravel()].reshape(shape)
+        out = np.zeros(shape, np.float32)
+        out[there] = self._frames[places[there]]
         return out
 
     def means(self) -> np.ndarray:

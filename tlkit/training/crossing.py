@@ -46,13 +46,17 @@ from tlkit.training.choosing import (
 from tlkit.training.fit import Epoch
 from tlkit.training.optimizer import Layerwise
 from tlkit.training.plan import SOLVED, Decision, Plan, Stage, duration
+from tlkit.training.planner import COMPILING
 from tlkit.training.stages import Material, Ready, examples_of, groups_of_all, held_out, made_ready, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
 PHASE = "cross-validating"
-OVERHEAD = 10.0  # seconds that a stage takes to begin with, however few its images: steps are traced and compiled
+BEGINNING = (
+    10.0  # seconds that a stage takes to begin with, however few its images: its step is traced and compiled, once
+)
+AROUND = 1.0  # seconds of each stage of each fold besides its steps: the solved head, weights put back and kept, what candidates say
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def unchecked(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spli
     if not _replaces_validation(config, dataset, splits) or not gradient_stages(plan):
         return ""
     train, folds = len(splits.indices("train")), folds_of(config, dataset, splits)
-    seconds = _seconds(plan, len(folds))
+    seconds = _seconds(plan, config, len(folds))
     if not folds:
         why = "a class has a single image (or group), so nothing can be held out"
     elif train < FEWEST_IN_ALL and config.validate == "auto":
@@ -143,7 +147,7 @@ def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spl
         if config.validate == "folds"
         else f"fewer than {FEWEST} validation {dataset.samples} are too few to choose by"
     )
-    expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
+    expected = f", about {duration(_seconds(plan, config, len(folds)))}" if gradient_stages(plan) else ""
     how = f"{which}: {train} training {dataset.samples}, each held out once{expected}; what wins is trained anew on all of them"
     return Decision("validate", f"{len(folds)} folds", how)
 
@@ -161,11 +165,17 @@ def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Split
 def seconds(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> float:
     """That cross-validation is expected to take; 0 where there is none."""
     replaced = _replaces_validation(config, dataset, splits)
-    return _seconds(plan, len(folds_of(config, dataset, splits))) if replaced else 0.0
+    return _seconds(plan, config, len(folds_of(config, dataset, splits))) if replaced else 0.0
 
 
-def _seconds(plan: Plan, folds: int) -> float:
-    return folds * sum(stage.seconds + OVERHEAD for stage in gradient_stages(plan))
+def _seconds(plan: Plan, config: FinetuneConfig, folds: int) -> float:
+    """Of so many folds, which share one traced step of each stage; side by side where there are workers."""
+    trained = gradient_stages(plan)
+    if not trained or not folds:
+        return 0.0
+    with opened(config.executor) as executor:
+        turns = executor.turns(folds)
+    return BEGINNING * len(trained) + turns * sum(max(0.0, one.seconds - COMPILING) + AROUND for one in trained)
 
 
 def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) -> tuple[Plan, Crossed | None]:
@@ -185,7 +195,7 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
     )
     if not folds:
         return plan, Crossed(None, np.empty((0, material.classes), np.float32), np.empty(0, np.int32), why)
-    expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
+    expected = f", about {duration(_seconds(plan, config, len(folds)))}" if gradient_stages(plan) else ""
     story.begin(PHASE)
     story.say(f"cross-validation in {len(folds)} folds of {len(rows)} training {material.dataset.samples}{expected}")
     found = _chosen(_given(plan, sink.folder / "checkpoints", material, folds, story), material, folds)

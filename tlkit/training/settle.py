@@ -81,7 +81,7 @@ def settle(
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
     counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
     sizes = Sizes(*counts, *disk_budget(store_dir(), sum(space.bytes for space in list_spaces())))
-    decode = _decoding(dataset, source.contract) if measure else None
+    decode = _decoding(dataset, source.contract) if measure and clips is None else None
     sizes = sizes if decode is None else replace(sizes, reading=decode)
     network, pace = (source.backbone, source.classifier, source.head.reads), None
     if budget:
