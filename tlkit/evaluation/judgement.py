@@ -19,7 +19,7 @@ from tlkit.evaluation.evaluate import group_codes
 from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import start_keras
 from tlkit.extraction.source import FeatureSource
-from tlkit.extraction.store import ClipFeatures, Rows
+from tlkit.extraction.store import ClipFeatures, Rows, at_once
 from tlkit.options.groups import EngineOptions
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
@@ -141,7 +141,6 @@ def learn_familiarity(
 # these. Both come from the answering file of the run, without TensorFlow, or from Keras.
 
 SHUFFLED_BY = 0  # seed of the order of shuffled frames
-BATCH = 64  # clips that the head reads at once
 MANY = 1 << 30  # clips, where nobody knows how many
 
 
@@ -161,7 +160,8 @@ class ClipReader:
 
     def logits(self, rows: Rows) -> np.ndarray:
         """float32 (N, K): what is said of the features (N, T, C) of the frames of clips."""
-        size = max(1, min(BATCH, len(rows)))
+        batches = -(-len(rows) // at_once(rows.shape[1:]))
+        size = -(-len(rows) // max(1, batches)) or 1  # batches of about the same size
         parts = []
         for start in range(0, len(rows), size):
             block = rows[slice(start, start + size)]

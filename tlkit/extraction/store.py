@@ -13,6 +13,7 @@ they are looked up: what is not what was written does not exist, and is computed
 import contextlib
 import errno
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -334,6 +335,7 @@ class Appender:
 
 BLOCK = 1024  # grids in memory while they are pooled
 CLIPS = 64  # likewise of clips
+AT_ONCE_BYTES = 16 * 2**20  # of features that a head reads in one batch: what a call costs outweighs what it computes
 
 Chosen = np.ndarray | slice
 
@@ -454,3 +456,8 @@ class Rows:
 def pooled(grids: np.ndarray) -> np.ndarray:
     """float32 (n, C): grids (n, ..., C) of any float type averaged over their cells; vectors (n, C) stay."""
     return grids.mean(axis=tuple(range(1, grids.ndim - 1)), dtype=np.float32)
+
+
+def at_once(shape: tuple[int, ...]) -> int:
+    """How many rows of features (C,) or (T, C) a head reads in one batch, at least one."""
+    return max(1, AT_ONCE_BYTES // (4 * math.prod(shape)))

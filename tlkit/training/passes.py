@@ -4,7 +4,6 @@ The pass is compiled once, and its weights are read anew in every call: a frozen
 made again whenever they have changed.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 
 from tlkit.backbones.folding import learning_forward
 from tlkit.backbones.runtime import forward, jit, sharing
+from tlkit.extraction.store import at_once
 from tlkit.training.examples import Reader
 
 EVALUATION_BATCH = 64
-AT_ONCE_BYTES = 16 * 2**20  # of features that a head reads in one batch: what a call costs outweighs what it computes
 
 # inputs (b, ...) -> logits (b, K), an array or a tensor
 Call = Callable[[Any], Any]
@@ -63,4 +62,4 @@ def _at_once(model: keras.Model) -> int:
     """How many inputs a batch has: more where they are features, (C,) or (T, C), which take little memory on their way."""
     if len(model.input_shape) > 3:
         return EVALUATION_BATCH
-    return max(EVALUATION_BATCH, AT_ONCE_BYTES // (4 * math.prod(model.input_shape[1:])))
+    return max(EVALUATION_BATCH, at_once(model.input_shape[1:]))
