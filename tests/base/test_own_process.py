@@ -109,8 +109,13 @@ def test_a_command_that_loads_keras_starts_without_what_only_others_use():
 def test_training_loads_scikit_learn_without_data_frames():
     check_once_loaded(
         "finetune",
-        "assert 'sklearn.linear_model' in sys.modules and 'pandas' not in sys.modules\nimport pandas\n"
-        "assert 'scipy.optimize' in sys.modules and 'scipy.stats' not in sys.modules\n",
+        "assert 'sklearn.linear_model' in sys.modules and 'pandas' not in sys.modules\nimport pandas\n",
+    )
+
+
+def test_comparing_runs_loads_no_distributions():
+    check_once_loaded(
+        "compare", "assert 'tlkit.evaluation.compare' in sys.modules and 'scipy.stats' not in sys.modules\n"
     )
 
 
