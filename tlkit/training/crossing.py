@@ -53,10 +53,8 @@ FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 poi
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
 PHASE = "cross-validating"
-BEGINNING = (
-    10.0  # seconds that a stage takes to begin with, however few its images: its step is traced and compiled, once
-)
-AROUND = 1.0  # seconds of each stage of each fold besides its steps: the solved head, weights put back and kept, what candidates say
+BEGINNING = 4.0  # seconds that a stage takes to begin with, once for all folds: its step is traced and compiled
+AROUND = 1.5  # seconds of each stage of each fold besides its steps: the solved head, weights kept, what candidates say
 
 
 @dataclass(frozen=True)
