@@ -113,6 +113,12 @@ def test_training_loads_scikit_learn_without_data_frames():
     )
 
 
+def test_comparing_runs_loads_no_distributions():
+    check_once_loaded(
+        "compare", "assert 'tlkit.evaluation.compare' in sys.modules and 'scipy.stats' not in sys.modules\n"
+    )
+
+
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install 'tlkit[jax]'")
 def test_on_another_backend_layers_are_written_down_without_tensorflow():
     program = (

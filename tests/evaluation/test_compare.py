@@ -28,6 +28,8 @@ def run(correct, groups=None, seed=0):
 def test_mcnemar_by_hand_and_by_scipy():
     assert mcnemar(1, 5) == pytest.approx(2 * 7 / 64)  # two tails of (1 + 6) / 2^6
     assert mcnemar(3, 12) == pytest.approx(binomtest(3, 15).pvalue)
+    for pair in ((7, 7), (0, 9), (40, 31), (3, 900)):
+        assert mcnemar(*pair) == pytest.approx(binomtest(pair[0], sum(pair)).pvalue, rel=1e-9)
     assert mcnemar(0, 0) == 1.0
 
 

@@ -78,6 +78,8 @@ def clips():
 def test_features_of_clips_are_those_of_their_frames(clips):
     assert clips.shape == (3, 4, 2)
     assert clips[np.array([2])].tolist() == [[[5, 50], [6, 60], [0, 0], [0, 0]]]
+    full = ClipFeatures(np.arange(8, dtype=np.float32).reshape(4, 2), np.array([[3, 0], [1, 2]]))
+    assert full[np.array([1, 0])].tolist() == [[[2, 3], [4, 5]], [[6, 7], [0, 1]]]
     assert clips.means().tolist() == [[2, 20], [4, 40], [5.5, 55]]
     assert Rows(clips).select(np.array([1])).pooled().tolist() == [[4, 40]]
     mean = Mean(np.array([[1.0], [2.0]], np.float32), np.array([0.5], np.float32))

@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -130,6 +131,17 @@ def test_a_second_head_and_other_frames_compute_no_frame_again(whole, settings, 
     story = Heard()
     finetune.run(FinetuneConfig(**settings | {"frames": 2}, time="conv1d", out=str(tmp_path / "two")), story)
     assert any("nothing was computed" in text for text in story.said)
+
+
+def test_whatever_is_said_of_clips_calls_them_clips(whole, settings, tmp_path):
+    """Where every clip trains, too; frames are images, and may be called so."""
+    story = Heard()
+    folds = settings | {"validate": "folds", "frames": 2}
+    finetune.run(FinetuneConfig(**folds, time="mean", out=str(tmp_path / "folds")), story)
+    said = "\n".join([*story.said, *whole[2].said])
+    assert re.search(r"cross-validation in 5 folds of \d+ training clips", said)
+    assert re.search(r"Cross-validated accuracy .* on \d+ training clips, each held out", said)
+    assert not re.search(r"(?:training|validation|test) images?", said)
 
 
 def test_evaluating_a_run_again_finds_what_it_found(whole):

@@ -181,3 +181,25 @@ def test_when_the_validation_images_train():
     assert not joined(drawn, minutes=3.0) and not joined(drawn, target_precision=0.5)
     with pytest.raises(TlkitError, match="--target-precision needs validation images"):
         FinetuneConfig(images="images", validate="folds", target_precision=0.9).check()
+
+
+def test_folds_take_one_beginning_together_and_workers_share_them(monkeypatch):
+    class Beside(executors.Here):
+        def turns(self, items):
+            return 2
+
+    monkeypatch.setitem(executors.EXECUTORS, "ray", lambda address: contextlib.nullcontext(Beside()))
+    stages = [SimpleNamespace(name=name, seconds=crossing.COMPILING + 8.0) for name in ("head", "top", "all")]
+    here, there = (FinetuneConfig(images="images", backbone="nano", executor=name) for name in ("here", "ray"))
+    seconds = [crossing._seconds(SimpleNamespace(stages=stages), here, folds) for folds in (0, 1, 3, 5)]
+    each = 2 * (8.0 + crossing.AROUND)
+    assert seconds == pytest.approx([0, *(2 * crossing.BEGINNING + folds * each for folds in (1, 3, 5))])
+    assert crossing._seconds(SimpleNamespace(stages=stages), there, 5) == pytest.approx(seconds[1] + each)
+    assert crossing._seconds(SimpleNamespace(stages=stages[:1]), here, 5) == 0
+
+
+def test_clips_that_are_too_few_are_called_clips():
+    given = dataset(99)
+    object.__setattr__(given, "clips", object())
+    splits = Splits(np.array([0] * 70 + [1] * 29, np.int8), "train 70, val 29: drawn by content.")
+    assert "29 validation clips would be too few" in join_few(FinetuneConfig(images="clips"), given, splits).rule

@@ -21,8 +21,8 @@ from tlkit.base.files import remove, sweep_logs, temporary_beside
 from tlkit.base.machine import temporary_root
 
 # What Keras, TensorFlow and scikit-learn load if they find it, for functions that tlkit does not call (plots, scikit-learn's
-# interface, data frames, conversion from JAX). Each costs a tenth of a second to one second.
-LEFT_OUT = ("matplotlib", "sklearn", "pandas", "jax")
+# interface, data frames, conversion from JAX; boxes in pictures, notebooks). Each costs 0.03 to one second.
+LEFT_OUT = ("matplotlib", "sklearn", "pandas", "jax", "cv2", "IPython")
 
 _mine = False
 _claimed = 0.0

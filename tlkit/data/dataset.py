@@ -132,6 +132,16 @@ class Dataset(Labelled):
         """What the members are called: images, or frames."""
         return "images" if self.clips is None else "frames"
 
+    @property
+    def sample(self) -> str:
+        """What a sample is called in sentences about it: an image, or a clip."""
+        return "image" if self.clips is None else "clip"
+
+    @property
+    def samples(self) -> str:
+        """What several of them are called."""
+        return f"{self.sample}s"
+
     def absolute(self) -> "Dataset":
         """The same, for a process that works in another folder."""
         clips = None if self.clips is None else replace(self.clips, frames=self.clips.frames.absolute())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from tlkit.classifier.answers import image_losses, image_scores
 from tlkit.evaluation.curves import metric
@@ -155,7 +155,7 @@ def lowest_precision(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
 
     The one-sided bound of Clopper and Pearson (1934), exact for every n. Takes fractions, for images in groups.
     """
-    return np.where(hits > 0, beta.ppf(RISK, np.maximum(hits, 1e-9), n - hits + 1), 0.0)
+    return np.where(hits > 0, betaincinv(np.maximum(hits, 1e-9), n - hits + 1, RISK), 0.0)
 
 
 def fewest_images(target: float) -> int:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import stdtr
-from scipy.stats import fisher_exact
 
 from tlkit.classifier.answers import MANY_CLASSES, Predictions, softmax
 from tlkit.evaluation.calibration import abstention, calibration_error_interval, reliability
@@ -368,6 +367,8 @@ def _accuracy(correct: np.ndarray, inside: np.ndarray, groups: Groups) -> Metric
 def _p_value(correct: np.ndarray, inside: np.ndarray, groups: Groups) -> float:
     """That images inside are no harder than the others, one-sided."""
     if groups is None:
+        from scipy.stats import fisher_exact  # takes 0.3 s to load, and most evaluations have no slices
+
         table = [[int((side & hit).sum()) for hit in (correct, ~correct)] for side in (inside, ~inside)]
         return float(fisher_exact(table, alternative="less").pvalue)
     shares = np.where(inside, correct[inside].mean(), correct[~inside].mean())

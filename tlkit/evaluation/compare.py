@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from tlkit.classifier.answers import Predictions, image_losses, image_scores
 from tlkit.classifier.facts import ClipFacts
@@ -28,7 +28,8 @@ _SMALLEST = np.finfo(np.float64).eps
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """McNemar's exact test (McNemar 1947): two-sided p-value of the discordant pairs, by the binomial."""
-    return float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
+    fewer, pairs = sorted((only_first, only_second))[0], only_first + only_second
+    return min(1.0, 2 * float(bdtr(fewer, pairs, 0.5))) if pairs else 1.0
 
 
 def flipped(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> float:

@@ -19,7 +19,7 @@ from tlkit.evaluation.evaluate import group_codes
 from tlkit.extraction import onnx_engine
 from tlkit.extraction.engine import start_keras
 from tlkit.extraction.source import FeatureSource
-from tlkit.extraction.store import ClipFeatures, Rows
+from tlkit.extraction.store import ClipFeatures, Rows, at_once
 from tlkit.options.groups import EngineOptions
 from tlkit.tasks.multi import MULTI
 from tlkit.tasks.number import NUMBER
@@ -98,16 +98,15 @@ EXCLUSIVE = {SINGLE.name: True, MULTI.name: False, ORDINAL.name: False, NUMBER.n
 
 
 def learn_familiarity(
-    classifier: "Classifier", dataset: Dataset, splits: Splits, logits: np.ndarray, batch_size: int, story: Story
+    source: FeatureSource, dataset: Dataset, splits: Splits, logits: np.ndarray, story: Story
 ) -> tuple[Familiarity | None, np.ndarray]:
     """What the training images look like to the finished network, and how far the held-out ones are from them.
 
     Args:
-        classifier: the network.
+        source: of the network's features, `FeatureSource.of_classifier`.
         dataset: N images.
         splits: of them.
         logits: float (N, K), what it says of them.
-        batch_size: images to a forward pass.
         story: hears the progress.
 
     Returns:
@@ -118,12 +117,12 @@ def learn_familiarity(
     unfamiliarity = np.full(len(dataset), np.nan, np.float32)
     if len(held) < FEWEST:
         story.say(
-            f"unfamiliar images will not be recognised: that takes {FEWEST} validation images, and there are {len(held)}"
+            f"unfamiliar {dataset.samples} will not be recognised: that takes {FEWEST} validation {dataset.samples}, "
+            f"and there are {len(held)}"
         )
         return None, unfamiliarity
     known = train[references(dataset.labels[train])]
     rows = np.sort(np.concatenate([known, held, splits.indices("test")]))
-    source = replace(FeatureSource.of_classifier(classifier), batch_size=batch_size)
     stored = source.rows(dataset.select(rows), story=story)
     stored = stored if dataset.clips is None else Rows(stored.pooled())
 
@@ -142,7 +141,6 @@ def learn_familiarity(
 # these. Both come from the answering file of the run, without TensorFlow, or from Keras.
 
 SHUFFLED_BY = 0  # seed of the order of shuffled frames
-BATCH = 64  # clips that the head reads at once
 MANY = 1 << 30  # clips, where nobody knows how many
 
 
@@ -162,7 +160,8 @@ class ClipReader:
 
     def logits(self, rows: Rows) -> np.ndarray:
         """float32 (N, K): what is said of the features (N, T, C) of the frames of clips."""
-        size = max(1, min(BATCH, len(rows)))
+        batches = -(-len(rows) // at_once(rows.shape[1:]))
+        size = -(-len(rows) // max(1, batches)) or 1  # batches of about the same size
         parts = []
         for start in range(0, len(rows), size):
             block = rows[slice(start, start + size)]
@@ -197,13 +196,13 @@ class ClipReader:
         return replace(self, source=source)
 
 
-def by_classifier(classifier: "Classifier", clips: int = MANY) -> ClipReader:
-    """The reader of a classifier in memory, which is asked about so many clips."""
+def by_classifier(classifier: "Classifier", clips: int = MANY, source: FeatureSource | None = None) -> ClipReader:
+    """The reader of a classifier in memory, which is asked about so many clips; `source` is that of its frames, where it is at hand."""
     from tlkit.backbones.runtime import forward
     from tlkit.classifier.model import over_time
 
     head = forward(over_time(classifier), clips)
-    return ClipReader(FeatureSource.of_classifier(classifier), head, classifier.familiarity)
+    return ClipReader(source or FeatureSource.of_classifier(classifier), head, classifier.familiarity)
 
 
 def by_file(model: Path, facts: Facts) -> ClipReader:

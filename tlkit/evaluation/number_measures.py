@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from tlkit.classifier.answers import Predictions
 from tlkit.evaluation.class_measures import measure_single
@@ -123,6 +122,8 @@ def _below_one(ends: Interval | None) -> Interval | None:
 def _rank_correlation(said: np.ndarray, truth: np.ndarray) -> float | None:
     if len(truth) < 2 or np.ptp(said) == 0 or np.ptp(truth) == 0:
         return None
+    from scipy.stats import spearmanr  # takes 0.3 s to load, and other tasks have no ranks
+
     return float(spearmanr(said, truth).statistic)
 
 

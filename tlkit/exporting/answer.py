@@ -16,10 +16,11 @@ from tlkit.exporting.formats import installed, module_of
 from tlkit.exporting.golden import Inputs, draw_inputs, excess
 from tlkit.exporting.writers import in_keras, write
 from tlkit.extraction.onnx_engine import HEAD, Outputs, answer_folder, describe_answer, open_session
+from tlkit.extraction.source import FeatureSource
 from tlkit.options.catalog import FORMATS
 
 
-def write_answer(classifier: Classifier, model: Path, story: Story) -> bool:
+def write_answer(classifier: Classifier, model: Path, story: Story, source: FeatureSource | None = None) -> bool:
     """Write the answering file beside a classifier's own, if this machine can and the file answers as Keras does.
 
     It is an extra of the run: what keeps it from being written is said, and the run is whole without it.
@@ -28,13 +29,14 @@ def write_answer(classifier: Classifier, model: Path, story: Story) -> bool:
         classifier: as saved in `model`.
         model: the `.keras` file.
         story: hears how long it took, or why there is none.
+        source: of the classifier's features, where it is at hand.
 
     Returns:
         Whether it was written.
     """
     started = time.monotonic()
     try:
-        apart = _write(classifier, model)
+        apart = _write(classifier, model, source)
     except TlkitError as error:
         story.say(f"no answering file, so that answers load Keras: {error.message}")
         return False
@@ -45,7 +47,7 @@ def write_answer(classifier: Classifier, model: Path, story: Story) -> bool:
     return True
 
 
-def _write(classifier: Classifier, model: Path) -> float:
+def _write(classifier: Classifier, model: Path, source: FeatureSource | None) -> float:
     """The greatest difference of the file that was written from Keras, in units of what is allowed: 0 to 1."""
     lacking = [module for module in ("tf2onnx", "onnx", "onnxruntime") if not installed(module)]
     if lacking:
@@ -62,7 +64,7 @@ def _write(classifier: Classifier, model: Path) -> float:
             write(FORMATS["onnx"], classifier, file, None)
             answers = open_session(file)(samples.images)
         else:
-            frames = module_of(FORMATS["onnx"]).write_for_clips(classifier, file)
+            frames = module_of(FORMATS["onnx"]).write_for_clips(classifier, file, source)
             answers = _by_both(file, samples)
         expected = in_keras(classifier, samples)
         held, due = (

@@ -11,6 +11,7 @@ from tlkit.options.catalog import Format
 if TYPE_CHECKING:
     from tlkit.classifier.model import Classifier
     from tlkit.exporting.runtimes import Call
+    from tlkit.extraction.source import FeatureSource
 
 IMPORTS = """import os
 
@@ -65,8 +66,13 @@ def _by_tensorflow(row: Format, classifier: "Classifier") -> Any:
     return tf2onnx.convert.from_function(traced, input_signature=traced.input_signature, opset=OPSET)[0]
 
 
-def write_for_clips(classifier: "Classifier", path: Path) -> dict[str, Any]:
+def write_for_clips(classifier: "Classifier", path: Path, source: "FeatureSource | None" = None) -> dict[str, Any]:
     """A classifier of clips as two files: frames to their features in `path`, those to logits in `HEAD` beside it.
+
+    Args:
+        classifier: of clips.
+        path: of the file of frames.
+        source: of the features of its frames, where it is at hand.
 
     Returns:
         What tells these features from others in the store: `weights`, `output` and `channels`.
@@ -77,7 +83,7 @@ def write_for_clips(classifier: "Classifier", path: Path) -> dict[str, Any]:
     from tlkit.extraction.onnx_graph import Untranslatable, to_onnx
     from tlkit.extraction.source import FeatureSource
 
-    source, head = FeatureSource.of_classifier(classifier), over_time(classifier)
+    source, head = source or FeatureSource.of_classifier(classifier), over_time(classifier)
     parts = ((source.built, "images", "features", path), (head, "features", "logits", path.with_name(HEAD)))
     for model, given, output, file in parts:
         try:

@@ -13,6 +13,7 @@ they are looked up: what is not what was written does not exist, and is computed
 import contextlib
 import errno
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,10 +147,14 @@ class StoredFeatures:
             raise KeyError("rows that were never stored")
         if not len(shard):
             return np.empty((0, *self.shape[1:]), np.float32)
-        out = np.empty((len(shard), *self._shards[0].shape[1:]), np.float32)
-        for number in np.unique(shard):
-            here = shard == number
-            out[here] = self._shards[number][row[here]]
+        numbers = np.unique(shard)
+        if len(numbers) == 1:  # copied once
+            out = np.asarray(self._shards[numbers[0]][row], np.float32)
+        else:
+            out = np.empty((len(shard), *self._shards[0].shape[1:]), np.float32)
+            for number in numbers:
+                here = shard == number
+                out[here] = self._shards[number][row[here]]
         self._copied += out.nbytes
         if self._copied >= MAPPED_BYTES and sum(each.nbytes for each in self._shards) > MAPPED_BYTES:
             # Pages that were read would count as this process's memory until somebody else wants it.
@@ -330,6 +335,7 @@ class Appender:
 
 BLOCK = 1024  # grids in memory while they are pooled
 CLIPS = 64  # likewise of clips
+AT_ONCE_BYTES = 16 * 2**20  # of features that a head reads in one batch: what a call costs outweighs what it computes
 
 Chosen = np.ndarray | slice
 
@@ -375,8 +381,11 @@ class ClipFeatures:
     def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
         """float32 (m, T, C), in memory."""
         places = self._places[indices]
-        out = np.zeros((*places.shape, *self._frames.shape[1:]), np.float32)
-        out[places >= 0] = self._frames[places[places >= 0]]
+        there, shape = places >= 0, (*places.shape, *self._frames.shape[1:])
+        if there.all():  # copied once
+            return self._frames[places.ravel()].reshape(shape)
+        out = np.zeros(shape, np.float32)
+        out[there] = self._frames[places[there]]
         return out
 
     def means(self) -> np.ndarray:
@@ -447,3 +456,8 @@ class Rows:
 def pooled(grids: np.ndarray) -> np.ndarray:
     """float32 (n, C): grids (n, ..., C) of any float type averaged over their cells; vectors (n, C) stay."""
     return grids.mean(axis=tuple(range(1, grids.ndim - 1)), dtype=np.float32)
+
+
+def at_once(shape: tuple[int, ...]) -> int:
+    """How many rows of features (C,) or (T, C) a head reads in one batch, at least one."""
+    return max(1, AT_ONCE_BYTES // (4 * math.prod(shape)))

@@ -24,7 +24,6 @@ from tlkit.data.decode import set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.judgement import refuse_hopeless
-from tlkit.evaluation.results import CLIP, IMAGE
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome
@@ -164,7 +163,7 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
     if not len(splits.indices("train")):
         raise TlkitError(
-            f"none of the {len(dataset)} images is for training: {splits.rule}",
+            f"none of the {len(dataset)} {dataset.samples} is for training: {splits.rule}",
             "call the folder (or the value in the column `split`) of the training images train; "
             "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
         )
@@ -173,9 +172,8 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
 
 def _tell(dataset: Dataset, splits: Splits, plan: Plan, story: Story) -> None:
     """The images, their split, and what will be done with them."""
-    sample = IMAGE if dataset.clips is None else CLIP
     for sentence in (_described(dataset), f"split {splits.rule}", plan.text()):
-        story.say(said_of(sample, sentence, dataset.classes))
+        story.say(said_of(dataset.sample, sentence, dataset.classes))
 
 
 def _described(dataset: Dataset) -> str:

@@ -7,7 +7,6 @@ from time import perf_counter
 
 import numpy as np
 from scipy.special import stdtrit
-from scipy.stats import binomtest
 
 from tlkit.base.story import percent
 from tlkit.classifier.answers import image_scores
@@ -236,6 +235,8 @@ def corrected_share(values: np.ndarray, folds: int, images: int) -> Estimate:
     found = corrected(values, folds)
     low, high = found.low, found.high
     if found.error < 1e-12:
+        from scipy.stats import binomtest  # takes 0.3 s to load, and folds seldom agree
+
         interval = binomtest(round(found.value * images), images).proportion_ci(LEVEL, method="wilson")
         low, high = float(interval.low), float(interval.high)
     return Estimate(found.value, found.error, max(0.0, low), min(1.0, high))

@@ -22,7 +22,7 @@ from tlkit.data.look import looks_of
 from tlkit.evaluation.choice import Choice
 from tlkit.evaluation.compare import with_order
 from tlkit.evaluation.evaluate import evaluate
-from tlkit.evaluation.judgement import by_classifier, find_threshold, learn_familiarity, said_otherwise
+from tlkit.evaluation.judgement import ClipReader, by_classifier, find_threshold, learn_familiarity, said_otherwise
 from tlkit.evaluation.portrait import Portrait
 from tlkit.evaluation.results import EvaluationResult
 from tlkit.exporting.answer import write_answer
@@ -31,6 +31,7 @@ from tlkit.options.catalog import BACKBONES, head_reads
 from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome, overlays
 from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
+from tlkit.report.headline import said_of
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
@@ -146,7 +147,7 @@ def _page(
         else overlays.frame_bars(classifier, facts, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
-            f"{'images' if dataset.clips is None else 'clips'} and labels": dataset.fingerprint(),
+            f"{dataset.samples} and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],
             "model.keras": model_sha256,
         },
@@ -265,7 +266,8 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     config = material.config
     dataset, splits = material.dataset, material.splits
     classifier = result.calibrated().with_facts(target_precision=config.target_precision)
-    reference, unfamiliarity = learn_familiarity(classifier, dataset, splits, scores, config.batch_size, story)
+    source = replace(FeatureSource.of_classifier(classifier), batch_size=config.batch_size)
+    reference, unfamiliarity = learn_familiarity(source, dataset, splits, scores, story)
     evidence = evidence or _looked_at(material, story)
     predictions = outcome.build_predictions(
         dataset,
@@ -282,16 +284,17 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
         predictions = outcome.judged_by(predictions, classifier.facts)
     classifier = classifier.knowing(reference)
     save(classifier, run_dir.model)
-    write_answer(classifier, run_dir.model, story)
+    write_answer(classifier, run_dir.model, story, source)
     write_json(run_dir.class_indices, {name: index for index, name in enumerate(dataset.classes)})
     write_text(run_dir.labels, as_lines(dataset.classes))
     columns = outcome.slice_columns(dataset, config.slice_by, np.arange(len(dataset)), evidence.looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=config.target_precision)
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     if dataset.clips is not None:
-        evaluation = _with_order(run_dir, result, classifier, predictions, evaluation)
+        reader = by_classifier(classifier, len(dataset), source)
+        evaluation = _with_order(run_dir, result, reader, predictions, evaluation)
     for note in evaluation.notes:
-        story.say(note)
+        story.say(said_of(dataset.sample, note, dataset.classes))
     ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
     run_record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)
@@ -306,14 +309,14 @@ def _kin(dataset: Dataset, trained: np.ndarray, evidence: Evidence) -> np.ndarra
 
 
 def _with_order(
-    run_dir: RunDir, result: Trained, classifier: Classifier, predictions: Predictions, evaluation: EvaluationResult
+    run_dir: RunDir, result: Trained, reader: ClipReader, predictions: Predictions, evaluation: EvaluationResult
 ) -> EvaluationResult:
     """The evaluation with what it takes to say whether order matters; the solved mean is kept for later evaluations."""
     material, stage = result.material, result.plan.stages[0]
     mean = solved_mean(stage, material, run_dir.checkpoints / stage.name)
     mean.write(run_dir.mean)
-    others = said_otherwise(by_classifier(classifier, len(material.dataset)), material.stored["features"], mean)
-    return with_order(evaluation, predictions, others, classifier.facts.clip)
+    others = said_otherwise(reader, material.stored["features"], mean)
+    return with_order(evaluation, predictions, others, material.classifier.facts.clip)
 
 
 def _looked_at(material: Material, story: Story) -> Evidence:

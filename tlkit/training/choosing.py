@@ -242,7 +242,9 @@ def choose(
         trained.forget_others()
         return crossed
     if not len(material.rows("val")):
-        story.say("choice: the last stage's weights are kept; without validation images nothing has checked them")
+        story.say(
+            f"choice: the last stage's weights are kept; without validation {material.dataset.samples} nothing has checked them"
+        )
         return None
     labels, groups = material.labels("val"), groups_of(material.dataset, material.rows("val"))
     balanced, said, found = is_balanced(material), trained.held_out(), offers(trained)
@@ -253,7 +255,7 @@ def choose(
         found.append(Offer(name, "soup", partial(trained.write, soup), tried))
         given += entries(found[-1:], said)
     made = decide(given, labels, groups=groups, balanced=balanced)
-    made = replace(made, held_out=f"{len(labels)} validation {'images' if material.dataset.clips is None else 'clips'}")
+    made = replace(made, held_out=f"{len(labels)} validation {material.dataset.samples}")
     _put_by_name(made.chosen, found)
     trained.keep()
     sink.write("choice", made.as_json())

@@ -46,13 +46,15 @@ from tlkit.training.choosing import (
 from tlkit.training.fit import Epoch
 from tlkit.training.optimizer import Layerwise
 from tlkit.training.plan import SOLVED, Decision, Plan, Stage, duration
+from tlkit.training.planner import COMPILING
 from tlkit.training.stages import Material, Ready, examples_of, groups_of_all, held_out, made_ready, run_stage
 
 FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 points and more
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
 PHASE = "cross-validating"
-OVERHEAD = 10.0  # seconds that a stage takes to begin with, however few its images: steps are traced and compiled
+BEGINNING = 4.0  # seconds that a stage takes to begin with, once for all folds: its step is traced and compiled
+AROUND = 1.5  # seconds of each stage of each fold besides its steps: the solved head, weights kept, what candidates say
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
         return splits
     codes = splits.codes.copy()
     codes[held] = SPLITS.index("train")
-    why = f"{len(held)} validation images would be too few to choose by (fewer than {FEWEST}): they train"
+    why = f"{len(held)} validation {dataset.samples} would be too few to choose by (fewer than {FEWEST}): they train"
     why = "Nothing is held out for validation, as asked" if config.validate == "folds" else why
-    why = why if len(held) else "No image can be spared for validation"
+    why = why if len(held) else f"No {dataset.sample} can be spared for validation"
     counts = ", ".join(f"{name} {(codes == code).sum()}" for code, name in enumerate(SPLITS) if (codes == code).any())
     origin = splits.rule.partition(": ")[2]
     why = f"{why}, and what validation would decide is cross-validated"
@@ -115,11 +117,11 @@ def unchecked(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spli
     if not _replaces_validation(config, dataset, splits) or not gradient_stages(plan):
         return ""
     train, folds = len(splits.indices("train")), folds_of(config, dataset, splits)
-    seconds = _seconds(plan, len(folds))
+    seconds = _seconds(plan, config, len(folds))
     if not folds:
         why = "a class has a single image (or group), so nothing can be held out"
     elif train < FEWEST_IN_ALL and config.validate == "auto":
-        few = f"{train} training images are too few to choose by (fewer than {FEWEST_IN_ALL})"
+        few = f"{train} training {dataset.samples} are too few to choose by (fewer than {FEWEST_IN_ALL})"
         why = f"{few}; --validate folds cross-validates anyway"
     elif seconds > SECONDS_MOST:
         why = f"{len(folds)} folds would take about {duration(seconds)}, more than {duration(SECONDS_MOST)}"
@@ -132,17 +134,19 @@ def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spl
     """What decides which weights ship."""
     train, held = len(splits.indices("train")), len(splits.indices("val"))
     if held:
-        return Decision("validate", "split", f"{held} validation images decide what ships")
+        return Decision("validate", "split", f"{held} validation {dataset.samples} decide what ships")
     if not _replaces_validation(config, dataset, splits):
-        return Decision("validate", "nothing", "no images are held out: the last stage ships unchecked")
+        return Decision("validate", "nothing", f"no {dataset.samples} are held out: the last stage ships unchecked")
     folds = folds_of(config, dataset, splits)
     if not folds:
         return Decision("validate", "nothing", "a class has a single image (or group), so nothing can be held out")
     which = (
-        "as asked" if config.validate == "folds" else f"fewer than {FEWEST} validation images are too few to choose by"
+        "as asked"
+        if config.validate == "folds"
+        else f"fewer than {FEWEST} validation {dataset.samples} are too few to choose by"
     )
-    expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
-    how = f"{which}: {train} training images, each held out once{expected}; what wins is trained anew on all of them"
+    expected = f", about {duration(_seconds(plan, config, len(folds)))}" if gradient_stages(plan) else ""
+    how = f"{which}: {train} training {dataset.samples}, each held out once{expected}; what wins is trained anew on all of them"
     return Decision("validate", f"{len(folds)} folds", how)
 
 
@@ -159,11 +163,17 @@ def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Split
 def seconds(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits) -> float:
     """That cross-validation is expected to take; 0 where there is none."""
     replaced = _replaces_validation(config, dataset, splits)
-    return _seconds(plan, len(folds_of(config, dataset, splits))) if replaced else 0.0
+    return _seconds(plan, config, len(folds_of(config, dataset, splits))) if replaced else 0.0
 
 
-def _seconds(plan: Plan, folds: int) -> float:
-    return folds * sum(stage.seconds + OVERHEAD for stage in gradient_stages(plan))
+def _seconds(plan: Plan, config: FinetuneConfig, folds: int) -> float:
+    """Of so many folds, which share one traced step of each stage; side by side where there are workers."""
+    trained = gradient_stages(plan)
+    if not trained or not folds:
+        return 0.0
+    with opened(config.executor) as executor:
+        turns = executor.turns(folds)
+    return BEGINNING * len(trained) + turns * sum(max(0.0, one.seconds - COMPILING) + AROUND for one in trained)
 
 
 def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) -> tuple[Plan, Crossed | None]:
@@ -183,9 +193,9 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
     )
     if not folds:
         return plan, Crossed(None, np.empty((0, material.classes), np.float32), np.empty(0, np.int32), why)
-    expected = f", about {duration(_seconds(plan, len(folds)))}" if gradient_stages(plan) else ""
+    expected = f", about {duration(_seconds(plan, config, len(folds)))}" if gradient_stages(plan) else ""
     story.begin(PHASE)
-    story.say(f"cross-validation in {len(folds)} folds of {len(rows)} training images{expected}")
+    story.say(f"cross-validation in {len(folds)} folds of {len(rows)} training {material.dataset.samples}{expected}")
     found = _chosen(_given(plan, sink.folder / "checkpoints", material, folds, story), material, folds)
     if found.choice is not None:
         sink.write("choice", found.choice.as_json())
@@ -348,7 +358,7 @@ def _chosen(given: Sequence[Sequence[Entry]], material: Material, folds: Sequenc
         for name in names
         for said in [[one.logits for fold in given for one in fold if one.name == name]]
     ]
-    where = f"{len(rows)} training images, each held out of one of {len(folds)} folds"
+    where = f"{len(rows)} training {material.dataset.samples}, each held out of one of {len(folds)} folds"
     groups, balanced = groups_of(material.dataset, rows), is_balanced(material)
     made = replace(decide(together, labels, groups=groups, balanced=balanced), held_out=where)
     logits = next(one.logits for one in together if one.name == made.chosen)

@@ -219,7 +219,7 @@ class Validation:
         """What the first number of a score is."""
         return of_truth(self.labels).score
 
-    def measure(self, model: keras.Model, batch_size: int = EVALUATION_BATCH, call: Call | None = None) -> Score | None:
+    def measure(self, model: keras.Model, batch_size: int | None = None, call: Call | None = None) -> Score | None:
         """(accuracy, log loss) of the model's logits, None without images; of several labels the F1 of each image.
 
         `call` is the model, compiled for many rounds.
@@ -462,8 +462,9 @@ def rank(score: Score) -> tuple[float, float]:
     return score[0], -score[1]
 
 
-def _evaluation_batch(examples: Examples) -> int:
-    return max(1, EVALUATION_BATCH // examples.parts)
+def _evaluation_batch(examples: Examples) -> int | None:
+    """Inputs at a time; fewer where memory ran out, else as many as are worth it."""
+    return None if examples.parts == 1 else max(1, EVALUATION_BATCH // examples.parts)
 
 
 def _reset_dropout(model: keras.Model, epoch: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tlkit.backbones.folding import learning_forward
 from tlkit.backbones.runtime import forward, jit, sharing
+from tlkit.extraction.store import at_once
 from tlkit.training.examples import Reader
 
 EVALUATION_BATCH = 64
@@ -35,7 +36,7 @@ def compiled(model: keras.Model, count: int) -> Call:
 
 
 def predict(
-    model: keras.Model, read: Reader, count: int, batch_size: int = EVALUATION_BATCH, call: Call | None = None
+    model: keras.Model, read: Reader, count: int, batch_size: int | None = None, call: Call | None = None
 ) -> np.ndarray:
     """Logits float32 (count, K) of inputs 0..count-1, the images themselves.
 
@@ -43,10 +44,10 @@ def predict(
         model: says them.
         read: gives the inputs.
         count: how many there are.
-        batch_size: inputs at a time, at most, unless there are more devices.
+        batch_size: inputs at a time, at most, unless there are more devices; as many as are worth it unless given.
         call: the model, `compiled` before; None for a single round.
     """
-    call, shared = call or forward(model, count), sharing(model)
+    call, shared, batch_size = call or forward(model, count), sharing(model), batch_size or _at_once(model)
     size = shared.up(-(-count // max(1, -(-count // batch_size))))  # batches of about the same size
     found = np.empty((count, model.output_shape[-1]), np.float32)
     for start in range(0, count, size):
@@ -55,3 +56,10 @@ def predict(
         filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
         found[start : start + size] = np.asarray(call(shared.put(filled)))[: len(inputs)]
     return found
+
+
+def _at_once(model: keras.Model) -> int:
+    """How many inputs a batch has: more where they are features, (C,) or (T, C), which take little memory on their way."""
+    if len(model.input_shape) > 3:
+        return EVALUATION_BATCH
+    return max(EVALUATION_BATCH, at_once(model.input_shape[1:]))

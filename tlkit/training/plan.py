@@ -93,17 +93,17 @@ def work(layers: Iterable[keras.layers.Layer]) -> float:
 
 
 @cache
-def seconds_per_operation() -> float:
-    """Seconds per multiply-add of a convolution here, timed once on a small one (half a second or so).
+def seconds_per_operation(least: float = PACING) -> float:
+    """Seconds per multiply-add of a convolution here, timed once on a small one, for `least` seconds and a little more.
 
-    For so long, because for a tenth of a second a machine may be half as fast as it is: of eight passes, hand signs and tiles were
+    For so long as by default, because for a tenth of a second a machine may be half as fast as it is: of eight passes, hand signs and tiles were
     stated to take twice what they took (benchmarks/results/time.md).
     """
     images = np.random.default_rng(0).random((8, 28, 28, 128), dtype=np.float32)
     layer = keras.layers.Conv2D(128, 3, padding="same")
     model = keras.Sequential([keras.Input(images.shape[1:]), layer])
     model.compile(jit_compile=jit())
-    return fastest(lambda: model.predict_on_batch(images), least=PACING) / (len(images) * operations([layer]))
+    return fastest(lambda: model.predict_on_batch(images), least=least) / (len(images) * operations([layer]))
 
 
 def fastest(work: Callable[[], object], repeats: int = 3, least: float = 0.0) -> float:

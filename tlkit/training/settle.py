@@ -32,6 +32,7 @@ from tlkit.training.costs import AUDITING, CHOOSING, EVALUATING, HEAD_EPOCHS, is
 from tlkit.training.minutes import Budget, fit_into, slowness
 from tlkit.training.plan import (
     NUMBER_BYTES,
+    PACING,
     TRAINING_PASSES,
     Decision,
     Plan,
@@ -80,7 +81,7 @@ def settle(
     asked, (config, decided) = config, preset(config, len(splits.indices("train")))
     counts = (len(splits.indices("train")), len(splits.indices("val")), len(splits.codes))
     sizes = Sizes(*counts, *disk_budget(store_dir(), sum(space.bytes for space in list_spaces())))
-    decode = _decoding(dataset, source.contract) if measure else None
+    decode = _decoding(dataset, source.contract) if measure and clips is None else None
     sizes = sizes if decode is None else replace(sizes, reading=decode)
     network, pace = (source.backbone, source.classifier, source.head.reads), None
     if budget:
@@ -92,7 +93,8 @@ def settle(
 
     def build(options: FinetuneConfig) -> Plan:
         if clips is not None:
-            return clip_plan(options, source.backbone, source.classifier, sizes, len(clips.frames))
+            pacing = 0.0 if measure and source.is_stored(dataset, options) else PACING
+            return clip_plan(options, source.backbone, source.classifier, sizes, len(clips.frames), pacing)
         return build_plan(options, *network, sizes, pace=pace, measure=measure, why_blocks=why_blocks)
 
     plan = build(config)
@@ -173,7 +175,14 @@ def refuse_for_clips(options: FinetuneConfig) -> None:
             )
 
 
-def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifier, sizes: Sizes, frames: int) -> Plan:
+def clip_plan(
+    options: FinetuneConfig,
+    backbone: Backbone,
+    classifier: Classifier,
+    sizes: Sizes,
+    frames: int,
+    pacing: float = PACING,
+) -> Plan:
     """The plan for clips: the mean over time is solved; then, unless it is all that was asked for, the order is learned.
 
     Args:
@@ -182,13 +191,14 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
         classifier: with a head over time.
         sizes: in clips.
         frames: of all clips together.
+        pacing: seconds for which this machine is timed: for long, or hardly where nothing but small heads is computed.
     """
     task, clip = classifier.facts.task, classifier.facts.clip
     own = {layer.name for layer in backbone.model.layers}
     head = [layer for layer in classifier.model.layers if layer.name not in own]
     mean = [layer for layer in head if layer.name in (TIME_MEAN, "logits")]
     learns = {"head": mean, "time": [layer for layer in head if layer not in mean]}
-    solved, speed = is_convex(replace(options, dropout=0.0)), seconds_per_operation()
+    solved, speed = is_convex(replace(options, dropout=0.0)), seconds_per_operation(pacing)
     updates = TIMES[options.over_time].updates
     planned = planned_epochs(sizes.train, options.batch_size * options.accumulate, updates)
     step = {name: TRAINING_PASSES * work(layers) * speed for name, layers in learns.items()}

@@ -351,6 +351,11 @@ class Parts:
         """The input of the head."""
         return Tap.for_head(self.classifier.facts.grid_layer, self.head.reads, self.head.pooling)
 
+    def is_stored(self, dataset: Dataset, config: FinetuneConfig) -> bool:
+        """Whether the store has the input of the head for every image already."""
+        source = FeatureSource.of_backbone(self.backbone, self.contract, self.feature).asked(config)
+        return source.begun and not source.stored(dataset.members.sha256).lacking.any()
+
     def stored(self, plan: Plan) -> dict[str, Tap]:
         """What the plan keeps on disk, `features` and `cut`, and where in the network it comes from."""
         names = {"features": lambda stage: self.feature, "cut": lambda stage: Tap(stage.cut)}

@@ -291,6 +291,9 @@ class Executor(Protocol):
             TlkitError: a worker failed, naming the item.
         """
 
+    def turns(self, items: int) -> float:
+        """How many times as long as one item of `each` takes in this process so many are expected to take."""
+
     def describe(self, engine: str) -> str:
         """Who would compute by an engine of this name, in words for a plan."""
 
@@ -307,6 +310,10 @@ class Here:
     ) -> Iterator[tuple[int, R]]:
         """As of `Executor`, one after the other; what the function raises is raised."""
         return enumerate(map(function, items))
+
+    def turns(self, items: int) -> float:
+        """As of `Executor`: one after the other, each with all of the cores."""
+        return items
 
     def describe(self, engine: str) -> str:
         """As of `Executor`."""
