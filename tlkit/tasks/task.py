@@ -69,7 +69,7 @@ class Task(ABC):
         smooths: whether cross-entropy smooths labels by default.
         unbalanced: why its classes are not balanced; "" where they may be.
         refusals: what it cannot do, by name: `threshold`, `balance`, `folds`, `audit`, `views`, `folders`,
-            `curve`, `explain`.
+            `curve`, `explain`, `next`.
     """
 
     name: ClassVar[str]
