@@ -143,6 +143,12 @@ class SplitOptions(Options):
             raise TlkitError(
                 f"--val {self.val} and --test {self.test} leave less than a tenth for training.", "lower one of them."
             )
+        for name in ("val", "test") if self.keras_split is not None else ():
+            if (asked := getattr(self, name)) != getattr(SplitOptions, name):
+                raise TlkitError(
+                    f"--{name} {asked} has no effect with --keras-split {self.keras_split}, which says what is held out.",
+                    "drop one of the two.",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
