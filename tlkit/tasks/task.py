@@ -303,6 +303,10 @@ class Task(ABC):
     def baseline(self, support: np.ndarray, images: int) -> float:
         """What the first metric of a report is without looking at an image, 0..1, of so many images of each class."""
 
+    def unlearnable(self, truth: np.ndarray, classes: Sequence[str]) -> TlkitError | None:
+        """Why no network can learn to give such a truth; None where one can."""
+        return None
+
     def scale(self, truth: np.ndarray) -> "Scale | None":
         """The units that a network learns in, from the truth of the training images; None for those of the truth."""
         return None
