@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -24,6 +25,7 @@ from tlkit.base.story import Silence
 from tlkit.classifier.familiarity import fit_familiarity
 from tlkit.classifier.heads.build import ORDER
 from tlkit.classifier.model import load, save
+from tlkit.evaluation.choice import Choice
 from tlkit.exporting.answer import write_answer
 from tlkit.exporting.formats import installed, runner
 from tlkit.options.catalog import FORMATS
@@ -40,6 +42,7 @@ from tlkit.options.commands import (
 from tlkit.options.obtain import SampleConfig
 from tlkit.pipelines import evaluate, explain, export, finetune, predict, sample, serve, verify
 from tlkit.pipelines import next as following
+from tlkit.training.choosing import describe_choice
 
 
 class Heard(Silence):
@@ -162,6 +165,18 @@ def test_few_clips_are_gone_through_several_times_between_two_checkpoints(settin
     assert (stage["name"], stage["epochs"], stage["passes"]) == ("time", *planned)
 
 
+def test_what_is_said_of_clips_says_clips(whole, settings, tmp_path):
+    """Also where few are cross-validated, and where the mean over time is all that is asked for."""
+    made = Choice.from_json(json.loads((whole[0] / "choice.json").read_text()))
+    simplest = replace(made, chosen=made.candidates[0].name)
+    assert "Reading the frames in order did not help here" in describe_choice(simplest, "clip")
+    story, asked = Heard(), settings | {"validate": "folds", "epochs": None}
+    finetune.run(FinetuneConfig(**asked, time="gru", stages=("head",), out=str(tmp_path / "run")), story)
+    text = "\n".join(story.said)
+    assert "training clips" in text and "training images" not in text
+    assert "gru: not trained: the mean over time is all that learns" in text
+
+
 def test_each_stage_counts_what_it_learns_alone(whole):
     """The mean over time first, a linear layer; then what reads the frames in order and says it."""
     model, plan = load(whole[0] / "model.keras").model, json.loads((whole[0] / "run.json").read_text())["plan"]
@@ -266,6 +281,12 @@ def test_a_run_answers_clips_in_memory(whole, motion):
         assert list(found["path"]) == ["0"]
         assert found["probability"][0] == pytest.approx(by_path["probability"][0], abs=5e-3)
     assert list(run.predict([clip, np.stack(frames)])["path"]) == [str(clip), "1"]
+    paths = [list(map(str, sorted(clip.iterdir())))]
+    assert run.predict(paths)["probability"][0] == by_path["probability"][0]
+    turned = [Image.fromarray(np.rot90(frame)).convert("CMYK") for frame in frames]
+    for frame in turned:
+        frame.getexif()[0x0112] = 6  # a quarter turn clockwise makes it upright
+    assert run.predict(turned)["probability"][0] == pytest.approx(by_path["probability"][0], abs=5e-3)
 
 
 def test_the_server_takes_the_frames_of_a_clip(whole, motion, tmp_path):

@@ -141,6 +141,7 @@ def test_so_few_that_nothing_can_be_spared(few, tiny_backbone, tmp_path, counts,
     assert (f"cross-validation in {folds} folds" in story.text) == bool(folds)
     assert ("Fine-tuning is left out" in story.text) == (not folds)
     assert (out / "choice.json").is_file() == bool(folds)
+    assert ("what validation would decide is cross-validated" in story.text) == bool(folds)
 
 
 def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp_path):
@@ -156,7 +157,8 @@ def dataset(count, given=None):
     hashes = np.random.default_rng(0).integers(0, 256, (count, 32), dtype=np.uint8)
     made = Dataset.__new__(Dataset)
     codes = np.full(count, UNASSIGNED, np.int8) if given is None else given
-    for name, value in (("given", codes), ("labels", np.zeros(count, np.int32)), ("targets", None), ("sha256", hashes)):
+    fields = {"given": codes, "labels": np.zeros(count, np.int32), "targets": None, "sha256": hashes, "groups": None}
+    for name, value in fields.items():
         object.__setattr__(made, name, value)
     return made
 

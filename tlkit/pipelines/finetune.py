@@ -24,7 +24,6 @@ from tlkit.data.decode import set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
 from tlkit.evaluation.judgement import refuse_hopeless
-from tlkit.evaluation.results import CLIP, IMAGE
 from tlkit.extraction.source import FeatureSource, Tap
 from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome
@@ -173,9 +172,8 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
 
 def _tell(dataset: Dataset, splits: Splits, plan: Plan, story: Story) -> None:
     """The images, their split, and what will be done with them."""
-    sample = IMAGE if dataset.clips is None else CLIP
     for sentence in (_described(dataset), f"split {splits.rule}", plan.text()):
-        story.say(said_of(sample, sentence, dataset.classes))
+        story.say(said_of(dataset.sample, sentence, dataset.classes))
 
 
 def _described(dataset: Dataset) -> str:

@@ -139,14 +139,14 @@ def _page(
         data=outcome.data_section(dataset, splits),
         evaluation=evaluation,
         predictions=predictions,
-        model=_model(record, config, predictions.temperature, predictions.threshold, contract),
+        model=_model(record, config, predictions, contract),
         thumbnail=outcome.thumbnails(dataset),
         overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions)
         if facts.clip is None
         else overlays.frame_bars(classifier, facts, dataset, predictions),
         neighbours=neighbours,
         fingerprints={
-            f"{'images' if dataset.clips is None else 'clips'} and labels": dataset.fingerprint(),
+            f"{dataset.sample}s and labels": dataset.fingerprint(),
             "backbone weights": record["backbone"]["sha256"],
             "model.keras": model_sha256,
         },
@@ -160,8 +160,7 @@ def _shown(hardware: Mapping[str, Any]) -> dict[str, str]:
 def _model(
     record: Mapping[str, Any],
     config: FinetuneConfig,
-    temperature: float,
-    threshold: float | None,
+    predictions: Predictions,
     contract: InputContract,
 ) -> ModelSection:
     """The classifier, for its card."""
@@ -179,8 +178,9 @@ def _model(
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
-        temperature=temperature,
-        threshold=threshold,
+        temperature=predictions.temperature,
+        threshold=predictions.threshold,
+        intervals=predictions.margins is not None,
     )
 
 
