@@ -294,6 +294,7 @@ def test_the_server_takes_the_frames_of_a_clip(whole, motion, tmp_path):
     pytest.importorskip("fastapi")
     asked = predict.run(PredictConfig(run=str(whole[0]), paths=(str(motion / "left" / "00003"),)))["predictions"][0]
     files = sorted((motion / "left" / "00003").iterdir())
+    short = tlkit.load(whole[0]).predict([np.asarray(Image.open(file)) for file in files[:3]]).iloc[0]
     stop, heard = threading.Event(), Listening()
     config = ServeConfig(run=str(whole[0]), port=0)
     thread = threading.Thread(target=serve.run, args=(config, heard), kwargs={"stop": stop}, daemon=True)
@@ -304,6 +305,10 @@ def test_the_server_takes_the_frames_of_a_clip(whole, motion, tmp_path):
         results = posted(url, {"images": encoded})["results"]
         assert len(results) == 1 and results[0]["predicted"] == [asked["class"]]
         assert results[0]["probability"] == pytest.approx(asked["probability"], abs=1e-4)
+        few = posted(url, {"images": encoded[:3]})["results"][0]  # fewer frames than the head reads
+        assert few["predicted"] == [short["class"]] and few["probability"] == pytest.approx(
+            short["probability"], abs=1e-4
+        )
         assert posted(url + "?explain=true", {"images": encoded})["detail"].startswith(
             "Explanations are of single images"
         )

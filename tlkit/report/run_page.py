@@ -31,6 +31,7 @@ from tlkit.options.catalog import BACKBONES, head_reads
 from tlkit.options.commands import FinetuneConfig
 from tlkit.report import outcome, overlays
 from tlkit.report.build import EpochRow, ModelSection, Page, PlanRow
+from tlkit.report.headline import said_of
 from tlkit.runs import record as run_record
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
@@ -290,7 +291,7 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     if dataset.clips is not None:
         evaluation = _with_order(run_dir, result, classifier, predictions, evaluation)
-    for note in evaluation.notes:
+    for note in said_of(dataset.sample, evaluation.notes, dataset.classes):
         story.say(note)
     ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
     run_record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
