@@ -95,9 +95,10 @@ def test_every_choice_of_the_options_is_in_the_catalogue_and_defaults_are_valid(
         ({"minutes": float("nan")}, "--minutes is nan"),
         ({"l2": float("inf")}, "--l2 is inf"),
         ({"learning_rate": (1e-3, float("nan"))}, "--learning-rate is nan"),
+        ({"task": "number", "target": ("age", "age")}, "--target names 'age' twice"),
         ({"keras_split": 0.2, "test": 0.3}, "--test 0.3 has no effect with --keras-split 0.2"),
     ],
 )
-def test_numbers_that_say_nothing_are_refused(given, message):
+def test_what_says_nothing_is_refused(given, message):
     with pytest.raises(TlkitError, match=re.escape(message)):
         FinetuneConfig(images="images", **given)
