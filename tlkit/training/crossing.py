@@ -52,7 +52,7 @@ FEWEST = 30  # images to choose by; below, a standard error of accuracy is 5 poi
 FEWEST_IN_ALL = 50  # likewise, all folds together: chosen on 40, fine-tuning cost points on two of five draws
 SECONDS_MOST = 600.0  # expected of all folds together; above, fine-tuning is left out
 PHASE = "cross-validating"
-OVERHEAD = 10.0  # seconds that a stage takes to begin with, however few its images: steps are traced and compiled
+OVERHEAD = 10.0  # seconds that a stage takes in its first fold, however few its images: steps are traced and compiled
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def seconds(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Splits
 
 
 def _seconds(plan: Plan, folds: int) -> float:
-    return folds * sum(stage.seconds + OVERHEAD for stage in gradient_stages(plan))
+    return sum(folds * stage.seconds + OVERHEAD for stage in gradient_stages(plan)) if folds else 0.0
 
 
 def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) -> tuple[Plan, Crossed | None]:
