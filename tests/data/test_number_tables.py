@@ -49,6 +49,9 @@ def test_several_columns_in_the_order_asked_for(write):
     [
         ("target", [["1", "x"]], None, "row 3 of .*column 'target', has 'x'", "12.5"),
         ("target", [["1", ""]], None, "row 3", "remove the row"),
+        ("target", [["1", '"0,5"']], None, "has '0,5'", "write 0.5, or"),
+        ("target", [["1", '"-2,500"']], None, "has '-2,500'", "write -2.500, or -2500 where"),
+        ("target", [["1", '"[1.0, 2.0]"']], None, "row 3", "12.5"),
         ("age", [["1", "2"]], None, "no column 'target'", "--target age"),
         ("age,name", [["1", "2"], ["a", "b"]], ("agee",), "no column 'agee'", "--target age"),
     ],

@@ -1,5 +1,6 @@
 """Whether order matters, in numbers and in words, against cases counted by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,6 +60,17 @@ def test_a_difference_that_chance_explains_is_none():
 
 def test_where_the_mean_ships_it_is_said():
     assert "(the mean ships, not gru)" in judged(30, 30, 30).notes[0]
+
+
+def test_of_grades_the_share_that_is_right_is_counted_and_not_how_close_they_are():
+    """Four grades, every answer off by one: none is right, and each is two thirds of the way."""
+    rows = predictions(said(40))
+    grades = replace(rows, targets=rows.labels[:, None].astype(np.int16) + 1, classes=tuple("abcd"))
+    grades = replace(grades, logits=np.eye(4, dtype=np.float32)[rows.labels + 2] * 8)
+    found = with_order(evaluate(grades), grades, {"mean": grades.logits}, CLIP)
+    metrics = found.splits["test"].metrics
+    assert metrics["accuracy_of_mean"].value == metrics["accuracy"].value == 0
+    assert metrics["accuracy_of_mean"].low == 0
 
 
 def test_images_have_no_order():

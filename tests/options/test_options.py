@@ -1,3 +1,4 @@
+import re
 from dataclasses import fields
 
 import pytest
@@ -85,3 +86,19 @@ def test_every_choice_of_the_options_is_in_the_catalogue_and_defaults_are_valid(
         choices = spec.metadata.get("choices")
         if choices:
             assert choices in vars(catalog).values()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"val": float("nan")}, "--val is nan, expected a number"),
+        ({"minutes": float("nan")}, "--minutes is nan"),
+        ({"l2": float("inf")}, "--l2 is inf"),
+        ({"learning_rate": (1e-3, float("nan"))}, "--learning-rate is nan"),
+        ({"task": "number", "target": ("age", "age")}, "--target names 'age' twice"),
+        ({"keras_split": 0.2, "test": 0.3}, "--test 0.3 has no effect with --keras-split 0.2"),
+    ],
+)
+def test_what_says_nothing_is_refused(given, message):
+    with pytest.raises(TlkitError, match=re.escape(message)):
+        FinetuneConfig(images="images", **given)

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -25,6 +26,7 @@ from tlkit.base.story import Silence
 from tlkit.classifier.familiarity import fit_familiarity
 from tlkit.classifier.heads.build import ORDER
 from tlkit.classifier.model import load, save
+from tlkit.evaluation.choice import Choice
 from tlkit.exporting.answer import write_answer
 from tlkit.exporting.formats import installed, runner
 from tlkit.options.catalog import FORMATS
@@ -41,6 +43,7 @@ from tlkit.options.commands import (
 from tlkit.options.obtain import SampleConfig
 from tlkit.pipelines import evaluate, explain, export, finetune, predict, sample, serve, verify
 from tlkit.pipelines import next as following
+from tlkit.training.choosing import describe_choice
 
 
 class Heard(Silence):
@@ -174,6 +177,18 @@ def test_few_clips_are_gone_through_several_times_between_two_checkpoints(settin
     assert (stage["name"], stage["epochs"], stage["passes"]) == ("time", *planned)
 
 
+def test_what_is_said_of_clips_says_clips(whole, settings, tmp_path):
+    """Also where few are cross-validated, and where the mean over time is all that is asked for."""
+    made = Choice.from_json(json.loads((whole[0] / "choice.json").read_text()))
+    simplest = replace(made, chosen=made.candidates[0].name)
+    assert "Reading the frames in order did not help here" in describe_choice(simplest, "clip")
+    story, asked = Heard(), settings | {"validate": "folds", "epochs": None}
+    finetune.run(FinetuneConfig(**asked, time="gru", stages=("head",), out=str(tmp_path / "run")), story)
+    text = "\n".join(story.said)
+    assert "training clips" in text and "training images" not in text
+    assert "gru: not trained: the mean over time is all that learns" in text
+
+
 def test_each_stage_counts_what_it_learns_alone(whole):
     """The mean over time first, a linear layer; then what reads the frames in order and says it."""
     model, plan = load(whole[0] / "model.keras").model, json.loads((whole[0] / "run.json").read_text())["plan"]
@@ -278,6 +293,12 @@ def test_a_run_answers_clips_in_memory(whole, motion):
         assert list(found["path"]) == ["0"]
         assert found["probability"][0] == pytest.approx(by_path["probability"][0], abs=5e-3)
     assert list(run.predict([clip, np.stack(frames)])["path"]) == [str(clip), "1"]
+    paths = [list(map(str, sorted(clip.iterdir())))]
+    assert run.predict(paths)["probability"][0] == by_path["probability"][0]
+    turned = [Image.fromarray(np.rot90(frame)).convert("CMYK") for frame in frames]
+    for frame in turned:
+        frame.getexif()[0x0112] = 6  # a quarter turn clockwise makes it upright
+    assert run.predict(turned)["probability"][0] == pytest.approx(by_path["probability"][0], abs=5e-3)
 
 
 def test_the_server_takes_the_frames_of_a_clip(whole, motion, tmp_path):
@@ -285,6 +306,7 @@ def test_the_server_takes_the_frames_of_a_clip(whole, motion, tmp_path):
     pytest.importorskip("fastapi")
     asked = predict.run(PredictConfig(run=str(whole[0]), paths=(str(motion / "left" / "00003"),)))["predictions"][0]
     files = sorted((motion / "left" / "00003").iterdir())
+    short = tlkit.load(whole[0]).predict([list(map(str, files[:3]))]).iloc[0]
     stop, heard = threading.Event(), Listening()
     config = ServeConfig(run=str(whole[0]), port=0)
     thread = threading.Thread(target=serve.run, args=(config, heard), kwargs={"stop": stop}, daemon=True)
@@ -295,6 +317,10 @@ def test_the_server_takes_the_frames_of_a_clip(whole, motion, tmp_path):
         results = posted(url, {"images": encoded})["results"]
         assert len(results) == 1 and results[0]["predicted"] == [asked["class"]]
         assert results[0]["probability"] == pytest.approx(asked["probability"], abs=1e-4)
+        few = posted(url, {"images": encoded[:3]})["results"][0]  # fewer frames than the head reads
+        assert few["predicted"] == [short["class"]] and few["probability"] == pytest.approx(
+            short["probability"], abs=1e-4
+        )
         assert posted(url + "?explain=true", {"images": encoded})["detail"].startswith(
             "Explanations are of single images"
         )

@@ -20,6 +20,7 @@ from tlkit.pipelines.finetune import run
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing
 from tlkit.training.crossing import join_few
+from tlkit.training.plan import Plan
 
 STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False, "validate": "folds"}
 
@@ -141,6 +142,7 @@ def test_so_few_that_nothing_can_be_spared(few, tiny_backbone, tmp_path, counts,
     assert (f"cross-validation in {folds} folds" in story.text) == bool(folds)
     assert ("Fine-tuning is left out" in story.text) == (not folds)
     assert (out / "choice.json").is_file() == bool(folds)
+    assert ("what validation would decide is cross-validated" in story.text) == bool(folds)
 
 
 def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp_path):
@@ -152,11 +154,20 @@ def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp
     assert not (out / "checkpoints" / "top").exists() and not (out / "choice.json").exists()
 
 
+def test_what_folds_share_is_counted_once(whole):
+    """A stage is traced and compiled in its first fold; the others take what the stage itself does."""
+    plan = Plan.from_json(json.loads((whole.out / "run.json").read_text())["plan"])
+    stage = crossing.replace(plan.stages[0], name="top", seconds=7.0)
+    both = crossing.replace(plan, stages=(stage, stage))
+    assert crossing._seconds(both, 5) == 2 * (5 * 7.0 + crossing.OVERHEAD) and crossing._seconds(both, 0) == 0
+
+
 def dataset(count, given=None):
     hashes = np.random.default_rng(0).integers(0, 256, (count, 32), dtype=np.uint8)
     made = Dataset.__new__(Dataset)
     codes = np.full(count, UNASSIGNED, np.int8) if given is None else given
-    for name, value in (("given", codes), ("labels", np.zeros(count, np.int32)), ("targets", None), ("sha256", hashes)):
+    fields = {"given": codes, "labels": np.zeros(count, np.int32), "targets": None, "sha256": hashes, "groups": None}
+    for name, value in fields.items():
         object.__setattr__(made, name, value)
     return made
 

@@ -102,3 +102,11 @@ def test_nothing_is_overwritten_unasked(unsorted, tiny_backbone, tmp_path):
     (tmp_path / "next" / "mine.txt").write_text("mine")
     with pytest.raises(TlkitError, match="next"):
         choosing.run(asked(unsorted, tiny_backbone, tmp_path))
+
+
+@pytest.mark.parametrize("place", ["images", "labelled"])
+def test_several_labels_an_image_are_refused_rather_than_taken_for_none(unsorted, tiny_backbone, tmp_path, place):
+    table = unsorted / "several.csv"
+    table.write_text("path,label\n" + "".join(f"{i:02d}.png,{'r|g' if i % 2 else 'g'}\n" for i in range(9)))
+    with pytest.raises(TlkitError, match=r"several\.csv gives no single class to each image"):
+        choosing.run(asked(unsorted, tiny_backbone, tmp_path, **{place: str(table)}))

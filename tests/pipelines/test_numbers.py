@@ -8,12 +8,14 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests import processes
+from tests.listener import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import PlainStory
 from tlkit.classifier.facts import read_facts
@@ -117,6 +119,7 @@ def test_the_report_shows_predictions_against_truth(measured):
     assert "made to hold the truth of 95 in 100" in page
     for absent in ("confusion", "classes", "reliability", "abstention", "curves", "slices"):
         assert f'id="{absent}"' not in page, absent
+    assert "| True number | Predicted number | Error |" in text and "| off by " in text and "not finite" not in text
     assert "**Mean absolute error" in text and "Root mean squared error" in text and "Spearman" in text
     assert "probabilit" not in text.partition("## Model card")[2].partition("## Reproduce")[0]
 
@@ -289,6 +292,21 @@ def test_few_images_are_cross_validated(squares, tiny_backbone, tmp_path):
     plan = json.loads((tmp_path / "run/run.json").read_text())["plan"]
     (how,) = [one for one in plan["decisions"] if one["option"] == "validate"]
     assert "folds" in how["value"]
+
+
+def test_several_numbers_of_one_group_train_unchecked(options, tmp_path):
+    """Nothing can be held out of a single group, neither for validation nor by folds."""
+    table = tmp_path / "one.csv"
+    with table.open("w", newline="") as file:
+        names = [(str(Path(options["images"]).parent / f"{i:03d}.png"), i, i % 7, "p") for i in range(20)]
+        csv.writer(file).writerows([("path", "area", "height", "person"), *names])
+    story, out = Listener(), tmp_path / "run"
+    given = {"images": str(table), "target": ("area", "height"), "val": 0.15, "stages": ("head",), "audit": False}
+    finetune.run(configs.FinetuneConfig(**options | given, out=str(out)), story)
+    said = (out / "report.md").read_text()
+    assert "'quantile 1' has a single image (or group)" in "".join(story.said)
+    assert "what validation would decide is cross-validated" not in "".join(story.said)
+    assert "They have no intervals" in said and read_facts(out / "model.keras").margins is None
 
 
 @pytest.mark.slow

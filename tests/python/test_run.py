@@ -78,7 +78,7 @@ def test_paths_pictures_and_arrays_get_the_same_answer(run, colours):
         assert list(found["path"]) == ["0", "1"]
         assert found.drop(columns="path").equals(by_path.drop(columns="path"))
     assert run.predict(files[0])["class"].tolist() == run.predict(arrays[0])["class"].tolist() == ["red"]
-    assert len(run.predict(files, top=3)["top"][0]) == 3
+    assert len(run.predict(files, top=3)["top"][0]) == len(run.predict(files, top="3")["top"][0]) == 3
 
 
 def test_a_turned_picture_is_turned_as_its_file_would_be(run, colours, tmp_path):
@@ -90,7 +90,9 @@ def test_a_turned_picture_is_turned_as_its_file_would_be(run, colours, tmp_path)
     assert in_memory.drop(columns="path").equals(run.predict(tmp_path / "turned.png").drop(columns="path"))
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3)), [np.zeros((4, 4, 7), np.uint8)], [object()], 3])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4, 3)), [np.zeros((0, 4, 3), np.uint8)], [np.zeros((4, 4, 7), np.uint8)], [object()], 3]
+)
 def test_what_is_no_image_is_refused(run, wrong):
     with pytest.raises(TlkitError):
         run.predict(wrong)

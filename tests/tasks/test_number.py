@@ -107,3 +107,21 @@ def test_runtimes_are_held_to_a_share_of_the_spread_whatever_the_unit():
         expected = unit * said + centre
         apart = NUMBER.comparable(expected + 1e-4 * unit, expected) - NUMBER.comparable(expected, expected)
         assert 0.5e-5 < np.abs(apart).max() < 5e-5
+
+
+@pytest.mark.parametrize(
+    ("column", "message", "hint"),
+    [
+        ([7, 7, 7], "'age' is 7 in every image", "differ"),
+        ([1e300, 2e301, 3e300], "too large or too small for float32", "divide the column by 1e+301"),
+        ([1e-300, 2e-300, 0], "too large or too small for float32", "divide the column by 1e-300"),
+        ([1e9, 1e9 + 7, 1e9 + 14], "1000000000 to 1000000014, differ by less", "subtract"),
+        ([1.7e9, 1.71e9, 1.72e9], "", ""),
+        ([1e-12, 2e-12, 5e-12], "", ""),
+    ],
+)
+def test_numbers_that_float32_cannot_tell_apart_are_refused(column, message, hint):
+    truth = np.array([column], np.float64).T
+    fault = NUMBER.unlearnable(truth, ("age",))
+    assert message in str(fault) and hint in fault.hint if message else fault is None
+    assert message or np.allclose(NUMBER.scale(truth).apply(truth).std(), 1)

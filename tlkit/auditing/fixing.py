@@ -14,6 +14,7 @@ from tlkit.auditing.outliers import unfamiliarity
 from tlkit.auditing.related import bursts, together
 from tlkit.base.files import BYTES_AS_TEXT, CellWriter, Texts, replacing
 from tlkit.data.fixes import Fix
+from tlkit.data.table import CLIP
 from tlkit.tasks.task import UNLABELLED
 
 
@@ -109,7 +110,8 @@ def write_grouped(file: Path, evidence: Evidence) -> None:
     dataset = evidence.dataset
     absolute = Texts.of(str((dataset.root / path).resolve()) for path in dataset.paths)
     named = Texts.of(f"picture-{number}" for number in together(evidence.units, bursts(evidence.looks)))
-    replace(dataset, paths=absolute, groups=named).write_csv(file)
+    columns = {name: column for name, column in dataset.extra.items() if name != CLIP}  # these are single images
+    replace(dataset, paths=absolute, groups=named, extra=columns).write_csv(file)
 
 
 def _written(values: np.ndarray, digits: int) -> list[str]:

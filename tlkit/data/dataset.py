@@ -128,14 +128,14 @@ class Dataset(Labelled):
         return self if self.clips is None else self.clips.frames
 
     @property
+    def sample(self) -> str:
+        """What a row is called: image, or clip."""
+        return "image" if self.clips is None else "clip"
+
+    @property
     def pictures(self) -> str:
         """What the members are called: images, or frames."""
         return "images" if self.clips is None else "frames"
-
-    @property
-    def sample(self) -> str:
-        """What a sample is called in sentences about it: an image, or a clip."""
-        return "image" if self.clips is None else "clip"
 
     @property
     def samples(self) -> str:

@@ -12,12 +12,17 @@ from tlkit.evaluation.calibration import fit_temperature
 from tlkit.evaluation.compare import paired_interval
 from tlkit.evaluation.curves import metric
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval, spread
-from tlkit.evaluation.results import Metric
+from tlkit.evaluation.results import CLIP, IMAGE, Metric
 from tlkit.tasks.registry import of_truth
 
 CHOICE_FORMAT = 1
 KINDS = ("probe", "fine-tuned", "interpolated", "soup")
 """From simple to complex: the head alone, an epoch of a stage, between the two, the mean of several epochs."""
+NOT_GAINED = {
+    IMAGE: "Fine-tuning did not help here: the backbone is as it was pretrained, and only the head has learned.",
+    CLIP: "Reading the frames in order did not help here: the mean over time answers.",
+}
+"""What it means that the simplest candidate ships, by what a sample is called."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -287,11 +287,11 @@ def with_order(
         if rows is None or "accuracy" not in result.metrics:
             continue
         truth, groups = predictions.truth[rows], _groups(predictions, rows)
-        right = {kind: image_scores(logits[rows], truth) for kind, logits in others.items()}
+        right = {kind: _right(predictions, logits[rows], truth) for kind, logits in others.items()}
         shares = {MEASURED[kind]: _share(scores, groups) for kind, scores in right.items()}
         splits[name] = replace(result, metrics={**result.metrics, **shares})
         if name == next((one for one in MAIN if one in evaluation.splits), ""):
-            own = image_scores(predictions.logits[rows], truth)
+            own = _right(predictions, predictions.logits[rows], truth)
             ships = _ships(predictions, others, clip)
             notes.append(sentence(ships, result.metrics["accuracy"], shares, _gains(own, right, groups)))
     return replace(evaluation, splits=splits, notes=(*notes, *evaluation.notes))
@@ -334,6 +334,11 @@ def _rows(predictions: Predictions, split: str) -> np.ndarray | None:
 
 def _groups(predictions: Predictions, rows: np.ndarray) -> np.ndarray | None:
     return group_codes(None if predictions.groups is None else [predictions.groups[i] for i in rows.tolist()])
+
+
+def _right(predictions: Predictions, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """float64 (n,), 1 where the accuracy of the predictions would count such logits (n, K) as right."""
+    return predictions.task.correct(logits, truth, predictions.temperature).astype(np.float64)
 
 
 def _share(right: np.ndarray, groups: np.ndarray | None) -> Metric:

@@ -114,6 +114,9 @@ class ImageOptions(FixOptions):
                 f"--target {','.join(self.target)} names columns of numbers, and --task is {self.task}.",
                 "say --task number, or drop it.",
             )
+        for name in self.target or ():
+            if self.target and self.target.count(name) > 1:
+                raise TlkitError(f"--target names {name!r} twice.", "name every column once.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,12 @@ class SplitOptions(Options):
             raise TlkitError(
                 f"--val {self.val} and --test {self.test} leave less than a tenth for training.", "lower one of them."
             )
+        for name in ("val", "test") if self.keras_split is not None else ():
+            if (asked := getattr(self, name)) != getattr(SplitOptions, name):
+                raise TlkitError(
+                    f"--{name} {asked} has no effect with --keras-split {self.keras_split}, which says what is held out.",
+                    "drop one of the two.",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

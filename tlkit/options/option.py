@@ -5,6 +5,7 @@ One field is at once a Python argument, a flag (`--image-size`), a TOML key (`im
 
 import functools
 import json
+import math
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
@@ -205,6 +206,8 @@ class Options:
             for number in numbers:
                 if number is None or isinstance(number, str):
                     continue
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise TlkitError(f"{flag} is {number}, expected a number.", f"see `--help` for {flag}.")
                 if (low is not None and number < low) or (high is not None and number > high):
                     wanted = (
                         f"at least {low}"

@@ -30,7 +30,7 @@ class TrainingOptions(Options):
     )
     blocks: int | None = option(
         None,
-        "How many last blocks train in the top stage; planned unless given: the fewest that hold 95 % of the parameters, or a third of them where that would take long.",
+        "How many last blocks train in the top stage; planned unless given: the fewest that hold 94 % of the parameters, or a third of them where that would take long.",
         low=1,
         group="Training",
     )

@@ -153,7 +153,9 @@ def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
     for split in ORDER:
         if all(((rows.splits == CODES[split]) & rows.labelled).any() for rows in runs.values()):
             caveat = "; training chose what ships by them" if split == "val" else ""
-            story.say(f"on the images of {split!r}: the first of {', '.join(ORDER)} that all runs have{caveat}")
+            story.say(
+                f"on the images of {split!r}: the first of {', '.join(map(repr, ORDER))} that all runs have{caveat}"
+            )
             return split
     raise TlkitError(
         "the runs have no kind of held-out images in common.",

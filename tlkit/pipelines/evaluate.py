@@ -41,6 +41,7 @@ from tlkit.evaluation.results import EvaluationResult
 from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.options.commands import EvaluateConfig
 from tlkit.report import outcome, run_page
+from tlkit.report.headline import said_of
 from tlkit.report.page import Page
 from tlkit.runs import record, tracking
 from tlkit.runs.folder import RunDir, refuse_occupied
@@ -96,7 +97,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     columns = outcome.slice_columns(dataset, config.slice_by, held, looks)
     evaluation = evaluate(predictions, columns=columns, target_precision=facts.target_precision)
     evaluation = with_order(replace(evaluation, notes=(*notes, *evaluation.notes)), predictions, others, facts.clip)
-    for note in evaluation.notes:
+    for note in said_of(dataset.sample, evaluation.notes, dataset.classes):
         story.say(note)
     page = _page(config, run_dir, dataset, splits, predictions, evaluation)
     expect = partial(record.expect, run_dir) if out == run_dir.path else None

@@ -29,7 +29,6 @@ from tlkit.options.commands import FeaturesConfig, NextConfig
 from tlkit.report.label_page import QUALITY, SIDE, LabelPage, Unlabelled, write_label_page
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir, finished_model, refuse_occupied
-from tlkit.tasks.single import SINGLE
 
 PHASES = (Phase("reading files", 0.2, 1e-3), Phase("extracting", 4.0, 0.02), Phase("choosing", 1.0, 1e-3))
 
@@ -49,8 +48,9 @@ def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
     refuse_occupied(out, overwrite=config.overwrite)
     story.expect(*PHASES)
     with contextlib.nullcontext() if config.run else expecting(_features(config)):
-        parts = [_with_labels(config, story)] if config.labelled else []
+        parts = [scan(config.labelled, labelled=True, story=story)] if config.labelled else []
         parts.append(scan(config.images, labelled=_labelled(config), classes=config.classes, story=story))
+        _refuse_others(config, parts)
     seen = _by_run(config, parts, story) if config.run else _by_backbone(config, parts, story)
     if seen.labelled.all():
         raise TlkitError(f"every image of {config.images} has a label already.", "give images without one.")
@@ -124,13 +124,13 @@ def _features(config: NextConfig) -> FeaturesConfig:
     return FeaturesConfig(**{name: getattr(config, name) for name in shared})
 
 
-def _with_labels(config: NextConfig, story: Story) -> Dataset:
-    dataset = scan(str(config.labelled), labelled=True, story=story)
-    if not dataset.task.understands(SINGLE):
-        raise TlkitError(
-            f"{config.labelled} gives no single class to each image.", "tlkit next chooses images of one class each."
-        )
-    return dataset
+def _refuse_others(config: NextConfig, parts: Sequence[Dataset]) -> None:
+    """Raise where labels are not one class an image: they would be taken for none."""
+    for place, dataset in zip((config.images, config.labelled), reversed(parts), strict=False):
+        if not dataset.task.can("next"):
+            raise TlkitError(
+                f"{place} gives no single class to each image.", f"tlkit next {dataset.task.lacks('next')}."
+            )
 
 
 def _by_backbone(config: NextConfig, parts: Sequence[Dataset], story: Story) -> _Seen:
@@ -152,9 +152,9 @@ def _by_run(config: NextConfig, parts: Sequence[Dataset], story: Story) -> _Seen
     run_dir, model = RunDir(Path(str(config.run))), Path(finished_model(str(config.run)))
     facts = read_facts(model)
     refuse_clips(facts, "tlkit next", "it chooses single images; leave out --run for single frames.")
-    if not facts.task.understands(SINGLE):
+    if not facts.task.can("next"):
         raise TlkitError(
-            f"the classifier of {config.run} {facts.task.gives}.", "tlkit next chooses images of one class each."
+            f"the classifier of {config.run} {facts.task.gives}.", f"tlkit next {facts.task.lacks('next')}."
         )
     story.begin("extracting")
     source = FeatureSource.of_file(model, LOGITS, FEATURES).asked(config)

@@ -199,13 +199,16 @@ def _without_end(line: str) -> str:
 def _warnings(rows: AnswerRows) -> list[str]:
     """How many images the classifier would rather not answer, and those unlike anything in training."""
     held, far = int(rows.abstained.sum()), rows.answers.unfamiliarity
-    warnings = [f"abstains from {held} of {len(rows)} images: their confidence is below the threshold"] if held else []
+    samples = "images" if rows.facts.clip is None else "clips"
+    warnings = (
+        [f"abstains from {held} of {len(rows)} {samples}: their confidence is below the threshold"] if held else []
+    )
     strange = np.flatnonzero(far > 1).tolist() if far is not None else []
     if far is not None and strange:
         farthest = heapq.nlargest(3, ((round(float(far[row]), 4), -row) for row in strange))
         shown = ", ".join(f"{rows.paths[-row]} ({how:.2f})" for how, row in farthest)
         warnings.append(
-            f"unlike anything in training: {len(strange)} of {len(rows)} images, the farthest first: {shown}"
+            f"unlike anything in training: {len(strange)} of {len(rows)} {samples}, the farthest first: {shown}"
         )
     return warnings
 

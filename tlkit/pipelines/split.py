@@ -41,7 +41,7 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
     table = replace(dataset, given=splits.codes, extra=dataset.extra | spelt)
     table = for_table(table)
     replace(table, paths=Texts.of(str((table.root / path).resolve()) for path in table.paths)).write_csv(out)
-    story.say(f"{out}: {len(dataset)} images; split {splits.rule}")
+    story.say(f"{out}: {len(dataset)} {dataset.samples}; split {splits.rule}")
     return {
         "out": str(out),
         "images": len(dataset),

@@ -8,6 +8,7 @@ run.predict(["new.jpg"])                       # paths, PIL images or arrays
 
 import html
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import read_cell, restored
+from tlkit.base.files import read_cell, reading, restored
 from tlkit.classifier.answers import MOST_PROBABLE, TRUE_CLASS, number_columns
 from tlkit.classifier.facts import read_facts
 from tlkit.evaluation.stored import read_evaluation
@@ -162,7 +163,7 @@ class Run(Evaluated):
         for row in rows:
             row |= number_columns(row.pop("numbers", ()))
         table = pandas.DataFrame(rows, columns=list(rows[0]) if rows else ["path", "class", "probability"])
-        return table if options.get("top", 1) > 1 else table.drop(columns="top", errors="ignore")
+        return table if int(options.get("top") or 1) > 1 else table.drop(columns="top", errors="ignore")
 
     def evaluate(self, images: Any = None, **options: Any) -> "Evaluated":
         """Measure on other labelled images, or again on the run's own; arguments of `tlkit.evaluate`."""
@@ -201,9 +202,7 @@ def _as_files(images: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
         if isinstance(image, (str, os.PathLike)):
             paths.append(os.fspath(image))
             continue
-        picture = _picture(image, number)
-        file = folder / f"{number:06d}.{'tif' if picture.mode in ('CMYK', 'F', 'LAB', 'YCbCr', 'HSV') else 'png'}"
-        picture.save(file, exif=picture.getexif())  # a turn that the image asks for is kept
+        file = _written(image, folder, number)
         paths.append(str(file))
         names[str(file)] = str(number)
     return paths, names
@@ -220,7 +219,7 @@ def _as_folders(clips: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
         own = folder / f"{number:06d}"
         own.mkdir()
         for place, frame in enumerate(clip):
-            _picture(frame, place).save(own / f"{place:06d}.png")
+            _written(frame, own, place)
         paths.append(str(own))
         names[str(own)] = str(number)
     return paths, names
@@ -245,6 +244,19 @@ def _each(images: Any) -> Iterable[Any]:
     return images
 
 
+def _written(image: Any, folder: Path, number: int) -> Path:
+    """The file of an image in a folder, losslessly, by its number; of one that is a file already a copy."""
+    if isinstance(image, (str, os.PathLike)):
+        file = folder / f"{number:06d}{Path(image).suffix}"
+        with reading(Path(image), "give paths of frames that are there."):
+            shutil.copyfile(image, file)
+        return file
+    picture = _picture(image, number)
+    file = folder / f"{number:06d}.{'tif' if picture.mode in ('CMYK', 'F', 'LAB', 'YCbCr', 'HSV') else 'png'}"
+    picture.save(file, exif=picture.getexif())  # a turn that the image asks for is kept
+    return file
+
+
 def _picture(image: Any, number: int) -> "Image.Image":
     """A PIL image of what was given.
 
@@ -261,7 +273,8 @@ def _picture(image: Any, number: int) -> "Image.Image":
             f"image {number} is a {type(image).__name__}, expected a path, a PIL image or an array.",
             "convert it first.",
         )
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+    flat = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not flat or not pixels.size:
         raise TlkitError(
             f"image {number} is {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W) or (H, W, 3), RGB 0..255.",
             "floats of 0..1: (255 * image).round().astype('uint8').",

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from tlkit.base.files import write_text
 from tlkit.base.story import counted
 from tlkit.data.dataset import SPLITS
+from tlkit.evaluation.choice import NOT_GAINED
 from tlkit.evaluation.results import CLIP, IMAGE, ClassResult, Metric, RiskCoverage, SplitResult
 from tlkit.report import charts, glossary
 from tlkit.report.gallery import BYTES, Album, Galleries, evidence, galleries
@@ -376,7 +377,7 @@ def environment(sample: str = IMAGE) -> jinja2.Environment:
     found.filters |= {name: getattr(glossary, name) for name in names}
     where = {split: said_of(sample, words) for split, words in WHERE.items()}
     told = lambda metric: said_of(sample, entry(metric))  # noqa: E731
-    found.globals |= {"entry": told, "shown": glossary.shown, "where": where}
+    found.globals |= {"entry": told, "shown": glossary.shown, "where": where, "not_gained": NOT_GAINED[sample]}
     return found
 
 

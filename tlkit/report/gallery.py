@@ -315,7 +315,7 @@ class NumberDealer(Dealer):
         self.by_margin = np.empty(0, np.int64)
 
     def truth_name(self, i: int) -> str:
-        """Its numbers, to six digits."""
+        """Its numbers, to four digits."""
         return self._written(self.rows.truth[i])
 
     def predicted_name(self, i: int) -> str:

@@ -46,6 +46,7 @@ class ModelSection:
         fit: how an image meets that size.
         temperature: its logits are divided by it.
         threshold: confidence from which on it answers, None where it always does.
+        intervals: whether the numbers that it gives have intervals.
     """
 
     backbone: str
@@ -57,6 +58,7 @@ class ModelSection:
     parameters: int | None = None
     temperature: float = 1.0
     threshold: float | None = None
+    intervals: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

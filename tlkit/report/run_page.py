@@ -140,7 +140,7 @@ def _page(
         data=outcome.data_section(dataset, splits),
         evaluation=evaluation,
         predictions=predictions,
-        model=_model(record, config, predictions.temperature, predictions.threshold, contract),
+        model=_model(record, config, predictions, contract),
         thumbnail=outcome.thumbnails(dataset),
         overlays=overlays.overlays(classifier, model_sha256, contract, dataset, predictions)
         if facts.clip is None
@@ -161,8 +161,7 @@ def _shown(hardware: Mapping[str, Any]) -> dict[str, str]:
 def _model(
     record: Mapping[str, Any],
     config: FinetuneConfig,
-    temperature: float,
-    threshold: float | None,
+    predictions: Predictions,
     contract: InputContract,
 ) -> ModelSection:
     """The classifier, for its card."""
@@ -180,8 +179,9 @@ def _model(
         image_size=(contract.height, contract.width),
         fit=contract.fit,
         parameters=record.get("parameters"),
-        temperature=temperature,
-        threshold=threshold,
+        temperature=predictions.temperature,
+        threshold=predictions.threshold,
+        intervals=predictions.margins is not None,
     )
 
 
@@ -293,8 +293,8 @@ def finish(run_dir: RunDir, result: Trained, evidence: Evidence | None, story: S
     if dataset.clips is not None:
         reader = by_classifier(classifier, len(dataset), source)
         evaluation = _with_order(run_dir, result, reader, predictions, evaluation)
-    for note in evaluation.notes:
-        story.say(said_of(dataset.sample, note, dataset.classes))
+    for note in said_of(dataset.sample, evaluation.notes, dataset.classes):
+        story.say(note)
     ended = [{"epochs": state.epoch, "best_epoch": state.best_epoch, "note": state.note} for state in result.states]
     run_record.update(run_dir, stages=ended, parameters=classifier.model.count_params())
     page = of_run(run_dir, dataset, splits, predictions, evaluation, lambda: classifier)

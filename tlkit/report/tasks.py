@@ -36,7 +36,9 @@ def _probabilities(model: ModelSection, activation: str) -> tuple[str, ...]:
 def _numbers(model: ModelSection, activation: str) -> tuple[str, ...]:
     return (
         "numbers in the units of the table",
-        "An interval around each is as wide as errors on validation images were.",
+        "An interval around each is as wide as errors on images held out of training were."
+        if model.intervals
+        else "They have no intervals: too few images were held out of training.",
     )
 
 

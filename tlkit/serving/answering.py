@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tlkit.base.errors import UnreadableImage
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import Answers
-from tlkit.classifier.facts import Facts, read_facts, read_familiarity
+from tlkit.classifier.facts import ClipFacts, Facts, read_facts, read_familiarity
 from tlkit.data.decode import jpeg, thumbnail
 from tlkit.exporting.formats import installed
 from tlkit.extraction.store import ClipFeatures, Rows
@@ -74,7 +74,9 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
         contract=contract,
         batch_size=config.batch_size,
         infer=(lambda images: engine.run(images)[0]) if reader else (lambda images: Answers(*engine.run(images))),
-        judge=lambda answers, top: judged([of_clip(reader, answers)] if reader else answers, facts, top),
+        judge=lambda answers, top: judged(
+            [of_clip(reader, facts.clip, answers)] if reader and facts.clip else answers, facts, top
+        ),
         explain=explainer.explain if explains else None,
         clip=facts.clip,
         close=explainer.close,
@@ -88,9 +90,10 @@ def _reader(model: Path, facts: Facts, config: ServeConfig, story: Story) -> "Cl
     return reader_of(model, facts, config, config.batch_size, story)
 
 
-def of_clip(reader: "ClipReader", features: Sequence[np.ndarray]) -> Answers:
-    """What is said of one clip, by the features (C,) of its frames in order."""
-    places = np.arange(len(features))[None]
+def of_clip(reader: "ClipReader", clip: ClipFacts, features: Sequence[np.ndarray]) -> Answers:
+    """What is said of one clip, by the features (C,) of its frames in order, as many as the head reads or fewer."""
+    places = np.full((1, clip.frames), -1)
+    places[0, : len(features)] = np.arange(len(features))
     return reader.answers(Rows(ClipFeatures(np.stack(features), places)))
 
 

@@ -34,7 +34,11 @@ KINDS = {
     "body-too-large": ProblemKind(413, "The request is too large", "send fewer or smaller images at once."),
     "image-too-large": ProblemKind(413, "The image file is too large", "send a smaller or more compressed file."),
     "too-many-pixels": ProblemKind(413, "The image has too many pixels", "reduce it before sending it."),
-    "too-many-images": ProblemKind(413, "There are too many images", "spread them over several requests."),
+    "too-many-images": ProblemKind(
+        413,
+        "There are too many images",
+        "spread images over several requests, or serve with a larger --max-images: a clip has one request.",
+    ),
     "wrong-type": ProblemKind(
         415, "The body is of a type not known here", "send multipart/form-data or application/json; see /docs."
     ),

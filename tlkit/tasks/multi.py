@@ -38,6 +38,7 @@ class Multi(Task):
         "balance": Refusal(_ONE_LABEL, "drop it: every class is a question of its own."),
         "folds": Refusal("images with several labels cannot be dealt into folds", "use --validate split."),
         "audit": Refusal("needs one class an image, and these may have several labels", ""),
+        "next": Refusal("chooses images of one class each", ""),
     }
 
     def fits(self, truth: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 """Numbers of an image: quantities that are predicted, with an interval, instead of classes that are told apart."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ FAR, FLOAT32 = (
     5.0,
     1e-3,
 )  # standard deviations, and share of the mean, that make the unit of comparisons between runtimes
+LARGEST = 1e30  # number, and one over the smallest spread, that leaves float32 room for what is computed of it
+RESOLVED = 100  # steps of float32 in a standard deviation, at least
 SAME = 0.01  # standard deviations within which two networks say the same number
 _NO_CLASSES = "is for classes, and these are numbers"
 
@@ -50,6 +53,7 @@ class Number(Task):
         "threshold": Refusal(_NO_CLASSES, "drop it: each number comes with an interval that holds it 95 times in 100."),
         "balance": Refusal(_NO_CLASSES, "drop it."),
         "audit": Refusal("needs one class an image, and these have numbers", ""),
+        "next": Refusal("chooses images of one class each", ""),
         "views": Refusal("may change the number: an angle in a mirror, an area in a crop", "leave it out."),
         "folders": Refusal("reads a table, and this is a folder", "give a CSV with the columns path and target."),
         "curve": Refusal("is of accuracy, and these images have numbers", "drop it."),
@@ -214,10 +218,30 @@ class Number(Task):
         """R2 of the mean."""
         return 0.0
 
+    def unlearnable(self, truth: np.ndarray, classes: Sequence[str]) -> TlkitError | None:
+        """Of a number that is always the same, or that float32, in which networks answer, cannot hold."""
+        for name, column in zip(classes, truth[self.known(truth)].T, strict=True):
+            least, most = float(column.min()), float(column.max())
+            size, between = max(-least, most), f"the numbers of {name!r}, {least:.10g} to {most:.10g},"
+            if least == most:
+                return TlkitError(f"{name!r} is {least:.10g} in every image.", "name columns whose numbers differ.")
+            spread = float((column / size).std()) * size
+            if size > LARGEST or spread < 1 / LARGEST:
+                return TlkitError(
+                    f"{between} are too large or too small for float32, in which networks answer.",
+                    f"give them in another unit: divide the column by {10.0 ** math.floor(math.log10(size)):g}.",
+                )
+            if float(np.spacing(np.float32(size))) > spread / RESOLVED:
+                return TlkitError(
+                    f"{between} differ by less than float32, in which networks answer, tells apart at their size.",
+                    f"subtract what they have in common, such as {least:.10g}, from the column.",
+                )
+        return None
+
     def scale(self, truth: np.ndarray) -> Scale | None:
         """Mean and standard deviation of the numbers; a number that is always the same has the unit 1."""
         deviation = truth.std(axis=0)
-        return Scale(truth.mean(axis=0), np.where(deviation > 1e-12 * (1 + np.abs(truth).max(axis=0)), deviation, 1.0))
+        return Scale(truth.mean(axis=0), np.where(deviation > 1e-12 * np.abs(truth).max(axis=0), deviation, 1.0))
 
     def margins(self, logits: np.ndarray, truth: np.ndarray) -> tuple[float, ...] | None:
         """Half the width of split conformal intervals (Papadopoulos et al. 2002; Lei et al. 2018), of each number.
@@ -258,9 +282,16 @@ def finite(text: str, place: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        hint = f"write {text.strip().replace(',', '.')}" if text.count(",") == 1 else "write a number such as 12.5"
-        raise TlkitError(f"{place} has {text!r}, which is no number.", f"{hint}, or remove the row.")
+        raise TlkitError(f"{place} has {text!r}, which is no number.", f"write {_meant(text)}, or remove the row.")
     return number
+
+
+def _meant(text: str) -> str:
+    """What to write instead: a comma may stand for a decimal point, and before three digits for nothing."""
+    whole, _, rest = text.strip().partition(",")
+    if not (re.fullmatch(r"[-+]?\d+", whole) and rest.isdecimal()):
+        return "a number such as 12.5"
+    return f"{whole}.{rest}" if len(rest) != 3 else f"{whole}.{rest}, or {whole}{rest} where the comma parts thousands"
 
 
 def rounded(number: float) -> float:

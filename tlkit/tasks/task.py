@@ -69,7 +69,7 @@ class Task(ABC):
         smooths: whether cross-entropy smooths labels by default.
         unbalanced: why its classes are not balanced; "" where they may be.
         refusals: what it cannot do, by name: `threshold`, `balance`, `folds`, `audit`, `views`, `folders`,
-            `curve`, `explain`.
+            `curve`, `explain`, `next`.
     """
 
     name: ClassVar[str]
@@ -302,6 +302,10 @@ class Task(ABC):
     @abstractmethod
     def baseline(self, support: np.ndarray, images: int) -> float:
         """What the first metric of a report is without looking at an image, 0..1, of so many images of each class."""
+
+    def unlearnable(self, truth: np.ndarray, classes: Sequence[str]) -> TlkitError | None:
+        """Why no network can learn to give such a truth; None where one can."""
+        return None
 
     def scale(self, truth: np.ndarray) -> "Scale | None":
         """The units that a network learns in, from the truth of the training images; None for those of the truth."""

@@ -12,7 +12,7 @@ import numpy as np
 from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.data.dataset import Dataset, Splits
-from tlkit.evaluation.choice import Choice, Entry, gain, judge
+from tlkit.evaluation.choice import NOT_GAINED, Choice, Entry, gain, judge
 from tlkit.evaluation.choice import choose as decide
 from tlkit.evaluation.evaluate import group_codes
 from tlkit.evaluation.judgement import Mean
@@ -259,7 +259,7 @@ def choose(
     _put_by_name(made.chosen, found)
     trained.keep()
     sink.write("choice", made.as_json())
-    story.say(describe_choice(made))
+    story.say(describe_choice(made, material.dataset.sample))
     trained.forget_others()
     return made
 
@@ -337,8 +337,13 @@ def groups_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
     return group_codes(None if dataset.groups is None else [dataset.groups[i] for i in rows])
 
 
-def describe_choice(made: Choice) -> str:
-    """The candidates and the choice, in lines."""
+def describe_choice(made: Choice, sample: str) -> str:
+    """The candidates and the choice, in lines.
+
+    Args:
+        made: the choice.
+        sample: see `Dataset.sample`.
+    """
     lines = [f"choice, by {made.held_out}:"]
     for one in made.candidates:
         change = ""
@@ -350,7 +355,7 @@ def describe_choice(made: Choice) -> str:
         )
     lines.append(f"  {made.chosen} ships: {made.reason}")
     if made.taken.kind == "probe":
-        lines.append("  fine-tuning did not help here; the backbone is as it was pretrained")
+        lines.append(f"  {NOT_GAINED[sample]}")
     return "\n".join(lines)
 
 

@@ -97,8 +97,10 @@ def join_few(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> Splits
     why = why if len(held) else f"No {dataset.sample} can be spared for validation"
     counts = ", ".join(f"{name} {(codes == code).sum()}" for code, name in enumerate(SPLITS) if (codes == code).any())
     origin = splits.rule.partition(": ")[2]
-    why = f"{why}, and what validation would decide is cross-validated"
-    return Splits(codes, f"{counts}: {origin} {why}.", f"{splits.origin}. {why}")
+    joined = Splits(codes, "", splits.origin)
+    if folds_of(config, dataset, joined):
+        why = f"{why}, and what validation would decide is cross-validated"
+    return replace(joined, rule=f"{counts}: {origin} {why}.", origin=f"{splits.origin}. {why}")
 
 
 def _allowed(config: FinetuneConfig, dataset: Dataset) -> bool:
@@ -119,7 +121,7 @@ def unchecked(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spli
     train, folds = len(splits.indices("train")), folds_of(config, dataset, splits)
     seconds = _seconds(plan, config, len(folds))
     if not folds:
-        why = "a class has a single image (or group), so nothing can be held out"
+        why = _indivisible(dataset, splits)
     elif train < FEWEST_IN_ALL and config.validate == "auto":
         few = f"{train} training {dataset.samples} are too few to choose by (fewer than {FEWEST_IN_ALL})"
         why = f"{few}; --validate folds cross-validates anyway"
@@ -139,7 +141,7 @@ def validation(plan: Plan, config: FinetuneConfig, dataset: Dataset, splits: Spl
         return Decision("validate", "nothing", f"no {dataset.samples} are held out: the last stage ships unchecked")
     folds = folds_of(config, dataset, splits)
     if not folds:
-        return Decision("validate", "nothing", "a class has a single image (or group), so nothing can be held out")
+        return Decision("validate", "nothing", _indivisible(dataset, splits))
     which = (
         "as asked"
         if config.validate == "folds"
@@ -154,6 +156,15 @@ def folds_of(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> list[n
     """Bool (n,) masks of the training images that each fold holds out; none where a class has a single unit."""
     rows = splits.indices("train")
     return stratified(strata(dataset.truth[rows]), groups_of_all(dataset)[rows], config.seed)
+
+
+def _indivisible(dataset: Dataset, splits: Splits) -> str:
+    """Why there are no folds: the first class that they would part, or what stands for one."""
+    rows = splits.indices("train")
+    codes, units = strata(dataset.truth[rows]), groups_of_all(dataset)[rows]
+    alone = [code for code in np.unique(codes).tolist() if len(np.unique(units[codes == code])) < 2]
+    what = repr(dataset.task.stratum(alone[0], dataset.classes)) if alone else "every way to part them"
+    return f"{what} has a single image (or group), so nothing can be held out"
 
 
 def _replaces_validation(config: FinetuneConfig, dataset: Dataset, splits: Splits) -> bool:
@@ -192,14 +203,14 @@ def cross_validated(plan: Plan, sink: Sink, material: Material, story: Story) ->
         folds_of(config, material.dataset, material.splits),
     )
     if not folds:
-        return plan, Crossed(None, np.empty((0, material.classes), np.float32), np.empty(0, np.int32), why)
+        return plan, Crossed(None, np.empty((0, material.classes), np.float32), material.dataset.truth[:0], why)
     expected = f", about {duration(_seconds(plan, config, len(folds)))}" if gradient_stages(plan) else ""
     story.begin(PHASE)
     story.say(f"cross-validation in {len(folds)} folds of {len(rows)} training {material.dataset.samples}{expected}")
     found = _chosen(_given(plan, sink.folder / "checkpoints", material, folds, story), material, folds)
     if found.choice is not None:
         sink.write("choice", found.choice.as_json())
-        story.say(describe_choice(found.choice))
+        story.say(describe_choice(found.choice, material.dataset.sample))
         if found.choice.taken.kind == "probe":
             plan = replace(plan, stages=plan.stages[:1])
     return plan, replace(found, note=f"{why} {found.note}".strip())

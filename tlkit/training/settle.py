@@ -229,6 +229,8 @@ def clip_plan(
         )
         stages.append(stage)
     why = "asked for" if options.time else "for a table of clips; the mean over time ships unless the order adds to it"
+    untrained = len(stages) == 1 and options.over_time != "mean"
+    why = "not trained: the mean over time is all that learns" if untrained else why
     return Plan(
         stages=tuple(stages),
         extraction_seconds=frames * (work(backbone.model.layers) - spared_by(backbone.model, frames)) * speed,
@@ -279,7 +281,7 @@ def reopened(content: dict[str, Any], config: FinetuneConfig, dataset: Dataset, 
 
 
 def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
-    """Raise for options that the task of the images cannot follow.
+    """Raise for options that the task of the images cannot follow, and for a truth that nothing can learn to give.
 
     Raises:
         TlkitError: saying what to use instead.
@@ -297,6 +299,8 @@ def refuse_several_labels(config: FinetuneConfig, dataset: Dataset) -> None:
         raise TlkitError(
             f"--label-smoothing {config.label_smoothing} is for classes, and these are numbers.", "drop it."
         )
+    if fault := dataset.task.unlearnable(dataset.truth, dataset.classes):
+        raise fault
 
 
 def _refuse_other_stages(asked: FinetuneConfig, planned: FinetuneConfig, why: str) -> None:

@@ -109,7 +109,7 @@ def load_transform(path: Path, features_of: Mapping[str, Any]) -> Transform:
     differs = [name for name, value in features_of.items() if about["features_of"].get(name) != value]
     if differs:
         raise TlkitError(
-            f"{str(path)!r} reduces other features: {', '.join(differs)} differ.",
+            f"{str(path)!r} reduces other features; what differs: {', '.join(differs)}.",
             "use the network, layer and size that it was fitted with.",
         )
     return made
