@@ -183,6 +183,18 @@ def test_with_enough_to_compute_tensorflow_is_worth_its_start(images, tiny_backb
     assert found.engine.startswith("tensorflow-frozen") and "worth its start with 5 images" in " ".join(story.said)
 
 
+def test_where_fewer_multiplications_put_it_ahead_tensorflow_is_not_started_for_many_images(
+    images, tiny_backbone, empty_cache, monkeypatch
+):
+    extracted(asked(images[0], tiny_backbone), images[0])
+    [note] = (empty_cache / "networks").glob("*.json")
+    found = files.read_checked_json(note)
+    files.write_checked_json(note, found | {"onnx": found["onnx"] | {"gain": 1.0}})
+    monkeypatch.setattr(kept, "ENOUGH", 0.0)
+    _, found = extracted(asked(images[1], tiny_backbone), images[1])
+    assert found.engine.startswith("onnx")
+
+
 def test_what_nobody_waits_for_is_ended(tmp_path, tiny_backbone, empty_cache):
     (tmp_path / "empty").mkdir()
     config = asked(tmp_path / "empty", tiny_backbone, out=str(tmp_path / "f.csv"))

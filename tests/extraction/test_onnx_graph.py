@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from tests.contracts.lively import quickly_drawn
+from tlkit.backbones import arithmetic
 from tlkit.backbones.build import build_backbone
 from tlkit.extraction.onnx_engine import open_parts
 from tlkit.extraction.onnx_graph import to_onnx
+from tlkit.extraction.onnx_parts import winograd
 from tlkit.extraction.onnx_parts.writing import Untranslatable
 from tlkit.extraction.source import Tap, _tapped
 from tlkit.options import catalog
@@ -35,9 +37,9 @@ def lively(model):
     return model
 
 
-def apart(model, folder, images):
+def apart(model, folder, images, lean=False):
     """The greatest difference of each output, as a fraction of its largest number."""
-    (folder / "network.onnx").write_bytes(to_onnx(model).SerializeToString())
+    (folder / "network.onnx").write_bytes(to_onnx(model, lean=lean).SerializeToString())
     found = open_parts(folder / "network.onnx")(images)().values()
     expected = [np.asarray(each) for each in keras.tree.flatten(model(images))]
     assert [each.shape for each in found] == [each.shape for each in expected]
@@ -176,3 +178,47 @@ def test_images_of_any_size_are_refused():
     images = keras.Input((None, None, 3))
     with pytest.raises(Untranslatable, match="any size"):
         to_onnx(keras.Model(images, L.Conv2D(4, 3, padding="same")(images)))
+
+
+# -- With fewer multiplications ---
+
+LEAN = {  # sides of 21 by 26 and what becomes of them fill tiles of 4 in no way, in one, or in both
+    "same": [L.Conv2D(5, 3, padding="same", activation="relu"), L.Conv2D(4, 3, padding="same")],
+    "valid": [L.Conv2D(5, 3), L.Conv2D(7, 3, use_bias=False), L.Conv2D(4, 3)],
+    "a tile and less": [L.AveragePooling2D(5), L.Conv2D(4, 3, padding="same"), L.Conv2D(6, 3)],
+    "pooled between": [L.Conv2D(6, 3, padding="same", activation="relu"), L.MaxPooling2D(2), L.Conv2D(4, 3)],
+    "norm folded": [L.Conv2D(6, 3, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Conv2D(4, 3)],
+    "framed": [L.ZeroPadding2D(((1, 2), (0, 3))), L.Conv2D(4, 3)],
+    "framed, and same": [L.ZeroPadding2D(2), L.Conv2D(4, 3, padding="same"), L.Dense(5)],
+    "of another kind": [L.Conv2D(6, 3, groups=3), L.Conv2D(4, 3, strides=2), L.Conv2D(4, 3, dilation_rate=2)],
+    "other sides": [L.Conv2D(6, (3, 1)), L.Conv2D(4, 5), L.DepthwiseConv2D(3), L.SeparableConv2D(4, 3)],
+}
+
+
+@pytest.mark.parametrize("name", LEAN)
+def test_fewer_multiplications_give_the_same(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(arithmetic, "FASTER", 0.0)  # wherever it can be
+    keras.utils.set_random_seed(5)
+    images = keras.Input((21, 26, 3)) if not name.startswith("of another") else keras.Input((21, 26, 6))
+    tensor = images
+    for layer in LEAN[name]:
+        tensor = layer.__class__.from_config(layer.get_config())(tensor)
+    model = lively(keras.Model(images, tensor))
+    pixels = np.random.default_rng(1).integers(0, 256, (3, *images.shape[1:])).astype("float32")
+    assert apart(model, tmp_path, pixels, lean=True) < 2e-5
+    written = {node.op_type for node in to_onnx(model, lean=True).graph.node}
+    assert ("Split" in written) == (not name.startswith("o"))  # kernels are turned into 36 matrices
+
+
+def test_products_of_one_tile_by_hand():
+    """A kernel that picks the number above to the left, and one that adds up its nine."""
+    kernel = np.zeros((3, 3, 1, 2), np.float32)
+    kernel[0, 0, 0, 0], kernel[..., 0, 1] = 1, 1
+    grid = np.arange(36.0).reshape(6, 6)
+    turn = winograd._OF_KERNEL
+    inside = np.array([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]])
+    inside = np.vstack([inside, [[0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]])  # B of the paper
+    outside = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])  # A
+    for number, expected in ((0, grid[:4, :4]), (1, 9 * grid[1:5, 1:5])):
+        products = (turn @ kernel[..., 0, number] @ turn.T) * (inside @ grid @ inside.T)
+        np.testing.assert_allclose(outside @ products @ outside.T, expected, atol=1e-9)

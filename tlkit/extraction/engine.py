@@ -1,6 +1,8 @@
 """The engines, which of them computes a model here, and in which precision. Keras is loaded when one of its engines is built."""
 
 import importlib
+import importlib.util
+import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.machine import ran_out
+from tlkit.base.machine import ran_out, usable_cores
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Silence, Story, percent
 from tlkit.data.dataset import InputContract
@@ -201,6 +203,61 @@ def choose_engine(model: "keras.Model") -> tuple[str, str]:
     if not obstacle:
         return "tensorflow-frozen", "TensorFlow on a CPU: one frozen graph, a core for each small batch"
     return "keras", f"{obstacle}: {keras.backend.backend()} compiles the model itself"
+
+
+# -- ONNX with fewer multiplications, where there are enough images to write a network anew for
+
+RATE = 5e10  # multiply-adds a core does in a second
+START = 5.0  # seconds that the gain must be worth: writing, comparing and opening the file
+
+
+def worth_from(model: "keras.Model") -> int | None:
+    """From how many images on it pays here to write a network so that it takes fewer multiplications; None where it never does."""
+    from tlkit.backbones.arithmetic import gain
+    from tlkit.backbones.runtime import gpus
+    from tlkit.extraction import frozen
+
+    installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
+    if gpus() or frozen.why_not(model) or not installed or (ahead := gain(model)) <= 0:
+        return None
+    return math.ceil(START * RATE * usable_cores() / ahead)
+
+
+def spared_by(model: "keras.Model", images: int) -> float:
+    """Multiply-adds for an image that are spared where so many are computed; 0 where that does not pay."""
+    from tlkit.backbones.arithmetic import gain
+
+    least = worth_from(model)
+    return 0.0 if least is None or images < least else gain(model)
+
+
+def lean_engine(model: "keras.Model", images: int) -> Engine | None:
+    """The engine of a network written so that it takes fewer multiplications.
+
+    Args:
+        model: images, RGB 0..255 -> one tensor or several.
+        images: to be computed.
+
+    Returns:
+        None where so many images do not make up for writing it, or where it cannot be written to give the same numbers.
+    """
+    least = worth_from(model)
+    if least is None or images < least:
+        return None
+    import keras
+
+    names = ("onnx_engine", "onnx_graph", "translate")
+    engines, writer, held = (importlib.import_module(f"{__package__}.{name}") for name in names)
+    try:
+        content = writer.to_onnx(model, lean=True).SerializeToString()
+    except writer.Untranslatable:
+        return None
+    reason = f"the network as ONNX, with fewer multiplications: worth writing from {least:,} images on"
+    found: Engine = engines.features_engine(content, reason)
+    image = held.drawn(*model.input_shape[1:3])
+    expected = keras.tree.flatten(model(image.astype(np.float32), training=False))
+    apart = max(held.difference(*pair) for pair in zip(found.run(image), expected, strict=True))
+    return found if apart <= held.CLOSE else None
 
 
 def infer(

@@ -18,11 +18,8 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from tlkit.base.files import sha256_file
 from tlkit.base.machine import accelerators_visible, budget, cache_dir
@@ -33,13 +30,14 @@ from tlkit.options.catalog import family_of
 from tlkit.options.commands import FeaturesConfig
 
 KEPT_BYTES = 2 * 2**30  # of networks: twenty of ResNet50's size
-ENOUGH = 45.0  # seconds of computing from which on TensorFlow, a tenth faster, makes up for what its start takes
+ENOUGH = 45.0  # seconds of computing from which on TensorFlow, where it is faster, makes up for what its start takes
 SHARE = 0.25  # of what the store may hold, where that is less
 PATIENCE = 600.0  # seconds that writing may take
 # Small products of NumPy's: threads that wait for one another take longer, most of all where others use the cores.
 _ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TLKIT_OFFLINE": "1"}
 
-# Of an ONNX file in a note: `sha256`, `bytes`, `difference`, `seconds` for an image; or `obstacle`, why there is none.
+# Of an ONNX file in a note: `sha256`, `bytes`, `difference`, `seconds` for an image and its `gain`; or `obstacle`, why
+# there is none.
 About = Mapping[str, Any]
 
 
@@ -149,26 +147,10 @@ def open_kept(place: Path, about: About) -> Engine | None:
         return None
     with contextlib.suppress(OSError):  # somebody else's, to be read only
         os.utime(file)
-    return _opened(file, f"the network as ONNX, within {about['difference']:.0e} of Keras; TensorFlow is not loaded")
+    from tlkit.extraction.onnx_engine import features_engine
 
-
-def _opened(file: Path | bytes, reason: str) -> Engine:
-    """The engine of an ONNX file, or of the bytes of one."""
-    from tlkit.extraction.onnx_engine import open_parts
-
-    begin = open_parts(file)
-
-    def start(images: np.ndarray) -> Any:
-        wait = begin(images)
-        return lambda: tuple(wait().values())
-
-    return Engine(
-        lambda images: start(images)(),
-        "onnx",
-        reason,
-        start=start,
-        portable=lambda: partial(_opened, file if isinstance(file, bytes) else file.read_bytes(), reason),
-    )
+    reason = f"the network as ONNX, within {about['difference']:.0e} of Keras; TensorFlow is not loaded"
+    return features_engine(file, reason)
 
 
 class KeptNetwork(NamedTuple):

@@ -127,6 +127,23 @@ def _answering(file: Path | bytes) -> Engine:
     )
 
 
+def features_engine(file: Path | bytes, reason: str) -> Engine:
+    """The engine of an ONNX file of a network of features, or of the bytes of one."""
+    begin = open_parts(file)
+
+    def start(images: np.ndarray) -> Callable[[], tuple[np.ndarray, ...]]:
+        wait = begin(images)
+        return lambda: tuple(wait().values())
+
+    return Engine(
+        lambda images: start(images)(),
+        "onnx",
+        reason,
+        start=start,
+        portable=lambda: partial(features_engine, file if isinstance(file, bytes) else file.read_bytes(), reason),
+    )
+
+
 def open_session(path: Path | bytes) -> Callable[..., Outputs]:
     """An ONNX file in ONNX Runtime on the processor: its inputs, of any type, in order -> its outputs by name.
 

@@ -11,8 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkit.backbones.arithmetic import spared
 from tlkit.backbones.graph import Call, calls, functional
 from tlkit.extraction.frozen import folds
+from tlkit.extraction.onnx_parts import winograd
 from tlkit.extraction.onnx_parts.over_time import TIME_LAYERS
 from tlkit.extraction.onnx_parts.tokens import TOKEN_LAYERS
 from tlkit.extraction.onnx_parts.writing import Graph, Pads, Untranslatable, gelu
@@ -21,13 +23,14 @@ OPSET, IR = 17, 8  # of 2022, everything that runs ONNX today reads them
 AXIS_FIRST = {0: 0, 1: 2, 2: 3, 3: 1}  # where an axis of (B, h, w, C) is in (B, C, h, w)
 
 
-def to_onnx(model: keras.Model, outputs: Sequence[str] = (), given: str = "images") -> Any:
+def to_onnx(model: keras.Model, outputs: Sequence[str] = (), given: str = "images", *, lean: bool = False) -> Any:
     """An ONNX model of a network with one input.
 
     Args:
         model: images float32 (B, H, W, 3), or any floating-point input -> one tensor or several.
         outputs: what these are called; `output0`, `output1`, ... unless given.
         given: what the input is called.
+        lean: write convolutions with fewer multiplications where that is faster (`winograd`): for ONNX Runtime on a processor.
 
     Returns:
         `onnx.ModelProto`: the input and the outputs, float32, with a free number of images.
@@ -39,7 +42,7 @@ def to_onnx(model: keras.Model, outputs: Sequence[str] = (), given: str = "image
 
     every = calls(functional(model))
     found, gone = folds(every, {id(tensor) for tensor in model.outputs})
-    graph = Graph(found)
+    graph = Graph(found, lean)
     graph.give(model.inputs[0], given, first=False)
     for call in every:
         if id(call.node) in gone:
@@ -84,9 +87,15 @@ def _convolution(graph: Graph, call: Call, layer: Any) -> None:
         if isinstance(variable := getattr(layer, name, None), keras.Variable)
     }
     shift = fold.shift if fold and fold.shift is not None else values.get("bias")
-    (source, pads), (height, width) = _edge(graph, call, layer)
+    (tensor, pads), (height, width) = _edge(graph, call, layer)
     place = {"strides": layer.strides, "dilations": layer.dilation_rate, "pads": pads}
     kind = type(layer).__name__
+    if graph.lean and spared(call):
+        sides = call.outputs[0].shape[1:3]
+        made = winograd.convolution(graph, graph.value(tensor, False), values["kernel"], shift, pads, sides)
+        graph.give(call.outputs[0], _activated(graph, made, layer, call, first=False), first=False)
+        return
+    source = graph.value(tensor, True)
     if kind == "Conv2D":
         kernels, groups = [values["kernel"].transpose(3, 2, 0, 1)], [layer.groups]
     else:
@@ -100,16 +109,15 @@ def _convolution(graph: Graph, call: Call, layer: Any) -> None:
     graph.give(call.outputs[0], _activated(graph, made, layer, call, first=True))
 
 
-def _edge(graph: Graph, call: Call, layer: Any) -> tuple[tuple[str, Pads], tuple[int, int]]:
-    """What a convolution reads, with the zeros around it, and the sides of its kernel."""
+def _edge(graph: Graph, call: Call, layer: Any) -> tuple[tuple[int, Pads], tuple[int, int]]:
+    """Which tensor a convolution reads, with the zeros around it, and the sides of its kernel."""
     size = getattr(layer, "kernel_size", None)
     if layer.padding not in ("same", "valid") or size is None or len(size) != 2:
         raise Untranslatable(f"{layer.name} has padding {layer.padding!r}")
     tensor = call.inputs[0]
     if tensor in graph.framed and layer.padding == "valid":
-        inner, pads = graph.framed[tensor]
-        return (graph.value(inner, True), pads), size
-    return (graph.value(tensor, True), _pads(call, size, layer)), size
+        return graph.framed[tensor], size
+    return (tensor, _pads(call, size, layer)), size
 
 
 def _pads(call: Call, size: tuple[int, int], layer: Any) -> Pads:

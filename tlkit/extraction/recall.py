@@ -128,7 +128,7 @@ def _by_onnx(
 ) -> "Engine | None":
     """The engine of the network's ONNX file, written now where it is not there or is not what was written.
 
-    None where it cannot be, and where there is so much to compute that TensorFlow makes up for its start.
+    None where it cannot be, and where there is so much to compute that TensorFlow, if it is faster, makes up for its start.
     """
     if kept.why_not(config):
         return None
@@ -140,7 +140,7 @@ def _by_onnx(
         if note is None or "obstacle" in note.onnx:
             return None
         _refuse_another(origin, note.origin, place)
-        if note.onnx and images * note.onnx["seconds"] > kept.ENOUGH:
+        if note.onnx and note.onnx["gain"] <= 0 and images * note.onnx["seconds"] > kept.ENOUGH:
             story.say(f"loading TensorFlow, which is worth its start with {images:,} images")
             return None
         if note.onnx and (found := kept.open_kept(place, note.onnx)):

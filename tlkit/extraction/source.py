@@ -263,9 +263,14 @@ class FeatureSource:
 
     def engine_for(self, images: int) -> "Engine":
         """Its forward pass, the quickest way to compute so many images; from then on it is `engine`."""
-        unsettled = self.quick and "engine" not in self.__dict__ and self.precision == "float32"
-        if unsettled and self.quick and (found := self.quick(images)):
-            self.__dict__["engine"] = found
+        if "engine" not in self.__dict__ and self.precision == "float32":
+            found = self.quick(images) if self.quick else None
+            if found is None and self.engine_name == "auto":
+                from tlkit.extraction.engine import lean_engine  # loads Keras
+
+                found = lean_engine(self.built, images)
+            if found:
+                self.__dict__["engine"] = found
         return self.engine
 
     def computed_by(self, engine: "Engine | None") -> "FeatureSource":

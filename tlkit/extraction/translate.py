@@ -46,6 +46,7 @@ def write(place: Path, options: dict[str, Any], wish: dict[str, Any]) -> str:
         options: of `tlkit features`, by name.
         wish: what the note is looked up by.
     """
+    from tlkit.backbones.arithmetic import gain
     from tlkit.extraction import recall
     from tlkit.extraction.onnx_graph import to_onnx
     from tlkit.extraction.onnx_parts.writing import Untranslatable
@@ -57,7 +58,7 @@ def write(place: Path, options: dict[str, Any], wish: dict[str, Any]) -> str:
         return "its weights are not on this machine yet"
     built = recall.build(config)
     try:
-        model = to_onnx(built.source.built)
+        model = to_onnx(built.source.built, lean=True)
     except Untranslatable as error:
         recall.remember(place, config, wish, built.origin, {"obstacle": str(error)})
         return str(error)
@@ -72,6 +73,7 @@ def write(place: Path, options: dict[str, Any], wish: dict[str, Any]) -> str:
         recall.remember(place, config, wish, built.origin, {"obstacle": obstacle})
         return obstacle
     about = {"sha256": sha256_file(file), "bytes": file.stat().st_size, "difference": apart, "seconds": seconds}
+    about["gain"] = gain(built.source.built)
     recall.remember(place, config, wish, built.origin, about)
     return ""
 
@@ -89,11 +91,17 @@ def tried(file: Path, model: Any) -> tuple[float, float]:
     image = drawn(*model.input_shape[1:3])
     with ThreadPoolExecutor(1) as pool:  # one core for each of the two
         computed = pool.submit(_run, file, image)
-        expected = np.asarray(model(image.astype(np.float32), training=False), np.float64)
+        expected = model(image.astype(np.float32), training=False)
         found, seconds = computed.result()
+    return difference(found, expected), seconds
+
+
+def difference(found: np.ndarray, expected: Any) -> float:
+    """The greatest of two arrays of one shape, by the largest number where that is above 1."""
+    expected = np.asarray(expected, np.float64)
     if not np.isfinite(expected).all():
-        return (0.0 if np.array_equal(found, expected, equal_nan=True) else np.inf), seconds
-    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max())), seconds
+        return 0.0 if np.array_equal(found, expected, equal_nan=True) else np.inf
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
 def _run(file: Path, image: np.ndarray) -> tuple[np.ndarray, float]:

@@ -15,6 +15,7 @@ from tlkit.backbones.runtime import gpus
 from tlkit.base.machine import available_memory, bytes_text, usable_cores
 from tlkit.base.story import percent
 from tlkit.classifier.answers import too_many
+from tlkit.extraction.engine import spared_by
 from tlkit.options.commands import FinetuneConfig
 from tlkit.tasks.registry import row_of
 from tlkit.tasks.task import Task
@@ -338,7 +339,8 @@ class Ways:
             return 0.0
         total, images = self.sizes.total, self._images(way)
         viewing = VIEWING * (images - total) / usable_cores()
-        return STARTING + pace.forward * images + self.sizes.reading * total + viewing
+        forward = pace.forward - spared_by(self.anatomy.backbone.model, images) * pace.operation
+        return STARTING + forward * images + self.sizes.reading * total + viewing
 
     def _priced(self, way: Way, pace: Pace) -> Way:
         """Seconds of extraction, and of what the head and top stages compute and read."""

@@ -20,7 +20,7 @@ from tlkit.classifier.model import Classifier
 from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import batches
 from tlkit.evaluation.judgement import refuse_target
-from tlkit.extraction.engine import choose_engine
+from tlkit.extraction.engine import choose_engine, spared_by, worth_from
 from tlkit.extraction.executors import opened
 from tlkit.extraction.room import list_spaces
 from tlkit.extraction.store import store_dir
@@ -221,7 +221,7 @@ def clip_plan(options: FinetuneConfig, backbone: Backbone, classifier: Classifie
     why = "asked for" if options.time else "for a table of clips; the mean over time ships unless the order adds to it"
     return Plan(
         stages=tuple(stages),
-        extraction_seconds=frames * work(backbone.model.layers) * speed,
+        extraction_seconds=frames * (work(backbone.model.layers) - spared_by(backbone.model, frames)) * speed,
         decisions=(Decision("time", options.over_time, why),),
         augment="none",
     )
@@ -319,7 +319,9 @@ def _later(config: FinetuneConfig, source: Parts, dataset: Dataset, splits: Spli
     """What is computed in, and what waits for features."""
     name, why = choose_engine(source.backbone.model)
     if config.engine == "auto":
-        yield Decision("engine", name, why)
+        least = worth_from(source.backbone.model)
+        many = f"; for {least:,} images and more the network as ONNX, with fewer multiplications" if least else ""
+        yield Decision("engine", name, why + many)
     if config.devices is not None and len(names := chosen(config.devices)) > 1:
         how = f"asked for: rows of every batch are shared out among them, its last one filled up to a multiple of {len(names)}"
         yield Decision("devices", f"{len(names)} ({', '.join(names)})", f"{how}; seconds are those of one")

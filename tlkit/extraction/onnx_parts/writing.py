@@ -8,6 +8,8 @@ import numpy as np
 from tlkit.backbones.graph import Call
 from tlkit.extraction.frozen import Fold
 
+SMALL = 16  # numbers, of a constant that is worth looking up
+
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 
@@ -21,15 +23,19 @@ class Graph:
 
     Args:
         fold: node -> the weights of a convolution with the BatchNorm after it in them.
+        lean: whether convolutions are written with fewer multiplications where that is faster.
         values: (id of a tensor of Keras's, whether its channels are first) -> its name. Tensors that are not (B, h, w, C)
             have one form, and count as both.
+        small: (bytes, shape, type) of a small constant -> its name.
         framed: id of a tensor -> what it is with zeros around it, before anybody asked for it as such.
     """
 
     fold: dict[int, Fold]
+    lean: bool = False
     nodes: list[Any] = field(default_factory=list)
     constants: list[Any] = field(default_factory=list)
     values: dict[tuple[int, bool], str] = field(default_factory=dict)
+    small: dict[Any, str] = field(default_factory=dict)
     ranks: dict[int, int] = field(default_factory=dict)
     framed: dict[int, tuple[int, Pads]] = field(default_factory=dict)
 
@@ -41,12 +47,26 @@ class Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{kind}_{len(self.nodes)}", **attributes))
         return name
 
+    def split(self, source: str, count: int, axis: int) -> list[str]:
+        """Write so many equal parts; returns their names."""
+        from onnx import helper
+
+        names = [f"t{len(self.nodes)}.{number}" for number in range(count)]
+        self.nodes.append(helper.make_node("Split", [source], names, name=f"Split_{len(self.nodes)}", axis=axis))
+        return names
+
     def constant(self, value: Any, kind: Any = np.float32) -> str:
-        """Write a constant; returns its name."""
+        """Write a constant, a small one once; returns its name."""
         from onnx import numpy_helper
 
+        array = np.ascontiguousarray(np.asarray(value), kind)
+        known = (array.tobytes(), array.shape, array.dtype.str) if array.size <= SMALL else None
+        if known in self.small:
+            return self.small[known]
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value), kind), name))
+        self.constants.append(numpy_helper.from_array(array, name))
+        if known is not None:
+            self.small[known] = name
         return name
 
     def give(self, tensor: Any, name: str, first: bool = True) -> None:
