@@ -1,6 +1,5 @@
 """Swin's network of Keras's own layers; against KerasHub's: test_hub.py."""
 
-
 import keras
 import numpy as np
 import pytest
