@@ -10,15 +10,10 @@ import pytest
 
 from tests.explanation.conftest import SIDE
 from tests.explanation.drawn import energy
-from tlkit.backbones.build import build_backbone
-from tlkit.classifier.heads.build import build_head
-from tlkit.classifier.model import compose, save
-from tlkit.data.dataset import InputContract
+from tlkit.classifier.model import save
 from tlkit.explanation.heat_maps import EvidenceMap, Witness, overlays, scores
 from tlkit.explanation.pictures import pixel_centres, tiles
 from tlkit.options import catalog
-from tlkit.options.groups import HeadOptions
-from tlkit.tasks.number import NUMBER
 
 
 def test_log_odds():
@@ -94,15 +89,12 @@ assert "tensorflow" not in sys.modules
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_another_backend_says_the_same(backend, tiny_backbone, tmp_path):
+def test_another_backend_says_the_same(backend, head_on, unseen, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    backbone = build_backbone(tiny_backbone)
-    head = build_head(HeadOptions(head="gru", hidden=(32,)), backbone.grid_shape, 4, seed=3)
-    classifier = compose(backbone, head, ("a", "b", "c", "d"), InputContract(height=32, width=32))
+    classifier = head_on("gru")
     witness = Witness(classifier)
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    grids, labels = witness.grids(images), np.array([0, 1, 3])
+    grids, labels = witness.grids(unseen[0][:3]), unseen[1][:3]
     save(classifier, tmp_path / "model.keras")
     np.savez(tmp_path / "arrays.npz", grids=grids, labels=labels)
     files = [str(tmp_path / name) for name in ("model.keras", "arrays.npz", "found.npy")]
@@ -115,6 +107,13 @@ def test_another_backend_says_the_same(backend, tiny_backbone, tmp_path):
 
 def test_a_number_stands_alone_and_its_evidence_is_its_own_gradient(tiny_backbone):
     """d number / d grid of a linear head on the mean is its kernel over the places, whatever the other number says."""
+    from tlkit.backbones.build import build_backbone
+    from tlkit.classifier.heads.build import build_head
+    from tlkit.classifier.model import compose
+    from tlkit.data.dataset import InputContract
+    from tlkit.options.groups import HeadOptions
+    from tlkit.tasks.number import NUMBER
+
     numbers = np.array([[1.5, -2.0]])
     assert scores(numbers, np.array([1]), alone=True).tolist() == [-2.0]
     backbone = build_backbone(tiny_backbone)
