@@ -3,7 +3,7 @@
 import os
 import sys
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 
 import keras
@@ -366,18 +366,24 @@ def test_evidence_of_a_class_token_is_taken_before_its_last_attention(family):
     assert last_tokens(build_backbone("nano").model) is None
 
 
+@cache
+def in_two_blocks(name):
+    """A classifier of a kind, and what it says in Keras, for every format; a third block would be more of the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, name, replace(KINDS[name], blocks=2))
+        classifier = classifier_of(f"tiny:{name}", "cls+avg")
+    return classifier, in_keras(classifier, Inputs(pixels().astype("uint8")))["logits"]
+
+
 @pytest.mark.parametrize("format_name", ["savedmodel", "onnx", "litert", "openvino"])
 @pytest.mark.parametrize("name", ["vit", "registers, gated", "rotary", "pooled by attention"])
-def test_other_runtimes_give_the_same(family, name, format_name, tmp_path, monkeypatch):
+def test_other_runtimes_give_the_same(family, name, format_name, tmp_path):
     if not all(map(installed, FORMATS[format_name].writing)):
         pytest.skip(f"{format_name} cannot be written here")
-    monkeypatch.setitem(KINDS, name, replace(KINDS[name], blocks=2))  # a third would be more of the same
-    classifier = classifier_of(f"tiny:{name}", "cls+avg")
+    classifier, expected = in_two_blocks(name)
     write(FORMATS[format_name], classifier, tmp_path / FORMATS[format_name].model, None)
-    images = Inputs(pixels().astype("uint8"))
-    found, expected = Runtime(FORMATS[format_name], tmp_path)(images), in_keras(classifier, images)
-    largest = np.abs(expected["logits"]).max()
-    np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4 * largest)
+    found = Runtime(FORMATS[format_name], tmp_path)(Inputs(pixels().astype("uint8")))["logits"]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_in_8_bits_the_dense_layers_are_a_quarter_of_the_file_and_near_float32(family, tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Swin's network of Keras's own layers; against KerasHub's: test_hub.py."""
 
-from functools import partial
-
 import keras
 import numpy as np
 import pytest
@@ -67,17 +65,22 @@ def test_the_engine_and_onnx_give_what_keras_gives_and_a_file_loads(network, tmp
     assert np.array_equal(keras.ops.convert_to_numpy(again(images)), expected)
 
 
-@pytest.mark.parametrize("format_name", ["savedmodel", "onnx", "litert", "openvino"])
-def test_other_runtimes_give_the_same(network, format_name, tmp_path):
-    row = FORMATS[format_name]
-    if not all(map(installed, row.writing)):
-        pytest.skip(f"{format_name} cannot be written here")
+@pytest.fixture(scope="module")
+def classifier(network):
+    """A head on it, and what it says in Keras."""
     backbone = Backbone("swin", network, (40, 56), "hub", "none", "", find_blocks(network))
     head, contract = build_head(HeadOptions(), backbone.grid_shape, 3), InputContract(height=40, width=56, fit="squash")
-    classifier = compose(backbone, head, ("a", "b", "c"), contract)
-    write(row, classifier, tmp_path / row.model, None)
-    images = Inputs(pixels(40, 56).astype("uint8"))
-    found, expected = (runs(images)["logits"] for runs in (Runtime(row, tmp_path), partial(in_keras, classifier)))
+    made = compose(backbone, head, ("a", "b", "c"), contract)
+    return made, in_keras(made, Inputs(pixels(40, 56).astype("uint8")))["logits"]
+
+
+@pytest.mark.parametrize("format_name", ["savedmodel", "onnx", "litert", "openvino"])
+def test_other_runtimes_give_the_same(classifier, format_name, tmp_path):
+    row, (made, expected) = FORMATS[format_name], classifier
+    if not all(map(installed, row.writing)):
+        pytest.skip(f"{format_name} cannot be written here")
+    write(row, made, tmp_path / row.model, None)
+    found = Runtime(row, tmp_path)(Inputs(pixels(40, 56).astype("uint8")))["logits"]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 

@@ -91,33 +91,50 @@ import sys
 import keras
 import numpy as np
 
-model = keras.models.load_model(sys.argv[1], safe_mode=True)
-given = np.load(sys.argv[2])
-found = np.asarray(model([given["images"], given["mask"]]))
+for time in sys.argv[1:]:
+    model = keras.models.load_model(f"{time}.keras", safe_mode=True)
+    given = np.load(f"{time}.npz")
+    found = np.asarray(model([given["images"], given["mask"]]))
+    print(time, float(np.abs(found - given["logits"]).max()))
 assert "tlkit" not in sys.modules
-print(float(np.abs(found - given["logits"]).max()))
 """
 
 
-@pytest.mark.parametrize("time", TIMES)
-def test_the_file_takes_clips_and_a_mask_in_plain_keras(tiny_backbone, tmp_path, time):
-    classifier = classifier_of(tiny_backbone, time)
-    save(classifier, tmp_path / "model.keras")
-    assert read_facts(tmp_path / "model.keras").clip == classifier.facts.clip
+@pytest.fixture(scope="module")
+def written(tiny_backbone, tmp_path_factory):
+    """A folder, and for each kind of head its classifier, which is there as a file, its inputs and its logits."""
+    folder, made = tmp_path_factory.mktemp("heads"), {}
     images = np.random.default_rng(0).uniform(0, 255, (3, FRAMES, 32, 32, 3)).astype(np.float32)
     mask = np.ones((3, FRAMES), np.float32)
     mask[1, 2:] = 0
-    logits = said(classifier.model, [images, mask])
-    np.savez(tmp_path / "given.npz", images=images, mask=mask, logits=logits)
-    (tmp_path / "plain.py").write_text(PLAIN)
-    done = processes.run(["-P", "plain.py", "model.keras", "given.npz"], cwd=tmp_path)
+    for time in TIMES:
+        classifier = classifier_of(tiny_backbone, time)
+        save(classifier, folder / f"{time}.keras")
+        logits = said(classifier.model, [images, mask])
+        np.savez(folder / f"{time}.npz", images=images, mask=mask, logits=logits)
+        made[time] = classifier, images, mask, logits
+    return folder, made
+
+
+@pytest.fixture(scope="module")
+def in_plain_keras(written):
+    """How far the logits of each file are, in plain Keras, from those of its classifier."""
+    (written[0] / "plain.py").write_text(PLAIN)
+    done = processes.run(["-P", "plain.py", *TIMES], cwd=written[0])
     assert done.returncode == 0, done.stderr[-2000:]
-    assert float(done.stdout) < 1e-5
+    return {time: float(apart) for time, apart in map(str.split, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_the_file_takes_clips_and_a_mask_in_plain_keras(written, in_plain_keras, time):
+    file, (classifier, images, mask, logits) = written[0] / f"{time}.keras", written[1][time]
+    assert read_facts(file).clip == classifier.facts.clip
+    assert in_plain_keras[time] < 1e-5
 
     other = images.copy()
     other[1, 2:] = 99.0  # what is masked
     assert np.array_equal(said(classifier.model, [other, mask]), logits)
-    again = load(tmp_path / "model.keras")
+    again = load(file)
     features = np.asarray(of_images(again)(images.reshape(-1, 32, 32, 3))).mean(axis=(1, 2))
     rows = features.reshape(3, FRAMES, -1) * mask[..., None]
     assert np.allclose(said(over_time(again), rows), logits, atol=1e-4)
@@ -136,12 +153,12 @@ def test_a_head_is_written_layer_by_layer(tmp_path, time, hidden):
 
 
 @pytest.mark.parametrize("time", ["mean", "gru", "transformer", "conv1d"])
-def test_onnx_answers_the_same(tiny_backbone, tmp_path, time):
+def test_onnx_answers_the_same(written, tmp_path, time):
     tf = pytest.importorskip("tensorflow")
     tf2onnx, runtime = pytest.importorskip("tf2onnx"), pytest.importorskip("onnxruntime")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf2onnx reads TensorFlow's graphs")
-    model = classifier_of(tiny_backbone, time).model
+    model = written[1][time][0].model
     signature = [tf.TensorSpec((None, *one.shape[1:]), tf.float32, name=one.name) for one in model.inputs]
     traced = tf.function(lambda images, mask: model([images, mask], training=False), input_signature=signature)
     tf2onnx.convert.from_function(traced, input_signature=signature, opset=17, output_path=str(tmp_path / "m.onnx"))

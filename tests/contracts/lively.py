@@ -44,24 +44,26 @@ def quickly_drawn():
 
     Layers begin at places of their own, so that to mix them up changes what a network says.
     """
-    random, place, length = (
-        np.random.default_rng(5),
-        0,
-        2**17 - 1,
-    )  # a prime: no kernel repeats itself along its channels
+    random, place = np.random.default_rng(5), 0
+    length = 2**17 - 1  # a prime: no kernel repeats itself along its channels
     rows = {"uniform": random.random(length, np.float32), "normal": random.standard_normal(length, np.float32)}
     rows["truncated_normal"] = rows["normal"].clip(-2, 2)
+    twice = {kind: np.tile(row, 2) for kind, row in rows.items()}
 
-    def piece(kind, shape):
+    def piece(kind, shape, low, scale):
         nonlocal place
-        begun, place = place % length, place + int(np.prod(shape))
-        return keras.ops.convert_to_tensor(np.resize(np.roll(rows[kind], -begun), shape))
+        begun, size = place % length, int(np.prod(shape))
+        place += size
+        drawn = twice[kind][begun : begun + size] if size <= length else np.resize(twice[kind][begun:][:length], size)
+        return keras.ops.convert_to_tensor((low + scale * drawn).reshape(shape))
 
     def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
-        return minval + (maxval - minval) * piece("uniform", shape)
+        return piece("uniform", shape, np.float32(minval), np.float32(maxval - minval))
 
     def around(kind):
-        return lambda shape, mean=0.0, stddev=1.0, dtype=None, seed=None: mean + stddev * piece(kind, shape)
+        return lambda shape, mean=0.0, stddev=1.0, dtype=None, seed=None: piece(
+            kind, shape, np.float32(mean), np.float32(stddev)
+        )
 
     drawing = importlib.import_module("keras.src.initializers.random_initializers").random
     with pytest.MonkeyPatch.context() as patch:

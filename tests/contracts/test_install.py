@@ -90,8 +90,8 @@ def test_the_wheel_works_far_from_the_checkout(wheel, tmp_path):
     # Folders named in a .pth file are searched, but their own .pth files, such as that of an editable tlkit, are not read.
     (site / "borrowed.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("site-packages")))
     pip = [sys.executable, "-m", "pip", "--python", str(program / "python")]
-    install = [*pip, "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", str(wheel)]
-    subprocess.run(install, check=True, capture_output=True)
+    options = ["--quiet", "--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", *options, str(wheel)], check=True, capture_output=True)
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TLKIT_CACHE")}
     environment = kept | {"TLKIT_CACHE": str(tmp_path / "cache")}
 

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 
 from tlkit.base.errors import TlkitError
 from tlkit.extraction.store import Rows
-from tlkit.extraction.transforms import components
+from tlkit.extraction.transforms import autoencoder, components
 from tlkit.extraction.transforms.autoencoder import Autoencoder, VariationalAutoencoder, explained
 from tlkit.extraction.transforms.components import Components
 from tlkit.extraction.transforms.table import TRANSFORMS, load_transform, parse_reduction, save_transform
@@ -54,10 +54,17 @@ def curved(count, seed=0):
     return (3 * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T + 1).astype(np.float32)
 
 
+def briefly(transform, rows, width):
+    """Autoencoders learn for six epochs: for tests that do not ask how well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder, "EPOCHS", 6)
+        return transform.fit(rows, width, seed=0)
+
+
 @functools.cache
 def fitted(name):
     """Two numbers for each of 60 points on the half circle; training takes seconds, and no test changes what came of it."""
-    return TRANSFORMS[name].fit(Rows(curved(60)), 2, seed=0)
+    return briefly(TRANSFORMS[name], Rows(curved(60)), 2)
 
 
 OF = {"weights_sha256": "abc", "output": "top:avg"}
@@ -105,7 +112,7 @@ def test_numpy_applies_what_keras_trained():
 
 
 def test_the_same_seed_trains_the_same():
-    one, two = fitted("vae"), VariationalAutoencoder.fit(Rows(curved(60)), 2, seed=0)
+    one, two = fitted("vae"), briefly(VariationalAutoencoder, Rows(curved(60)), 2)
     assert one is not two
     np.testing.assert_array_equal(one.apply(curved(9)), two.apply(curved(9)))
 
@@ -130,7 +137,8 @@ def test_anything_but_a_method_and_a_number_is_refused(text):
         parse_reduction(text)
 
 
-def test_other_images_are_reduced_alike(colours, tiny_backbone, tmp_path):
+def test_other_images_are_reduced_alike(colours, tiny_backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(autoencoder, "EPOCHS", 6)
     given = {"images": str(colours), "backbone": str(tiny_backbone)}
     table.run(FeaturesConfig(**given, out=str(tmp_path / "one.npz"), reduce="ae:3"))
     saved = str(tmp_path / "one.npz.reduce.npz")

@@ -1,11 +1,13 @@
 """Stages that are trained several times: what was traced for the first fold serves the others, as if compiled anew."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
+from tlkit.base.story import Silence
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import TrainingOptions
 from tlkit.pipelines.finetune import run
@@ -16,14 +18,31 @@ from tlkit.training.optimizer import Updates, exchange_averages, unfreeze_and_co
 from tlkit.training.stages import Ready, made_ready
 
 
+class UntilChosen(Silence):
+    """Ends a run when the folds are done: what trains on all images afterwards is no fold."""
+
+    def say(self, text):
+        if text.startswith("choice, by"):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def eleven(colours, tmp_path):
+    """Images of which 4, 4 and 3 of a class train where two in three are for testing: folds of 4, 4 and 3 images."""
+    images = shutil.copytree(colours, tmp_path / "images")
+    for number in range(3):
+        (images / "red" / f"{number:02d}.png").unlink()
+    return images
+
+
 def test_every_fold_learns_what_it_learns_when_it_is_compiled_anew(
-    colours, tiny_backbone, tmp_path, monkeypatch, empty_cache
+    eleven, tiny_backbone, tmp_path, monkeypatch, empty_cache
 ):
     """With averages, BatchNorm that moves, dropout, and a second stage in which other layers learn."""
     made = []
     monkeypatch.setattr(crossing, "made_ready", lambda *given: made.append(given[0].name) or made_ready(*given))
-    options = {"images": str(colours), "backbone": str(tiny_backbone), "validate": "folds", "test": 0.5, "audit": False}
-    options |= {"stages": ("head", "top", "all"), "blocks": 1, "epochs": (2,), "views": 2, "batch_size": 8}
+    options = {"images": str(eleven), "backbone": str(tiny_backbone), "validate": "folds", "test": 0.67, "audit": False}
+    options |= {"stages": ("head", "top", "all"), "blocks": 1, "epochs": (2,), "views": 2, "batch_size": 4}
     options |= {"ema": 0.9, "batchnorm": "train", "dropout": 0.3}
 
     def read(path):
@@ -31,7 +50,8 @@ def test_every_fold_learns_what_it_learns_when_it_is_compiled_anew(
             return dict(arrays)
 
     def folds(name):
-        run(FinetuneConfig(**options, out=str(tmp_path / name)))
+        with pytest.raises(KeyboardInterrupt):
+            run(FinetuneConfig(**options, out=str(tmp_path / name)), UntilChosen())
         choice = json.loads((tmp_path / name / "choice.json").read_text())
         return choice, [read(path) for path in sorted((tmp_path / name / "checkpoints" / "folds").glob("*.npz"))]
 
@@ -40,6 +60,7 @@ def test_every_fold_learns_what_it_learns_when_it_is_compiled_anew(
     monkeypatch.setattr(Traced, "ready", lambda self, *given: made_ready(*given, stages.examples_of(*given)))
     other, anew = folds("anew")
     assert len(given) == len(anew) > 2 and choice["chosen"] == other["chosen"]
+    assert len({len(next(iter(fold.values()))) for fold in given}) == 2
     for one, two in zip(given, anew, strict=True):
         assert one.keys() == two.keys()
         for name in one:

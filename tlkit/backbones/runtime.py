@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -60,6 +60,39 @@ def jit() -> bool | str:
     long with it (benchmarks/training_step.py).
     """
     return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
+
+
+# -- Many variables at once: TensorFlow's by the bare operations, a fifth of the time that Keras takes for each of them ---
+
+
+def values_of(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Copies of what they hold, contiguous."""
+    if keras.backend.backend() != "tensorflow":
+        return [np.array(keras.ops.convert_to_numpy(variable.value), order="C") for variable in variables]
+    import tensorflow as tf
+
+    read = tf.raw_ops.ReadVariableOp
+    return [np.asarray(read(resource=one.value.handle, dtype=one.value.dtype).numpy(), order="C") for one in variables]
+
+
+def assign_all(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+    """Put arrays into them, all or none.
+
+    Raises:
+        ValueError: an array has another shape.
+    """
+    for variable, values in zip(variables, arrays, strict=True):
+        if tuple(variable.shape) != values.shape:
+            raise ValueError(f"{variable.path} has the shape {tuple(variable.shape)}, and the array {values.shape}")
+    if keras.backend.backend() != "tensorflow":
+        for variable, values in zip(variables, arrays, strict=True):
+            variable.assign(values)
+        return
+    import tensorflow as tf
+
+    for variable, values in zip(variables, arrays, strict=True):
+        given = tf.constant(values, variable.value.dtype)
+        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=given)
 
 
 UNTRACED = 4096  # inputs

@@ -12,6 +12,7 @@ import numpy as np
 
 from tlkit.backbones.applications import load_nano_weights
 from tlkit.backbones.graph import calls, copy_weights, functional
+from tlkit.backbones.runtime import values_of
 from tlkit.backbones.weight_files import at_hand, given_weights, weight_file
 from tlkit.backbones.weight_transfer import fetch, wrong_with
 from tlkit.base.errors import TlkitError, first_line
@@ -114,7 +115,7 @@ def weights_sha256(model: keras.Model) -> str:
     digest = hashlib.sha256()
     for layer in model.layers:
         for weight in layer.weights:
-            value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
+            (value,) = values_of([weight])
             name = "variable" if re.fullmatch(r"variable_\d+", weight.name) else weight.name  # one that Keras made up
             digest.update(f"{layer.name}/{name} {value.shape} {value.dtype}\n".encode())
             digest.update(value.reshape(-1).view(np.uint8).data)  # in place: a copy takes as long as the sum

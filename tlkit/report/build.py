@@ -328,10 +328,16 @@ def render_markdown(facts: dict[str, Any]) -> str:
     Args:
         facts: as `build.facts` gives them.
     """
-    found = environment(facts["sample"]).overlay()
-    found.filters = found.filters | {"name": _name, "code": _code}
-    text = found.get_template("report.md").render(**facts)
+    text = _of_markdown(facts["sample"]).get_template("report.md").render(**facts)
     return as_text(re.sub(r"\n{3,}", "\n\n", text))
+
+
+@cache
+def _of_markdown(sample: str) -> jinja2.Environment:
+    """`environment` with names and code as Markdown has them; made once, for it keeps what it has compiled."""
+    found = environment(sample).overlay()
+    found.filters = found.filters | {"name": _name, "code": _code}
+    return found
 
 
 def _name(text: object) -> Markup:
