@@ -345,10 +345,8 @@ TRANSFORMERS = (
 )
 
 
-SIZES = [(64, False), (96, False), pytest.param(64, True, marks=pytest.mark.slow)]  # what a side changes, no width does
-
-
-@pytest.mark.parametrize(("side", "large"), SIZES, ids=["small", "another size", "as wide as base"])
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "as wide as base"])
+@pytest.mark.parametrize("side", [64, 96])
 @pytest.mark.parametrize("name", TRANSFORMERS)
 @pytest.mark.filterwarnings("ignore:Layer '.*' (looks|.of type):UserWarning")  # of KerasHub's Swin, when it is built
 def test_a_transformer_is_kerashub_s_own(hub, name, side, large):
