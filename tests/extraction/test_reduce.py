@@ -80,7 +80,7 @@ def test_what_is_saved_reduces_and_restores_alike(name, tmp_path):
     np.testing.assert_array_equal(again.apply(features), codes)
     np.testing.assert_array_equal(again.restore(codes), found.restore(codes))
     assert again.describe() == found.describe() and found.describe()["method"] == name
-    with pytest.raises(TlkitError, match="output differ"):
+    with pytest.raises(TlkitError, match="differs: output"):
         load_transform(tmp_path / "t.reduce.npz", OF | {"output": "block:max"})
 
 
@@ -149,7 +149,7 @@ def test_other_images_are_reduced_alike(colours, tiny_backbone, tmp_path, monkey
     about = json.loads((tmp_path / "two.npz.json").read_text())["reduce"]
     assert about["method"] == "ae" and about["epochs"] >= 1
     assert not (tmp_path / "two.npz.reduce.npz").exists()
-    with pytest.raises(TlkitError, match="input differ"):
+    with pytest.raises(TlkitError, match="differs: input"):
         table.run(FeaturesConfig(**given, out=str(tmp_path / "three.npz"), reduce=saved, fit="crop"))
     with pytest.raises(TlkitError, match="is no file"):
         table.run(FeaturesConfig(**given, out=str(tmp_path / "four.npz"), reduce=str(tmp_path / "gone.npz")))

@@ -20,7 +20,6 @@ from tlkit.pipelines.finetune import run
 from tlkit.runs.folder import RunDir
 from tlkit.training import crossing
 from tlkit.training.crossing import join_few
-from tlkit.training.plan import Plan
 
 STAGES = {"stages": ("head", "top"), "blocks": 1, "epochs": (2,), "views": 2, "audit": False, "validate": "folds"}
 
@@ -152,14 +151,6 @@ def test_so_few_that_the_folds_together_could_not_decide(few, tiny_backbone, tmp
     assert "training images are too few to choose by (fewer than 50)" in story.text
     assert "cross-validation in" in story.text and "Cross-validated accuracy" in (out / "report.md").read_text()
     assert not (out / "checkpoints" / "top").exists() and not (out / "choice.json").exists()
-
-
-def test_what_folds_share_is_counted_once(whole):
-    """A stage is traced and compiled in its first fold; the others take what the stage itself does."""
-    plan = Plan.from_json(json.loads((whole.out / "run.json").read_text())["plan"])
-    stage = crossing.replace(plan.stages[0], name="top", seconds=7.0)
-    both = crossing.replace(plan, stages=(stage, stage))
-    assert crossing._seconds(both, 5) == 2 * (5 * 7.0 + crossing.OVERHEAD) and crossing._seconds(both, 0) == 0
 
 
 def dataset(count, given=None):

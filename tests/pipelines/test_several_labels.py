@@ -154,7 +154,7 @@ def test_tables_keep_their_labels(several, stripes, tiny_backbone, tmp_path):
     [
         ({"target_precision": 0.9}, "--target-precision 0.9 is for images with one label"),
         ({"balance": "weights"}, "--balance weights is for images with one label"),
-        ({"keras_split": 0.2}, "--keras-split needs one folder for each class"),
+        ({"keras_split": 0.2, "val": 0.15, "test": 0.15}, "--keras-split needs one folder for each class"),
     ],
 )
 def test_what_rests_on_one_label_is_refused_before_anything_is_computed(several, tmp_path, options, words):

@@ -220,7 +220,10 @@ class Number(Task):
 
     def unlearnable(self, truth: np.ndarray, classes: Sequence[str]) -> TlkitError | None:
         """Of a number that is always the same, or that float32, in which networks answer, cannot hold."""
-        for name, column in zip(classes, truth[self.known(truth)].T, strict=True):
+        known = truth[self.known(truth)]
+        if len(known) < 2:
+            return None
+        for name, column in zip(classes, known.T, strict=True):
             least, most = float(column.min()), float(column.max())
             size, between = max(-least, most), f"the numbers of {name!r}, {least:.10g} to {most:.10g},"
             if least == most:

@@ -228,15 +228,17 @@ def clip_plan(
             + f", each epoch {passes} times through the clips" * (passes > 1),
         )
         stages.append(stage)
+    extraction = frames * (work(backbone.model.layers) - spared_by(backbone.model, frames)) * speed
+    decisions = (_over_time(options, len(stages)),)
+    return Plan(stages=tuple(stages), extraction_seconds=extraction, decisions=decisions, augment="none")
+
+
+def _over_time(options: FinetuneConfig, stages: int) -> Decision:
+    """How frames are read, and why."""
     why = "asked for" if options.time else "for a table of clips; the mean over time ships unless the order adds to it"
-    untrained = len(stages) == 1 and options.over_time != "mean"
-    why = "not trained: the mean over time is all that learns" if untrained else why
-    return Plan(
-        stages=tuple(stages),
-        extraction_seconds=frames * (work(backbone.model.layers) - spared_by(backbone.model, frames)) * speed,
-        decisions=(Decision("time", options.over_time, why),),
-        augment="none",
-    )
+    if stages == 1 and options.over_time != "mean":
+        why = "not trained: the mean over time is all that learns"
+    return Decision("time", options.over_time, why)
 
 
 def preset(config: FinetuneConfig, train: int) -> tuple[FinetuneConfig, list[Decision]]:
