@@ -97,6 +97,8 @@ def test_every_choice_of_the_options_is_in_the_catalogue_and_defaults_are_valid(
         ({"learning_rate": (1e-3, float("nan"))}, "--learning-rate is nan"),
         ({"task": "number", "target": ("age", "age")}, "--target names 'age' twice"),
         ({"keras_split": 0.2, "test": 0.3}, "--test 0.3 has no effect with --keras-split 0.2"),
+        ({"momentum": 0.5, "optimizer": "adam"}, "--momentum 0.5 has no effect with --optimizer adam"),
+        ({"blocks": 3, "stages": ("head", "all")}, "--blocks 3 has no effect without a top stage: --stages head,all"),
     ],
 )
 def test_what_says_nothing_is_refused(given, message):

@@ -8,6 +8,7 @@ from tlkit.options import catalog
 from tlkit.options.option import Options, option
 
 STAGES = ("head", "top")  # unless given
+WITH_MOMENTUM = ("sgd", "rmsprop")
 SMOOTHING = 0.1  # of labels, unless given (Szegedy et al. 2016)
 
 
@@ -189,10 +190,24 @@ class TrainingOptions(Options):
             self._check_minutes(stages)
         if self.third != "last":
             self._check_unfreeze(stages)
+        self._check_effect(stages)
+
+    def _check_effect(self, stages: tuple[str, ...]) -> None:
+        """What is given has something to act on."""
         if self.label_smoothing and self.loss not in (None, "crossentropy"):
             raise TlkitError(
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
                 "drop it, or use --loss crossentropy.",
+            )
+        if self.momentum != TrainingOptions.momentum and self.optimizer not in WITH_MOMENTUM:
+            raise TlkitError(
+                f"--momentum {self.momentum} has no effect with --optimizer {self.optimizer}.",
+                f"drop it, or use --optimizer {' or '.join(WITH_MOMENTUM)}.",
+            )
+        if self.blocks is not None and "top" not in stages and not self.preset:
+            raise TlkitError(
+                f"--blocks {self.blocks} has no effect without a top stage: --stages {','.join(stages)}.",
+                "use --stages head,top, or drop it.",
             )
 
     def _check_devices(self) -> None:

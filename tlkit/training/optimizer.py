@@ -16,6 +16,7 @@ from tlkit.backbones.blocks import Block, set_trainable
 from tlkit.backbones.runtime import jit
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import TrainingOptions
+from tlkit.options.training import WITH_MOMENTUM
 from tlkit.tasks.single import SINGLE
 from tlkit.tasks.task import Task
 
@@ -185,7 +186,6 @@ def _classes() -> dict[str, type[Layerwise]]:
 
 
 OPTIMIZERS = _classes()
-WITH_MOMENTUM = ("sgd", "rmsprop")
 
 
 def build_optimizer(
