@@ -80,13 +80,25 @@ class Listener(Silence):
 
 
 @contextlib.contextmanager
+def on_core(number: int) -> Iterator[None]:
+    """What is started inside keeps to one core: a worker of one core decodes and computes on that one, and not beside it."""
+    every = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {every[number % len(every)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, every)
+
+
+@contextlib.contextmanager
 def nodes(place: Path) -> Iterator[Any]:
     """A head node, and one more; `cluster.add_node(**NODE)` and `remove_node` change that."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(place / "r")}
     (place / "r").mkdir()
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    with on_core(0):
+        cluster = Cluster(initialize_head=True, head_node_args=NODE)
     try:
         yield cluster
     finally:
@@ -126,7 +138,8 @@ def workers(place: Path, options: argparse.Namespace) -> None:
     with nodes(place) as cluster:
         for _ in range(options.repeats):
             for count in (2, 1):
-                more = [cluster.add_node(**NODE) for _ in range(count - 1)]
+                with on_core(1):
+                    more = [cluster.add_node(**NODE) for _ in range(count - 1)]
                 story = Listener()
                 _, result = extract(place, options, f"ray:{cluster.address}", story)
                 first = len(story.back) // 2  # by then every worker has its engine
