@@ -1,5 +1,6 @@
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
 from tlkit.data.scan import scan
 from tlkit.extraction import frozen as tensorflow_frozen
-from tlkit.extraction import keras_jit
+from tlkit.extraction import keras_jit, onnx_engine
 from tlkit.extraction.engine import Engine, build_engine, enduring, infer
 from tlkit.extraction.frozen import parts
 from tlkit.extraction.source import FeatureSource
@@ -37,6 +38,50 @@ def test_every_output_of_a_model_comes_back_in_its_order(model):
     engine = build_engine(keras.Model(model.input, [pooled, model.output]))
     first, second = engine.run(np.zeros((2, 32, 32, 3), np.uint8))
     assert first.shape == (2, 16) and second.shape == (2, 4, 4, 16)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the frozen graph is TensorFlow's")
+def test_where_it_was_sent_batches_are_cut_as_where_it_came_from(model, monkeypatch):
+    """The last digits depend on how many images are computed at once: 4 and 4 on two cores, 8 on one."""
+    opened = build_engine(model, engine="tensorflow-frozen", cores=2).portable()
+    cut, parts_of = [], tensorflow_frozen.parts
+
+    def noted(inputs, threads):
+        found = parts_of(inputs, threads)
+        cut.append([len(part) for part in found])
+        return found
+
+    monkeypatch.setattr(tensorflow_frozen, "parts", noted)
+    monkeypatch.setattr(tensorflow_frozen, "usable_cores", lambda: 1)
+    there = opened()
+    for count in (8, 5):
+        there.run(np.zeros((count, 32, 32, 3), np.uint8))
+    assert cut == [[4, 4], [3, 2]]
+
+
+def test_so_are_those_of_an_onnx_file(monkeypatch):
+    cut = []
+
+    class Session:
+        def get_inputs(self):
+            return self.get_outputs()
+
+        def get_outputs(self):
+            return [SimpleNamespace(name="images")]
+
+        def run(self, names, given):
+            cut.append(len(given["images"]))
+            return [given["images"]]
+
+    monkeypatch.setattr(onnx_engine, "open_file", lambda path, threads: Session())
+    monkeypatch.setattr(onnx_engine, "usable_cores", lambda: 1)
+    for engine in (onnx_engine.features_engine(b"", "", 2), onnx_engine._answering(b"", 2)):
+        opened = engine.portable()()
+        for count in (8, 5):
+            opened.run(np.zeros((count, 2, 2, 3), np.float32))
+        assert cut == [4, 4, 3, 2]
+        cut.clear()
+    assert onnx_engine._answering(b"", 3).part == 3 * onnx_engine.PART
 
 
 def test_files_that_cannot_be_read_are_left_out_and_named(model, colours, tmp_path):

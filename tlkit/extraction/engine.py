@@ -134,13 +134,16 @@ class _Lessening:
         self.story.say(f"out of memory with {len(images)} images at a time; from here on {self.most} at a time")
 
 
-def build_engine(model: "keras.Model", *, engine: str = "auto", precision: str = "float32") -> Engine:
+def build_engine(
+    model: "keras.Model", *, engine: str = "auto", precision: str = "float32", cores: int | None = None
+) -> Engine:
     """The forward pass of `model`; later changes of its weights may go unnoticed.
 
     Args:
         model: with one input.
         engine: `auto` for the fastest here, or a name.
         precision: `float32` or `bfloat16`.
+        cores: for which batches are cut (`frozen.build`), those of this process unless given.
 
     Raises:
         TlkitError: the engine cannot compute this model here, or not in this precision.
@@ -150,14 +153,17 @@ def build_engine(model: "keras.Model", *, engine: str = "auto", precision: str =
     name, reason = choose_engine(model) if engine == "auto" else (engine, "as asked for")
     if name == "tensorflow-frozen" and (obstacle := frozen.why_not(model)):
         raise TlkitError(f"--engine {name} cannot compute this: {obstacle}.", "use --engine auto.")
-    start = (frozen if name == "tensorflow-frozen" else keras_jit).build(model, precision)
+    if name == "tensorflow-frozen":
+        start = frozen.build(model, precision, cores=cores)
+    else:
+        start = keras_jit.build(model, precision)
     return Engine(
         lambda inputs: start(inputs)(),
         name,
         reason,
         precision,
         start,
-        portable=lambda: partial(_rebuild, as_bytes(model), name, precision),
+        portable=lambda: partial(_rebuild, as_bytes(model), name, precision, cores or usable_cores()),
     )
 
 
@@ -187,9 +193,9 @@ def of_bytes(content: bytes) -> "keras.Model":
         return keras.saving.load_model(file, compile=False)
 
 
-def _rebuild(content: bytes, name: str, precision: str) -> Engine:
-    """The engine of a model that was sent here."""
-    return build_engine(of_bytes(content), engine=name, precision=precision)
+def _rebuild(content: bytes, name: str, precision: str, cores: int) -> Engine:
+    """The engine of a model that was sent here, which cuts batches as who sent it."""
+    return build_engine(of_bytes(content), engine=name, precision=precision, cores=cores)
 
 
 def choose_engine(model: "keras.Model") -> tuple[str, str]:
@@ -253,7 +259,7 @@ def lean_engine(model: "keras.Model", images: int) -> Engine | None:
     except writer.Untranslatable:
         return None
     reason = f"the network as ONNX, with fewer multiplications: worth writing from {least:,} images on"
-    found: Engine = engines.features_engine(content, reason)
+    found: Engine = engines.features_engine(content, reason, usable_cores())
     image = held.drawn(*model.input_shape[1:3])
     expected = keras.tree.flatten(model(image.astype(np.float32), training=False))
     apart = max(held.difference(*pair) for pair in zip(found.run(image), expected, strict=True))

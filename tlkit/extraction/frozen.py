@@ -29,13 +29,14 @@ Fetch = Callable[[], tuple[np.ndarray, ...]]
 Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
-def on_each_core(call: Compute, wide: Callable[[], Compute]) -> Callable[[np.ndarray], Fetch]:
+def on_each_core(call: Compute, wide: Callable[[], Compute], cores: int | None = None) -> Callable[[np.ndarray], Fetch]:
     """Batches of any size through a function of float32 batches that computes in the thread it is called in.
 
     Args:
         call: float32 (b, ...) -> one float32 (b, ...) for each output; called from several threads at once.
         wide: gives one that uses every core, for a single image; not asked for where others have come before it, as the
             last of many is not worth another session.
+        cores: for which batches are cut, see `build`.
 
     Returns:
         uint8 or float32 (B, ...) -> a function that waits for one float32 (B, ...) for each output.
@@ -54,7 +55,7 @@ def on_each_core(call: Compute, wide: Callable[[], Compute]) -> Callable[[np.nda
             alone = alone or wide()
         several = several or len(inputs) > 1
         function = alone if alone and len(inputs) == 1 else call
-        begun = [pool.submit(compute, function, part) for part in parts(inputs, threads)]
+        begun = [pool.submit(compute, function, part) for part in parts(inputs, cores or threads)]
 
         def fetch() -> tuple[np.ndarray, ...]:
             done = [part.result() for part in begun]
@@ -90,13 +91,17 @@ def _bytes(model: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) * 4 for weight in model.weights)
 
 
-def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[np.ndarray], Fetch]:
+def build(
+    model: keras.Model, precision: str, *, own: bool = True, cores: int | None = None
+) -> Callable[[np.ndarray], Fetch]:
     """The forward pass of a model with one input.
 
     Args:
         model: floating-point input of any shape -> one tensor or several.
         precision: `float32` or `bfloat16` (convolutions and products in bfloat16, results in float32).
         own: a session for each thread; one for all of them otherwise, which has crashed once.
+        cores: for which batches are cut, those of this process unless given: the last digits depend on how many images are
+            computed at once, and a worker of another process is to give those of the process that asks.
 
     Raises:
         TlkitError: when this processor cannot compute in bfloat16.
@@ -109,9 +114,8 @@ def build(model: keras.Model, precision: str, *, own: bool = True) -> Callable[[
     def turns(sessions: list[Any], *, shared: bool = False) -> Compute:
         return _taking_turns([frozen.computed_by(session) for session in sessions], shared)
 
-    return on_each_core(
-        turns(sessions, shared=not own), lambda: turns([_session(frozen.graph, precision, threads=usable_cores())])
-    )
+    alone = lambda: turns([_session(frozen.graph, precision, threads=usable_cores())])  # noqa: E731
+    return on_each_core(turns(sessions, shared=not own), alone, cores)
 
 
 def _taking_turns(calls: list[Compute], shared: bool) -> Compute:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlkit.base.files import sha256_file
-from tlkit.base.machine import accelerators_visible, budget, cache_dir
+from tlkit.base.machine import accelerators_visible, budget, cache_dir, usable_cores
 from tlkit.base.process import usual_backend
 from tlkit.base.story import Story
 from tlkit.extraction.engine import Engine
@@ -150,7 +150,7 @@ def open_kept(place: Path, about: About) -> Engine | None:
     from tlkit.extraction.onnx_engine import features_engine
 
     reason = f"the network as ONNX, within {about['difference']:.0e} of Keras; TensorFlow is not loaded"
-    return features_engine(file, reason)
+    return features_engine(file, reason, usable_cores())
 
 
 class KeptNetwork(NamedTuple):

@@ -107,12 +107,12 @@ def open_answer(model: Path) -> Engine:
     Args:
         model: the `.keras` file, for which `why_not` gives None.
     """
-    return _answering(answer_folder(model) / "model.onnx")
+    return _answering(answer_folder(model) / "model.onnx", usable_cores())
 
 
-def _answering(file: Path | bytes) -> Engine:
-    """The same of an ONNX file, or of the bytes of one."""
-    call = open_session(file)
+def _answering(file: Path | bytes, cores: int) -> Engine:
+    """The same of an ONNX file, or of the bytes of one; batches are cut for so many cores."""
+    call = open_session(file, cores)
 
     def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
         found = call(images)
@@ -122,14 +122,14 @@ def _answering(file: Path | bytes) -> Engine:
         run,
         "onnx",
         "the file that the run keeps for answering; TensorFlow is not loaded",
-        part=PART * usable_cores(),
-        portable=lambda: partial(_answering, file if isinstance(file, bytes) else file.read_bytes()),
+        part=PART * cores,
+        portable=lambda: partial(_answering, file if isinstance(file, bytes) else file.read_bytes(), cores),
     )
 
 
-def features_engine(file: Path | bytes, reason: str) -> Engine:
-    """The engine of an ONNX file of a network of features, or of the bytes of one."""
-    begin = open_parts(file)
+def features_engine(file: Path | bytes, reason: str, cores: int) -> Engine:
+    """The engine of an ONNX file of a network of features, or of the bytes of one; batches are cut for so many cores."""
+    begin = open_parts(file, cores=cores)
 
     def start(images: np.ndarray) -> Callable[[], tuple[np.ndarray, ...]]:
         wait = begin(images)
@@ -140,20 +140,24 @@ def features_engine(file: Path | bytes, reason: str) -> Engine:
         "onnx",
         reason,
         start=start,
-        portable=lambda: partial(features_engine, file if isinstance(file, bytes) else file.read_bytes(), reason),
+        portable=lambda: partial(
+            features_engine, file if isinstance(file, bytes) else file.read_bytes(), reason, cores
+        ),
     )
 
 
-def open_session(path: Path | bytes) -> Callable[..., Outputs]:
+def open_session(path: Path | bytes, cores: int | None = None) -> Callable[..., Outputs]:
     """An ONNX file in ONNX Runtime on the processor: its inputs, of any type, in order -> its outputs by name.
 
     Those are images (n, H, W, 3), RGB 0..255; of clips (n, T, H, W, 3) and a mask (n, T).
     """
-    begin = open_parts(path, alone=True)
+    begin = open_parts(path, alone=True, cores=cores)
     return lambda *inputs: begin(*inputs)()
 
 
-def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[..., Callable[[], Outputs]]:
+def open_parts(
+    path: Path | bytes, *, alone: bool = False, cores: int | None = None
+) -> Callable[..., Callable[[], Outputs]]:
     """The same without waiting: the inputs -> a function that waits for the outputs by name.
 
     One image is computed by all cores. Of several, each core computes some from beginning to end, few at a time: threads that
@@ -164,15 +168,17 @@ def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[..., Call
         path: the file, or its bytes.
         alone: open the one for single images now and use it for all of them; otherwise an image that comes after many, the
             last of a list, is computed as they were.
+        cores: for which batches are cut, those of this process unless given: the last digits may depend on how many images are
+            computed at once, and a worker of another process is to give those of the process that asks.
     """
-    cores = usable_cores()
+    threads = usable_cores()
     sessions: dict[int, Any] = {}
-    pool = ThreadPoolExecutor(cores, thread_name_prefix="tlkit-onnx")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-onnx")
 
-    def session(threads: int) -> Any:
-        if threads not in sessions:
-            sessions[threads] = open_file(path, threads)
-        return sessions[threads]
+    def session(number: int) -> Any:
+        if number not in sessions:
+            sessions[number] = open_file(path, number)
+        return sessions[number]
 
     def run(session: Any, names: list[str], batch: list[np.ndarray]) -> list[np.ndarray]:
         named = zip((given.name for given in session.get_inputs()), batch, strict=True)
@@ -181,9 +187,9 @@ def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[..., Call
     def begin(*inputs: np.ndarray) -> Callable[[], Outputs]:
         count = len(inputs[0])
         wide = count <= 1 and (alone or 1 not in sessions)
-        chosen = session(cores if wide else 1)
+        chosen = session(threads if wide else 1)
         names = [output.name for output in chosen.get_outputs()]
-        step = max(1, min(PART, math.ceil(count / cores)))
+        step = max(1, min(PART, math.ceil(count / (cores or threads))))
         batches = [[values[start : start + step] for values in inputs] for start in range(0, max(1, count), step)]
         begun = [pool.submit(run, chosen, names, batch) for batch in batches]
 
@@ -194,7 +200,7 @@ def open_parts(path: Path | bytes, *, alone: bool = False) -> Callable[..., Call
         return fetch
 
     if alone:
-        session(cores)
+        session(threads)
     return begin
 
 
