@@ -301,7 +301,8 @@ def test_several_numbers_of_one_group_train_unchecked(options, tmp_path):
         names = [(str(Path(options["images"]).parent / f"{i:03d}.png"), i, i % 7, "p") for i in range(20)]
         csv.writer(file).writerows([("path", "area", "height", "person"), *names])
     story, out = Listener(), tmp_path / "run"
-    given = {"images": str(table), "target": ("area", "height"), "val": 0.15, "stages": ("head",), "audit": False}
+    given = {"images": str(table), "target": ("area", "height"), "val": 0.15, "stages": ("head",)}
+    given |= {"blocks": None, "audit": False}
     finetune.run(configs.FinetuneConfig(**options | given, out=str(out)), story)
     said = (out / "report.md").read_text()
     assert "'quantile 1' has a single image (or group)" in "".join(story.said)

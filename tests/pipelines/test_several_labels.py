@@ -133,7 +133,8 @@ def test_an_artifact_gives_the_same_labels(several, stripes, tmp_path, capsys, m
 def test_two_runs_are_compared_and_kinds_are_not_mixed(several, tmp_path, finished):
     out, _, options = several
     head = tmp_path / "head"
-    finetune.run(configs.FinetuneConfig(**options | {"stages": ("head",), "epochs": (1,)}, audit=False, out=str(head)))
+    alone = {"stages": ("head",), "blocks": None, "epochs": (1,)}
+    finetune.run(configs.FinetuneConfig(**options | alone, audit=False, out=str(head)))
     found = compare.run(configs.CompareConfig(runs=(str(out), str(head))))
     assert set(found["comparisons"][0]["differences"]) == {"accuracy", "samples_f1", "log_loss"}
     with pytest.raises(TlkitError, match="any number of labels"):
