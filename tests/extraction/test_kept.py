@@ -181,6 +181,11 @@ def test_with_enough_to_compute_tensorflow_is_worth_its_start(images, tiny_backb
     story = Listener()
     _, found = extracted(asked(images[0], tiny_backbone), images[0], story)
     assert found.engine.startswith("tensorflow-frozen") and "worth its start with 5 images" in " ".join(story.said)
+    [note] = (empty_cache / "networks").glob("*.json")
+    first = files.read_checked_json(note)["onnx"]
+    assert first["seconds"] > 0  # by which the next process, or shard, decides as this one
+    extracted(asked(images[1], tiny_backbone), images[1])
+    assert files.read_checked_json(note)["onnx"] == first
 
 
 def test_where_fewer_multiplications_put_it_ahead_tensorflow_is_not_started_for_many_images(

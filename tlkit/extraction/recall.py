@@ -94,11 +94,11 @@ def feature_source(config: FeaturesConfig, story: Story) -> tuple[Origin, Featur
         obstacle = kept.write(place, config, wish, story)
         note = _recall(wish)
     if note is None:
-        return _build_here(config, wish, story, obstacle)
+        return _build_here(config, wish, story, {"obstacle": obstacle} if obstacle else {})
     origin = note.origin
 
     def rebuild() -> "keras.Model":
-        built = _build_here(config, wish, story, note.onnx.get("obstacle", ""))
+        built = _build_here(config, wish, story, note.onnx)
         _refuse_another(origin, built.origin, place)
         return built.source.built
 
@@ -177,13 +177,13 @@ def build(config: FeaturesConfig, story: Story | None = None) -> Built:
     return Built(origin, source.asked(config))
 
 
-def _build_here(config: FeaturesConfig, wish: Mapping[str, Any], story: Story, obstacle: str) -> Built:
-    """Build the network in this process, and remember it."""
+def _build_here(config: FeaturesConfig, wish: Mapping[str, Any], story: Story, onnx: kept.About) -> Built:
+    """Build the network in this process, and remember it with what is known of its ONNX file: who asks next decides by the same."""
     from tlkit.backbones import runtime
 
     runtime.seed_everything(config.seed)
     built = build(config, story)
-    remember(_place(wish), config, wish, built.origin, {"obstacle": obstacle} if obstacle else {})
+    remember(_place(wish), config, wish, built.origin, onnx)
     return built
 
 
