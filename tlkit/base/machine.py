@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -239,9 +240,14 @@ EXTRAS = {
 }
 
 
+def absent(modules: Iterable[str]) -> list[str]:
+    """Those of some modules that are not installed."""
+    return [module for module in modules if importlib.util.find_spec(module) is None]
+
+
 def lacking(extra: str) -> list[str]:
     """The modules of an extra that are not installed."""
-    return [module for module in EXTRAS[extra].modules if importlib.util.find_spec(module) is None]
+    return absent(EXTRAS[extra].modules)
 
 
 def install(extra: str) -> str:

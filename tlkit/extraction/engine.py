@@ -1,7 +1,6 @@
 """The engines, which of them computes a model here, and in which precision. Keras is loaded when one of its engines is built."""
 
 import importlib
-import importlib.util
 import math
 import tempfile
 from collections import deque
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.machine import ran_out, usable_cores
+from tlkit.base.machine import absent, ran_out, usable_cores
 from tlkit.base.process import settle_backend
 from tlkit.base.story import Silence, Story, percent
 from tlkit.data.dataset import InputContract
@@ -151,12 +150,12 @@ def build_engine(
     from tlkit.extraction import frozen, keras_jit
 
     name, reason = choose_engine(model) if engine == "auto" else (engine, "as asked for")
-    if name == "tensorflow-frozen" and (obstacle := frozen.why_not(model)):
-        raise TlkitError(f"--engine {name} cannot compute this: {obstacle}.", "use --engine auto.")
-    if name == "tensorflow-frozen":
-        start = frozen.build(model, precision, cores=cores)
-    else:
+    if name != "tensorflow-frozen":
         start = keras_jit.build(model, precision)
+    elif obstacle := frozen.why_not(model):
+        raise TlkitError(f"--engine {name} cannot compute this: {obstacle}.", "use --engine auto.")
+    else:
+        start = frozen.build(model, precision, cores=cores)
     return Engine(
         lambda inputs: start(inputs)(),
         name,
@@ -217,24 +216,31 @@ RATE = 5e10  # multiply-adds a core does in a second
 START = 5.0  # seconds that the gain must be worth: writing, comparing and opening the file
 
 
-def worth_from(model: "keras.Model") -> int | None:
-    """From how many images on it pays here to write a network so that it takes fewer multiplications; None where it never does."""
+def _ahead(model: "keras.Model") -> float:
+    """Multiply-adds for an image by which a network written so that it takes fewer is ahead here; 0 where it is not, or cannot be written."""
     from tlkit.backbones.arithmetic import gain
     from tlkit.backbones.runtime import gpus
     from tlkit.extraction import frozen
 
-    installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
-    if gpus() or frozen.why_not(model) or not installed or (ahead := gain(model)) <= 0:
-        return None
-    return math.ceil(START * RATE * usable_cores() / ahead)
+    if gpus() or frozen.why_not(model) or absent(("onnx", "onnxruntime")):
+        return 0.0
+    return max(0.0, gain(model))
+
+
+def _least(ahead: float) -> int | None:
+    return math.ceil(START * RATE * usable_cores() / ahead) if ahead else None
+
+
+def worth_from(model: "keras.Model") -> int | None:
+    """From how many images on it pays here to write a network so that it takes fewer multiplications; None where it never does."""
+    return _least(_ahead(model))
 
 
 def spared_by(model: "keras.Model", images: int) -> float:
     """Multiply-adds for an image that are spared where so many are computed; 0 where that does not pay."""
-    from tlkit.backbones.arithmetic import gain
-
-    least = worth_from(model)
-    return 0.0 if least is None or images < least else gain(model)
+    ahead = _ahead(model)
+    least = _least(ahead)
+    return 0.0 if least is None or images < least else ahead
 
 
 def lean_engine(model: "keras.Model", images: int) -> Engine | None:

@@ -10,7 +10,6 @@ engine go. The least recently used files are removed beyond `KEPT_BYTES` or a qu
 
 import contextlib
 import importlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlkit.base.files import sha256_file
-from tlkit.base.machine import accelerators_visible, budget, cache_dir, usable_cores
+from tlkit.base.machine import absent, accelerators_visible, budget, cache_dir, usable_cores
 from tlkit.base.process import usual_backend
 from tlkit.base.story import Story
 from tlkit.extraction.engine import Engine
@@ -62,8 +61,8 @@ def why_not(config: FeaturesConfig) -> str:
         return "there is a GPU"
     if not sys.executable:
         return "no Python to start beside this one"
-    absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(absent)} not installed" if absent else ""
+    needed = absent(("onnx", "onnxruntime"))
+    return f"{' and '.join(needed)} not installed" if needed else ""
 
 
 _begun: dict[Path, subprocess.Popen[str]] = {}  # by the place of the note: who writes it

@@ -114,9 +114,9 @@ class ImageOptions(FixOptions):
                 f"--target {','.join(self.target)} names columns of numbers, and --task is {self.task}.",
                 "say --task number, or drop it.",
             )
-        for name in self.target or ():
-            if self.target and self.target.count(name) > 1:
-                raise TlkitError(f"--target names {name!r} twice.", "name every column once.")
+        asked = self.target or ()
+        if twice := [name for name in asked if asked.count(name) > 1]:
+            raise TlkitError(f"--target names {twice[0]!r} twice.", "name every column once.")
 
 
 @dataclass(frozen=True, kw_only=True)

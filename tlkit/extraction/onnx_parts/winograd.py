@@ -72,13 +72,10 @@ def _matrices(graph: Graph, kernel: np.ndarray) -> list[str]:
     return graph.split(every, 36, axis=0)
 
 
-def _slice(graph: Graph, source: str, start: int, end: int, axis: int = 0, step: int = 1) -> str:
-    return graph.node("Slice", source, *[graph.constant([bound], np.int64) for bound in (start, end, axis, step)])
-
-
 def _every(graph: Graph, source: str, first: int, count: int, axis: int) -> str:
     """Of each tile the row, or column, with this number."""
-    return _slice(graph, source, first, first + TILE * (count - 1) + 1, axis, TILE)
+    bounds = (first, first + TILE * (count - 1) + 1, axis, TILE)
+    return graph.node("Slice", source, *[graph.constant([bound], np.int64) for bound in bounds])
 
 
 def _spread(graph: Graph, d: list[str]) -> list[str]:
