@@ -14,7 +14,7 @@ from tlkit.backbones.graph import calls
 from tlkit.base.machine import usable_cores
 from tlkit.data.dataset import InputContract
 from tlkit.data.scan import scan
-from tlkit.extraction import engine, translate
+from tlkit.extraction import engine, onnx_engine, onnx_graph, translate
 from tlkit.extraction.source import FeatureSource, Tap
 
 pytest.importorskip("onnxruntime", reason="comes with tlkit")
@@ -84,3 +84,31 @@ def test_what_a_backbone_gains(name, least, most):
         model = build_backbone(name, weights="none", image_size=(224, 224)).model
     assert least < arithmetic.gain(model) / arithmetic.operations(model.layers) < most
     assert (engine.worth_from(model) is None) == (name == "mobilenetv2")
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(32, "4"), (256, "2"), (512, "1")])
+def test_a_file_says_how_many_images_a_core_computes_at_once_and_so_many_are(side, at_once, monkeypatch):
+    """8 channels of float32 are 0.03, 2 and 8 MiB of an image: as many as 4 MiB have room for."""
+    monkeypatch.setattr(onnx_graph, "ROOM", 2**22)
+    images = keras.Input((side, side, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 1)(images))
+    written = onnx_graph.to_onnx(keras.Model(images, pooled), lean=True)
+    assert {each.key: each.value for each in written.metadata_props} == {"images_at_once": at_once}
+    asked = []
+
+    def watched(path, threads, *, open_file=onnx_engine.open_file):
+        session = open_file(path, threads)
+
+        class Watched:
+            get_inputs, get_outputs, get_modelmeta = session.get_inputs, session.get_outputs, session.get_modelmeta
+
+            def run(self, names, given):
+                asked.append(len(given["images"]))
+                return session.run(names, given)
+
+        return Watched()
+
+    monkeypatch.setattr(onnx_engine, "open_file", watched)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+    (found,) = onnx_engine.open_parts(written.SerializeToString(), cores=2)(pixels)().values()
+    assert set(asked) == {int(at_once)} and len(found) == 8

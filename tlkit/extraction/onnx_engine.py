@@ -30,7 +30,8 @@ from tlkit.options.groups import EngineOptions
 
 FORMAT = 1
 HEAD = "head.onnx"
-PART = 4  # images that a core computes at once
+PART = 4  # images that a core computes at once, where the file does not say
+AT_ONCE = "images_at_once"  # what a file calls it
 _NETWORK = ("config.json", "model.weights.h5")  # members of a `.keras` file that decide what it computes
 
 Outputs = dict[str, np.ndarray]
@@ -189,7 +190,8 @@ def open_parts(
         wide = count <= 1 and (alone or 1 not in sessions)
         chosen = session(threads if wide else 1)
         names = [output.name for output in chosen.get_outputs()]
-        step = max(1, min(PART, math.ceil(count / (cores or threads))))
+        part = int(chosen.get_modelmeta().custom_metadata_map.get(AT_ONCE, PART))
+        step = max(1, min(part, math.ceil(count / (cores or threads))))
         batches = [[values[start : start + step] for values in inputs] for start in range(0, max(1, count), step)]
         begun = [pool.submit(run, chosen, names, batch) for batch in batches]
 
