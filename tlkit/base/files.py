@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import csv
+import errno
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ import re
 import secrets
 import shlex
 import shutil
+import tempfile
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -22,6 +24,7 @@ from typing import Any, TextIO, overload
 from tlkit.base.errors import TlkitError, first_line, nearest
 
 CHECKSUM = "checksum"  # of a JSON object, the last of its names
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where there is no room
 
 
 @contextlib.contextmanager
@@ -172,6 +175,9 @@ def reading(path: Path, hint: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise TlkitError(f"{str(path)!r} is gone.", hint) from error
     except OSError as error:
+        if error.errno in FULL:  # where a library unpacks the file in order to read it
+            error.filename = error.filename or tempfile.gettempdir()
+            raise
         if error.errno is None:  # of a library that reads the content, such as h5py
             raise TlkitError(f"{str(path)!r} is damaged: {first_line(error)}", hint) from error
         raise TlkitError(f"{str(path)!r} cannot be read: {error.strerror}.", hint) from error
