@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tlkit.base.errors import OutOfDate
 from tlkit.base.files import write_checked_json
+from tlkit.data.dataset import Dataset
 from tlkit.options.commands import FinetuneConfig
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir
@@ -70,3 +72,12 @@ def test_a_run_that_is_refused_leaves_the_one_it_was_to_replace(begun, tmp_path)
     heard = []
     record.RunSink(again, heard.append).prepared("material")
     assert heard == ["material"] and not again.model.exists() and not list(begun.path.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("state, command", [("running", "finetune --resume"), ("finished", "evaluate")])
+def test_images_that_moved_are_said_to_the_command_that_can_go_on(begun, tmp_path, state, command):
+    with_options(begun, state)
+    gone = Dataset.of_files(tmp_path / "gone", ["a.png"], np.zeros((1, 32), np.uint8), np.ones(1, np.int64))
+    with pytest.raises(OutOfDate, match="are no longer in") as caught:
+        record.refuse_moved(RunDir(begun.path), gone)
+    assert f"tlkit {command} {begun.path} --images FOLDER" in caught.value.hint

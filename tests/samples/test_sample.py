@@ -61,7 +61,7 @@ def test_who_is_ended_while_the_old_sample_is_removed_leaves_the_new_one_whole(t
     with pytest.raises(KeyboardInterrupt):
         sample.run(SampleConfig(**given, count=20, overwrite=True))
     card = json.loads((tmp_path / "shapes" / "sample.json").read_text())
-    visible = [path for path in tmp_path.glob("shapes/[!.]*/*.*")]
+    visible = list(tmp_path.glob("shapes/[!.]*/*.*"))
     assert card["images"] == len(visible) == 20
 
 

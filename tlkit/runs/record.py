@@ -311,9 +311,11 @@ def refuse_moved(run_dir: RunDir, dataset: Dataset) -> None:
         OutOfDate: with how to say where they are.
     """
     if not any(dataset.file(i).is_file() for i in range(min(len(dataset), 100))):
+        finished = run_dir.read_record().get("state") == "finished"
+        command = f"tlkit evaluate {run_dir.path}" if finished else f"tlkit finetune --resume {run_dir.path}"
         raise OutOfDate(
             f"the images of {run_dir.path} are no longer in {str(dataset.root)!r}.",
-            f"say where they are now: tlkit evaluate {run_dir.path} --images FOLDER",
+            f"say where they are now: {command} --images FOLDER",
         )
 
 

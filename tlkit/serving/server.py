@@ -116,8 +116,6 @@ def serve(
     for name in ("python_multipart", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    stopped = stop or threading.Event()
-
     async def work() -> dict[str, int]:
         service = Service(limits, wait=wait, fault=fault)
         app = build_app(service, token=token, local=is_loopback(listening), fault=fault)
@@ -142,7 +140,7 @@ def serve(
             await asyncio.to_thread(service.close)
         return {"requests": server.server_state.total_requests, "images": service.images}
 
-    with _signals_end_nothing_else(stopped), pillow_refuses(limits.pixels):
+    with _signals_end_nothing_else(stop or threading.Event()) as stopped, pillow_refuses(limits.pixels):
         return asyncio.run(work())
 
 
@@ -165,17 +163,17 @@ def _server(app: Any, limits: Limits) -> uvicorn.Server:
 
 
 @contextlib.contextmanager
-def _signals_end_nothing_else(stop: threading.Event) -> Iterator[None]:
-    """Uvicorn stops at SIGINT and SIGTERM and then raises them once more, for whoever else would end; SIGHUP it leaves to others."""
+def _signals_end_nothing_else(stop: threading.Event) -> Iterator[threading.Event]:
+    """Uvicorn stops at SIGINT and SIGTERM and then raises them once more, for whoever else would end; SIGHUP it leaves to `stop`."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
     handlers: dict[int, Any] = dict.fromkeys((signal.SIGINT, signal.SIGTERM), lambda *_: None)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         handlers[signal.SIGHUP] = lambda *_: stop.set()
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
