@@ -157,6 +157,14 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room to unpack a file that is read; then the error names the folder for temporary files."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return False
+    error.filename = error.filename or tempfile.gettempdir()
+    return True
+
+
 @contextlib.contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
     """Inside, whatever a damaged or missing file makes its reader raise becomes one error that names the file.
@@ -175,8 +183,7 @@ def reading(path: Path, hint: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise TlkitError(f"{str(path)!r} is gone.", hint) from error
     except OSError as error:
-        if error.errno in FULL:  # where a library unpacks the file in order to read it
-            error.filename = error.filename or tempfile.gettempdir()
+        if is_full(error):
             raise
         if error.errno is None:  # of a library that reads the content, such as h5py
             raise TlkitError(f"{str(path)!r} is damaged: {first_line(error)}", hint) from error
