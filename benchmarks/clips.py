@@ -33,6 +33,7 @@ from measure import machine
 import tlkit
 from tlkit.backbones import runtime
 from tlkit.base.story import Silence
+from tlkit.options.catalog import TIMES
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.obtain import SampleConfig
 from tlkit.options.option import write_toml
@@ -44,8 +45,9 @@ SPLITS = ("train", "val", "test")
 
 
 def options(asked: argparse.Namespace, **own: Any) -> FinetuneConfig:
-    """Of `tlkit finetune`, without audit."""
-    given = {name: getattr(asked, name) for name in ("image_size", "weights", "hidden") if getattr(asked, name)}
+    """Of `tlkit finetune`, without audit; sizes for what reads the frames in order where it has any."""
+    names = ("image_size", "weights", *[name for name in TIMES[own["time"]].uses if name == "hidden"])
+    given = {name: getattr(asked, name) for name in names if getattr(asked, name)}
     return FinetuneConfig(backbone=asked.backbone, audit=False, overwrite=True, **given, **own)
 
 

@@ -113,7 +113,11 @@ def test_what_cannot_be_a_backbone_is_refused(case, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("absent.keras", "does not exist"), ("old.h5", "not a .keras file"), ("broken.keras", "cannot be loaded")],
+    [
+        ("absent.keras", "does not exist"),
+        ("old.h5", "not a .keras file"),
+        ("broken.keras", "cannot be loaded: it is damaged"),
+    ],
 )
 def test_files_that_are_no_models_are_refused(name, message, tmp_path):
     if name != "absent.keras":

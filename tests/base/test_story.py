@@ -1,5 +1,6 @@
 """Progress with time left: in logs, in notebooks, and not at all."""
 
+import os
 import re
 import sys
 import threading
@@ -106,3 +107,14 @@ def test_nobody_listens_without_verbose(capsys, tmp_path):
     tlkit.sample("shapes", tmp_path / "s", count=12, verbose=False)
     assert capsys.readouterr() == ("", "")
     assert type(story_for_python()) is PlainStory
+
+
+def test_the_work_goes_on_where_nobody_hears_it(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        heard = PlainStory()
+        heard.say("a terminal that was closed")
+        assert list(heard.track(range(3), "working", 3)) == [0, 1, 2]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # so that closing it does not complain

@@ -2,8 +2,11 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -94,14 +97,16 @@ def test_without_json_stdout_is_the_result_and_stderr_the_story(colours, tiny_ba
 
 @pytest.fixture
 def heard():
-    """SIGINT as a terminal has it: the background jobs of a shell ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Signals as a terminal has them: the background jobs of a shell ignore SIGINT, those of nohup SIGHUP."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("heard")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
     colours, monkeypatch, tmp_path, empty_cache, number, code
 ):
@@ -118,6 +123,9 @@ def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
         (out / name).touch()
     done = cli.invoke(app, ["finetune", str(colours), "--out", str(out), "--overwrite"])
     assert done.exit_code == code and f"tlkit finetune --resume {out}" in done.stderr
+    (out / "run.json").write_text('{"state": "finished"}')
+    done = cli.invoke(app, ["finetune", str(colours), "--out", str(out), "--overwrite"])
+    assert done.exit_code == code and f"hint:  {out} is as it was." in done.stderr
     done = cli.invoke(app, ["predict", str(out / "model.keras"), str(colours)])
     assert done.exit_code == code and "hint" not in done.stderr
 
@@ -142,3 +150,12 @@ def test_python_functions_take_what_the_command_takes(colours, tiny_backbone, tm
 def test_a_file_name_that_is_no_text_comes_out_as_its_bytes(capfdbinary):
     main._print([os.fsdecode(b"\xff.png,red"), "\n"])
     assert capfdbinary.readouterr().out == b"\xff.png,red\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_result_that_cannot_be_written_is_one_error():
+    with Path("/dev/full").open("w") as full:
+        program, root = [sys.executable, "-m", "tlkit", "backbones"], Path(__file__).parents[2]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=root)
+    assert done.returncode == 1 and done.stderr.startswith("error: standard output cannot be written: No space left")
+    assert "Traceback" not in done.stderr

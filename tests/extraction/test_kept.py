@@ -218,6 +218,25 @@ def strange(tmp_path):
     return tmp_path / "strange.keras"
 
 
+def test_who_is_interrupted_while_a_runtime_is_loaded_is_interrupted(tmp_path, monkeypatch):
+    def loading(name):  # what a module in C makes of Ctrl+C
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr(kept, "begin", lambda place, config, wish: None)
+    monkeypatch.setattr(kept.importlib, "import_module", loading)
+    with pytest.raises(KeyboardInterrupt):
+        kept.write(tmp_path / "note.json", asked(tmp_path, "nano"), {}, Listener())
+
+
+def test_a_note_that_cannot_be_written_is_made_another_time(tiny_backbone, images, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tlkit.extraction.recall.write_checked_json", refuse)
+    config = asked(images[0], tiny_backbone, engine="keras")
+    assert feature_source(config, Listener())[0].shape == (16,)
+
+
 def test_a_network_that_has_no_translation_is_computed_by_keras_and_not_tried_again(
     images, strange, empty_cache, monkeypatch
 ):

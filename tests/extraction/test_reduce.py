@@ -149,6 +149,7 @@ def test_other_images_are_reduced_alike(colours, tiny_backbone, tmp_path, monkey
     about = json.loads((tmp_path / "two.npz.json").read_text())["reduce"]
     assert about["method"] == "ae" and about["epochs"] >= 1
     assert not (tmp_path / "two.npz.reduce.npz").exists()
+    monkeypatch.setattr("tlkit.extraction.source.FeatureSource.extract", None)  # refused before anything is computed
     with pytest.raises(TlkitError, match="differs: input"):
         table.run(FeaturesConfig(**given, out=str(tmp_path / "three.npz"), reduce=saved, fit="crop"))
     with pytest.raises(TlkitError, match="is no file"):

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +192,16 @@ def test_a_shard_that_cannot_be_finished_leaves_nothing(space, monkeypatch):
     assert look_up(space, keys(1)).lacking.all() and not list(space.folder.glob("*.npy")) + list(
         space.folder.glob(".tmp-*")
     )
+
+
+def test_a_store_that_can_only_be_read_is_said_and_not_that_its_files_are_not_joined(space, monkeypatch):
+    def refuse(path, *rest, real=os.open):
+        if Path(path).parent == space.folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *rest)
+
+    monkeypatch.setattr("tlkit.extraction.store.shard_writer", lambda folder, *_: refuse(folder / "a.npy"))
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(TlkitError, match="cannot be written: Permission denied") as caught, Appender(space) as appender:
+        appender.append(keys(1), np.ones((1, 4), np.float32))
+    assert "TLKIT_CACHE" in caught.value.hint

@@ -3,11 +3,11 @@ from dataclasses import fields
 
 import pytest
 
-from tlkit.base.errors import TlkitError
+from tlkit.base.errors import NoEffect, TlkitError
 from tlkit.options import catalog
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import HeadOptions, SplitOptions, TrainingOptions
-from tlkit.options.option import changed_options, resolve, write_toml
+from tlkit.options.option import as_list, changed_options, resolve, write_toml
 
 
 def finetune(**options):
@@ -15,7 +15,9 @@ def finetune(**options):
 
 
 def test_text_from_the_command_line_becomes_the_type_of_the_field():
-    config = finetune(epochs="3,4", stages="head,top", hidden="128, 64", learning_rate="1e-3", classes="a,b c")
+    config = finetune(
+        epochs="3,4", stages="head,top", head="mlp", hidden="128, 64", learning_rate="1e-3", classes="a,b c"
+    )
     assert config.epochs == (3, 4) and config.hidden == (128, 64) and config.learning_rate == (0.001,)
     assert config.classes == ("a", "b c")
 
@@ -99,8 +101,35 @@ def test_every_choice_of_the_options_is_in_the_catalogue_and_defaults_are_valid(
         ({"keras_split": 0.2, "test": 0.3}, "--test 0.3 has no effect with --keras-split 0.2"),
         ({"momentum": 0.5, "optimizer": "adam"}, "--momentum 0.5 has no effect with --optimizer adam"),
         ({"blocks": 3, "stages": ("head", "all")}, "--blocks 3 has no effect without a top stage: --stages head,all"),
+        ({"hidden": (64, 32)}, "--hidden 64,32 has no effect with --head linear"),
+        ({"head": "lstm", "activation": "gelu"}, "--activation gelu has no effect with --head lstm"),
+        ({"time": "max", "hidden": (64,)}, "--hidden 64 has no effect with --time max"),
+        ({"log": ("mlflow", "mlflow")}, "--log names 'mlflow' twice"),
+        ({"executor": "ray:"}, "--executor ray:: no address follows"),
     ],
 )
 def test_what_says_nothing_is_refused(given, message):
     with pytest.raises(TlkitError, match=re.escape(message)):
         FinetuneConfig(images="images", **given)
+
+
+def test_sizes_of_layers_that_are_there_are_taken():
+    FinetuneConfig(images="images", head="gru", hidden=(64,))
+    FinetuneConfig(
+        images="images", frames=8, hidden=(64,), activation="gelu"
+    )  # of conv1d, which reads clips unless given
+    config = FinetuneConfig(images="table.csv", hidden=(64,))  # it may hold clips
+    config.refuse_idle(config.over_time)
+    with pytest.raises(NoEffect, match="--hidden 64 has no effect") as caught:
+        config.refuse_idle(None)
+    assert caught.value.option == "hidden"
+
+
+@pytest.mark.parametrize("names", [("cat, black", "dog"), ('5" pipe', "a,b"), ('"', ",", "x"), ("plain", "others")])
+def test_names_with_commas_are_given_in_quotation_marks(names):
+    assert finetune(classes=as_list(names)).classes == names
+
+
+def test_quotation_marks_that_are_none_of_csv_are_letters():
+    assert finetune(classes='"cat" black,dog"').classes == ('"cat" black', 'dog"')
+    assert finetune(classes='"cat, black", dog').classes == ("cat, black", "dog")

@@ -129,7 +129,7 @@ def test_the_classifier_says_outside_what_the_run_recorded(whole, motion):
 
 def test_a_second_head_and_other_frames_compute_no_frame_again(whole, settings, tmp_path):
     story = Heard()
-    finetune.run(FinetuneConfig(**settings, time="mean", out=str(tmp_path / "mean")), story)
+    finetune.run(FinetuneConfig(**settings | {"hidden": (256,)}, time="mean", out=str(tmp_path / "mean")), story)
     assert any("nothing was computed" in text for text in story.said)
     story = Heard()
     finetune.run(FinetuneConfig(**settings | {"frames": 2}, time="conv1d", out=str(tmp_path / "two")), story)
@@ -139,7 +139,7 @@ def test_a_second_head_and_other_frames_compute_no_frame_again(whole, settings, 
 def test_whatever_is_said_of_clips_calls_them_clips(whole, settings, tmp_path):
     """Where every clip trains, too; frames are images, and may be called so."""
     story = Heard()
-    folds = settings | {"validate": "folds", "frames": 2}
+    folds = settings | {"validate": "folds", "frames": 2, "hidden": (256,)}
     finetune.run(FinetuneConfig(**folds, time="mean", out=str(tmp_path / "folds")), story)
     said = "\n".join([*story.said, *whole[2].said])
     assert re.search(r"cross-validation in 5 folds of \d+ training clips", said)
@@ -202,7 +202,7 @@ def test_each_stage_counts_what_it_learns_alone(whole):
     [("stages", ("head", "top")), ("views", 4), ("head", "mlp"), ("augment", "light"), ("minutes", 3.0)],
 )
 def test_options_of_single_images_are_refused(settings, tmp_path, option, value):
-    chosen = {**settings, "epochs": None, option: value}
+    chosen = {**settings, "epochs": None, "hidden": (256,), option: value}
     with pytest.raises(TlkitError, match=f"--{option} .* is for single images"):
         finetune.run(FinetuneConfig(**chosen, time="mean", out=str(tmp_path / "run")))
 

@@ -101,7 +101,11 @@ def test_fewer_classes_keep_their_numbers_and_strangers_are_refused(own, colours
     (some / "green").rename(some / "greeen")
     with pytest.raises(TlkitError, match="'greeen'") as caught:
         run(EvaluateConfig(run=str(own), images=str(some), out=str(tmp_path / "other")))
-    assert "'green'" in caught.value.hint
+    assert "'green'" in caught.value.hint and caught.value.hint.endswith("rename or remove the folders.")
+    (tmp_path / "table.csv").write_text(f"path,label\n{colours / 'red' / '00.png'},pink\n", encoding="utf-8")
+    with pytest.raises(TlkitError, match="'pink'") as caught:
+        run(EvaluateConfig(run=str(own), images=str(tmp_path / "table.csv"), out=str(tmp_path / "other")))
+    assert caught.value.hint.endswith("rename or remove those labels in the table.")
 
 
 def test_a_run_whose_images_moved_says_so_and_takes_the_new_place(options, colours, tmp_path, capsys):

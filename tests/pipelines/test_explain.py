@@ -65,7 +65,7 @@ def test_what_is_wrong_is_named(finished, colours, tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").exists()
     with pytest.raises(TlkitError, match="not a run folder"):
         run(ExplainConfig(run=str(tmp_path), paths=config["paths"], out=str(tmp_path / "out")))
-    with pytest.raises(TlkitError, match="one twice"):
+    with pytest.raises(TlkitError, match="--method names 'occlusion' twice"):
         ExplainConfig(**config, method=("occlusion", "occlusion"))
     assert not (tmp_path / "out").exists()
 

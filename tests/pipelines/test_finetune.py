@@ -17,6 +17,7 @@ from tlkit.data.scan import scan
 from tlkit.options.commands import FinetuneConfig, PredictConfig
 from tlkit.pipelines import predict
 from tlkit.pipelines.finetune import run
+from tlkit.runs.folder import LOCK
 
 FILES = {
     "answer",
@@ -176,6 +177,21 @@ def test_an_occupied_folder_is_refused_and_a_foreign_one_never_deleted(options, 
     with pytest.raises(TlkitError, match="not a run folder"):
         run(FinetuneConfig(**options, out=str(tmp_path), overwrite=True))
     assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, TlkitError("no network"), OSError(28, "No space left on device")])
+def test_a_run_is_there_until_training_begins_in_its_place(options, finished, tmp_path, monkeypatch, stop):
+    out = shutil.copytree(finished[0], tmp_path / "run")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr("tlkit.pipelines.finetune.build_parts", lambda *_, **__: stopped(stop))
+        with pytest.raises(type(stop) if isinstance(stop, Exception) else stop):
+            run(FinetuneConfig(**options, out=str(out), overwrite=True))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != LOCK} == before
+
+
+def stopped(how):
+    raise how
 
 
 def test_resuming_a_finished_run_changes_nothing(finished):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,19 @@ import pytest
 from tlkit import pipelines
 from tlkit.base import machine
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import replacing
+from tlkit.base.files import reading, replacing
 from tlkit.base.machine import full_disk as no_room
 from tlkit.base.machine import os_error
 from tlkit.base.story import Silence
-from tlkit.options.commands import FeaturesConfig, FinetuneConfig, PredictConfig, RankConfig, SplitConfig
+from tlkit.options.commands import (
+    AuditConfig,
+    FeaturesConfig,
+    FinetuneConfig,
+    NextConfig,
+    PredictConfig,
+    RankConfig,
+    SplitConfig,
+)
 
 PROGRAM = """
 import sys
@@ -111,6 +120,14 @@ def test_a_full_disk_is_known_though_a_converter_says_nothing(monkeypatch, tmp_p
     assert no_room(RuntimeError("basic_ios::clear: iostream error"), tmp_path / "model").errno == errno.ENOSPC
 
 
+def test_a_file_that_cannot_be_unpacked_for_want_of_room_is_not_called_damaged(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ".tmp-0a1b2c3d-77-0a1b2c3d-tlkit"))
+    with pytest.raises(OSError) as raised, reading(tmp_path / "model.keras", "restore it."):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    told = os_error(raised.value)
+    assert told.message == f"{tmp_path}: its disk is full." and "TMPDIR" in told.hint
+
+
 def full_disk(monkeypatch, when):
     """Files whose path holds `when` cannot be finished."""
     real = Path.replace
@@ -145,6 +162,29 @@ def test_nothing_half_written_stays(name, options, when, colours, monkeypatch, t
     with pytest.raises(TlkitError, match="its disk is full"):
         pipelines.carry_out(name, options(images=str(colours), out=str(out), **more), Silence())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "when"),
+    [
+        ("features", FeaturesConfig, "out.csv.json"),
+        ("audit", AuditConfig, "audit.html"),
+        ("rank", RankConfig, "rank.html"),
+        ("next", NextConfig, "next.html"),
+    ],
+)
+def test_what_is_to_be_replaced_stays_as_it_was_until_all_is_written(
+    name, options, when, colours, monkeypatch, tmp_path
+):
+    given = {"images": str(colours), "out": str(tmp_path / ("out.csv" if name == "features" else "out"))}
+    given |= {"backbones": ("nano",)} if name == "rank" else {"backbone": "nano"}
+    changed = {"reduce": "pca:3"} if name == "features" else {"seed": 1}
+    pipelines.carry_out(name, options(**given, **({"reduce": "pca:2"} if name == "features" else {})), Silence())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    full_disk(monkeypatch, when)
+    with pytest.raises(TlkitError, match="its disk is full"):
+        pipelines.carry_out(name, options(**given, **changed, overwrite=True), Silence())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before and len(before) > 1
 
 
 def test_a_run_that_met_a_full_disk_says_how_to_go_on_and_goes_on(colours, tiny_backbone, monkeypatch, tmp_path):

@@ -159,7 +159,8 @@ def test_several_labels_an_image():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals as Unix has them")
-def test_a_process_that_is_told_to_stop_answers_first(finished, colours):
+@pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP"])
+def test_a_process_that_is_told_to_stop_answers_first(finished, colours, told):
     command = [sys.executable, "-m", "tlkit", "serve", str(finished[0]), "--port", "0", "--json", "--neighbours", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = iter(process.stderr.readline, "")
@@ -173,7 +174,7 @@ def test_a_process_that_is_told_to_stop_answers_first(finished, colours):
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders(body[:100])
     time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, told))
     time.sleep(0.5)
     connection.send(body[100:])
     response = connection.getresponse()

@@ -66,3 +66,16 @@ def test_a_wrong_call_is_refused_before_anything_loads(tmp_path):
         tlkit.split("a", "b")
     with pytest.raises(TlkitError, match="does not exist"):
         tlkit.features(tmp_path / "none")
+
+
+def test_several_of_one_kind_are_one_list_and_a_comma_is_a_letter_of_a_name(tmp_path):
+    with pytest.raises(
+        TypeError, match=r"takes runs by position, and 2 were given; several runs are one list: tlkit.compare"
+    ):
+        tlkit.compare("a", "b")
+    with pytest.raises(TypeError, match=r"takes run, paths by position, and 3 .* tlkit.predict\(run, \[..., ...\]\)"):
+        tlkit.predict("run", "a.jpg", "b.jpg")
+    with pytest.raises(TlkitError, match=r"'one,two' holds no predictions\.csv"):
+        tlkit.compare(["one,two", "three"])
+    with pytest.raises(TlkitError, match="a comparison takes two runs, and one is given"):
+        tlkit.compare("one,two")

@@ -50,3 +50,19 @@ def test_who_lets_go_leaves_nothing_and_the_same_process_holds_twice(tmp_path):
     del again
     gc.collect()
     assert list((tmp_path / "run").iterdir()) == []
+
+
+WRITES = """
+import os, sys
+from pathlib import Path
+from tlkit.base.files import replacing_all, write_text
+with replacing_all(Path(sys.argv[1])) as made:
+    write_text(made / "audit.json", "{}")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_was_about_to_write_takes_nobodys_place(tmp_path):
+    subprocess.run([sys.executable, "-c", WRITES, str(tmp_path / "out")], check=False)
+    assert list((tmp_path / "out").rglob("audit.json"))
+    refuse_occupied(tmp_path / "out", overwrite=False)

@@ -51,6 +51,20 @@ def test_an_occupied_folder_is_refused_and_a_sample_replaced_on_request(tmp_path
     assert not (tmp_path / "out" / "0").exists()
 
 
+def test_who_is_ended_while_the_old_sample_is_removed_leaves_the_new_one_whole(tmp_path, monkeypatch):
+    def ended(folder, **_):
+        raise KeyboardInterrupt
+
+    given = {"name": "shapes", "out": str(tmp_path / "shapes")}
+    sample.run(SampleConfig(**given, count=12))
+    monkeypatch.setattr("tlkit.samples.recipes.shutil.rmtree", ended)
+    with pytest.raises(KeyboardInterrupt):
+        sample.run(SampleConfig(**given, count=20, overwrite=True))
+    card = json.loads((tmp_path / "shapes" / "sample.json").read_text())
+    visible = list(tmp_path.glob("shapes/[!.]*/*.*"))
+    assert card["images"] == len(visible) == 20
+
+
 def test_a_folder_with_somebodys_files_is_never_replaced(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "holiday.jpg").write_bytes(b"precious")

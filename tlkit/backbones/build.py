@@ -1,6 +1,7 @@
 """`build_backbone`: a name or a file in, a backbone out; any Keras model is one, cut at its last spatial layer."""
 
 import importlib
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tlkit.backbones.blocks import Block, find_blocks
 from tlkit.backbones.graph import Call, calls, cuts, foreign_layers, replay
 from tlkit.backbones.weight_files import backbone_file, is_path, weights_at_hand
 from tlkit.base.errors import TlkitError, first_line
+from tlkit.base.files import is_full
 from tlkit.base.process import seeded
 from tlkit.base.story import PlainStory, Story
 from tlkit.options.catalog import CLASS_POOLINGS, Family, backbone_row, family_of
@@ -199,6 +201,12 @@ def read_model(path: Path) -> keras.Model:
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zipfile, h5py, JSON and Keras each raise their own
+        if is_full(error):
+            raise
+        if not zipfile.is_zipfile(path):  # Keras says that there is no such file
+            raise TlkitError(
+                f"{str(path)!r} cannot be loaded: it is damaged, or was not saved by Keras.", "get it or save it again."
+            ) from error
         raise TlkitError(
             f"{str(path)!r} cannot be loaded: {first_line(error)}",
             "models with Lambda layers or custom code are refused; rebuild it from layers of Keras alone.",

@@ -3,6 +3,7 @@
     TlkitError             wrong input or an environment that cannot do what was asked
       UnreadableImage      one file that cannot become an image; pipelines set it aside and go on
       OutOfDate            a run or artifact written with other options or by an incompatible version
+      NoEffect             an option that nothing would be different without
 
 `cli` turns a TlkitError into two lines (error, hint) and exit code 1; nothing else catches it
 except where a pipeline says what it does instead.
@@ -36,6 +37,19 @@ class UnreadableImage(TlkitError):
 
 class OutOfDate(TlkitError):
     """Something on disk does not match what was asked: other options, other data, another format."""
+
+
+class NoEffect(TlkitError):
+    """An option that nothing would be different without; where a run of an earlier version has it, it is passed over.
+
+    Args:
+        option: its name, as that of a field.
+        message, hint: as of `TlkitError`.
+    """
+
+    def __init__(self, option: str, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.option = option
 
 
 def nearest(name: str, names: Iterable[str], alike: float = 0.6) -> str | None:

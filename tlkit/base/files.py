@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import csv
+import errno
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ import re
 import secrets
 import shlex
 import shutil
+import tempfile
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -22,6 +24,7 @@ from typing import Any, TextIO, overload
 from tlkit.base.errors import TlkitError, first_line, nearest
 
 CHECKSUM = "checksum"  # of a JSON object, the last of its names
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where there is no room
 
 
 @contextlib.contextmanager
@@ -154,6 +157,14 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room to unpack a file that is read; then the error names the folder for temporary files."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return False
+    error.filename = error.filename or tempfile.gettempdir()
+    return True
+
+
 @contextlib.contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
     """Inside, whatever a damaged or missing file makes its reader raise becomes one error that names the file.
@@ -172,6 +183,8 @@ def reading(path: Path, hint: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise TlkitError(f"{str(path)!r} is gone.", hint) from error
     except OSError as error:
+        if is_full(error):
+            raise
         if error.errno is None:  # of a library that reads the content, such as h5py
             raise TlkitError(f"{str(path)!r} is damaged: {first_line(error)}", hint) from error
         raise TlkitError(f"{str(path)!r} cannot be read: {error.strerror}.", hint) from error

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import platformdirs
 
 from tlkit.base.errors import TlkitError, first_line
-from tlkit.base.files import PREFIX
+from tlkit.base.files import FULL, PREFIX
 
 __version__ = "0.1.0"
 
@@ -287,7 +287,6 @@ _SAID = {
 
 
 FULL_BELOW = 2**14  # bytes that are free
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def full_disk(error: BaseException, path: Path) -> OSError | None:
@@ -298,12 +297,12 @@ def full_disk(error: BaseException, path: Path) -> OSError | None:
         path: what it was to write.
     """
     number, text = getattr(error, "errno", None), str(error)
-    if number not in _FULL:
+    if number not in FULL:
         said = re.search(r"errno = (\d+)", text)
-        number = int(said[1]) if said else next((one for one in _FULL if os.strerror(one) in text), None)
+        number = int(said[1]) if said else next((one for one in FULL if os.strerror(one) in text), None)
         if number is None and free_bytes(path) < FULL_BELOW:  # some say nothing of why
             number = errno.ENOSPC
-    return OSError(number, os.strerror(number), str(path)) if number in _FULL and number else None
+    return OSError(number, os.strerror(number), str(path)) if number in FULL and number else None
 
 
 def os_error(error: OSError | RuntimeError) -> TlkitError | None:
@@ -321,6 +320,8 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
     why, remedy = _SAID.get(number or 0, ("", ""))
     if not why:
         why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it was met."
+    if name == tempfile.gettempdir():
+        name, remedy = temporary_root(), "make room there, or have the variable TMPDIR name another folder."
     name = (
         re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-((artifacts|files)/)?", "", str(name))
         if name

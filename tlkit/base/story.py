@@ -1,5 +1,6 @@
 """How a pipeline talks while it works: sentences and progress, to whoever listens."""
 
+import contextlib
 import importlib
 import sys
 import threading
@@ -285,9 +286,10 @@ class PlainStory:
         self._started = self._last = 0.0
 
     def say(self, text: str) -> None:
-        """Print to stderr."""
+        """Print to stderr; where nobody can hear it any more, as after a terminal was closed, the work goes on."""
         if self.verbosity >= 1:
-            print(text, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print(text, file=sys.stderr, flush=True)
 
     def detail(self, text: str) -> None:
         """Print to stderr when verbose."""

@@ -1,6 +1,7 @@
 """`tlkit`: parse, call one pipeline, print. The only place that catches errors and sets exit codes.
 
-0 done, 1 refused with a message and a hint, 2 wrong usage, 130 interrupted (Ctrl+C), 143 terminated (SIGTERM).
+0 done, 1 refused with a message and a hint, 2 wrong usage, 130 interrupted (Ctrl+C), 143 terminated (SIGTERM), 129 its terminal
+was closed (SIGHUP).
 """
 
 import atexit
@@ -75,13 +76,13 @@ def act(
     try:
         config = resolve(command.options, given, Path(config_file) if config_file else None)
         native = native_stderr_apart(cache_dir()[0] / f"native-{os.getpid()}.log")
-        with native, scratch_apart(), _ended_by_sigterm(), pipelines.refusing_what_lacks(command.name):
+        with native, scratch_apart(), _ended_by_signals(), pipelines.refusing_what_lacks(command.name):
             story = listener(quiet=quiet, verbose=verbose)
             result = pipelines.carry_out(command.name, config, story)
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt as stopped:
-        raise typer.Exit(_interrupted(command, config, terminated=isinstance(stopped, Terminated))) from None
+        raise typer.Exit(_interrupted(command, config, stopped)) from None
     shown = _as_json(result) if as_json else command.shown(result)
     _print([shown, "\n"] if shown and isinstance(shown, str) else shown)
 
@@ -96,6 +97,10 @@ def _print(pieces: Iterable[str]) -> None:
     except BrokenPipeError:  # whoever read along (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(141) from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        hint = "make room where it is written to; files that the command wrote are whole."
+        raise typer.Exit(refuse(f"standard output cannot be written: {error.strerror}.", hint, False, 1)) from None
 
 
 def _as_json(result: dict[str, Any]) -> Iterator[str]:
@@ -134,40 +139,50 @@ def _right_command(error: TlkitError) -> str:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: whoever cleans up after Ctrl+C does so now too."""
+    """Another signal came, whose number is the argument: whoever cleans up after Ctrl+C does so now too."""
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM ends the command as Ctrl+C does."""
+def _ended_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM ends the command as Ctrl+C does, and so does a terminal that is closed, unless that is ignored (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def terminate(*_: object) -> None:
-        raise Terminated
+    def terminate(number: int, _: object) -> None:
+        raise Terminated(number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    closed = [number for number in _CLOSED if signal.getsignal(number) is signal.SIG_DFL]
+    before = {number: signal.signal(number, terminate) for number in (signal.SIGTERM, *closed)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _interrupted(command: Command, config: Any, *, terminated: bool) -> int:
+_CLOSED = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # not on Windows
+
+
+def _interrupted(command: Command, config: Any, stopped: KeyboardInterrupt) -> int:
     """Say how to go on, where there is something to go on with: every finished step is on disk."""
-    print("\ninterrupted.", file=sys.stderr)
-    if hint := _how_to_go_on(command, config):
-        print(f"hint:  {hint}", file=sys.stderr)
-    return 143 if terminated else 130
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print("\ninterrupted.", file=sys.stderr)
+        if hint := _how_to_go_on(command, config):
+            print(f"hint:  {hint}", file=sys.stderr)
+    return 128 + (stopped.args[0] if isinstance(stopped, Terminated) else signal.SIGINT)
 
 
 def _how_to_go_on(command: Command, config: Any) -> str:
     """What continues an interrupted command; "" where nothing of it is on disk."""
     if command.name == "finetune":
         run = Path(config.resume or config.out) if config is not None else None
-        begun = run is not None and not config.dry_run and (run / "config.toml").is_file()
-        return f"go on with: tlkit finetune --resume {run}" if begun else ""
+        if run is None or config.dry_run or not (run / "config.toml").is_file():
+            return ""
+        with contextlib.suppress(OSError, ValueError):
+            if config.overwrite and json.loads((run / "run.json").read_bytes())["state"] == "finished":
+                return f"{run} is as it was."
+        return f"go on with: tlkit finetune --resume {run}"
     stored = (cache_dir()[0] / "features").glob("*/*.idx")
     new = any(path.stat().st_mtime >= _STARTED for path in stored if path.exists())
     return "the same command goes on where it was." if new else ""
@@ -219,14 +234,16 @@ class TerminalStory(PlainStory):
     def say(self, text: str) -> None:
         """Print above the bar."""
         if self._bar and self.verbosity >= 1:
-            self._bar.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            with contextlib.suppress(OSError):  # nobody hears it any more
+                self._bar.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
             super().say(text)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
             self._bar = None
 
     def _moved(self) -> None:

@@ -113,6 +113,10 @@ def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: S
         else:
             obstacle = json.loads(said.splitlines()[-1]).get("obstacle", "")
     except (OSError, ImportError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
+        if isinstance(
+            error.__cause__, KeyboardInterrupt
+        ):  # which a module in C, just being loaded, makes its own error of
+            raise error.__cause__ from None
         obstacle = f"writing it failed: {error}"
     if obstacle:
         story.say(f"loading TensorFlow, as there is no ONNX file of this network: {obstacle}")

@@ -106,8 +106,12 @@ def sweep(parent: Path) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path, name: str) -> Iterator[bool]:
-    """Whether this process is the only one inside; False, at once, where another one is or files cannot be locked."""
-    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT)
+    """Whether this process is the only one inside; False, at once, where another one is or files cannot be locked or written."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT)
+    except OSError:
+        yield False
+        return
     try:
         yield bool(_lock(descriptor, exclusive=True))
     finally:

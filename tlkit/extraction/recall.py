@@ -198,12 +198,13 @@ def weights_here(config: FeaturesConfig) -> bool:
 def remember(
     place: Path, config: FeaturesConfig, wish: Mapping[str, Any], origin: Origin, onnx: Mapping[str, Any]
 ) -> None:
-    """Write the note of a network whose weights came from files."""
+    """Write the note of a network whose weights came from files, where the cache can be written."""
     from tlkit.backbones.build import files_of
 
     if files := files_of(config.backbone, config.weights, origin.image_size):
         hashes = {str(file.absolute()): known_sha256(file) for file in files}
-        write_checked_json(place, {"wish": wish, "files": hashes, "facts": asdict(origin), "onnx": dict(onnx)})
+        with contextlib.suppress(OSError):  # of a cache that is read-only or full; whoever asks next finds out anew
+            write_checked_json(place, {"wish": wish, "files": hashes, "facts": asdict(origin), "onnx": dict(onnx)})
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -128,25 +128,27 @@ class HeadRow(NamedTuple):
         name: what users type.
         reads: `pooled`, features (B, C), or `grid`, (B, h, w, C).
         module: where the function of its name is, which puts layers between what it reads and the logits.
+        uses: which of the options of layers in between it looks at.
     """
 
     name: str
     reads: str
     module: str
+    uses: tuple[str, ...] = ("hidden", "activation")
 
 
 _IN = "tlkit.classifier.heads"
 HEADS = {
     row.name: row
     for row in (
-        HeadRow("linear", "pooled", f"{_IN}.dense"),
+        HeadRow("linear", "pooled", f"{_IN}.dense", uses=()),
         HeadRow("mlp", "pooled", f"{_IN}.dense"),
         HeadRow("conv", "grid", f"{_IN}.conv"),
-        HeadRow("attention", "grid", f"{_IN}.attention"),
+        HeadRow("attention", "grid", f"{_IN}.attention", uses=("hidden",)),
         HeadRow("transformer", "grid", f"{_IN}.attention"),
-        HeadRow("rnn", "grid", f"{_IN}.recurrent"),
-        HeadRow("lstm", "grid", f"{_IN}.recurrent"),
-        HeadRow("gru", "grid", f"{_IN}.recurrent"),
+        HeadRow("rnn", "grid", f"{_IN}.recurrent", uses=("hidden",)),
+        HeadRow("lstm", "grid", f"{_IN}.recurrent", uses=("hidden",)),
+        HeadRow("gru", "grid", f"{_IN}.recurrent", uses=("hidden",)),
     )
 }
 
@@ -159,22 +161,24 @@ class TimeRow(NamedTuple):
         function: what puts layers between the frames and the logits, beside their mean; "" for the mean alone.
         updates: of training, about; benchmarks/results/clips.md has what it was measured against.
         module: where that function is.
+        uses: which of the options of layers in between it looks at.
     """
 
     name: str
     function: str = ""
     updates: int = 400
     module: str = f"{_IN}.time"
+    uses: tuple[str, ...] = ("hidden", "activation")
 
 
 TIMES = {
     row.name: row
     for row in (
-        TimeRow("mean"),
-        TimeRow("max", "largest"),
-        TimeRow("rnn", "rnn"),
-        TimeRow("lstm", "lstm"),
-        TimeRow("gru", "gru", updates=200),
+        TimeRow("mean", uses=()),
+        TimeRow("max", "largest", uses=()),
+        TimeRow("rnn", "rnn", uses=("hidden",)),
+        TimeRow("lstm", "lstm", uses=("hidden",)),
+        TimeRow("gru", "gru", updates=200, uses=("hidden",)),
         TimeRow("transformer", "transformer"),
         TimeRow("conv1d", "conv1d"),
     )

@@ -1,6 +1,7 @@
 """The options of every command: one frozen dataclass each, flat, its groups mixed in."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tlkit.base.errors import TlkitError
 from tlkit.options import catalog
@@ -114,6 +115,8 @@ class FinetuneConfig(
                 f"--images {self.moved_to} says where the images of a run are now.",
                 f"to train on them: tlkit finetune {self.moved_to}",
             )
+        if self.samples_are_clips or not Path(self.images or "").suffix:  # a table may turn out to hold clips
+            self.refuse_idle(self.over_time if self.samples_are_clips else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,15 +379,6 @@ class ExplainConfig(Options):
     )
     overwrite: bool = option(False, "Replace the explanations that are there.", group="Output")
 
-    def check(self) -> None:
-        """At least one method, none twice."""
-        super().check()
-        if not self.method or len(set(self.method)) < len(self.method):
-            raise TlkitError(
-                f"--method {','.join(self.method)!r} names {'none' if not self.method else 'one twice'}.",
-                f"give one or more of {', '.join(METHODS)}, comma-separated.",
-            )
-
 
 # -- The options of `tlkit export` and `tlkit verify` ------------------------------------------
 
@@ -425,13 +419,8 @@ class ExportConfig(Options):
     overwrite: bool = option(False, "Replace artifacts that are there.", group="Output")
 
     def check(self) -> None:
-        """At least one format, none twice; what is quantised is also measured."""
+        """What is quantised is also measured."""
         super().check()
-        if not self.format or len(set(self.format)) < len(self.format):
-            raise TlkitError(
-                f"--format {','.join(self.format)!r} names {'none' if not self.format else 'one twice'}.",
-                f"give one or more of {', '.join(catalog.FORMATS)}, comma-separated.",
-            )
         if not (self.check_images or all(catalog.FORMATS[name].exact for name in self.format)):
             raise TlkitError(
                 "--check-images 0 leaves nothing to measure what quantisation costs.",

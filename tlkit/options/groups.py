@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tlkit.base.errors import TlkitError, unknown_name
+from tlkit.base.errors import NoEffect, TlkitError, unknown_name
 from tlkit.options import catalog
 from tlkit.options.option import Options, option
-from tlkit.options.training import TrainingOptions as TrainingOptions  # every group is found here
+from tlkit.options.training import HeadOptions as HeadOptions  # every group is found here
+from tlkit.options.training import TrainingOptions as TrainingOptions
 
 
 def parse_levels(text: str) -> tuple[float, float] | None:
@@ -76,7 +77,9 @@ class ImageOptions(FixOptions):
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
     )
     classes: tuple[str, ...] | None = option(
-        None, "Class names in index order, comma-separated; sorted folder names unless given.", group="Data"
+        None,
+        "Class names in index order, comma-separated, one with a comma in quotation marks ('\"cat, black\",dog'); sorted folder names unless given.",
+        group="Data",
     )
     task: str = option(
         "auto",
@@ -148,7 +151,8 @@ class SplitOptions(Options):
             )
         for name in ("val", "test") if self.keras_split is not None else ():
             if (asked := getattr(self, name)) != getattr(SplitOptions, name):
-                raise TlkitError(
+                raise NoEffect(
+                    name,
                     f"--{name} {asked} has no effect with --keras-split {self.keras_split}, which says what is held out.",
                     "drop one of the two.",
                 )
@@ -314,48 +318,6 @@ class AnsweringOptions(EngineOptions):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeadOptions(Options):
-    """The head on the backbone."""
-
-    head: str = option("linear", "The head's kind.", choices=catalog.HEADS, group="Head")
-    pooling: str = option(
-        "avg",
-        "How linear and mlp heads pool the grid; flatten, for mlp alone, pools nothing: dense layers on every number of the "
-        "grid, as in VGG's own head; cls and cls+avg read the class token of a vision transformer.",
-        choices=catalog.POOLINGS,
-        group="Head",
-    )
-    hidden: tuple[int, ...] = option(
-        (256,),
-        "Hidden sizes, comma-separated: layers of mlp, filters of conv, units of rnn/lstm/gru, width of attention and transformer.",
-        low=1,
-        group="Head",
-    )
-    activation: str = option(
-        "relu",
-        "Activation of the hidden layers of mlp, conv and transformer.",
-        choices=catalog.ACTIVATIONS,
-        group="Head",
-    )
-    dropout: float = option(0.0, "Dropout rate before each dense layer of the head.", low=0, high=0.95, group="Head")
-    l2: float = option(0.0, "L2 penalty on the head's kernels.", low=0, group="Head")
-
-    def check(self) -> None:
-        """A grid is flattened for dense layers between it and the answer; a class token is no grid."""
-        super().check()
-        if self.pooling in catalog.CLASS_POOLINGS and catalog.head_reads(self.head, self.pooling) == "grid":
-            raise TlkitError(
-                f"--pooling {self.pooling} is for heads that read pooled features, and --head {self.head} reads the grid.",
-                "use --head linear or mlp, or another --pooling.",
-            )
-        if self.pooling == "flatten" and self.head != "mlp":
-            raise TlkitError(
-                f"--pooling flatten is for --head mlp, and the head is {self.head}.",
-                "use --head mlp, or another --pooling.",
-            )
-
-
 # -- The option of test-time augmentation, for the commands that judge images ------------------
 
 MOST_VIEWS = 12
@@ -454,6 +416,8 @@ def parse_executor(text: str) -> tuple[str, str]:
         raise unknown_name("an executor (--executor)", name, catalog.EXECUTORS)
     if name == "here" and text != name:
         raise TlkitError(f"--executor {text}: this process has no address.", "--executor ray:ADDRESS, or leave it out.")
+    if text.endswith(":"):
+        raise TlkitError(f"--executor {text}: no address follows.", f"--executor {name}:HOST:PORT, or {name} alone.")
     return name, address
 
 

@@ -3,12 +3,14 @@
 One field is at once a Python argument, a flag (`--image-size`), a TOML key (`image_size`) and a line of help.
 """
 
+import contextlib
+import csv
 import functools
 import json
 import math
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -201,6 +203,8 @@ class Options:
                     if name not in choices:
                         what = spec.name.upper() if spec.metadata.get("argument") else flag
                         raise unknown_name(f"a value of {what}", str(name), choices)
+            if choices and isinstance(value, tuple):
+                _refuse_twice(flag, value, choices)
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers:
@@ -227,6 +231,31 @@ class Options:
     def as_dict(self) -> dict[str, Any]:
         """Field name -> JSON-able value."""
         return {spec.name: getattr(self, spec.name) for spec in fields(self)}
+
+
+def _refuse_twice(flag: str, names: Sequence[str], choices: Collection[str]) -> None:
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None or not names:
+        told = "name each once." if names else f"name one or more of {', '.join(choices)}."
+        raise TlkitError(f"{flag} names {'none' if twice is None else f'{twice!r} twice'}.", told)
+
+
+# -- Lists on the command line are written as a row of CSV is: what holds a comma stands in quotation marks -----
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a comma-separated list; quotation marks that are not those of CSV are letters like others."""
+    parts = text.split(",")
+    if '"' in text:
+        with contextlib.suppress(csv.Error):
+            parts = next(csv.reader([text], skipinitialspace=True, strict=True))
+    return [part.strip() for part in parts]
+
+
+def as_list(parts: Iterable[Any]) -> str:
+    """What `listed` takes apart."""
+    texts = (str(part) for part in parts)
+    return ",".join(f'"{text.replace(chr(34), 2 * chr(34))}"' if {",", '"'} & {*text} else text for text in texts)
 
 
 def is_list(annotation: Any) -> bool:
@@ -259,7 +288,7 @@ def coerce(name: str, value: Any, annotation: Any, place: str) -> Any:
                 f"{place} is {value!r}, which may be one number with a decimal comma or two numbers.",
                 f"write {first}.{second} for one number, {first}.0,{second.lstrip('0') or 0}.0 for two.",
             )
-        items = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+        items = listed(value) if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
         return tuple(_scalar(name, item.strip() if isinstance(item, str) else item, wanted, place) for item in items)
     return _scalar(name, value, wanted, place)
 

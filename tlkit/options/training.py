@@ -1,11 +1,11 @@
-"""How a classifier learns: the options of every stage."""
+"""What learns and how: the options of the head and of every stage."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tlkit.base.errors import TlkitError
+from tlkit.base.errors import NoEffect, TlkitError
 from tlkit.options import catalog
-from tlkit.options.option import Options, option
+from tlkit.options.option import Options, as_list, option
 
 STAGES = ("head", "top")  # unless given
 WITH_MOMENTUM = ("sgd", "rmsprop")
@@ -195,17 +195,20 @@ class TrainingOptions(Options):
     def _check_effect(self, stages: tuple[str, ...]) -> None:
         """What is given has something to act on."""
         if self.label_smoothing and self.loss not in (None, "crossentropy"):
-            raise TlkitError(
+            raise NoEffect(
+                "label_smoothing",
                 f"--label-smoothing {self.label_smoothing} has no effect with --loss {self.loss}.",
                 "drop it, or use --loss crossentropy.",
             )
         if self.momentum != TrainingOptions.momentum and self.optimizer not in WITH_MOMENTUM:
-            raise TlkitError(
+            raise NoEffect(
+                "momentum",
                 f"--momentum {self.momentum} has no effect with --optimizer {self.optimizer}.",
                 f"drop it, or use --optimizer {' or '.join(WITH_MOMENTUM)}.",
             )
         if self.blocks is not None and "top" not in stages and not self.preset:
-            raise TlkitError(
+            raise NoEffect(
+                "blocks",
                 f"--blocks {self.blocks} has no effect without a top stage: --stages {','.join(stages)}.",
                 "use --stages head,top, or drop it.",
             )
@@ -247,12 +250,15 @@ class TrainingOptions(Options):
                 "keep one of the two.",
             )
         if self.blocks is not None and "top" not in (self.of_preset().get("stages") or self.in_stages):
-            raise TlkitError(
+            raise NoEffect(
+                "blocks",
                 f"--blocks {self.blocks} has no effect with --preset {self.preset}, which trains the head alone.",
                 "drop one of the two, or add --stages head,top.",
             )
         try:
             replace(self, preset=None, **self.of_preset())
+        except NoEffect:
+            raise
         except TlkitError as error:
             raise TlkitError(f"with --preset {self.preset}: {error.message}", error.hint) from error
 
@@ -285,4 +291,72 @@ class TrainingOptions(Options):
             raise TlkitError(
                 f"--unfreeze {self.unfreeze} and --blocks {self.blocks} both say which blocks learn.",
                 "--blocks counts the last ones and goes with --unfreeze last; keep one of the two.",
+            )
+
+
+# -- The head, of which the last layer always learns -------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions(Options):
+    """The head on the backbone."""
+
+    head: str = option("linear", "The head's kind.", choices=catalog.HEADS, group="Head")
+    pooling: str = option(
+        "avg",
+        "How linear and mlp heads pool the grid; flatten, for mlp alone, pools nothing: dense layers on every number of the "
+        "grid, as in VGG's own head; cls and cls+avg read the class token of a vision transformer.",
+        choices=catalog.POOLINGS,
+        group="Head",
+    )
+    hidden: tuple[int, ...] = option(
+        (256,),
+        "Hidden sizes, comma-separated: layers of mlp, filters of conv, units of rnn/lstm/gru, width of attention and transformer.",
+        low=1,
+        group="Head",
+    )
+    activation: str = option(
+        "relu",
+        "Activation of the hidden layers of mlp, conv and transformer.",
+        choices=catalog.ACTIVATIONS,
+        group="Head",
+    )
+    dropout: float = option(0.0, "Dropout rate before each dense layer of the head.", low=0, high=0.95, group="Head")
+    l2: float = option(0.0, "L2 penalty on the head's kernels.", low=0, group="Head")
+
+    def check(self) -> None:
+        """A grid is flattened for dense layers between it and the answer; a class token is no grid."""
+        super().check()
+        if self.pooling in catalog.CLASS_POOLINGS and catalog.head_reads(self.head, self.pooling) == "grid":
+            raise TlkitError(
+                f"--pooling {self.pooling} is for heads that read pooled features, and --head {self.head} reads the grid.",
+                "use --head linear or mlp, or another --pooling.",
+            )
+        if self.pooling == "flatten" and self.head != "mlp":
+            raise TlkitError(
+                f"--pooling flatten is for --head mlp, and the head is {self.head}.",
+                "use --head mlp, or another --pooling.",
+            )
+
+    def refuse_idle(self, time: str | None) -> None:
+        """Raise where layers between features and answer are spoken of, and the head has none.
+
+        Args:
+            time: what reads the frames of clips in the place of the head; None for single images.
+
+        Raises:
+            NoEffect: naming the option.
+        """
+        flag, rows = ("--head", catalog.HEADS) if time is None else ("--time", catalog.TIMES)
+        row = rows[time or self.head]
+        for name in ("hidden", "activation"):
+            value = getattr(self, name)
+            if name in row.uses or value == getattr(HeadOptions, name):
+                continue
+            shown = as_list(value) if isinstance(value, tuple) else value
+            users = ", ".join(one for one, other in rows.items() if name in other.uses)
+            raise NoEffect(
+                name,
+                f"--{name} {shown} has no effect with {flag} {row.name}.",
+                f"drop it, or use {flag} with one of {users}.",
             )

@@ -16,7 +16,7 @@ from tlkit.auditing.flips import Mirror, sample
 from tlkit.backbones import runtime
 from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import write_json
+from tlkit.base.files import replacing_all, write_json
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.dataset import Dataset, Splits
 from tlkit.data.decode import contract_for, set_aside
@@ -121,15 +121,8 @@ def _chosen(backbone: Backbone) -> str:
 def _write(
     config: AuditConfig, out: Path, evidence: Evidence, result: AuditResult, backbone: Backbone, splits: Splits
 ) -> int:
-    """Everything on disk; returns how many fixes are proposed."""
-    dataset = evidence.dataset
-    write_json(out / "audit.json", result.as_json())
-    write_images(out / "images.csv", evidence)
-    if evidence.grouped_file and any(found.command == evidence.grouped_command for found in result.findings):
-        write_grouped(Path(evidence.grouped_file), evidence)
-    fixes = proposed_fixes(result)
-    if config.write_fixes:
-        write_fixes(Path(config.write_fixes), fixes)
+    """Everything on disk, all of it or nothing; returns how many fixes are proposed."""
+    dataset, fixes = evidence.dataset, proposed_fixes(result)
     page = AuditPage(
         title=Path(config.images).resolve().name,
         command=runtime.command_line(),
@@ -141,5 +134,12 @@ def _write(
         versions=runtime.versions(),
         fingerprints={"images and labels": dataset.fingerprint(), "backbone weights": backbone.weights_sha256},
     )
-    write_audit_page(out / "audit.html", page)
+    with replacing_all(out) as made:
+        write_json(made / "audit.json", result.as_json())
+        write_images(made / "images.csv", evidence)
+        if evidence.grouped_file and any(found.command == evidence.grouped_command for found in result.findings):
+            write_grouped(made / Path(evidence.grouped_file).name, evidence)
+        write_audit_page(made / "audit.html", page)
+        if config.write_fixes:
+            write_fixes(Path(config.write_fixes), fixes)
     return len(fixes) if config.write_fixes else 0

@@ -150,7 +150,7 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
     if strangers:
         raise TlkitError(
             f"{config.images} has classes that the classifier does not know: {', '.join(map(repr, strangers))}.",
-            f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove the folders.",
+            f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove {'the folders' if Path(config.images).is_dir() else 'those labels in the table'}.",
         )
     if not facts.task.understands(dataset.task):
         raise TlkitError(

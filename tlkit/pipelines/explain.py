@@ -220,15 +220,16 @@ def _refuse_strangers(out: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
     """A folder that takes the place of `out` when everything is in it."""
-    temporary = temporary_beside(out)
+    temporary, old = temporary_beside(out), temporary_beside(out)
     temporary.mkdir(parents=True)
     try:
         yield temporary
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(old)
         temporary.rename(out)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _document(

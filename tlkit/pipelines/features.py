@@ -3,16 +3,17 @@
 tlkit features images --backbone resnet50 --out features.csv
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkit.base.files import write_json
+from tlkit.base.files import replacing_all, write_json
 from tlkit.base.machine import versions
 from tlkit.base.story import Phase, Silence, Story, percent
-from tlkit.data.dataset import Dataset, InputContract
+from tlkit.data.dataset import Dataset, InputContract, Splits
 from tlkit.data.decode import contract_for, set_aside
 from tlkit.data.scan import labelling, scan
 from tlkit.data.split import fixing, split
@@ -20,7 +21,7 @@ from tlkit.extraction.extract import shard_result
 from tlkit.extraction.recall import Origin, expecting, feature_source
 from tlkit.extraction.store import Rows
 from tlkit.extraction.tables import GROUP_BYTES, table_format, write_table
-from tlkit.extraction.transforms.table import Reduction, Transform, parse_reduction, save_transform
+from tlkit.extraction.transforms.table import Reduction, Transform, load_transform, parse_reduction, save_transform
 from tlkit.options.commands import FeaturesConfig
 from tlkit.runs.folder import refuse_occupied
 
@@ -60,6 +61,9 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
         origin, source = feature_source(config, story)
     contract = contract_for(config, origin.image_size, dataset, story)
     source = replace(source, contract=contract)
+    features_of = {"weights_sha256": origin.weights_sha256, "output": origin.output, "input": contract.as_json()}
+    if wanted and wanted.saved:
+        load_transform(wanted.saved, features_of)  # one that does not fit is refused before anything is computed
     story.say(
         f"{len(dataset)} images, {len(dataset.classes)} classes; {source.name} at {contract.height}x{contract.width}"
     )
@@ -77,18 +81,15 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     reduction: Transform | None = None
     if wanted:
         training = rows.select(splits.indices("train"))
-        reduction, features = _reduced(config, wanted, out, training, origin, contract, story)
-    read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))
-    # The last digits of what is reduced depend on how many rows are multiplied at a time: as many in every format.
-    write_table(out, dataset, splits, read, features, most=GROUP_BYTES if reduction else None)
-    sidecar = out.with_name(out.name + ".json")
-    write_json(sidecar, describe(config, origin, contract, dataset, features, reduction))
+        reduction, features = _reduced(config, wanted, training, features_of, story)
+    about = describe(config, origin, contract, dataset, features, reduction)
+    _write(out, about, dataset, splits, rows, reduction, features_of if wanted and not wanted.saved else None)
     story.say(f"{out}: {len(dataset)} rows x {features} features; split {splits.rule}")
     return {
         "images": len(dataset),
         "set_aside": [problem.as_json() for problem in dataset.set_aside],
         "out": str(out),
-        "sidecar": str(sidecar),
+        "sidecar": f"{out}.json",
         "features": features,
         "computed": extraction.passes,
         "seconds": round(extraction.seconds, 3),
@@ -96,28 +97,39 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _reduced(
-    config: FeaturesConfig,
-    wanted: Reduction,
-    out: Path,
-    training: Rows,
-    origin: Origin,
-    contract: InputContract,
-    story: Story,
+    config: FeaturesConfig, wanted: Reduction, training: Rows, features_of: Mapping[str, Any], story: Story
 ) -> tuple[Transform, int]:
-    """The transform that is asked for, and how many features it gives; saved beside the table where it is fitted now."""
-    features_of = {"weights_sha256": origin.weights_sha256, "output": origin.output, "input": contract.as_json()}
+    """The transform that is asked for, and how many features it gives."""
     found = wanted.made(training, config.seed, features_of)
     before, width = int(np.prod(training.shape[1:])), found.apply(training.flat(np.arange(1))).shape[1]
     if wanted.saved:
         story.say(f"{before} features reduced to {width} as {wanted.saved} says")
         return found, width
-    saved = out.with_name(f"{out.name}.reduce.npz")
-    save_transform(found, saved, features_of)
     story.say(
         f"{before} features reduced to {width}, {percent(found.describe()['explained'], 1)} of their variance; "
-        f"reduce other images alike: --reduce {saved}"
+        f"reduce other images alike: --reduce {config.out}.reduce.npz"
     )
     return found, width
+
+
+def _write(
+    out: Path,
+    about: Mapping[str, Any],
+    dataset: Dataset,
+    splits: Splits,
+    rows: Rows,
+    reduction: Transform | None,
+    fitted_on: Mapping[str, Any] | None,
+) -> None:
+    """The table and its sidecar, and the transform where it was fitted now: all of them or none."""
+    read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))
+    with replacing_all(out.parent) as made:
+        if reduction is not None and fitted_on is not None:
+            save_transform(reduction, made / f"{out.name}.reduce.npz", fitted_on)
+        # The last digits of what is reduced depend on how many rows are multiplied at a time: as many in every format.
+        most = GROUP_BYTES if reduction else None
+        write_table(made / out.name, dataset, splits, read, about["features"], most=most)
+        write_json(made / f"{out.name}.json", about)
 
 
 def describe(

@@ -66,6 +66,9 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
     except (TlkitError, OSError):
         record.discard_empty(run_dir)
         raise
+    except KeyboardInterrupt:
+        record.give_back(run_dir)
+        raise
 
 
 def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
@@ -154,7 +157,9 @@ def _scanned(config: FinetuneConfig, story: Story) -> Dataset:
     sampling = Sampling(config.most_frames, config.stride or 1, config.samples_are_clips)
     if holds_clips(images, sampling, config.group_by):
         refuse_for_clips(config)
+        config.refuse_idle(config.over_time)
         return scan_clips(images, sampling, **asked, group_by=config.group_by, story=story)
+    config.refuse_idle(None)
     fixes = fixing(config, partial(_split, config))
     return scan(images, **asked, group_by=config.group_by, fixes=fixes, look=True, story=story)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tlkit.base.errors import TlkitError, UnreadableImage
-from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, restored
+from tlkit.base.files import BYTES_AS_TEXT, CellWriter, replacing, replacing_all, restored
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.classifier.facts import read_facts, refuse_clips
 from tlkit.data.dataset import Dataset, Problem
@@ -26,6 +26,7 @@ from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.labelling.guess import guess
 from tlkit.labelling.suggest import Suggestions, suggest
 from tlkit.options.commands import FeaturesConfig, NextConfig
+from tlkit.options.option import as_list
 from tlkit.report.label_page import QUALITY, SIDE, LabelPage, Unlabelled, write_label_page
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir, finished_model, refuse_occupied
@@ -63,9 +64,9 @@ def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
         story.say(
             f"{found.passed_over} images are near copies of one that has a label or was chosen, and were passed over"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    _write_table(out / "next.csv", rows)
-    write_label_page(out / "next.html", _page(config, seen, found, rows))
+    with replacing_all(out) as made:
+        _write_table(made / "next.csv", rows)
+        write_label_page(made / "next.html", _page(config, seen, found, rows))
     story.say(f"{out / 'next.html'}: label the images there by keyboard")
     return {
         "out": str(out),
@@ -258,9 +259,7 @@ def _flags(config: NextConfig) -> list[str]:
         spec.name: getattr(config, spec.name) for spec in fields(config) if getattr(config, spec.name) != spec.default
     }
     kept = {name: value for name, value in changed.items() if name not in ("images", "out", "overwrite", "labelled")}
-    flags = {
-        name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in kept.items()
-    }
+    flags = {name: as_list(value) if isinstance(value, tuple) else str(value) for name, value in kept.items()}
     flags["labelled"] = "labels.csv"
     return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
 

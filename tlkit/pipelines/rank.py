@@ -16,7 +16,7 @@ import numpy as np
 from tlkit.backbones import runtime
 from tlkit.backbones.build import build_backbone
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import write_json, write_text
+from tlkit.base.files import replacing_all, write_json, write_text
 from tlkit.base.machine import versions
 from tlkit.base.story import Phase, Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
@@ -289,10 +289,8 @@ def _curve(
 
 
 def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, Any], dataset: Dataset) -> None:
-    """rank.json, rank.csv and rank.html."""
+    """rank.json, rank.csv and rank.html, all of them or none."""
     facts = {"data_sha256": dataset.fingerprint(), "seed": config.seed, "versions": versions()}
-    write_json(out / "rank.json", result | facts | {"hardware": runtime.hardware()})
-    write_text(out / "rank.csv", as_csv(ranking))
     page = RankingPage(
         title=Path(config.images).resolve().name,
         ranking=ranking,
@@ -303,4 +301,7 @@ def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, An
         seeds={"everything": config.seed},
         hardware={name: str(value) for name, value in runtime.hardware().items()},
     )
-    write_ranking_page(out / "rank.html", page)
+    with replacing_all(out) as made:
+        write_json(made / "rank.json", result | facts | {"hardware": runtime.hardware()})
+        write_text(made / "rank.csv", as_csv(ranking))
+        write_ranking_page(made / "rank.html", page)

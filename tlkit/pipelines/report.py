@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.files import replacing_all
 from tlkit.base.story import Silence, Story
 from tlkit.options.commands import ReportConfig
 from tlkit.report.plates import FIGURES, draw
@@ -33,9 +34,10 @@ def run(config: ReportConfig, story: Story | None = None) -> dict[str, Any]:
         raise TlkitError(f"{str(out)!r} already holds {occupied[0]}.", "choose another --out, or add --overwrite.")
     drawn = draw(run_folder, columns=config.columns)
     made: list[dict[str, Any]] = []
-    for plate in story.track(drawn.plates, "drawing", len(drawn.plates)):
-        files = plate.write(out, config.figures)
-        made.append({"name": plate.name, "files": [str(file) for file in files], "caption": plate.caption})
+    with replacing_all(out) as folder:
+        for plate in story.track(drawn.plates, "drawing", len(drawn.plates)):
+            files = [str(out / file.name) for file in plate.write(folder, config.figures)]
+            made.append({"name": plate.name, "files": files, "caption": plate.caption})
     for name, reason in drawn.left_out.items():
         story.say(f"{name} is left out: {reason}")
     story.say(f"{out}: {len(made)} figures, {', '.join(plate.name for plate in drawn.plates)}")

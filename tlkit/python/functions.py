@@ -15,7 +15,7 @@ from tlkit import pipelines
 from tlkit.base.remote import offline_if
 from tlkit.base.story import Story, story_for_python
 from tlkit.options import commands
-from tlkit.options.option import Options, resolve
+from tlkit.options.option import Options, is_list, resolve
 
 GROUPS = ("Backbone", "Features", "Head", "Training", "Data", "Split", "Output")  # the others come last
 FURTHER = {
@@ -39,11 +39,13 @@ def function(name: str) -> Callable[..., Any]:
     def command(
         *arguments: Any, story: Story | None = None, offline: bool = False, verbose: bool = True, **options: Any
     ) -> Any:
+        many = {key for key, hint in get_type_hints(kind).items() if key in given_by and is_list(hint)}
         if len(arguments) > len(given_by):
-            raise TypeError(f"tlkit.{name} takes {', '.join(given_by) or 'no arguments'} by position")
+            raise TypeError(_too_many(name, given_by, many, len(arguments)))
         listener = story or story_for_python(verbose)
-        given = dict(zip(given_by, arguments, strict=False)) | options
-        config = resolve(kind, {key: _plain(value) for key, value in given.items()})
+        given = {key: _plain(value) for key, value in (dict(zip(given_by, arguments, strict=False)) | options).items()}
+        alone = {key: (value,) for key, value in given.items() if key in many and isinstance(value, str)}
+        config = resolve(kind, given | alone)
         with offline_if(offline), pipelines.refusing_what_lacks(name):
             return _as_object(name, pipelines.carry_out(name, config, listener))
 
@@ -52,6 +54,16 @@ def function(name: str) -> Callable[..., Any]:
     command.__doc__ = described(name, kind)
     command.__signature__ = signature(kind)  # type: ignore[attr-defined]
     return command
+
+
+def _too_many(name: str, given_by: list[str], many: set[str], count: int) -> str:
+    """What is wrong with so many arguments, and how several of one kind are given."""
+    takes = ", ".join(given_by) or "no arguments"
+    said = f"tlkit.{name} takes {takes} by position, and {count} were given"
+    if not many:
+        return f"{said}; everything else is given by its name, see help(tlkit.{name})"
+    own = [key for key in given_by if key not in many]
+    return f"{said}; several {' '.join(many)} are one list: tlkit.{name}({', '.join([*own, '[..., ...]'])})"
 
 
 def options_of(name: str) -> type[Options]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.files import CHECKSUM, read_checked_json, read_json, reading, sha256_file
+from tlkit.base.files import CHECKSUM, is_nobodys, read_checked_json, read_json, reading, sha256_file
 
 # -- One process at a time writes a run folder: the holder is named, and a dead one holds nothing ---
 
@@ -274,8 +274,8 @@ class RunDir:
 
 
 def contents(folder: Path) -> list[Path]:
-    """What lies in a folder, but for the lock of a process that was killed before it wrote anything."""
-    return [path for path in folder.iterdir() if path.name != LOCK]
+    """What lies in a folder, but for what a process that was killed left there: its lock, and files under way."""
+    return [path for path in folder.iterdir() if path.name != LOCK and not is_nobodys(path.name)]
 
 
 def finished_model(run: str) -> Path:

@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 
 from tlkit.backbones import runtime
-from tlkit.base.errors import OutOfDate, TlkitError
+from tlkit.base.errors import NoEffect, OutOfDate, TlkitError
 from tlkit.base.files import (
     BYTES_AS_TEXT,
+    PREFIX,
     CellWriter,
     missing,
     read_json,
     reading,
+    remove,
     replacing,
     sha256_file,
+    temporary_beside,
     write_checked_json,
     write_json,
     write_text,
@@ -40,6 +43,7 @@ from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 
 AGAIN = "restore it from a copy, or train again."
+REPLACED = "replaced"  # what the folder of a run ends in that another is about to take the place of
 MARGIN = 3600.0  # seconds
 # Where the run itself lies, who is told of it or on how many devices it trains is no reason to refuse going on with it.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log", "moved_to", "devices")
@@ -70,8 +74,8 @@ def begin(config: FinetuneConfig) -> RunDir:
             f"{str(run_dir.path)!r} is not a run folder.", "--overwrite replaces runs only; choose another --out."
         )
     run_dir = RunDir(run_dir.path, hold(run_dir.path))
-    for path in contents(run_dir.path) if occupied else ():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if occupied:
+        _put_aside(run_dir)
     try:
         write_text(run_dir.config, write_toml(replace(config, overwrite=False)))
         _begin_record(run_dir, config)
@@ -124,9 +128,36 @@ def _begun_with(run_dir: RunDir, record: Mapping[str, Any]) -> dict[str, list[st
 
 
 def discard_empty(run_dir: RunDir) -> None:
-    """Remove a run that was refused before anything was trained, so that the next try finds its place free."""
-    if not run_dir.checkpoints.exists():
+    """Remove a run that was refused before anything was trained: the next try finds its place as it was before."""
+    if not give_back(run_dir) and not run_dir.checkpoints.exists():
         shutil.rmtree(run_dir.path, ignore_errors=True)
+
+
+def give_back(run_dir: RunDir) -> bool:
+    """Put the run back that this one was to replace; False where there was none, or where it is gone since training began."""
+    replaced = _replaced(run_dir)
+    for path in contents(run_dir.path) if replaced else ():
+        if path not in replaced:
+            remove(path)
+    for folder in replaced:
+        for path in folder.iterdir():
+            path.rename(run_dir.path / path.name)
+        remove(folder)
+    return bool(replaced)
+
+
+def _put_aside(run_dir: RunDir) -> None:
+    """Make way for a new run; the old one goes only when something is trained in its place."""
+    aside = temporary_beside(run_dir.path / REPLACED)
+    old = contents(run_dir.path)
+    aside.mkdir()
+    for path in old:
+        path.rename(aside / path.name)
+
+
+def _replaced(run_dir: RunDir) -> list[Path]:
+    """Where the run is that this one replaces."""
+    return list(run_dir.path.glob(f"{PREFIX}*-{REPLACED}"))
 
 
 def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
@@ -168,7 +199,11 @@ def begun_with(run_dir: RunDir) -> tuple[FinetuneConfig, list[str]]:
     content = read_toml(run_dir.intact(run_dir.config))
     retired = {name: value for name, value in content.items() if name in RETIRED and RETIRED[name] in (None, value)}
     kept = {name: value for name, value in content.items() if name not in retired}
-    return resolve(FinetuneConfig, kept), [f"--{name} {value}" for name, value in retired.items()]
+    while True:
+        try:
+            return resolve(FinetuneConfig, kept), [f"--{name} {value}" for name, value in retired.items()]
+        except NoEffect as idle:  # earlier versions took it, and nothing was different for it
+            del kept[idle.option]
 
 
 def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
@@ -276,9 +311,11 @@ def refuse_moved(run_dir: RunDir, dataset: Dataset) -> None:
         OutOfDate: with how to say where they are.
     """
     if not any(dataset.file(i).is_file() for i in range(min(len(dataset), 100))):
+        finished = run_dir.read_record().get("state") == "finished"
+        command = f"tlkit evaluate {run_dir.path}" if finished else f"tlkit finetune --resume {run_dir.path}"
         raise OutOfDate(
             f"the images of {run_dir.path} are no longer in {str(dataset.root)!r}.",
-            f"say where they are now: tlkit evaluate {run_dir.path} --images FOLDER",
+            f"say where they are now: {command} --images FOLDER",
         )
 
 
@@ -338,7 +375,15 @@ class RunSink:
     """
 
     def __init__(self, run_dir: RunDir, prepared: Callable[[Any], None]) -> None:
-        self.folder, self._run_dir, self.prepared = run_dir.path, run_dir, prepared
+        self.folder, self._run_dir, self._prepared = run_dir.path, run_dir, prepared
+
+    def prepared(self, material: Any) -> None:
+        """Training is about to begin: a run that this one replaces is no longer needed."""
+        self._prepared(material)
+        for folder in _replaced(self._run_dir):
+            gone = temporary_beside(self._run_dir.path / "gone")
+            folder.rename(gone)  # in one step: half of it is never put back
+            remove(gone)
 
     def read(self, name: str) -> Any:
         """What was written under a name, None where nothing was."""

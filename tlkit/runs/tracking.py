@@ -17,8 +17,6 @@ from tlkit.base.files import read_json
 from tlkit.base.machine import install
 from tlkit.base.remote import is_offline
 from tlkit.base.story import Story
-from tlkit.options.commands import FinetuneConfig
-from tlkit.options.option import resolve
 from tlkit.runs.folder import RunDir
 from tlkit.runs.history import read_history
 
@@ -106,7 +104,8 @@ def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) 
 
 def _gathered(run_dir: RunDir, out: Path) -> Logged:
     """Everything to log, from the files."""
-    asked, record = resolve(FinetuneConfig, {}, run_dir.config), run_dir.read_record()
+    asked = importlib.import_module("tlkit.runs.record").begun_with(run_dir)[0]  # there, for it loads Keras
+    record = run_dir.read_record()
     planned = [stage["name"] for stage in record.get("plan", {}).get("stages", ())]
     config = asked.as_dict() | {"stages": planned or asked.in_stages}
     facts = {"images_sha256": record.get("data_sha256"), "weights_sha256": record.get("backbone", {}).get("sha256")}

@@ -184,22 +184,23 @@ def new_folder(out: Path, card: dict[str, Any]) -> Iterator[Path]:
     """Yield an empty folder; on success it becomes `out`, with its card.
 
     A new `out` appears in one step. One that is there is filled in place, for it may be a mount that cannot be
-    renamed; then the card comes last and says that the rest is complete.
+    renamed; then the card comes last and says that the rest is complete. What was there is removed after that.
     """
     in_place = out.is_dir()
-    temporary = temporary_beside(out / "sample" if in_place else out)
+    temporary, old = (temporary_beside(out / name if in_place else out) for name in ("sample", "old"))
     temporary.mkdir(parents=True)
     try:
         yield temporary
         card = card | count_images(temporary)
         if in_place:
-            _replace_contents(out, temporary)
+            _replace_contents(out, temporary, old)
             write_json(out / CARD, card)
         else:
             write_json(temporary / CARD, card)
             temporary.rename(out)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _contents(out: Path) -> list[Path]:
@@ -207,13 +208,13 @@ def _contents(out: Path) -> list[Path]:
     return [path for path in out.iterdir() if not path.name.startswith((PREFIX, ".download"))]
 
 
-def _replace_contents(out: Path, new: Path) -> None:
-    (out / CARD).unlink(missing_ok=True)
-    for path in _contents(out):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _replace_contents(out: Path, new: Path, old: Path) -> None:
+    """By names alone, which takes no time in which half of each could be left."""
+    old.mkdir()
+    for path in sorted(
+        _contents(out), key=lambda path: path.name != CARD
+    ):  # the card, which says that all is there, first
+        path.rename(old / path.name)
     for path in list(new.iterdir()):
         path.rename(out / path.name)
 

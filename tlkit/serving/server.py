@@ -92,7 +92,7 @@ def serve(
     story: Story,
     stop: threading.Event | None = None,
 ) -> dict[str, int]:
-    """Answer until SIGTERM or SIGINT, then finish what is under way.
+    """Answer until SIGTERM, SIGINT or the end of its terminal, then finish what is under way.
 
     Args:
         load: makes the subject, in a thread, while the server already answers /healthz.
@@ -123,7 +123,7 @@ def serve(
         serving = asyncio.create_task(server.serve([listening]))
 
         def over() -> bool:
-            return server.should_exit or serving.done() or (stop is not None and stop.is_set())
+            return server.should_exit or serving.done() or stopped.is_set()
 
         try:
             subject = await asyncio.to_thread(load)
@@ -140,7 +140,7 @@ def serve(
             await asyncio.to_thread(service.close)
         return {"requests": server.server_state.total_requests, "images": service.images}
 
-    with _signals_end_nothing_else(), pillow_refuses(limits.pixels):
+    with _signals_end_nothing_else(stop or threading.Event()) as stopped, pillow_refuses(limits.pixels):
         return asyncio.run(work())
 
 
@@ -163,15 +163,17 @@ def _server(app: Any, limits: Limits) -> uvicorn.Server:
 
 
 @contextlib.contextmanager
-def _signals_end_nothing_else() -> Iterator[None]:
-    """Uvicorn stops at SIGINT and SIGTERM and then raises them once more, for whoever else would end."""
+def _signals_end_nothing_else(stop: threading.Event) -> Iterator[threading.Event]:
+    """Uvicorn stops at SIGINT and SIGTERM and then raises them once more, for whoever else would end; SIGHUP it leaves to `stop`."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    handlers: dict[int, Any] = dict.fromkeys((signal.SIGINT, signal.SIGTERM), lambda *_: None)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        handlers[signal.SIGHUP] = lambda *_: stop.set()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
