@@ -1,7 +1,7 @@
 """What a figure shows: a run or an evaluation read from its folder; and how every figure looks."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ WIDTHS = {1: 89.0, 2: 183.0}  # mm
 MM = 1 / 25.4
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#999999"
 LINES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."))  # of the classes that are named
+DPI = 300.0
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 7,
@@ -38,7 +39,7 @@ STYLE = {
     "pdf.fonttype": 42,  # TrueType, embedded: text stays text
     "svg.fonttype": "path",  # shapes of letters: the same in every program
     "svg.hashsalt": "tlkit",
-    "savefig.dpi": 300,
+    "savefig.dpi": DPI,
 }
 NUMBERED, NAMED = 20, 30  # classes up to which cells have numbers, and every row its name
 ACROSS = 36  # letters that stand side by side below a matrix
@@ -52,7 +53,7 @@ class JournalFigure(Figure):
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """As `Figure.savefig`, with letters embedded."""
-        with matplotlib.rc_context(STYLE), _letters_alone():
+        with matplotlib.rc_context(STYLE), _letters_alone() if options.get("format") == "pdf" else nullcontext():
             super().savefig(fname, **options)
 
     @contextmanager
@@ -60,7 +61,7 @@ class JournalFigure(Figure):
         """Inside, its parts stay where they are: to find their places takes as long as to draw them, for every format anew."""
         engine, dpi = self.get_layout_engine(), self.dpi
         with matplotlib.rc_context(STYLE):
-            self.dpi = STYLE["savefig.dpi"]  # letters are measured as the finest of the formats has them
+            self.dpi = DPI  # letters are measured as the finest of the formats has them
             self.draw_without_rendering()
         self.dpi = dpi
         self.set_layout_engine("none")
