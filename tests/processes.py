@@ -32,6 +32,8 @@ MESSAGE = 2**17  # bytes of a request at most
 # Variables that nothing has read before the process that is forked reads them; all others have to be the server's own.
 READ_LATER = ("TLKIT_", "PYTEST_", "TMPDIR", "PYTHONPATH")
 USUAL = {"KERAS_BACKEND": "tensorflow", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # if nothing else is set
+# XLA compiles without what takes it longest: for tests of the numbers that JAX gives, at whatever speed.
+QUICKLY_COMPILED = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
 HARMLESS = {"jemalloc_bg_thd"}  # a thread of PyArrow's allocator, which starts it again after a fork
 
 

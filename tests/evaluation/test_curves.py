@@ -5,7 +5,14 @@ import pytest
 from scipy.stats import norm
 from sklearn import metrics as oracle
 
-from tlkit.evaluation.curves import CURVES, POINTS, average_precision, class_curves, risk_coverage
+from tlkit.evaluation.curves import (
+    CURVES,
+    POINTS,
+    average_precision,
+    class_curves,
+    curves_of,
+    risk_coverage,
+)
 from tlkit.evaluation.intervals import on_logit_scale, spread
 
 
@@ -120,3 +127,18 @@ def test_images_in_groups_widen_the_interval():
 def _two(scores):
     positive = 1 / (1 + np.exp(-scores))
     return np.stack([1 - positive, positive]).__getitem__
+
+
+@pytest.mark.parametrize("kind", ["continuous", "in tenths", "float32"])
+def test_points_of_curves_are_those_of_scikit_learn(kind):
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        scores = random.random(int(random.integers(2, 200)))
+        scores = {"continuous": scores, "in tenths": scores.round(1), "float32": scores.astype(np.float32)}[kind]
+        positive = random.random(len(scores)) < random.random()
+        positive[0], positive[-1] = True, False
+        false, true, _ = oracle.roc_curve(positive, scores)
+        precision, recall, _ = oracle.precision_recall_curve(positive, scores)
+        expected = (false, true, recall[::-1], precision[::-1])
+        for found, due in zip(curves_of(positive, scores), expected, strict=True):
+            np.testing.assert_array_equal(found, due)

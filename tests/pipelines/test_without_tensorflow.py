@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.processes import QUICKLY_COMPILED
 from tlkit.options.commands import FeaturesConfig
 from tlkit.pipelines import features
 
@@ -77,7 +78,7 @@ def made(options, tmp_path_factory):
     if importlib.util.find_spec("jax") is None:
         pytest.skip("JAX is not installed: pip install 'tlkit[jax]'")
     out = tmp_path_factory.mktemp("jax")
-    environment = os.environ | {"KERAS_BACKEND": "jax", "TLKIT_CACHE": str(out / "cache")}
+    environment = os.environ | QUICKLY_COMPILED | {"KERAS_BACKEND": "jax", "TLKIT_CACHE": str(out / "cache")}
     # Keras 3.15 handing its variables to NumPy 2, as in pyproject.toml
     quiet = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     command = [sys.executable, "-W", "error", "-W", quiet, "-c", PROGRAM, repr(options), str(out)]

@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +60,45 @@ def jit() -> bool | str:
     long with it (benchmarks/training_step.py).
     """
     return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
+
+
+@contextmanager
+def optimised_once() -> Iterator[None]:
+    """Inside, TensorFlow on a processor optimises graphs in one round, `for_processors`.
+
+    Its second round finds next to nothing in a training step: half of the time that optimising takes.
+    """
+    if keras.backend.backend() != "tensorflow" or jit():
+        yield
+        return
+    from tensorflow.python.eager import context
+
+    eager = context.context()
+    before = eager.function_call_options
+    eager.function_call_options = _in_one_round(before.config_proto_serialized)
+    try:
+        yield
+    finally:
+        eager.function_call_options = before
+
+
+@cache
+def _in_one_round(config: bytes) -> Any:
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
+    from tensorflow.python.eager.context import FunctionCallOptions
+
+    changed = ConfigProto.FromString(config)
+    for_processors(changed)
+    rewriting = changed.graph_options.rewrite_options
+    rewriting.meta_optimizer_iterations = rewriting.ONE
+    return FunctionCallOptions(config_proto=changed)
+
+
+def for_processors(config: Any) -> None:
+    """Leave out of a `ConfigProto` what TensorFlow looks for in every graph and finds only where another device computes."""
+    rewriting = config.graph_options.rewrite_options
+    rewriting.layout_optimizer = rewriting.loop_optimization = rewriting.OFF
+    rewriting.memory_optimization = rewriting.NO_MEM_OPT
 
 
 # -- Many variables at once: TensorFlow's by the bare operations, a fifth of the time that Keras takes for each of them ---

@@ -164,28 +164,20 @@ def from_confusion(
     """
     present = [row for row in per_class if row.support]
     met = [row for row in per_class if row.support or row.predicted]
+    kappa = confusion_scores(confused.cells, confused.counts[None].astype(np.float64))["cohen_kappa"][0]
     values: dict[str, float | None] = {
         "balanced_accuracy": float(np.mean([row.recall for row in present])),
         "macro_precision": float(np.mean([row.precision or 0.0 for row in met])),
         "macro_recall": float(np.mean([row.recall or 0.0 for row in met])),
         "macro_f1": float(np.mean([row.f1 or 0.0 for row in met])),
         # Undefined where truth and prediction are one and the same single class.
-        "cohen_kappa": _kappa(labels, predicted, confused) if len(confused.cells) > 1 else None,
+        "cohen_kappa": float(kappa) if len(confused.cells) > 1 else None,
     }
     if len(present) < 2:  # a mean over one class is that class's accuracy, not a macro average
         values = dict.fromkeys(values)
     by_group = None if groups is None else _by_group(confused, groups)
     intervals = confusion_intervals(confused.cells, confused.counts, by_group=by_group)
     return {name: metric(value, len(labels), intervals[name], groups) for name, value in values.items()}
-
-
-def _kappa(labels: np.ndarray, predicted: np.ndarray, confused: Confused) -> float:
-    """Cohen's kappa (1960); of many classes not by scikit-learn, which makes their whole matrix, three times."""
-    if len(np.unique(confused.cells)) <= MANY_CLASSES:
-        from sklearn.metrics import cohen_kappa_score
-
-        return float(cohen_kappa_score(labels, predicted))
-    return float(confusion_scores(confused.cells, confused.counts[None].astype(np.float64))["cohen_kappa"][0])
 
 
 def _by_group(confused: Confused, groups: np.ndarray) -> csr_array:
@@ -235,22 +227,19 @@ def per_class(
     groups: Groups,
 ) -> tuple[ClassResult, ...]:
     """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    scores = precision_recall_fscore_support(labels, predicted, labels=np.arange(len(names)), zero_division=0)
     rows = []
-    for code, (name, precision, recall, f1, support) in enumerate(zip(names, *scores, strict=True)):
+    for code, name in enumerate(names):
         called, right = predicted == code, labels == code
-        calls = int(called.sum())
+        calls, support, hits = int(called.sum()), int(right.sum()), int((called & right).sum())
         area = areas.get(code)
         rows.append(
             ClassResult(
                 name=name,
-                support=int(support),
+                support=support,
                 predicted=calls,
-                precision=float(precision) if calls else None,
-                recall=float(recall) if support else None,
-                f1=float(f1) if calls + support else None,
+                precision=hits / calls if calls else None,
+                recall=hits / support if support else None,
+                f1=2 * hits / (calls + support) if calls + support else None,
                 roc_auc=area[0].value if area else None,
                 average_precision=area[1].value if area else None,
                 precision_interval=interval_within(called, right, groups),

@@ -149,11 +149,29 @@ def one_versus_rest(
 
 def _drawn(name: str, positive: np.ndarray, scores: np.ndarray, areas: tuple[Metric, Metric]) -> ClassCurves:
     """The two curves of one class, thinned."""
-    from sklearn.metrics import precision_recall_curve, roc_curve  # takes a second to load, and rankings draw none
+    false, true, recall, precision = curves_of(positive, scores)
+    return ClassCurves(name, Curve(*_thinned(false, true)), Curve(*_thinned(recall, precision)), *areas)
 
-    false, true, _ = roc_curve(positive, scores)
-    precision, recall, _ = precision_recall_curve(positive, scores)
-    return ClassCurves(name, Curve(*_thinned(false, true)), Curve(*_thinned(recall[::-1], precision[::-1])), *areas)
+
+def curves_of(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Points of both curves as scikit-learn has them, which takes ten times as long, most of it to look at its arguments.
+
+    Args:
+        positive: bool (n,); both must occur.
+        scores: float (n,), higher means more positive.
+
+    Returns:
+        False and true positive rates, without points between others on a straight line; recall and precision, from the
+        highest score on.
+    """
+    order = np.argsort(scores, kind="stable")[::-1]
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of the images of one score
+    true = positive[order].cumsum()[last].astype(np.float64)
+    false = 1 + last - true
+    corners = np.ones(len(last), bool)
+    corners[1:-1] = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
+    rates = [np.append(0.0, hits[corners]) / hits[-1] for hits in (false, true)]
+    return *rates, np.append(0.0, true / true[-1]), np.append(1.0, true / (true + false))
 
 
 def _thinned(*columns: np.ndarray) -> list[np.ndarray]:

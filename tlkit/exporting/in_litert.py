@@ -29,11 +29,11 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
     """In 8 bits where the format is, of which `finds_ranges` says how; with float32 in and out."""
     import tensorflow as tf
 
-    from tlkit.exporting.writers import SERVING, archive_of, traced_graph
+    from tlkit.exporting.writers import SERVING, save_functions, traced_graph
 
     # Not `from_keras_model`, which does not know Keras 3, nor a concrete function, whose variables would be left out.
     with tempfile.TemporaryDirectory() as folder:
-        archive_of(classifier, traced_graph(row, classifier, batch=1)).write_out(folder, verbose=False)
+        save_functions(Path(folder), {SERVING: traced_graph(row, classifier, batch=1)})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SERVING])
         converter.experimental_enable_resource_variables = False  # constants
         if not row.exact and finds_ranges(classifier):

@@ -31,11 +31,11 @@ def outputs_of(*inputs):
 
 def write(row: Format, classifier: "Classifier", path: Path, calibration: np.ndarray | None) -> None:
     """By way of a SavedModel."""
-    from tlkit.exporting.writers import archive_of, traced_graph
+    from tlkit.exporting.writers import SERVING, save_functions, traced_graph
 
     openvino = _silent()
     with tempfile.TemporaryDirectory() as folder:
-        archive_of(classifier, traced_graph(row, classifier)).write_out(folder, verbose=False)
+        save_functions(Path(folder), {SERVING: traced_graph(row, classifier)})
         model = openvino.convert_model(folder)
     openvino.save_model(model, str(path), compress_to_fp16=False)
 

@@ -31,18 +31,18 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
     """Both signatures share one graph."""
     import tensorflow as tf
 
-    from tlkit.exporting.writers import archive_of, has_encoded, traced_graph
+    from tlkit.exporting.writers import SERVING, has_encoded, save_functions, traced_graph
 
     traced = traced_graph(row, classifier)
 
     def from_bytes(images_bytes: Any) -> dict[str, Any]:
         return traced(decoded(classifier.facts.contract, images_bytes))
 
-    archive = archive_of(classifier, traced)
+    functions = {SERVING: traced}
     if has_encoded(row, classifier):
         contents = tf.TensorSpec((None,), tf.string, name="images_bytes")
-        archive.add_endpoint(ENCODED, from_bytes, input_signature=[contents])
-    archive.write_out(str(path), verbose=False)
+        functions[ENCODED] = tf.function(from_bytes, input_signature=[contents], autograph=False)
+    save_functions(path, functions)
 
 
 def open_model(path: Path) -> "Call":

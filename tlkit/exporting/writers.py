@@ -5,7 +5,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -181,14 +181,18 @@ def traced_graph(row: Format, classifier: Classifier, batch: int | None = None) 
     return tf.function(_forward(row, classifier), input_signature=_inputs(classifier, batch), autograph=False)
 
 
-def archive_of(classifier: Classifier, traced: Any) -> Any:
-    """A SavedModel to be, with the signature that takes images, or clips and a mask."""
-    archive = keras.export.ExportArchive()
-    archive.track(classifier.model)
-    given = list(traced.input_signature)
-    plain = (lambda images: traced(images)) if len(given) == 1 else (lambda images, mask: traced(images, mask))
-    archive.add_endpoint(SERVING, plain, input_signature=given)
-    return archive
+def save_functions(path: Path, functions: Mapping[str, Any]) -> None:
+    """Write a SavedModel: functions of TensorFlow's, each with its inputs stated, as its signatures.
+
+    Of the network it holds the variables that they read. Keras's `ExportArchive` would go through every object of which the
+    network consists, in search of tables, which takes as long as all the rest.
+    """
+    import tensorflow as tf
+
+    signatures = {name: function.get_concrete_function() for name, function in functions.items()}
+    holder = tf.Module()
+    holder.held = list({id(one): one for made in signatures.values() for one in made.variables}.values())
+    tf.saved_model.save(holder, str(path), signatures=signatures)
 
 
 # -- What converters say -----------------------------------------------------------------------

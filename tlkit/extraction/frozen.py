@@ -18,6 +18,7 @@ import numpy as np
 from tlkit.backbones.arithmetic import quicker
 from tlkit.backbones.folding import kernel_of, pairs, scale_and_shift
 from tlkit.backbones.graph import Call, calls, functional
+from tlkit.backbones.runtime import for_processors
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import usable_cores
 
@@ -205,6 +206,7 @@ def _session(graph: Any, precision: str, threads: int = 1) -> Any:
     options = tf.compat.v1.ConfigProto(
         inter_op_parallelism_threads=-1, intra_op_parallelism_threads=threads, device_count={"GPU": 0}
     )
+    for_processors(options)
     if precision == "bfloat16":
         options.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     with _own_threads():

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from tlkit.backbones.folding import learning_forward
-from tlkit.backbones.runtime import sharing
+from tlkit.backbones.runtime import optimised_once, sharing
 from tlkit.base.machine import ran_out
 from tlkit.base.story import Story, clock, counted
 from tlkit.classifier.answers import image_losses, image_scores
@@ -100,9 +100,9 @@ def _tensorflow(model: keras.Model, hits_of: Hits) -> Epoch:
 
         count = tf.shape(weights)[0]
         start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
-        _, losses, hits = tf.while_loop(lambda number, *_: number < count, body, start)
-        return losses, hits
+        return tf.while_loop(lambda number, *_: number < count, body, start)[1:]
 
+    @optimised_once()
     def ready(*arrays: Any) -> tuple[Any, Any]:
         if not epoch.compiling:
             started = time.perf_counter()

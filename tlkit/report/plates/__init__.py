@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import replacing
@@ -20,7 +19,7 @@ from tlkit.evaluation.results import CLIP
 from tlkit.evaluation.stored import read_evaluation
 from tlkit.report.headline import main_split
 from tlkit.report.plates import captions, drawings
-from tlkit.report.plates.depicted import STYLE, WIDTHS, Depicted
+from tlkit.report.plates.depicted import STYLE, WIDTHS, Depicted, JournalFigure
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,19 @@ class Plate:
     """A figure with its name and its caption."""
 
     name: str
-    figure: Figure
+    figure: JournalFigure
     caption: str
 
     def write(self, folder: Path, formats: Sequence[str]) -> list[Path]:
         """NAME.pdf, .svg, .png as asked, and NAME.txt with the caption; each whole or not at all."""
         written = []
-        for suffix in formats:
-            path = folder / f"{self.name}.{suffix}"
-            undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
-            with replacing(path) as temporary:
-                self.figure.savefig(temporary, format=suffix, metadata=undated)
-            written.append(path)
+        with self.figure.laid_out():
+            for suffix in formats:
+                path = folder / f"{self.name}.{suffix}"
+                undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
+                with replacing(path) as temporary:
+                    self.figure.savefig(temporary, format=suffix, metadata=undated)
+                written.append(path)
         path = folder / f"{self.name}.txt"
         with replacing(path) as temporary:
             temporary.write_text(textwrap.fill(self.caption, 100) + "\n", encoding="utf-8", errors="replace")
@@ -81,7 +81,7 @@ class FigureRow(NamedTuple):
     """A kind of figure: why it cannot be drawn ("" where it can), how, and what stands below."""
 
     lacks: Callable[[Depicted], str]
-    draw: Callable[[Depicted], Figure]
+    draw: Callable[[Depicted], JournalFigure]
     caption: Callable[[Depicted], str]
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tlkit.base.errors import UnreadableImage
@@ -22,6 +21,7 @@ from tlkit.report.plates.depicted import (
     VERMILION,
     WIDTHS,
     Depicted,
+    JournalFigure,
     area_of,
     lowest,
     printed,
@@ -29,7 +29,7 @@ from tlkit.report.plates.depicted import (
 )
 
 
-def draw_confusion(depicted: Depicted, share: bool = False) -> Figure:
+def draw_confusion(depicted: Depicted, share: bool = False) -> JournalFigure:
     """Images of each true and predicted class; with `share` divided by the sum of the row."""
     counts = depicted.result.confusion
     values = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) if share else counts
@@ -67,12 +67,12 @@ def draw_confusion(depicted: Depicted, share: bool = False) -> Figure:
     return figure
 
 
-def draw_normalised(depicted: Depicted) -> Figure:
+def draw_normalised(depicted: Depicted) -> JournalFigure:
     """The confusion matrix with rows divided by their sum."""
     return draw_confusion(depicted, share=True)
 
 
-def draw_learning_curves(depicted: Depicted) -> Figure:
+def draw_learning_curves(depicted: Depicted) -> JournalFigure:
     """Loss and accuracy of every epoch, stage after stage."""
     wide = depicted.columns == 2
     figure = depicted.figure(60 if wide else 95)
@@ -132,7 +132,7 @@ def epoch_ticks(epochs: list[tuple[str, int]], most: int = 12) -> list[int]:
     )
 
 
-def draw_reliability(depicted: Depicted) -> Figure:
+def draw_reliability(depicted: Depicted) -> JournalFigure:
     """Accuracy against confidence, what chance allows, and how many images each bin has."""
     figure = depicted.figure(96 if depicted.columns == 1 else 100)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -165,17 +165,17 @@ def draw_reliability(depicted: Depicted) -> Figure:
     return figure
 
 
-def draw_roc(depicted: Depicted) -> Figure:
+def draw_roc(depicted: Depicted) -> JournalFigure:
     """True against false positive rates, each class against the rest."""
     return _curves(depicted, "roc", "False positive rate", "True positive rate", "AUC")
 
 
-def draw_precision_recall(depicted: Depicted) -> Figure:
+def draw_precision_recall(depicted: Depicted) -> JournalFigure:
     """Precision against recall, each class against the rest."""
     return _curves(depicted, "precision_recall", "Recall", "Precision", "AP")
 
 
-def _curves(depicted: Depicted, kind: str, x: str, y: str, area: str) -> Figure:
+def _curves(depicted: Depicted, kind: str, x: str, y: str, area: str) -> JournalFigure:
     """Every class in grey, the worst of them by colour and line, with their areas."""
     figure = depicted.figure(92 if depicted.columns == 1 else 110)
     axes = figure.add_subplot()
@@ -202,7 +202,7 @@ def _xy(row: ClassCurves, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return curve.x, curve.y
 
 
-def draw_risk_coverage(depicted: Depicted) -> Figure:
+def draw_risk_coverage(depicted: Depicted) -> JournalFigure:
     """Errors among what is answered, against how much is."""
     figure, found = depicted.figure(62 if depicted.columns == 1 else 75), depicted.result.risk_coverage
     axes = figure.add_subplot()
@@ -224,7 +224,7 @@ def draw_risk_coverage(depicted: Depicted) -> Figure:
     return figure
 
 
-def draw_per_class(depicted: Depicted) -> Figure:
+def draw_per_class(depicted: Depicted) -> JournalFigure:
     """Recall and precision of each class with 95 % intervals."""
     rows = lowest(depicted)
     figure = depicted.figure(22 + 6.5 * len(rows))
@@ -243,7 +243,7 @@ def draw_per_class(depicted: Depicted) -> Figure:
     return figure
 
 
-def draw_errors(depicted: Depicted) -> Figure:
+def draw_errors(depicted: Depicted) -> JournalFigure:
     """The wrong answers of highest confidence."""
     across = 4 if depicted.columns == 1 else 6
     shown = depicted.errors[:ERRORS]
