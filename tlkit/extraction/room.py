@@ -87,7 +87,7 @@ def make_room(needed: int, story: Story) -> None:
     if needed > free:
         raise TlkitError(
             f"this needs {bytes_text(needed)} in the feature store {str(store_dir())!r}, and its disk has {bytes_text(free)} free.",
-            "make room, set TLKIT_CACHE to a folder on another disk, or use --stored-as float16 or fewer --views.",
+            "make room, set TLKIT_CACHE to a folder on another disk, use --stored-as float16, or fewer --views where training asks for them.",
         )
     if total + needed > most:
         story.say(
