@@ -19,7 +19,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # Imported only where another package has brought it along, which says so itself
 BROUGHT = {
     "absl": "tensorflow",
-    "fontTools": "matplotlib",
     "markupsafe": "jinja2",
     "starlette": "fastapi",
     "pydantic": "fastapi",

@@ -66,16 +66,22 @@ def jit() -> bool | str:
 def optimised_once() -> Iterator[None]:
     """Inside, TensorFlow on a processor optimises graphs in one round, `for_processors`.
 
-    Its second round finds next to nothing in a training step: half of the time that optimising takes.
+    Its second round finds next to nothing in a training step: half of the time that optimising takes. The setting is not among
+    those that TensorFlow promises to keep; where it has gone, graphs are optimised as ever.
     """
     if keras.backend.backend() != "tensorflow" or jit():
         yield
         return
-    from tensorflow.python.eager import context
+    try:
+        from tensorflow.python.eager.context import context
 
-    eager = context.context()
-    before = eager.function_call_options
-    eager.function_call_options = _in_one_round(before.config_proto_serialized)
+        eager = context()
+        before = eager.function_call_options
+        once = _in_one_round(before.config_proto_serialized)
+    except (ImportError, AttributeError):
+        yield
+        return
+    eager.function_call_options = once
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """What a figure shows: a run or an evaluation read from its folder; and how every figure looks."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,6 @@ NUMBERED, NAMED = 20, 30  # classes up to which cells have numbers, and every ro
 ACROSS = 36  # letters that stand side by side below a matrix
 BARS = 30  # classes of lowest recall that are shown
 ERRORS = 12
-LIGATURES = ["GSUB", "GPOS", "GDEF"]
 
 
 class JournalFigure(Figure):
@@ -53,7 +52,7 @@ class JournalFigure(Figure):
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """As `Figure.savefig`, with letters embedded."""
-        with matplotlib.rc_context(STYLE), _letters_alone() if options.get("format") == "pdf" else nullcontext():
+        with matplotlib.rc_context(STYLE):
             super().savefig(fname, **options)
 
     @contextmanager
@@ -76,22 +75,6 @@ class JournalFigure(Figure):
         buffer = BytesIO()
         self.savefig(buffer, format="png", dpi=150)
         return buffer.getvalue()
-
-
-@contextmanager
-def _letters_alone() -> Iterator[None]:
-    """Inside, a font is embedded without its tables of ligatures and of pairs of letters, which nothing reads in a PDF.
-
-    To cut them down to the letters of a figure takes half of the time that its font takes.
-    """
-    from fontTools.subset import Options
-
-    dropped = getattr(Options, "_drop_tables_default", [])
-    dropped += LIGATURES
-    try:
-        yield
-    finally:
-        del dropped[-len(LIGATURES) :]
 
 
 @dataclass(frozen=True)
