@@ -4,7 +4,7 @@
 #   for it too. With the optimisation off all are right.
 # Why it surprises: optimisation is on unless it is turned off, and is meant to change the speed only. The pattern is
 #   recognised by the kinds of its nodes; which of two inputs is subtracted, or divided, and the exponent, are not looked at.
-#   Without the scale or the shift, or along another axis, it is right: one changes a detail and the answer jumps.
+#   Without scale and shift it is right: one changes a detail and the answer jumps.
 # Who is hurt: networks and preprocessing that measure how much darker than its surroundings something is, signal-to-noise
 #   ratios, normalisations by higher moments: trained as (mean - x), served as (x - mean). Classes change places.
 # Instead: write x - mean and turn the sign of the scale; or the level ORT_DISABLE_ALL (both checked below).

@@ -3,7 +3,7 @@
 #   right shape: 0.7 was right. What pandas' to_numpy() gives for some columns is such an array, and so are .T, a choice of
 #   columns by a slice, and the components of scikit-learn's PCA with the full solver.
 # Why it surprises: the two arrays are equal to NumPy; np.save, HDF5 and safetensors.torch (an error there) deal with it. Shape,
-#   type, mean and histogram of what is loaded are right. A minor release changed it.
+#   type, and for a whole array mean and histogram, of what is loaded are right. A minor release changed it.
 # Who is hurt: embeddings and weights by way of pandas, scikit-learn or a transposition: every image has numbers of others, and
 #   a search or a linear probe falls to chance. A pipeline that was checked before the upgrade is not checked again.
 # Instead: np.ascontiguousarray(array) before saving (checked below), or safetensors below 0.8.

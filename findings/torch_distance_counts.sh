@@ -5,7 +5,7 @@
 # Why it surprises: a distance is of two vectors. From 26 on (20 in faiss) squares are added and a product is subtracted, which in
 #   float32 loses what lies close together; only the name of an option hints at it. NumPy and SciPy subtract first.
 # Who is hurt: the search for duplicates (distance == 0, or below a small limit): it works on the 20 images of a test, and finds
-#   none, or others, in the archive; neighbours closer than the noise come in random order; gradients of small distances.
+#   none, or others, in the archive; neighbours closer than the noise come in another order.
 # Instead: compute_mode="donot_use_mm_for_euclid_dist", or subtract the mean of all vectors first; compare files for exact copies
 #   (the first two are checked below).
 # Source: https://docs.pytorch.org/docs/stable/generated/torch.cdist.html (compute_mode: "if P > 25 or R > 25").

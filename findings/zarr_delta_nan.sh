@@ -3,8 +3,7 @@
 #   its chunk: one broken feature of one image takes the features of all later images with it. Where large and small columns
 #   stand side by side the small ones are lost: errors of nearly twice their own spread.
 # Why it surprises: its documentation calls it an encoding of differences, in a package where codecs that lose are described as
-#   such (Quantize, FixedScaleOffset, BitRound), and takes any dtype. Written and read without a word; the checksum of the
-#   chunk is right.
+#   such (Quantize, FixedScaleOffset, BitRound), and takes any dtype. Written and read without a word.
 # Who is hurt: tables of features, depth maps and scores kept in Zarr with a filter that was chosen for integers: a mean over
 #   images is NaN, or one over those that are not NaN is that of the first few of each chunk.
 # Instead: Shuffle or Blosc for floats (checked below), Delta for integers only.
