@@ -2,7 +2,7 @@
 # What: the distance of two vectors by torch.cdist depends on how many there are: up to 25 that of a picture to its own copy is 0,
 #   from 26 on 0.02 to 1.7, the more the farther the features are from zero. In faiss exact copies are 0 apart one by one, and not in
 #   batches of 100.
-# Why it surprises: a distance is of two vectors. From 26 on (20 in faiss) squares are added and a product is subtracted, which in
+# Why it surprises: a distance is of two vectors. From 26 on squares are added and a product is subtracted, which in
 #   float32 loses what lies close together; only the name of an option hints at it. NumPy and SciPy subtract first.
 # Who is hurt: the search for duplicates (distance == 0, or below a small limit): it works on the 20 images of a test, and finds
 #   none, or others, in the archive; neighbours closer than the noise come in another order.
