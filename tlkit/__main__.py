@@ -1,5 +1,17 @@
-"""`python -m tlkit` is `tlkit`."""
+"""The command: `tlkit`, which is `python -m tlkit`."""
 
-from tlkit.cli.main import program
+import sys
 
-program()
+
+def program() -> None:
+    """The entry point; Ctrl+C while it is being loaded ends it as quietly as later on."""
+    try:
+        from tlkit.cli.main import program as loaded
+    except KeyboardInterrupt:
+        print("\ninterrupted.", file=sys.stderr)
+        raise SystemExit(130) from None
+    loaded()
+
+
+if __name__ == "__main__":
+    program()
