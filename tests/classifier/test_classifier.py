@@ -24,7 +24,8 @@ def backbone(tiny_backbone):
 
 
 def classifier(backbone, head="linear", **options):
-    config = FinetuneConfig(images="images", head=head, hidden=(8,), **options)
+    sizes = {} if head == "linear" else {"hidden": (8,)}
+    config = FinetuneConfig(images="images", head=head, **sizes, **options)
     made = build_head(config, backbone.grid_shape, 2)
     return compose(backbone, made, ("ants", "bées"), InputContract(height=32, width=32, fit="pad")), made
 
