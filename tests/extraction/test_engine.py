@@ -69,6 +69,9 @@ def test_so_are_those_of_an_onnx_file(monkeypatch):
         def get_outputs(self):
             return [SimpleNamespace(name="images")]
 
+        def get_modelmeta(self):
+            return SimpleNamespace(custom_metadata_map={})
+
         def run(self, names, given):
             cut.append(len(given["images"]))
             return [given["images"]]

@@ -68,7 +68,7 @@ class Course(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """The rate at an update, counted from 0."""
         ops = keras.ops
-        peak, rising, falling = ops.unstack(self._course)
+        peak, rising, falling = ops.unstack(ops.convert_to_tensor(self._course))
         step = ops.cast(step, "float32")
         fallen = ops.minimum(step - rising, falling) / falling
         return peak * ops.where(step < rising, step / rising, 0.5 * (1.0 + ops.cos(np.float32(np.pi) * fallen)))
@@ -143,7 +143,7 @@ class Layerwise(keras.optimizers.Optimizer):
     def _get_current_learning_rate(self) -> Any:
         """The rate at this update, where Keras counts every batch whose gradients are accumulated."""
         updates = keras.ops.floor_divide(self._iterations, self.gradient_accumulation_steps or 1)
-        place, since, speed = keras.ops.unstack(self._pace)
+        place, since, speed = keras.ops.unstack(keras.ops.convert_to_tensor(self._pace))
         return self._learning_rate(place + (keras.ops.cast(updates, "float32") - since) * speed)
 
     def averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
