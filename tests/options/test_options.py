@@ -7,7 +7,7 @@ from tlkit.base.errors import NoEffect, TlkitError
 from tlkit.options import catalog
 from tlkit.options.commands import FinetuneConfig
 from tlkit.options.groups import HeadOptions, SplitOptions, TrainingOptions
-from tlkit.options.option import as_list, changed_options, resolve, write_toml
+from tlkit.options.option import as_word, changed_options, resolve, write_toml
 
 
 def finetune(**options):
@@ -127,7 +127,7 @@ def test_sizes_of_layers_that_are_there_are_taken():
 
 @pytest.mark.parametrize("names", [("cat, black", "dog"), ('5" pipe', "a,b"), ('"', ",", "x"), ("plain", "others")])
 def test_names_with_commas_are_given_in_quotation_marks(names):
-    assert finetune(classes=as_list(names)).classes == names
+    assert finetune(classes=as_word(names)).classes == names
 
 
 def test_quotation_marks_that_are_none_of_csv_are_letters():

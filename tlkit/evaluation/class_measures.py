@@ -76,7 +76,7 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
     metrics = {name: _share(share.of(rows), groups) for name, share in SHARES.items()}
     metrics |= top_accuracy(labels, rows.logits, wanted.top_k, groups)
     confused = Confused.of(labels, predicted, classes)
-    metrics |= from_confusion(labels, predicted, confused, table, groups) | means
+    metrics |= from_confusion(confused, table, groups) | means
     after, bins = from_probabilities(labels, predicted, rows.logits, rows.temperature, groups)
     metrics |= after
     before = None
@@ -154,9 +154,7 @@ class Confused(NamedTuple):
         return sparse if classes > MANY_CLASSES else sparse.toarray()
 
 
-def from_confusion(
-    labels: np.ndarray, predicted: np.ndarray, confused: Confused, per_class: tuple[ClassResult, ...], groups: Groups
-) -> dict[str, Metric]:
+def from_confusion(confused: Confused, per_class: tuple[ClassResult, ...], groups: Groups) -> dict[str, Metric]:
     """Macro averages, and kappa, as scikit-learn computes them with zero_division=0.
 
     Precision, recall and F1 are means over the classes that have an image or are predicted: a class that is
@@ -177,7 +175,8 @@ def from_confusion(
         values = dict.fromkeys(values)
     by_group = None if groups is None else _by_group(confused, groups)
     intervals = confusion_intervals(confused.cells, confused.counts, by_group=by_group)
-    return {name: metric(value, len(labels), intervals[name], groups) for name, value in values.items()}
+    images = int(confused.counts.sum())
+    return {name: metric(value, images, intervals[name], groups) for name, value in values.items()}
 
 
 def _by_group(confused: Confused, groups: np.ndarray) -> csr_array:

@@ -113,9 +113,8 @@ def write(place: Path, config: FeaturesConfig, wish: Mapping[str, Any], story: S
         else:
             obstacle = json.loads(said.splitlines()[-1]).get("obstacle", "")
     except (OSError, ImportError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
-        if isinstance(
-            error.__cause__, KeyboardInterrupt
-        ):  # which a module in C, just being loaded, makes its own error of
+        # A module in C that is just being loaded makes an error of its own of it.
+        if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         obstacle = f"writing it failed: {error}"
     if obstacle:

@@ -22,9 +22,8 @@ from tlkit.extraction.onnx_parts.tokens import TOKEN_LAYERS
 from tlkit.extraction.onnx_parts.writing import Graph, Pads, Untranslatable, gelu
 
 OPSET, IR = 17, 8  # of 2022, everything that runs ONNX today reads them
-ROOM = (
-    2**24
-)  # bytes of grids that pass from layer to layer; measured with VGG16, which gains a fifth by it, and with two others
+# Bytes of grids that pass from layer to layer; measured with VGG16, which gains a fifth by it, and with three others
+ROOM = 2**24
 AXIS_FIRST = {0: 0, 1: 2, 2: 3, 3: 1}  # where an axis of (B, h, w, C) is in (B, C, h, w)
 
 

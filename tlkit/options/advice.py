@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from tlkit.options.commands import AuditConfig, FinetuneConfig
-from tlkit.options.option import Options, as_list
+from tlkit.options.option import Options, as_word
 
 # What a command is told of anew: where it writes and reads, and what is said in the finding itself.
 _OWN = {"images", "out", "overwrite", "resume", "moved_to", "dry_run", "write_fixes", "strict", "log"}
@@ -57,7 +57,7 @@ def _line(
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         else:
-            words += [flag, as_list(value) if isinstance(value, tuple) else str(value)]
+            words += [flag, as_word(value)]
     words += more
     default = next(spec.default for spec in fields(kind) if spec.name == "out")
     return shlex.join(words + (["--out", out] if out != default else []))

@@ -252,9 +252,11 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def as_list(parts: Iterable[Any]) -> str:
-    """What `listed` takes apart."""
-    texts = (str(part) for part in parts)
+def as_word(value: Any) -> str:
+    """A value as it is written on the command line; of a list what `listed` takes apart."""
+    if not isinstance(value, tuple):
+        return str(value)
+    texts = (str(part) for part in value)
     return ",".join(f'"{text.replace(chr(34), 2 * chr(34))}"' if {",", '"'} & {*text} else text for text in texts)
 
 

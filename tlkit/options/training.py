@@ -5,7 +5,7 @@ from typing import Any
 
 from tlkit.base.errors import NoEffect, TlkitError
 from tlkit.options import catalog
-from tlkit.options.option import Options, as_list, option
+from tlkit.options.option import Options, as_word, option
 
 STAGES = ("head", "top")  # unless given
 WITH_MOMENTUM = ("sgd", "rmsprop")
@@ -353,10 +353,9 @@ class HeadOptions(Options):
             value = getattr(self, name)
             if name in row.uses or value == getattr(HeadOptions, name):
                 continue
-            shown = as_list(value) if isinstance(value, tuple) else value
             users = ", ".join(one for one, other in rows.items() if name in other.uses)
             raise NoEffect(
                 name,
-                f"--{name} {shown} has no effect with {flag} {row.name}.",
+                f"--{name} {as_word(value)} has no effect with {flag} {row.name}.",
                 f"drop it, or use {flag} with one of {users}.",
             )

@@ -26,7 +26,7 @@ from tlkit.extraction.source import FEATURES, LOGITS, FeatureSource
 from tlkit.labelling.guess import guess
 from tlkit.labelling.suggest import Suggestions, suggest
 from tlkit.options.commands import FeaturesConfig, NextConfig
-from tlkit.options.option import as_list
+from tlkit.options.option import as_word
 from tlkit.report.label_page import QUALITY, SIDE, LabelPage, Unlabelled, write_label_page
 from tlkit.runs import record
 from tlkit.runs.folder import RunDir, finished_model, refuse_occupied
@@ -259,7 +259,7 @@ def _flags(config: NextConfig) -> list[str]:
         spec.name: getattr(config, spec.name) for spec in fields(config) if getattr(config, spec.name) != spec.default
     }
     kept = {name: value for name, value in changed.items() if name not in ("images", "out", "overwrite", "labelled")}
-    flags = {name: as_list(value) if isinstance(value, tuple) else str(value) for name, value in kept.items()}
+    flags = {name: as_word(value) for name, value in kept.items()}
     flags["labelled"] = "labels.csv"
     return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
 

@@ -211,9 +211,8 @@ def _contents(out: Path) -> list[Path]:
 def _replace_contents(out: Path, new: Path, old: Path) -> None:
     """By names alone, which takes no time in which half of each could be left."""
     old.mkdir()
-    for path in sorted(
-        _contents(out), key=lambda path: path.name != CARD
-    ):  # the card, which says that all is there, first
+    # The card, which says that all is there, first
+    for path in sorted(_contents(out), key=lambda path: path.name != CARD):
         path.rename(old / path.name)
     for path in list(new.iterdir()):
         path.rename(out / path.name)
