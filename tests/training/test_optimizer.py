@@ -134,6 +134,65 @@ def test_a_factor_is_a_smaller_rate_and_one_is_keras_s_own_optimizer(name):
     np.testing.assert_allclose(now(plain[0]), now(variable), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_adam_is_keras_s_own_also_where_gradients_are_clipped_gathered_or_slices(name, parts):
+    """Twelve updates of a table that is looked up, whose gradients come as slices with TensorFlow, and of a kernel."""
+    options = TrainingOptions(optimizer=name, weight_decay=0.1)
+    schedule = keras.optimizers.schedules.CosineDecay(0.0, 90, warmup_target=0.01, warmup_steps=10)
+    decay = {} if name == "adam" else {"weight_decay": 0.1}
+    kind = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name]
+    models, rows = [], np.arange(60).reshape(12, 5) % 7
+    for own in (True, False):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential(
+            [keras.Input((5,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Flatten()]
+        )
+        model.add(keras.layers.Dense(3))
+        variables = model.trainable_variables
+        if own:
+            optimizer = build_optimizer(options, 0.01, 100, parts, variables=variables)
+        else:
+            optimizer = kind(schedule, global_clipnorm=1.0, **decay)
+            optimizer.exclude_from_weight_decay(var_names=["bias"])
+        loss = keras.losses.MeanSquaredError(reduction="sum")
+        model.compile(optimizer=optimizer, loss=lambda y, given, loss=loss: 40.0 * loss(y, given), jit_compile=False)
+        for row in rows:
+            for _ in range(parts if own else 1):
+                model.train_on_batch(row[None], np.ones((1, 3), np.float32))
+        models.append(model)
+    one, other = ([now(variable) for variable in model.trainable_variables] for model in models)
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=1e-6)
+    assert int(models[0].optimizer.iterations) == int(models[1].optimizer.iterations) == 12
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_gradient_that_is_no_number_is_seen_in_every_weight(bad):
+    gradients = [np.array([bad, 0.0], np.float32), np.array([0.1, 0.2], np.float32)]
+    variables, _ = updated(TrainingOptions(optimizer="adamw"), gradients, steps=2)
+    assert all(np.isnan(now(variable)).all() for variable in variables)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others trace for themselves")
+def test_a_weight_more_adds_few_operations_to_a_step():
+    """With Keras's own update each adds 50 operations, which are traced, optimised and gone through in every step."""
+    import tensorflow as tf
+
+    def operations(count):
+        variables = [
+            keras.Variable(np.ones((3, 3, 2, 4), np.float32), name=f"kernel{number}") for number in range(count)
+        ]
+        optimizer = build_optimizer(
+            TrainingOptions(), 0.01, 9, variables=variables, centralized={id(variable) for variable in variables}
+        )
+        gradients = [tf.ones(variable.shape) for variable in variables]
+        step = tf.function(lambda *given: optimizer.apply(given, variables), autograph=False)
+        return len(step.get_concrete_function(*gradients).graph.get_operations())
+
+    assert operations(12) - operations(11) <= 16
+
+
 def test_rates_fall_from_the_head_to_the_pixels(tiny_backbone):
     backbone = build_backbone(str(tiny_backbone))
     pooled = keras.layers.GlobalAveragePooling2D(name="head_pool_avg")(backbone.model.output)
