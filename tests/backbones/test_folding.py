@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from tlkit.backbones import folding
-from tlkit.backbones.arithmetic import normed
+from tlkit.backbones.arithmetic import convolve, normed
 from tlkit.backbones.build import build_backbone
 from tlkit.backbones.folding import learning_forward, pairs
 from tlkit.backbones.graph import calls
+from tlkit.extraction.keras_jit import computing_in
 from tlkit.options.groups import TrainingOptions
 from tlkit.training.optimizer import Updates, unfreeze_and_compile
 
@@ -133,3 +134,41 @@ def test_a_layer_norm_that_products_read_has_their_outputs_and_gradients(kind, m
     monkeypatch.setattr(folding, "normed", lambda layer, tensor: split.append(layer.name) or normed(layer, tensor))
     assert_same(model, random.normal(size=(4, 6, 8)).astype(np.float32))
     assert split == ["first", "second"]
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 3)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (1, 3), (7, 1), (5, 3)])
+@pytest.mark.parametrize("sides", [(7, 7), (8, 8), (9, 14)])
+def test_a_kernel_s_gradient_by_products_is_tensorflow_s_own(sides, size, strides, padding):
+    random = np.random.default_rng(0)
+    values, kernel = (tf.constant(random.normal(size=shape), tf.float32) for shape in ((2, *sides, 3), (*size, 3, 4)))
+    found = []
+    for convolution in (convolve, lambda given, by, steps, pad: tf.nn.conv2d(given, by, steps, pad.upper())):
+        with tf.GradientTape() as tape:
+            tape.watch([values, kernel])
+            made = convolution(values, kernel, strides, padding)
+            loss = tf.reduce_sum(made * np.cos(np.arange(made.numpy().size, dtype=np.float32)).reshape(made.shape))
+        found.append([made, *tape.gradient(loss, [values, kernel])])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "precision", "native"), [(8, "bfloat16", 0), (9, "bfloat16", 1), (8, "float32", 1)])
+def test_small_grids_in_bfloat16_alone_have_kernel_gradients_by_products(side, precision, native):
+    inputs = keras.Input((side, side, 4))
+    tensor = keras.layers.Conv2D(6, 3, padding="same")(inputs)
+    model = settled(keras.Model(inputs, classified(keras.layers.BatchNormalization()(tensor))))
+    model.layers[2].trainable = False
+    forward = learning_forward(model)
+
+    @tf.function(autograph=False)
+    def gradients(values):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(forward(values))
+        return tape.gradient(loss, model.trainable_variables)
+
+    with computing_in(model, precision):
+        graph = gradients.get_concrete_function(tf.TensorSpec((4, side, side, 4))).graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert kinds.count("Conv2DBackpropFilter") == native

@@ -6,6 +6,7 @@ Queries, keys and values are one product instead of three einsums. The numbers a
 rounding.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -202,6 +203,74 @@ def is_split(layer: Any, readers: Iterable[Any]) -> bool:
     tokens = type(layer) is keras.layers.LayerNormalization and len(layer.output.shape) == 3
     plain = tokens and layer.axis in (-1, 2, [-1], [2]) and layer.center and layer.scale and not layer.rms_scaling
     return bool(plain and layer.variable_dtype == "float32" and all(map(quicker, readers)))
+
+
+# -- Convolutions of small grids in bfloat16 ---
+#
+# oneDNN takes as long for the gradient of a kernel as in float32, or longer, where the grid is small: of 512 by 512 filters of 3 by 3 on
+# 7 by 7 positions twice, of 1,024 by 2,048 of one pixel in steps of two three times as long as products of matrices (docs/log.md).
+
+SMALL = 64  # positions of what a convolution makes
+
+
+def is_small(layer: Any) -> bool:
+    """Whether the gradient of a convolution's kernel had better be computed by `convolve`, in what it computes in now."""
+    return (
+        type(layer) is keras.layers.Conv2D
+        and keras.backend.backend() == "tensorflow"
+        and layer.compute_dtype == "bfloat16"
+        and layer.groups == 1
+        and tuple(layer.dilation_rate) == (1, 1)
+        and None not in (places := layer.output.shape[1:3])
+        and math.prod(places) <= SMALL
+    )
+
+
+def convolve(inputs: Any, kernel: Any, strides: tuple[int, int], padding: str) -> Any:
+    """A convolution of a grid (B, H, W, C) with a kernel (h, w, C, D), whose gradient is a product of matrices for each place of the kernel."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def convolution(values: Any, filters: Any) -> tuple[Any, Forward]:
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            before = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(values),
+                filter=filters,
+                out_backprop=upstream,
+                strides=[1, *strides, 1],
+                padding=padding.upper(),
+            )
+            return before, _of_the_kernel(values, upstream, tuple(filters.shape[:2]), strides, padding)
+
+        return tf.nn.conv2d(values, filters, strides, padding.upper()), gradient
+
+    return convolution(inputs, kernel)
+
+
+def _of_the_kernel(values: Any, upstream: Any, size: tuple[int, int], strides: tuple[int, int], padding: str) -> Any:
+    """The gradient (h, w, C, D) of a kernel. Slices in steps take TensorFlow ten times as long as those without."""
+    import tensorflow as tf
+
+    channels, filters, made = values.shape[3], upstream.shape[3], upstream.shape[1:3]
+    parts, margins = [], []
+    for side, places, extent, step in zip(values.shape[1:3], made, size, strides, strict=True):
+        missing = max((places - 1) * step + extent - side, 0) if padding.upper() == "SAME" else 0
+        parts.append(places + (extent - 1) // step)  # of `step` positions each
+        margins.append((missing // 2, parts[-1] * step - side - missing // 2))
+    values = values[:, : values.shape[1] + min(margins[0][1], 0), : values.shape[2] + min(margins[1][1], 0)]
+    values = tf.pad(values, [(0, 0), *((first, max(last, 0)) for first, last in margins), (0, 0)])
+    values = tf.reshape(values, (-1, parts[0], strides[0], parts[1], strides[1] * channels))
+    upstream = tf.reshape(upstream, (-1, filters))
+
+    def product(row: int, column: int) -> Any:
+        (above, down), (left, right) = divmod(row, strides[0]), divmod(column, strides[1])
+        read = values[
+            :, above : above + made[0], down, left : left + made[1], right * channels : (right + 1) * channels
+        ]
+        return tf.matmul(tf.reshape(read, (-1, channels)), upstream, transpose_a=True)
+
+    products = [product(row, column) for row in range(size[0]) for column in range(size[1])]
+    return tf.reshape(tf.stack(products), (*size, channels, filters))
 
 
 # -- What layers cost ---

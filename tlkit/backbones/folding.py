@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tlkit.backbones.arithmetic import is_split, normed, quicker
+from tlkit.backbones.arithmetic import convolve, is_small, is_split, normed, quicker
 from tlkit.backbones.graph import Call, calls, functional
 
 KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
@@ -157,8 +157,11 @@ def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:
         inputs, values, shift = (keras.ops.cast(each, convolution.compute_dtype) for each in (inputs, values, shift))
         if _is_pointwise(convolution):
             rows = keras.ops.reshape(inputs, (-1, inputs.shape[-1]))
-            made = keras.ops.matmul(rows, values[0, 0]) + shift
+            # The gradient of `values[0, 0]` would be a copy into zeros.
+            made = keras.ops.matmul(rows, keras.ops.reshape(values, values.shape[2:])) + shift
             return keras.ops.reshape(made, (-1, *inputs.shape[1:-1], values.shape[-1]))
+        if is_small(convolution):
+            return convolve(inputs, values, convolution.strides, convolution.padding) + shift
         mapping = [(kernel, values)] if bias is None else [(kernel, values), (bias, shift)]
         with keras.StatelessScope(state_mapping=mapping):
             made = convolution(inputs)
