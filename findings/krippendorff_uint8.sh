@@ -25,7 +25,8 @@ random = np.random.default_rng(0)
 truth = random.integers(0, 5, 300)
 grades = np.stack([np.clip(truth + random.integers(-1, 2, 300), 0, 4) for _ in range(3)])
 for level in ("nominal", "ordinal", "interval", "ratio"):
-    alpha = {name: krippendorff.alpha(grades.astype(name), level_of_measurement=level).item() for name in ("float64", "int8", "int64", "uint8", "uint16", "uint64")}
+    kinds = ("float64", "int8", "int64", "uint8", "uint16", "uint64")
+    alpha = {name: krippendorff.alpha(grades.astype(name), level_of_measurement=level).item() for name in kinds}
     print(f"  {level:8}", ", ".join(f"{name} {value:.3f}" for name, value in alpha.items()))
     assert abs(alpha["float64"] - alpha["int8"]) < 1e-9 and abs(alpha["float64"] - alpha["int64"]) < 1e-9
     wrong = abs(alpha["float64"] - alpha["uint8"])

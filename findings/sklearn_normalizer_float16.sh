@@ -6,7 +6,7 @@
 #   of float16 are right. A length of 256 is none of an extreme: pixels of 0..255, or
 #   2,048 features of about 6.
 # Who is hurt: features kept in float16 to save half of the disk, normalised before neighbours or a linear head: the longest are
-#   gone, and they are those of the images with most contrast. Distances between them are 0, like those of copies.
+#   gone, and the distances between them are 0, like those of copies.
 # Instead: normalize(features.astype("float32")) (checked below).
 # Source: https://scikit-learn.org/stable/modules/generated/sklearn.preprocessing.Normalizer.html ("rescaled ... so that its
 #   norm (l1, l2 or inf) equals one").

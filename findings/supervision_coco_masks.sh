@@ -5,8 +5,8 @@
 #   evaluation ignores: a model that never finds one scores as if it found them all.
 # Why it surprises: supervision reads its own file back to the last pixel, so that a test of the export passes. The crowd is
 #   named in its documentation as a matter of format; in COCO it says that objects were too many to be told apart.
-# Who is hurt: segmentation scored with COCOeval or torchmetrics on such a file: small objects by tenths, and rings, tools with
-#   handles, cars behind posts are out of the score altogether; many trainers skip crowds, so that they are not learnt either.
+# Who is hurt: segmentation scored with COCOeval on such a file: small objects by tenths, and rings, tools with handles, cars
+#   behind posts are out of the score altogether; where training leaves crowds out they are not learnt either.
 # Instead: write the annotations with pycocotools.mask.encode and iscrowd 0 (checked below: 1.0, and the missed ones count).
 # Source: https://supervision.roboflow.com/latest/datasets/core/ (as_coco), https://cocodataset.org/#format-data (iscrowd).
 # Guessed beforehand: perfect masks have 1.0, and an object with a hole counts as an object.
