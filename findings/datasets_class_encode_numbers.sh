@@ -9,7 +9,7 @@
 # Instead: cast_column("label", ClassLabel(num_classes=12)), which keeps them and can be stratified by (checked below).
 # Source: https://huggingface.co/docs/datasets/package_reference/main_classes (class_encode_column: "Casts the given column as ClassLabel
 #   and updates the table"); flairNLP/fabricator#51 is a user who met it.
-# Guessed beforehand: sorted as text for text, as numbers for numbers.
+# Guessed beforehand: names are sorted as text; numbers were not thought of.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -9,7 +9,7 @@
 # Instead: the Array3D feature, or (array >> 8).astype("uint8") first (both checked below).
 # Source: https://huggingface.co/docs/datasets/about_dataset_features (Image: arrays are encoded); datasets#5365 chose to cast to "the closest
 #   supported dtype".
-# Guessed beforehand: the high byte, or an error.
+# Guessed beforehand: 16 bits stay 16 bits.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -8,7 +8,7 @@
 #   was made small to save memory. A data set is thrown away, or its raters are trained anew, for nothing.
 # Instead: alpha(data.astype(float), ...) (checked below).
 # Source: https://pypi.org/project/krippendorff/ (reliability_data: array_like, without a type).
-# Guessed beforehand: the type does not matter.
+# Guessed beforehand: not written down; that the type does not matter was taken for granted.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

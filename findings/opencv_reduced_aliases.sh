@@ -9,7 +9,7 @@
 # Instead: cv2.resize(image, size, interpolation=cv2.INTER_AREA) of the full image, or Pillow's reduce (the first is checked below).
 # Source: https://docs.opencv.org/5.x/d8/d6a/group__imgcodecs__flags.html (IMREAD_REDUCED_COLOR_8: "convert image to the 3 channel
 #   BGR color image and the image size reduced 1/8").
-# Guessed beforehand: averages throughout.
+# Guessed beforehand: not written down; averages throughout were taken for granted.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

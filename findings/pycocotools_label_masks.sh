@@ -10,7 +10,7 @@
 # Instead: encode(np.asfortranarray(mask > 127).astype("uint8", order="F")) (checked below).
 # Source: https://github.com/cocodataset/cocoapi/blob/master/PythonAPI/pycocotools/mask.py ("encode - Encode binary masks using RLE",
 #   "must have type np.ndarray(dtype=uint8) in column-major order").
-# Guessed beforehand: whatever is not zero is the object.
+# Guessed beforehand: not written down; whatever is not zero was taken for the object.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -9,7 +9,7 @@
 #   behind posts are out of the score altogether; where training leaves crowds out they are not learnt either.
 # Instead: write the annotations with pycocotools.mask.encode and iscrowd 0 (checked below: 1.0, and the missed ones count).
 # Source: https://supervision.roboflow.com/latest/datasets/core/ (as_coco), https://cocodataset.org/#format-data (iscrowd).
-# Guessed beforehand: perfect masks have 1.0, and an object with a hole counts as an object.
+# Guessed beforehand: holes are lost in polygons; not that sizes change, nor that such objects leave the score.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
