@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What: a colour image of 16 bits given to datasets' Image feature as an array keeps the remainder by 256 of each value: 1000 becomes
-#   232, 2000 becomes 208, a smooth scene becomes stripes. Grey images of 32 bits without a sign, and of 64, come back
+#   232, 2000 becomes 208, a smooth scene becomes stripes. Grey images of uint32 (without a warning) and of int64 come back
 #   negative where they exceed 2,147,483,647. The stored file is a valid PNG or TIFF.
 # Why it surprises: what is said is a warning of "downcasting ... to be compatible with Pillow", which reads like the loss of the low
 #   bits; colour in floats is refused with an error, grey of 16 bits is kept exactly, and files of 16 bits are not touched.
