@@ -172,3 +172,35 @@ def test_small_grids_in_bfloat16_alone_have_kernel_gradients_by_products(side, p
         graph = gradients.get_concrete_function(tf.TensorSpec((4, side, side, 4))).graph
     kinds = [operation.type for operation in graph.get_operations()]
     assert kinds.count("Conv2DBackpropFilter") == native
+
+
+LAYERS = {
+    "convolution": (keras.layers.Conv2D, {"filters": 6, "kernel_size": 3}),
+    "pointwise": (keras.layers.Conv2D, {"filters": 6, "kernel_size": 1}),
+    "depthwise": (keras.layers.DepthwiseConv2D, {"kernel_size": 3}),
+    "separable": (keras.layers.SeparableConv2D, {"filters": 6, "kernel_size": 3}),
+    "transpose": (keras.layers.Conv2DTranspose, {"filters": 6, "kernel_size": 3}),
+    "dense": (keras.layers.Dense, {"units": 6}),
+}
+
+
+@pytest.mark.parametrize("side", [8, 24])
+@pytest.mark.parametrize("after", ["linear", "relu", "norm"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_bias_has_its_gradient_in_bfloat16_too(kind, after, side):
+    """TensorFlow 2.21 sums that of `bias_add` in bfloat16: it comes to a halt at 256 times what is added."""
+    keras.utils.set_random_seed(0)
+    build, options = LAYERS[kind]
+    inputs = keras.Input((side, side, 4))
+    layer = build(**options, activation=None if after == "norm" else after)
+    made = layer(inputs)
+    if after == "norm":
+        made = keras.layers.BatchNormalization(trainable=False)(made)
+    model, found = settled(keras.Model(inputs, made)), []
+    values = np.random.default_rng(1).normal(size=(16, side, side, 4)).astype(np.float32)
+    for precision in ("float32", "bfloat16"):
+        with computing_in(model, precision), tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.cast(learning_forward(model)(values), tf.float32))
+        found.append(tape.gradient(loss, layer.bias.value).numpy())
+    assert np.abs(found[0]).min() > 256
+    np.testing.assert_allclose(found[1], found[0], rtol=0.03)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from tlkit.base.errors import TlkitError
 from tlkit.base.machine import multiplies_bfloat16
 from tlkit.extraction.keras_jit import computing_in
 from tlkit.options.commands import FinetuneConfig
@@ -26,14 +27,17 @@ INPUTS = (RANDOM.normal(0, 1, (48, 8, 8, 3)) + np.eye(3)[LABELS][:, None, None])
 
 
 def network():
-    """A grid of every kind: a convolution with its norm frozen, a depthwise one, one of one pixel; a norm that learns."""
+    """A grid of every kind: a convolution with its norm frozen, a depthwise one, one of one pixel; a norm that learns.
+
+    No bias stands before the norm that learns: its gradient would be zero, of which Adam makes steps by rounding alone.
+    """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8, 8, 3))
     grid = keras.layers.Rescaling(0.5)(inputs)
     grid = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(grid)
     grid = keras.layers.ReLU()(keras.layers.BatchNormalization(trainable=False)(grid))
-    grid = keras.layers.DepthwiseConv2D(3, padding="same")(grid)
-    grid = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 1)(grid)))
+    grid = keras.layers.ReLU()(keras.layers.DepthwiseConv2D(3, padding="same")(grid))
+    grid = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 1, use_bias=False)(grid)))
     return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(grid)))
 
 
@@ -115,6 +119,23 @@ def test_a_processor_without_it_is_not_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(planner, "gpus", lambda: [])
     found = planned_precision(FinetuneConfig(images="images", precision="auto"), stage(), 50)
     assert found == ("float32", "this processor has no instructions for bfloat16")
+
+
+def test_jax_on_a_processor_trains_in_float32(monkeypatch):
+    """XLA sums the gradients of biases there in bfloat16, where they come to a halt (JAX 0.10.2)."""
+    monkeypatch.setattr(planner.keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(planner, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(planner, "gpus", lambda: [])
+    auto, asked = (FinetuneConfig(images="images", precision=value) for value in ("auto", "bfloat16"))
+    assert planned_precision(auto, stage(), 50) == (
+        "float32",
+        "JAX on a processor sums the gradients of biases in bfloat16",
+    )
+    with pytest.raises(TlkitError, match="--precision bfloat16: stage top cannot train in it with JAX on a processor"):
+        planned_precision(asked, stage(), 50)
+    assert planned_precision(asked, stage(name="head"), 50) == ("float32", "")
+    monkeypatch.setattr(planner, "gpus", lambda: ["gpu:0"])
+    assert planned_precision(asked, stage(), 50) == ("bfloat16", "")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def _rows(tensor: Any, kernel: Any, bias: Any, activation: Any = None) -> Any:
     import tensorflow as tf
 
     made = tf.matmul(tensor, kernel)
-    made = made if bias is None else tf.nn.bias_add(made, bias)
+    if bias is not None:
+        made = tf.nn.bias_add(made, bias) if made.dtype == tf.float32 else made + bias  # see `exactly_biased`
     return made if activation is None else activation(made)
 
 
@@ -56,16 +57,16 @@ def _dense(layer: Any) -> Forward | None:
         return None
 
     def forward(tensor: Any, training: bool | None = None) -> Any:
-        if len(tensor.shape) != 3:
+        if len(tensor.shape) < 3 or None in tensor.shape[1:]:
             return layer(tensor)
-        kind, (count, width) = layer.compute_dtype, tensor.shape[1:]
+        kind, (*places, width) = layer.compute_dtype, tensor.shape[1:]
         tensor, kernel, bias = _taken_in(tensor, layer.kernel, layer.bias)
         rows = ops.reshape(ops.cast(tensor, kind), (-1, width))
         activation = layer.activation
         if _is_gelu(layer):
             activation = _learning_gelu if training else _gelu
         made = _rows(rows, _number(kernel, kind), _number(bias, kind), activation)
-        return ops.reshape(made, (-1, count, layer.units))
+        return ops.reshape(made, (-1, *places, layer.units))
 
     return forward
 
@@ -205,10 +206,45 @@ def is_split(layer: Any, readers: Iterable[Any]) -> bool:
     return bool(plain and layer.variable_dtype == "float32" and all(map(quicker, readers)))
 
 
-# -- Convolutions of small grids in bfloat16 ---
-#
-# oneDNN takes as long for the gradient of a kernel as in float32, or longer, where the grid is small: of 512 by 512 filters of 3 by 3 on
-# 7 by 7 positions twice, of 1,024 by 2,048 of one pixel in steps of two three times as long as products of matrices (docs/log.md).
+# -- Convolutions in bfloat16 ---
+
+_CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
+
+
+def exactly_biased(layer: Any) -> Forward | None:
+    """A convolution in bfloat16 whose bias has the gradient that it should have; None where the layer's own has it.
+
+    TensorFlow 2.21 sums the gradient of `bias_add`, which Keras turns every bias into, in bfloat16 on a processor: ones come to 256 and
+    stay there, so that a bias learns at a fraction of its rate (findings/keras_bfloat16_bias.sh). That of a plain sum is summed in float32.
+    """
+    plain = type(layer) in _CONVOLUTIONS and layer.use_bias and layer.data_format == "channels_last"
+    if not plain or keras.backend.backend() != "tensorflow" or layer.compute_dtype != "bfloat16":
+        return None
+
+    def forward(tensor: Any) -> Any:
+        made = unbiased(layer, tensor) + ops.cast(layer.bias, layer.compute_dtype)
+        return made if layer.activation is None else layer.activation(made)
+
+    return forward
+
+
+def unbiased(layer: Any, tensor: Any) -> Any:
+    """What a convolution makes without its bias and activation."""
+    kept = layer.use_bias, layer.activation
+    layer.use_bias, layer.activation = False, None
+    try:
+        return layer(tensor)
+    finally:
+        layer.use_bias, layer.activation = kept
+
+
+# oneDNN takes as long for the gradient of a kernel as in float32, or longer, where the grid is small: of 512 by 512 filters of 3 by 3
+# on 7 by 7 positions twice, of 1,024 by 2,048 of one pixel in steps of two three times as long as products of matrices (docs/log.md).
 
 SMALL = 64  # positions of what a convolution makes
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tlkit.backbones.arithmetic import convolve, is_small, is_split, normed, quicker
+from tlkit.backbones.arithmetic import convolve, exactly_biased, is_small, is_split, normed, quicker, unbiased
 from tlkit.backbones.graph import Call, calls, functional
 
 KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "kernel", "SeparableConv2D": "pointwise_kernel"}
@@ -139,7 +139,8 @@ def _called(call: Call, table: dict[int, Any], training: bool) -> Any:
     arguments, options = call.node.arguments.fill_in(table)
     if "training" in inspect.signature(call.operation.call).parameters:
         options = {**options, "training": training}
-    return (quicker(call.operation) or call.operation)(*arguments, **options)
+    compute = quicker(call.operation) or exactly_biased(call.operation) or call.operation
+    return compute(*arguments, **options)
 
 
 def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:
@@ -162,10 +163,11 @@ def _folded(convolution: Any, norm: Any) -> Callable[[Any], Any]:
             return keras.ops.reshape(made, (-1, *inputs.shape[1:-1], values.shape[-1]))
         if is_small(convolution):
             return convolve(inputs, values, convolution.strides, convolution.padding) + shift
-        mapping = [(kernel, values)] if bias is None else [(kernel, values), (bias, shift)]
-        with keras.StatelessScope(state_mapping=mapping):
-            made = convolution(inputs)
-        return made if bias is not None else made + shift
+        if bias is None or convolution.compute_dtype != "float32":  # see `exactly_biased`
+            with keras.StatelessScope(state_mapping=[(kernel, values)]):
+                return unbiased(convolution, inputs) + shift
+        with keras.StatelessScope(state_mapping=[(kernel, values), (bias, shift)]):
+            return convolution(inputs)
 
     return convolved
 

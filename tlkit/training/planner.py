@@ -12,6 +12,7 @@ import keras
 
 from tlkit.backbones.build import Backbone
 from tlkit.backbones.runtime import gpus
+from tlkit.base.errors import TlkitError
 from tlkit.base.machine import bytes_text, multiplies_bfloat16
 from tlkit.classifier.model import Classifier
 from tlkit.options.commands import FinetuneConfig
@@ -170,11 +171,22 @@ def planned_precision(options: FinetuneConfig, stage: Stage, val: int) -> tuple[
         options: what was asked for.
         stage: as planned otherwise.
         val: validation images.
+
+    Raises:
+        TlkitError: it was asked for where it cannot be had.
     """
     if stage.method != "gradient" or stage.name == "head":
         return "float32", ""
+    summed_roughly = keras.backend.backend() == "jax" and not gpus()  # findings/keras_bfloat16_bias.sh
+    if summed_roughly and options.precision == "bfloat16":
+        raise TlkitError(
+            f"--precision bfloat16: stage {stage.name} cannot train in it with JAX on a processor, which sums the gradients of biases in bfloat16.",
+            "--precision auto takes bfloat16 for features alone; KERAS_BACKEND=tensorflow trains in it as well.",
+        )
     if options.precision != "auto":
         return options.precision, ""
+    if summed_roughly:
+        return "float32", "JAX on a processor sums the gradients of biases in bfloat16"
     if not val:
         return "float32", "no validation images to compare decisions on"
     if stage.seconds < WORTH_TRYING:
