@@ -27,7 +27,7 @@ from tlkit.base.process import claim_process, ended_at_once, native_stderr_apart
 from tlkit.base.remote import OFFLINE
 from tlkit.base.story import PlainStory, SteadyStory
 from tlkit.cli.commands import COMMANDS, Command
-from tlkit.cli.help import Commands, SectionedCommand, refuse
+from tlkit.cli.help import Commands, SectionedCommand, refuse, write_refusal
 from tlkit.cli.parameters import typer_function
 from tlkit.options.option import resolve
 
@@ -82,7 +82,7 @@ def act(
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt as stopped:
-        raise typer.Exit(_interrupted(command, config, stopped)) from None
+        raise typer.Exit(_interrupted(command, config, stopped, as_json)) from None
     shown = _as_json(result) if as_json else command.shown(result)
     _print([shown, "\n"] if shown and isinstance(shown, str) else shown)
 
@@ -164,12 +164,14 @@ def _ended_by_signals() -> Iterator[None]:
 _CLOSED = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # not on Windows
 
 
-def _interrupted(command: Command, config: Any, stopped: KeyboardInterrupt) -> int:
+def _interrupted(command: Command, config: Any, stopped: KeyboardInterrupt, as_json: bool) -> int:
     """Say how to go on, where there is something to go on with: every finished step is on disk."""
+    hint = _how_to_go_on(command, config)
     with contextlib.suppress(OSError):  # the terminal may be gone
-        print("\ninterrupted.", file=sys.stderr)
-        if hint := _how_to_go_on(command, config):
-            print(f"hint:  {hint}", file=sys.stderr)
+        print("\ninterrupted." + f"\nhint:  {hint}" * bool(hint), file=sys.stderr)
+    if as_json:
+        with contextlib.suppress(OSError):  # so may whoever reads along
+            write_refusal("interrupted.", hint)
     return 128 + (stopped.args[0] if isinstance(stopped, Terminated) else signal.SIGINT)
 
 
