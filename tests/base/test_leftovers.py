@@ -9,7 +9,7 @@ import pytest
 from tlkit.base import files as leftovers
 from tlkit.base.files import is_nobodys, sweep_logs, temporary_beside, write_text
 from tlkit.base.machine import temporary_root
-from tlkit.base.process import scratch_apart
+from tlkit.base.process import scratch, scratch_apart
 
 DIES = """
 import os, sys
@@ -64,6 +64,26 @@ def test_temporary_files_of_other_libraries_go_with_a_killed_process(tmp_path, m
         assert Path(tempfile.gettempdir()).parent == temporary_root() == tmp_path
         assert [path.name for path in tmp_path.iterdir()] == [Path(tempfile.gettempdir()).name]
     assert list(tmp_path.iterdir()) == [] and tempfile.gettempdir() == str(tmp_path)
+
+
+KEEPS = """
+import os
+from tlkit.base.process import scratch
+with scratch() as folder:
+    (folder / "model.keras").touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_temporary_files_of_a_program_that_imports_tlkit_go_with_it_too(tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-c", KEEPS], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "model.keras").exists()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch() as folder:
+        (folder / "more").mkdir()
+        assert list(tmp_path.iterdir()) == [folder] and tempfile.gettempdir() == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nowhere_to_write_is_left_to_whoever_needs_to(tmp_path, monkeypatch):

@@ -122,7 +122,7 @@ def ranking_text(ranking: Ranking, unopened: Sequence[Skipped] = ()) -> str:
         ranking: what was found.
         unopened: of those skipped, the ones that are at hand and could not be opened.
     """
-    width = max(len(one.name) for one in (*ranking.candidates, *unopened))
+    width = max(len(name) for name in [one.name for one in ranking.candidates] + [one.name for one in unopened])
     measure = "accuracy" if ranking.measure == "accuracy" else "F1"
     lines = [
         f"{'':2}{'candidate':<{width}}  {measure:>8}  95 % interval    LogME  fine-tuned  ms/image   MB  on the frontier"
