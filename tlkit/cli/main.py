@@ -178,13 +178,11 @@ def _interrupted(command: Command, config: Any, stopped: KeyboardInterrupt, as_j
 def _how_to_go_on(command: Command, config: Any) -> str:
     """What continues an interrupted command; "" where nothing of it is on disk."""
     if command.name == "finetune":
-        run = Path(config.resume or config.out) if config is not None else None
-        if run is None or config.dry_run or not (run / "config.toml").is_file():
+        left = pipelines.left_by(config) if config is not None else None
+        if left is None:
             return ""
-        with contextlib.suppress(OSError, ValueError):
-            if config.overwrite and json.loads((run / "run.json").read_bytes())["state"] == "finished":
-                return f"{run} is as it was."
-        return f"go on with: tlkit finetune --resume {run}"
+        run, unfinished = left
+        return f"go on with: tlkit finetune --resume {run}" if unfinished else f"{run} is as it was."
     stored = (cache_dir()[0] / "features").glob("*/*.idx")
     new = any(path.stat().st_mtime >= _STARTED for path in stored if path.exists())
     return "the same command goes on where it was." if new else ""
