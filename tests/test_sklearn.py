@@ -7,18 +7,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tlkit import sklearn as estimators
 from tlkit.extraction import source as source_module
 from tlkit.sklearn import ImageClassifier, ImageFeatures, ImageRegressor, UnfitInput
 
@@ -203,6 +208,30 @@ def test_a_classifier_learns_answers_and_survives_a_pickle(paths, tiny_backbone,
 
     answers = tlkit.predict(str(tmp_path / "model.keras"), paths[0], verbose=False)["predictions"]
     assert [row["class"] for row in answers] == [str(label) for label in classifier.predict(paths[0])]
+
+
+@pytest.mark.parametrize("stages", [("head",), ("head", "top")])
+def test_what_was_fitted_just_now_is_not_opened_again_and_answers_as_its_file_does(
+    paths, tiny_backbone, tmp_path, monkeypatch, stages
+):
+    def opened(path):
+        raise AssertionError(f"{path} is opened")
+
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "fitted"))
+    options = {"epochs": 1, "views": 1, "validate": "split"}
+    classifier = ImageClassifier(str(tiny_backbone), stages=stages, options=options).fit(*paths)
+    with monkeypatch.context() as patch, ThreadPoolExecutor(4) as threads:
+        patch.setattr("tlkit.classifier.model.load", opened)
+        chances = list(threads.map(lambda _: classifier.predict_proba(paths[0]), range(4)))
+    assert getattr(estimators._networks[classifier][0].built, "optimizer", None) is None
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "read"))  # where its rows are not
+    monkeypatch.setattr(estimators, "_recent", {})
+    joblib.dump(classifier, tmp_path / "classifier.joblib")
+    again = joblib.load(tmp_path / "classifier.joblib")
+    for found in chances:
+        np.testing.assert_allclose(again.predict_proba(paths[0]), found, rtol=1e-4, atol=1e-6)
+    with pytest.raises(NotFittedError):
+        clone(classifier).predict_proba(paths[0])
 
 
 def test_what_cannot_be_learned_from_is_refused_in_one_sentence(paths, tiny_backbone, tmp_path):

@@ -9,8 +9,6 @@ and do nothing else; Keras is loaded when a network has to compute.
 
 import os
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +24,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tlkit.base.errors import TlkitError
-from tlkit.base.process import settle_backend
+from tlkit.base.files import SETTLED_AFTER, remove, replacing
+from tlkit.base.process import scratch, scratch_folder, settle_backend
 from tlkit.base.story import PlainStory, Silence, Story
 from tlkit.data.dataset import Dataset, InputContract
 from tlkit.data.decode import contract_for
@@ -37,7 +36,6 @@ from tlkit.extraction.tables import column_names
 from tlkit.options.commands import FeaturesConfig, FinetuneConfig
 from tlkit.options.option import resolve
 
-SETTLED_AFTER = 2.0  # seconds after its last change that a file's size and time are taken for its content
 REMEMBERED = 1_000_000  # files, about 200 bytes each
 RECENT_BYTES = 1 << 26  # of rows
 OF_FEATURES = ("fit", "levels", "engine", "precision", "stored_as", "batch_size", "seed")
@@ -151,8 +149,8 @@ class _Finetuned(BaseEstimator):
     def _fitted(self, images: Dataset) -> None:
         settle_backend()
         _networks.pop(self, None)
-        with tempfile.TemporaryDirectory(prefix="tlkit-") as folder, _random_state_kept():
-            self.archive_, self.choice_ = _trained(self._config(), images, Path(folder), self._story)
+        with scratch() as folder, _random_state_kept():
+            self.archive_, self.choice_, _networks[self] = _trained(self._config(), images, folder, self._story)
 
     def _logits(self, X: Any) -> tuple[np.ndarray, Any]:
         """Logits float32 (n, K) of n paths, and the facts of the network."""
@@ -163,8 +161,6 @@ class _Finetuned(BaseEstimator):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network as a .keras file, which plain Keras loads and every tlkit command takes for a run's."""
-        from tlkit.base.files import replacing
-
         check_is_fitted(self)
         with replacing(Path(path)) as temporary:
             temporary.write_bytes(self.archive_)
@@ -191,10 +187,11 @@ class _Finetuned(BaseEstimator):
         from tlkit.classifier.facts import read_facts
 
         if self not in _networks:
-            folder = Path(tempfile.mkdtemp(prefix="tlkit-"))
-            finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            (folder / "model.keras").write_bytes(self.archive_)
-            _networks[self] = FeatureSource.of_file(folder / "model.keras", LOGITS), read_facts(folder / "model.keras")
+            folder = scratch_folder()
+            finalize(self, remove, folder)
+            file = folder / "model.keras"
+            file.write_bytes(self.archive_)
+            _networks[self] = FeatureSource.of_file(file, LOGITS), read_facts(file)
         return _networks[self]
 
 
@@ -356,10 +353,10 @@ _networks: WeakKeyDictionary[_Finetuned, tuple[FeatureSource, Any]] = WeakKeyDic
 """Open networks, beside the estimators: what is asked of one changes nothing in it, and no pickle holds it."""
 
 
-def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story) -> tuple[bytes, str]:
-    """The bytes of the classifier's file, and why it is what it is."""
+def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story) -> tuple[bytes, str, Any]:
+    """The bytes of the classifier's file, why it is what it is, and the network as if that file had been opened."""
     import tlkit.backbones.runtime as runtime  # first, so that the backend starts quietly
-    from tlkit.classifier.model import save
+    from tlkit.classifier.model import network_of, save
     from tlkit.data.decode import check
     from tlkit.data.split import split
     from tlkit.training import crossing, minutes
@@ -374,8 +371,10 @@ def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story
     parts = build_parts(config, images, story)
     budget = minutes.budget(config)
     done = train(images, splits, parts, config, FolderSink(folder), budget=budget, story=story)
-    save(done.calibrated(), folder / "model.keras")
-    return (folder / "model.keras").read_bytes(), done.choice.reason if done.choice else ""
+    shipped, file = done.calibrated(), folder / "model.keras"
+    save(shipped, file)
+    opened = replace(FeatureSource.of_file(file, LOGITS), model=network_of(shipped))
+    return file.read_bytes(), done.choice.reason if done.choice else "", (opened, shipped.facts)
 
 
 # -- What is given: paths, and options by name ---------------------------------------------------

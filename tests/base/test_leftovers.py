@@ -9,7 +9,7 @@ import pytest
 from tlkit.base import files as leftovers
 from tlkit.base.files import is_nobodys, sweep_logs, temporary_beside, write_text
 from tlkit.base.machine import temporary_root
-from tlkit.base.process import scratch_apart
+from tlkit.base.process import scratch, scratch_apart
 
 DIES = """
 import os, sys
@@ -64,6 +64,64 @@ def test_temporary_files_of_other_libraries_go_with_a_killed_process(tmp_path, m
         assert Path(tempfile.gettempdir()).parent == temporary_root() == tmp_path
         assert [path.name for path in tmp_path.iterdir()] == [Path(tempfile.gettempdir()).name]
     assert list(tmp_path.iterdir()) == [] and tempfile.gettempdir() == str(tmp_path)
+
+
+KEEPS = """
+import os
+from tlkit.base.process import scratch
+with scratch() as folder:
+    (folder / "model.keras").touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_temporary_files_of_a_program_that_imports_tlkit_go_with_it_too(tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-c", KEEPS], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "model.keras").exists()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch() as folder:
+        (folder / "more").mkdir()
+        assert list(tmp_path.iterdir()) == [folder] and tempfile.gettempdir() == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITES = """
+import os, sys
+from pathlib import Path
+from tlkit.base.files import replacing_all, write_text
+left = int(sys.argv[2])
+def killed(event, _):
+    global left
+    left -= event == "os.rename"
+    if left == 0:
+        os.kill(os.getpid(), 9)
+with replacing_all(Path(sys.argv[1])) as made:
+    for name in ("table.csv", "table.csv.json", "about.json"):
+        write_text(made / name, name)
+    sys.addaudithook(killed)
+"""
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_files_that_belong_together_are_there_together_wherever_a_kill_comes(tmp_path, there):
+    whole = {"table.csv", "table.csv.json", "about.json"}
+    for moment in range(1, 6):
+        folder = tmp_path / str(moment) / "out"
+        if there:
+            folder.mkdir(parents=True)
+        ended = subprocess.run([sys.executable, "-c", WRITES, str(folder), str(moment)], check=False).returncode
+        found = (
+            {path.name for path in folder.iterdir() if not path.name.startswith(".tmp-")} if folder.exists() else set()
+        )
+        if ended == 0:
+            assert found == whole and moment == (4 if there else 2)
+            break
+        assert found == set() if not there else "table.csv" not in found or found == whole
+        leftovers._swept.clear()
+        with leftovers.replacing_all(folder) as made:
+            (made / "table.csv").touch()
+        assert list(folder.parent.rglob(".tmp-*")) == []
 
 
 def test_nowhere_to_write_is_left_to_whoever_needs_to(tmp_path, monkeypatch):

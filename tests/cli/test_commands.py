@@ -127,7 +127,10 @@ def test_interrupted_says_how_to_go_on_where_there_is_something_to_go_on_with(
     done = cli.invoke(app, ["finetune", str(colours), "--out", str(out), "--overwrite"])
     assert done.exit_code == code and f"hint:  {out} is as it was." in done.stderr
     done = cli.invoke(app, ["predict", str(out / "model.keras"), str(colours)])
-    assert done.exit_code == code and "hint" not in done.stderr
+    assert done.exit_code == code and "hint" not in done.stderr and done.stdout == ""
+    done = cli.invoke(app, ["finetune", str(colours), "--out", str(out), "--overwrite", "--json"])
+    assert done.exit_code == code
+    assert json.loads(done.stdout) == {"error": "interrupted.", "hint": f"{out} is as it was."}
 
 
 def test_a_full_disk_is_one_error_wherever_it_is_noticed(colours, monkeypatch, tmp_path):

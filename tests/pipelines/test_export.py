@@ -16,7 +16,7 @@ from tlkit.exporting.formats import installed
 from tlkit.options.catalog import FORMATS
 from tlkit.options.commands import ExportConfig, PredictConfig, VerifyConfig
 from tlkit.pipelines import predict, verify
-from tlkit.pipelines.export import run
+from tlkit.pipelines.export import _folders, run
 
 pytest.importorskip("tensorflow", reason="every format but Keras's own is made by TensorFlow")
 ALWAYS = ("keras", "savedmodel", "litert", "litert-int8")  # TensorFlow alone makes and runs them
@@ -28,6 +28,27 @@ def exported(finished, tmp_path_factory):
     out, story = tmp_path_factory.mktemp("export") / "exported", Listener()
     config = ExportConfig(run=str(finished[0]), format=ALWAYS, out=str(out), min_agreement=0.5)
     return out, run(config, story), story.said
+
+
+def test_a_new_folder_of_artifacts_comes_in_one_step_and_another_keeps_what_it_has(tmp_path, monkeypatch):
+    renamed, rename = [], Path.rename
+
+    def told(path, target):
+        renamed.append(Path(target).relative_to(tmp_path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", told)
+    out = tmp_path / "new" / "exported"
+    with pytest.raises(KeyboardInterrupt), _folders(out, ("keras", "onnx")):
+        raise KeyboardInterrupt
+    assert not out.exists() and not renamed
+    for names in (("keras", "onnx"), ("litert",)):
+        with _folders(out, names) as folders:
+            for folder in folders.values():
+                (folder / "contract.json").touch()
+    assert renamed == [Path("new/exported"), Path("new/exported/litert")]
+    assert sorted(path.name for path in out.iterdir()) == ["keras", "litert", "onnx"]
+    assert list(out.parent.iterdir()) == [out] and all((path / "contract.json").exists() for path in out.iterdir())
 
 
 def test_one_table_of_everything(exported):

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tlkit.base.errors import TlkitError
+from tlkit.base.story import PlainStory
 from tlkit.cli.main import app
 from tlkit.options.commands import FeaturesConfig, RankConfig
 from tlkit.options.obtain import read_candidates
@@ -143,6 +144,34 @@ def test_nothing_at_hand_is_an_error_with_the_remedy(store, colours, tmp_path):
     config = RankConfig(images=str(colours), backbones=("resnet50",), out=str(tmp_path / "rank"))
     with pytest.raises(TlkitError, match="no candidate's weights are at hand"):
         run(config)
+
+
+def test_a_candidate_whose_file_is_damaged_is_skipped_with_the_reason_and_the_others_are_ranked(
+    store, colours, tiny_backbone, tmp_path, capsys
+):
+    cut = tmp_path / "cut.keras"
+    cut.write_bytes(tiny_backbone.read_bytes()[:3000])
+    config = RankConfig(images=str(colours), backbones=(str(cut), str(tiny_backbone)), out=str(tmp_path / "rank"))
+    result = run(config, PlainStory())
+    assert [one["name"] for one in result["candidates"]] == [str(tiny_backbone)]
+    (skipped,) = result["skipped"]
+    assert skipped["name"] == str(cut) and "it is damaged" in skipped["reason"] and skipped["remedy"]
+    written = json.loads((tmp_path / "rank" / "rank.json").read_text())
+    assert written["skipped"] == result["skipped"] and "it is damaged" in (tmp_path / "rank/rank.html").read_text()
+    assert f"{cut} is skipped: " in capsys.readouterr().err
+    assert re.search(rf"^  {re.escape(str(cut))} +skipped: .*it is damaged", result["text"], re.MULTILINE)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_where_no_candidate_can_be_opened_the_error_says_why(store, colours, tmp_path, count):
+    files = [tmp_path / f"{place}.keras" for place in range(count)]
+    for file in files:
+        file.write_bytes(b"no network")
+    config = RankConfig(images=str(colours), backbones=tuple(map(str, files)), out=str(tmp_path / "rank"))
+    with pytest.raises(TlkitError, match="it is damaged") as error:
+        run(config)
+    assert all(str(file) in error.value.message for file in files) and error.value.hint
+    assert not (tmp_path / "rank").exists()
 
 
 @pytest.mark.parametrize(

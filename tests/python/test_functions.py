@@ -1,14 +1,17 @@
 """Commands as Python functions say what they take, and errors what to do."""
 
 import inspect
+import os
 import subprocess
 import sys
 import traceback
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import pytest
 
 import tlkit
+from tests.listener import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.cli.commands import COMMANDS
 from tlkit.python.functions import FURTHER, options_of
@@ -79,3 +82,36 @@ def test_several_of_one_kind_are_one_list_and_a_comma_is_a_letter_of_a_name(tmp_
         tlkit.compare(["one,two", "three"])
     with pytest.raises(TlkitError, match="a comparison takes two runs, and one is given"):
         tlkit.compare("one,two")
+
+
+def test_an_error_shows_the_line_of_the_caller_and_none_of_ours(tmp_path, monkeypatch):
+    def frames(call):
+        with pytest.raises(TlkitError) as found:
+            call()
+        assert found.value.__suppress_context__ or os.environ.get("TLKIT_DEBUG")
+        return [Path(frame.filename).name for frame in traceback.extract_tb(found.value.__traceback__)][2:]
+
+    calls = (lambda: tlkit.audit(tmp_path / "gone"), lambda: tlkit.audit(tmp_path, backbon="nano"))
+    assert [frames(call) for call in calls] == [["functions.py"]] * 2
+    monkeypatch.setenv("TLKIT_DEBUG", "1")
+    assert [frames(call)[-1] for call in calls] == ["option.py"] * 2
+
+
+def test_who_interrupts_a_training_is_told_how_it_goes_on(tmp_path, monkeypatch):
+    def interrupted(name, story):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tlkit.pipelines.load", interrupted)
+    run = tmp_path / "run"
+    for left, words in (
+        ((), []),
+        (("config.toml",), [f"interrupted; go on with: tlkit.finetune(resume={str(run)!r})"]),
+        (("config.toml", "run.json"), [f"{run} is as it was."]),
+    ):
+        for name in left:
+            run.mkdir(exist_ok=True)
+            (run / name).write_text('{"state": "finished"}')
+        story = Listener()
+        with pytest.raises(KeyboardInterrupt):
+            tlkit.finetune(tmp_path, out=run, overwrite=True, story=story)
+        assert story.said == words

@@ -54,6 +54,7 @@ REFUSED = {
     "other method": ("PUT", "/v1/predict", b"", {}, "wrong-method"),
     "no type": ("POST", "/v1/predict", b"x", {}, "wrong-type"),
     "other type": ("POST", "/v1/predict", png(1), {"Content-Type": "image/png"}, "wrong-type"),
+    "an encoded body": ("POST", "/v1/predict", BODY, {"Content-Type": KIND, "Content-Encoding": "gzip"}, "wrong-type"),
     "no boundary": ("POST", "/v1/predict", BODY, {"Content-Type": "multipart/form-data"}, "invalid"),
     "cut short": ("POST", "/v1/predict", BODY[:-60], {"Content-Type": KIND}, "invalid"),
     "long boundary": ("POST", "/v1/predict", BODY, {"Content-Type": KIND + "x" * 1000}, "invalid"),

@@ -135,6 +135,35 @@ def test_who_stops_sending_after_a_request_gets_the_answer(start):
     assert answers(server)
 
 
+@pytest.mark.parametrize("size", [1 << 16, 7])
+@pytest.mark.parametrize(
+    "offered", ["Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c", "Connection: Upgrade\r\nUpgrade: websocket"]
+)
+def test_who_offers_another_protocol_is_answered_in_this_one(start, offered, size):
+    """Java's client offers HTTP/2 with each request that is not encrypted, those with a body among them."""
+    server = start()
+    body, kind = form(("a.png", png(250)))
+    body = body if isinstance(body, bytes) else body.encode()
+    head = f"Host: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    lines = [f"POST /v1/predict HTTP/1.1\r\n{head}{offered}\r\n\r\n".encode() + body]
+    lines += [f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{offered}\r\n\r\n".encode()]
+    lines += [f"POST /v1/predict HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode() + body]
+    sent = b"".join(lines)
+    with connected(server) as connection:
+        for start_at in range(0, len(sent), size):
+            connection.sendall(sent[start_at : start_at + size])
+        parts = []
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+    answer = b"".join(parts)
+    assert answer.count(b"HTTP/1.1 200") == 3 and answer.count(b"bright") >= 2 and b"alive" in answer
+    with connected(server) as connection:
+        connection.sendall(f"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n{offered}\r\n\r\n".encode())
+        status, body = received(connection)
+        assert (status, body["type"]) == (400, "/docs#bad-request")
+    assert answers(server)
+
+
 @pytest.mark.parametrize(
     "chunk", [b"xyz\r\nhello\r\n", b"-5\r\nhello\r\n", b"5\r\nhelloXX\r\n", b"FFFFFFFFFFFFFFFFF\r\n"]
 )

@@ -253,21 +253,26 @@ def temporary_beside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing_all(folder: Path) -> Iterator[Path]:
-    """A folder to write files to: when all are written they take their places in `folder`, and none where one cannot be."""
+    """A folder to write files to: when all are written they take their places in `folder`, and none where one cannot be.
+
+    A new folder comes whole, in one step. In one that is there a kill may come between two files: the longest names come
+    first, so that what others are named after is there only when they are.
+    """
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    made = temporary_beside(folder / "files")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = temporary_beside(folder if new else folder / "files")
     try:
         made.mkdir()
         yield made
-        for path in sorted(made.iterdir()):
+        if new and not folder.exists():
+            made.rename(folder)
+            sync_folder(folder.parent)
+            return
+        for path in sorted(made.iterdir(), key=lambda path: (-len(path.name), path.name)):
             path.replace(folder / path.name)
         sync_folder(folder)
     finally:
         remove(made)
-        if new:
-            with suppress(OSError):  # it holds what was written
-                folder.rmdir()
 
 
 def sweep(folder: Path) -> None:

@@ -183,8 +183,7 @@ def scratch_apart() -> Iterator[None]:
     """
     before = tempfile.tempdir
     try:
-        place = temporary_beside(temporary_root() / "tlkit")
-        place.mkdir(mode=0o700)
+        place = scratch_folder()
     except OSError:  # nowhere to write; whoever needs to will say so
         yield
         return
@@ -193,6 +192,23 @@ def scratch_apart() -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+        remove(place)
+
+
+def scratch_folder() -> Path:
+    """A new folder for temporary files, whose name says whose it is; whoever asked for it removes it."""
+    place = temporary_beside(temporary_root() / "tlkit")
+    place.mkdir(mode=0o700)
+    return place
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for temporary files of tlkit itself, in a program that imports it too; the next process removes that of a killed one."""
+    place = scratch_folder()
+    try:
+        yield place
+    finally:
         remove(place)
 
 

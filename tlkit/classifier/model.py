@@ -113,6 +113,11 @@ def compose_clips(
     return Classifier(model, facts)
 
 
+def network_of(classifier: Classifier) -> keras.Model:
+    """The network with the layers of a classifier that was trained just now, and without its optimizer."""
+    return keras.Model(classifier.model.input, classifier.model.output)
+
+
 def of_images(classifier: Classifier) -> keras.Model:
     """The network up to the grid: images (B, H, W, 3) to (B, h, w, C), whether the classifier takes images or clips."""
     model = classifier.model

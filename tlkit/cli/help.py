@@ -99,13 +99,18 @@ def refuse(message: str, hint: str, as_json: bool, code: int, right: str = "") -
         right: the whole command put right, on a line of its own.
     """
     if as_json:
-        sys.stdout.flush()
-        line = json.dumps({"error": message, "hint": hint}) + "\n"
-        sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
-        sys.stdout.buffer.flush()
+        write_refusal(message, hint)
     lines = (("error:", message), ("hint: ", hint), ("try:  ", right))
     print("\n".join(f"{name} {text}" for name, text in lines if text), file=sys.stderr)
     return code
+
+
+def write_refusal(message: str, hint: str) -> None:
+    """The one JSON object on stdout of a command that has no result."""
+    sys.stdout.flush()
+    line = json.dumps({"error": message, "hint": hint}) + "\n"
+    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()
 
 
 # -- Wrong usage, in our words -----------------------------------------------------------------

@@ -27,7 +27,7 @@ from tlkit.base.process import claim_process, ended_at_once, native_stderr_apart
 from tlkit.base.remote import OFFLINE
 from tlkit.base.story import PlainStory, SteadyStory
 from tlkit.cli.commands import COMMANDS, Command
-from tlkit.cli.help import Commands, SectionedCommand, refuse
+from tlkit.cli.help import Commands, SectionedCommand, refuse, write_refusal
 from tlkit.cli.parameters import typer_function
 from tlkit.options.option import resolve
 
@@ -82,7 +82,7 @@ def act(
     except TlkitError as error:
         raise typer.Exit(_refused(error, as_json)) from error
     except KeyboardInterrupt as stopped:
-        raise typer.Exit(_interrupted(command, config, stopped)) from None
+        raise typer.Exit(_interrupted(command, config, stopped, as_json)) from None
     shown = _as_json(result) if as_json else command.shown(result)
     _print([shown, "\n"] if shown and isinstance(shown, str) else shown)
 
@@ -164,25 +164,25 @@ def _ended_by_signals() -> Iterator[None]:
 _CLOSED = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # not on Windows
 
 
-def _interrupted(command: Command, config: Any, stopped: KeyboardInterrupt) -> int:
+def _interrupted(command: Command, config: Any, stopped: KeyboardInterrupt, as_json: bool) -> int:
     """Say how to go on, where there is something to go on with: every finished step is on disk."""
+    hint = _how_to_go_on(command, config)
     with contextlib.suppress(OSError):  # the terminal may be gone
-        print("\ninterrupted.", file=sys.stderr)
-        if hint := _how_to_go_on(command, config):
-            print(f"hint:  {hint}", file=sys.stderr)
+        print("\ninterrupted." + f"\nhint:  {hint}" * bool(hint), file=sys.stderr)
+    if as_json:
+        with contextlib.suppress(OSError):  # so may whoever reads along
+            write_refusal("interrupted.", hint)
     return 128 + (stopped.args[0] if isinstance(stopped, Terminated) else signal.SIGINT)
 
 
 def _how_to_go_on(command: Command, config: Any) -> str:
     """What continues an interrupted command; "" where nothing of it is on disk."""
     if command.name == "finetune":
-        run = Path(config.resume or config.out) if config is not None else None
-        if run is None or config.dry_run or not (run / "config.toml").is_file():
+        left = pipelines.left_by(config) if config is not None else None
+        if left is None:
             return ""
-        with contextlib.suppress(OSError, ValueError):
-            if config.overwrite and json.loads((run / "run.json").read_bytes())["state"] == "finished":
-                return f"{run} is as it was."
-        return f"go on with: tlkit finetune --resume {run}"
+        run, unfinished = left
+        return f"go on with: tlkit finetune --resume {run}" if unfinished else f"{run} is as it was."
     stored = (cache_dir()[0] / "features").glob("*/*.idx")
     new = any(path.stat().st_mtime >= _STARTED for path in stored if path.exists())
     return "the same command goes on where it was." if new else ""

@@ -40,9 +40,10 @@ def _no_column(file: Path, name: str, columns: Mapping[str, Sequence[str]]) -> T
     numeric = [one for one, texts in columns.items() if texts and all(map(_is_number, texts))]
     guess = nearest(name, columns) or (numeric[0] if len(numeric) == 1 else None)
     told = f"of numbers are {', '.join(map(repr, numeric))}" if numeric else "none of its columns holds numbers alone"
+    named = f"did you mean --target {guess}?" if guess else "name the columns with --target: --target age,weight."
     return TlkitError(
         f"{str(file)!r} has no column {name!r} to predict; {told}.",
-        f"did you mean --target {guess}?" if guess else "name the columns with --target: --target age,weight.",
+        f"{named} For a classifier that is trained already call the column {name!r}.",
     )
 
 

@@ -1,12 +1,12 @@
 """The formats `litert` and `litert-int8`: one image to a call, in float32 or in 8 bits."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.base.process import scratch
 from tlkit.exporting.formats import runner
 from tlkit.options.catalog import FORMATS, Format
 
@@ -32,9 +32,9 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
     from tlkit.exporting.writers import SERVING, save_functions, traced_graph
 
     # Not `from_keras_model`, which does not know Keras 3, nor a concrete function, whose variables would be left out.
-    with tempfile.TemporaryDirectory() as folder:
-        save_functions(Path(folder), {SERVING: traced_graph(row, classifier, batch=1)})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SERVING])
+    with scratch() as folder:
+        save_functions(folder, {SERVING: traced_graph(row, classifier, batch=1)})
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SERVING])
         converter.experimental_enable_resource_variables = False  # constants
         if not row.exact and finds_ranges(classifier):
             if calibration is None:

@@ -2,12 +2,12 @@
 
 import importlib
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkit.base.process import scratch
 from tlkit.options.catalog import Format
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def write(row: Format, classifier: "Classifier", path: Path, calibration: np.nda
     from tlkit.exporting.writers import SERVING, save_functions, traced_graph
 
     openvino = _silent()
-    with tempfile.TemporaryDirectory() as folder:
-        save_functions(Path(folder), {SERVING: traced_graph(row, classifier)})
-        model = openvino.convert_model(folder)
+    with scratch() as folder:
+        save_functions(folder, {SERVING: traced_graph(row, classifier)})
+        model = openvino.convert_model(str(folder))
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 

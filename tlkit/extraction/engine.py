@@ -2,7 +2,6 @@
 
 import importlib
 import math
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.machine import absent, ran_out, usable_cores
-from tlkit.base.process import settle_backend
+from tlkit.base.process import scratch, settle_backend
 from tlkit.base.story import Silence, Story, percent
 from tlkit.data.dataset import InputContract
 from tlkit.data.decode import Batch, batches
@@ -168,8 +167,8 @@ def build_engine(
 
 def as_bytes(model: "keras.Model") -> bytes:
     """The `.keras` file of a model, as another process is sent it."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.keras"
+    with scratch() as folder:
+        file = folder / "model.keras"
         model.save(file)
         return file.read_bytes()
 
@@ -186,8 +185,8 @@ def of_bytes(content: bytes) -> "keras.Model":
     importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
     import keras
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.keras"
+    with scratch() as folder:
+        file = folder / "model.keras"
         file.write_bytes(content)
         return keras.saving.load_model(file, compile=False)
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -86,6 +87,21 @@ def _resumable(refused: TlkitError, config: Options) -> TlkitError:
     return TlkitError(
         refused.message, f"{refused.hint} Then go on: tlkit finetune --resume {run}" if there else refused.hint
     )
+
+
+def left_by(config: Options) -> tuple[Path, bool] | None:
+    """What a `finetune` that was interrupted left: the run, and whether it can be gone on with; None where there is nothing.
+
+    One that was to replace a finished run and had not begun to left that as it was.
+    """
+    given = config.as_dict()
+    run = RunDir(Path(given["resume"] or given["out"]))
+    if given["dry_run"] or not run.config.is_file():
+        return None
+    finished = False
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        finished = given["overwrite"] and json.loads(run.record.read_bytes())["state"] == "finished"
+    return run.path, not finished
 
 
 def refuse_early(name: str, config: Options) -> None:

@@ -197,19 +197,21 @@ def _refuse_strangers(out: Path, config: ExportConfig) -> None:
 
 @contextmanager
 def _folders(out: Path, names: tuple[str, ...]) -> Iterator[dict[str, Path]]:
-    """An empty folder for each name; when all are filled they appear in `out`, each in one step."""
-    temporary = temporary_beside(out / "artifacts")
+    """An empty folder for each name; when all are filled they appear in `out`, each in one step, or a new `out` with all of them."""
     new = not out.exists()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(out if new else out / "artifacts")
     folders = {name: temporary / name for name in names}
     for folder in folders.values():
         folder.mkdir(parents=True)
     try:
         yield folders
+        if new and not out.exists():
+            temporary.rename(out)
+            return
         for name, folder in folders.items():
             if (out / name).exists():
                 (out / name).rename(temporary / f"old-{name}")
             folder.rename(out / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if new and not any(out.iterdir()):
-            out.rmdir()

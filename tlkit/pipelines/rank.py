@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.backbones import runtime
-from tlkit.backbones.build import build_backbone
+from tlkit.backbones.build import Backbone, build_backbone
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import replacing_all, write_json, write_text
 from tlkit.base.machine import versions
@@ -34,7 +34,7 @@ from tlkit.pixels.contract import Levels
 from tlkit.ranking import choose, curve, selection
 from tlkit.ranking import ranking as candidates
 from tlkit.ranking.predicted import MEASURE, after_tuning
-from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking
+from tlkit.ranking.ranking import Forecast, LearningCurve, RankedBackbone, Ranking, Skipped
 from tlkit.report.ranking_page import RankingPage, as_csv, ranking_text, write_ranking_page
 from tlkit.runs import record
 from tlkit.runs.folder import refuse_occupied
@@ -51,7 +51,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     Returns what rank.json holds (see `Ranking`), and `out`, `report`, `set_aside`, `text`; of a shard see `shard_result`.
 
     Raises:
-        TlkitError: wrong options, fewer than two classes, no candidate at hand, occupied `out`.
+        TlkitError: wrong options, fewer than two classes, no candidate at hand or none that opens, occupied `out`.
     """
     story, out, started = story or Silence(), Path(config.out), time.monotonic()
     refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a share of the work writes nothing
@@ -66,7 +66,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     _say_images(config, whole, dataset, available, story)
 
     levels = levels_for(config, whole, story)
-    contestants = [_look(config, one, dataset, levels, story) for one in wanted]
+    contestants, unopened = _look(config, wanted, dataset, levels, story)
     if config.shard is not None:
         return shard_result(config, len(dataset), [one.found for one in contestants], story)
     problems = list({problem.path: problem for one in contestants for problem in one.found.problems}.values())
@@ -90,7 +90,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         f"{folds} folds, groups and exact copies in one fold, the penalty chosen on other folds; 95 % intervals by the "
         "corrected resampled t-test (Nadeau and Bengio 2003).",
         candidates=tuple(ranked),
-        skipped=tuple(skipped),
+        skipped=(*skipped, *unopened),
         recommended=chosen.name,
         best=ranked[0].name,
         reason=reason,
@@ -98,7 +98,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
         measure=measure,
         curve=_curve(config, contestants, chosen, dataset, kept, available, story) if config.how_many else None,
     )
-    text = ranking_text(ranking)
+    text = ranking_text(ranking, unopened)
     result = {"format": FORMAT, **plain(ranking), "seconds": round(time.monotonic() - started, 3)}
     _write(config, out, ranking, result, dataset)
     counted = f"{len(ranked)} candidate{'s' * (len(ranked) > 1)}"
@@ -125,10 +125,14 @@ def _candidates(config: RankConfig, story: Story) -> tuple[list[Wanted], list[An
     else:
         wanted, skipped = candidates.at_hand(read_candidates(config.backbones, config.image_size))
         for one in skipped:
-            story.say(f"{one.name} is skipped: {one.reason}. {one.remedy}")
+            _say_skipped(one, story)
     if not wanted:
         raise TlkitError(f"no candidate's weights are at hand; {skipped[0].reason}.", skipped[0].remedy)
     return wanted, skipped
+
+
+def _say_skipped(one: Skipped, story: Story) -> None:
+    story.say(f"{one.name} is skipped: {one.reason}. {one.remedy}")
 
 
 def _rows(config: RankConfig, dataset: Dataset) -> tuple[np.ndarray, int]:
@@ -223,12 +227,34 @@ def _expected(entries: list[choose.BackboneScores], dataset: Dataset) -> dict[st
     return dict(zip((one.name for one in entries), found, strict=True))
 
 
-def _look(config: RankConfig, wanted: Wanted, dataset: Dataset, levels: Levels | None, story: Story) -> _Contestant:
-    """One forward pass of what the store does not hold yet."""
-    story.begin(wanted.name)
-    backbone = build_backbone(
-        wanted.backbone, weights=wanted.weights, image_size=wanted.image_size, seed=config.seed, story=story
-    )
+def _look(
+    config: RankConfig, wanted: list[Wanted], dataset: Dataset, levels: Levels | None, story: Story
+) -> tuple[list[_Contestant], list[Skipped]]:
+    """One forward pass of what the store does not hold yet, by each; and who could not be opened, with the reason."""
+    found: list[_Contestant] = []
+    unopened: list[Skipped] = []
+    for one in wanted:
+        story.begin(one.name)
+        try:
+            backbone = build_backbone(
+                one.backbone, weights=one.weights, image_size=one.image_size, seed=config.seed, story=story
+            )
+        except TlkitError as error:  # a damaged file says nothing about the others
+            if len(wanted) == 1:
+                raise
+            unopened.append(Skipped(one.name, error.message.rstrip("."), error.hint))
+            _say_skipped(unopened[-1], story)
+            continue
+        found.append(_looked(config, one, backbone, dataset, levels, story))
+    if not found:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in unopened)
+        raise TlkitError(f"no candidate can be opened: {reasons}.", unopened[0].remedy)
+    return found, unopened
+
+
+def _looked(
+    config: RankConfig, wanted: Wanted, backbone: Backbone, dataset: Dataset, levels: Levels | None, story: Story
+) -> _Contestant:
     height, width = backbone.image_size
     contract = InputContract(height=height, width=width, fit=config.fit, levels=levels)
     source = FeatureSource.of_backbone(backbone, contract).asked(config)

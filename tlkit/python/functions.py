@@ -6,12 +6,14 @@ Nothing here loads Keras until a function is called, so that completion and `tlk
 import ast
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path, PurePath
 from typing import Any, get_type_hints
 
 from tlkit import pipelines
+from tlkit.base.errors import TlkitError
 from tlkit.base.remote import offline_if
 from tlkit.base.story import Story, story_for_python
 from tlkit.options import commands
@@ -43,17 +45,34 @@ def function(name: str) -> Callable[..., Any]:
         if len(arguments) > len(given_by):
             raise TypeError(_too_many(name, given_by, many, len(arguments)))
         listener = story or story_for_python(verbose)
+        config = None
         given = {key: _plain(value) for key, value in (dict(zip(given_by, arguments, strict=False)) | options).items()}
         alone = {key: (value,) for key, value in given.items() if key in many and isinstance(value, str)}
-        config = resolve(kind, given | alone)
-        with offline_if(offline), pipelines.refusing_what_lacks(name):
-            return _as_object(name, pipelines.carry_out(name, config, listener))
+        try:
+            config = resolve(kind, given | alone)
+            with offline_if(offline), pipelines.refusing_what_lacks(name):
+                return _as_object(name, pipelines.carry_out(name, config, listener))
+        except (TlkitError, KeyboardInterrupt) as stopped:
+            if config and isinstance(stopped, KeyboardInterrupt):
+                _say_how_to_go_on(name, config, listener)
+            if os.environ.get("TLKIT_DEBUG"):
+                raise
+            raise stopped.with_traceback(None) from None  # where in here it was met tells the caller nothing
 
     command.__name__ = command.__qualname__ = name
     command.__module__ = "tlkit"
     command.__doc__ = described(name, kind)
     command.__signature__ = signature(kind)  # type: ignore[attr-defined]
     return command
+
+
+def _say_how_to_go_on(name: str, config: Options, story: Story) -> None:
+    left = pipelines.left_by(config) if name == "finetune" else None
+    if left:
+        run, unfinished = left
+        story.say(
+            f"interrupted; go on with: tlkit.finetune(resume={str(run)!r})" if unfinished else f"{run} is as it was."
+        )
 
 
 def _too_many(name: str, given_by: list[str], many: set[str], count: int) -> str:

@@ -9,7 +9,6 @@ run.predict(["new.jpg"])                       # paths, PIL images or arrays
 import html
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import read_cell, reading, restored
+from tlkit.base.process import scratch
 from tlkit.classifier.answers import MOST_PROBABLE, TRUE_CLASS, number_columns
 from tlkit.classifier.facts import read_facts
 from tlkit.evaluation.stored import read_evaluation
@@ -155,9 +155,9 @@ class Run(Evaluated):
         """
         import pandas
 
-        with tempfile.TemporaryDirectory(prefix="tlkit-") as folder:
+        with scratch() as folder:
             clips = read_facts(RunDir(self.path).model).clip is not None
-            paths, names = (_as_folders if clips else _as_files)(images, Path(folder))
+            paths, names = (_as_folders if clips else _as_files)(images, folder)
             found = function("predict")(self.path, paths, **{"on_bad": "fail", "verbose": False} | options)
         rows = [row | {"path": names.get(row["path"], row["path"])} for row in found["predictions"]]
         for row in rows:

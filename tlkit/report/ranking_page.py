@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tlkit.base.files import CellWriter, write_text
 from tlkit.evaluation.results import Metric
 from tlkit.ranking.predicted import FITTED
-from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking
+from tlkit.ranking.ranking import LearningCurve, RankedBackbone, Ranking, Skipped
 from tlkit.report.build import OPTIONS, render_page
 from tlkit.report.charts import ChartAxis, Plot, percent, picture, steps
 from tlkit.report.page import Provenance
@@ -115,9 +115,14 @@ def _power(exponent: float) -> str:
 # -- A ranking in words for a terminal, and as a table -----------------------------------------
 
 
-def ranking_text(ranking: Ranking) -> str:
-    """The ranking for a reader of a terminal."""
-    width = max(len(one.name) for one in ranking.candidates)
+def ranking_text(ranking: Ranking, unopened: Sequence[Skipped] = ()) -> str:
+    """The ranking for a reader of a terminal.
+
+    Args:
+        ranking: what was found.
+        unopened: of those skipped, the ones that are at hand and could not be opened.
+    """
+    width = max(len(name) for name in [one.name for one in ranking.candidates] + [one.name for one in unopened])
     measure = "accuracy" if ranking.measure == "accuracy" else "F1"
     lines = [
         f"{'':2}{'candidate':<{width}}  {measure:>8}  95 % interval    LogME  fine-tuned  ms/image   MB  on the frontier"
@@ -129,6 +134,7 @@ def ranking_text(ranking: Ranking) -> str:
             f"{mark}{one.name:<{width}}  {found.value or 0:8.4f}  [{found.low or 0:.3f}, {found.high or 0:.3f}]  "
             f"{one.logme:7.4f}  {_tuned(one):>10}  {one.milliseconds:8.2f}  {one.megabytes:4.0f}  {'yes' if one.frontier else ''}"
         )
+    lines += [f"  {one.name:<{width}}  skipped: {one.reason}" for one in unopened]
     lines += ["", f"recommended: {ranking.recommended}. {ranking.reason}", f"  $ {ranking.command}"]
     return "\n".join(lines + (["", *_curve_text(ranking.curve)] if ranking.curve else []))
 

@@ -74,6 +74,8 @@ def _asking(app: FastAPI, service: Service) -> None:
             raise RequestProblem(
                 "invalid", f"{unknown[0][:80]!r} is not a parameter.", f"known: {', '.join(sorted(ASKED))}."
             )
+        if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+            raise RequestProblem("wrong-type", f"The body is encoded as {encoding[:80]!r}.", "send it unencoded.")
         service.ready()
         service.refuse_when_full()  # before the body is read, and not counted while it is: the slow take nobody's place
         declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")

@@ -2,15 +2,16 @@
 
 uvicorn's settings do not do as well (0.54, both of its parsers, tried with tests/serving/test_hostile.py): none limits how long
 the head of a request may take, nor with httptools how large it may be; a client that has sent its request and closes its side
-(`eof_received`) gets no answer; broken chunks and too many connections are refused, but in plain text. A proxy in front would
-limit heads, and the server is meant to be safe without one too. What is overridden is not public in uvicorn: the tests
-hold every line of it.
+(`eof_received`) gets no answer; broken chunks and too many connections are refused, but in plain text; a request that offers
+another protocol loses its body. A proxy in front would limit heads, and the server is meant to be safe without one too. What
+is overridden is not public in uvicorn: the tests hold every line of it.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tlkit.serving.pixels import HEAD_BYTES, LINGER_SECONDS
@@ -49,9 +50,32 @@ class _Guarded(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._beside += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._beside > HEAD_BYTES and not self.transport.is_closing():
             self._refuse(RequestProblem("header-too-large", f"It has more than {HEAD_BYTES} bytes."))
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offered:
+            if self._declines():
+                self._parse(self._plain_head() + data[offered.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _declines(self) -> bool:
+        """Whether the request offers to go on in another protocol: HTTP/2, as Java's client does unasked, or WebSocket."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _plain_head(self) -> bytes:
+        """The head without the offer, which a server may ignore (RFC 9110, 7.8), for a new parser: this one would read no body."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def eof_received(self) -> bool:  # type: ignore[override]  # of asyncio, whose bool uvicorn leaves out
         """The client sends no more. It may still be listening: what it asked for whole is answered, and no more."""
@@ -67,6 +91,8 @@ class _Guarded(HttpToolsProtocol):
         self._within(self.seconds, self._too_slow)
 
     def on_headers_complete(self) -> None:
+        if self._declines():
+            return  # it is read again
         self._within(None)
         self._in_body = True
         super().on_headers_complete()
@@ -76,6 +102,8 @@ class _Guarded(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._declines():
+            return
         self._beside, self._in_body = 0, False
         if self.cycle.response_complete:
             self._within(None)  # it has come to an end after all

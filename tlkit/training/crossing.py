@@ -10,7 +10,6 @@ a fold and none in the end: each stage runs all its epochs, at the end of which 
 """
 
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ import keras
 import numpy as np
 
 from tlkit.base.files import reading, replacing
+from tlkit.base.process import scratch
 from tlkit.base.story import Silence, Story
 from tlkit.classifier.answers import image_scores
 from tlkit.data.dataset import SPLITS, UNASSIGNED, Dataset, Splits
@@ -261,8 +261,8 @@ class _Folds:
         """What its candidates say of the images it held out, and the seconds it took."""
         began = time.monotonic()
         self.begin()
-        with nullcontext(self.folder) if self.folder else tempfile.TemporaryDirectory() as folder:
-            given = _fold(self.plan, self.material, self.traced, self.folds[number], Path(folder) / str(number + 1))
+        with nullcontext(self.folder) if self.folder else scratch() as folder:
+            given = _fold(self.plan, self.material, self.traced, self.folds[number], folder / str(number + 1))
         return given, time.monotonic() - began
 
 
