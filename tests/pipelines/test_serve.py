@@ -157,12 +157,18 @@ def test_several_labels_an_image():
     assert "unfamiliar" not in unmeasured
 
 
+# As a process starts that nobody told to ignore the end of its terminal, as `nohup` does, under which tests may run too.
+OF_A_TERMINAL = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals as Unix has them")
 @pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP"])
 def test_a_process_that_is_told_to_stop_answers_first(finished, colours, told):
     command = [sys.executable, "-m", "tlkit", "serve", str(finished[0]), "--port", "0", "--json", "--neighbours", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", OF_A_TERMINAL, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     lines = iter(process.stderr.readline, "")
     port = int(next(line for line in lines if "ready:" in line).split("  ")[0].rpartition(":")[2])
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as response:

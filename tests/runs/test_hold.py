@@ -62,7 +62,11 @@ with replacing_all(Path(sys.argv[1])) as made:
 """
 
 
-def test_what_a_killed_process_was_about_to_write_takes_nobodys_place(tmp_path):
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_killed_process_was_about_to_write_takes_nobodys_place(tmp_path, there):
+    if there:
+        (tmp_path / "out").mkdir()
     subprocess.run([sys.executable, "-c", WRITES, str(tmp_path / "out")], check=False)
-    assert list((tmp_path / "out").rglob("audit.json"))
+    assert len(list(tmp_path.rglob("audit.json"))) == 1
+    assert (tmp_path / "out").exists() == there
     refuse_occupied(tmp_path / "out", overwrite=False)
