@@ -158,7 +158,9 @@ def test_several_labels_an_image():
 
 
 # As a process starts that nobody told to ignore the end of its terminal, as `nohup` does, under which tests may run too.
-OF_A_TERMINAL = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+OF_A_TERMINAL = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 @pytest.mark.slow
