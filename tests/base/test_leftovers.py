@@ -139,3 +139,14 @@ def test_a_process_whose_end_nobody_has_asked_for_is_dead():
     os.kill(process.pid, 0)  # it has its number yet
     assert not leftovers.is_alive(process.pid)
     process.communicate()
+
+
+def test_a_folder_takes_the_place_of_one_that_holds_something(tmp_path):
+    out = tmp_path / "out"
+    (out / "keras").mkdir(parents=True)
+    (out / "keras" / "old.txt").touch()
+    (out / "kept.txt").touch()
+    with leftovers.replacing_all(out) as made:
+        (made / "keras").mkdir()
+        (made / "keras" / "new.txt").touch()
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == ["kept.txt", "keras", "keras/new.txt"]

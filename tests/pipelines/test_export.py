@@ -31,13 +31,17 @@ def exported(finished, tmp_path_factory):
 
 
 def test_a_new_folder_of_artifacts_comes_in_one_step_and_another_keeps_what_it_has(tmp_path, monkeypatch):
-    renamed, rename = [], Path.rename
+    renamed = []
 
-    def told(path, target):
-        renamed.append(Path(target).relative_to(tmp_path))
-        return rename(path, target)
+    def telling(move):
+        def told(path, target):
+            renamed.append(Path(target).relative_to(tmp_path))
+            return move(path, target)
 
-    monkeypatch.setattr(Path, "rename", told)
+        return told
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(Path, name, telling(getattr(Path, name)))
     out = tmp_path / "new" / "exported"
     with pytest.raises(KeyboardInterrupt), _folders(out, ("keras", "onnx")):
         raise KeyboardInterrupt

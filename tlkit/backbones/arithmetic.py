@@ -216,6 +216,10 @@ _CONVOLUTIONS = (
 )
 
 
+def _in_bfloat16(layer: Any) -> bool:
+    return bool(keras.backend.backend() == "tensorflow" and layer.compute_dtype == "bfloat16")
+
+
 def exactly_biased(layer: Any) -> Forward | None:
     """A convolution in bfloat16 whose bias has the gradient that it should have; None where the layer's own has it.
 
@@ -223,7 +227,7 @@ def exactly_biased(layer: Any) -> Forward | None:
     stay there, so that a bias learns at a fraction of its rate (findings/keras_bfloat16_bias.sh). That of a plain sum is summed in float32.
     """
     plain = type(layer) in _CONVOLUTIONS and layer.use_bias and layer.data_format == "channels_last"
-    if not plain or keras.backend.backend() != "tensorflow" or layer.compute_dtype != "bfloat16":
+    if not plain or not _in_bfloat16(layer):
         return None
 
     def forward(tensor: Any) -> Any:
@@ -253,8 +257,7 @@ def is_small(layer: Any) -> bool:
     """Whether the gradient of a convolution's kernel had better be computed by `convolve`, in what it computes in now."""
     return (
         type(layer) is keras.layers.Conv2D
-        and keras.backend.backend() == "tensorflow"
-        and layer.compute_dtype == "bfloat16"
+        and _in_bfloat16(layer)
         and layer.groups == 1
         and tuple(layer.dilation_rate) == (1, 1)
         and None not in (places := layer.output.shape[1:3])
@@ -266,6 +269,8 @@ def convolve(inputs: Any, kernel: Any, strides: tuple[int, int], padding: str) -
     """A convolution of a grid (B, H, W, C) with a kernel (h, w, C, D), whose gradient is a product of matrices for each place of the kernel."""
     import tensorflow as tf
 
+    padding = padding.upper()  # as TensorFlow writes it
+
     @tf.custom_gradient
     def convolution(values: Any, filters: Any) -> tuple[Any, Forward]:
         def gradient(upstream: Any) -> tuple[Any, Any]:
@@ -274,11 +279,11 @@ def convolve(inputs: Any, kernel: Any, strides: tuple[int, int], padding: str) -
                 filter=filters,
                 out_backprop=upstream,
                 strides=[1, *strides, 1],
-                padding=padding.upper(),
+                padding=padding,
             )
             return before, _of_the_kernel(values, upstream, tuple(filters.shape[:2]), strides, padding)
 
-        return tf.nn.conv2d(values, filters, strides, padding.upper()), gradient
+        return tf.nn.conv2d(values, filters, strides, padding), gradient
 
     return convolution(inputs, kernel)
 
@@ -290,7 +295,7 @@ def _of_the_kernel(values: Any, upstream: Any, size: tuple[int, int], strides: t
     channels, filters, made = values.shape[3], upstream.shape[3], upstream.shape[1:3]
     parts, margins = [], []
     for side, places, extent, step in zip(values.shape[1:3], made, size, strides, strict=True):
-        missing = max((places - 1) * step + extent - side, 0) if padding.upper() == "SAME" else 0
+        missing = max((places - 1) * step + extent - side, 0) if padding == "SAME" else 0
         parts.append(places + (extent - 1) // step)  # of `step` positions each
         margins.append((missing // 2, parts[-1] * step - side - missing // 2))
     values = values[:, : values.shape[1] + min(margins[0][1], 0), : values.shape[2] + min(margins[1][1], 0)]

@@ -253,7 +253,7 @@ def temporary_beside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing_all(folder: Path) -> Iterator[Path]:
-    """A folder to write files to: when all are written they take their places in `folder`, and none where one cannot be.
+    """A folder to write files and folders to: when all are written they take their places in `folder`, and none where one cannot be.
 
     A new folder comes whole, in one step. In one that is there a kill may come between two files: the longest names come
     first, so that what others are named after is there only when they are.
@@ -269,7 +269,10 @@ def replacing_all(folder: Path) -> Iterator[Path]:
             sync_folder(folder.parent)
             return
         for path in sorted(made.iterdir(), key=lambda path: (-len(path.name), path.name)):
-            path.replace(folder / path.name)
+            place = folder / path.name
+            if place.is_dir():  # whose place no other takes while it holds something
+                place.rename(made / f"old-{path.name}")
+            path.replace(place)
         sync_folder(folder)
     finally:
         remove(made)

@@ -4,7 +4,6 @@ tlkit export run --format onnx
 tlkit export run --format keras,savedmodel,onnx,litert,litert-int8,openvino --out exported
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tlkit.base.errors import OutOfDate, TlkitError
-from tlkit.base.files import temporary_beside
+from tlkit.base.files import replacing_all
 from tlkit.base.story import Phase, Silence, Story, percent
 from tlkit.classifier.facts import Facts, read_facts, refuse_clips
 from tlkit.classifier.model import load
@@ -198,20 +197,8 @@ def _refuse_strangers(out: Path, config: ExportConfig) -> None:
 @contextmanager
 def _folders(out: Path, names: tuple[str, ...]) -> Iterator[dict[str, Path]]:
     """An empty folder for each name; when all are filled they appear in `out`, each in one step, or a new `out` with all of them."""
-    new = not out.exists()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(out if new else out / "artifacts")
-    folders = {name: temporary / name for name in names}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
-    try:
+    with replacing_all(out) as made:
+        folders = {name: made / name for name in names}
+        for folder in folders.values():
+            folder.mkdir()
         yield folders
-        if new and not out.exists():
-            temporary.rename(out)
-            return
-        for name, folder in folders.items():
-            if (out / name).exists():
-                (out / name).rename(temporary / f"old-{name}")
-            folder.rename(out / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -189,8 +189,8 @@ class Layerwise(keras.optimizers.Optimizer):
 class AdamOfTensorFlow(Layerwise):
     """Adam's update (Kingma & Ba 2015) by TensorFlow's own kernel, and the norm of all gradients by another.
 
-    Keras writes the update as fourteen operations, each of which goes through memory: for the 15 million weights of ResNet50's last
-    stage a tenth to a third of a step (benchmarks/training_step.py), and as much of the time to trace one of a small network.
+    Keras writes the update as fourteen operations, each of which goes through memory and is traced: clipping and moving the 15 million
+    weights of ResNet50's last stage takes twice as long with them, and tracing that nearly three times (docs/log.md).
     """
 
     beta_1: float
