@@ -1,4 +1,4 @@
-"""The whole way from Python: a sample with faults, a classifier, its metrics, and predictions for new images."""
+"""A complete example in Python: a sample with faults, a classifier, its metrics, and predictions for new images."""
 
 import tlkit
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Features of many images on a SLURM cluster: sixteen tasks compute a share each, then one gathers.
+# Features of many images on a SLURM cluster: sixteen tasks compute one share each, then one gathers.
 #
 #   array=$(sbatch --parsable --array=0-15 examples/slurm_features.sh)
 #   sbatch --dependency="afterok:$array" examples/slurm_features.sh
 #
-# A task that failed or was pre-empted is submitted again with its number, `--array=7`; what it had stored stays.
+# Resubmit a task that failed or was pre-empted by its number, `--array=7`; rows already stored are kept.
 #SBATCH --job-name=tlkit-features
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=4G
@@ -16,7 +16,7 @@ export TLKIT_CACHE=${TLKIT_CACHE:-$PWD/tlkit-cache} # on a file system that ever
 images=${IMAGES:-images}
 options=(--backbone "${BACKBONE:-resnet50}" --out "${OUT:-features.parquet}")
 if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
-  # The same number of shares in every task, also where only one of them is submitted again.
+  # The same number of shares in every task, even if only one of them is resubmitted.
   shards=${SHARDS:-16}
   exec tlkit features "$images" "${options[@]}" --shard "$((SLURM_ARRAY_TASK_ID + 1))/$shards"
 fi
