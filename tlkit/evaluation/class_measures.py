@@ -229,7 +229,8 @@ def per_class(
 
     Args:
         names: of the classes, by code.
-        truth, predicted: which images are of the class with that code, and which are called so: bool (n,).
+        truth: code -> bool (n,), the images of that class.
+        predicted: code -> bool (n,), the images predicted as it.
         areas: ROC AUC and average precision by code, where there are any.
         groups: int (n,), or None.
     """
