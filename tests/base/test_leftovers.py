@@ -150,3 +150,36 @@ def test_a_folder_takes_the_place_of_one_that_holds_something(tmp_path):
         (made / "keras").mkdir()
         (made / "keras" / "new.txt").touch()
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == ["kept.txt", "keras", "keras/new.txt"]
+
+
+def _refuse(self, target):
+    raise OSError(5, "Input/output error", str(target))
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (out / "keras").mkdir(parents=True)
+    (out / "keras" / "old.txt").touch()
+    monkeypatch.setattr(Path, "replace", _refuse)
+    with pytest.raises(OSError, match="Input/output"), leftovers.replacing_all(out) as made:
+        (made / "keras").mkdir()
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == ["keras", "keras/old.txt"]
+
+
+DIES_BETWEEN = """
+import os, sys
+from pathlib import Path
+from tlkit.base.files import replacing_all
+Path.replace = lambda self, target: os.kill(os.getpid(), 9)
+with replacing_all(Path(sys.argv[1])) as made:
+    (made / "keras").mkdir()
+"""
+
+
+def test_a_folder_moved_aside_by_a_killed_process_is_put_back(tmp_path):
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "old.txt").touch()
+    subprocess.run([sys.executable, "-c", DIES_BETWEEN, str(tmp_path)], check=False)
+    assert not (tmp_path / "keras").exists()
+    temporary_beside(tmp_path / "new")  # sweeps
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["keras", "keras/old.txt"]

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 
 from tlkit.classifier.answers import softmax
@@ -114,3 +116,19 @@ def test_repeated_images_in_groups_tell_no_more_than_one_each():
     four = calibration_error_interval(np.repeat(confidence, 4), np.repeat(correct, 4), np.repeat(np.arange(200), 4))
     assert four == pytest.approx(once, abs=0.01)
     assert calibration_error_interval(confidence[:19], correct[:19]) is None
+
+
+def test_the_upper_end_allows_for_the_noise_of_as_many_errors_as_it_supposes():
+    """One bin of 40 images, 38 of them right, at 0.97: what the end solves is written out here, with a normal curve."""
+    n, right, said = 40, 0.95, 0.97
+    deviation = np.sqrt(right * (1 - right) / (n - 1))
+
+    def half_and_half(share):
+        return (smoothed := (share * n + 0.5) / (n + 1)) * (1 - smoothed)
+
+    def beyond(error):
+        wider = np.sqrt(max(1.0, half_and_half(said - error) / half_and_half(right)))
+        return error - norm.ppf(0.975) * deviation * wider - (said - right)
+
+    _, high = calibration_error_interval(np.full(n, said), np.arange(n) > 1, None)
+    assert high == pytest.approx(brentq(beyond, 0.03, 0.5), rel=0.1)  # 0.088 without

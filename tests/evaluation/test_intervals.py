@@ -125,6 +125,13 @@ def test_scores_of_many_matrices_agree_with_scikit_learn():
     assert all(scores.shape == (2,) for scores in found.values())
 
 
+def test_a_class_that_a_resample_lacks_does_not_count_in_its_averages():
+    cells = np.array([[0, 0], [0, 1], [1, 1], [2, 2]])
+    found = confusion_scores(cells, np.array([[3.0, 1.0, 2.0, 0.0]]))
+    expected = {"balanced_accuracy": 7 / 8, "macro_recall": 7 / 8, "macro_precision": 5 / 6, "macro_f1": 29 / 35}
+    assert {name: found[name][0] for name in expected} == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_resample_has_as_many_images():
     for drawn in resamples(np.array([3, 0, 7]), np.random.default_rng(0), times=20):
         assert (drawn.sum(axis=1) == 10).all()

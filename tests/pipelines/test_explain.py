@@ -49,8 +49,14 @@ def test_one_class_in_every_image_and_one_method(finished, colours, tmp_path):
     assert all(row["neighbours"] == [] for row in result["explained"]) and "no neighbours" in story.said[0]
     with pytest.raises(TlkitError, match="already exists"):
         run(ExplainConfig(**config))
+    (tmp_path / "out" / "notes.txt").touch()
+    config["paths"] = (str(colours / "blue"),)
     again = run(ExplainConfig(**config, method=("gradcam",), overwrite=True))
-    assert len(list((tmp_path / "out").iterdir())) == again["images"] + 1
+    written = {row["picture"] for row in again["explained"]} | {"explain.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written | {"notes.txt"}
+    (tmp_path / "out" / "explain.json").write_text("{}")
+    with pytest.raises(TlkitError, match=r"explain\.json' is damaged"):
+        run(ExplainConfig(**config, overwrite=True))
 
 
 def test_what_is_wrong_is_named(finished, colours, tmp_path):

@@ -14,6 +14,8 @@ import tlkit
 from tests.listener import Listener
 from tlkit.base.errors import TlkitError
 from tlkit.cli.commands import COMMANDS
+from tlkit.options.commands import FinetuneConfig
+from tlkit.python import functions
 from tlkit.python.functions import FURTHER, options_of
 
 FUNCTIONS = {name.removeprefix("list_").removeprefix("draw_"): name for name in tlkit.__all__}
@@ -54,6 +56,18 @@ assert not found, found
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-800:]
+
+
+_MENTIONS = TlkitError("mirrored: --no-flip", "give --batch-size 8 and --head mlp, or ray start --port 1.")
+
+
+def test_flags_of_an_error_are_named_as_arguments(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(TlkitError, match="already exists") as error:
+        tlkit.finetune(str(tmp_path), out=str(tmp_path / "out"))
+    assert error.value.__notes__[-1] == "in Python: overwrite=True"
+    assert functions._flags_named(_MENTIONS, FinetuneConfig) == ["flip=False", "batch_size=..."]
 
 
 def test_a_hint_is_shown_once_with_the_error(tmp_path):

@@ -61,7 +61,7 @@ def test_what_is_expected_to_be_best_is_taken_and_the_fast_one_named():
     assert chosen.name == "deep" and found[0].name == "slow"
     assert "96.0" in reason and "86.0" in reason and "the next one, fast," in reason
     assert "fast is 5.0 times as fast" in reason and "--prefer speed takes it" in reason
-    assert recommend(found[:1])[1] == "It is the only candidate."
+    assert recommend(found[:1])[1] == "It is the only candidate that was measured."
 
 
 def test_where_nothing_is_predicted_features_alone_decide():

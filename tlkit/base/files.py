@@ -241,6 +241,7 @@ def sha256_json(value: Any) -> str:
 # HOST stands for the machine, because on a shared disk the same number is another process elsewhere.
 
 PREFIX = ".tmp-"
+_ASIDE = ".replaced-"
 _OURS = re.compile(r"\.tmp-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}(-.*)?", re.DOTALL)
 _swept: set[Path] = set()
 
@@ -253,10 +254,10 @@ def temporary_beside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing_all(folder: Path) -> Iterator[Path]:
-    """A folder to write files and folders to: when all are written they take their places in `folder`, and none where one cannot be.
+    """Yield a scratch folder; on success all that is in it moves into `folder`, on failure nothing does.
 
-    A new folder comes whole, in one step. In one that is there a kill may come between two files: the longest names come
-    first, so that what others are named after is there only when they are.
+    A new `folder` appears in one step. In one that exists a kill may come between two files: the longest names move
+    first, so that a file that lists the others arrives after them.
     """
     new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -270,12 +271,21 @@ def replacing_all(folder: Path) -> Iterator[Path]:
             return
         for path in sorted(made.iterdir(), key=lambda path: (-len(path.name), path.name)):
             place = folder / path.name
-            if place.is_dir():  # whose place no other takes while it holds something
-                place.rename(made / f"old-{path.name}")
+            if place.is_dir():  # a rename cannot replace a folder that is not empty
+                place.rename(made / f"{_ASIDE}{path.name}")
             path.replace(place)
         sync_folder(folder)
     finally:
+        _put_back(made, folder)
         remove(made)
+
+
+def _put_back(made: Path, folder: Path) -> None:
+    """Return to `folder` what was moved aside and has not been replaced, because the move after it failed or was killed."""
+    for old in made.glob(f"{_ASIDE}*"):
+        place = folder / old.name.removeprefix(_ASIDE)
+        if not place.exists():
+            old.rename(place)
 
 
 def sweep(folder: Path) -> None:
@@ -286,6 +296,7 @@ def sweep(folder: Path) -> None:
     with suppress(OSError):  # a folder that is not there, or not to be read
         for entry in folder.iterdir():
             if is_nobodys(entry.name):
+                _put_back(entry, folder)
                 remove(entry)
 
 

@@ -72,7 +72,7 @@ def measure_single(rows: Predictions, wanted: SplitRequest, groups: Groups) -> S
     finite = bool(np.isfinite(rows.logits).all())
     chances = SoftmaxColumns(rows.logits, rows.temperature) if finite else None
     areas, curves, means = class_curves(rows.classes, labels, chances, groups)
-    table = per_class(rows.classes, labels, predicted, areas, groups)
+    table = per_class(rows.classes, lambda code: labels == code, lambda code: predicted == code, areas, groups)
     metrics = {name: _share(share.of(rows), groups) for name, share in SHARES.items()}
     metrics |= top_accuracy(labels, rows.logits, wanted.top_k, groups)
     confused = Confused.of(labels, predicted, classes)
@@ -220,15 +220,23 @@ def _said(probabilities: np.ndarray, labels: np.ndarray, predicted: np.ndarray) 
 
 def per_class(
     names: tuple[str, ...],
-    labels: np.ndarray,
-    predicted: np.ndarray,
+    truth: Callable[[int], np.ndarray],
+    predicted: Callable[[int], np.ndarray],
     areas: dict[int, tuple[Metric, Metric]],
     groups: Groups,
 ) -> tuple[ClassResult, ...]:
-    """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
+    """Precision, recall, F1 and areas of each class; None where the denominator is 0.
+
+    Args:
+        names: of the classes, by code.
+        truth: code -> bool (n,), the images of that class.
+        predicted: code -> bool (n,), the images predicted as it.
+        areas: ROC AUC and average precision by code, where there are any.
+        groups: int (n,), or None.
+    """
     rows = []
     for code, name in enumerate(names):
-        called, right = predicted == code, labels == code
+        called, right = predicted(code), truth(code)
         calls, support, hits = int(called.sum()), int(right.sum()), int((called & right).sum())
         area = areas.get(code)
         rows.append(

@@ -3,11 +3,13 @@
 Every interval is by the infinitesimal jackknife (see `intervals.spread`) or Wilson's, over groups where there are any.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from tlkit.classifier.answers import Predictions, image_losses, image_scores, sigmoid
 from tlkit.evaluation.calibration import calibration_error_interval, reliability
-from tlkit.evaluation.class_measures import interval_within, slices
+from tlkit.evaluation.class_measures import per_class, slices
 from tlkit.evaluation.curves import area_metric, metric, one_versus_rest
 from tlkit.evaluation.intervals import Groups, mean_interval, share_interval
 from tlkit.evaluation.results import ClassResult, Metric, Reliability, SplitRequest, SplitResult
@@ -51,7 +53,9 @@ def measure_multi(rows: Predictions, wanted: SplitRequest, groups: Groups) -> Sp
         n=len(rows),
         metrics={**_in_order(means), **decided(truth, given, rows.logits, groups), **after},
         confusion=np.stack([_two_by_two(truth[:, code], given[:, code]) for code in range(len(rows.classes))]),
-        classes=_per_class(rows.classes, truth, given, areas, groups),
+        classes=_with_intervals(
+            per_class(rows.classes, truth.T.__getitem__, given.T.__getitem__, areas, groups), areas
+        ),
         confused=(),
         reliability=bins,
         uncalibrated=before,
@@ -139,31 +143,12 @@ def _two_by_two(right: np.ndarray, called: np.ndarray) -> np.ndarray:
     return np.bincount(2 * right + called.astype(np.int64), minlength=4).reshape(2, 2)
 
 
-def _per_class(
-    names: tuple[str, ...], truth: np.ndarray, given: np.ndarray, areas: Areas, groups: Groups
-) -> tuple[ClassResult, ...]:
-    """Precision, recall, F1 and areas of each class; None where the denominator is 0."""
-    rows = []
-    for code, name in enumerate(names):
-        right, called = truth[:, code], given[:, code]
-        hits, support, calls = int((right & called).sum()), int(right.sum()), int(called.sum())
-        area = areas.get(code)
-        rows.append(
-            ClassResult(
-                name=name,
-                support=support,
-                predicted=calls,
-                precision=hits / calls if calls else None,
-                recall=hits / support if support else None,
-                f1=2 * hits / (calls + support) if calls + support else None,
-                roc_auc=area[0].value if area else None,
-                average_precision=area[1].value if area else None,
-                precision_interval=interval_within(called, right, groups),
-                recall_interval=interval_within(right, called, groups),
-                average_precision_interval=_ends(area[1]) if area else None,
-            )
-        )
-    return tuple(rows)
+def _with_intervals(rows: tuple[ClassResult, ...], areas: Areas) -> tuple[ClassResult, ...]:
+    """The classes with the interval of their average precision, which leads where an image has several labels."""
+    return tuple(
+        replace(row, average_precision_interval=_ends(areas[code][1])) if code in areas else row
+        for code, row in enumerate(rows)
+    )
 
 
 def _ends(found: Metric) -> tuple[float, float] | None:

@@ -5,7 +5,6 @@ tlkit explain run holiday/ --class-name bees --method integrated
 """
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from PIL import Image
 
 from tlkit.backbones import runtime
 from tlkit.base.errors import TlkitError, UnreadableImage, unknown_name
-from tlkit.base.files import replacing, temporary_beside, write_json
+from tlkit.base.files import read_json, reading, remove, replacing, replacing_all, write_json
 from tlkit.base.story import Phase, Silence, Story, counted
 from tlkit.classifier.facts import Facts, refuse_clips
 from tlkit.classifier.familiarity import nearest
@@ -219,17 +218,23 @@ def _refuse_strangers(out: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
-    """A folder that takes the place of `out` when everything is in it."""
-    temporary, old = temporary_beside(out), temporary_beside(out)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if out.exists():
-            out.rename(old)
-        temporary.rename(out)
-    finally:
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+    """A folder whose files move into `out` when all are written; pictures that `out` had before are removed then."""
+    before = _pictures(out)
+    with replacing_all(out) as folder:
+        yield folder
+        before -= {path.name for path in folder.iterdir()}
+    for name in before:
+        remove(out / name)
+
+
+def _pictures(out: Path) -> set[str]:
+    """Names of the pictures that explain.json in `out` lists; none where there is no such file."""
+    path = out / "explain.json"
+    if not path.is_file():
+        return set()
+    with reading(path, "remove the folder, or choose another --out."):
+        names = {row["picture"] for row in read_json(path)["explained"]}
+    return {name for name in names if name == Path(name).name}
 
 
 def _document(

@@ -7,6 +7,7 @@ import ast
 import importlib.util
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path, PurePath
@@ -55,6 +56,8 @@ def function(name: str) -> Callable[..., Any]:
         except (TlkitError, KeyboardInterrupt) as stopped:
             if config and isinstance(stopped, KeyboardInterrupt):
                 _say_how_to_go_on(name, config, listener)
+            if isinstance(stopped, TlkitError) and (flags := _flags_named(stopped, kind)):
+                stopped.add_note(f"in Python: {', '.join(flags)}")
             if os.environ.get("TLKIT_DEBUG"):
                 raise
             raise stopped.with_traceback(None) from None  # where in here it was met tells the caller nothing
@@ -73,6 +76,19 @@ def _say_how_to_go_on(name: str, config: Options, story: Story) -> None:
         story.say(
             f"interrupted; go on with: tlkit.finetune(resume={str(run)!r})" if unfinished else f"{run} is as it was."
         )
+
+
+def _flags_named(error: TlkitError, kind: type[Options]) -> list[str]:
+    """Flags that an error mentions, as keyword arguments where these read differently: `--no-flip` is `flip=False`."""
+    said = re.findall(r"(?<![\w-])--([a-z][a-z-]*)", f"{error.message} {error.hint}")
+    hints, found = get_type_hints(kind), []
+    for flag in dict.fromkeys(said):
+        name, positive = flag.removeprefix("no-").replace("-", "_"), not flag.startswith("no-")
+        if hints.get(name) is bool:
+            found.append(f"{name}={positive}")
+        elif name in hints and name != flag:
+            found.append(f"{name}=...")
+    return found
 
 
 def _too_many(name: str, given_by: list[str], many: set[str], count: int) -> str:

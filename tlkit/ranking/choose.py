@@ -141,7 +141,7 @@ def recommend(candidates: Sequence[RankedBackbone], prefer: str = "accuracy") ->
         prefer: `accuracy`, what is expected to be best after fine-tuning; `speed`, the fastest within the noise.
     """
     if len(candidates) == 1:
-        return candidates[0], "It is the only candidate."
+        return candidates[0], "It is the only candidate that was measured."
     return _fastest(candidates) if prefer == "speed" else _most_accurate(candidates)
 
 
