@@ -105,7 +105,7 @@ def test_a_function_asks_for_little():
     assert {place: count for place, count in asked.items() if count > MOST_PARAMETERS} == {}
 
 
-def test_the_door_and_the_lowest_floors_are_cold():
+def test_the_command_line_and_the_lowest_layers_are_cold():
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
