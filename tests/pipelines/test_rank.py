@@ -142,7 +142,7 @@ def test_one_class_is_refused(store, colours, tiny_backbone, tmp_path):
 
 def test_nothing_at_hand_is_an_error_with_the_remedy(store, colours, tmp_path):
     config = RankConfig(images=str(colours), backbones=("resnet50",), out=str(tmp_path / "rank"))
-    with pytest.raises(TlkitError, match="no candidate's weights are at hand"):
+    with pytest.raises(TlkitError, match="no candidate's weights are on this machine"):
         run(config)
 
 
