@@ -60,8 +60,8 @@ def test_drop_paste_choose_and_refused(browser, start, tmp_path):
     until(browser, "document.getElementById('about').innerText.includes('bright, dark')")
     drop(browser, tmp_path / "dropped.png")
     (card,) = until(browser, f"{CARDS}.length === 1 && {CARDS}")
-    assert "dropped.png" in card and "98.0 % probable" in card and "what speaks for bright" in card
-    assert "alike 0.50" in card and "no longer there" in card
+    assert "dropped.png" in card and "98.0 % probable" in card and "evidence for bright" in card
+    assert "similarity 0.50" in card and "no longer there" in card
     browser.value(PASTE % base64.b64encode(png(10)).decode())
     card = until(browser, f"{CARDS}.length === 2 && {CARDS}")[0]
     assert "pasted.png" in card and "dark" in card
