@@ -105,7 +105,7 @@ def test_every_choice_of_the_options_is_in_the_catalogue_and_defaults_are_valid(
         ({"head": "lstm", "activation": "gelu"}, "--activation gelu has no effect with --head lstm"),
         ({"time": "max", "hidden": (64,)}, "--hidden 64 has no effect with --time max"),
         ({"log": ("mlflow", "mlflow")}, "--log names 'mlflow' twice"),
-        ({"executor": "ray:"}, "--executor ray:: no address follows"),
+        ({"executor": "ray:"}, "--executor ray:: the address is missing"),
     ],
 )
 def test_what_says_nothing_is_refused(given, message):

@@ -105,7 +105,7 @@ def test_who_interrupts_a_training_is_told_how_it_goes_on(tmp_path, monkeypatch)
     run = tmp_path / "run"
     for left, words in (
         ((), []),
-        (("config.toml",), [f"interrupted; go on with: tlkit.finetune(resume={str(run)!r})"]),
+        (("config.toml",), [f"interrupted; continue with: tlkit.finetune(resume={str(run)!r})"]),
         (("config.toml", "run.json"), [f"{run} is as it was."]),
     ):
         for name in left:

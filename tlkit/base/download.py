@@ -321,7 +321,7 @@ def _explain_failure(reason: object, have: int) -> NoReturn:
         raise _Refused(f"cannot be reached (TLS: {reason.reason or reason})")
     if have or isinstance(reason, TimeoutError | ConnectionResetError):
         raise _Broken(f"does not answer ({reason})")
-    raise _Refused(f"cannot be reached ({'its name is not known' if isinstance(reason, socket.gaierror) else reason})")
+    raise _Refused(f"cannot be reached ({'unknown host' if isinstance(reason, socket.gaierror) else reason})")
 
 
 def _stated_md5(response: http.client.HTTPResponse) -> str:

@@ -182,7 +182,7 @@ def _how_to_go_on(command: Command, config: Any) -> str:
         if left is None:
             return ""
         run, unfinished = left
-        return f"go on with: tlkit finetune --resume {run}" if unfinished else f"{run} is as it was."
+        return f"continue with: tlkit finetune --resume {run}" if unfinished else f"{run} is as it was."
     stored = (cache_dir()[0] / "features").glob("*/*.idx")
     new = any(path.stat().st_mtime >= _STARTED for path in stored if path.exists())
     return "the same command continues from there." if new else ""

@@ -325,8 +325,8 @@ def dark(files: Sequence[Path]) -> str:
     bits = max(8, int(brightest).bit_length())
     return (
         f"the images are dark: in {len(found)} of more than 8 bits a sample the brightest value is {brightest:g}, and "
-        f"{white} is white. If they hold {bits} bits, `--levels 0,{2**bits - 1}` maps those, `--levels auto` from the "
-        "least to the greatest value; without, they are decoded almost black."
+        f"{white} is white. If they hold {bits} bits, `--levels 0,{2**bits - 1}` maps those, `--levels auto` the "
+        "smallest to the largest value; otherwise they are decoded almost black."
     )
 
 
@@ -341,8 +341,8 @@ def least_to_greatest(files: Sequence[Path], story: Story) -> Levels:
         raise TlkitError("--levels auto: no image has more than 8 bits a sample.", "leave it out.")
     low, high = min(low for low, _, _ in ranges), max(high for _, high, _ in ranges)
     if low == high:
-        raise TlkitError(f"--levels auto: all {len(ranges)} images hold the value {low:g} alone.", "look at them.")
-    story.say(f"levels {low:g} to {high:g}: the least and greatest value of {len(ranges)} images of more than 8 bits")
+        raise TlkitError(f"--levels auto: all {len(ranges)} images hold only the value {low:g}.", "check the images.")
+    story.say(f"levels {low:g} to {high:g}: the smallest and largest value in {len(ranges)} images of more than 8 bits")
     return low, high
 
 

@@ -350,7 +350,7 @@ def _refuse_unnamed_splits(root: str, top: Sequence[str], inside: dict[str, list
         return
     raise TlkitError(
         f"the folders {_listed(top)} of {root!r} all hold the same folders ({_listed(sorted(first))}), as splits do, "
-        "and have no names of splits.",
+        "but are not named as splits.",
         f"if they are splits, rename them to train, val and test (mv {root.rstrip('/')}/{top[0]} "
         f"{root.rstrip('/')}/train); "
         f"if they are the classes, say so: --classes {','.join(top)}; if these folders are clips of frames, say "

@@ -155,7 +155,7 @@ def _scan_file(
     if clips is not None:
         listing = clips.of_listing(listing, file)
     elif CLIP in listing.columns and group_by != CLIP:
-        story.say(f"{file.name} has a column {CLIP!r}, and here its rows are single images: each frame for itself.")
+        story.say(f"{file.name} has a column {CLIP!r}, but its rows are read as single images here.")
     for note in listing.notes:
         story.say(note)
     names: tuple[str, ...] = ()

@@ -395,7 +395,7 @@ def _labels(
     notes += several.cleaned(names, "label")
     if numbers:
         notes.append(
-            f"Labels that are whole numbers were taken without decimals, {next(iter(numbers))!r} as a class with the "
+            f"Whole-number labels were read without decimals, so that {next(iter(numbers))!r} joins the class of the "
             "others."
         )
     names = {text: numbers.get(name, name) for text, name in names.items()}
@@ -426,8 +426,8 @@ def _same_numbers(names: Mapping[str, str], place: str, asked: set[str]) -> dict
     if twice and not asked.issuperset(twice):
         raise TlkitError(
             f"the {place} name classes that are the same number: {', '.join(map(repr, twice))}.",
-            "write it the same way; if they are classes of their own, say so: name all classes, those among them, with "
-            f"--classes {','.join(twice)},...",
+            "write the number the same way; if they are separate classes, name all classes with --classes "
+            f"{','.join(twice)},...",
         )
     return whole
 
@@ -443,9 +443,8 @@ def _refuse_lists(file: Path, values: Sequence[str], names: Mapping[str, str], a
                 raise TlkitError(
                     f"row {values.index(text) + 2 if text in values else 2} of {str(file)!r} has label {name!r}, and "
                     f"{next(part for part in parts if part in known)!r} is a label too.",
-                    f"if it is several labels, write {right!r}; if it is a class of its own, name all classes with "
-                    "--classes "
-                    "(in Python classes=[...]).",
+                    f"if it is several labels, write {right!r}; if it is a separate class, name all classes with "
+                    "--classes (in Python classes=[...]).",
                 )
 
 

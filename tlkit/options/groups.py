@@ -422,9 +422,11 @@ def parse_executor(text: str) -> tuple[str, str]:
     if name not in catalog.EXECUTORS:
         raise unknown_name("an executor (--executor)", name, catalog.EXECUTORS)
     if name == "here" and text != name:
-        raise TlkitError(f"--executor {text}: this process has no address.", "--executor ray:ADDRESS, or leave it out.")
+        raise TlkitError(f"--executor {text}: here takes no address.", "--executor ray:ADDRESS, or leave it out.")
     if text.endswith(":"):
-        raise TlkitError(f"--executor {text}: no address follows.", f"--executor {name}:HOST:PORT, or {name} alone.")
+        raise TlkitError(
+            f"--executor {text}: the address is missing.", f"--executor {name}:HOST:PORT, or {name} alone."
+        )
     return name, address
 
 

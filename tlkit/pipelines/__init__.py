@@ -85,7 +85,7 @@ def _resumable(refused: TlkitError, config: Options) -> TlkitError:
     run = config.as_dict()["resume"] or config.as_dict()["out"]
     there = RunDir(Path(run)).record.is_file()
     return TlkitError(
-        refused.message, f"{refused.hint} Then go on: tlkit finetune --resume {run}" if there else refused.hint
+        refused.message, f"{refused.hint} Then continue: tlkit finetune --resume {run}" if there else refused.hint
     )
 
 

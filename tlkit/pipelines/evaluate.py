@@ -307,7 +307,7 @@ def _choose(
     threshold, sentence = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
     write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, {run_dir.model.name: sha256_file(new)}))
-    story.say(f"{run_dir.model} now abstains below it" if threshold else f"{run_dir.model} now always answers")
+    story.say(f"{run_dir.model} now abstains below it" if threshold else f"{run_dir.model} now never abstains")
     return chosen, (sentence,)
 
 

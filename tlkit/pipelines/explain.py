@@ -164,7 +164,7 @@ class _Work:
         below = shaded(photograph, contract)
         top = [(photograph, "photograph")]
         for name, (heat, evidence) in maps.items():
-            nothing = ": nothing speaks for this class" if name in row["against"] else ""
+            nothing = ": no evidence for this class" if name in row["against"] else ""
             heat = heat_on(photograph.size, heat, evidence.lattice, contract)
             top.append((overlay(below, heat), TITLES[name] + nothing))
         rows = [top, [_captioned(neighbour) for neighbour in row["neighbours"]]]
@@ -260,5 +260,5 @@ def _summary(rows: list[dict[str, Any]], out: Path) -> str:
         ]
     blank = [row for row in rows if row["against"]]
     if blank:
-        lines.append(f"  in {len(blank)} nothing speaks for the class, first {blank[0]['path']}")
+        lines.append(f"  in {len(blank)} no evidence for the class was found, first {blank[0]['path']}")
     return "\n".join(lines)

@@ -86,7 +86,7 @@ def _notes(contract: dict[str, Any]) -> list[str]:
     if encoded:
         notes.append(
             f"{contract['kind']}: the signature for encoded bytes decodes in TensorFlow: on {encoded['images']} "
-            f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the middle, "
+            f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the median, "
             f"{encoded['max_difference']:.2g} at most; {percent(encoded['agreement'], 1)} keep their class"
         )
     return notes

@@ -169,8 +169,8 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
     if not len(splits.indices("train")):
         raise TlkitError(
             f"none of the {len(dataset)} {dataset.samples} is for training: {splits.rule}",
-            "call the folder (or the value in the column `split`) of the training images train; "
-            "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
+            "name the folder (or the value in the column `split`) of the training images train; to evaluate a "
+            "classifier on these images: `tlkit evaluate RUN IMAGES`.",
         )
     return crossing.join_few(config, dataset, splits)
 

@@ -81,7 +81,7 @@ def _given(config: PredictConfig, rows: AnswerRows, problems: list[Problem], sto
     """Report and write the predictions; return the result."""
     out = Path(config.out) if config.out else None
     if problems and config.on_bad == "fail":
-        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
+        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "repair or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
     for sentence in _warnings(rows):

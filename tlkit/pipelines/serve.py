@@ -76,7 +76,7 @@ def _token(config: ServeConfig, server: ModuleType) -> str | None:
     try:
         text = Path(config.token_file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise TlkitError(
             f"--token-file {config.token_file!r}: {reason}.", "name a file with one token in it."
         ) from error

@@ -283,7 +283,7 @@ def _unidentified(source: Path | bytes) -> str:
     if found == "HEIF" and not HEIF:
         return "is HEIC; `pip install pillow-heif` makes it readable"
     return (
-        describe(header) if found is None else f"begins like {found}, but its head is damaged or of a kind unknown here"
+        describe(header) if found is None else f"begins like {found}, but its header is damaged or of an unknown kind"
     )
 
 
@@ -371,7 +371,7 @@ def _jpeg_2000_samples(image: Image.Image, content: bytes) -> Samples | None:
     if bits <= 8:
         return None
     if components > 1 or bits > 16:
-        raise UnreadableImage(f"is JPEG 2000 of {bits} bits in {components} components, which is not read rightly")
+        raise UnreadableImage(f"is JPEG 2000 of {bits} bits in {components} components, which cannot be read correctly")
     with Image.open(io.BytesIO(content[at:]), formats=("JPEG2000",)) as stream:  # its box may declare other bits
         return Samples(np.asarray(stream).astype(np.uint16)[..., None] >> np.uint16(16 - bits), "u", bits)
 

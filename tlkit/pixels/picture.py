@@ -80,7 +80,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     convert = _MODES.get(image.mode)
     if convert is None:
-        raise UnreadableImage(f"has the colour mode {image.mode}, which is unknown here")
+        raise UnreadableImage(f"has the unknown colour mode {image.mode}")
     return convert(image)
 
 

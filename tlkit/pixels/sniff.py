@@ -92,7 +92,7 @@ def describe(header: bytes) -> str:
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "holds an HTML page, not an image"
     if b"<svg" in header.lower():
-        return "holds SVG, a drawing of lines, not pixels"
+        return "holds SVG, a vector drawing, not pixels"
     for signature, words in _OTHERS:
         if header.startswith(signature):
             return f"holds {words}"

@@ -252,7 +252,7 @@ def _page(tags: Any, little: bool) -> TiffPage:
     )
     bits, formats = set(_numbers(tags, _BITS, 1)), set(_numbers(tags, _FORMAT, 1))
     if len(bits) > 1 or len(formats) > 1:
-        raise UnreadableImage(f"has samples of several sizes or types ({sorted(bits)} bits), which are not read")
+        raise UnreadableImage(f"has samples of several sizes or types ({sorted(bits)} bits), which are not supported")
     tiled = _TILES in tags
     chunk = (
         (int(tags[_TILE_WIDTH]), int(tags[_TILE_HEIGHT]))
@@ -323,23 +323,25 @@ def _refuse_unknown(page: TiffPage) -> None:
     """Raise with the actual reason for every unsupported kind."""
     if page.photometric not in _COLOURED:
         what = _UNKNOWN_COLOURS.get(page.photometric, f"colours of an unknown kind ({page.photometric})")
-        raise UnreadableImage(f"holds {what}, which are not read" if what.endswith("s") else f"holds {what}, not read")
+        raise UnreadableImage(
+            f"holds {what}, which are not supported" if what.endswith("s") else f"holds {what}, which is not supported"
+        )
     known = {"u": range(1, 33), "i": (8, 16, 32), "f": (16, 32, 64)}[page.kind]
     name = {"u": "unsigned integers", "i": "signed integers", "f": "floating-point numbers"}[page.kind]
     if page.bits not in known and not (page.bits == 64 and page.kind != "f"):
-        raise UnreadableImage(f"holds {name} of {page.bits} bits, which are not read")
+        raise UnreadableImage(f"holds {name} of {page.bits} bits, which are not supported")
     colours = _COLOURED[page.photometric]
     extra = page.samples - colours
     if extra < 0 or (extra > 1 and colours == 1) or (extra == 1 and colours == 1 and page.alpha is None):
-        raise UnreadableImage(f"holds {page.samples} bands, and does not say which are red, green and blue")
+        raise UnreadableImage(f"holds {page.samples} bands without stating which are red, green and blue")
     taken = _DECODED.get(page.compression)
     if taken is None and page.compression not in _UNPACKED:
-        raise UnreadableImage(f"is packed by method {page.compression}, which is not read")
+        raise UnreadableImage(f"uses compression method {page.compression}, which is not supported")
     if (taken is not None and page.bits != taken) or (page.photometric == YCBCR and page.bits != 8):
         packed = "JPEG" if page.compression in (6, 7) else "colours"
-        raise UnreadableImage(f"holds {packed} of {page.bits} bits a sample, which is not read")
+        raise UnreadableImage(f"holds {packed} of {page.bits} bits per sample, which is not supported")
     if page.photometric in (CMYK, CIELAB, ICCLAB) and (page.bits not in (8, 16) or page.kind == "f"):
-        raise UnreadableImage(f"holds CMYK or Lab of {page.bits} bits a sample, which is not read")
+        raise UnreadableImage(f"holds CMYK or Lab of {page.bits} bits per sample, which is not supported")
     if page.photometric == PALETTE and (page.bits > 16 or page.kind != "u" or len(page.colours) != 3 << page.bits):
         raise UnreadableImage("has a colour map that does not fit its samples")
 

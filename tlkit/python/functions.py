@@ -71,7 +71,7 @@ def _say_how_to_go_on(name: str, config: Options, story: Story) -> None:
     if left:
         run, unfinished = left
         story.say(
-            f"interrupted; go on with: tlkit.finetune(resume={str(run)!r})" if unfinished else f"{run} is as it was."
+            f"interrupted; continue with: tlkit.finetune(resume={str(run)!r})" if unfinished else f"{run} is as it was."
         )
 
 

@@ -214,7 +214,7 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
     if record.get("state") != "finished":
         return None
     if damaged := run_dir.damaged():
-        story.say(f"of {run_dir.path}, {', '.join(damaged)} is gone or damaged, and is recreated")
+        story.say(f"{run_dir.path}: recreating {', '.join(damaged)}, gone or damaged")
         for name in damaged:
             (run_dir.path / name).unlink(missing_ok=True)
         if run_dir.choice.name in damaged:  # the candidate weights are no longer kept

@@ -92,7 +92,7 @@ def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
     story.expect(*(Phase(f"{file.name}, bytes", file.bytes / 5e6) for _, file in wanted if file is not None))
     for name, file in wanted:
         if file is None:
-            lines.append(f"{name}: its weights are inside tlkit")
+            lines.append(f"{name}: its weights come with tlkit")
             continue
         before = at_hand(file.name)
         path = fetch(file, story)
