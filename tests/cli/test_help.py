@@ -1,4 +1,4 @@
-"""Help that begins with what matters, and wrong usage met with what was meant, never with another library's words."""
+"""Help starts with the important options; usage errors suggest what was meant, in tlkit's own words."""
 
 import json
 from dataclasses import fields
@@ -100,8 +100,8 @@ def test_python_is_told_the_argument_that_was_meant():
 
 def test_names_from_elsewhere_lead_to_names_that_are_there():
     options = {spec.name.replace("_", "-") for row in COMMANDS for spec in fields(row.options)}
-    assert set(_ELSEWHERE) - options <= {"quiet", "help-all"}  # these two are of every command
+    assert set(_ELSEWHERE) - options <= {"quiet", "help-all"}  # every command has these two
     commands = {row.name for row in COMMANDS} | {"--version"}
     assert {meant.split()[0] for meant in OTHER_COMMANDS.values()} <= commands
     assert not set(OTHER_COMMANDS) & commands
-    assert option_meant("--lr", ["val"]) == ""  # no guess where the option is not there and nothing is near
+    assert option_meant("--lr", ["val"]) == ""  # no guess if no similar option exists

@@ -1,4 +1,4 @@
-"""Tables whose columns are numbers, labels that may be meant as such, and folders of grades."""
+"""Tables with columns of numbers, labels that may be numbers, and folders of grades."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A run on clips from the folder to the report, resumed, evaluated and asked; and that no frame is computed twice."""
+"""A run on clips from the folder to the report, resumed, evaluated and used to predict; no frame is computed twice."""
 
 import base64
 import csv

@@ -1,4 +1,4 @@
-"""Splits that folders give, as a run meets them."""
+"""Splits given by folders, in a run."""
 
 import shutil
 

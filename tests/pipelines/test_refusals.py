@@ -1,4 +1,4 @@
-"""What can be known to go wrong is refused before Keras is loaded; what the system refuses later is one error."""
+"""Foreseeable errors are raised before Keras is loaded; later errors of the system become one clear error."""
 
 import errno
 import json

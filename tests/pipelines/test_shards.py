@@ -1,4 +1,4 @@
-"""Shares of the work: disjoint, in any order, on any machine; the same bytes, and nothing twice."""
+"""Shards of the work: disjoint, in any order, on any machine; the same bytes, and nothing computed twice."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""Commands as Python functions say what they take, and errors what to do."""
+"""Commands as Python functions document their arguments, and errors say what to do."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""The page in a real browser: drop, paste, choose, what is refused, a phone, a token."""
+"""The page in a real browser: drop, paste, choose, refusals, a phone, a token."""
 
 import base64
 import http.server
@@ -72,7 +72,7 @@ def test_drop_paste_choose_and_refused(browser, start, tmp_path):
     card = until(browser, f"{CARDS}.length === 4 && {CARDS}")[0]
     assert "<b>note.jpg" in card and "not an image that can be read" in card and "send a JPEG" in card
     assert [url for url in browser.asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert [line for line in browser.said if "415" not in line] == []  # the browser itself tells of the refusal
+    assert [line for line in browser.said if "415" not in line] == []  # the browser itself logs the refusal
 
 
 @pytest.mark.parametrize("dark", [False, True])
