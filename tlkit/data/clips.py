@@ -205,8 +205,7 @@ def _refuse_disagreement(frames: Dataset, names: Sequence[str], owner: np.ndarra
             row = int(other[0])
             raise TlkitError(
                 f"the frames of the clip {names[owner[row]]!r} do not agree: {frames.paths[first[owner[row]]]!r} has "
-                f"{kind} "
-                f"{told[first[owner[row]]]!r}, {frames.paths[row]!r} has {told[row]!r}.",
+                f"{kind} {told[first[owner[row]]]!r}, {frames.paths[row]!r} has {told[row]!r}.",
                 f"give all frames of a clip one {kind}; a clip is one sample.",
             )
 
@@ -388,8 +387,7 @@ def refuse_mixed(single: str, frame: str, typed: str) -> None:
     raise TlkitError(
         f"{typed!r} holds single images and no clips: {single!r} lies in a class folder itself.",
         "put the frames of each clip into a folder of their own, CLASS/CLIP/frame_01.jpg; or leave out --time, "
-        "--frames and "
-        "--stride for single images.",
+        "--frames and --stride for single images.",
     )
 
 

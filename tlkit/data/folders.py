@@ -352,9 +352,8 @@ def _refuse_unnamed_splits(root: str, top: Sequence[str], inside: dict[str, list
         f"the folders {_listed(top)} of {root!r} all hold the same folders ({_listed(sorted(first))}), as splits do, "
         "but are not named as splits.",
         f"if they are splits, rename them to train, val and test (mv {root.rstrip('/')}/{top[0]} "
-        f"{root.rstrip('/')}/train); "
-        f"if they are the classes, say so: --classes {','.join(top)}; if these folders are clips of frames, say "
-        "--time conv1d.",
+        f"{root.rstrip('/')}/train); if they are the classes, say so: --classes {','.join(top)}; if these folders are "
+        "clips of frames, say --time conv1d.",
     )
 
 
@@ -370,8 +369,7 @@ def _class_among_others(folder: Path) -> str:
     right = str(above) if folder.is_absolute() else os.path.relpath(above)
     return (
         f"did you mean {right!r}, which holds {_listed([entry.name for entry in beside])}? A classifier needs the "
-        "folders "
-        "of all classes."
+        "folders of all classes."
     )
 
 

@@ -71,8 +71,7 @@ def refuse_many(file: Path, labels: Sequence[str]) -> None:
     ends = sorted(float(text.replace(",", ".")) for text in different)
     raise TlkitError(
         f"the labels of {str(file)!r} are {len(different)} different numbers, {ends[0]:g} to {ends[-1]:g}: quantities "
-        "to "
-        "predict, or names of classes?",
+        "to predict, or names of classes?",
         f"say which: --task number --target label predicts the numbers, --task single tells {len(different)} classes "
         "apart.",
     )

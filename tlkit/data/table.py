@@ -252,8 +252,7 @@ def _refuse_other_encodings(file: Path, columns: Sequence[tuple[str, Sequence[st
                 right = shlex.quote(f"{file.stem}-utf8{file.suffix}")
                 raise TlkitError(
                     f"row {row} of {str(file)!r} is not UTF-8: column {name.encode('utf-8', 'replace').decode()!r} "
-                    "holds "
-                    f"byte 0x{byte:02X}; in Windows-1252 it is {content.decode('cp1252', 'replace')!r}.",
+                    f"holds byte 0x{byte:02X}; in Windows-1252 it is {content.decode('cp1252', 'replace')!r}.",
                     "save it as CSV UTF-8; if Windows-1252 reads right: "
                     f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(file))} > {right}",
                 )

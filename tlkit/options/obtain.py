@@ -126,7 +126,7 @@ class RankConfig(ImageOptions, SplitOptions, StoreOptions, ShardOptions):
     )
     out: str = option("rank", "The folder to write: rank.html, rank.json, rank.csv.", group="Output", writes="folder")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
     def check(self) -> None:
         """Require candidates that are catalogue names, presets or files."""
@@ -161,7 +161,7 @@ class SampleConfig(Options):
         group="Sample",
     )
     seed: int = option(0, "Seed of shapes, sheets and clips.", low=0, high=2**31 - 1, group="Sample")
-    overwrite: bool = option(False, "Replace what is there.", group="Sample")
+    overwrite: bool = option(False, "Replace existing output.", group="Sample")
     corrupt: float = _fault("Fraction of files that cannot be decoded: empty, truncated or text.")
     duplicate: float = _fault("Fraction of files that are byte-for-byte copies.")
     near_duplicate: float = _fault("Fraction of files that are slightly cropped, re-encoded copies.")

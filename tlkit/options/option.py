@@ -90,8 +90,7 @@ _INSTEAD = {
     **dict.fromkeys(
         ("device", "devices", "gpu", "gpus", "cuda", "cpu", "accelerator", "no-cuda"),
         "tlkit finds the devices by itself, and `tlkit doctor` lists them; put CUDA_VISIBLE_DEVICES= (empty) before "
-        "the command "
-        "to keep it off the GPU; finetune trains on several devices with --devices.",
+        "the command to keep it off the GPU; finetune trains on several devices with --devices.",
     ),
     **dict.fromkeys(
         ("workers", "num-workers", "jobs", "n-jobs", "j", "threads"),
@@ -113,10 +112,9 @@ _INSTEAD = {
     **dict.fromkeys(
         ("search", "trials", "n-trials", "num-trials", "tune", "hpo"),
         "hyperparameter search is no longer offered: with few validation images it picks settings by luck; on two "
-        "sets it moved "
-        "accuracy by -12 to +7 points against the default, -2.5 on average, for 3.6 times its time "
-        "(benchmarks/results/recipe.md). "
-        "The learning rate is found automatically; set --learning-rate, --blocks and --augment by hand.",
+        "sets it moved accuracy by -12 to +7 points against the default, -2.5 on average, for 3.6 times its time "
+        "(benchmarks/results/recipe.md). The learning rate is found automatically; set --learning-rate, --blocks and "
+        "--augment by hand.",
     ),
     **dict.fromkeys(("run", "run-dir"), "the run is given without a flag: tlkit {command} RUN"),
 }

@@ -53,8 +53,7 @@ class TrainingOptions(Options):
     minutes: float | None = option(
         None,
         "Minutes that the whole command may take, from its start to the report: blocks, views and epochs are planned "
-        "to fit, and "
-        "adjusted during training.",
+        "to fit, and adjusted during training.",
         low=0.05,
         high=100_000,
         group="Training",
@@ -139,8 +138,7 @@ class TrainingOptions(Options):
         "(classes are drawn equally often), logit-adjust (the log prior is part of the loss), post-hoc (the same, "
         "its strength by cross-validation), smote, gaussian or gan (features of rare classes are synthesised; only "
         "for a head fitted by L-BFGS), auto (the best of none, weights and both adjustments for a cross-validated "
-        "linear "
-        "head), or none.",
+        "linear head), or none.",
         choices=catalog.BALANCES,
         group="Training",
     )

@@ -25,7 +25,7 @@ from tlkit.options.commands import CompareConfig
 from tlkit.report.comparison import render
 from tlkit.runs.folder import RunDir, refuse_occupied
 
-ORDER = ("test", "images", "val")  # images to compare on, most informative first
+ORDER = ("test", "images", "val")  # images to compare on, best first
 CODES = {name: code for code, name in enumerate(SPLITS)} | {"images": UNASSIGNED}
 LISTED = 5  # images named in the text
 PHASES = Phase("reading predictions", 0.2), Phase("comparing", 1.0)

@@ -65,8 +65,7 @@ def refuse_missing(names: Sequence[str] | None) -> None:
             raise TlkitError(
                 f"--log {name} would go over the network, and tlkit is offline.",
                 "WANDB_MODE=offline, or an MLFLOW_TRACKING_URI that is a folder, keeps it on this machine; or leave "
-                "--log "
-                f"out and log it later: tlkit evaluate RUN --log {name}",
+                f"--log out and log it later: tlkit evaluate RUN --log {name}",
             )
         if importlib.util.find_spec(tracker.package) is None:
             raise TlkitError(
