@@ -96,7 +96,7 @@ class ImageOptions(FixOptions):
     )
 
     def check(self) -> None:
-        """Refuse levels that are no range, and --classes or --target that contradict --task."""
+        """Refuse levels that are not a range, and --classes or --target that contradict --task."""
         super().check()
         self._check_task()
         if self.levels is not None:

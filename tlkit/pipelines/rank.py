@@ -48,8 +48,7 @@ BATCH = 32  # images per timed pass
 def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
     """Extract each candidate's features once, through the store; score, time and compare the candidates.
 
-    Returns the content of rank.json (see `Ranking`), `out`, `report`, `set_aside`, `text`; of a shard see
-    `shard_result`.
+    Returns rank.json (see `Ranking`), `out`, `report`, `set_aside` and `text`; for a shard see `shard_result`.
 
     Raises:
         TlkitError: for wrong options, fewer than two classes, no candidate with weights that load, an occupied `out`.

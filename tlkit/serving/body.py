@@ -56,7 +56,7 @@ class BodyBudget:
             RequestProblem: if there would be too many.
         """
         if self.held + count > self.most:
-            raise RequestProblem("too-busy", "The memory reserved for images is full with those of other requests.")
+            raise RequestProblem("too-busy", "The memory reserved for images is taken by those of other requests.")
         self.held += count
 
     def give_back(self, count: int) -> None:
