@@ -222,9 +222,8 @@ def settle_backend() -> str:
     """Choose an installed backend for Keras to load; return a message for the user, "" if nothing is unusual.
 
     `KERAS_BACKEND` decides, then Keras's own file, then TensorFlow. If the last two name one that is not installed, the
-    first
-    installed one of `BACKENDS` is used: Keras writes TensorFlow into its file by itself, so that file does not express
-    the user's choice. `KERAS_BACKEND` is never overridden.
+    first installed one of `BACKENDS` is used: Keras writes TensorFlow into its file by itself, so that file does not
+    express the user's choice. `KERAS_BACKEND` is never overridden.
 
     Raises:
         TlkitError: if `KERAS_BACKEND` names an unknown backend or one not installed, or none is installed.

@@ -56,8 +56,7 @@ def scan(
         group_by: groups that must not straddle splits: a column of the manifest file, or a regular
             expression on the relative path whose first group is the group's name.
         labelled: True requires classes, a task its kind of ground truth; False takes every image below the folder with
-            label
-            -1; None takes classes if the folders or the file name them.
+            label -1; None takes classes if the folders or the file name them.
         known: classes of a classifier: folders with these names are classes, even if they look like splits.
         fixes: labels to change and images to drop.
         look: whether to decode every image as well, to find those that cannot be (`Dataset.unreadable`).

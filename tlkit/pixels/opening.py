@@ -287,8 +287,7 @@ def _unidentified(source: Path | bytes) -> str:
     )
 
 
-# -- Formats that Pillow reads differently from their declaration: deep PNG and PNM, transparent grey, BMP, JPEG 2000
-# ---
+# -- Formats that Pillow does not read as declared: deep PNG and PNM, transparent grey, BMP, JPEG 2000 ---
 
 
 def as_declared(image: Image.Image, content: bytes, levels: Levels) -> Image.Image:

@@ -148,7 +148,7 @@ def give_back(run_dir: RunDir) -> bool:
 
 
 def _put_aside(run_dir: RunDir) -> None:
-    """Move the old run aside; it is removed only once the new one has trained something."""
+    """Move the old run aside; it is removed only when training of the new one begins."""
     aside = temporary_beside(run_dir.path / REPLACED)
     old = contents(run_dir.path)
     aside.mkdir()

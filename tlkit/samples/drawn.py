@@ -147,7 +147,7 @@ def draw(name: str, seed: int, number: int) -> Image.Image:
     random = np.random.default_rng([seed, number])
     side = SHAPES_SIDE * OVERSAMPLING
     ground = int(random.integers(40, 216))
-    # far enough from the background to be visible in every channel
+    # far enough from the background to be visible, whichever channel differs
     ink = tuple((ground + int(random.integers(80, 176))) % 256 for _ in range(3))
     large = Image.new("RGB", (side, side), (ground, ground, ground))
     radius = side * random.uniform(0.2, 0.38)

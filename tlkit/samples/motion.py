@@ -1,9 +1,8 @@
 """The motion sample: drawn clips whose classes differ only in the direction of a change.
 
 In every clip a pointed shape moves across, rotates and changes its size. Two of the three go back and forth, from a
-random
-start, and the third goes one way: which one, and which way, is the class. Over the frames of a clip each of the three
-takes the same values in every class, so that a clip with shuffled frames carries no information on its class.
+random start, and the third goes one way: which one, and which way, is the class. Over the frames of a clip each of
+the three takes the same values in every class, so that shuffled frames carry no information on the class.
 """
 
 import math
