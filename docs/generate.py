@@ -1,4 +1,4 @@
-"""Write what the code already says: docs/map.md and docs/cli.md.
+"""Generate docs/map.md and docs/cli.md from the code.
 
 python docs/generate.py            write both
 python docs/generate.py --check    exit 1 and name what is stale, write nothing
@@ -16,14 +16,14 @@ MAP = ROOT / "docs" / "map.md"
 CLI = ROOT / "docs" / "cli.md"
 FOLDERS = {
     "tlkit": "the package; its files are listed below",
-    "tests": "a folder for each package; `contracts/` holds the laws of the code as tests",
-    "datasets": "recipes of public datasets: address, sum, licence, layout",
+    "tests": "a folder for each package; `contracts/` holds the rules of the code as tests",
+    "datasets": "recipes of public datasets: URL, checksum, licence, layout",
     "docs": "what it does and how it is built; index.md orders the pages",
     "examples": "a config file, a Python program, a notebook, and jobs for clusters",
-    "findings": "programs that show what other software really does, each on its own",
+    "findings": "stand-alone programs that demonstrate the behaviour of other software",
     "benchmarks": "programs that measure, and their results",
     "training_nano": "the program that pretrains nano, the small network inside the package",
-    "docker": "what goes into the images, and the script that tries every command in one",
+    "docker": "files for the container images, and a script that runs every command in one",
 }
 WIDTH = 100
 
@@ -48,7 +48,7 @@ def file_map() -> str:
 
 
 def packages() -> list[str]:
-    """The packages of the house from the roof down, as the layers in pyproject.toml have them."""
+    """The packages from the top layer down, in the order of the layers in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = next(rule["layers"] for rule in project["tool"]["importlinter"]["contracts"] if rule["type"] == "layers")
     names = [name.strip(" ()") for layer in layers for name in layer.split("|")]
@@ -56,7 +56,7 @@ def packages() -> list[str]:
 
 
 def _files(folder: Path) -> list[tuple[str, str]]:
-    """The modules of one package, without the packages in it."""
+    """The modules of one package, without subpackages."""
     modules = sorted(path for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py"))
     templates = sorted(path for path in folder.glob("*.html*"))
     named = [(f"`{path.name}`", first_line(path)) for path in modules]
@@ -69,13 +69,14 @@ def map_page() -> str:
         ["| folder | what it is for |", "|---|---|", *(f"| `{name}/` | {use} |" for name, use in FOLDERS.items())]
     )
     written = (
-        "Written by `make docs` from the first lines of docstrings; do not edit. Packages stand from the roof down."
+        "Written by `make docs` from the first lines of docstrings; do not edit. Packages are listed from the top "
+        "layer down."
     )
     return f"# What is where\n\n{written}\n\n{folders}\n\n## The package\n\n{file_map()}\n"
 
 
 def help_of(*command: str) -> str:
-    """What `tlkit COMMAND --help-all` prints, with nothing of this terminal in it."""
+    """The output of `tlkit COMMAND --help-all`, independent of this terminal."""
     plain = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1", "TERMINAL_WIDTH": str(WIDTH)}
     kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
     done = subprocess.run(
@@ -99,7 +100,8 @@ def cli() -> str:
     parts = [
         "# The command line",
         "",
-        "Written by `make docs` from `tlkit COMMAND --help-all`; do not edit. `--help` begins with the options that matter.",
+        "Written by `make docs` from `tlkit COMMAND --help-all`; do not edit. `--help` shows the most important "
+        "options only.",
         "",
     ]
     for command in ((), *((row.name,) for row in COMMANDS)):
@@ -108,7 +110,7 @@ def cli() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check both files; returns the exit code."""
+    """Write or check both files; return the exit code."""
     wanted = {MAP: map_page(), CLI: cli()}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     names = ", ".join(str(path.relative_to(ROOT)) for path in stale)

@@ -6,11 +6,10 @@
     run["metrics"]["test"]["accuracy"]["value"]
     run.predictions; run.figure("confusion"); run.predict(["new.jpg"])
 
-Every command is a function of the same name: arguments are the command's, flags are keywords with
-`_` for `-`, and what comes back is what `--json` prints. (`tlkit backbones` is `tlkit.list_backbones()` and
-`tlkit report` is `tlkit.draw_report()`, for `tlkit.backbones` and `tlkit.report` are packages.) Estimators of
-scikit-learn are in `tlkit.sklearn`. Importing this package is cheap: Keras and its friends load when a function
-is first called.
+Every command is a function of the same name: it takes the command's arguments, flags are keywords with `_` for `-`,
+and it returns what `--json` prints. (`tlkit backbones` is `tlkit.list_backbones()` and `tlkit report` is
+`tlkit.draw_report()`, because `tlkit.backbones` and `tlkit.report` are packages.) scikit-learn estimators are in
+`tlkit.sklearn`. Importing this package is cheap: Keras is loaded when a function is first called.
 """
 
 import os
@@ -40,16 +39,16 @@ __all__ = [
     "weights",
 ]
 
-# Read by TensorFlow when it is first imported; fewer lines of chatter, all of its errors.
+# read by TensorFlow at import: fewer informational messages, all errors
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Read when these are first imported: ONNX Runtime (from 1.29 on) and MLflow would write an ID of the device and tell their
-# makers of its use.
+# Read at import: ONNX Runtime (from 1.29 on) and MLflow would otherwise store a device ID and send usage data to their
+# makers.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def __getattr__(name: str) -> Any:
-    """The function of a command, made on first use."""
+    """The function of a command, created on first use."""
     if name in __all__:
         from tlkit.python.functions import function
 

@@ -1,10 +1,10 @@
-"""scikit-learn's way of asking: `ImageFeatures` turns paths into features, `ImageClassifier` learns from paths and labels.
+"""scikit-learn estimators: `ImageFeatures` turns paths into features, `ImageClassifier` learns from paths and labels.
 
     pipeline = make_pipeline(ImageFeatures("resnet50"), LogisticRegression())
     GridSearchCV(pipeline, {"logisticregression__C": [0.01, 0.1, 1]}).fit(paths, labels)
 
-Features come from the store, so that ten settings times five folds cost one extraction. Constructors keep their parameters
-and do nothing else; Keras is loaded when a network has to compute.
+Features come from the store, so that ten settings times five folds cost one extraction. Constructors only store their
+parameters; Keras is loaded when a network has to compute.
 """
 
 import os
@@ -47,24 +47,24 @@ NOT_OF_CLASSIFIERS = (
 
 
 class UnfitInput(TlkitError, ValueError):
-    """What was given cannot be learned from or asked about; a ValueError too, which scikit-learn expects."""
+    """The input is unusable; also a ValueError, which scikit-learn expects."""
 
 
 class ImageFeatures(TransformerMixin, BaseEstimator):
-    """Paths of images to features of a pretrained network, float32 (n, C).
+    """Transform paths of images to features of a pretrained network, float32 (n, C).
 
-    `fit` learns nothing from the pixels: it settles how they are read, and computes the rows. Rows are kept in tlkit's
-    store and never computed twice, whichever estimator, fold or process asks. A file that cannot be read is an error, for
-    scikit-learn counts rows.
+    `fit` learns nothing from the pixels: it fixes how they are decoded and computes the features. Features are kept in
+    tlkit's store and never computed twice, whichever estimator, fold or process needs them. A file that cannot be read
+    is an error, because scikit-learn expects one row per input.
 
     Args:
-        backbone: as `--backbone`: a name of `tlkit backbones`, a .keras file, or a KerasHub preset.
+        backbone: as `--backbone`: a name from `tlkit backbones`, a .keras file, or a KerasHub preset.
         weights: `imagenet`, `none` (random), or a path.
-        layer: features of this layer instead of the last grid.
-        pool: `avg`, `max`, or `none`, the grid flattened.
-        image_size: side of the input in pixels, 16..4096; the backbone's own unless given.
+        layer: take the features from this layer instead of the last grid.
+        pool: `avg`, `max`, or `none` for the flattened grid.
+        image_size: side of the input in pixels, 16..4096; default: the backbone's native size.
         options: further options of `tlkit features` by name: fit, levels, engine, precision, stored_as, batch_size, seed.
-        verbose: whether to say on stderr what is computed.
+        verbose: whether to report on stderr what is computed.
     """
 
     def __init__(
@@ -82,19 +82,19 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         self.image_size, self.options, self.verbose = image_size, options, verbose
 
     def fit(self, X: Any, y: Any = None) -> "ImageFeatures":
-        """Settle the input contract and compute the features of n paths; `y` is not looked at."""
+        """Determine the input contract and compute the features of n paths; `y` is ignored."""
         self._fitted(X)
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """`fit`, and what it computed."""
+        """Fit, and return the features of `X`."""
         return self._fitted(X)
 
     def transform(self, X: Any) -> np.ndarray:
         """Features float32 (n, C) of n paths, in their order.
 
         Raises:
-            UnfitInput: no paths, or a file that cannot be read.
+            UnfitInput: for no paths, or a file that cannot be read.
         """
         check_is_fitted(self)
         settle_backend()
@@ -102,12 +102,12 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         return _rows(replace(source, contract=self.contract_), images, self._story)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """C names, those of the columns that `tlkit features` writes."""
+        """The C column names, as written by `tlkit features`."""
         check_is_fitted(self)
         return np.array(column_names(self.n_features_out_), dtype=object)
 
     def __sklearn_tags__(self) -> Any:
-        """Paths instead of a table of numbers; features are float32 whatever comes in."""
+        """Declare that the input is paths, not a table of numbers, and the output float32."""
         tags = _of_paths(super().__sklearn_tags__())
         tags.transformer_tags.preserves_dtype = []
         return tags
@@ -136,7 +136,7 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
 
 
 class _Finetuned(BaseEstimator):
-    """What estimators share that train as `tlkit finetune` does."""
+    """Base of the estimators that train like `tlkit finetune`."""
 
     archive_: bytes
     choice_: str
@@ -153,20 +153,20 @@ class _Finetuned(BaseEstimator):
             self.archive_, self.choice_, _networks[self] = _trained(self._config(), images, folder, self._story)
 
     def _logits(self, X: Any) -> tuple[np.ndarray, Any]:
-        """Logits float32 (n, K) of n paths, and the facts of the network."""
+        """Logits float32 (n, K) of n paths, and the network's `Facts`."""
         check_is_fitted(self)
         settle_backend()
         images, (source, facts) = images_of(X, self._story), self._opened()
         return _rows(source, images, self._story), facts
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as a .keras file, which plain Keras loads and every tlkit command takes for a run's."""
+        """Write a .keras file that plain Keras loads and every tlkit command accepts in place of a run."""
         check_is_fitted(self)
         with replacing(Path(path)) as temporary:
             temporary.write_bytes(self.archive_)
 
     def __sklearn_tags__(self) -> Any:
-        """Paths instead of a table of numbers."""
+        """Declare that the input is paths, not a table of numbers."""
         return _of_paths(super().__sklearn_tags__())
 
     @property
@@ -183,7 +183,7 @@ class _Finetuned(BaseEstimator):
         return resolve(FinetuneConfig, {"images": ".", "test": 0.0, "seed": seed, "task": self._task, **own, **further})
 
     def _opened(self) -> tuple[FeatureSource, Any]:
-        """The classifier as a source of logits, kept for the next question, and its facts."""
+        """The network as a source of logits, kept open for later calls, and its facts."""
         from tlkit.classifier.facts import read_facts
 
         if self not in _networks:
@@ -196,28 +196,29 @@ class _Finetuned(BaseEstimator):
 
 
 class ImageClassifier(ClassifierMixin, _Finetuned):
-    """Paths of images and their labels to a classifier, trained as `tlkit finetune` trains.
+    """A classifier of images given as paths, trained like `tlkit finetune`.
 
-    A linear head is solved on stored features, fine-tuning follows, and what ships is the simplest that is within the noise
-    of the best on images that `fit` holds out of those it is given (with few of them, by cross-validation): never worse
-    than the head alone by more than chance. Probabilities are calibrated on the same images. `sample_weight` is refused:
-    the stages weigh classes (`balance`), not images.
+    A linear head is fitted on stored features, fine-tuning follows, and the simplest candidate within the noise of the
+    best is kept, judged on images that `fit` holds out from those it is given (by cross-validation if there are few):
+    never worse than the head alone by more than chance. Probabilities are calibrated on the same images.
+    `sample_weight` is refused: the stages weight classes (`balance`), not images.
 
     Args:
-        backbone: as of `ImageFeatures`.
-        weights: likewise.
+        backbone: as in `ImageFeatures`.
+        weights: as in `ImageFeatures`.
         head: `linear`, `mlp`, `conv`, `attention`, ...
         stages: `("head",)` for the head alone, `("head", "top")`, `("head", "all")` or all three; None for `("head", "top")`,
-            or `("head",)` where nothing could check what fine-tuning does.
-        balance: of classes of unequal size: `none`, `weights`, `sample`, `logit-adjust`, `post-hoc`, `smote`, `gaussian`, `gan` or `auto`.
+            or `("head",)` if fine-tuning could not be validated.
+        balance: handling of unequal class sizes: `none`, `weights`, `sample`, `logit-adjust`, `post-hoc`, `smote`,
+            `gaussian`, `gan` or `auto`.
         options: further options of `tlkit finetune` by name, such as `{"epochs": 5, "flip": False, "val": 0.2}`.
         random_state: seed of everything random; None for 0.
-        verbose: whether to say on stderr what happens.
+        verbose: whether to report progress on stderr.
 
     Attributes:
         classes_: (K,), sorted.
-        choice_: what shipped and why, one sentence; "" where there was nothing to choose from.
-        archive_: bytes of the classifier's .keras file; `save(path)` writes it.
+        choice_: which candidate was kept and why, in one sentence; "" if there was only one.
+        archive_: bytes of the classifier's .keras file, which `save(path)` writes.
     """
 
     _own = (*_Finetuned._own, "balance")
@@ -241,12 +242,12 @@ class ImageClassifier(ClassifierMixin, _Finetuned):
         """Train on n paths and their n labels.
 
         Raises:
-            UnfitInput: no paths, unreadable files, a single class, weights of images.
-            TlkitError: options that the images cannot follow.
+            UnfitInput: for no paths, unreadable files, a single class, or sample weights.
+            TlkitError: for options that do not fit the images.
         """
         if given:
             raise UnfitInput(
-                f"ImageClassifier.fit takes no {', '.join(given)}: its stages weigh classes, not images.",
+                f"ImageClassifier.fit takes no {', '.join(given)}: its stages weight classes, not images.",
                 "use balance='weights' for classes of unequal size.",
             )
         self._fitted(self._labelled(X, y))
@@ -258,7 +259,7 @@ class ImageClassifier(ClassifierMixin, _Finetuned):
         return facts.task.probabilities(logits, facts.temperature)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each of n paths, (n,) of the type of `classes_`."""
+        """The most probable class of each of n paths, (n,), of the type of `classes_`."""
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
@@ -277,23 +278,22 @@ class ImageClassifier(ClassifierMixin, _Finetuned):
 
 
 class ImageRegressor(RegressorMixin, _Finetuned):
-    """Paths of images and a number or several of each to a network that predicts them, trained as `tlkit finetune` does.
+    """A regressor of one or several numbers per image, given as paths, trained like `tlkit finetune`.
 
-    Ridge regression is solved on stored features, fine-tuning by squared or Huber error follows, and what ships is the
-    simplest that is within the noise of the best on images that `fit` holds out of those it is given. `sample_weight` is
-    refused.
+    Ridge regression is fitted on stored features, fine-tuning with squared or Huber error follows, and the simplest
+    candidate within the noise of the best is kept, judged on images that `fit` holds out from those it is given.
+    `sample_weight` is refused.
 
     Args:
-        backbone, weights, head, stages: as of `ImageClassifier`.
+        backbone, weights, head, stages: as in `ImageClassifier`.
         loss: `mse` or `huber`.
         options: further options of `tlkit finetune` by name.
         random_state: seed of everything random; None for 0.
-        verbose: whether to say on stderr what happens.
+        verbose: whether to report progress on stderr.
 
     Attributes:
-        choice_, archive_: as of `ImageClassifier`.
-        margins_: (K,) how far the 95 % interval around each number reaches to each side; None where fewer than 19 images
-            were held out.
+        choice_, archive_: as in `ImageClassifier`.
+        margins_: (K,) half-width of the 95 % interval around each number; None if fewer than 19 images were held out.
     """
 
     _own = (*_Finetuned._own, "loss")
@@ -318,12 +318,12 @@ class ImageRegressor(RegressorMixin, _Finetuned):
         """Train on n paths and their numbers, (n,) or (n, K).
 
         Raises:
-            UnfitInput: no paths, unreadable files, numbers that are not finite, weights of images.
-            TlkitError: options that the images cannot follow.
+            UnfitInput: for no paths, unreadable files, numbers that are not finite, or sample weights.
+            TlkitError: for options that do not fit the images.
         """
         if given:
             raise UnfitInput(
-                f"ImageRegressor.fit takes no {', '.join(given)}.", "leave it out: all images weigh the same."
+                f"ImageRegressor.fit takes no {', '.join(given)}.", "leave it out: all images have the same weight."
             )
         if y is None:
             raise UnfitInput("requires y to be passed, but the target y is None.", "give a number for each path.")
@@ -338,24 +338,25 @@ class ImageRegressor(RegressorMixin, _Finetuned):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Numbers float64 of n paths, (n,) or (n, K) as `fit` was given them."""
+        """Predicted numbers float64 of n paths, (n,) or (n, K) as given to `fit`."""
         numbers, _ = self._logits(X)
         return numbers[:, 0].astype(np.float64) if self._flat else numbers.astype(np.float64)
 
     def __sklearn_tags__(self) -> Any:
-        """Paths instead of a table of numbers; several numbers an image."""
+        """Declare that the input is paths, not a table of numbers, and the output may be several numbers."""
         tags = _of_paths(super().__sklearn_tags__())
         tags.target_tags.multi_output = True
         return tags
 
 
 _networks: WeakKeyDictionary[_Finetuned, tuple[FeatureSource, Any]] = WeakKeyDictionary()
-"""Open networks, beside the estimators: what is asked of one changes nothing in it, and no pickle holds it."""
+"""Open networks, kept outside the estimators, so that predicting does not change an estimator and no pickle contains
+one."""
 
 
 def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story) -> tuple[bytes, str, Any]:
-    """The bytes of the classifier's file, why it is what it is, and the network as if that file had been opened."""
-    import tlkit.backbones.runtime as runtime  # first, so that the backend starts quietly
+    """Train; return the bytes of the classifier's file, the reason for the choice, and the opened network."""
+    import tlkit.backbones.runtime as runtime  # first, so that the backend starts without log output
     from tlkit.classifier.model import network_of, save
     from tlkit.data.decode import check
     from tlkit.data.split import split
@@ -377,7 +378,7 @@ def _trained(config: FinetuneConfig, images: Dataset, folder: Path, story: Story
     return file.read_bytes(), done.choice.reason if done.choice else "", (opened, shipped.facts)
 
 
-# -- What is given: paths, and options by name ---------------------------------------------------
+# -- Inputs: paths, and options by name ---------------------------------------------------
 
 
 def images_of(X: Any, story: Story) -> Dataset:
@@ -385,10 +386,10 @@ def images_of(X: Any, story: Story) -> Dataset:
 
     Args:
         X: list, array, Series or one-column table of paths.
-        story: hears the progress.
+        story: receives progress.
 
     Raises:
-        UnfitInput: it holds something else, or files that are missing or no images.
+        UnfitInput: for anything else, missing files or files that are not images.
     """
     paths = _paths(X)
     digests, sizes = _known_contents(paths, story)
@@ -420,7 +421,7 @@ _contents: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, t
 
 
 def _known_contents(paths: list[str], story: Story) -> tuple[list[bytes], list[int]]:
-    """sha256 and size of files; one that has neither changed nor been replaced since it was read is not read again."""
+    """sha256 and size of files; a file that is unchanged since it was last read is not read again."""
     wanted = list(map(_stamp, paths))
     found: list[Any] = list(map(_contents.get, wanted))
     new = {wanted[i]: i for i, digest in enumerate(found) if digest is None}
@@ -430,7 +431,7 @@ def _known_contents(paths: list[str], story: Story) -> tuple[list[bytes], list[i
         digests = {stamp: row.tobytes() for stamp, row in zip(new, read.sha256, strict=True)}
         if len(_contents) + len(digests) > REMEMBERED:
             _contents.clear()
-        quiet = (time.time() - SETTLED_AFTER) * 1e9  # what changed later might change again within the clock's tick
+        quiet = (time.time() - SETTLED_AFTER) * 1e9  # a later change may hide another within the clock's tick
         _contents.update({stamp: digest for stamp, digest in digests.items() if stamp[3] < quiet})
         found = [digest or digests[stamp] for stamp, digest in zip(wanted, found, strict=True)]
     return found, [stamp[2] for stamp in wanted]
@@ -438,7 +439,7 @@ def _known_contents(paths: list[str], story: Story) -> tuple[list[bytes], list[i
 
 def _stamp(path: str) -> tuple[int, int, int, int]:
     try:
-        status = os.stat(path)  # noqa: PTH116 - a million times
+        status = os.stat(path)  # noqa: PTH116 - faster, called a million times
     except (OSError, ValueError) as error:
         raise UnfitInput(
             f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}.",
@@ -450,14 +451,14 @@ def _stamp(path: str) -> tuple[int, int, int, int]:
 def _refuse_problems(problems: Any) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UnfitInput(f"{problems[0].path!r}: {problems[0].reason}{more}.", "mend it, or leave the image out.")
+        raise UnfitInput(f"{problems[0].path!r}: {problems[0].reason}{more}.", "repair it, or leave the image out.")
 
 
-_recent: dict[tuple[str, bytes], np.ndarray] = {}  # rows read last, of a source and images
+_recent: dict[tuple[str, bytes], np.ndarray] = {}  # the rows read last, by source and images
 
 
 def _rows(source: FeatureSource, images: Dataset, story: Story) -> np.ndarray:
-    """Every row, float32 (n, C). A search asks for each fold once a setting; what was read lately is not read again."""
+    """Every row, float32 (n, C). Rows read recently are cached, for a search reads each fold once per setting."""
     key = repr([source.describe(output, {}) for output in source.outputs]), images.sha256.tobytes()
     if (found := _recent.get(key)) is None:
         extraction = source.extract(images, story=story)
@@ -471,12 +472,13 @@ def _rows(source: FeatureSource, images: Dataset, story: Story) -> np.ndarray:
 
 
 def _allowed(estimator: BaseEstimator, options: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any]:
-    """The further options, every one of them known."""
+    """The further options, refused if unknown."""
     given = dict(options or {})
     strange = [name for name in given if name not in names]
     if strange:
         raise UnfitInput(
-            f"{type(estimator).__name__}(options=...) has {', '.join(map(repr, strange))}, which it does not take there.",
+            f"{type(estimator).__name__}(options=...) has {', '.join(map(repr, strange))}, which it does not take "
+            "there.",
             f"known: {', '.join(names)}.",
         )
     return given
@@ -484,7 +486,7 @@ def _allowed(estimator: BaseEstimator, options: Mapping[str, Any] | None, names:
 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """Training seeds everything; who called it finds the generators of Python and NumPy as they were."""
+    """Restore the random state of Python and NumPy on exit, because training seeds both."""
     kept = random.getstate(), np.random.get_state()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which backend computes, settled before Keras is imported."""
+"""The choice of backend, made before Keras is imported."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Downloads that go wrong in every way, against a server on this machine."""
+"""Downloads that fail in every way, from a local server."""
 
 import hashlib
 import shutil
@@ -135,7 +135,7 @@ def test_a_file_brought_by_hand_needs_no_network_but_is_checked(tmp_path):
     with pytest.raises(TlkitError, match=r"is not a\.bin: it has 299,999 bytes, expected 300,000") as error:
         download(remote("http://nowhere.invalid/a.bin", CONTENT), tmp_path / "a.bin", Silence(), HASTE)
     assert error.value.hint == "delete it, then run the same command again."
-    assert (tmp_path / "a.bin").exists()  # somebody brought it here: it is not ours to delete
+    assert (tmp_path / "a.bin").exists()  # the user put it here: it must not be deleted
 
 
 def test_a_size_that_nobody_states_is_learned_from_the_server(get, server):
@@ -183,7 +183,7 @@ def test_two_at_once_share_one_download(server, tmp_path):
     for one in both:
         one.join()
     assert failed == [] and (tmp_path / "a.bin").read_bytes() == CONTENT
-    assert server.requests["stalls"] == 2  # of one download: the second goes on from where the first stalled
+    assert server.requests["stalls"] == 2  # of one download: the second resumes where the first stalled
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
 
 

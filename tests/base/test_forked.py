@@ -1,4 +1,4 @@
-"""Processes that are forked behave as fresh ones do."""
+"""Forked processes behave like fresh ones."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Sums of files that are asked for again and again."""
+"""Cached checksums of files."""
 
 import os
 import time
@@ -16,7 +16,7 @@ def test_a_file_that_has_not_changed_is_read_once(tmp_path, monkeypatch):
     assert (known_sha256(path), first, len(read)) == (first, sha256_file(path), 1)
     stamp = path.stat()
     path.unlink()
-    path.write_bytes(b"two")  # of the same size, and as old as it says
+    path.write_bytes(b"two")  # same size, same modification time
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert known_sha256(path) == sha256_file(path) != first
 

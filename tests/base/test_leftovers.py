@@ -135,8 +135,8 @@ def test_a_process_whose_end_nobody_has_asked_for_is_dead():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert leftovers.is_alive(process.pid)
     process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # over, and still to be waited for
-    os.kill(process.pid, 0)  # it has its number yet
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, but not reaped
+    os.kill(process.pid, 0)  # its number is still in use
     assert not leftovers.is_alive(process.pid)
     process.communicate()
 

@@ -1,4 +1,4 @@
-"""What a process of tlkit's own leaves out, how it ends, and that others find everything."""
+"""What tlkit's own process leaves out, how it exits, and that other programs are unaffected."""
 
 import importlib.util
 import os
@@ -33,7 +33,7 @@ time.sleep(0.2)
 assert age() == 0
 claim_process()
 found = age()
-assert found >= time.time() - began - 0.05, found  # from before the first line on
+assert found >= time.time() - began - 0.05, found  # counted from before the first line
 assert age() >= found
 """
 

@@ -1,4 +1,4 @@
-"""One progress over all phases of a command: shares, jumps, and the time left."""
+"""Progress over all phases of a command: fractions, jumps, and the time left."""
 
 import pytest
 
@@ -41,20 +41,20 @@ def test_a_counted_phase_goes_by_its_count_and_its_pace(progress, time):
     count = progress.count("reading", 20)
     time.now += 5.0
     count.add("x")
-    assert progress.left == pytest.approx(9.5 + 90.0)  # as expected: the first says little of the others
+    assert progress.left == pytest.approx(9.5 + 90.0)  # as expected: the first tells little about the others
     for _ in range(9):
         time.now += 1.0
         count.add("x")
     assert progress.fraction == pytest.approx(0.05)  # half of 10 of 100 seconds
     assert progress.left == pytest.approx(10.0 + 90.0)
-    time.now += 3.0  # nothing is counted meanwhile, and the time left goes down all the same
+    time.now += 3.0  # nothing is counted meanwhile, but the time left still decreases
     assert progress.left == pytest.approx(7.0 + 90.0)
     assert progress.line == "5 %, 1:37 min left: reading, 10 of 20 (0.6/s)"
 
 
 def test_an_uncounted_phase_goes_by_the_clock_and_never_to_its_end(progress, time):
     progress.begin("training")
-    assert progress.fraction == pytest.approx(0.4)  # reading and extracting were passed over
+    assert progress.fraction == pytest.approx(0.4)  # reading and extracting were skipped
     time.now += 25.0
     assert progress.fraction == pytest.approx(0.65) and progress.left == pytest.approx(35.0)
     time.now += 1000.0

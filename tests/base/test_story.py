@@ -42,7 +42,7 @@ def test_a_log_gets_a_line_on_the_whole_every_few_seconds(told, capsys):
 
 def test_a_long_log_gets_lines_more_rarely(told, capsys):
     list(told.track(range(20_000), "reading", 20_000))
-    assert len(capsys.readouterr().err.splitlines()) < 300  # with one in five seconds there would be thousands
+    assert len(capsys.readouterr().err.splitlines()) < 300  # one every five seconds would be thousands
 
 
 def test_the_command_line_is_told_of_what_nobody_counts_and_of_nothing_afterwards(capsys):
@@ -51,7 +51,7 @@ def test_the_command_line_is_told_of_what_nobody_counts_and_of_nothing_afterward
     told.expect(Phase("computing", 30.0))
     told.begin("computing")
     lines, until = [], time.monotonic() + 5
-    while len(lines) < 3 and time.monotonic() < until:  # nothing is said from here
+    while len(lines) < 3 and time.monotonic() < until:  # no messages from here on
         time.sleep(0.02)
         lines += capsys.readouterr().err.splitlines()
     told.close()
@@ -117,4 +117,4 @@ def test_the_work_goes_on_where_nobody_hears_it(monkeypatch):
         heard = PlainStory()
         heard.say("a terminal that was closed")
         assert list(heard.track(range(3), "working", 3)) == [0, 1, 2]
-        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # so that closing it does not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # so that closing it raises no error

@@ -1,4 +1,4 @@
-"""Strings in one piece of memory are the strings that were put in, in every way that a list of them is read."""
+"""Strings in one block of memory behave like a list of the same strings."""
 
 import pickle
 import sys

@@ -1,4 +1,4 @@
-"""The door is cold: help and usage errors never load what is heavy."""
+"""Help and usage errors never import heavy packages."""
 
 import subprocess
 import sys

@@ -30,7 +30,7 @@ def test_every_option_is_a_flag_and_every_command_shows_examples(command):
             if spec.metadata.get("argument")
             else "--" + (spec.metadata.get("flag") or spec.name.replace("_", "-"))
         )
-        assert name.lower() in shown.lower()  # Typer has written arguments large and small
+        assert name.lower() in shown.lower()  # Typer versions differ in the case of arguments
     for example in command.examples:
         assert example in shown
 
@@ -66,7 +66,7 @@ def test_flags_override_the_file_and_the_file_the_defaults(colours, tiny_backbon
         f'backbone = "{tiny_backbone}"\n[training]\nepochs = 5\nstages = ["head", "top"]\nblocks = 1\n'
     )
     arguments = ["finetune", str(colours), "--config", str(tmp_path / "config.toml"), "--dry-run", "--json"]
-    arguments += ["--val", "0"]  # with validation images, so few would train the head alone
+    arguments += ["--val", "0"]  # with a validation split, so few images would train the head alone
     plan = json.loads(cli.invoke(app, arguments).stdout)["plan"]
     assert [stage["epochs"] for stage in plan["stages"]] == [5, 5]
     plan = json.loads(cli.invoke(app, [*arguments, "--epochs", "2,3"]).stdout)["plan"]

@@ -1,4 +1,4 @@
-"""Help that begins with what matters, and wrong usage met with what was meant, never with another library's words."""
+"""Help starts with the important options; usage errors suggest what was meant, in tlkit's own words."""
 
 import json
 from dataclasses import fields
@@ -49,7 +49,7 @@ def test_summaries_in_the_list_of_commands_are_whole():
         (["finetune", "x", "--top", "3"], "tlkit finetune has no option --top.", "an option of `tlkit predict`"),
         (["finetune", "--data", "x"], "tlkit finetune has no option --data.", "tlkit finetune IMAGES"),
         (["finetune", "x", "224"], "'224' is one argument too many.", "--help"),
-        (["finetune", "--out"], "--out is given without its value.", "--help"),
+        (["finetune", "--out"], "--out needs a value.", "--help"),
         (["finetune", "x", "--json=1"], "--json takes no value.", "--help"),
         (["predict"], "RUN is not given.", "for example: tlkit predict run photo.jpg"),
         (["--lr", "3"], "tlkit has no option --lr.", "after the name of a command"),
@@ -68,7 +68,7 @@ def test_wrong_usage_is_two_lines_of_our_own(arguments, error, hint):
         ("--image-size", "224x224", "--image-size 224"),
         ("--image-size", "224x320", "--fit pad"),
         ("--epochs", "3.5", "for example: --epochs 3"),
-        ("--val", "15%", "a share of the whole: --val 0.15"),
+        ("--val", "15%", "a fraction is expected: --val 0.15"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_met_with_one_of_the_right(flag, value, hint):
@@ -79,7 +79,7 @@ def test_a_value_of_the_wrong_kind_is_met_with_one_of_the_right(flag, value, hin
 
 def test_a_percentage_is_met_with_the_share_that_was_meant():
     done = cli.invoke(app, ["split", ".", "--val", "15"])
-    assert done.exit_code == 1 and "a share of the whole: --val 0.15" in done.stderr
+    assert done.exit_code == 1 and "a fraction is expected: --val 0.15" in done.stderr
     done = cli.invoke(app, ["split", ".", "--val", "200"])
     assert done.exit_code == 1 and "see `--help` for --val" in done.stderr
 
@@ -100,8 +100,8 @@ def test_python_is_told_the_argument_that_was_meant():
 
 def test_names_from_elsewhere_lead_to_names_that_are_there():
     options = {spec.name.replace("_", "-") for row in COMMANDS for spec in fields(row.options)}
-    assert set(_ELSEWHERE) - options <= {"quiet", "help-all"}  # these two are of every command
+    assert set(_ELSEWHERE) - options <= {"quiet", "help-all"}  # every command has these two
     commands = {row.name for row in COMMANDS} | {"--version"}
     assert {meant.split()[0] for meant in OTHER_COMMANDS.values()} <= commands
     assert not set(OTHER_COMMANDS) & commands
-    assert option_meant("--lr", ["val"]) == ""  # no guess where the option is not there and nothing is near
+    assert option_meant("--lr", ["val"]) == ""  # no guess if no similar option exists

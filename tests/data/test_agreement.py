@@ -1,4 +1,4 @@
-"""How far JPEGs decoded smaller are from decoding and resizing everything; the table of docs/decoding.md is written here.
+"""Differences between JPEGs decoded at a fraction of their size and in full; writes the table of docs/decoding.md.
 
 TLKIT_WRITE_DOCS=1 pytest tests/data/test_agreement.py
 """
@@ -19,7 +19,7 @@ from tlkit.pixels.jpeg import read_head, read_jpeg
 DOCS = Path(__file__).parents[2] / "docs" / "decoding.md"
 BEGIN, END = "<!-- agreement: tests/data/test_agreement.py writes it -->", "<!-- end of agreement -->"
 SIDE = 224
-# scale -> sides that are a multiple of it, and sides that are not, each as small as the scale is ever used for
+# scale -> sides that are a multiple of it and sides that are not, each the smallest for which the scale is used
 SIDES = {
     8: ((336, 336), (341, 477)),
     4: ((672, 896), (675, 901)),

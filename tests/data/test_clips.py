@@ -1,4 +1,4 @@
-"""Clips as samples: which frames, which belong together, what is refused, and what no split tears apart."""
+"""Clips as samples: which frames are taken, which belong together, what is refused, and what a split keeps together."""
 
 import csv
 import hashlib

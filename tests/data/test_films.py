@@ -1,4 +1,4 @@
-"""Clips in one file: the frames that come out are those that were put in, upright; and what cannot be read says why, once."""
+"""Clips in one file: the frames read are those written, upright; unreadable files give one reason."""
 
 import io
 import sys
@@ -270,7 +270,7 @@ def test_without_pyav_nothing_is_begun(folder, monkeypatch):
     assert "video" in refused.value.hint or "av" in refused.value.hint
     for name in ("a", "b"):
         (folder / name / "film.mkv").unlink()
-    assert len(scan_clips(folder, Sampling(4))) == 4  # animations need none
+    assert len(scan_clips(folder, Sampling(4))) == 4  # animations need no PyAV
 
 
 def test_frames_are_written_without_loss(folder):
@@ -304,7 +304,7 @@ def test_a_table_of_a_split_lists_films_and_is_read_again(folder, tmp_path):
     out = tmp_path / "split.csv"
     split.run(SplitConfig(images=str(folder), out=str(out), frames=4, val=0.0, test=0.0))
     written = out.read_text()
-    assert written.count("film.mkv,") == written.count("z.webp,") == 2  # a row each
+    assert written.count("film.mkv,") == written.count("z.webp,") == 2  # one row each
     assert str(keeping.frames_dir()) not in written
     clear(None)
     again, first = scan_clips(out, Sampling(4)), scan_clips(folder, Sampling(4))

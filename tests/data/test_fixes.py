@@ -91,7 +91,7 @@ def test_only_training_images_get_new_labels_and_the_split_is_that_of_before(col
     assert np.array_equal(after.labels[train], (before.labels[train] + 1) % 3)
     assert np.array_equal(after.labels[~train], before.labels[~train])
     assert np.array_equal(draw(after).codes, codes)
-    assert np.array_equal(split(after, val=0.1, test=0.5, seed=99).codes, codes)  # nothing draws it anew
+    assert np.array_equal(split(after, val=0.1, test=0.5, seed=99).codes, codes)  # it is not drawn again
     assert "drawn within each class by content" in draw(after).rule and "before the fixes" in draw(after).rule
     assert "18 labels changed (train 18), 0 images dropped" in after.fixed
     assert "18 new labels were not applied (val 9, test 9)" in after.fixed and "--fix-held-out" in after.fixed
@@ -116,7 +116,7 @@ def test_dropped_images_are_counted_by_split_and_move_no_other(colours, tmp_path
     assert "0 labels changed, 3 images dropped (train 1, val 1, test 1)" in after.fixed
     assert np.array_equal(draw(after).codes, np.delete(codes, gone))
     bad = after.without([type("P", (), {"path": after.paths[0]})()])
-    assert np.array_equal(draw(bad).codes, np.delete(codes, gone)[1:])  # nor do files that turn out unreadable
+    assert np.array_equal(draw(bad).codes, np.delete(codes, gone)[1:])  # nor do unreadable files
 
 
 def test_a_fix_that_changes_nothing_is_not_counted(colours, tmp_path):

@@ -111,7 +111,7 @@ def test_sixteen_bit_pgm_is_scaled_by_its_own_maximum():
         ([0.0, 0.5, 1.0], [0, 128, 255]),  # floats in 0..1
         ([0.0, 100.0, 255.0], [0, 100, 255]),
         ([0.0, 257.0, 65535.0], [0, 1, 255]),
-        ([-1.0, 0.0, 1.0], [0, 128, 255]),  # no usual range: least to greatest
+        ([-1.0, 0.0, 1.0], [0, 128, 255]),  # no usual range: smallest to largest
         ([0.0, 5e5, 1e6], [0, 128, 255]),
         ([np.nan, 0.0, 1.0], [0, 0, 255]),
         ([np.inf, 0.0, 0.5], [0, 0, 128]),

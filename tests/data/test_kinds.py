@@ -1,4 +1,4 @@
-"""Kinds of PNG, BMP, JPEG 2000 and PNM that Pillow alone reads otherwise, against OpenCV and hand-made values."""
+"""Kinds of PNG, BMP, JPEG 2000 and PNM that Pillow reads differently, against OpenCV and hand-made values."""
 
 import io
 import struct

@@ -64,7 +64,7 @@ def test_the_score_of_an_image_is_its_f1_and_with_one_class_each_its_accuracy(se
     logits, targets = several
     expected = f1_score(targets, logits >= 0, average="samples", zero_division=1)
     assert image_scores(logits, targets).mean() == pytest.approx(expected)
-    one = np.where(np.eye(3)[logits.argmax(axis=1)] > 0, 1.0, -1.0)  # gives its most probable class alone
+    one = np.where(np.eye(3)[logits.argmax(axis=1)] > 0, 1.0, -1.0)  # gives only its most probable class
     truth = targets.argmax(axis=1)
     assert np.array_equal(image_scores(logits, truth), image_scores(one, np.eye(3, dtype=np.int8)[truth]))
 

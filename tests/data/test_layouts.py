@@ -1,4 +1,4 @@
-"""Folders as people lay them out: splits under other names, one folder too high or too low, archives, addresses."""
+"""Folder layouts in practice: splits under other names, one folder too high or too low, archives, URLs."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Tables whose columns are numbers, labels that may be meant as such, and folders of grades."""
+"""Tables with columns of numbers, labels that may be numbers, and folders of grades."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,13 @@ def test_several_columns_in_the_order_asked_for(write):
         ("target", [["1", '"[1.0, 2.0]"']], None, "row 3", "12.5"),
         ("age", [["1", "2"]], None, "no column 'target'", "--target age"),
         ("age,name", [["1", "2"], ["a", "b"]], ("agee",), "no column 'agee'", "--target age"),
-        ("years,name", [["1", "2"], ["a", "b"]], ("age",), "no column 'age'", "trained already call the column 'age'"),
+        (
+            "years,name",
+            [["1", "2"], ["a", "b"]],
+            ("age",),
+            "no column 'age'",
+            "an existing classifier name the column 'age'",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(write, header, columns, asked, message, hint):

@@ -258,7 +258,7 @@ def test_numbers_in_parquet(place, values, classes):
     assert scan(place / "list.parquet").classes == classes
     frame.loc[1, "label"] = np.nan
     frame.to_parquet(place / "list.parquet")
-    assert "row 3 of" in refused(place / "list.parquet").message  # a missing label is no class called nan
+    assert "row 3 of" in refused(place / "list.parquet").message  # a missing label is not a class named nan
     assert scan(place / "list.parquet", labelled=None).labels.tolist().count(-1) == 1
 
 
@@ -288,5 +288,5 @@ def test_rows_of_fixes_may_end_early_and_rows_of_tables_may_not(place):
         ("a/0.png", "drop", ""),
         ("a/1.png", "relabel", "b"),
     ]
-    assert scan(wrote(place, "path,label\nimgs/0.png,a,,\n")).classes == ("a",)  # what a spreadsheet leaves behind
+    assert scan(wrote(place, "path,label\nimgs/0.png,a,,\n")).classes == ("a",)  # a spreadsheet's extra separators
     assert "2 values for 3" in refused(wrote(place, "path,label,note\nimgs/0.png,a\n")).message

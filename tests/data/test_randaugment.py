@@ -44,4 +44,4 @@ def test_operations_come_one_after_the_other_and_from_the_generator_alone():
     one, again = (randaugment(IMAGE, 2, 0.3, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(one, again)
     seen = {randaugment(IMAGE, 1, 0.3, np.random.default_rng(seed)).tobytes() for seed in range(200)}
-    assert len(seen) == 2 * len(OPERATIONS) - len(STILL) - 2  # solarize and posterize know no sign
+    assert len(seen) == 2 * len(OPERATIONS) - len(STILL) - 2  # solarize and posterize ignore the sign

@@ -94,7 +94,7 @@ def test_names_with_spaces_other_alphabets_and_broken_bytes(tmp_path, write_imag
     dataset.write_csv(tmp_path / "manifest.csv")
     again = type(dataset).read_csv(tmp_path / "manifest.csv", dataset.root, dataset.classes)
     assert again.paths == dataset.paths
-    written = (tmp_path / "manifest.csv").read_text(encoding="utf-8")  # is UTF-8 for all that
+    written = (tmp_path / "manifest.csv").read_text(encoding="utf-8")  # is still UTF-8
     assert "broken-\uefff\uefe9.png" in written
     (tmp_path / "manifest.csv").rename(tmp_path / "images" / "manifest.csv")
     assert scan(tmp_path / "images" / "manifest.csv").fingerprint() == dataset.fingerprint()

@@ -104,9 +104,9 @@ def drawn(random, images, rates, groups=None):
     )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)  # of 12,000 small sets one needs more than an exchange
+@settings(max_examples=200, deadline=None, derandomize=True)  # one of 12,000 small sets needs more than an exchange
 @given(st.integers(0, 2**31), st.integers(20, 300), st.integers(2, 12), st.booleans())
-@example(152083279, 20, 8, True)  # ten groups that span most classes: a class gets its share only in exchange
+@example(152083279, 20, 8, True)  # ten groups that span most classes: a class gets its share only by exchange
 def test_every_class_has_its_share_of_every_side(seed, images, classes, grouped):
     random = np.random.default_rng(seed)
     groups = [f"g{random.integers(images // 2)}" for _ in range(images)] if grouped else None
@@ -115,7 +115,7 @@ def test_every_class_has_its_share_of_every_side(seed, images, classes, grouped)
     units = unit_of_rows(dataset)
     for unit in np.unique(units):
         assert len(set(splits.codes[units == unit].tolist())) == 1
-    most = int(np.bincount(units).max())  # images of a unit, which cannot be shared out
+    most = int(np.bincount(units).max())  # images of a unit, which cannot be divided
     for label in range(classes):
         own = dataset.of_class(label)
         for code in (1, 2):

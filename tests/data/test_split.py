@@ -128,7 +128,7 @@ def test_without_groups_the_counts_are_exact(make_manifest, sizes, val, seed):
 
 
 def test_units_that_span_classes_are_shared_out_evenly(make_manifest):
-    # 400 copies under two labels each among 4000 images: held-out sides must not be made of them.
+    # 400 copies under two labels each among 4000 images: held-out splits must not consist of them.
     contents = [*range(2000), *range(400), *range(2000, 3600)]
     labels = [0] * 2000 + [1] * 2000
     splits = split(make_manifest(contents, labels), val=0.15, test=0.15, seed=0)

@@ -15,7 +15,7 @@ tifffile = pytest.importorskip("tifffile", reason="an independent reader of TIFF
 pytest.importorskip("imagecodecs", reason="unpacks for tifffile, of the dev extra")
 
 H, W = 37, 45
-RAMP = (np.arange(H * W).reshape(H, W) * 7919) % 10007 / 10006  # 0..1, every value another
+RAMP = (np.arange(H * W).reshape(H, W) * 7919) % 10007 / 10006  # 0..1, all values different
 
 
 def written(values, **options):

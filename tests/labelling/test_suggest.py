@@ -1,4 +1,4 @@
-"""Which images to label next, on points whose answer is known."""
+"""Which images to label next, on points with known answers."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_near_copies_are_never_suggested(chances):
     labelled[150:] = False
     found = suggest(points, labelled, count=300, chances=chances)
     of = found.rows // 3
-    assert len(set(of)) == len(of) and of.min() >= 50  # none of those of which a copy has a label
+    assert len(set(of)) == len(of) and of.min() >= 50  # none with a labelled copy
     taken = unit(points)[found.rows]
     apart = np.sqrt(np.maximum(2 - 2 * taken @ taken.T, 0)) + 9 * np.eye(len(taken))
     assert apart.min() >= COPY * median_distance(unit(points)) and found.passed_over == 300 - labelled.sum() - len(of)

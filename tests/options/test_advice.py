@@ -1,4 +1,4 @@
-"""What findings advise is computed with the network of the run it advises, and runs as printed."""
+"""The commands that findings recommend use the network of the audited run, and work as printed."""
 
 import shlex
 
@@ -61,7 +61,7 @@ def test_all_that_the_run_was_asked_for_is_repeated_and_what_is_added_wins(monke
     _, config = parsed(advice.finetune(RUN, "my photos", "--group-by", "(x)"), monkeypatch)
     assert (config.stages, config.flip, config.fixes, config.group_by) == (("head",), False, "f.csv", "(x)")
     _, config = parsed(advice.finetune(RUN, "g.csv", own=False), monkeypatch)
-    assert config.fixes is None and config.group_by is None  # the table has both in it
+    assert config.fixes is None and config.group_by is None  # the table contains both
 
 
 def test_what_is_written_goes_where_nothing_is(elsewhere, monkeypatch):

@@ -105,7 +105,7 @@ def test_every_choice_of_the_options_is_in_the_catalogue_and_defaults_are_valid(
         ({"head": "lstm", "activation": "gelu"}, "--activation gelu has no effect with --head lstm"),
         ({"time": "max", "hidden": (64,)}, "--hidden 64 has no effect with --time max"),
         ({"log": ("mlflow", "mlflow")}, "--log names 'mlflow' twice"),
-        ({"executor": "ray:"}, "--executor ray:: no address follows"),
+        ({"executor": "ray:"}, "--executor ray:: the address is missing"),
     ],
 )
 def test_what_says_nothing_is_refused(given, message):
@@ -115,9 +115,7 @@ def test_what_says_nothing_is_refused(given, message):
 
 def test_sizes_of_layers_that_are_there_are_taken():
     FinetuneConfig(images="images", head="gru", hidden=(64,))
-    FinetuneConfig(
-        images="images", frames=8, hidden=(64,), activation="gelu"
-    )  # of conv1d, which reads clips unless given
+    FinetuneConfig(images="images", frames=8, hidden=(64,), activation="gelu")  # of conv1d, the default for clips
     config = FinetuneConfig(images="table.csv", hidden=(64,))  # it may hold clips
     config.refuse_idle(config.over_time)
     with pytest.raises(NoEffect, match="--hidden 64 has no effect") as caught:

@@ -1,4 +1,4 @@
-"""What is made once: a finished run that tests read and never change, and a small network that a cache keeps as ONNX."""
+"""Shared fixtures: a finished run that tests only read, and a small network that a cache keeps as ONNX."""
 
 import shutil
 

@@ -52,7 +52,8 @@ def test_answering_loads_no_network_library(finished, colours):
     image = str(next(colours.rglob("*.png")))
     program = (
         "import atexit, sys; from tlkit.cli.main import main; atexit.register(lambda: "
-        "print(sorted({'tensorflow', 'keras', 'jax', 'torch', 'pandas', 'sklearn', 'scipy', 'pyarrow'} & set(sys.modules)))); main()"
+        "print(sorted({'tensorflow', 'keras', 'jax', 'torch', 'pandas', 'sklearn', 'scipy', 'pyarrow'} & "
+        "set(sys.modules)))); main()"
     )
     asked = [sys.executable, "-c", program, "predict", str(finished[0]), image]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
@@ -111,7 +112,7 @@ def test_asking_for_a_file_that_is_not_there_is_refused(run_folder, colours):
         answered(run_folder, colours, engine="onnx")
 
 
-# Only what docker/answer.lock lists can be imported: an installation that answers, without TensorFlow and Keras.
+# Only packages of docker/answer.lock can be imported: a prediction-only installation, without TensorFlow and Keras.
 ANSWERING = """
 import json, re, sys, threading, urllib.error, urllib.request
 from importlib.machinery import PathFinder

@@ -32,7 +32,7 @@ def test_auto_is_settled_once_told_and_kept(unequal, options, tmp_path, monkeypa
     assert record["balance"] == told | {"balanced_accuracy": {}, "tau": 1.0}
     assert "balance weights: by 0.1" in (out / "report.html").read_text()
 
-    monkeypatch.setattr(balancing, "choose", None)  # what is settled is not measured again
+    monkeypatch.setattr(balancing, "choose", None)  # a settled choice is not measured again
     (out / "run.json").write_text(json.dumps(record | {"state": "running", "checksum": None}))
     shutil.rmtree(out / "checkpoints")
     run(FinetuneConfig(resume=str(out)))

@@ -1,4 +1,4 @@
-"""What a run ships: the probe bit for bit, what lies between, and a choice that is made once."""
+"""The weights a run keeps: the probe bit for bit, candidates in between, and a choice that is made once."""
 
 import csv
 import json
@@ -87,7 +87,7 @@ def test_what_was_chosen_is_in_the_model_and_is_chosen_once(options, tmp_path, m
     assert result["metrics"]["test"]["accuracy_over_probe"] == made.gained["test"].as_json()
     assert {(one.kind, one.tried) for one in entries} - {("soup", 4)} == {
         (kind, 1) for kind in ("probe", "fine-tuned", "interpolated")
-    }  # two epochs of two stages were measured, of which only a soup is picked
+    }  # two epochs of two stages were measured, of which only a soup is chosen
     said = next(one.logits for one in entries if one.name == made.chosen)
     temperature, saved = load(run_dir.model).facts.temperature, weights(run_dir.model, "")
     with run_dir.predictions.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""A run on clips from the folder to the report, resumed, evaluated and asked; and that no frame is computed twice."""
+"""A run on clips from the folder to the report, resumed, evaluated and used to predict; no frame is computed twice."""
 
 import base64
 import csv
@@ -219,7 +219,7 @@ def test_commands_for_single_images_refuse_in_a_sentence(whole, motion, tmp_path
     for command, config in asked:
         with pytest.raises(TlkitError, match="is for classifiers of single images"):
             command.run(config)
-    with pytest.raises(TlkitError, match="is no folder and no film, and this classifier takes clips"):
+    with pytest.raises(TlkitError, match="is neither a folder nor a film, and this classifier takes clips"):
         predict.run(PredictConfig(run=run, paths=(frame,)))
 
 

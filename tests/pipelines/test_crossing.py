@@ -1,4 +1,4 @@
-"""Few images: every one trains, and what validation would decide is cross-validated."""
+"""Few images: every image trains, and choices are cross-validated instead."""
 
 import contextlib
 import csv
@@ -119,7 +119,7 @@ def test_what_wins_is_trained_anew_on_every_image(few, tiny_backbone, tmp_path, 
 
     def tuned(entries, labels, **how):
         made = decide(entries, labels, **how)
-        return crossing.replace(made, chosen=entries[-2].name)  # half of the way
+        return crossing.replace(made, chosen=entries[-2].name)  # the interpolation halfway
 
     monkeypatch.setattr(crossing, "decide", tuned)
     out = tmp_path / "run"
@@ -135,7 +135,7 @@ def test_what_wins_is_trained_anew_on_every_image(few, tiny_backbone, tmp_path, 
 @pytest.mark.parametrize(("counts", "folds"), [((2, 2, 2), 2), ((1, 3, 3), 0)])
 def test_so_few_that_nothing_can_be_spared(few, tiny_backbone, tmp_path, counts, folds):
     story, out = Listener(), tmp_path / "run"
-    options = STAGES | {"stages": None}  # asked for, they would be refused
+    options = STAGES | {"stages": None}  # they would be refused if requested
     run(FinetuneConfig(images=few(*counts), backbone=str(tiny_backbone), out=str(out), **options), story)
     assert RunDir(out).model.is_file() and "val" not in splits_of(out)
     assert (f"cross-validation in {folds} folds" in story.text) == bool(folds)

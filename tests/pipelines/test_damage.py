@@ -1,4 +1,4 @@
-"""Every file of a run and an artifact, damaged in every way: what it says is the same as before, or there is one error."""
+"""Every file of a run and an artifact, damaged in every way: results are unchanged, or there is one clear error."""
 
 import os
 import random

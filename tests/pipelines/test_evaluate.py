@@ -49,7 +49,7 @@ def test_a_second_time_the_classifier_is_not_even_loaded(own, colours, tmp_path,
     images = shutil.copytree(colours, tmp_path / "images")
     config = EvaluateConfig(run=str(own), images=str(images), overwrite=True)
     first, load = run(config), evaluate.load
-    for module in (evaluate, model):  # for the report, and for what is computed
+    for module in (evaluate, model):  # for the report and for the computation
         monkeypatch.setattr(module, "load", lambda path: pytest.fail("the classifier was loaded"))
     assert run(config)["metrics"] == first["metrics"]
     with zipfile.ZipFile(own / "model.keras", "a") as archive:  # another file may be another network

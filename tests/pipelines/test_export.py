@@ -19,7 +19,7 @@ from tlkit.pipelines import predict, verify
 from tlkit.pipelines.export import _folders, run
 
 pytest.importorskip("tensorflow", reason="every format but Keras's own is made by TensorFlow")
-ALWAYS = ("keras", "savedmodel", "litert", "litert-int8")  # TensorFlow alone makes and runs them
+ALWAYS = ("keras", "savedmodel", "litert", "litert-int8")  # need only TensorFlow
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_program_says_what_tlkit_says(exported, finished, colours, name, cap
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_the_formats_of_other_packages(finished, tmp_path, name):
-    if not all(map(installed, (*FORMATS[name].writing, *FORMATS[name].running))):  # importing OpenVINO tells its maker
+    if not all(map(installed, (*FORMATS[name].writing, *FORMATS[name].running))):  # importing OpenVINO sends usage data
         pytest.skip(f"tlkit[{FORMATS[name].extra}] is not installed")
     result = run(ExportConfig(run=str(finished[0]), format=(name,), out=str(tmp_path / "out")))
     assert result["artifacts"][0]["measured"]["agreement"] == 1

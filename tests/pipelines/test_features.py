@@ -106,7 +106,7 @@ def test_what_is_remembered_wrongly_is_found_out_before_anything_is_stored(
     content = json.loads(note.read_text())
     content["facts"]["weights_sha256"] = "0" + content["facts"]["weights_sha256"]
     content["onnx"] = {"obstacle": "for the test"} if computed == "by Keras" else {}
-    note.write_text(json.dumps(content | {"checksum": None}))  # as a version that kept no sums left it
+    note.write_text(json.dumps(content | {"checksum": None}))  # as written by a version without checksums
     wanted = config(colours, tiny_backbone, tmp_path, out=str(tmp_path / "g.csv"))
     with pytest.raises(TlkitError, match="not the network that it was"):
         run(wanted)

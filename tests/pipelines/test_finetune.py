@@ -122,9 +122,7 @@ def test_heads_that_are_not_convex_train_by_gradient(options, tmp_path, head):
     assert result["metrics"]["val"]["accuracy"]["value"] is not None
     plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
     assert plan["augment"] == "medium" and [stage["mix"] for stage in plan["stages"]] == ["mixup", "mixup"]
-    assert not keras.saving.load_model(
-        tmp_path / "run" / "model.keras"
-    ).compiled  # nothing of its training is in the file
+    assert not keras.saving.load_model(tmp_path / "run" / "model.keras").compiled  # the file holds no training state
 
 
 def test_a_cut_too_large_to_store_trains_from_pixels(options, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Fixes in a run: whom they are applied to, and where it is said."""
+"""Fixes in a run: which images they are applied to, and where it is reported."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Splits that folders give, as a run meets them."""
+"""Splits given by folders, in a run."""
 
 import shutil
 
@@ -14,7 +14,7 @@ def test_folders_without_one_to_train_on_are_refused(colours, tiny_backbone, tmp
     with pytest.raises(TlkitError) as refused:
         tlkit.finetune(tmp_path / "images", backbone=str(tiny_backbone), dry_run=True)
     assert "none of the 72 images is for training: val 36, test 36" in refused.value.message
-    assert "call the folder" in refused.value.hint
+    assert "name the folder" in refused.value.hint
 
 
 def test_results_inside_the_images_are_refused_and_leave_nothing(colours, tiny_backbone, tmp_path):

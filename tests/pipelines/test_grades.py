@@ -1,4 +1,4 @@
-"""Classes with an order through every command."""
+"""Ordinal classes through every command."""
 
 import csv
 import json

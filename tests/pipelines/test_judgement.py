@@ -1,4 +1,4 @@
-"""What a classifier knows about itself, from training to prediction: threshold, familiarity, leaks, slices."""
+"""Threshold, familiarity, leaks and slices, from training to prediction."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def table(tmp_path_factory):
             path = f"{name}-{i:02d}.png"
             picture(random, colour).save(root / path)
             rows.append([path, name, split, "phone" if i % 3 else "camera"])
-    for i in (54, 55):  # saved again: near-duplicates of training images
+    for i in (54, 55):  # re-encoded: near-duplicates of training images
         Image.open(root / f"red-{i - 54:02d}.png").resize((86, 86)).save(root / f"red-{i}.png")
     (root / "blue-54.png").write_bytes((root / "blue-00.png").read_bytes())
     with (root / "images.csv").open("w", newline="") as file:

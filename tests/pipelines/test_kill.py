@@ -1,4 +1,4 @@
-"""`kill -9` at every kind of moment, and `--resume` to the end."""
+"""`kill -9` at every kind of moment, then `--resume` to the end."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from tests import processes
 
-# The run has come at least this far when this file exists (patterns below the run folder or the cache).
+# The run has reached this point when this file exists (patterns below the run folder or the cache).
 MOMENTS = {
     "scan": ("run", "config.toml"),
     "extraction": ("cache", "features/*/space.json"),
@@ -56,7 +56,7 @@ def test_a_run_killed_again_and_again_finishes(options, tmp_path):
             process.send_signal(signal.SIGKILL)
             killed.append(moment)
         assert process.wait() in (0, -signal.SIGKILL), moment
-    assert len(killed) >= 4, killed  # a fast machine may finish before the last moments are seen
+    assert len(killed) >= 4, killed  # a fast machine may finish before the last points are seen
     done = processes.run([*resume, "--json"], env=environment)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

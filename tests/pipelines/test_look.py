@@ -1,4 +1,4 @@
-"""The commands that only look: doctor, backbones, cache."""
+"""The read-only commands: doctor, backbones, cache."""
 
 import os
 import time

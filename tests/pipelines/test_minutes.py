@@ -1,4 +1,4 @@
-"""`--minutes`: the clock is planned with, told and recorded; a run that is gone on with has its minutes again."""
+"""`--minutes`: time is planned, reported and recorded; a resumed run gets its minutes again."""
 
 import json
 

@@ -88,7 +88,7 @@ def test_the_run_says_what_it_is_and_how_good(measured, squares):
         assert float(row["predicted"]) == pytest.approx(value, rel=1e-5)
         assert float(row["high"]) - float(row["low"]) == pytest.approx(2 * facts.margins[0], rel=1e-3)
     persons = {row["path"]: row["person"] for row in table(squares)}
-    assert len({(persons[row["path"]], row["split"]) for row in rows}) == 80  # a person is on one side
+    assert len({(persons[row["path"]], row["split"]) for row in rows}) == 80  # a person is in one split
     held = [row for row in rows if row["split"] == "val"]
     errors = np.sort([abs(float(row["value:area"]) - float(row["label"])) for row in held])
     assert facts.margins[0] == pytest.approx(errors[int(np.ceil(0.95 * (len(held) + 1))) - 1], rel=1e-4)
@@ -341,7 +341,7 @@ def test_a_run_killed_again_and_again_finishes(options, squares, tmp_path, monke
     given = {"images": str(squares), "backbone": options["backbone"], "task": "number", "target": ("area", "height")}
     config = configs.FinetuneConfig(**given, blocks=2, epochs=(5,), out=str(tmp_path / "whole"))
     once = finetune.run(config)["metrics"]["test"]
-    for name, value in once.items():  # what was killed and resumed is what was never interrupted
+    for name, value in once.items():  # a killed and resumed run equals an uninterrupted one
         assert whole[name]["value"] == pytest.approx(value["value"], rel=1e-4), name
 
 

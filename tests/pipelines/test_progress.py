@@ -1,4 +1,4 @@
-"""The progress of whole commands: phases in the order that was expected, never back, to the end."""
+"""The progress of whole commands: phases in the expected order, never backwards, to the end."""
 
 import shutil
 
@@ -31,7 +31,7 @@ def assert_whole(story, last):
     shares = [share for _, share in story.seen]
     assert names == [name for name in story.expected if name in names]
     assert shares == sorted(shares) and names[-1] == story.expected[-1] == last
-    assert shares[0] < shares[-1] <= 1  # what the last phase is expected to take is not behind it when it begins
+    assert shares[0] < shares[-1] <= 1  # the expected time of the last phase still counts as remaining when it begins
 
 
 def test_a_run_takes_its_phases_from_its_plan_and_a_run_gone_on_with_passes_over_what_is_done(options, tmp_path):

@@ -1,4 +1,4 @@
-"""What a plan promises: it says everything that will happen, before anything does; and every file is looked at once."""
+"""The promises of a plan: it lists everything before anything happens, and every file is inspected once."""
 
 import os
 import shutil
@@ -103,7 +103,7 @@ def test_stages_that_were_asked_for_are_honoured_or_refused_before_anything_is_c
     assert [stage["name"] for stage in unchecked["plan"]["stages"]] == ["head", "top", "all"]
 
 
-OPENED: Counter | None = None  # an audit hook cannot be taken away again, so one counts while somebody looks
+OPENED: Counter | None = None  # an audit hook cannot be removed, so it counts only while active
 
 
 def _count(event, arguments):
@@ -129,8 +129,8 @@ def test_a_file_is_opened_to_be_looked_at_and_to_be_computed_and_no_more(
         once = OPENED[str(images / "red" / "cut.png")]
     finally:
         OPENED = None
-    # The head of a PNG is read once more, for whether it holds more than 8 bits a sample; the plan times the decoding of up
-    # to 32 files, and the first of them once before, which starts threads.
+    # The header of a PNG is read once more, to see whether it has more than 8 bits per sample; the plan times the
+    # decoding of up to 32 files, and of the first of them once before, which starts threads.
     assert len(counts) == 37 and sorted(counts)[-6:] == [4, 4, 4, 4, 4, 5] and counts.count(3) == 4 and once == 1
 
 

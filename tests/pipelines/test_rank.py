@@ -107,7 +107,7 @@ def test_features_and_a_second_ranking_compute_nothing_again(ranked, colours, ti
     before = next(found for found in ranked[1]["candidates"] if found["name"] == str(tiny_backbone))
     assert one["computed"] == 0 and (one["logme"], one["accuracy"]) == (before["logme"], before["accuracy"])
     table = FeaturesConfig(images=str(colours), backbone=str(tiny_backbone), out=str(tmp_path / "f.csv"))
-    assert features.run(table)["computed"] == 6  # the test split alone
+    assert features.run(table)["computed"] == 6  # only the test split
 
 
 def test_a_limit_takes_a_share_of_each_class(store, colours, tiny_backbone, tmp_path):
@@ -142,7 +142,7 @@ def test_one_class_is_refused(store, colours, tiny_backbone, tmp_path):
 
 def test_nothing_at_hand_is_an_error_with_the_remedy(store, colours, tmp_path):
     config = RankConfig(images=str(colours), backbones=("resnet50",), out=str(tmp_path / "rank"))
-    with pytest.raises(TlkitError, match="no candidate's weights are at hand"):
+    with pytest.raises(TlkitError, match="no candidate's weights are on this machine"):
         run(config)
 
 

@@ -1,4 +1,4 @@
-"""What can be known to go wrong is refused before Keras is loaded; what the system refuses later is one error."""
+"""Foreseeable errors are raised before Keras is loaded; later errors of the system become one clear error."""
 
 import errno
 import json
@@ -196,7 +196,7 @@ def test_a_run_that_met_a_full_disk_says_how_to_go_on_and_goes_on(colours, tiny_
         full_disk(patch, "metrics.json")
         with pytest.raises(TlkitError, match=r"metrics\.json: its disk is full") as raised:
             pipelines.carry_out("finetune", config, Silence())
-    assert raised.value.hint.endswith(f"Then go on: tlkit finetune --resume {run}")
+    assert raised.value.hint.endswith(f"Then continue: tlkit finetune --resume {run}")
     pipelines.carry_out("finetune", FinetuneConfig(resume=str(run)), Silence())
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 

@@ -1,4 +1,4 @@
-"""The report of a run: whole, whether it is written first or again, with pictures beside its errors."""
+"""The report of a run: complete, whether first written or rewritten, with pictures of its errors."""
 
 import io
 import re

@@ -79,7 +79,7 @@ def test_it_explains_with_training_images(served, colours):
     assert story.heard("neighbours among", 60)
     for method in ("integrated", "gradcam"):
         deadline = time.monotonic() + 30
-        while True:  # what was said last comes a moment before it is there
+        while True:  # the last message comes a moment before it is ready
             found = ask(port, [("a.png", file.read_bytes())], f"?explain=true&method={method}")[0]["explanation"]
             if found["neighbours"] or time.monotonic() > deadline:
                 break
@@ -150,14 +150,14 @@ def test_several_labels_an_image():
     both, none = judged(list(Answers(logits, np.array([0.5, 1.5], np.float32))), facts, 1)
     chances = [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(-1))]
     assert both["predicted"] == ["owl", "cat"] and both["probability"] is None and both["unfamiliar"] is False
-    assert [entry["name"] for entry in both["classes"]] == ["owl", "cat"]  # all that are given, whatever `top`
+    assert [entry["name"] for entry in both["classes"]] == ["owl", "cat"]  # all predicted labels, whatever `top`
     assert [entry["probability"] for entry in both["classes"]] == pytest.approx(chances, abs=1e-6)
     assert none["predicted"] == [] and len(none["classes"]) == 1 and none["unfamiliar"] is True
     (unmeasured,) = judged(list(Answers(logits[:1])), facts, 1)
     assert "unfamiliar" not in unmeasured
 
 
-# As a process starts that nobody told to ignore the end of its terminal, as `nohup` does, under which tests may run too.
+# As a process that does not ignore SIGHUP; tests themselves may run under `nohup`, which ignores it.
 OF_A_TERMINAL = (
     "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )

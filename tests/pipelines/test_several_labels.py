@@ -62,7 +62,7 @@ def test_the_run_says_what_it_is_and_how_good(several, stripes):
         assert row["predicted"] == ("|".join(given) or "|")
     sides = {(row["path"], row["split"]) for row in table(out / "splits.csv")}
     persons = {row["path"]: row["person"] for row in table(stripes)}
-    assert len({(persons[path], side) for path, side in sides}) == 36  # a person is on one side
+    assert len({(persons[path], side) for path, side in sides}) == 36  # a person is in one split
     assert sum(int(row["support"]) for row in table(out / "per_class.csv") if row["split"] == "test") > 0
 
 
@@ -83,7 +83,7 @@ def test_measured_again_and_on_other_images(several, colours, tmp_path, capsys):
     folder = evaluate.run(
         configs.EvaluateConfig(run=str(out), images=str(colours), out=str(tmp_path / "e")), PlainStory()
     )
-    assert folder["metrics"]["images"]["subset_accuracy"]["n"] == 36  # one class each is a label each
+    assert folder["metrics"]["images"]["subset_accuracy"]["n"] == 36  # one class each gives one label each
     assert "mean average precision" in capsys.readouterr().err
     twice = evaluate.run(configs.EvaluateConfig(run=str(out), tta=2, out=str(tmp_path / "tta")))
     assert twice["metrics"]["test"]["mean_average_precision"]["value"] > 0.75

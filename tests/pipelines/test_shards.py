@@ -1,4 +1,4 @@
-"""Shares of the work: disjoint, in any order, on any machine; the same bytes, and nothing twice."""
+"""Shards of the work: disjoint, in any order, on any machine; the same bytes, and nothing computed twice."""
 
 import errno
 import fcntl
@@ -247,7 +247,7 @@ def test_shares_that_could_not_be_gathered(kind, options):
 
 
 def test_other_commands_say_where_shards_are():
-    assert "tlkit finetune finds in the store" in option_meant("--shard", ("epochs", "val"), "finetune")
+    assert "tlkit finetune reads what they computed" in option_meant("--shard", ("epochs", "val"), "finetune")
 
 
 def test_a_file_that_cannot_be_read_can_be_refused_by_its_shard(config, empty_store):

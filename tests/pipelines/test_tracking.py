@@ -1,4 +1,4 @@
-"""Runs told to trackers: what is told, and what happens when a tracker is missing or away."""
+"""Runs logged to trackers: what is logged, and what happens when a tracker is missing or unreachable."""
 
 import sys
 from contextlib import contextmanager

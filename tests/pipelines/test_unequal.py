@@ -1,4 +1,4 @@
-"""Classes of unequal size from the command: what is chosen is recorded and told, what cannot be done is refused."""
+"""Classes of unequal size from the command: choices are recorded and reported, impossible ones refused."""
 
 import json
 import shutil

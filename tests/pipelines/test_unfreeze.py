@@ -1,4 +1,4 @@
-"""`--unfreeze`: what should move moves, what should not does not, from the command's function to the saved file."""
+"""`--unfreeze`: only the chosen weights change, from the command's function to the saved file."""
 
 import json
 
@@ -14,7 +14,11 @@ from tlkit.pipelines.finetune import run
 @pytest.mark.parametrize("asked", ["first", "middle"])
 def test_one_third_moves_and_no_other(options, tiny_backbone, tmp_path, asked):
     out = tmp_path / "run"
-    given = options | {"epochs": (3,), "audit": False, "val": 0.0}  # nothing to choose by: the trained weights ship
+    given = options | {
+        "epochs": (3,),
+        "audit": False,
+        "val": 0.0,
+    }  # nothing to validate on: the trained weights are kept
     run(FinetuneConfig(**given, unfreeze=asked, out=str(out)))
     plan = json.loads((out / "run.json").read_text())["plan"]
     before, after = keras.models.load_model(tiny_backbone), load(out / "model.keras").model

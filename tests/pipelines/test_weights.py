@@ -57,7 +57,7 @@ def test_verifying_says_what_cannot_be_verified_and_ends_with_1_where_a_file_is_
     home.mkdir()
     shutil.copy(shared_file(REAL), home)
     unknown = home / Path(REAL).name.replace("0.35", "0.5")
-    shutil.copy(shared_file(REAL), unknown)  # whatever it holds, nobody states a sum of it
+    shutil.copy(shared_file(REAL), unknown)  # whatever it holds, no checksum of it is published
     text = cli.invoke(app, ["weights", "list", "mobilenetv2", "--verify"]).stdout
     states = {line.split()[0]: line for line in text.splitlines() if line.startswith("mobilenetv2")}
     assert "verified" in states["mobilenetv2:alpha=0.35"] and "not verifiable" in states["mobilenetv2:alpha=0.5"]
@@ -97,7 +97,7 @@ def test_offline_is_a_flag_of_every_command_and_ends_with_it(home, monkeypatch):
     with pytest.raises(tlkit.base.errors.TlkitError, match="tlkit is offline"):
         tlkit.weights("fetch", ["resnet50"], offline=True, story=Silence())
     assert "TLKIT_OFFLINE" not in os.environ
-    monkeypatch.setenv("TLKIT_OFFLINE", "0")  # which the flag overrides, until this test is over
+    monkeypatch.setenv("TLKIT_OFFLINE", "0")  # which the flag overrides for this test
     done = cli.invoke(app, ["weights", "fetch", "resnet50", "--offline"])
     assert done.exit_code == 1 and "tlkit is offline" in done.stderr
 

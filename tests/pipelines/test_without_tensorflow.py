@@ -66,7 +66,7 @@ from tlkit.extraction.keras_jit import in_bfloat16
 
 assert keras.backend.backend() == "jax"
 model = keras.saving.load_model(out / "run" / "model.keras", compile=False)
-for old, new in zip(model.weights, in_bfloat16(model).weights, strict=True):  # training gives its buffers away
+for old, new in zip(model.weights, in_bfloat16(model).weights, strict=True):  # training donates its buffers
     assert old.value.unsafe_buffer_pointer() != new.value.unsafe_buffer_pointer()
 assert not [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]
 """

@@ -1,4 +1,4 @@
-"""Commands as Python functions say what they take, and errors what to do."""
+"""Commands as Python functions document their arguments, and errors say what to do."""
 
 import inspect
 import os
@@ -37,9 +37,9 @@ def test_signature_and_help_are_those_of_the_command(row):
 
 def test_help_of_a_function_names_type_default_range_and_choices():
     text = tlkit.finetune.__doc__
-    assert "batch_size (int, default 32, 1..4096): Images of a batch" in text
+    assert "batch_size (int, default 32, 1..4096): Maximum images per batch" in text
     assert "fit (str, default 'squash', one of squash, crop, pad): How an image" in text
-    assert "epochs (tuple[int, ...] | None, default None, 1..): Epochs at most" in text
+    assert "epochs (tuple[int, ...] | None, default None, 1..): Maximum epochs" in text
 
 
 def test_completion_and_help_load_nothing_heavy():
@@ -87,10 +87,10 @@ def test_a_wrong_call_is_refused_before_anything_loads(tmp_path):
 
 def test_several_of_one_kind_are_one_list_and_a_comma_is_a_letter_of_a_name(tmp_path):
     with pytest.raises(
-        TypeError, match=r"takes runs by position, and 2 were given; several runs are one list: tlkit.compare"
+        TypeError, match=r"takes runs by position, but 2 were given; pass several runs as one list: tlkit.compare"
     ):
         tlkit.compare("a", "b")
-    with pytest.raises(TypeError, match=r"takes run, paths by position, and 3 .* tlkit.predict\(run, \[..., ...\]\)"):
+    with pytest.raises(TypeError, match=r"takes run, paths by position, but 3 .* tlkit.predict\(run, \[..., ...\]\)"):
         tlkit.predict("run", "a.jpg", "b.jpg")
     with pytest.raises(TlkitError, match=r"'one,two' holds no predictions\.csv"):
         tlkit.compare(["one,two", "three"])
@@ -119,7 +119,7 @@ def test_who_interrupts_a_training_is_told_how_it_goes_on(tmp_path, monkeypatch)
     run = tmp_path / "run"
     for left, words in (
         ((), []),
-        (("config.toml",), [f"interrupted; go on with: tlkit.finetune(resume={str(run)!r})"]),
+        (("config.toml",), [f"interrupted; continue with: tlkit.finetune(resume={str(run)!r})"]),
         (("config.toml", "run.json"), [f"{run} is as it was."]),
     ):
         for name in left:

@@ -1,4 +1,4 @@
-"""The notebook of the first hour runs from top to bottom, and shows what it promises."""
+"""The introductory notebook runs from top to bottom and shows what it promises."""
 
 import json
 from pathlib import Path

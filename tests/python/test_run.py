@@ -1,4 +1,4 @@
-"""A run as an object: tables, figures, answers; and still the mapping that `--json` prints."""
+"""A run as an object: tables, figures, predictions; and still the mapping that `--json` prints."""
 
 import json
 import subprocess

@@ -35,7 +35,7 @@ def test_the_holder_is_named_and_a_dead_one_holds_nothing(tmp_path, other):
     other.kill()
     other.wait()
     assert (tmp_path / "run" / LOCK).exists()
-    refuse_occupied(tmp_path / "run", overwrite=False)  # a lock alone is nothing
+    refuse_occupied(tmp_path / "run", overwrite=False)  # a lock file alone does not count
     kept = hold(tmp_path / "run")
     assert kept is not None
 

@@ -1,4 +1,4 @@
-"""Runs that were begun with options that are no longer offered."""
+"""Runs started with options that no longer exist."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The recipes that ship, and recipes that are wrong."""
+"""The bundled recipes, and invalid ones."""
 
 import tomllib
 

@@ -1,4 +1,4 @@
-"""`tlkit sample` as a pipeline: what lands in the folder, and what is refused."""
+"""`tlkit sample` as a pipeline: what it writes, and what it refuses."""
 
 import json
 from types import SimpleNamespace
@@ -217,7 +217,7 @@ def test_what_arrived_before_a_failure_waits_for_the_next_try(server, tmp_path, 
         sample.run(SampleConfig(name=str(path), out=str(tmp_path / "out")))
     assert str(waiting / "a.zip") in error.value.hint
     assert (tmp_path / "out").exists() == there
-    (waiting / "a.zip").write_bytes(server.content["a.zip"])  # brought from another machine, as the hint says
+    (waiting / "a.zip").write_bytes(server.content["a.zip"])  # copied from another machine, as the hint says
     assert sample.run(SampleConfig(name=str(path), out=str(tmp_path / "out")))["images"] == 2
     assert not waiting.exists()
 

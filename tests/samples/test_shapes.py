@@ -1,4 +1,4 @@
-"""The drawn set: every fault is there, where truth.csv says, and nowhere else."""
+"""The drawn set: every fault is where truth.csv says, and nowhere else."""
 
 import csv
 import hashlib

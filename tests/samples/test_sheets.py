@@ -32,7 +32,7 @@ def test_the_same_seed_draws_the_same_and_an_empty_place_holds_no_shape():
     for number in range(40):
         sheet, names = draw_sheet(0, number)
         tiles = np.asarray(sheet, float).reshape(2, 96, 2, 96, 3).swapaxes(1, 2).reshape(4, -1)
-        assert (tiles.std(axis=1) > 12).sum() >= len(names)  # the ground alone has a deviation of 6
+        assert (tiles.std(axis=1) > 12).sum() >= len(names)  # the background alone has a deviation of 6
         if not names:
             assert tiles.std(axis=1).max() < 12
 

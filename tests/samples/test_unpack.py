@@ -1,4 +1,4 @@
-"""Archives that try to get out, and archives that are broken."""
+"""Archives that try to write outside their folder, and damaged archives."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""The page in a real browser: drop, paste, choose, what is refused, a phone, a token."""
+"""The page in a real browser: drop, paste, choose, refusals, a phone, a token."""
 
 import base64
 import http.server
@@ -60,8 +60,8 @@ def test_drop_paste_choose_and_refused(browser, start, tmp_path):
     until(browser, "document.getElementById('about').innerText.includes('bright, dark')")
     drop(browser, tmp_path / "dropped.png")
     (card,) = until(browser, f"{CARDS}.length === 1 && {CARDS}")
-    assert "dropped.png" in card and "98.0 % probable" in card and "what speaks for bright" in card
-    assert "alike 0.50" in card and "no longer there" in card
+    assert "dropped.png" in card and "98.0 % probable" in card and "evidence for bright" in card
+    assert "similarity 0.50" in card and "no longer there" in card
     browser.value(PASTE % base64.b64encode(png(10)).decode())
     card = until(browser, f"{CARDS}.length === 2 && {CARDS}")[0]
     assert "pasted.png" in card and "dark" in card
@@ -72,7 +72,7 @@ def test_drop_paste_choose_and_refused(browser, start, tmp_path):
     card = until(browser, f"{CARDS}.length === 4 && {CARDS}")[0]
     assert "<b>note.jpg" in card and "not an image that can be read" in card and "send a JPEG" in card
     assert [url for url in browser.asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert [line for line in browser.said if "415" not in line] == []  # the browser itself tells of the refusal
+    assert [line for line in browser.said if "415" not in line] == []  # the browser itself logs the refusal
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -1,4 +1,4 @@
-"""A film is one clip: its frames are those that are taken of it anywhere else; and what is wrong with it, or lacking here, is said."""
+"""A film is one clip, with the same frames as everywhere else; damage and missing packages are reported."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""Senders who are slow, endless, many, or gone."""
+"""Clients that are slow, endless, many, or gone."""
 
 import contextlib
 import json
@@ -128,7 +128,7 @@ def test_who_stops_sending_after_a_request_gets_the_answer(start):
         while part := connection.recv(1 << 16):
             parts.append(part)
         assert b"".join(parts).count(b"HTTP/1.1 200") == 2
-    with connected(server) as connection:  # a request of which the rest will never come
+    with connected(server) as connection:  # a request whose rest never arrives
         connection.sendall(head.encode() + body[:-10])
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(1) == b""
@@ -185,7 +185,7 @@ def test_heads_that_never_end(start):
         with contextlib.suppress(ConnectionError):
             connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + bytes([97]) * 2 * HEAD_BYTES)
         assert received(connection)[0] == 431
-    with connected(server) as connection:  # what may follow a body is no way around it
+    with connected(server) as connection:  # data after a body does not evade the limit
         head = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
         with contextlib.suppress(ConnectionError):
             connection.sendall(head)
@@ -260,7 +260,7 @@ def test_memory_for_bodies_is_one_budget(start):
         assert refused[0].recv(12) == b"HTTP/1.1 429"
     deadline = time.monotonic() + 10
     while not answers(server):
-        assert time.monotonic() < deadline  # those who have gone give back what they held
+        assert time.monotonic() < deadline  # clients that have gone release what they held
 
 
 def test_a_mistake_of_ours_is_told_to_the_log_alone(start):
@@ -292,7 +292,7 @@ def test_stopping_finishes_what_is_under_way(start):
         server.stop.set()
         deadline = time.monotonic() + 10
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() < deadline:  # nobody new is let in
+            while time.monotonic() < deadline:  # no new client is admitted
                 server.ask("GET", "/healthz")
         assert time.monotonic() < deadline
         go.set()

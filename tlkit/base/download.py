@@ -1,4 +1,4 @@
-"""Download one file: resumed where it broke off, never longer than announced, in place only when its sum is right."""
+"""Download one file: resumable, never longer than announced, moved into place only when its checksum is right."""
 
 import base64
 import contextlib
@@ -22,14 +22,14 @@ from tlkit.base.machine import __version__
 from tlkit.base.remote import RemoteFile, is_offline
 from tlkit.base.story import Story
 
-# -- How a connection is made here: through which proxy, trusting which certificates -----------
+# -- Connections: proxies and trusted certificates -----------
 
-# Settings that name certificates to trust. The first takes the place of the system's, the others add to them.
+# Settings that name trusted certificates. The first replaces the system's certificates, the others add to them.
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def proxy_of(url: str) -> str:
-    """Host and port of the proxy that `url` is asked through, "" for none; never its password."""
+    """Host and port of the proxy used for `url`, "" for none; never its password."""
     parts = urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme, "")
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
@@ -38,10 +38,10 @@ def proxy_of(url: str) -> str:
 
 
 def opener() -> urllib.request.OpenerDirector:
-    """What opens addresses: HTTPS_PROXY and its like honoured, certificates the system's and those of the settings.
+    """The opener of URLs: honours HTTPS_PROXY and its like, trusts the certificates of the system and the settings.
 
     Raises:
-        TlkitError: a setting names a file of certificates that is missing or holds none.
+        TlkitError: if a setting names a certificate file that is missing or holds none.
     """
     settings = tuple((name, os.environ.get(name, "")) for name in CERTIFICATES)
     return urllib.request.build_opener(urllib.request.HTTPSHandler(context=_context(settings)))
@@ -65,7 +65,7 @@ def _context(settings: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
     return context
 
 
-# -- What a download goes into until it is whole: a file beside the target, for one process alone ---
+# -- The partial file beside the target, locked by one process ---
 
 try:
     import fcntl
@@ -75,9 +75,10 @@ except ImportError:  # Windows
 
 @contextlib.contextmanager
 def part_of(target: Path, story: Story) -> Iterator[Path | None]:
-    """The path beside `target` to download to, for this process alone, which waits if need be; None when offline.
+    """The path beside `target` to download to, locked for this process, waiting if needed; None when offline.
 
-    The lock is on the part itself, so that none is left behind; the system lets go of it however its holder ends.
+    The lock is on the partial file itself, so that no lock file is left; the system releases it however its holder
+    ends.
     """
     if is_offline() or target.exists():
         yield None
@@ -97,7 +98,7 @@ def part_of(target: Path, story: Story) -> Iterator[Path | None]:
 
 
 def _locked(part: Path, story: Story) -> int:
-    """An open file, locked, that still is the one called `part`."""
+    """An open, locked file that is still the one named `part`."""
     if fcntl is None:  # Windows, where an open file cannot be renamed either
         part.touch()
         return os.open(os.devnull, os.O_RDONLY)
@@ -113,32 +114,32 @@ def _locked(part: Path, story: Story) -> int:
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(descriptor), part.stat()):
                 return descriptor
-        os.close(descriptor)  # the other process has put it in place, or thrown it away
+        os.close(descriptor)  # the other process has moved it into place, or deleted it
         if part.with_name(part.name.removesuffix(".part")).exists():
             return os.open(os.devnull, os.O_RDONLY)
 
 
 def unwritable(path: Path, error: OSError) -> TlkitError:
-    """The error for a path that the system will not write."""
+    """The error for a path that the system refuses to write."""
     return TlkitError(
         f"{str(path)!r} cannot be written: {error.strerror or error}.", "make room there, or choose another folder."
     )
 
 
-# -- Download one file: resumed where it broke off, never longer than announced, in place only when its sum is right ---
+# -- Downloading ---
 
 CHUNK = 1 << 16
-BUSY = (408, 425, 429, 500, 502, 503, 504)  # worth another try, says HTTP
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # statuses worth a retry
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to put up with a server.
+    """Timeouts and retries.
 
     Args:
         silence: seconds without a byte before a connection counts as broken.
-        tries: connections in a row that may bring nothing new.
-        pause: seconds before the second try; doubles with each.
+        tries: consecutive connections that may bring nothing new.
+        pause: seconds before the second try; doubles with each try.
     """
 
     silence: float = 30.0
@@ -147,11 +148,11 @@ class Patience:
 
 
 class _Refused(Exception):
-    """The address will not give the file, however often it is asked."""
+    """The URL will not give the file; retrying is pointless."""
 
 
 class _Broken(Exception):
-    """The connection ended early; another may bring the rest."""
+    """The connection ended early; a retry may bring the rest."""
 
 
 def download(
@@ -163,21 +164,21 @@ def download(
     check: Callable[[Path], str] = lambda path: "",
     remedy: str = "",
 ) -> None:
-    """Bring `remote` to `target`; what arrives before a failure waits in `target` plus `.part` for the next call.
+    """Download `remote` to `target`; what arrives before a failure is kept in `target` plus `.part` for the next call.
 
-    A file already at `target` is checked instead of downloaded: one brought from another machine will do. While one
-    process downloads, others that want the same file wait for it.
+    A file already at `target` is checked instead of downloaded: one copied from another machine is fine. While one
+    process downloads, others that need the same file wait for it.
 
     Args:
-        remote: what to bring, from where.
-        target: where to.
-        story: hears how far it is.
-        patience: with servers.
-        check: says what is wrong with a file that has arrived, "" for nothing, besides its size and sums.
+        remote: the file and its URLs.
+        target: the destination.
+        story: receives progress.
+        patience: timeouts and retries.
+        check: returns what is wrong with the downloaded file, beyond its size and checksums, or "".
         remedy: how to get the file without this network.
 
     Raises:
-        TlkitError: offline; no address gives the file; what it gives is not the file; it cannot be written.
+        TlkitError: if offline, no URL gives the file, a file differs from the expected one, or it cannot be written.
     """
 
     def wrong_with(path: Path) -> str:
@@ -208,7 +209,7 @@ def download(
                 return
             os.truncate(part, 0)
             reasons.append(f"{host} sends another file: {wrong}")
-        kept = f"{_size(part):,} bytes are kept; the same command goes on from there. " if _size(part) else ""
+        kept = f"{_size(part):,} bytes are kept; the same command continues from there. " if _size(part) else ""
         raise TlkitError(
             f"{target.name} cannot be downloaded: {'; '.join(reasons)}.",
             f"{kept}Check the network (HTTPS_PROXY and SSL_CERT_FILE are honoured), or {remedy}",
@@ -216,14 +217,14 @@ def download(
 
 
 class _Transfer:
-    """One file from one address: what is known of it, and what has arrived."""
+    """The transfer of one file from one URL."""
 
     def __init__(self, url: str, size: int, part: Path, story: Story, patience: Patience) -> None:
         self.url, self.size, self.part, self.story, self.patience = url, size, part, story, patience
         self.md5 = ""  # as the server states it
 
     def complete(self) -> None:
-        """Connect as often as it takes until everything is there."""
+        """Connect, with retries, until the file is complete."""
         fruitless, pause = 0, self.patience.pause
         while not self.size or _size(self.part) < self.size:
             before = _size(self.part)
@@ -244,12 +245,12 @@ class _Transfer:
             pause *= 2
 
     def mismatch(self) -> str:
-        """Whether what arrived has the sum that the server stated on the way; "" when it has, or stated none."""
+        """How the checksum differs from the one stated by the server; "" if it does not, or none was stated."""
         found = md5_file(self.part) if self.md5 else ""
         return f"its md5 is {found}, the server states {self.md5}" if found != self.md5 else ""
 
     def _append(self) -> None:
-        """One connection: ask for what is missing and add it to the part."""
+        """Use one connection to request what is missing and append it."""
         have = _size(self.part)
         with self._open(have) as response:
             start = self._start(response, have)
@@ -281,7 +282,7 @@ class _Transfer:
             raise _Broken(f"does not answer ({error or type(error).__name__})") from error
 
     def _start(self, response: http.client.HTTPResponse, have: int) -> int:
-        """Where in the file the answer begins; refuses an answer about another file than the one expected."""
+        """The offset at which the response begins; refuses a response for a different file."""
         self.md5 = _stated_md5(response) or self.md5
         if response.status == 206:
             span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
@@ -300,31 +301,31 @@ class _Transfer:
 
 
 def _explain_status(status: int, part: Path) -> NoReturn:
-    """Turn an HTTP status into what to do next."""
-    if status == 416:  # what we have is not a beginning of what it has
+    """Raise the exception for an HTTP status."""
+    if status == 416:  # the partial file is longer than the server's file
         os.truncate(part, 0)
-        raise _Broken("does not go on from where it stopped")
+        raise _Broken("does not resume where it stopped")
     if status in BUSY:
         raise _Broken(f"answers with HTTP {status}")
     raise _Refused(f"answers with HTTP {status} ({http.client.responses.get(status, 'unknown')})")
 
 
 def _explain_failure(reason: object, have: int) -> NoReturn:
-    """Turn a connection that did not come about into what to do next."""
+    """Raise the exception for a failed connection."""
     if isinstance(reason, ssl.SSLCertVerificationError):
         raise _Refused(
-            f"shows a certificate that is not trusted here ({reason.verify_message}); SSL_CERT_FILE names the file of "
+            f"has a certificate that is not trusted here ({reason.verify_message}); SSL_CERT_FILE names the file of "
             "certificates to trust"
         )
     if isinstance(reason, ssl.SSLError):
         raise _Refused(f"cannot be reached (TLS: {reason.reason or reason})")
     if have or isinstance(reason, TimeoutError | ConnectionResetError):
         raise _Broken(f"does not answer ({reason})")
-    raise _Refused(f"cannot be reached ({'its name is not known' if isinstance(reason, socket.gaierror) else reason})")
+    raise _Refused(f"cannot be reached ({'unknown host' if isinstance(reason, socket.gaierror) else reason})")
 
 
 def _stated_md5(response: http.client.HTTPResponse) -> str:
-    """The md5 of the whole file that Google's storage states with every answer: hex, or ""."""
+    """The md5 of the whole file, which Google's storage states in every response: hex, or ""."""
     for header in response.headers.get_all("x-goog-hash", []):
         for part in header.split(","):
             kind, _, value = part.strip().partition("=")

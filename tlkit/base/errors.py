@@ -1,12 +1,12 @@
-"""The one error a user meets.
+"""The one kind of error shown to users.
 
-    TlkitError             wrong input or an environment that cannot do what was asked
-      UnreadableImage      one file that cannot become an image; pipelines set it aside and go on
+    TlkitError             wrong input, or an environment that cannot do what was requested
+      UnreadableImage      one file that cannot be decoded; pipelines set it aside and continue
       OutOfDate            a run or artifact written with other options or by an incompatible version
-      NoEffect             an option that nothing would be different without
+      NoEffect             an option without effect
 
-`cli` turns a TlkitError into two lines (error, hint) and exit code 1; nothing else catches it
-except where a pipeline says what it does instead.
+`cli` turns a TlkitError into two lines (error, hint) and exit code 1; nothing else catches it, except a pipeline that
+reports what it does instead.
 """
 
 import difflib
@@ -14,12 +14,12 @@ from collections.abc import Iterable
 
 
 class TlkitError(Exception):
-    """What was wrong with the value and the place, and what to do about it.
+    """What is wrong, where, and what to do about it.
 
     Args:
         message: one sentence: the value, where it came from, what was expected.
-        hint: what to do, as a command where there is one.
-        instead: an argument as it was typed, and what it should have been; the command line shows the whole command.
+        hint: what to do, as a command if possible.
+        instead: an argument as typed and as corrected; the command line then shows the corrected command.
     """
 
     def __init__(self, message: str, hint: str = "", *, instead: tuple[str, str] | None = None) -> None:
@@ -28,7 +28,7 @@ class TlkitError(Exception):
         self.hint = hint
         self.instead = instead
         if hint:
-            self.add_note(f"hint: {hint}")  # shown under the message by Python, notebooks and debuggers
+            self.add_note(f"hint: {hint}")  # shown below the message by Python, notebooks and debuggers
 
 
 class UnreadableImage(TlkitError):
@@ -36,15 +36,15 @@ class UnreadableImage(TlkitError):
 
 
 class OutOfDate(TlkitError):
-    """Something on disk does not match what was asked: other options, other data, another format."""
+    """Something on disk does not match the request: other options, other data, another format."""
 
 
 class NoEffect(TlkitError):
-    """An option that nothing would be different without; where a run of an earlier version has it, it is passed over.
+    """An option without effect; if it is in a run of an earlier version, it is ignored.
 
     Args:
-        option: its name, as that of a field.
-        message, hint: as of `TlkitError`.
+        option: name of its field.
+        message, hint: as in `TlkitError`.
     """
 
     def __init__(self, option: str, message: str, hint: str) -> None:
@@ -53,20 +53,20 @@ class NoEffect(TlkitError):
 
 
 def nearest(name: str, names: Iterable[str], alike: float = 0.6) -> str | None:
-    """The known name closest to what was typed, or None when nothing is alike by so much (0..1)."""
+    """The known name most similar to what was typed; None if none reaches the similarity `alike` (0..1)."""
     by_lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=alike)
     return by_lower[close[0]] if close else None
 
 
 def unknown_name(kind: str, value: str, names: Iterable[str], hint: str = "") -> TlkitError:
-    """The error for a name that is in no table: "'resnet5O' is not a backbone." and the nearest one.
+    """The error for an unknown name: "'resnet5O' is not a backbone.", with the nearest one.
 
     Args:
         kind: what the name should have been, with its article ("a backbone").
         value: what was typed.
         names: every valid name.
-        hint: where to see them all; defaults to listing them.
+        hint: where they are listed; default: a list of them.
     """
     names = list(names)
     guess = nearest(value, names)
@@ -78,5 +78,5 @@ def unknown_name(kind: str, value: str, names: Iterable[str], hint: str = "") ->
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another package says, as far as it fits into one of ours; its kind where it says nothing."""
+    """The first line of another package's error message, shortened to fit; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

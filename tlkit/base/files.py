@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write beside the target, flush, rename; what a killed process left is removed."""
+"""Atomic writes: write beside the target, flush, rename; leftovers of killed processes are removed."""
 
 import codecs
 import contextlib
@@ -23,21 +23,20 @@ from typing import Any, TextIO, overload
 
 from tlkit.base.errors import TlkitError, first_line, nearest
 
-CHECKSUM = "checksum"  # of a JSON object, the last of its names
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where there is no room
+CHECKSUM = "checksum"  # key of the checksum, the last in a JSON object
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # error numbers for a full disk
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path` in one step.
+    """Yield a temporary path beside `path`; on success it replaces `path` in one step.
 
-    A kill at any moment leaves either the old file or the new one, never half of one. The
-    temporary name keeps the suffix (writers choose formats by it) and starts with `.tmp-`,
-    so that a leftover is recognisable and never read.
+    A kill at any moment leaves either the old file or the new one, never part of one. The temporary name keeps the
+    suffix (writers choose formats by it) and starts with `.tmp-`, so that a leftover is recognisable and never read.
 
     Args:
         path: what to write.
-        durable: wait until the disk has it; without, a loss of power (not a kill) may leave it empty or zeros.
+        durable: flush to disk first; otherwise a power loss (not a kill) may leave it empty or zero-filled.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
@@ -50,14 +49,14 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync_folder(path.parent)
     except OSError as error:
-        error.filename = str(path)  # which has none where a disk is full
+        error.filename = str(path)  # it has no name if the disk is full
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder, where the system lets anybody ask for that."""
+    """Flush the directory entries of a folder to disk, if the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -67,28 +66,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically. Bytes of file names that are no UTF-8 come out as `BYTES_AS_TEXT` has them."""
+    """Write `text` as UTF-8, atomically. Bytes of file names that are not UTF-8 are encoded by `BYTES_AS_TEXT`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=BYTES_AS_TEXT, newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, atomically. NaN is refused: JSON has none."""
+    """Write `value` as indented UTF-8 JSON, atomically. NaN is refused, because JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; bytes of file names that are no UTF-8 come back as they were."""
+    """Read a JSON file; bytes of file names that are not UTF-8 are restored."""
     return json.loads(restored(path.read_text(encoding="utf-8", errors="surrogateescape")))
 
 
-# -- Names of files that are no UTF-8 --------------------------------------------------------------
+# -- File names that are not UTF-8 --------------------------------------------------------------
 #
-# A name is bytes, and Python holds a byte that is no UTF-8 as a lone surrogate, U+DC80 to U+DCFF, which no file in UTF-8
-# can hold. It is written as the character of the private use area at U+EF00 + byte, U+EF80 to U+EFFF (as MirBSD's
-# OPTU-8 has it), so that everything written is UTF-8, and read back from there.
+# A file name is bytes, and Python represents a byte that is not UTF-8 as a lone surrogate, U+DC80 to U+DCFF, which
+# UTF-8 cannot encode. It is written as the private use character U+EF00 + byte, U+EF80 to U+EFFF (as in MirBSD's
+# OPTU-8), so that everything written is UTF-8, and converted back on reading.
 
-BYTES_AS_TEXT = "tlkit-bytes-as-text"  # the error handler of files that are written
+BYTES_AS_TEXT = "tlkit-bytes-as-text"  # the error handler for files that are written
 _ESCAPED, _PRIVATE = range(0xDC80, 0xDD00), range(0xEF80, 0xF000)
 _RESTORED = dict(zip(_PRIVATE, map(chr, _ESCAPED), strict=True))
 
@@ -99,7 +98,7 @@ def _as_private(error: UnicodeError) -> tuple[bytes, int]:
     codes = [ord(letter) for letter in error.object[error.start : error.end]]
     if any(code not in _ESCAPED for code in codes):
         raise error
-    # As bytes: CPython's UTF-8 encoder takes no other text than ASCII from a handler.
+    # As bytes: CPython's UTF-8 encoder accepts only ASCII text from an error handler.
     return "".join(chr(code - _ESCAPED[0] + _PRIVATE[0]) for code in codes).encode(), error.end
 
 
@@ -107,16 +106,16 @@ codecs.register_error(BYTES_AS_TEXT, _as_private)
 
 
 def restored(text: str) -> str:
-    """What was written with `BYTES_AS_TEXT`, as the name of the file that it is."""
+    """Restore a file name that was written with `BYTES_AS_TEXT`."""
     return text if text.isascii() else text.translate(_RESTORED)
 
 
 def missing(typed: str, wanted: str) -> TlkitError:
-    """The error for a path that does not exist: an address, or a name to correct.
+    """The error for a path that does not exist, which may be a URL or a misspelt name.
 
     Args:
         typed: what the user gave.
-        wanted: what to give, where there is nothing to correct.
+        wanted: what was expected, if there is nothing to correct.
     """
     if re.match(r"[a-z][a-z0-9+.-]+:/", typed, re.IGNORECASE):  # not C:/
         name = typed.partition("?")[0].rstrip("/").rpartition("/")[2]
@@ -124,11 +123,11 @@ def missing(typed: str, wanted: str) -> TlkitError:
         unpack = f", unpack it (unzip {name})" if name.lower().endswith(".zip") else ""
         return TlkitError(
             f"{typed!r} is an address, expected a path.",
-            f"download it first ({fetch}){unpack}, and give the folder or file.",
+            f"download it first ({fetch}){unpack}, then give the folder or file.",
         )
     path = Path(typed).expanduser().absolute()
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    guess = nearest(path.name, siblings, alike=0.7)  # a folder holds names of all kinds
+    guess = nearest(path.name, siblings, alike=0.7)  # stricter, as a folder holds many unrelated names
     if guess is None:
         return TlkitError(f"{typed!r} does not exist.", wanted)
     right = str(Path(typed).with_name(guess))
@@ -136,21 +135,21 @@ def missing(typed: str, wanted: str) -> TlkitError:
 
 
 def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object as JSON with a checksum of its own, atomically."""
-    content = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: tuples as lists, names as text
+    """Write an object as JSON with a checksum of its content, atomically."""
+    content = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: tuples as lists, keys as text
     write_json(path, content | {CHECKSUM: sha256_json(content)})
 
 
 def read_checked_json(path: Path) -> dict[str, Any]:
-    """Read what `write_checked_json` wrote, without its checksum; an object that has none is taken as it is.
+    """Read what `write_checked_json` wrote, without its checksum; an object without one is accepted.
 
     Raises:
-        ValueError: it is no JSON, no object, or not what was written.
-        OSError: it cannot be read.
+        ValueError: if it is not JSON, not an object, or its checksum does not match.
+        OSError: if it cannot be read.
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("it does not hold a JSON object")
     found = content.pop(CHECKSUM, None)
     if found is not None and found != sha256_json(content):
         raise ValueError(f"it is not what was written: its {CHECKSUM} is another")
@@ -158,7 +157,7 @@ def read_checked_json(path: Path) -> dict[str, Any]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether there was no room to unpack a file that is read; then the error names the folder for temporary files."""
+    """Whether the disk was too full to unpack a file being read; `error` then names the temporary folder."""
     if not isinstance(error, OSError) or error.errno not in FULL:
         return False
     error.filename = error.filename or tempfile.gettempdir()
@@ -167,14 +166,14 @@ def is_full(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
-    """Inside, whatever a damaged or missing file makes its reader raise becomes one error that names the file.
+    """Context in which any error from reading a damaged or missing file becomes a TlkitError that names it.
 
     Args:
-        path: of the file.
-        hint: how to get it back.
+        path: the file.
+        hint: how to restore it.
 
     Raises:
-        TlkitError: the file is gone, cannot be read, or holds what its reader does not understand.
+        TlkitError: if the file is gone, cannot be read or cannot be parsed.
     """
     try:
         yield
@@ -185,7 +184,7 @@ def reading(path: Path, hint: str) -> Iterator[None]:
     except OSError as error:
         if is_full(error):
             raise
-        if error.errno is None:  # of a library that reads the content, such as h5py
+        if error.errno is None:  # from a library that reads the content, such as h5py
             raise TlkitError(f"{str(path)!r} is damaged: {first_line(error)}", hint) from error
         raise TlkitError(f"{str(path)!r} cannot be read: {error.strerror}.", hint) from error
     except Exception as error:  # json, csv, zipfile, NumPy, h5py and Keras each raise their own
@@ -193,23 +192,23 @@ def reading(path: Path, hint: str) -> Iterator[None]:
         raise TlkitError(f"{str(path)!r} is damaged: {reason}", hint) from error
 
 
-# -- Names for content: the same bytes always get the same sha256, whatever the file is called ---
+# -- Content hashes ---
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in pieces."""
+    """Hex sha256 of a file's bytes, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-SETTLED_AFTER = 2.0  # seconds after its last change that a file's size and times are taken for its content
+SETTLED_AFTER = 2.0  # seconds after the last change from which size and times identify a file's content
 _known: dict[
     tuple[str, int, int, int, int, int], str
 ] = {}  # path, device, inode, size, times of change in ns -> sha256
 
 
 def known_sha256(path: Path) -> str:
-    """Hex sha256 of a file that is asked for again and again: one that has not changed since is not read again."""
+    """Hex sha256 of a file, cached until the file changes."""
     status = path.stat()
     stamp = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if stamp in _known:
@@ -217,13 +216,13 @@ def known_sha256(path: Path) -> str:
     found = sha256_file(path)
     if (
         time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_AFTER
-    ):  # what changed later might change again within the clock's tick
+    ):  # a later change may hide another within the clock's tick
         _known[stamp] = found
     return found
 
 
 def md5_file(path: Path) -> str:
-    """Hex md5 of a file's bytes, for the sums of publishers who state no other."""
+    """Hex md5 of a file's bytes, for publishers who state no other checksum."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -234,11 +233,11 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# -- Temporary files and folders say whose they are, so that those of a killed process are removed by the next one ---
+# -- Temporary names carry the process that made them, so that those of a killed process are removed by the next one ---
 #
-#     .tmp-HOST-PROCESS-RANDOM-NAME     beside NAME, until it takes its place
+#     .tmp-HOST-PROCESS-RANDOM-NAME     beside NAME, which it will replace
 #
-# HOST stands for the machine, because on a shared disk the same number is another process elsewhere.
+# HOST identifies the machine, because on a shared disk the same number may be a process elsewhere.
 
 PREFIX = ".tmp-"
 _ASIDE = ".replaced-"
@@ -247,17 +246,17 @@ _swept: set[Path] = set()
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name for what will take the place of `path`; what dead processes left in its folder is removed first."""
+    """A temporary name for what will replace `path`; leftovers of dead processes in its folder are removed first."""
     sweep(path.parent)
     return path.with_name(f"{PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
 @contextlib.contextmanager
 def replacing_all(folder: Path) -> Iterator[Path]:
-    """Yield a scratch folder; on success all that is in it moves into `folder`, on failure nothing does.
+    """Yield a scratch folder; on success everything in it is moved into `folder`, on failure nothing is.
 
-    A new `folder` appears in one step. In one that exists a kill may come between two files: the longest names move
-    first, so that a file that lists the others arrives after them.
+    A new `folder` appears in one step. In an existing one a kill may come between two files: the longest names are
+    moved first, so that a file whose name others extend appears only after them.
     """
     new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -289,11 +288,11 @@ def _put_back(made: Path, folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files and folders of dead processes, once a folder in the life of this process."""
+    """Remove temporary files and folders of dead processes, once per folder and process."""
     if folder in _swept:
         return
     _swept.add(folder)
-    with suppress(OSError):  # a folder that is not there, or not to be read
+    with suppress(OSError):  # a folder that is missing or not readable
         for entry in folder.iterdir():
             if is_nobodys(entry.name):
                 _put_back(entry, folder)
@@ -301,13 +300,13 @@ def sweep(folder: Path) -> None:
 
 
 def is_nobodys(name: str) -> bool:
-    """Whether a file of this name was made by a process of this machine that is no more."""
+    """Whether a file of this name was made by a process of this machine that has ended."""
     found = _OURS.fullmatch(name)
     return found is not None and found[1] == _host() and not is_alive(int(found[2]))
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if that can be done."""
+    """Remove a file or a folder, ignoring failures."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -316,7 +315,7 @@ def remove(path: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether this machine has a process of that number; taken for granted where nobody can ask without harm."""
+    """Whether this machine has a process of that number; assumed where it cannot be checked safely."""
     if os.name != "posix" or process <= 0:
         return True
     try:
@@ -329,10 +328,10 @@ def is_alive(process: int) -> bool:
 
 
 def _has_ended(process: int) -> bool:
-    """Whether it is over and only nobody has asked how: in a container whose first process never does, it stays like that."""
+    """Whether it is a zombie: in a container whose first process never reaps children, it stays one."""
     try:
         stat = Path(f"/proc/{process}/stat").read_bytes()
-    except OSError:  # no Linux, or over by now
+    except OSError:  # not Linux, or ended meanwhile
         return False
     return stat.rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
 
@@ -351,12 +350,12 @@ def _host() -> str:
     return hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-# -- Cells of CSV tables that no spreadsheet runs as a formula, and that read back as what they were ---
+# -- CSV cells that spreadsheets do not run as formulas, and that read back unchanged ---
 #
-# A spreadsheet takes text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return for a formula; a file or class may
-# be called like that (CWE-1236, "Improper Neutralization of Formula Elements in a CSV File"). The rule: text that begins
-# with any number of apostrophes and then one of these is written with one more apostrophe before it, and read without. Numbers
-# are written as they are.
+# Spreadsheets take text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return for a formula, and a file or
+# class may have such a name (CWE-1236, "Improper Neutralization of Formula Elements in a CSV File"). The rule: text
+# that begins with any number of apostrophes followed by one of these is written with one more apostrophe in front,
+# which is removed on reading. Numbers are written unchanged.
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _WRITTEN = re.compile(r"'+[=+\-@\t\r]")
@@ -364,14 +363,14 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 def written_cell(cell: str) -> str:
-    """Text as it is written to a table."""
+    """Text as written to a table."""
     if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
         return "'" + cell
     return cell
 
 
 def read_cell(cell: str) -> str:
-    """Text as it was before `written_cell`; text of other tables that begins in no such way is as it is."""
+    """Undo `written_cell`; text of other tables without such a beginning is unchanged."""
     return cell[1:] if _WRITTEN.match(cell) else cell
 
 
@@ -379,8 +378,8 @@ class CellWriter:
     """`csv.writer` for tables of names and numbers.
 
     Args:
-        file: to write to.
-        lineterminator: at the end of each row.
+        file: the file to write to.
+        lineterminator: ends each row.
     """
 
     def __init__(self, file: TextIO, lineterminator: str = "\r\n") -> None:
@@ -396,17 +395,17 @@ class CellWriter:
             self.writerow(row)
 
 
-# -- Very many strings, such as the paths of a million files, in one piece of memory instead of an object each ---
+# -- Very many strings, such as the paths of a million files, in one block of memory instead of an object each ---
 
 
 class Texts(Sequence[str]):
-    """Strings that do not change, a third of the size of a list of them; each is made anew when it is asked for.
+    """An immutable sequence of strings at a third of the memory of a list; each is created on access.
 
-    Equal to any sequence of the same strings. Whatever Python can hold comes back, names of files that are no UTF-8 as well.
+    Equal to any sequence of the same strings. Holds any Python string, including file names that are not UTF-8.
 
     Args:
-        content: UTF-8, one after the other, surrogates as they are.
-        ends: int64, where each ends.
+        content: the strings as concatenated UTF-8, with surrogates kept.
+        ends: int64, the end offset of each.
     """
 
     __slots__ = ("content", "ends")
@@ -417,7 +416,7 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Texts":
-        """Of strings, which are looked at one after the other."""
+        """Build from strings, consumed one by one."""
         if isinstance(texts, Texts):
             return texts
         growing = GrowingTexts()
@@ -456,29 +455,29 @@ class Texts(Sequence[str]):
 
 
 class GrowingTexts:
-    """Strings that come one after the other, to become `Texts`."""
+    """A builder of `Texts` from strings that arrive one by one."""
 
     def __init__(self) -> None:
         self._content, self._ends = bytearray(), array("q")
 
     def append(self, text: str) -> None:
-        """The next."""
+        """Append a string."""
         self._content += text.encode("utf-8", "surrogatepass")
         self._ends.append(len(self._content))
 
     def done(self) -> Texts:
-        """All of them."""
+        """The strings so far, as `Texts`."""
         return Texts(bytes(self._content), self._ends)
 
 
 def taken(texts: Sequence[str], places: Iterable[int]) -> Sequence[str]:
-    """Some of them, in the order of their places, kept as they were kept."""
+    """The strings at `places`, in that order, in the same kind of container."""
     found = (texts[place] for place in places)
     return Texts.of(found) if isinstance(texts, Texts) else list(found)
 
 
 def first_places(texts: Sequence[str], wanted: Set[str]) -> dict[str, int]:
-    """Where those that are wanted stand first; of a million, an index of all would take hundreds of megabytes."""
+    """First index of each wanted string; an index of all of a million would take hundreds of megabytes."""
     places: dict[str, int] = {}
     for place, text in enumerate(texts if wanted else ()):
         if text in wanted:

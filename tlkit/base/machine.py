@@ -1,4 +1,4 @@
-"""The machine: its version of tlkit and of packages, cores, memory, cache folder, and what its system says of errors."""
+"""The machine: installed versions, cores, memory, cache folder, extras, and messages for system errors."""
 
 import errno
 import functools
@@ -21,7 +21,7 @@ from tlkit.base.files import FULL, PREFIX
 __version__ = "0.1.0"
 
 
-# -- Versions of what shapes results, without importing any of it ------------------------------
+# -- Versions of packages that affect results, without importing them ------------------------------
 
 PACKAGES = (
     *("keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "scipy", "scikit-learn", "cleanlab"),  # numbers
@@ -32,21 +32,21 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Version of tlkit, Python and each package that shapes results; absent packages are left out."""
+    """Versions of tlkit, Python and each package that affects results; missing packages are omitted."""
     found = {"tlkit": __version__, "python": platform.python_version()}
     return found | {package: version for package in PACKAGES if (version := _installed(package))}
 
 
 @functools.cache
 def _installed(package: str) -> str:
-    """Its version, "" where it is absent; read once, for it takes milliseconds and is asked at every look into the store."""
+    """The version of a package, "" if missing; cached, since looking it up takes milliseconds."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-# -- How many processor cores there are to use -------------------------------------------------
+# -- Processor cores -------------------------------------------------
 
 
 _confined: int | None = None
@@ -59,13 +59,13 @@ def usable_cores() -> int:
 
 
 def confine(cores: int) -> None:
-    """From now on this process, one of several on a machine, uses so many cores at most."""
+    """Limit this process, one of several on a machine, to `cores` cores from now on."""
     global _confined
     _confined = cores
 
 
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor has instructions for it; True where the system does not say."""
+    """Whether this processor has bfloat16 instructions; True if the system does not say."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -74,15 +74,15 @@ def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def accelerators_visible() -> bool:
-    """Whether a GPU of NVIDIA or AMD seems to be there for this process, without loading anything that asks it."""
+    """Whether an NVIDIA or AMD GPU seems available to this process, without loading a driver library."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     return any(Path("/dev").glob("nvidia[0-9]*")) or any(map(Path.exists, (Path("/dev/kfd"), Path("/dev/dxg"))))
 
 
-# -- How much memory there is left to use ------------------------------------------------------
+# -- Available memory ------------------------------------------------------
 
-# Of a container, version 2 first: its limit, what it uses, and the part of that which is file cache and can be dropped.
+# Files of a control group, version 2 first: its limit, its usage, and the reclaimable file cache within that.
 _CONTAINERS = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
@@ -90,9 +90,9 @@ _CONTAINERS = (
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that this process may still take: the machine's or its container's, whichever is less.
+    """Bytes of memory still available: the machine's or the container's, whichever is less.
 
-    None where the system does not say (anything but Linux).
+    None if the system does not say (anything but Linux).
     """
     found = _machine(meminfo), *(_container(groups, *row) for row in _CONTAINERS)
     return min((bytes_left for bytes_left in found if bytes_left is not None), default=None)
@@ -114,7 +114,7 @@ def _container(groups: Path, limit: str, used: str, statistics: str, cache: str)
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """`name number` lines of a file; empty where there is none."""
+    """The `name number` lines of a file; empty if it does not exist."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -122,7 +122,7 @@ def _fields(path: Path) -> dict[str, int]:
     return {parts[0]: int(parts[1]) for line in lines if len(parts := line.split()) > 1 and parts[1].isdigit()}
 
 
-# What backends say when memory runs out: TensorFlow, JAX, PyTorch, NumPy, ONNX Runtime.
+# Error texts for exhausted memory: TensorFlow, JAX, PyTorch, NumPy, ONNX Runtime.
 _OUT_OF_MEMORY = (
     *("RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "out of memory", "Unable to allocate"),
     *("Failed to allocate memory", "bad allocation", "bad_alloc"),
@@ -130,20 +130,20 @@ _OUT_OF_MEMORY = (
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error of any backend, or of reading for it, says that memory ran out."""
+    """Whether an error, of any backend or of reading files, means that memory ran out."""
     return isinstance(error, MemoryError) or any(
         message in text for text in (type(error).__name__, str(error)) for message in _OUT_OF_MEMORY
     )
 
 
-# -- Where computed things are kept between runs: TLKIT_CACHE, or the system's cache folder ----
+# -- The cache folder: TLKIT_CACHE, or the system's ----
 
 
 def cache_dir() -> tuple[Path, str]:
-    """The cache folder and why it is that one.
+    """The cache folder and the reason for it.
 
-    `TLKIT_CACHE` if set; else the system's user cache folder (`~/.cache/tlkit` on Linux); else,
-    where that cannot be written (a container without a home), a folder under the temporary one.
+    `TLKIT_CACHE` if set; else the user's cache folder (`~/.cache/tlkit` on Linux); else, if that is not writable
+    (a container without a home), a folder under the temporary one.
     """
     if chosen := os.environ.get("TLKIT_CACHE"):
         return Path(chosen), "TLKIT_CACHE"
@@ -156,9 +156,9 @@ def cache_dir() -> tuple[Path, str]:
 
 
 def temporary_root() -> Path:
-    """The folder for temporary files of all processes, where this one may have its own in it (base/process.py).
+    """The folder for temporary files of all processes; this one may have its own within it (base/process.py).
 
-    Python's own way to find it writes a file there to see whether it can, which stays if the process is killed just then.
+    Python's own search writes a test file there, which is left behind if the process is killed at that moment.
     """
     named = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")] + ["/tmp" * (os.name == "posix")]
     writable = (place for place in named if place and os.access(place, os.W_OK))
@@ -167,20 +167,20 @@ def temporary_root() -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether `folder`, or its nearest existing parent, can be written."""
+    """Whether `folder`, or its nearest existing parent, is writable."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return os.access(existing, os.W_OK | os.X_OK)
 
 
-# -- How much disk the feature store may take: TLKIT_CACHE_BYTES, or half of what the disk has to give ---
+# -- Disk space of the feature store: TLKIT_CACHE_BYTES, or half of what is available ---
 
-SHARE = 0.5  # of the free disk and of what the store holds already
+SHARE = 0.5  # of the free disk space plus what the store already holds
 VARIABLE = "TLKIT_CACHE_BYTES"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_bytes(text: str, place: str) -> int:
-    """`20GB`, `500 MB`, `1.5G` or a plain number, in bytes; 1 KB is 1024 bytes.
+    """Parse `20GB`, `500 MB`, `1.5G` or a plain number into bytes; 1 KB is 1024 bytes.
 
     Raises:
         TlkitError: for anything else, naming `place`.
@@ -192,15 +192,15 @@ def parse_bytes(text: str, place: str) -> int:
 
 
 def bytes_text(count: int) -> str:
-    """`1.5 GB`, `12.0 MB`."""
+    """A size as text: `1.5 GB`, `12.0 MB`."""
     return f"{count / 2**30:,.1f} GB" if count >= 2**30 else f"{count / 2**20:,.1f} MB"
 
 
 def budget(folder: Path, held: int) -> tuple[int, str]:
-    """Bytes that the store in `folder`, which holds `held` bytes now, may hold, and why.
+    """The maximum bytes of the store in `folder`, which holds `held` bytes now, and the reason.
 
     Raises:
-        TlkitError: when TLKIT_CACHE_BYTES is no size.
+        TlkitError: if TLKIT_CACHE_BYTES is not a size.
     """
     if chosen := os.environ.get(VARIABLE):
         return parse_bytes(chosen, VARIABLE), VARIABLE
@@ -209,16 +209,16 @@ def budget(folder: Path, held: int) -> tuple[int, str]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk of a folder that need not exist yet."""
+    """Free bytes on the disk of a folder that need not exist yet."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free
 
 
-# -- The extras: what each brings, whether it is there, and how to get it where tlkit itself came from. Cold ---
+# -- Extras: their modules, whether these are installed, and how to install them ---
 
 
 class Extra(NamedTuple):
-    """One extra of pyproject.toml: its modules, and what they are for."""
+    """One extra of pyproject.toml: its modules and their purpose."""
 
     modules: tuple[str, ...]
     purpose: str
@@ -241,7 +241,7 @@ EXTRAS = {
 
 
 def absent(modules: Iterable[str]) -> list[str]:
-    """Those of some modules that are not installed."""
+    """The given modules that are not installed."""
     return [module for module in modules if importlib.util.find_spec(module) is None]
 
 
@@ -251,14 +251,14 @@ def lacking(extra: str) -> list[str]:
 
 
 def install(extra: str) -> str:
-    """The command that brings an extra.
+    """The command that installs an extra.
 
-    tlkit from an index knows its extras by name; from a checkout or a wheel `pip install tlkit[...]` would ask an index that
-    has no tlkit, or another, so that the packages themselves are named.
+    If tlkit came from an index, the extra is named; from a checkout or a wheel `pip install tlkit[...]` would query an
+    index that has no tlkit, or a different one, so the packages themselves are named.
     """
     try:
         distribution = importlib.metadata.distribution("tlkit")
-    except importlib.metadata.PackageNotFoundError:  # the folder alone
+    except importlib.metadata.PackageNotFoundError:  # not installed, only a folder
         return f"pip install '.[{extra}]', in the checkout"
     if distribution.read_text("direct_url.json") is None:
         return f"pip install 'tlkit[{extra}]'"
@@ -267,22 +267,25 @@ def install(extra: str) -> str:
     return "pip install " + " ".join(f"'{name}'" for name in wanted)
 
 
-# -- What the operating system refuses, in our words: which file, why, and the remedy ----------
+# -- Errors of the operating system: which file, why, and the remedy ----------
 
-_ROOM = "make room there, or choose another place; `tlkit cache show` says what the store of features holds."
+_ROOM = "make room there, or choose another place; `tlkit cache show` lists what the feature store holds."
 _PLACE = "choose another place, or change who may write there."
-# error number -> what is said of the file, and the remedy
+# error number -> message on the file, and the remedy
 _SAID = {
     errno.ENOSPC: ("its disk is full.", _ROOM),
     errno.EDQUOT: ("the quota of its disk is used up.", _ROOM),
-    errno.EFBIG: ("it is larger than files may be here.", "`ulimit -f unlimited`, or another disk."),
+    errno.EFBIG: ("it exceeds the maximum file size here.", "use `ulimit -f unlimited`, or another disk."),
     errno.EROFS: ("its disk is read-only.", _PLACE),
     errno.EACCES: ("permission denied.", _PLACE),
     errno.EPERM: ("permission denied.", _PLACE),
-    errno.ENOENT: ("it is not there, or no longer.", "restore it; another program may have moved or removed it."),
+    errno.ENOENT: (
+        "it does not exist, or no longer does.",
+        "restore it; another program may have moved or removed it.",
+    ),
     errno.EMFILE: ("too many files are open.", "`ulimit -n 4096` allows more."),
     errno.ENAMETOOLONG: ("its name is too long for its disk.", "choose a shorter one."),
-    errno.EIO: ("its disk reports an error.", "copy what is there to another disk, and look into the system's log."),
+    errno.EIO: ("its disk reports an error.", "copy its files to another disk, and check the system log."),
 }
 
 
@@ -290,25 +293,25 @@ FULL_BELOW = 2**14  # bytes that are free
 
 
 def full_disk(error: BaseException, path: Path) -> OSError | None:
-    """The system's error that there is no room for a file, whoever passed it on and in whatever words; None for others.
+    """The system's error behind a library's failure to write, if the disk is full; None for other errors.
 
     Args:
-        error: of a library that writes.
-        path: what it was to write.
+        error: raised by the library.
+        path: the file it was writing.
     """
     number, text = getattr(error, "errno", None), str(error)
     if number not in FULL:
         said = re.search(r"errno = (\d+)", text)
         number = int(said[1]) if said else next((one for one in FULL if os.strerror(one) in text), None)
-        if number is None and free_bytes(path) < FULL_BELOW:  # some say nothing of why
+        if number is None and free_bytes(path) < FULL_BELOW:  # some errors give no reason
             number = errno.ENOSPC
     return OSError(number, os.strerror(number), str(path)) if number in FULL and number else None
 
 
 def os_error(error: OSError | RuntimeError) -> TlkitError | None:
-    """The one error that a user meets for what the system refused: which file, why, and the remedy.
+    """The error shown to users for an error of the system: which file, why, and the remedy.
 
-    None for an error that is not of the system. HDF5 tells of what it could not write in the text of a RuntimeError.
+    None for other errors. HDF5 reports failed writes in the text of a RuntimeError.
     """
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     if number is None and (found := re.search(r"errno = (\d+)", str(error))):
@@ -319,9 +322,9 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
         return None
     why, remedy = _SAID.get(number or 0, ("", ""))
     if not why:
-        why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it was met."
+        why, remedy = os.strerror(number) if number else first_line(error), "TLKIT_DEBUG=1 shows where it occurred."
     if name == tempfile.gettempdir():
-        name, remedy = temporary_root(), "make room there, or have the variable TMPDIR name another folder."
+        name, remedy = temporary_root(), "make room there, or set the variable TMPDIR to another folder."
     name = (
         re.sub(r"\.tmp-[0-9a-f]{8}(-\d+-[0-9a-f]{8})?-((artifacts|files)/)?", "", str(name))
         if name
@@ -331,10 +334,10 @@ def os_error(error: OSError | RuntimeError) -> TlkitError | None:
 
 
 def try_to_write(folder: Path) -> None:
-    """Raise where nothing can be written into an existing folder: a file without a name is tried, and is gone at once.
+    """Raise if nothing can be written into an existing folder; tries an unnamed temporary file.
 
     Raises:
-        TlkitError: with the reason of the system.
+        TlkitError: with the system's reason.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

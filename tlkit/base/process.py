@@ -1,6 +1,6 @@
-"""The process: a faster start and end where it is tlkit's own, standard error, the backend of Keras, seeds.
+"""The process: faster start and exit of tlkit's own process, standard error, the Keras backend, seeds.
 
-`tlkit` on the command line is such a process. A program that imports tlkit is not, and finds Keras as it always is.
+The `tlkit` command runs in its own process. A program that imports tlkit does not, and finds Keras unmodified.
 """
 
 import atexit
@@ -20,8 +20,8 @@ from tlkit.base.errors import TlkitError, unknown_name
 from tlkit.base.files import remove, sweep_logs, temporary_beside
 from tlkit.base.machine import temporary_root
 
-# What Keras, TensorFlow and scikit-learn load if they find it, for functions that tlkit does not call (plots, scikit-learn's
-# interface, data frames, conversion from JAX; boxes in pictures, notebooks). Each costs 0.03 to one second.
+# Optional imports of Keras, TensorFlow and scikit-learn, for functions that tlkit does not call (plots, the
+# scikit-learn interface, data frames, conversion from JAX; bounding boxes, notebooks). Each costs 0.03 to one second.
 LEFT_OUT = ("matplotlib", "sklearn", "pandas", "jax", "cv2", "IPython")
 
 _mine = False
@@ -29,15 +29,15 @@ _claimed = 0.0
 
 
 def claim_process() -> None:
-    """Say that nobody but tlkit uses this process."""
+    """Declare that this process belongs to tlkit alone."""
     global _mine, _claimed
     _mine, _claimed = True, time.monotonic()
 
 
 def age() -> float:
-    """Seconds since this process began, where it is ours alone; 0 in a program that imports tlkit.
+    """Seconds since this process began, if it is tlkit's own; 0 in a program that imports tlkit.
 
-    Linux says when it began; elsewhere the first thing that tlkit does counts as the beginning.
+    Linux records the start; elsewhere tlkit's first action counts as the start.
     """
     if not _mine:
         return 0.0
@@ -51,25 +51,25 @@ def age() -> float:
 
 @contextlib.contextmanager
 def ended_at_once() -> Iterator[None]:
-    """Inside, `sys.exit` ends the process right after its last `atexit` function; enter it before others are registered.
+    """Make `sys.exit` end the process right after its last `atexit` function; enter this before others register.
 
-    Files are written and threads joined by then. What Python would take apart after that, every module and every
-    network, the system takes back anyway.
+    By then files are written and threads joined. Python would go on to tear down every module and network, which the
+    system reclaims anyway.
     """
     codes: list[int] = []
-    atexit.register(_end, codes)  # the first to be registered is the last to be called
+    atexit.register(_end, codes)  # the first registered is called last
     try:
         yield
     except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):  # Python prints any other
+        if end.code is None or isinstance(end.code, int):  # Python prints other codes
             codes.append(end.code or 0)
         raise
 
 
 def _end(codes: list[int]) -> None:
-    """End here, where there is a code to end with and nothing is left to be printed."""
+    """Exit at once if there is an exit code and all output can be flushed."""
     if codes:
-        with contextlib.suppress(OSError, ValueError):  # whoever read along has gone: Python says so by its own code
+        with contextlib.suppress(OSError, ValueError):  # a closed pipe: Python has its own exit code for that
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(codes[0])
@@ -77,17 +77,17 @@ def _end(codes: list[int]) -> None:
 
 @contextlib.contextmanager
 def lean_imports(*wanted: str) -> Iterator[None]:
-    """Inside, importing a package of `LEFT_OUT` that is not `wanted` fails, so that what can do without it does; afterwards it works.
+    """Hide the packages of `LEFT_OUT` that are not `wanted`, so that optional imports of them are skipped.
 
-    The garbage collector rests meanwhile and passes over what was loaded from then on: modules are no garbage.
-    Nothing happens in a process that is not ours alone.
+    The garbage collector is paused meanwhile and ignores what was loaded, because modules are not garbage. Does nothing
+    in a process that is not tlkit's own.
     """
     if not _mine:
         yield
         return
     kept = {*wanted, os.environ.get("KERAS_BACKEND")}
     hidden = [name for name in LEFT_OUT if name not in sys.modules and name not in kept]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: looked for, and not there
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes the import fail
     gc.disable()
     try:
         yield
@@ -95,41 +95,41 @@ def lean_imports(*wanted: str) -> Iterator[None]:
         for name in hidden:
             del sys.modules[name]
         gc.freeze()
-        atexit.register(gc.unfreeze)  # libraries in C expect everything to be taken apart at the end, and complain
+        atexit.register(gc.unfreeze)  # C libraries expect a full teardown at exit, and complain otherwise
         gc.enable()
         if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
             do_without_tensorflow()
 
 
 def do_without_tensorflow() -> None:
-    """Tell Keras on another backend, once it is imported, that there is no TensorFlow.
+    """Tell an imported Keras on another backend that TensorFlow is not installed.
 
-    Else it imports TensorFlow (four seconds) as soon as it writes down or reads the options of a layer, on any backend, to
-    see whether one of them is TensorFlow's.
+    Otherwise it imports TensorFlow (four seconds) whenever it serialises or deserialises the configuration of a layer,
+    on any backend, to check for TensorFlow objects.
     """
     if found := sys.modules.get("keras.src.utils.module_utils"):
         found.tensorflow._available = False
 
 
-# -- Standard error for Python alone: libraries in C write to file descriptor 2 behind its back ---
+# -- Standard error: C libraries write to file descriptor 2 directly ---
 #
-# TensorFlow greets every import with a dozen lines that no setting of its own turns off, and libtiff
-# writes one for every odd tag of every file. `TLKIT_DEBUG` lets them all through.
+# TensorFlow prints a dozen lines at every import that none of its settings turns off, and libtiff
+# prints one for every unusual tag of every file. `TLKIT_DEBUG` lets them all through.
 
 
 @contextlib.contextmanager
 def native_stderr_silenced() -> Iterator[None]:
-    """Send what C code writes to standard error nowhere; everything is as before afterwards."""
+    """Discard what C code writes to standard error within the context."""
     with _descriptor_2_is(os.devnull):
         yield
 
 
 @contextlib.contextmanager
 def native_stderr_apart(log: Path) -> Iterator[None]:
-    """Send what C code writes to standard error into `log`, while Python's own stays where it is.
+    """Redirect what C code writes to standard error into `log`; Python's own output is unaffected.
 
-    The log is removed at the end. After a crash in C code, which Python cannot see, it is still
-    there and holds the last words, until the next command.
+    The log is removed at the end. After a crash in C code, which Python cannot catch, it remains until the next
+    command, with the last messages.
     """
     with contextlib.suppress(OSError):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def native_stderr_apart(log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _python_writes_to(descriptor: int) -> Iterator[None]:
-    """Point `sys.stderr` at another descriptor, unless somebody already took it away from descriptor 2."""
+    """Point `sys.stderr` at another descriptor, unless it no longer uses descriptor 2."""
     python = sys.stderr
     try:
         if python.fileno() != 2:
@@ -162,7 +162,7 @@ def _python_writes_to(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _descriptor_2_is(path: str) -> Iterator[int]:
-    """File descriptor 2 writes to `path`; yields a descriptor of what it was."""
+    """Redirect file descriptor 2 to `path`; yield a descriptor of its former target."""
     real = os.dup(2)
     if not os.environ.get("TLKIT_DEBUG"):
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -177,14 +177,14 @@ def _descriptor_2_is(path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def scratch_apart() -> Iterator[None]:
-    """Temporary files lie in a folder that says whose it is, so that those of a killed process are removed by the next one.
+    """Put temporary files into a folder named after this process, which the next one removes if this one is killed.
 
-    Other libraries make them: Keras unpacks a model for as long as it loads it, converters write what they convert.
+    Other libraries create them: Keras unpacks a model while loading it, converters write intermediate files.
     """
     before = tempfile.tempdir
     try:
         place = scratch_folder()
-    except OSError:  # nowhere to write; whoever needs to will say so
+    except OSError:  # nothing is writable; whoever needs to write will report it
         yield
         return
     tempfile.tempdir = str(place)
@@ -196,7 +196,7 @@ def scratch_apart() -> Iterator[None]:
 
 
 def scratch_folder() -> Path:
-    """A new folder for temporary files, whose name says whose it is; whoever asked for it removes it."""
+    """A new folder for temporary files, named after this process; the caller removes it."""
     place = temporary_beside(temporary_root() / "tlkit")
     place.mkdir(mode=0o700)
     return place
@@ -204,7 +204,7 @@ def scratch_folder() -> Path:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for temporary files of tlkit itself, in a program that imports it too; the next process removes that of a killed one."""
+    """A folder for tlkit's own temporary files, in any program; the next process removes that of a killed one."""
     place = scratch_folder()
     try:
         yield place
@@ -212,21 +212,21 @@ def scratch() -> Iterator[Path]:
         remove(place)
 
 
-# -- Which of Keras's backends computes. Settled before Keras is imported, because then it is too late to choose ---
+# -- The Keras backend, chosen before Keras is imported, because afterwards it is too late ---
 
-# Backends that can train, in the order in which they are taken where none was chosen.
+# Backends that can train, in order of preference if none was chosen.
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def settle_backend() -> str:
-    """Make sure that the backend Keras will load is there; returns what to tell the user, "" if all is as usual.
+    """Choose an installed backend for Keras to load; return a message for the user, "" if nothing is unusual.
 
-    `KERAS_BACKEND` decides, then Keras's own file, then TensorFlow. Where the last two name one that is not
-    installed, the first of `BACKENDS` that is takes its place: Keras writes TensorFlow into its file unasked, so that
-    file is no wish of the user's. A wish in `KERAS_BACKEND` is never replaced.
+    `KERAS_BACKEND` decides, then Keras's own file, then TensorFlow. If the last two name one that is not installed, the
+    first installed one of `BACKENDS` is used: Keras writes TensorFlow into its file by itself, so that file does not
+    express the user's choice. `KERAS_BACKEND` is never overridden.
 
     Raises:
-        TlkitError: `KERAS_BACKEND` names one that is unknown or not installed, or none is installed.
+        TlkitError: if `KERAS_BACKEND` names an unknown backend or one not installed, or none is installed.
     """
     if "keras" in sys.modules:
         return ""
@@ -240,21 +240,21 @@ def settle_backend() -> str:
     found = next(filter(_installed, BACKENDS), None)
     if found is None:
         raise TlkitError(
-            "none of TensorFlow, JAX and PyTorch is installed; one of them has to compute.",
+            "none of TensorFlow, JAX and PyTorch is installed; one of them is needed.",
             "pip install tensorflow, or pip install jax",
         )
     os.environ["KERAS_BACKEND"] = found
     reason = "is not installed" if usual in BACKENDS else "cannot train"
-    return f"computing with {found}, because {usual} {reason}; KERAS_BACKEND={found} says so for good"
+    return f"computing with {found}, because {usual} {reason}; set KERAS_BACKEND={found} to choose it permanently"
 
 
 def usual_backend() -> str:
-    """The backend that Keras has, or would have if it were imported now and its wish were there."""
+    """The backend that Keras uses, or would use if imported now with its chosen backend installed."""
     return os.environ.get("KERAS_BACKEND") or _in_keras_file() or BACKENDS[0]
 
 
 def _checked(asked: str) -> str:
-    """Nothing to tell about a backend that was asked for and is there."""
+    """Raise if the requested backend is unknown or not installed; return "" otherwise."""
     if asked not in BACKENDS:
         raise unknown_name("a backend that tlkit can compute with (KERAS_BACKEND)", asked, BACKENDS)
     if not _installed(asked):
@@ -269,7 +269,7 @@ def _installed(name: str) -> bool:
 
 
 def _in_keras_file() -> str | None:
-    """The backend in keras.json; None without such a file or such a line, as Keras has it."""
+    """The backend in keras.json; None if the file or the key is missing, as in Keras."""
     path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -278,16 +278,15 @@ def _in_keras_file() -> str | None:
     return content.get("backend") if isinstance(content, dict) else None
 
 
-# -- Random initial weights that a seed reproduces, without touching anybody else's random numbers ---
+# -- Reproducible initial weights, without affecting other random numbers ---
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside the block, Keras initialisers and dropout layers draw their own seeds from `seed`.
+    """Within the context, Keras initialisers and dropout layers take their seeds from `seed`.
 
-    Keras gives every initialiser without a seed one from Python's `random` when the layer is made,
-    and draws from it without state. So this is all that building a model depends on, and the state
-    of `random` outside the block stays what it was.
+    Keras seeds every unseeded initialiser from Python's `random` when the layer is created, and then draws statelessly.
+    So building a model depends on nothing else, and the state of `random` outside the context is restored.
     """
     state = random.getstate()
     random.seed(seed)

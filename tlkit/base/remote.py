@@ -1,4 +1,4 @@
-"""Files on the network, as they are stated, and whether the network may be touched. Cold: nothing here opens a connection."""
+"""Descriptions of files on the network, and whether the network may be used. Nothing here opens a connection."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ class RemoteFile:
     """One file to download.
 
     Args:
-        urls: the same bytes, tried in order.
-        bytes: its exact size, 0 where only the server knows.
-        sha256: hex, or "" where its source states none.
-        md5: hex, where a publisher states only that.
-        stated_by: who states size and sum, or why there is none.
+        urls: addresses of the same bytes, tried in order.
+        bytes: its exact size, 0 if only the server knows.
+        sha256: hex, or "" if its publisher states none.
+        md5: hex, if the publisher states only that.
+        stated_by: who states size and checksum, or why there is none.
     """
 
     urls: tuple[str, ...]
@@ -35,7 +35,7 @@ class RemoteFile:
         return self.urls[0].partition("?")[0].rpartition("/")[2]
 
     def check(self, place: str) -> None:
-        """Refuse what no download could satisfy."""
+        """Refuse a description that no download could satisfy."""
         if not self.urls or any(not re.match(r"https?://[^/]+/.", url) for url in self.urls):
             raise TlkitError(f"{place} urls is {list(self.urls)}, expected http(s) addresses of a file.", "correct it.")
         if self.bytes < 1:
@@ -46,7 +46,7 @@ class RemoteFile:
                 raise TlkitError(f"{place} {key} is {value!r}, expected {digits} lower-case hex digits.", "correct it.")
 
     def mismatch(self, path: Path) -> str:
-        """What about a file is not as stated; "" when nothing is."""
+        """How a file differs from what is stated; "" if it does not."""
         if self.bytes and path.stat().st_size != self.bytes:
             return f"it has {path.stat().st_size:,} bytes, expected {self.bytes:,}"
         for kind, wanted in (("sha256", self.sha256), ("md5", "" if self.sha256 else self.md5)):
@@ -56,17 +56,17 @@ class RemoteFile:
         return ""
 
 
-# -- Whether the network may be touched --------------------------------------------------------
+# -- Offline mode --------------------------------------------------------
 
 OFFLINE = "TLKIT_OFFLINE"
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 def is_offline() -> bool:
-    """Whether the network must not be touched: TLKIT_OFFLINE=1, which `--offline` sets.
+    """Whether the network must not be used: TLKIT_OFFLINE=1, which `--offline` sets.
 
     Raises:
-        TlkitError: the variable says neither yes nor no.
+        TlkitError: if the variable is neither 1 nor 0.
     """
     value = os.environ.get(OFFLINE, "").strip().lower()
     if value not in (*ON, *OFF):
@@ -76,7 +76,7 @@ def is_offline() -> bool:
 
 @contextlib.contextmanager
 def offline_if(asked: bool) -> Iterator[None]:
-    """Stay off the network inside, where asked; processes started inside do too."""
+    """If `asked`, use no network within the context, including processes started in it."""
     before = os.environ.get(OFFLINE)
     if asked:
         os.environ[OFFLINE] = "1"

@@ -1,4 +1,4 @@
-"""How a pipeline talks while it works: sentences and progress, to whoever listens."""
+"""The story: messages and progress that a pipeline sends to a listener while it works."""
 
 import contextlib
 import importlib
@@ -9,43 +9,42 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
-Heard = Callable[[float], None]  # who is told how far a single computation is, 0..1
+Heard = Callable[[float], None]  # callback with the progress of a single computation, 0..1
 
 
 def unheard(part: float) -> None:
-    """Nobody wants to know how far it is."""
+    """Ignore the progress."""
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """A share in sentences, one form everywhere: 0.8 is `80 %`; where there is none, it is said."""
+    """A fraction as text, in one form everywhere: 0.8 is `80 %`, None is `not defined`."""
     return "not defined" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things in sentences: `1 epoch`, `12 epochs`, `1,200 epochs`."""
+    """A count with its noun: `1 epoch`, `12 epochs`, `1,200 epochs`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-# -- How far a command is, over all of its phases: one share of the whole, and the time left ---
+# -- Progress of a command over all of its phases: the fraction done and the time left ---
 #
 #     progress.expect(Phase("reading files", 0.2, 1e-3), Phase("extracting", 3.0, 0.01), Phase("writing", 0.5))
 #
-# A phase is expected to take so many seconds; the longer, the larger its share. A phase that is passed over, because what
-# it would make is stored, is over at once. The time left is what the phase under way still takes at its pace so far, and
-# what is expected of those after it.
+# Each phase is weighted by its expected seconds. A phase that is skipped, because its result is stored, is over at
+# once. The time left is that of the current phase at its pace so far, plus the expected time of later phases.
 
-TYPICAL = 1000  # images, until somebody has counted them
-UNCOUNTED_MOST = 0.95  # of a phase that nobody counts, however long it takes
+TYPICAL = 1000  # images, until their number is known
+UNCOUNTED_MOST = 0.95  # maximum progress of a phase without a count, however long it takes
 
 
 class Phase(NamedTuple):
     """A part of a command.
 
     Args:
-        name: what is done, in words.
-        seconds: that it is expected to take, whatever the number of images.
-        each: seconds more for each image.
-        by: what the track that counts it is called; the same as the phase unless given.
+        name: description.
+        seconds: expected duration regardless of the number of images.
+        each: additional seconds per image.
+        by: name of the track that counts it; default: the name of the phase.
     """
 
     name: str
@@ -55,10 +54,10 @@ class Phase(NamedTuple):
 
 
 class Progress:
-    """The phases of a command, and how far it is.
+    """The progress of a command through its phases.
 
     Args:
-        now: seconds, going on evenly.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -67,20 +66,20 @@ class Progress:
 
     def _forget(self) -> None:
         self._phases: tuple[Phase, ...] = ()
-        self._alone = False  # whether the only phase is a track that nobody expected
-        self._at = -1  # the place of the phase under way
-        self._taken: dict[str, float] = {}  # seconds of the phases that are over and were not passed over
+        self._alone = False  # whether the only phase is an unexpected track
+        self._at = -1  # the index of the current phase
+        self._taken: dict[str, float] = {}  # duration of the finished phases that were not skipped
         self._images = 0
         self._began = self._counted_at = self._now()
-        self._part: float | None = None  # of the phase under way, where somebody counts
-        self._first = (0.0, 0.0)  # the first part that was counted, and when: before it, things are made ready
+        self._part: float | None = None  # fraction of the current phase, if it is counted
+        self._first = (0.0, 0.0)  # the first counted fraction and its time; what came before is preparation
         self._shown = 0.0
         self._count: Count | None = None
 
     def expect(self, *phases: Phase) -> None:
-        """Take these phases for those of the command, in this order; what was begun under one of their names goes on.
+        """Set the phases of the command, in this order; one that has begun under the same name continues.
 
-        None of them stands for the beginning of another command.
+        Without arguments, start over for another command.
         """
         name = self.name
         if not phases:
@@ -89,7 +88,7 @@ class Progress:
         self._at = next((place for place, phase in enumerate(phases) if phase.name == name), -1)
 
     def begin(self, name: str) -> None:
-        """Begin a phase; those before it are over. One that is over or was not expected is a part of the one under way."""
+        """Begin a phase and end those before it. A finished or unexpected phase counts as part of the current one."""
         place = next((place for place, phase in enumerate(self._phases) if phase.name == name), -1)
         if place <= self._at:
             return
@@ -99,13 +98,13 @@ class Progress:
         self._first = (0.0, self._began)
 
     def reach(self, done: float, total: float) -> None:
-        """So much of the phase under way is done; 0 says that it will be counted."""
+        """Set how much of the current phase is done; 0 announces that it will be counted."""
         self._part, self._counted_at = max(self._part or 0.0, min(1.0, done / max(total, 1))), self._now()
         if not self._first[0]:
             self._first = (self._part, self._counted_at)
 
     def count(self, description: str, total: int | None) -> "Count":
-        """A track begins: the phase of its name, or a part of the one under way; a phase of its own where none is expected."""
+        """Begin a track: the phase of its name, else part of the current one; its own phase if none is expected."""
         if self._alone or not self._phases:
             self._forget()
             self._phases, self._alone = ((Phase(description, 1.0),), True) if total else ((), False)
@@ -121,17 +120,17 @@ class Progress:
 
     @property
     def begun(self) -> bool:
-        """Whether there is anything to tell."""
+        """Whether there is progress to show."""
         return self._at >= 0 or self._count is not None
 
     @property
     def name(self) -> str:
-        """Of the phase under way, "" before any."""
+        """Name of the current phase, "" before any."""
         return self._phases[self._at].name if self._at >= 0 else ""
 
     @property
     def fraction(self) -> float | None:
-        """Of the whole, 0..1, and never less than before; None where nothing is expected."""
+        """Fraction of the whole, 0..1, never decreasing; None if no phases are expected."""
         if self._at < 0:
             return None
         weights = [self._weight(place) for place in range(len(self._phases))]
@@ -141,7 +140,7 @@ class Progress:
 
     @property
     def left(self) -> float:
-        """Seconds, by what is known now."""
+        """Estimated seconds left."""
         later = sum(self._expected(place) for place in range(self._at + 1, len(self._phases)))
         if not self._part:
             return max(0.0, self._expected(self._at) - (self._now() - self._began)) + later
@@ -154,7 +153,7 @@ class Progress:
 
     @property
     def line(self) -> str:
-        """`34 %, 2:05 min left: extracting, 320 of 398 (17/s)`."""
+        """The progress as text: `34 %, 2:05 min left: extracting, 320 of 398 (17/s)`."""
         share, name = self.fraction, self.name
         counted = self._count.text if self._count else ""
         if share is None:
@@ -165,13 +164,13 @@ class Progress:
 
     @property
     def _done(self) -> float:
-        """Of the phase under way: as counted, else by the clock."""
+        """Fraction of the current phase: as counted, else by the clock."""
         if self._part is not None:
             return self._part
         return min(UNCOUNTED_MOST, (self._now() - self._began) / max(self._expected(self._at), 1e-9))
 
     def _weight(self, place: int) -> float:
-        """Seconds of a phase: what it took, or what is expected of it."""
+        """Seconds of a phase: actual if finished, else expected."""
         taken = self._taken.get(self._phases[place].name) if place < self._at else None
         return self._expected(place) if taken is None else taken
 
@@ -181,7 +180,7 @@ class Progress:
 
 
 class Count:
-    """What a track has done so far, for the progress that it is part of."""
+    """The count of a track, as part of a `Progress`."""
 
     def __init__(
         self, progress: Progress, description: str, total: int | None, now: Callable[[], float], *, moves: bool
@@ -190,57 +189,57 @@ class Count:
         self._progress, self._now, self._began, self._moves = progress, now, now(), moves
 
     def add(self, item: object) -> None:
-        """One more is done; an item that has `__len__` counts as that many."""
+        """Count one more item; one with `__len__` counts as that many."""
         self.done += len(item) if hasattr(item, "__len__") else 1
         if self._moves and self.total:
             self._progress.reach(self.done, self.total)
 
     @property
     def text(self) -> str:
-        """`320 of 398 (17/s)`."""
+        """The count as text: `320 of 398 (17/s)`."""
         rate = self.done / max(self._now() - self._began, 1e-9)
         pace = f" ({rate:.0f}/s)" if rate >= 10 else f" ({rate:.1f}/s)" if self.done else ""
         return f"{self.done}{f' of {self.total}' if self.total else ''}{pace}"
 
 
 def clock(seconds: float) -> str:
-    """A time as people say it: `40 s`, `2:05 min`, `1:10 h`."""
+    """A duration as text: `40 s`, `2:05 min`, `1:10 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
-# -- Who listens ---
+# -- Listeners ---
 
 
 class Story(Protocol):
-    """What pipelines expect of a listener; `cli` gives a progress bar on a terminal, plain lines elsewhere."""
+    """The interface of a listener; `cli` uses a progress bar on a terminal, plain lines elsewhere."""
 
     def say(self, text: str) -> None:
-        """One sentence or block of text for the user."""
+        """Show a sentence or block of text."""
 
     def detail(self, text: str) -> None:
-        """Something only a curious user wants (`-v`)."""
+        """Show a detail (`-v`)."""
 
     def expect(self, *phases: Phase) -> None:
-        """The phases of the command, in order; said again when more is known of them."""
+        """Set the phases of the command, in order; called again when more is known."""
 
     def begin(self, name: str) -> None:
-        """The phase of this name begins."""
+        """Begin the phase of this name."""
 
     def reach(self, done: float, total: float) -> None:
-        """So much of the phase under way is done."""
+        """Set how much of the current phase is done."""
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Yield from `items`, showing how far it is. An item that has `__len__` counts as that many."""
+        """Yield from `items`, showing progress. An item with `__len__` counts as that many."""
 
     def close(self) -> None:
-        """The command is over, done or not."""
+        """End the command, whether it succeeded or not."""
 
 
 class Silence:
-    """Says nothing; what listens to some things only is derived from it."""
+    """A listener that ignores everything; base of partial listeners."""
 
     def say(self, text: str) -> None:
         """Nothing."""
@@ -258,7 +257,7 @@ class Silence:
         """Nothing."""
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Just yield."""
+        """Yield from `items`."""
         yield from items
 
     def close(self) -> None:
@@ -269,7 +268,7 @@ SILENCE = Silence()  # for defaults
 
 
 class PlainStory:
-    """Lines on stderr; one on the progress of the whole every five seconds, and ever more rarely as the command goes on.
+    """Lines on stderr, with a progress line every five seconds, less often the longer the command takes.
 
     The default from Python and without a terminal.
 
@@ -277,8 +276,8 @@ class PlainStory:
         verbosity: 0 quiet, 1 normal, 2 with details.
     """
 
-    every = 5.0  # seconds between two words on progress, at least ...
-    rarely = 0.02  # ... and this much of the time since the first
+    every = 5.0  # minimum seconds between two progress lines ...
+    rarely = 0.02  # ... and as a fraction of the time since the first
 
     def __init__(self, verbosity: int = 1) -> None:
         self.verbosity = verbosity
@@ -286,7 +285,7 @@ class PlainStory:
         self._started = self._last = 0.0
 
     def say(self, text: str) -> None:
-        """Print to stderr; where nobody can hear it any more, as after a terminal was closed, the work goes on."""
+        """Print to stderr; if it is closed, as after closing the terminal, the work continues."""
         if self.verbosity >= 1:
             with contextlib.suppress(OSError):
                 print(text, file=sys.stderr, flush=True)
@@ -312,7 +311,7 @@ class PlainStory:
         self._moved()
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """Yield from `items`; say every few seconds how far the whole is."""
+        """Yield from `items`; print the overall progress every few seconds."""
         count = self.progress.count(description, total)
         self._moved()
         for item in items:
@@ -321,10 +320,10 @@ class PlainStory:
             self._moved()
 
     def close(self) -> None:
-        """The command is over."""
+        """End the command."""
 
     def _moved(self) -> None:
-        """Something was done: tell of it when it is time to."""
+        """Print the progress if a line is due."""
         now = time.monotonic()
         self._started = self._started or now
         self._last = self._last or now
@@ -339,12 +338,12 @@ class PlainStory:
 
 
 class SteadyStory(PlainStory):
-    """Plain lines that come while nothing is counted too: a thread looks every second whether one is due.
+    """Plain lines that also appear while nothing is counted: a thread checks every second whether one is due.
 
-    Of the command line, whose process is its own.
+    For the command line, which has a process of its own.
     """
 
-    look = 1.0  # seconds between two looks
+    look = 1.0  # seconds between two checks
 
     def __init__(self, verbosity: int = 1) -> None:
         super().__init__(verbosity)
@@ -352,14 +351,14 @@ class SteadyStory(PlainStory):
         self._watch: threading.Thread | None = None
 
     def expect(self, *phases: Phase) -> None:
-        """As `Story`; from here on there is something to look at."""
+        """As `Story`; starts the thread."""
         super().expect(*phases)
         if phases and self.verbosity and self._watch is None:
             self._watch = threading.Thread(target=self._look, name="tlkit-story", daemon=True)
             self._watch.start()
 
     def close(self) -> None:
-        """The command is over, and nobody looks any more."""
+        """End the command and the thread."""
         self._over.set()
         if self._watch is not None:
             self._watch.join()
@@ -374,9 +373,9 @@ class SteadyStory(PlainStory):
 
 
 class NotebookStory(PlainStory):
-    """One plain output of a notebook's cell that grows line by line; progress is its last line.
+    """A plain output of a notebook cell that grows line by line, with the progress as the last line.
 
-    Not on stderr, which notebooks show as a red wall.
+    It does not use stderr, which notebooks show in red.
     """
 
     every, rarely = 0.5, 0.0
@@ -388,13 +387,13 @@ class NotebookStory(PlainStory):
         self._handle: Any = None
 
     def say(self, text: str) -> None:
-        """Add it below."""
+        """Append the text."""
         if self.verbosity >= 1:
             self._lines += text.split("\n")
             self._show(self._below)
 
     def close(self) -> None:
-        """The last line, which says how far it is, goes."""
+        """Remove the progress line."""
         if self._below:
             self._show()
 
@@ -404,7 +403,7 @@ class NotebookStory(PlainStory):
 
     def _show(self, below: str = "") -> None:
         self._below = below
-        display = importlib.import_module("IPython.display").display  # there, where a notebook is
+        display = importlib.import_module("IPython.display").display  # installed wherever there is a notebook
 
         content = {"text/plain": "\n".join([*self._lines, below] if below else self._lines)}
         if self._handle is None:
@@ -414,7 +413,7 @@ class NotebookStory(PlainStory):
 
 
 def story_for_python(verbose: bool = True) -> Story:
-    """Who listens where nobody was named: a notebook's cell, else lines on stderr; nobody without `verbose`."""
+    """The default listener in Python: a notebook cell, else lines on stderr; none without `verbose`."""
     if not verbose:
         return Silence()
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None

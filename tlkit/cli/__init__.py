@@ -1,1 +1,1 @@
-"""The door: parse, call one pipeline, print. Cold until a command body runs."""
+"""The command line: parse, call one pipeline, print. Nothing heavy is imported until a command runs."""

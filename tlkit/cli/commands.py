@@ -1,4 +1,4 @@
-"""The table of commands: adding one is a row here, its options in `core` and its pipeline in `pipelines`."""
+"""The table of commands: to add one, add a row here, its options in `options` and its pipeline in `pipelines`."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -31,12 +31,12 @@ class Command(NamedTuple):
     """One command.
 
     Args:
-        name: as typed, and the module in `pipelines` that holds its `run(config, story)`.
-        options: its dataclass.
-        help: what it does; the first sentence stands in the list of commands.
-        examples: commands to try, one a line.
-        shown: what goes to stdout without `--json`, from what `run` returned: a text, or lines with their ends.
-        first: the options that `--help` shows, in this order; `--help-all` has the others. All where none is named.
+        name: as typed; also the module in `pipelines` with its `run(config, story)`.
+        options: the dataclass of its options.
+        help: what it does; the first sentence is shown in the list of commands.
+        examples: example command lines.
+        shown: maps the result of `run` to what goes to stdout without `--json`: a text, or lines with their line ends.
+        first: the options that `--help` shows, in this order; `--help-all` shows the others too. Empty for all.
     """
 
     name: str
@@ -156,14 +156,14 @@ COMMANDS = (
     Command(
         "evaluate",
         EvaluateConfig,
-        "Measure a classifier, also on other images.",
+        "Evaluate a classifier, on its own or other images.",
         ("tlkit evaluate run", "tlkit evaluate run other-images --out evaluation"),
         _out,
     ),
     Command(
         "report",
         ReportConfig,
-        "Draw the figures of a run for a paper, each with its caption.",
+        "Draw publication figures of a run, each with its caption.",
         ("tlkit report run --figures pdf", "tlkit report run --figures svg,png --columns 2 --out figures"),
         _out,
     ),
@@ -177,7 +177,7 @@ COMMANDS = (
     Command(
         "predict",
         PredictConfig,
-        "Predict class and probability of images.",
+        "Predict the class and probability of images.",
         ("tlkit predict run photo.jpg holiday/ --top 3", "find . -name '*.jpg' | tlkit predict run - --out all.csv"),
         lambda result: "" if result["out"] or "shard" in result else as_csv(result),
     ),

@@ -1,4 +1,4 @@
-"""Help and wrong usage, as plain text of our own: rich would draw boxes, and take longer to import than all the rest."""
+"""Help and usage errors as plain text: rich would draw boxes and take longer to import than everything else."""
 
 import json
 import re
@@ -12,16 +12,16 @@ from typer.core import TyperCommand, TyperGroup
 from tlkit.cli import commands
 from tlkit.options.option import command_meant, option_meant
 
-UsageError: type[Any] = typer.BadParameter.__mro__[1]  # what all wrong usage is; Typer names no better way to it
+UsageError: type[Any] = typer.BadParameter.__mro__[1]  # the base of all usage errors, which Typer does not export
 ALL = "tlkit.help-all"
 USAGE = 2  # exit code
 
 
 class SectionedCommand(TyperCommand):
-    """A command whose flags are listed under the panel they belong to, the asked-for first or alone."""
+    """A command whose flags are listed by panel; `--help` lists only its `first` ones."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write one section for the arguments and one for each panel, in the order of the flags."""
+        """Write one section for the arguments and one per panel, in the order of the flags."""
         row = next(row for row in commands.COMMANDS if row.name == self.name)
         everything = ctx.meta.get(ALL, False) or not row.first
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -44,44 +44,44 @@ class SectionedCommand(TyperCommand):
             formatter.write_text(f"All options of this command: tlkit {self.name} --help-all")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; wrong usage is told in our words."""
+        """Parse; usage errors are reworded."""
         return _in_our_words(ctx, args, lambda: super(SectionedCommand, self).parse_args(ctx, list(args)))
 
 
 class Commands(TyperGroup):
-    """The commands, with their summaries whole."""
+    """The group of commands, which lists summaries without cutting them short."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """One line for each, or more where it does not fit."""
+        """Write one entry per command, over several lines if needed."""
         with formatter.section("Commands"):
             formatter.write_dl([(row.name, row.help) for row in commands.COMMANDS])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what comes before the command."""
+        """Parse the options before the command."""
         if not args:
             return super().parse_args(ctx, args)  # shows the help
         return _in_our_words(ctx, args, lambda: super(Commands, self).parse_args(ctx, list(args)))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; an unknown one is met with the one that was meant."""
+        """Find the command; for an unknown one suggest the one meant."""
         names = [row.name for row in commands.COMMANDS]
         if args[0] in names or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
         meant = command_meant(args[0], names)
         rest = " " + " ".join(args[1:]) if len(args) > 1 else ""
-        hint = f"did you mean: tlkit {meant}{rest}" if meant else f"the commands: {', '.join(names)}."
+        hint = f"did you mean: tlkit {meant}{rest}" if meant else f"the commands are {', '.join(names)}."
         raise typer.Exit(refuse(f"tlkit has no command {args[0]!r}.", hint, "--json" in args, USAGE))
 
 
 def _place(parameter: Any, first: tuple[str, ...]) -> int:
-    """Arguments come before flags, the first of these in their order; without any, all stay as they are."""
+    """Sort key: arguments, then the flags of `first` in order, then the others; without `first` the order is kept."""
     if parameter.param_type_name == "argument" or not first:
         return -1
     return first.index(parameter.name) if parameter.name in first else len(first)
 
 
 def show_all(ctx: typer.Context, asked: bool) -> None:
-    """`--help-all`: the help with every option, and stop."""
+    """Print the help with every option and exit."""
     if asked:
         ctx.meta[ALL] = True
         print(ctx.get_help())
@@ -89,14 +89,14 @@ def show_all(ctx: typer.Context, asked: bool) -> None:
 
 
 def refuse(message: str, hint: str, as_json: bool, code: int, right: str = "") -> int:
-    """Two lines on stderr, and the same as JSON on stdout where that was asked for; returns `code`.
+    """Print a refusal on stderr and, if requested, as JSON on stdout; return `code`.
 
     Args:
         message: what was wrong.
         hint: what to do.
-        as_json: whether stdout gets it too.
+        as_json: whether to print it as JSON on stdout too.
         code: the exit code.
-        right: the whole command put right, on a line of its own.
+        right: the corrected command, printed on its own line.
     """
     if as_json:
         write_refusal(message, hint)
@@ -106,14 +106,14 @@ def refuse(message: str, hint: str, as_json: bool, code: int, right: str = "") -
 
 
 def write_refusal(message: str, hint: str) -> None:
-    """The one JSON object on stdout of a command that has no result."""
+    """Print the JSON object of a command that failed on stdout."""
     sys.stdout.flush()
     line = json.dumps({"error": message, "hint": hint}) + "\n"
     sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
     sys.stdout.buffer.flush()
 
 
-# -- Wrong usage, in our words -----------------------------------------------------------------
+# -- Usage errors, reworded -----------------------------------------------------------------
 
 
 def _in_our_words(ctx: Any, args: list[str], parse: Callable[[], list[str]]) -> list[str]:
@@ -125,13 +125,13 @@ def _in_our_words(ctx: Any, args: list[str], parse: Callable[[], list[str]]) -> 
 
 
 def _words(ctx: Any, error: Any) -> tuple[str, str]:
-    """What was wrong, and what to do."""
+    """The message and the hint for a usage error."""
     typed, kind = getattr(error, "option_name", ""), type(error).__name__
-    see = f"`{ctx.command_path} --help` shows how it is used."
+    see = f"`{ctx.command_path} --help` shows its usage."
     if kind == "NoSuchOption":
         return f"{ctx.command_path} has no option {_dashed(typed)}.", _option_hint(ctx, _dashed(typed))
     if kind == "BadOptionUsage":
-        lacks = "takes no value" if "not take" in error.message else "is given without its value"
+        lacks = "takes no value" if "not take" in error.message else "needs a value"
         return f"{_dashed(typed)} {lacks}.", see
     if kind == "MissingParameter":
         row = next((row for row in commands.COMMANDS if row.name == ctx.command.name), None)
@@ -156,5 +156,5 @@ def _option_hint(ctx: Any, typed: str) -> str:
     if others:
         return f"--{plain.replace('_', '-')} is an option of {', '.join(f'`tlkit {name}`' for name in others)}."
     if ctx.parent is None:
-        return "options stand after the name of a command; `tlkit --help` lists the commands."
+        return "options go after the name of a command; `tlkit --help` lists the commands."
     return f"`{ctx.command_path} --help-all` lists every option."

@@ -1,7 +1,7 @@
 """`tlkit`: parse, call one pipeline, print. The only place that catches errors and sets exit codes.
 
-0 done, 1 refused with a message and a hint, 2 wrong usage, 130 interrupted (Ctrl+C), 143 terminated (SIGTERM), 129 its terminal
-was closed (SIGHUP).
+0 done, 1 refused with a message and a hint, 2 usage error, 130 interrupted (Ctrl+C), 143 terminated (SIGTERM), 129
+terminal closed (SIGHUP).
 """
 
 import atexit
@@ -88,23 +88,23 @@ def act(
 
 
 def _print(pieces: Iterable[str]) -> None:
-    """Write to stdout; a file name that is no text comes out as the bytes it is made of."""
+    """Write to stdout; file names that are not valid text are written as their raw bytes."""
     sys.stdout.flush()
     try:
         for piece in pieces:
             sys.stdout.buffer.write(piece.encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
-    except BrokenPipeError:  # whoever read along (`| head`) has seen enough
+    except BrokenPipeError:  # the reader (`| head`) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(141) from None
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        hint = "make room where it is written to; files that the command wrote are whole."
+        hint = "make room where it is written; the files that the command wrote are complete."
         raise typer.Exit(refuse(f"standard output cannot be written: {error.strerror}.", hint, False, 1)) from None
 
 
 def _as_json(result: dict[str, Any]) -> Iterator[str]:
-    """One line of JSON, a piece at a time where a sequence makes its items when they are asked for; `text` is for readers."""
+    """The result as one line of JSON, without `text`; lazy sequences are written piece by piece."""
     yield "{"
     between = ""
     for name, value in result.items():
@@ -122,29 +122,29 @@ def _as_json(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _refused(error: TlkitError, as_json: bool) -> int:
-    """Two lines on stderr, or the same as JSON on stdout; the traceback only on request."""
+    """Print an error on stderr or as JSON on stdout; the traceback only on request."""
     if os.environ.get("TLKIT_DEBUG"):
         traceback.print_exception(error)
     elif isinstance(error.__cause__, (OSError, RuntimeError)):
-        sys.excepthook = sys.unraisablehook = _nothing  # HDF5 repeats itself over what it could not write
+        sys.excepthook = sys.unraisablehook = _nothing  # HDF5 would report the failed write again at exit
         atexit.register(_at_once)
     return refuse(error.message, error.hint, as_json, 1, _right_command(error))
 
 
 def _right_command(error: TlkitError) -> str:
-    """What was typed, with the argument put right that the error speaks of; "" where it speaks of none."""
+    """The command as typed, with the argument named by the error corrected; "" if it names none."""
     typed, right = error.instead or ("", "")
     words = sys.argv[1:]
     return shlex.join(["tlkit", *(right if word == typed else word for word in words)]) if typed in words else ""
 
 
 class Terminated(KeyboardInterrupt):
-    """Another signal came, whose number is the argument: whoever cleans up after Ctrl+C does so now too."""
+    """A signal other than SIGINT, its number as the argument; it is cleaned up after like Ctrl+C."""
 
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Inside, SIGTERM ends the command as Ctrl+C does, and so does a terminal that is closed, unless that is ignored (nohup)."""
+    """Within the context SIGTERM ends the command like Ctrl+C, and so does SIGHUP unless it is ignored (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -165,27 +165,27 @@ _CLOSED = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # not on Window
 
 
 def _interrupted(command: Command, config: Any, stopped: KeyboardInterrupt, as_json: bool) -> int:
-    """Say how to go on, where there is something to go on with: every finished step is on disk."""
+    """Print how to continue an interrupted command, if it can be: every finished step is on disk."""
     hint = _how_to_go_on(command, config)
-    with contextlib.suppress(OSError):  # the terminal may be gone
+    with contextlib.suppress(OSError):  # the terminal may be closed
         print("\ninterrupted." + f"\nhint:  {hint}" * bool(hint), file=sys.stderr)
     if as_json:
-        with contextlib.suppress(OSError):  # so may whoever reads along
+        with contextlib.suppress(OSError):  # so may the reader of stdout
             write_refusal("interrupted.", hint)
     return 128 + (stopped.args[0] if isinstance(stopped, Terminated) else signal.SIGINT)
 
 
 def _how_to_go_on(command: Command, config: Any) -> str:
-    """What continues an interrupted command; "" where nothing of it is on disk."""
+    """The hint how to continue an interrupted command; "" if nothing of it is on disk."""
     if command.name == "finetune":
         left = pipelines.left_by(config) if config is not None else None
         if left is None:
             return ""
         run, unfinished = left
-        return f"go on with: tlkit finetune --resume {run}" if unfinished else f"{run} is as it was."
+        return f"continue with: tlkit finetune --resume {run}" if unfinished else f"{run} is as it was."
     stored = (cache_dir()[0] / "features").glob("*/*.idx")
     new = any(path.stat().st_mtime >= _STARTED for path in stored if path.exists())
-    return "the same command goes on where it was." if new else ""
+    return "the same command continues from there." if new else ""
 
 
 for _command in COMMANDS:
@@ -193,39 +193,39 @@ for _command in COMMANDS:
 
 
 def program() -> None:
-    """The entry point of the command, whose process has nothing else to do."""
+    """The entry point of the command line, in a process of its own."""
     with ended_at_once():
         main()
 
 
 def main() -> None:
-    """Carry out the command line."""
+    """Run the command line."""
     claim_process()
     app()
 
 
 def _nothing(*left: Any) -> None:
-    """Nobody needs it twice."""
+    """Suppress a repeated report."""
 
 
 def _at_once() -> None:
-    """End here: taking files apart that it could not write, HDF5 may crash."""
+    """Exit at once: HDF5 may crash when it closes files it could not write."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
 
 
-# -- The story on a terminal: sentences on stderr, and below them one bar for the whole command -------------------------
+# -- Progress on a terminal: messages on stderr, and below them one bar for the whole command -------------------------
 
 
 def listener(*, quiet: bool, verbose: bool) -> PlainStory:
-    """A progress bar where stderr is a terminal, plain lines elsewhere."""
+    """The listener for stderr: a progress bar on a terminal, plain lines elsewhere."""
     verbosity = 0 if quiet else 2 if verbose else 1
     return TerminalStory(verbosity) if verbosity and sys.stderr.isatty() else SteadyStory(verbosity)
 
 
 class TerminalStory(PlainStory):
-    """Plain sentences, and a bar over all phases of the command, which leaves nothing behind."""
+    """Plain messages, and a transient bar over all phases of the command."""
 
     def __init__(self, verbosity: int = 1) -> None:
         super().__init__(verbosity)
@@ -234,20 +234,20 @@ class TerminalStory(PlainStory):
     def say(self, text: str) -> None:
         """Print above the bar."""
         if self._bar and self.verbosity >= 1:
-            with contextlib.suppress(OSError):  # nobody hears it any more
+            with contextlib.suppress(OSError):  # the terminal may be closed
                 self._bar.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
             super().say(text)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar:
             with contextlib.suppress(OSError):
                 self._bar.stop()
             self._bar = None
 
     def _moved(self) -> None:
-        """The bar draws itself, four times a second; it begins where there is something to tell."""
+        """Start the bar once there is progress to show; it redraws itself four times a second."""
         if self._bar or not self.progress.begun:
             return
         from rich.console import Console

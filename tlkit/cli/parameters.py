@@ -1,4 +1,4 @@
-"""Options dataclasses to Typer commands: one field, one flag; the help and the default come from the field."""
+"""Typer commands from options dataclasses: each field is a flag, with its help and default."""
 
 import inspect
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tlkit.cli.commands import Command
 from tlkit.cli.help import show_all
 from tlkit.options.option import Options, is_list, scalar_type
 
-# Flags that every command has: name -> (type, default, option).
+# Flags of every command: name -> (type, default, option).
 COMMON: dict[str, tuple[Any, Any, Any]] = {
     "config_file": (
         Optional[str],  # noqa: UP045 - Typer reads this form on every Python
@@ -29,7 +29,7 @@ COMMON: dict[str, tuple[Any, Any, Any]] = {
     "help_all": (bool, False, typer.Option("--help-all", is_eager=True, callback=show_all, help="Show every option.")),
 }
 PANEL = "Common"
-# Panels of `--help`, most asked-for first; groups that are not named here come last.
+# Panels of `--help`, most used first; groups not named here come last.
 PANELS = ("Output", "Backbone", "Features", "Data", "Split", "Head", "Training")
 
 
@@ -38,7 +38,7 @@ def typer_function(command: Command, act: Callable[..., None]) -> Callable[..., 
 
     Args:
         command: its row.
-        act: called with the command, the options that were given, and the common flags.
+        act: called with the command, the given options and the common flags.
     """
     own = parameters(command.options)
 
@@ -54,13 +54,13 @@ def typer_function(command: Command, act: Callable[..., None]) -> Callable[..., 
     function.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in everything}
     function.__name__ = command.name
-    # \b keeps the lines that follow as they are.
+    # \b keeps the following lines unwrapped.
     function.__doc__ = command.help + "\n\n\b\nExamples:\n" + "\n".join(f"  {example}" for example in command.examples)
     return function
 
 
 def parameters(options: type[Options]) -> list[inspect.Parameter]:
-    """One parameter a field: arguments first, then flags panel by panel."""
+    """One parameter per field: arguments first, then flags by panel."""
     hints = get_type_hints(options)
 
     def place(spec: Field) -> tuple[bool, int]:
@@ -71,7 +71,7 @@ def parameters(options: type[Options]) -> list[inspect.Parameter]:
 
 
 def _of_field(spec: Field, hint: Any) -> inspect.Parameter:
-    """None means "not given", so that a config file can tell a default from a wish."""
+    """The parameter of a field; None means "not given", so that a config file is overridden only by given flags."""
     words = spec.metadata["help"]
     kind = scalar_type(hint)
     if spec.metadata.get("argument"):
@@ -82,7 +82,7 @@ def _of_field(spec: Field, hint: Any) -> inspect.Parameter:
         return _parameter(spec.name, plain, inspect.Parameter.empty if required else None, given)
     flag = "--" + (spec.metadata.get("flag") or spec.name.replace("_", "-"))
     names = [f"{flag}/--no-{flag[2:]}"] if kind is bool and spec.default else [flag]
-    plain = bool if kind is bool else str  # `resolve` makes numbers of it, and says in our words where it cannot
+    plain = bool if kind is bool else str  # `resolve` converts to numbers and words the errors
     given = typer.Option(
         *names,
         help=words + _choices(spec) + _default(spec),

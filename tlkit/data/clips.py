@@ -1,4 +1,4 @@
-"""Clips: samples that are several frames in order. Which frames are taken, what belongs together, and what is refused."""
+"""Clips, samples of several ordered frames: which frames are taken, which belong together, and what is refused."""
 
 import hashlib
 import re
@@ -25,17 +25,17 @@ from tlkit.tasks.task import Task
 FRAME = "frame"  # the column that orders the frames of a clip
 
 
-EVEN = 0.01  # by how much the times between frames may differ and still be one
+EVEN = 0.01  # relative difference up to which intervals between frames count as equal
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a clip are taken: every `stride`-th, and of those `frames` at most, evenly spaced.
+    """Frame sampling: every `stride`-th frame of a clip, and of those at most `frames`, evenly spaced.
 
     Args:
-        frames: T, at most; a clip that has fewer has them all. None for every one.
+        frames: T, the maximum; shorter clips keep all their frames. None for no limit.
         stride: 1 takes every frame, 2 every other one.
-        asked: whether folders are to be read as clips; a table says it itself, by its column `clip`.
+        asked: whether to read folders as clips; a table declares it by its column `clip`.
     """
 
     frames: int | None = None
@@ -43,12 +43,12 @@ class Sampling:
     asked: bool = True
 
     def choose(self, count: int, times: Sequence[float] | None = None) -> np.ndarray:
-        """Int (n,), ascending positions among `count` frames; the first and the last are among them, of one the middle.
+        """Positions of the chosen frames, int (n,), ascending, with the first and the last; the middle one if n is 1.
 
         Args:
-            count: frames there are.
-            times: when each is shown, in seconds, ascending: where they are not evenly spaced, those frames are taken that
-                lie nearest to evenly spaced times, each once.
+            count: number of frames.
+            times: presentation times in seconds, ascending; if not evenly spaced, the frames nearest to evenly spaced
+                times are taken, each once.
         """
         left = np.arange(0, count, self.stride)
         if self.frames is None or len(left) <= self.frames:
@@ -66,7 +66,7 @@ class Sampling:
 
 
 def _nearest(shown: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Ascending places, each once, of the times (n,) nearest to those that are wanted (m,), m < n."""
+    """Ascending indices, each once, of the times (n,) nearest to the wanted times (m,), m < n."""
     places = np.abs(shown[None] - wanted[:, None]).argmin(axis=1)
     for at in range(1, len(places)):
         places[at] = max(places[at], places[at - 1] + 1)
@@ -78,12 +78,12 @@ def _nearest(shown: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Clips:
-    """What the N clips of a dataset consist of.
+    """The frames of the N clips of a dataset.
 
     Args:
-        frames: the frames as images of their own, those of a clip one after the other, in order of time.
-        starts: int64 (N + 1,), where the frames of each clip begin.
-        sampling: how they were taken.
+        frames: the frames as a dataset of images, clip by clip, in order of time.
+        starts: int64 (N + 1,), the first row of each clip.
+        sampling: how the frames were sampled.
     """
 
     frames: Dataset
@@ -92,22 +92,22 @@ class Clips:
 
     @property
     def counts(self) -> np.ndarray:
-        """int64 (N,), frames of each clip, at least 1."""
+        """Number of frames of each clip, int64 (N,), at least 1."""
         return np.diff(self.starts)
 
     @property
     def length(self) -> int:
-        """T, the frames that a clip may have."""
+        """T, the maximum number of frames per clip."""
         return self.sampling.frames or int(self.counts.max(initial=1))
 
     @cached_property
     def places(self) -> np.ndarray:
-        """int64 (N, T), the row of each frame of each clip; -1 after its last."""
+        """Row of each frame of each clip, int64 (N, T); -1 after the last frame."""
         steps = np.arange(self.length)
         return np.where(steps < self.counts[:, None], self.starts[:-1, None] + steps, -1)
 
     def middle(self, index: int) -> int:
-        """The row of the frame that stands for a clip where one picture is shown."""
+        """The row of the middle frame, shown where a clip needs a single picture."""
         return int(self.starts[index] + self.counts[index] // 2)
 
     def of(self, index: int) -> range:
@@ -121,7 +121,7 @@ class Clips:
         return Clips(self.frames.select(rows), starts, self.sampling)
 
     def table(self, dataset: Dataset) -> Dataset:
-        """A row for each frame, with what is known of its clip and the name of it in the column `clip`."""
+        """A dataset with a row per frame, with its clip's label, split and group, and name in the column `clip`."""
         owner = np.repeat(np.arange(len(self.counts)), self.counts)
         spread = replace(dataset, clips=None, looks=None).select(owner)
         own = self.frames
@@ -130,7 +130,7 @@ class Clips:
 
 
 def for_table(dataset: Dataset) -> Dataset:
-    """A row for each frame of clips, of a film one: what a table lists that is read again where the cache may be another."""
+    """The rows for a table that stays valid with another cache: one per frame of clips, one per film."""
     if dataset.clips is None:
         return dataset
     clips, rows = dataset.clips, dataset.clips.table(dataset)
@@ -149,18 +149,18 @@ def for_table(dataset: Dataset) -> Dataset:
 
 
 def fold(frames: Dataset, names: Sequence[str], sampling: Sampling) -> Dataset:
-    """A dataset of clips from one of their frames, each of which is in order of time within its clip.
+    """Fold a dataset of frames, in order of time within each clip, into a dataset of clips.
 
-    A clip is known by the hash of the hashes of its frames, in order; its label, split and group are those of its
-    frames, who must agree.
+    A clip is identified by the hash of its frames' hashes, in order; its label, split and group are those of its
+    frames, which must agree.
 
     Args:
         frames: F images.
-        names: F names of clips.
-        sampling: how the frames were taken.
+        names: the clip of each frame, F names.
+        sampling: how the frames were sampled.
 
     Raises:
-        TlkitError: frames of one clip with another label, split or group.
+        TlkitError: if frames of one clip differ in label, split or group.
     """
     known = {name: place for place, name in enumerate(dict.fromkeys(names))}
     owner = np.array([known[name] for name in names], dtype=np.int64)
@@ -186,7 +186,7 @@ def _spans(starts: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _constant(column: Sequence[str], owner: np.ndarray, first: np.ndarray) -> bool:
-    """Whether a column says the same of all frames of a clip, so that it is about the clip."""
+    """Whether a column is constant within every clip, and so describes the clip."""
     values = np.array(column, dtype=object)
     return bool((values == values[first][owner]).all())
 
@@ -204,28 +204,28 @@ def _refuse_disagreement(frames: Dataset, names: Sequence[str], owner: np.ndarra
         if len(other):
             row = int(other[0])
             raise TlkitError(
-                f"the frames of the clip {names[owner[row]]!r} do not agree: {frames.paths[first[owner[row]]]!r} has {kind} "
-                f"{told[first[owner[row]]]!r}, {frames.paths[row]!r} has {told[row]!r}.",
+                f"the frames of the clip {names[owner[row]]!r} do not agree: {frames.paths[first[owner[row]]]!r} has "
+                f"{kind} {told[first[owner[row]]]!r}, {frames.paths[row]!r} has {told[row]!r}.",
                 f"give all frames of a clip one {kind}; a clip is one sample.",
             )
 
 
-# -- Which files are the frames of which clip --------------------------------------------------
+# -- Finding the frames of clips --------------------------------------------------
 
 
 def natural(name: str) -> list[str | int]:
-    """A key by which frame_2 comes before frame_10."""
+    """A sort key that puts frame_2 before frame_10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
 def chosen(names: Sequence[str], keys: Sequence[object], sampling: Sampling, whole: Collection[int] = ()) -> list[int]:
-    """The rows that are taken: clip by clip as they first appear, those of each in the order of their keys.
+    """The sampled rows: clips in order of first appearance, frames in the order of their keys.
 
     Args:
-        names: of the clip of each row.
-        keys: of the place of each row in time; rows of one clip with equal keys stay in their order.
-        sampling: which of them.
-        whole: rows that are a clip each, whatever they are called.
+        names: the clip of each row.
+        keys: the position of each row in time; equal keys keep the order of the rows.
+        sampling: which frames to take.
+        whole: rows that are a clip by themselves, whatever their name.
     """
     members: dict[str, list[int]] = {}
     for row, name in enumerate(names):
@@ -238,17 +238,17 @@ def chosen(names: Sequence[str], keys: Sequence[object], sampling: Sampling, who
 
 
 def folder_of(path: str) -> str:
-    """The folder that a file lies in, which is its clip."""
+    """The folder of a file, which is its clip."""
     return path.rpartition("/")[0] or "."
 
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds the frames that are taken of the clips of a folder or table, and decodes those of containers.
+    """Finds the sampled frames of the clips in a folder or table, and decodes those of video files.
 
     Args:
-        sampling: which frames.
-        story: hears the progress.
+        sampling: which frames to take.
+        story: receives progress.
     """
 
     sampling: Sampling
@@ -259,16 +259,16 @@ class Finder:
         return is_container(file)
 
     def named(self, path: str, clip: str) -> str:
-        """The path of a frame; of a decoded one that of its container."""
+        """The path of a frame; for a decoded frame that of its container."""
         return clip if Path(path).is_absolute() else path
 
     def of_layout(self, layout: Layout, root: Path, typed: str) -> tuple[Layout, int]:
-        """The layout with the frames that are taken, clip by clip; and how many files are neither frames nor containers.
+        """The layout with the sampled frames, clip by clip, and the number of files that are of no clip.
 
-        A clip is a folder of frames inside a class folder, or any folder where there are no classes; or a container.
+        A clip is a folder of frames inside a class folder, or any folder if there are no classes; or a container.
 
         Raises:
-            TlkitError: single images, among clips or in their place; containers that nothing here reads.
+            TlkitError: for single images instead of or among clips, or containers that cannot be read here.
         """
         rows = range(len(layout.files))
         films = {row: film for row in rows if (film := self._is_film(layout, root, row))}
@@ -302,7 +302,7 @@ class Finder:
         return found, len(layout.files) - len(images) - len(films)
 
     def _is_film(self, layout: Layout, root: Path, row: int) -> bool:
-        """Whether a file is a container: a film, or an animation in the place of a clip."""
+        """Whether a file is a container: a film, or an animation where a clip is expected."""
         path = layout.files[row]
         if layout.labels[row] == LOOSE or suffix(path) in FILMS:
             return suffix(path) in FILMS
@@ -310,7 +310,7 @@ class Finder:
         return in_place and suffix(path) in ANIMATIONS and moves(root / path)
 
     def _decoded(self, root: Path, films: Sequence[str]) -> tuple[dict[str, list[Path]], tuple[Problem, ...]]:
-        """The files of the frames of containers that are taken, by container; and those that cannot be read."""
+        """The files of the sampled frames by container, and the containers that cannot be read."""
         if any(suffix(film) in FILMS for film in films):
             refuse_lacking()
 
@@ -326,26 +326,27 @@ class Finder:
         return {film: files for film, files in read_in.items() if not isinstance(files, str)}, problems
 
     def of_listing(self, listing: Listing, file: Path) -> Listing:
-        """The rows of a table that are taken, clip by clip in the order of the column `frame`, or else of the table.
+        """The sampled rows of a table, clip by clip in the order of the column `frame`, else of the table.
 
         A row whose path is a container is a clip of its own.
 
         Raises:
-            TlkitError: no column `clip` and no container, rows without a clip, or frames that are numbered in part.
+            TlkitError: without a column `clip` or containers, for rows without a clip, or partly numbered frames.
         """
         films = {row for row, path in enumerate(listing.paths) if is_container(file.parent / path)}
         names = listing.columns.get(CLIP)
         if names is None and len(films) < len(listing.paths):
             raise TlkitError(
                 f"{str(file)!r} has no column {CLIP!r}; it has {', '.join(map(repr, ('path', *listing.columns)))}.",
-                "name the clip of every frame in a column clip, or leave out --time, --frames and --stride for single images.",
+                "name the clip of every frame in a column clip, or leave out --time, --frames and --stride for "
+                "single images.",
             )
         names = [path if row in films else names[row] if names else "" for row, path in enumerate(listing.paths)]
         if "" in names:
             row = names.index("")
             raise TlkitError(
                 f"{str(file)!r} holds clips and single images: row {row + 2}, {listing.paths[row]!r}, has no clip.",
-                "fill in the column clip; an image of its own is a clip of one frame.",
+                "fill in the column clip; an image with a clip of its own is a clip of one frame.",
             )
         decoded, problems = self._decoded(file.parent, [listing.paths[row] for row in sorted(films)])
         times = _times(listing, str(file), films)
@@ -361,36 +362,37 @@ class Finder:
 
 
 def is_container(file: Path) -> bool:
-    """Whether a file that is a row of a table is a clip by itself."""
+    """Whether a file listed in a table is a clip by itself."""
     return suffix(file.as_posix()) in FILMS or (suffix(file.as_posix()) in ANIMATIONS and moves(file))
 
 
 def refuse_fixes(fixes: str | None) -> None:
-    """Raise for fixes, which name single images.
+    """Refuse fixes, which name single images.
 
     Raises:
-        TlkitError: where there are some.
+        TlkitError: if `fixes` is given.
     """
     if fixes:
         raise TlkitError(f"--fixes {fixes} is for single images, and the samples are clips.", "correct the folders.")
 
 
 def refuse_mixed(single: str, frame: str, typed: str) -> None:
-    """Raise for a single image where there should be clips."""
+    """Raise for a single image where clips are expected."""
     if frame:
         raise TlkitError(
-            f"{typed!r} holds single images and clips: {single!r} lies in a class folder itself, {frame!r} in a folder inside it.",
+            f"{typed!r} holds single images and clips: {single!r} lies in a class folder itself, {frame!r} in a "
+            "folder inside it.",
             "put each image into a folder of its own to make it a clip of one frame, or remove one of the two kinds.",
         )
     raise TlkitError(
         f"{typed!r} holds single images and no clips: {single!r} lies in a class folder itself.",
-        "put the frames of each clip into a folder of their own, CLASS/CLIP/frame_01.jpg; or leave out --time, --frames and "
-        "--stride for single images.",
+        "put the frames of each clip into a folder of their own, CLASS/CLIP/frame_01.jpg; or leave out --time, "
+        "--frames and --stride for single images.",
     )
 
 
 def _times(listing: Listing, file: str, films: set[int]) -> list[float]:
-    """The place of every row in time, within its clip; a container has it inside."""
+    """The position in time of every row within its clip; 0 for containers."""
     texts = listing.columns.get(FRAME)
     if texts is None:
         return [0.0] * len(listing.paths)
@@ -401,12 +403,12 @@ def _times(listing: Listing, file: str, films: set[int]) -> list[float]:
         except ValueError:
             raise TlkitError(
                 f"row {row + 2} of {file!r} has frame {text!r}, expected a number or a time in seconds.",
-                "number the frames of every clip; without the column they are in the order of the rows.",
+                "number the frames of every clip; without the column they are taken in the order of the rows.",
             ) from None
     return times
 
 
-# -- Which clips there are: the files of `scan`, folded so that the frames of a clip are one sample ---
+# -- Scanning clips: the files of `scan`, folded so that the frames of a clip are one sample ---
 
 
 def scan_clips(
@@ -419,21 +421,23 @@ def scan_clips(
     known: Sequence[str] = (),
     story: Story = SILENCE,
 ) -> Dataset:
-    """List the clips of a folder (folders of frames, or containers, inside class folders), of a table, or the one in a container.
+    """List the clips of a folder (folders of frames or containers in class folders), of a table, or of one container.
 
-    Only frames that are taken are read, and each is decoded: one that cannot be is set aside and missing in its clip. Where no labels are wanted, every folder that frames lie in is a clip.
+    Only sampled frames are read, and each is decoded: one that cannot be is set aside and missing in its clip. If
+    labels are not required, every folder of frames is a clip.
 
     Args:
         images: a folder or a table.
-        sampling: which frames.
-        classes: as of `scan`.
-        group_by: as of `scan`.
-        labelled: as of `scan`.
-        known: as of `scan`.
-        story: hears the progress and what was noticed.
+        sampling: which frames to take.
+        classes: as in `scan`.
+        group_by: as in `scan`.
+        labelled: as in `scan`.
+        known: as in `scan`.
+        story: receives progress and messages.
 
     Raises:
-        TlkitError: as of `scan`; single images among clips, or frames of a clip that do not agree on label, split or group.
+        TlkitError: as in `scan`; for single images among clips, or frames of a clip that differ in label, split or
+            group.
     """
     read = partial(read_contents, story=story, by=Checker)
     frames = listed(images, (classes, known), group_by, labelled, read, Finder(sampling, story), story)
@@ -453,9 +457,9 @@ def scan_clips(
 
 
 def decoded_again(dataset: Dataset) -> Dataset:
-    """The clips of a run as they are: frames of containers that the cache has no more are decoded again.
+    """The clips of a run, decoding again frames of containers that are no longer in the cache.
 
-    Where the container is gone or cannot be read, its frames stay where they were, and are missed by whoever reads them.
+    If a container is gone or cannot be read, the paths of its frames are kept, and reading them fails.
     """
     if dataset.clips is None:
         return dataset
@@ -474,7 +478,7 @@ def decoded_again(dataset: Dataset) -> Dataset:
 
 
 def holds_clips(images: str | Path, sampling: Sampling, group_by: str | None = None) -> bool:
-    """Whether the samples are clips: where that was asked for, or a table has films, or a column `clip` that is not the group."""
+    """Whether samples are clips: if requested, or if a table lists films or has a column `clip` not used as group."""
     source = Path(images).expanduser()
     if sampling.asked or source.suffix.lower() not in SUFFIXES or not source.is_file():
         return sampling.asked

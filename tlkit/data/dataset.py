@@ -1,4 +1,4 @@
-"""The images a command works on: one row per image, held in columns; and which split each belongs to."""
+"""The images a command works on, one row per image, stored in columns; and their splits."""
 
 import csv
 import hashlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that was set aside, and why (one plain sentence, no traceback)."""
+    """A file that was set aside, and the reason in one plain sentence."""
 
     path: str
     reason: str
@@ -36,11 +36,11 @@ class Problem:
 
 
 class Files(Sequence[Path]):
-    """Where files are, as a sequence of `Path`; each is made when it is asked for, for it takes several times the room of its name.
+    """A sequence of `Path` created on access, because a `Path` takes several times the memory of its name.
 
     Args:
-        names: of the files, relative to `root` or absolute.
-        root: the folder that they start from.
+        names: names of the files, relative to `root` or absolute.
+        root: the folder of relative names.
     """
 
     def __init__(self, names: Sequence[str], root: Path | None = None) -> None:
@@ -54,32 +54,32 @@ class Files(Sequence[Path]):
     @overload
     def __getitem__(self, place: slice) -> "Files": ...
     def __getitem__(self, place: int | slice) -> "Path | Files":
-        """One of them, or a part of them."""
+        """One path, or a slice."""
         return Files(self.names[place], self.root) if isinstance(place, slice) else self.root / self.names[place]
 
 
 @dataclass(frozen=True)
 class Dataset(Labelled):
-    """Images, columns of equal length N; about 200 bytes a row, so that a million rows fit anywhere.
+    """Images as columns of equal length N; about 200 bytes per row, so that a million rows fit in memory.
 
     Args:
-        root: the folder that relative paths start from.
+        root: the folder of relative paths.
         classes: class names; a label is an index into them.
-        paths: POSIX, relative to `root` where they lie below it, else absolute.
+        paths: POSIX, relative to `root` if below it, else absolute.
         labels: int32 (N,), see `Labelled`.
-        sha256: uint8 (N, 32), of the file's bytes.
-        sizes: int64 (N,), of the files, in bytes.
-        given: int8 (N,), split named by the layout or the manifest file (index into `SPLITS`), -1 for none.
-        groups: names of what must not straddle splits (a patient, a clip), or None.
+        sha256: uint8 (N, 32), hash of the file's bytes.
+        sizes: int64 (N,), file sizes in bytes.
+        given: int8 (N,), split given by the layout or the manifest file (index into `SPLITS`), -1 for none.
+        groups: names of groups that must not straddle splits (a patient, a clip), or None.
         extra: further columns of a manifest file, by name; used as slices in reports.
-        set_aside: files that look like images and cannot be used.
-        ignored: how many files were no images at all (hidden files, text, ...).
-        drawn: how `given` came about where it was drawn here, before fixes changed labels; "" where it came with the images.
-        fixed: what fixes changed, a sentence or two; "" where there were none.
-        targets: of several labels, see `Labelled`.
-        looks: what the scan saw in every file, None where it only listed them, as frames of clips are.
-        clips: what each sample consists of where samples are clips; `paths` are then their names and `sha256` the hash of
-            the hashes of their frames. None where every sample is one image.
+        set_aside: files that look like images but cannot be used.
+        ignored: number of files that are not images (hidden files, text, ...).
+        drawn: how `given` was drawn here, before fixes changed labels; "" if it came with the images.
+        fixed: what fixes changed, in a sentence or two; "" without fixes.
+        targets: labels of multi-label tasks, see `Labelled`.
+        looks: facts that the scan found in every file; None if it only listed them, as for frames of clips.
+        clips: the frames of each sample if samples are clips; `paths` are then clip names and `sha256` the hash of the
+            hashes of their frames. None if every sample is one image.
     """
 
     root: Path
@@ -101,7 +101,7 @@ class Dataset(Labelled):
 
     @classmethod
     def of_files(cls, root: Path, paths: Sequence[str], sha256: np.ndarray, sizes: np.ndarray) -> "Dataset":
-        """N files of which nothing is known but their contents: no classes, no labels, no split."""
+        """A dataset of N files without classes, labels or split."""
         labels, given = np.full(len(paths), UNLABELLED, np.int32), np.full(len(paths), UNASSIGNED, np.int8)
         return cls(root=root, classes=(), paths=paths, labels=labels, sha256=sha256, sizes=sizes, given=given)
 
@@ -109,14 +109,14 @@ class Dataset(Labelled):
         return len(self.paths)
 
     def file(self, index: int) -> Path:
-        """The file of record `index`; of a clip its middle frame."""
+        """The file of record `index`; for a clip its middle frame."""
         if self.clips is not None:
             return self.clips.frames.file(self.clips.middle(index))
         return self.root / self.paths[index]
 
     @property
     def files(self) -> Files:
-        """Where every image is; of a clip its middle frame."""
+        """The file of every image; for a clip its middle frame."""
         if self.clips is None:
             return Files(self.paths, self.root)
         frames = self.clips.frames
@@ -124,33 +124,33 @@ class Dataset(Labelled):
 
     @property
     def members(self) -> "Dataset":
-        """The files themselves, one row each: the frames of clips, else the images."""
+        """A dataset of the files, one row each: the frames of clips, else the images."""
         return self if self.clips is None else self.clips.frames
 
     @property
     def sample(self) -> str:
-        """What a row is called: image, or clip."""
+        """The noun for a row: image, or clip."""
         return "image" if self.clips is None else "clip"
 
     @property
     def pictures(self) -> str:
-        """What the members are called: images, or frames."""
+        """The noun for the members: images, or frames."""
         return "images" if self.clips is None else "frames"
 
     @property
     def samples(self) -> str:
-        """What several of them are called."""
+        """The plural of `sample`."""
         return f"{self.sample}s"
 
     def absolute(self) -> "Dataset":
-        """The same, for a process that works in another folder."""
+        """The same with absolute paths, for a process in another working directory."""
         clips = None if self.clips is None else replace(self.clips, frames=self.clips.frames.absolute())
         return replace(self, root=Path(self.root).absolute(), clips=clips)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
-        """The rows at `indices`, in that order; what was set aside stays known."""
+        """The rows at `indices`, in that order; `set_aside` is kept."""
         rows = np.asarray(indices, dtype=np.int64)
-        pick = rows.data  # which gives plain integers, one at a time
+        pick = rows.data  # yields plain integers, one at a time
         return replace(
             self,
             paths=taken(self.paths, pick),
@@ -166,30 +166,30 @@ class Dataset(Labelled):
         )
 
     def in_units(self, scale: Scale | None) -> "Dataset":
-        """The images with their numbers in these units; as they are where there is no scale."""
+        """The dataset with its numbers in the units of `scale`; unchanged if None."""
         return self if scale is None else replace(self, targets=scale.apply(self.truth))
 
     def unreadable(self) -> list[Problem]:
-        """Files that the scan saw and that cannot be decoded, with the reason."""
+        """Files that the scan could not decode, with the reason."""
         seen = () if self.looks is None else self.looks.problem.tolist()
         return [Problem(path, reason) for path, reason in zip(self.paths, seen, strict=False) if reason]
 
     def without(self, problems: Sequence[Problem]) -> "Dataset":
-        """The manifest with these files set aside."""
+        """The dataset with these files set aside."""
         return replace(self.select(self.rows_beside(problems)), set_aside=(*self.set_aside, *problems))
 
     def rows_beside(self, problems: Sequence[Problem]) -> np.ndarray:
-        """int64 (n,), the rows that none of these problems is of."""
+        """Rows without any of these problems, int64 (n,)."""
         bad = {problem.path for problem in problems}
         return np.flatnonzero(np.fromiter((path not in bad for path in self.paths), bool, len(self)))
 
     def class_counts(self, among: np.ndarray | None = None) -> np.ndarray:
-        """int64 (K,) images of each class, of all or of those that bool (N,) names."""
+        """Number of images of each class, int64 (K,), over all rows or those selected by bool (N,)."""
         rows = slice(None) if among is None else among
         return self.task.counts(self.truth[rows], len(self.classes))
 
     def fingerprint(self) -> str:
-        """Hex sha256 over content, labels and class names; independent of where the files lie."""
+        """Hex sha256 over content, labels and class names; independent of the location of the files."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
         rows = np.concatenate([self.sha256, self.task.as_bytes(self.truth)], axis=1)
         digest.update(rows[np.lexsort(rows.T[::-1])].tobytes())
@@ -198,7 +198,7 @@ class Dataset(Labelled):
     # -- on disk -------------------------------------------------------------------------------
 
     def write_csv(self, path: Path) -> None:
-        """Columns path, label, split (as given), group, bytes, sha256 and the extra ones; atomic. Clips have a row a frame."""
+        """Write path, label, split (as given), group, bytes, sha256 and extra columns; a row per frame for clips."""
         if self.clips is not None:
             return self.clips.table(self).write_csv(path)
         split_names = (*SPLITS, "")
@@ -230,7 +230,7 @@ class Dataset(Labelled):
         *,
         task: Task = SINGLE,
     ) -> "Dataset":
-        """Read what `write_csv` wrote. The root, the class order and the task live in the run's JSON."""
+        """Read what `write_csv` wrote. The root, the class order and the task are in the run's JSON."""
         codes = {name: code for code, name in enumerate(SPLITS)} | {"": UNASSIGNED}
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
@@ -257,19 +257,19 @@ class Dataset(Labelled):
         )
 
 
-# -- Which record is for training, which for validation, which for test ------------------------
+# -- Splits ------------------------
 
 UNASSIGNED = -1
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A split of the records of one manifest.
+    """A split of the records of one dataset.
 
     Args:
         codes: int8 (N,), index into `SPLITS`, in manifest order; `UNASSIGNED` (-1) for none.
-        rule: one sentence saying how the split came about.
-        origin: its part that follows the counts, without what is to be warned of.
+        rule: one sentence on how the split was made.
+        origin: the part of it after the counts, without warnings.
     """
 
     codes: np.ndarray
@@ -277,11 +277,11 @@ class Splits:
     origin: str = ""
 
     def indices(self, name: str) -> np.ndarray:
-        """int64 (n,) indices of the records of split `name`, ascending."""
+        """Indices of the records of split `name`, ascending int64 (n,)."""
         return np.flatnonzero(self.codes == SPLITS.index(name))
 
     def names(self) -> list[str]:
-        """The split's name of every record, "" for none."""
+        """The name of every record's split, "" for none."""
         table = (*SPLITS, "")
         return [table[code] for code in self.codes]
 

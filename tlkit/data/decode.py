@@ -1,4 +1,4 @@
-"""Files to batches of pixels, ahead of whoever consumes them; `decoding.py` has what becomes of each."""
+"""Decode files to batches of pixels, ahead of the consumer; `decoding.py` decodes each file."""
 
 import hashlib
 import io
@@ -30,13 +30,13 @@ from tlkit.pixels.opening import deep_samples_of
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
-    """The JPEG file of an RGB image; quality 1..95, see Pillow."""
+    """Encode an RGB image as JPEG; quality 1..95, see Pillow."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
-Source = Path | bytes | Callable[[], bytes]  # a file, the bytes of one, or what reads them in the decoding thread
+Source = Path | bytes | Callable[[], bytes]  # a file, its bytes, or a function that reads them in the decoding thread
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Batch:
     Args:
         indices: int64 (b,), positions in the list, ascending.
         images: uint8 (b, H, W, 3), RGB 0..255.
-        problems: (position, reason) of the files that could not be decoded; they are in neither of the two.
+        problems: (position, reason) of the files that could not be decoded; they are not in `indices` and `images`.
     """
 
     indices: np.ndarray
@@ -63,13 +63,13 @@ def batches(
 ) -> Iterator[Batch]:
     """Decode files in order, ahead of the consumer in threads, in batches of `batch_size` files.
 
-    Two batches at most are begun ahead. Stopping early stops the threads.
+    At most two batches are begun ahead. Closing the iterator stops the threads.
 
     Args:
-        files: image files, their bytes, or functions that read these and may raise `UnreadableImage`.
-        contract: what pixels to make of them.
-        batch_size: files to a batch; the last one may be smaller, none is empty.
-        threads: Defaults to one for each usable core. Decoders and resize work outside the interpreter lock.
+        files: image files, their bytes, or functions that read them and may raise `UnreadableImage`.
+        contract: how to decode them.
+        batch_size: files per batch; the last one may be smaller, none is empty.
+        threads: number of threads; default: one per usable core. Decoders and resize work outside the interpreter lock.
     """
     threads = threads or usable_cores()
     pace = _Pace(contract, most=min(8, batch_size))
@@ -88,7 +88,7 @@ def batches(
 
 @dataclass
 class _Slot:
-    """A place for one image in the array of its batch."""
+    """The slot of one image in the array of its batch."""
 
     source: Source
     index: int
@@ -98,7 +98,7 @@ class _Slot:
 
 
 def _slots(files: Iterable[Source], contract: InputContract, batch_size: int) -> Iterator[_Slot]:
-    """A place for every file; a new array at every batch."""
+    """A slot for every file, with a new array for every batch."""
     for index, source in enumerate(files):
         row = index % batch_size
         if row == 0:
@@ -109,16 +109,17 @@ def _slots(files: Iterable[Source], contract: InputContract, batch_size: int) ->
 class _Pace:
     """How many images a thread takes at a time: one photograph, or several small files.
 
-    Handing over one costs about as much as decoding one of 128 pixels, and both threads pay it inside the interpreter lock.
+    Handing over a task costs about as much as decoding an image of 128 pixels, and both threads hold the interpreter
+    lock for it.
     """
 
-    WORTH = 0.002  # seconds of work that make handing over cheap
+    WORTH = 0.002  # seconds of work that outweigh handing over
 
     def __init__(self, contract: InputContract, most: int) -> None:
         self.contract, self.most, self.size = contract, most, 1
 
     def cut(self, slots: Iterator[_Slot]) -> Iterator[list[_Slot]]:
-        """The slots in pieces of the size of the moment."""
+        """Split the slots into pieces of the current size."""
         while piece := list(islice(slots, self.size)):
             yield piece
 
@@ -163,9 +164,9 @@ def in_order(
     ahead: int,
     weight: Callable[[T], int] = lambda _: 1,
 ) -> Generator[R, None, None]:
-    """`function` of every item, in order, with no further one begun while `ahead` in weight are and not yet handed out.
+    """`function` of every item, in order, computed in threads at most `ahead` (in weight) before the consumer.
 
-    Closing the iterator early drops what has not begun and waits for what has.
+    Closing the iterator early drops pending items and waits for running ones.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tlkit-data")
     begun: deque[tuple[Future[R], int]] = deque()
@@ -184,14 +185,14 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-# -- Files that cannot be decoded: find them all, set them aside -------------------------------
+# -- Unreadable files: finding them and setting them aside -------------------------------
 
-# All bytes of a file are read and decoded at any size; a small one saves the rest.
+# All bytes of a file are decoded at any output size; a small one saves the rest of the work.
 CHEAP = InputContract(height=8, width=8)
 
 
 def check(dataset: Dataset, *, story: Story = SILENCE, threads: int | None = None) -> list[Problem]:
-    """Decode every image in full and return those that cannot be, in manifest order."""
+    """Decode every image in full and return those that fail, in the order of the rows."""
     threads = threads or usable_cores()
     reasons = in_order(partial(_reason, dataset), range(len(dataset)), threads=threads, ahead=32 * threads)
     tracked = story.track(reasons, "decoding", len(dataset))
@@ -199,7 +200,7 @@ def check(dataset: Dataset, *, story: Story = SILENCE, threads: int | None = Non
 
 
 class _Reason:
-    """Why an image is unreadable, "" where it is not; no string, whose length would count as progress."""
+    """The reason an image is unreadable, "" if it is not; not a `str`, whose length would count as progress."""
 
     __slots__ = ("words",)
 
@@ -219,12 +220,12 @@ def set_aside(dataset: Dataset, problems: Sequence[Problem], on_bad: str) -> Dat
     """The manifest without the unreadable files, each listed with its reason in `set_aside`.
 
     Args:
-        dataset: as scanned; what the scan has set aside counts too.
-        problems: found since.
+        dataset: as scanned; files set aside by the scan count too.
+        problems: problems found since.
         on_bad: `skip`, or `fail` to refuse any.
 
     Raises:
-        TlkitError: `fail` and there are some; or a class has no image left to train on.
+        TlkitError: if `fail` and there are any, or if a class has no image left to train on.
     """
     found = [*dataset.set_aside, *problems]
     if on_bad == "fail" and found:
@@ -242,7 +243,7 @@ def set_aside(dataset: Dataset, problems: Sequence[Problem], on_bad: str) -> Dat
 
 
 def _refuse_emptied(dataset: Dataset, kept: Dataset, problems: Sequence[Problem]) -> None:
-    """Every class that could train must still be able to: by images of train where a split is given, else by any."""
+    """Raise for a class that has lost all its training images (all its images if no split is given)."""
     train = SPLITS.index("train")
     splits = (train, UNASSIGNED) if (dataset.given == train).any() else (*range(len(SPLITS)), UNASSIGNED)
     before = dataset.select(np.flatnonzero(np.isin(dataset.given, splits)))
@@ -258,33 +259,33 @@ def _refuse_emptied(dataset: Dataset, kept: Dataset, problems: Sequence[Problem]
 
 
 def named(problems: Sequence[Problem], most: int = 3) -> str:
-    """The first files with their reasons, and how many more there are."""
+    """The first files with their reasons, and the number of others."""
     first = "; ".join(f"{problem.path!r} {problem.reason}" for problem in problems[:most])
     return first + (f"; and {len(problems) - most} more" if len(problems) > most else "")
 
 
-# -- Which sample values are black and white: dark scans are noticed, `--levels` is settled, the contract is made ---
+# -- Levels: detecting dark scans, determining `--levels`, making the input contract ---
 #
-# A file of 16 bits says that 65535 is white. Cameras and DICOM exports that fill 12 of the bits make it say so wrongly,
-# and such scans come out almost black.
+# In a 16-bit file 65535 is white. Cameras and DICOM exports that use only 12 of the bits produce files that decode
+# almost black.
 
-EIGHT_BITS = ("JPEG", "MPO", "WEBP", "GIF", "BMP", "ICO")  # formats that hold no more a sample: not opened for it
-TOGETHER = 16  # files that a thread is given at once: most are no more than opened
-LOOKED_AT = 256  # files, evenly over the set: enough to know how its scans are written
-DARK = 4  # times darker than white is the brightest value of a dark set, at least
+EIGHT_BITS = ("JPEG", "MPO", "WEBP", "GIF", "BMP", "ICO")  # formats with at most 8 bits per sample: not opened
+TOGETHER = 16  # files per thread task: most are only opened
+LOOKED_AT = 256  # files, evenly over the set: enough to tell how its scans are encoded
+DARK = 4  # a set is dark if its brightest value is at most white / DARK
 
 
 def contract_for(config: ImageOptions, size: tuple[int, int], dataset: Dataset, story: Story) -> InputContract:
-    """The contract of a network of input size (H, W) with these images; raises and says as of `levels_for`."""
+    """The input contract of a network of input size (H, W) for these images; errors and messages as in `levels_for`."""
     levels = levels_for(config, dataset, story)
     return InputContract(height=size[0], width=size[1], fit=config.fit, levels=levels)
 
 
 def levels_for(config: ImageOptions, dataset: Dataset, story: Story) -> Levels | None:
-    """The levels that the option asks for; says what `auto` found, and without the option what is dark.
+    """The requested levels; reports what `auto` found and, without the option, dark images.
 
     Raises:
-        TlkitError: `auto`, and no image has more than 8 bits a sample, or all have one value.
+        TlkitError: for `auto`, if no image has more than 8 bits per sample, or all have one value.
     """
     if config.levels is not None:
         return parse_levels(config.levels) or least_to_greatest(_may_be_deep(dataset), story)
@@ -294,7 +295,7 @@ def levels_for(config: ImageOptions, dataset: Dataset, story: Story) -> Levels |
 
 
 def dark_scans(dataset: Dataset) -> str:
-    """`dark` of the images; a run says it and its audit finds it, a grid search asks for every fold again and again."""
+    """`dark` of the images, cached: a run and its audit both ask, a grid search for every fold."""
     names = "\0".join((str(dataset.root), *dataset.paths)).encode("utf-8", "surrogateescape")
     content = hashlib.sha256(dataset.sha256.tobytes() + names).digest()
     if content not in _known_dark:
@@ -304,18 +305,18 @@ def dark_scans(dataset: Dataset) -> str:
     return _known_dark[content]
 
 
-REMEMBERED = 64  # sets of images
-_known_dark: dict[bytes, str] = {}  # sha256 of what the files hold and where they are -> what is said of it
+REMEMBERED = 64  # data sets
+_known_dark: dict[bytes, str] = {}  # sha256 of the files' content and location -> message
 
 
 def _may_be_deep(dataset: Dataset) -> list[Path]:
-    """The files that may hold more than 8 bits a sample; all where nobody has looked at them."""
+    """The files that may have more than 8 bits per sample; all if they were not inspected."""
     shallow = np.zeros(len(dataset), bool) if dataset.looks is None else np.isin(dataset.looks.format, EIGHT_BITS)
     return [dataset.file(i) for i in np.flatnonzero(~shallow).tolist()]
 
 
 def dark(files: Sequence[Path]) -> str:
-    """A sentence with the remedy where all files of more than 8 bits a sample are far darker than they could be; or ""."""
+    """A warning with the remedy if all files of more than 8 bits per sample are far darker than possible; else ""."""
     places = np.linspace(0, len(files) - 1, min(LOOKED_AT, len(files))).round().astype(int)
     found = [(high, white) for _, high, white in _each([files[i] for i in places]) if white]
     brightest, white = max((high for high, _ in found), default=0.0), max((white for _, white in found), default=0)
@@ -324,29 +325,29 @@ def dark(files: Sequence[Path]) -> str:
     bits = max(8, int(brightest).bit_length())
     return (
         f"the images are dark: in {len(found)} of more than 8 bits a sample the brightest value is {brightest:g}, and "
-        f"{white} is white. If they hold {bits} bits, `--levels 0,{2**bits - 1}` maps those, `--levels auto` from the "
-        "least to the greatest value; without, they are decoded almost black."
+        f"{white} is white. If they hold {bits} bits, `--levels 0,{2**bits - 1}` maps those, `--levels auto` the "
+        "smallest to the largest value; otherwise they are decoded almost black."
     )
 
 
 def least_to_greatest(files: Sequence[Path], story: Story) -> Levels:
-    """The least and the greatest value of all files of more than 8 bits a sample.
+    """The smallest and largest value in all files of more than 8 bits per sample.
 
     Raises:
-        TlkitError: there are none, or they hold one value.
+        TlkitError: if there are none, or they hold a single value.
     """
     ranges = _each(files)
     if not ranges:
         raise TlkitError("--levels auto: no image has more than 8 bits a sample.", "leave it out.")
     low, high = min(low for low, _, _ in ranges), max(high for _, high, _ in ranges)
     if low == high:
-        raise TlkitError(f"--levels auto: all {len(ranges)} images hold the value {low:g} alone.", "look at them.")
-    story.say(f"levels {low:g} to {high:g}: the least and greatest value of {len(ranges)} images of more than 8 bits")
+        raise TlkitError(f"--levels auto: all {len(ranges)} images hold only the value {low:g}.", "check the images.")
+    story.say(f"levels {low:g} to {high:g}: the smallest and largest value in {len(ranges)} images of more than 8 bits")
     return low, high
 
 
 def _each(files: Sequence[Path]) -> list[tuple[float, float, int | None]]:
-    """Least and greatest value, and what is white, of every file of more than 8 bits a sample."""
+    """Smallest value, largest value and white level of every file of more than 8 bits per sample."""
     threads, groups = usable_cores(), [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
     return [found for group in in_order(_extremes_of, groups, threads=threads, ahead=4 * threads) for found in group]
 
@@ -360,4 +361,4 @@ def _extremes(file: Path) -> tuple[float, float, int | None] | None:
         samples = deep_samples_of(file)
         return None if samples is None else (*samples.range(), samples.declared)
     except UnreadableImage:
-        return None  # set aside when it is decoded, with the reason
+        return None  # will be set aside, with the reason, when decoded

@@ -1,13 +1,13 @@
-"""Clips in one file: when each frame is shown, its pixels, and the files that frames become, once.
+"""Clips in one file: presentation times, pixels, and cached files of their frames.
 
-PyAV (the extra `video`) reads films, Pillow animations. A film is opened from its bytes and as the one format that they
-begin like: nothing in it can make FFmpeg open another file or an address.
+PyAV (the extra `video`) reads films, Pillow animations. A film is opened from its bytes and only in the format that its
+first bytes indicate: nothing in it can make FFmpeg open another file or a URL.
 
-    CACHE/frames/ID/frames.json     when each frame of the film is shown
-                   /000012.png      the frame at that place, as it was decoded
+    CACHE/frames/ID/frames.json     presentation time of each frame of the film
+                   /000012.png      the frame at that index, as decoded
 
-A frame is then an image file like any other, known by its content, so that its features are found again, whatever the
-film is called. Files appear whole; what was decoded before a kill stays.
+A frame is then an ordinary image file, identified by its content, so that its features are found again whatever the
+name of the film. Files are written atomically; frames decoded before a kill are kept.
 """
 
 import importlib.util
@@ -31,16 +31,16 @@ from tlkit.pixels.picture import Picture
 from tlkit.pixels.sniff import describe
 
 FILMS = frozenset(("mp4", "m4v", "mov", "avi", "mkv", "webm"))  # suffixes
-ANIMATIONS = frozenset(("gif", "webp", "png", "apng"))  # likewise; whether one moves, its content says
-HEAD = 64  # bytes that tell the format
-LATE = 3  # frames that the end of a film may be short of what its head says: players round
+ANIMATIONS = frozenset(("gif", "webp", "png", "apng"))  # suffixes; the content decides whether a file is animated
+HEAD = 64  # bytes that identify the format
+LATE = 3  # frames by which a film may be shorter than its header says, because of rounding
 
 
-Film = Path | bytes  # a container: its file, or what would be in one
+Film = Path | bytes  # a container: its file, or its bytes
 
 
 class Frame(NamedTuple):
-    """One frame: its place among all, when it is shown in seconds, how many pixels it has, and these, RGB or RGBA, upright."""
+    """One frame: index, presentation time in seconds, number of pixels, and a function for its RGB or RGBA image."""
 
     place: int
     time: float
@@ -49,10 +49,10 @@ class Frame(NamedTuple):
 
 
 def refuse_lacking() -> None:
-    """Raise where films cannot be read.
+    """Raise if films cannot be read.
 
     Raises:
-        TlkitError: PyAV is not installed.
+        TlkitError: if PyAV is not installed.
     """
     if importlib.util.find_spec("av") is None:
         raise TlkitError(
@@ -61,7 +61,7 @@ def refuse_lacking() -> None:
 
 
 def moves(film: Film) -> bool:
-    """Whether a file is an animation of several frames; what Pillow cannot open is none."""
+    """Whether a file is an animation of several frames; False if Pillow cannot open it."""
     try:
         with _stream(film) as stream, Image.open(stream, formats=("GIF", "WEBP", "PNG")) as image:
             return bool(getattr(image, "is_animated", False))
@@ -74,10 +74,10 @@ def _stream(film: Film) -> BinaryIO:
 
 
 def frames(film: Film) -> Iterator[Frame]:
-    """Every frame of a container in the order in which they are shown; pixels are made of those alone that are asked for.
+    """Every frame of a container in presentation order; images are created only on request.
 
     Raises:
-        UnreadableImage: what is wrong with the file: no container, none that is known, damaged, cut short, without pictures.
+        UnreadableImage: if it is not a container, of an unknown format, damaged, truncated or without pictures.
     """
     with _stream(film) as stream:
         head = stream.read(HEAD)
@@ -92,7 +92,7 @@ ANIMATION = "animation"
 
 
 def kind_of(head: bytes) -> str | None:
-    """The format that FFmpeg is to take a file for by its first bytes, or `ANIMATION`: a format that may hold several frames."""
+    """The FFmpeg format of a file by its first bytes, or `ANIMATION` for image formats that may hold several frames."""
     if head[:4] == b"\x1aE\xdf\xa3":
         return "matroska"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -107,7 +107,7 @@ def kind_of(head: bytes) -> str | None:
 
 
 def _of_animation(film: Film) -> Iterator[Frame]:
-    """By Pillow, which puts the parts that change onto those that stay."""
+    """Frames decoded by Pillow, which composes partial frames."""
     time = 0.0
     try:
         with _stream(film) as stream, Image.open(stream, formats=("GIF", "WEBP", "PNG")) as image:
@@ -119,7 +119,7 @@ def _of_animation(film: Film) -> Iterator[Frame]:
                 time += max(float(shown.info.get("duration", 0)), 0.0) / 1000
     except UnreadableImage:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever the bytes make them stumble over
+    except Exception as error:  # Pillow's decoders may raise anything on damaged files
         raise UnreadableImage(f"is damaged: {error}") from error
 
 
@@ -128,26 +128,26 @@ def _of_animation(film: Film) -> Iterator[Frame]:
 
 @contextmanager
 def _opened(film: Film, kind: str) -> Iterator[tuple[Any, Any]]:
-    """The container and its stream of pictures."""
+    """The container and its video stream."""
     import av
 
-    av.logging.set_level(av.logging.PANIC)  # what matters is raised
+    av.logging.set_level(av.logging.PANIC)  # errors are raised
     try:
         with _stream(film) as stream, av.open(stream, format=kind, metadata_errors="replace") as container:
             films = [one for one in container.streams.video if not int(one.disposition) & COVER]
             if not films:
                 raise UnreadableImage("holds sound and no pictures" if len(container.streams) else "holds no pictures")
-            films[0].codec_context.thread_count = 1  # films are read beside one another
+            films[0].codec_context.thread_count = 1  # several films are read in parallel
             yield container, films[0]
     except (av.error.FFmpegError, IndexError) as error:
         raise UnreadableImage(f"is damaged or no film: {getattr(error, 'strerror', None) or error}") from error
 
 
-COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC: a picture that stands for a piece of music
+COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC: the cover of an audio file
 
 
 def _of_film(film: Film, kind: str) -> Iterator[Frame]:
-    """By PyAV, every frame decoded: only so is it known how many there are."""
+    """Frames decoded by PyAV; every frame is decoded, because only then is their number known."""
     with _opened(film, kind) as (container, stream):
         packets, end, place = 0, 0.0, 0
         for packet in container.demux():
@@ -171,7 +171,7 @@ def _of_film(film: Film, kind: str) -> Iterator[Frame]:
 
 
 def _refuse_short(container: Any, stream: Any, packets: int, end: float) -> None:
-    """Raise where there is less than the head of the film says."""
+    """Raise if there is less than the film's header declares."""
     if stream.frames > packets:
         raise UnreadableImage(f"is cut short: {packets} of {stream.frames} frames are there")
     if container.duration and container.format.name.startswith("matroska"):
@@ -181,7 +181,7 @@ def _refuse_short(container: Any, stream: Any, packets: int, end: float) -> None
             raise UnreadableImage(f"is cut short: {end:.2f} of {declared:.2f} s are there")
 
 
-# What the first and second column of a display matrix say, as EXIF orientation: how a picture is to be turned
+# EXIF orientation by the first and second column of the display matrix
 _TURNS = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -195,14 +195,14 @@ _TURNS = {
 
 
 def _picture(frame: Any, stream: Any) -> Image.Image:
-    """The pixels of a frame as they are to be seen: square, upright, RGB, with transparency where the film has it."""
+    """The image of a frame as displayed: square pixels, upright, RGB, with transparency if the film has it."""
     _refuse_huge((frame.width, frame.height))
     aspect = stream.sample_aspect_ratio or 1
     width = max(1, round(frame.width * float(aspect)))
     form = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
     pixels = frame.to_ndarray(format=form)
     size = (width, frame.height)
-    if frame.interlaced_frame:  # two fields, of two moments: the rows of one, and between them what lies between them
+    if frame.interlaced_frame:  # two fields from two moments: keep the rows of one and interpolate between them
         pixels = pixels[::2]
     if pixels.shape[1::-1] != size:
         pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
@@ -210,13 +210,13 @@ def _picture(frame: Any, stream: Any) -> Image.Image:
 
 
 def _orientation(frame: Any) -> int:
-    """EXIF orientation 1..8 of the display matrix: (x, y) is shown at (a x + c y, b x + d y)."""
+    """EXIF orientation 1..8 of the display matrix, which shows (x, y) at (a x + c y, b x + d y)."""
     found = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
     if found is None:
         return 1
     a, b, _, c, d = (int(np.sign(value)) * (abs(value) > 1 << 10) for value in np.frombuffer(found, "<i4")[:5])
     if (a, b, c, d) not in _TURNS:
-        raise UnreadableImage(f"is to be turned by {-frame.rotation} degrees, which is no quarter turn")
+        raise UnreadableImage(f"is rotated by {-frame.rotation} degrees, which is not a multiple of 90")
     return _TURNS[a, b, c, d]
 
 
@@ -233,19 +233,19 @@ INDEX = "frames.json"
 
 
 def frames_dir() -> Path:
-    """The folder of the frames of all containers."""
+    """The cache folder of decoded frames."""
     return cache_dir()[0] / "frames"
 
 
 def frame_files(film: Path, choose: Callable[[int, Sequence[float]], np.ndarray]) -> list[Path]:
-    """The files of the frames of a film that are taken, in order; decoded where they are not there yet.
+    """The files of the sampled frames of a film, in order; decoded if not cached.
 
     Args:
         film: the file.
-        choose: how many frames there are and when they are shown, in seconds -> int (n,), the places of those that are taken.
+        choose: (number of frames, their times in seconds) -> int (n,), indices of the frames to take.
 
     Raises:
-        UnreadableImage: what is wrong with it.
+        UnreadableImage: with the reason.
     """
     try:
         folder = frames_dir() / sha256_file(film)[:32]
@@ -268,7 +268,7 @@ def frame_files(film: Path, choose: Callable[[int, Sequence[float]], np.ndarray]
 
 
 def _times(folder: Path) -> list[float] | None:
-    """When each frame is shown, in seconds, if the container was read before."""
+    """The presentation times in seconds, if the container was read before."""
     try:
         about = read_json(folder / INDEX)
         return about["times"] if about["format"] == FORMAT else None
@@ -276,12 +276,12 @@ def _times(folder: Path) -> list[float] | None:
         return None
 
 
-# -- What is kept, for `tlkit cache` ---
+# -- Cached frames, for `tlkit cache` ---
 
 
 @dataclass(frozen=True)
 class KeptFilm:
-    """The frames of one container: where, bytes, and when one was last written (seconds since the epoch)."""
+    """The frames of one container: folder, bytes, and time of the last write (seconds since the epoch)."""
 
     folder: Path
     bytes: int
@@ -289,7 +289,7 @@ class KeptFilm:
 
 
 def list_films() -> list[KeptFilm]:
-    """The frames of every container."""
+    """List the cached frames by container."""
     root = frames_dir()
     found = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
@@ -301,7 +301,7 @@ def list_films() -> list[KeptFilm]:
 
 
 def clear(older_than: float | None) -> int:
-    """Remove the frames of containers, those alone that were decoded so many days ago where it is given; the bytes freed."""
+    """Remove cached frames, only those decoded more than `older_than` days ago if given; return the bytes freed."""
     limit = time.time() - 86400 * (older_than or 0.0)
     gone: Sequence[KeptFilm] = [one for one in list_films() if older_than is None or one.written < limit]
     for one in gone:

@@ -1,4 +1,4 @@
-"""Fixes: corrected labels and dropped images, listed in a CSV and applied when images are read. No file is touched."""
+"""Fixes: corrected labels and dropped images, listed in a CSV and applied when images are read. No image is touched."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ class Fix:
     """One line of a file of fixes.
 
     Args:
-        path: of an image, as in the manifest.
+        path: path of the image, as in the manifest.
         action: `relabel` or `drop`.
-        label: the class that `relabel` gives it, several as `cat|dog`; "" for `drop`.
-        reason: for the reader.
+        label: new class for `relabel`, several as `cat|dog`; "" for `drop`.
+        reason: explanation for the reader.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Fix:
 
 
 def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
-    """Write path,action,label,reason; whole or not at all."""
+    """Write the CSV path,action,label,reason atomically."""
     with (
         replacing(file) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as stream,
@@ -46,10 +46,10 @@ def write_fixes(file: Path, fixes: Sequence[Fix]) -> None:
 
 
 def read_fixes(file: Path) -> list[Fix]:
-    """Read what `write_fixes` or a user wrote; `label` and `reason` may be missing as columns.
+    """Read a file of fixes; the columns `label` and `reason` are optional.
 
     Raises:
-        TlkitError: no such file, a column is missing, an unknown action, a path twice, relabel without a label.
+        TlkitError: for a missing file or column, an unknown action, a repeated path, or relabel without a label.
     """
     if not file.is_file():
         raise TlkitError(
@@ -83,13 +83,13 @@ def read_fixes(file: Path) -> list[Fix]:
 
 @dataclass(frozen=True)
 class Fixing:
-    """Which fixes, and to which images they apply.
+    """A file of fixes, and the images to which they apply.
 
     Args:
-        file: of fixes, see `read_fixes`.
-        draw: splits the images as they were before any fix; None where all are there to be measured on.
-        held_out: whether labels of validation and test images are changed too; what is measured on them then rests on
-            the fixes, and a classifier that proposed them looks better than it is.
+        file: file of fixes, see `read_fixes`.
+        draw: splits the images as they were before any fix; None if all images are for evaluation.
+        held_out: whether labels of validation and test images are changed too; metrics on them then depend on the
+            fixes, and a classifier that proposed them looks better than it is.
     """
 
     file: str
@@ -101,10 +101,10 @@ HELD_OUT = "labels of validation and test images stay as they are; --fix-held-ou
 
 
 def apply_fixes(dataset: Dataset, fixing: Fixing | None, story: Story) -> Dataset:
-    """The images with the fixes applied, the split they had before in `given`; as they are where there are none.
+    """Apply the fixes, with the split drawn before them in `given`; without fixes the images are returned unchanged.
 
     Raises:
-        TlkitError: a path that is not among the images, a class that there is not, a class left empty.
+        TlkitError: for a path that is not among the images, an unknown class, or a class left empty.
     """
     if fixing is None:
         return dataset
@@ -118,7 +118,7 @@ def apply_fixes(dataset: Dataset, fixing: Fixing | None, story: Story) -> Datase
     for line, fix in enumerate(fixes, start=2):
         if fix.path not in places:
             if fix.path in aside:
-                continue  # already out of the way
+                continue  # already set aside
             raise _no_such_image(file, line, fix.path, places)
         row = places[fix.path]
         if fix.action == "drop":
@@ -142,11 +142,11 @@ def apply_fixes(dataset: Dataset, fixing: Fixing | None, story: Story) -> Datase
 
 
 class Counts:
-    """How many images of each split fixes have relabelled, dropped, or left with their label.
+    """Counts, by split, of images that were relabelled, dropped or left unchanged.
 
     Args:
         codes: int8 (N,), index into `SPLITS`.
-        measured: whether all images are there to be measured on, whatever split they had.
+        measured: whether all images are for evaluation, whatever their split.
     """
 
     def __init__(self, codes: np.ndarray, *, measured: bool) -> None:
@@ -159,14 +159,14 @@ class Counts:
         self._found[what, self._names[self._codes[row]]] += 1
 
     def sentence(self, file: str) -> str:
-        """`Fixes of fixes.csv: 12 labels changed (train 12), 3 images dropped (train 2, test 1).`, and what was left."""
+        """`Fixes of fixes.csv: 12 labels changed (train 12), 3 images dropped (test 3).`, and those left out."""
         changed, dropped, left = (self._of(what) for what in ("relabelled", "dropped", "left"))
         text = f"Fixes of {file}: {self._sum('relabelled')} labels changed{changed}, {self._sum('dropped')} images dropped{dropped}."
         if self._sum("left"):
             text += f" {self._sum('left')} new labels were not applied{left}: {HELD_OUT}."
         held = [name for name in dict.fromkeys(self._names) if name != "train" and self._found["relabelled", name]]
         if held:
-            text += " What is measured there is measured against the changed labels."
+            text += " Metrics on them are measured against the changed labels."
         return text
 
     def _sum(self, what: str) -> int:
@@ -178,7 +178,7 @@ class Counts:
 
 
 def _relabel(dataset: Dataset, row: int, label: str, place: str) -> None:
-    """Give a row of a manifest, in place, another label, or others where an image may have several."""
+    """Change the label of a row in place, or its labels in multi-label tasks."""
     dataset.put(row, dataset.task.parsed(label, dataset.classes, place))
 
 

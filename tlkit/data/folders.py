@@ -1,4 +1,4 @@
-"""The files and folders below a folder, and what the folders say: which is a class, which is a split."""
+"""List the files below a folder, and read classes and splits from its folder names."""
 
 import contextlib
 import itertools
@@ -17,21 +17,21 @@ from tlkit.data.dataset import SPLITS, UNASSIGNED, Problem
 from tlkit.pixels.sniff import IMAGE_SUFFIXES, suffix
 from tlkit.tasks.labels import class_name, class_names, cleaned
 
-# Litter that systems and tools leave beside images; names compared in lower case.
+# Files that systems and tools leave beside images; names in lower case.
 JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"))
 
-Ancestors = tuple[tuple[int, int], ...]  # folders by device and inode
+Ancestors = tuple[tuple[int, int], ...]  # folders as (device, inode)
 
 
 @dataclass
 class Tree:
-    """What lies below a folder; paths are relative and POSIX, sorted by code point.
+    """The contents of a folder; paths are relative and POSIX, sorted by code point.
 
     Args:
         files: everything that may be an image; content decides later.
         folders: every folder that was entered.
-        loops: links that lead back to a folder they lie in; not followed.
-        ignored: hidden files and folders, system litter, sockets and the like; a folder counts as one.
+        loops: links back to a folder that contains them; not followed.
+        ignored: number of hidden files and folders, system files, sockets and so on; a folder counts as one.
     """
 
     files: Sequence[str] = ()
@@ -43,11 +43,11 @@ class Tree:
 def walk(root: Path) -> Tree:
     """List everything below `root`.
 
-    Links to files and folders are followed. A folder may be reached twice by different ways, but
-    never below itself, so that the walk always ends.
+    Links to files and folders are followed. A folder may be reached by several paths, but never within
+    itself, so that the walk always ends.
 
     Raises:
-        TlkitError: a folder cannot be listed.
+        TlkitError: if a folder cannot be listed.
     """
     tree = Tree()
     tree.files = Texts.of(_files(root, tree))
@@ -56,10 +56,10 @@ def walk(root: Path) -> Tree:
 
 
 def _files(root: Path, tree: Tree) -> Iterator[str]:
-    """The files below a folder in the order of their paths; what else is there is added to the tree.
+    """Yield the files below a folder in the order of their paths; everything else is added to `tree`.
 
-    A folder comes where its name with the slash behind it does, as in the paths of what it holds: then no list of all files
-    is needed to sort them, which would be larger than all else that is known of them.
+    A folder is sorted by its name with a trailing slash, as in the paths of its contents, so that the files need not be
+    collected and sorted, which would take more memory than everything else.
     """
     open_folders = [_listed_below(root, "", (_identity(str(root)),), tree)]
     while open_folders:
@@ -73,7 +73,7 @@ def _files(root: Path, tree: Tree) -> Iterator[str]:
 
 
 def _listed_below(root: Path, folder: str, ancestors: Ancestors, tree: Tree) -> Iterator[tuple[str, Ancestors | None]]:
-    """Paths of what lies in a folder, in order: of files, and of folders, a slash behind them, with what they lie in."""
+    """The entries of a folder in order: files, and folders with a trailing slash and their ancestors."""
     found: list[tuple[str, Ancestors | None]] = []
     for entry in _entries(root, folder):
         path = f"{folder}/{entry.name}" if folder else entry.name
@@ -82,14 +82,14 @@ def _listed_below(root: Path, folder: str, ancestors: Ancestors, tree: Tree) -> 
         elif _is_folder(entry):
             identity = _identity(entry.path)
             if identity in ancestors:
-                tree.loops.append(Problem(path, "is a link back to a folder that it lies in; not followed"))
+                tree.loops.append(Problem(path, "is a link back to a folder that contains it; not followed"))
             else:
                 tree.folders.append(path)
                 found.append((f"{path}/", (*ancestors, identity)))
         elif entry.is_symlink() or entry.is_file():
             found.append((path, None))
         else:
-            tree.ignored += 1  # a socket, pipe or device: opening one may wait for ever
+            tree.ignored += 1  # a socket, pipe or device: opening one may block for ever
     found.sort(key=itemgetter(0))
     return iter(found)
 
@@ -107,7 +107,7 @@ def _entries(root: Path, folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is neither."""
+    """Whether it is a folder or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -115,31 +115,31 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Device and inode: the same folder, by whatever path it was reached."""
+    """Device and inode, which identify a folder whatever its path."""
     found = os.stat(path)  # noqa: PTH116 - a string from scandir, millions of times
     return found.st_dev, found.st_ino
 
 
-# -- What the folders say: which is a class, which is a split ----------------------------------
+# -- Reading classes and splits from folder names ----------------------------------
 
-# What people call the splits. `eval` is the one of val and test that is not there under another name, else test.
+# Common names of splits. `eval` means whichever of val and test is missing, else test.
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "development"), "val"),
     **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
     **dict.fromkeys(("eval", "evaluation"), "eval"),
 }
-_PLAIN = ("train", "val", "valid", "validation", "test")  # nothing to explain
+_PLAIN = ("train", "val", "valid", "validation", "test")  # need no note
 _FILLERS = ("set", "sets", "data", "dataset", "images", "image", "imgs", "img", "pictures", "photos", "jpg", "split")
 _SPLIT_WORD = re.compile(f"({'|'.join(sorted(SPLIT_FOLDERS, key=len, reverse=True))})(?:{'|'.join(_FILLERS)})?")
-LOOSE = -2  # the label of a file that lies in no class folder
-MANY_FOLDERS = 10  # so many splits nobody makes: folders beyond it are classes, whatever they hold
+LOOSE = -2  # the label of a file outside any class folder
+MANY_FOLDERS = 10  # more folders than this cannot all be splits, so they are classes
 
 
 def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The split that a folder's name means, and the words of the name that say something else; None for other names.
+    """The split denoted by a folder's name, and the other words of the name; None for other names.
 
-    `Training`, `test_set`, `valImages` and `train2017` mean splits and say no more; `seg_train` says ("seg",).
+    `Training`, `test_set`, `valImages` and `train2017` denote splits without other words; `seg_train` has ("seg",).
     """
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     words = re.findall(r"[^\W\d_]+", parted)
@@ -152,16 +152,16 @@ def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Classes and splits as laid out in folders; `files` are the tree's, in order, less those outside.
+    """Classes and splits as laid out in folders, with the files of the tree that belong to them.
 
     Args:
-        classes: names of the class folders, see `labels.class_name`, sorted by code point as Keras does.
-        files: relative paths, those of folders that are neither class nor split left out.
-        labels: int32 (N,), index into `classes`, `LOOSE` for files in no class folder.
-        given: int8 (N,), index into `SPLITS`, -1 where the layout names none.
+        classes: names of the class folders, see `labels.class_name`, sorted by code point like Keras.
+        files: relative paths, without those of folders that are neither class nor split.
+        labels: int32 (N,), index into `classes`, `LOOSE` for files outside class folders.
+        given: int8 (N,), index into `SPLITS`, -1 if the layout names none.
         class_folders: relative path -> (label, given) of every class folder.
-        notes: what was understood that the folders do not say outright, a sentence each.
-        clips: of frames, the name of the clip of each file.
+        notes: interpretations that the folders do not state explicitly, a sentence each.
+        clips: for frames, the clip of each file.
         problems: clips that cannot be read.
     """
 
@@ -176,20 +176,20 @@ class Layout:
 
 
 def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None, *, clips: bool = False) -> Layout:
-    """Class per folder, or train/val/test with classes inside.
+    """Read a layout: a folder per class, or train/val/test with classes inside.
 
-    The second is meant when `train` stands beside another split's name, or all folders have names
-    of splits; so that classes called train, bus and car stay classes. Names are read as `split_of` does.
+    The second is assumed if `train` is accompanied by another split's name, or all folders have names of splits; so
+    classes called train, bus and car remain classes. Names are read by `split_of`.
 
     Args:
-        tree: what lies there.
-        root: the folder, as the user wrote it.
-        classes: names that are classes where folders have them, whatever else they may mean.
-        clips: whether class folders hold folders of frames, which may be called alike in all of them.
+        tree: the contents of the folder.
+        root: the folder, as typed.
+        classes: folder names that are classes, even if they look like splits.
+        clips: whether class folders hold folders of frames, which may have the same names in all of them.
 
     Raises:
-        TlkitError: no class folders; one folder too high or too low; folders that all hold the same folders and have
-            no known names of splits; a class that train lacks; a split twice; a split without classes.
+        TlkitError: for no class folders; a folder one level too high or too low; folders that all hold the same folders
+            without being named as splits; a class missing from train; a repeated split; a split without classes.
     """
     inside = _folders_inside(tree)
     top = list(inside.pop(""))
@@ -223,7 +223,7 @@ def read_layout(tree: Tree, root: str, classes: Sequence[str] | None = None, *, 
 
 
 def _folders_inside(tree: Tree) -> dict[str, list[str]]:
-    """Folder ("" for the root) -> names of the folders in it."""
+    """The names of the folders in each folder ("" for the root)."""
     inside: dict[str, list[str]] = {"": []}
     for path in tree.folders:
         parent, _, name = path.rpartition("/")
@@ -233,10 +233,10 @@ def _folders_inside(tree: Tree) -> dict[str, list[str]]:
 
 
 def _splits_among(top: Sequence[str], inside: dict[str, list[str]]) -> dict[str, int]:
-    """Folder -> index into `SPLITS`, where the folders are splits; else nothing.
+    """Index into `SPLITS` by folder, empty if the folders are not splits.
 
-    Names that say more than a split must say the same and hold a class in common: `seg_train` and `seg_test` are
-    splits, `train_station` and `test_tube` are not.
+    Names with other words must share these words and have a class in common: `seg_train` and `seg_test` are splits,
+    `train_station` and `test_tube` are not.
     """
     meant = {folder: found for folder in top if (found := split_of(folder))}
     for rest in sorted({rest for _, rest in meant.values()}, key=len):
@@ -301,7 +301,7 @@ def _split_folders(
 
 
 def _understood(tree: Tree, splits: dict[str, int], places: dict[str, str]) -> Iterator[str]:
-    """What was made of names that are not those of the splits themselves, and of what lies beside."""
+    """Notes on the interpretation of unusual split names, and on folders left out."""
     read = [f"{place} as {SPLITS[splits[name]]}" for name, place in places.items() if place.lower() not in _PLAIN]
     if read:
         yield f"Splits by the names of folders: {', '.join(read)}."
@@ -321,7 +321,7 @@ def _refuse_twice(root: str, splits: dict[str, int]) -> None:
 
 
 def _refuse_wrapper(tree: Tree, root: str, top: Sequence[str], inside: dict[str, list[str]]) -> None:
-    """One folder that holds folders is no class, but the folder that should have been given."""
+    """Raise for a single folder that holds folders: it should have been given instead."""
     folder = top[0]
     while len(inside[folder]) == 1:
         folder = f"{folder}/{inside[folder][0]}"
@@ -333,14 +333,15 @@ def _refuse_wrapper(tree: Tree, root: str, top: Sequence[str], inside: dict[str,
         return
     right = f"{root.rstrip('/')}/{folder}"
     raise TlkitError(
-        f"{root!r} holds one folder, {folder!r}, and that holds {_listed(inside[folder])}: there would be a single class.",
+        f"{root!r} holds one folder, {folder!r}, and that holds {_listed(inside[folder])}: there would be a single "
+        "class.",
         f"did you mean {right!r}? If {top[0]!r} is a class, say so: --classes {top[0]}.",
         instead=(root, right),
     )
 
 
 def _refuse_unnamed_splits(root: str, top: Sequence[str], inside: dict[str, list[str]]) -> None:
-    """Folders that all hold the same folders are splits, though their names do not say which."""
+    """Raise for folders that all hold the same folders: they look like splits with unknown names."""
     held = [frozenset(inside[_unwrapped(folder, inside)]) for folder in top]
     first = held[0]
     trained = [names for folder, names in zip(top, held, strict=True) if split_of(folder) == ("train", ())]
@@ -349,14 +350,15 @@ def _refuse_unnamed_splits(root: str, top: Sequence[str], inside: dict[str, list
         return
     raise TlkitError(
         f"the folders {_listed(top)} of {root!r} all hold the same folders ({_listed(sorted(first))}), as splits do, "
-        "and have no names of splits.",
-        f"if they are splits, rename them to train, val and test (mv {root.rstrip('/')}/{top[0]} {root.rstrip('/')}/train); "
-        f"if they are the classes, say so: --classes {','.join(top)}; if these folders are clips of frames, say --time conv1d.",
+        "but are not named as splits.",
+        f"if they are splits, rename them to train, val and test (mv {root.rstrip('/')}/{top[0]} "
+        f"{root.rstrip('/')}/train); if they are the classes, say so: --classes {','.join(top)}; if these folders are "
+        "clips of frames, say --time conv1d.",
     )
 
 
 def _class_among_others(folder: Path) -> str:
-    """The hint for a folder of images beside which there are others, as the folder of one class has; else ""."""
+    """The hint for a folder that looks like that of a single class, with others beside it; else ""."""
     above = folder.absolute().parent
     beside = [entry for entry in sorted(above.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
     if len(beside) < 2 or not all(_holds_image(entry) for entry in (folder, *beside)):
@@ -366,13 +368,13 @@ def _class_among_others(folder: Path) -> str:
         beside = [entry for entry in sorted(above.iterdir()) if entry.is_dir()]
     right = str(above) if folder.is_absolute() else os.path.relpath(above)
     return (
-        f"did you mean {right!r}, which holds {_listed([entry.name for entry in beside])}? A classifier needs the folders "
-        "of all classes."
+        f"did you mean {right!r}, which holds {_listed([entry.name for entry in beside])}? A classifier needs the "
+        "folders of all classes."
     )
 
 
 def _holds_image(folder: Path) -> bool:
-    """Whether one of the first entries of a folder is called as images are."""
+    """Whether one of the first entries of a folder has an image's suffix."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return any(suffix(entry.name) in IMAGE_SUFFIXES for entry in itertools.islice(entries, 100))
     return False
@@ -383,10 +385,10 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def refuse_inside(out: Path, images: str | Path) -> None:
-    """Raise for a folder of results inside the folder of images: the next command would take it for a class.
+    """Raise for an output folder inside the folder of images, which the next command would take for a class.
 
     Raises:
-        TlkitError: naming both, and a place beside.
+        TlkitError: naming both, and a path outside.
     """
     root, wanted = Path(images).expanduser().resolve(), out.expanduser().resolve()
     if root.is_dir() and (wanted == root or root in wanted.parents):
@@ -397,7 +399,7 @@ def refuse_inside(out: Path, images: str | Path) -> None:
 
 
 def _classes_of(inside: dict[str, list[str]], splits: dict[str, int]) -> tuple[str, ...]:
-    """The classes of train; of all where there is no train. Others may lack some, none may have more."""
+    """The classes of train, or of all splits if there is no train. Other splits may lack classes but not have more."""
     train = next((folder for folder, code in splits.items() if code == 0), None)
     if train is None:
         return tuple(sorted({name for names in inside.values() for name in names}))

@@ -1,14 +1,14 @@
-"""Images dealt out: to training, validation and test, and to folds; images of one unit always stay together.
+"""Assign images to training, validation and test, and to folds; images of one unit always stay together.
 
 Folds hold every image out once:
 
-    stratified   masks of scikit-learn's splitters, for images with one label: what the probe and cross-validated
-                 training are chosen by; none where a class has a single unit
-    deal         greedily, each unit to the fold that lacks its classes most: several labels, rare classes, rankings
-    in_turn      class by class, unit by unit: each fold of the audit's probe may lack a class that has few units
+    stratified   masks of scikit-learn's splitters, for images with one label: for the choice of the probe and of
+                 cross-validated training; none if a class has a single unit
+    deal         greedily, each unit to the fold that needs its classes most: several labels, rare classes, rankings
+    in_turn      class by class, unit by unit, for the audit's probe: a fold may lack a class that has few units
 
-Each has results that rest on it (choices recorded in runs, rankings, findings), so none takes the place of another. Training, validation and test are dealt class by class,
-see `deal_splits`.
+Existing results depend on each (choices recorded in runs, rankings, findings), so none can replace another. Training,
+validation and test are assigned class by class, see `deal_splits`.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ import numpy as np
 
 from tlkit.tasks.registry import of_truth
 
-FOLDS = 5  # as many as there are units of the rarest class, or in all, where those are fewer
+FOLDS = 5  # fewer if the rarest class, or the whole set, has fewer units
 
 
 def stratified(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Bool (M,) held-out masks, stratified by class over units; empty when a class has fewer than two units.
+    """Held-out masks, bool (M,), stratified by class over units; none if a class has fewer than two units.
 
     Args:
         labels: int (M,).
         units: int (M,).
-        seed: of the deal.
+        seed: random seed.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -34,7 +34,7 @@ def stratified(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndar
     count = min(FOLDS, *per_class)
     if count < 2:
         return []
-    # Without groups the plain one, which shares every class out evenly however few images it has.
+    # Without groups the plain splitter, which divides every class evenly however small it is.
     grouped = len(np.unique(units)) < len(units)
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(count, shuffle=True, random_state=seed)
     features = np.empty((len(labels), 0))
@@ -45,15 +45,15 @@ def stratified(labels: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndar
 
 
 def stratified_by_labels(targets: np.ndarray, units: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Bool (N,) held-out masks of images with several labels; each fold gets its share of images and of every class.
+    """Held-out masks, bool (N,), of images with several labels; each fold gets its share of images and of every class.
 
     Args:
         targets: int (N, K), 1 where the image has the class.
         units: int (N,).
-        seed: of the deal.
+        seed: random seed.
 
     Returns:
-        As many masks as `FOLDS`, or as there are units; none for fewer than two units.
+        `FOLDS` masks, or one per unit if there are fewer; none for fewer than two units.
     """
     number = np.unique(units, return_inverse=True)[1].ravel()
     count = min(FOLDS, int(number.max(initial=-1)) + 1)
@@ -66,24 +66,24 @@ def stratified_by_labels(targets: np.ndarray, units: np.ndarray, seed: int) -> l
 
 
 def strata(truth: np.ndarray) -> np.ndarray:
-    """Int (N,), what an image is counted as where classes get their share, see `Task.strata`."""
+    """The stratum of each image, int (N,), see `Task.strata`."""
     return of_truth(truth).strata(truth)
 
 
 def deals(truth: np.ndarray, units: np.ndarray, *, folds: int, repeats: int, seed: int) -> list[np.ndarray]:
-    """Several deals, int64 (N,) each, see `deal`; as many folds as there are units where those are fewer."""
+    """Repeated fold assignments, int64 (N,) each, see `deal`; with at most as many folds as units."""
     count, labels = min(folds, len(np.unique(units))), strata(truth)
     return [deal(labels, units, count, np.random.default_rng((seed, repeat))) for repeat in range(repeats)]
 
 
 def deal(labels: np.ndarray, units: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """int64 (N,) fold of each image; a unit stays whole, and each fold gets its share of each class as far as that goes.
+    """Fold of each image, int64 (N,); units stay whole, and each fold gets its share of each class as far as possible.
 
     Args:
         labels: int (N,), 0..K-1, see `strata`.
         units: int (N,), 0..U-1.
-        count: of folds, 2 to U.
-        random: decides the order.
+        count: number of folds, 2 to U.
+        random: determines the order.
     """
     table = np.zeros((int(units.max()) + 1, int(labels.max()) + 1))
     np.add.at(table, (units, labels), 1)
@@ -91,10 +91,10 @@ def deal(labels: np.ndarray, units: np.ndarray, count: int, random: np.random.Ge
 
 
 def _dealt(table: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """int64 (U,) fold of each unit, whose row of the table (U, D) counts what is to be shared out.
+    """Fold of each unit, int64 (U,); row u of the table (U, D) holds the counts to be balanced.
 
-    Units are dealt in random order, those of rare columns first, each to the fold that has least of its share; among
-    equals to the one with fewest.
+    Units are assigned in random order, those of rare columns first, each to the fold furthest below its share; ties go
+    to the fold with fewest.
     """
     totals = np.maximum(table.sum(axis=0), 1)
     rarest = np.where(table > 0, totals, np.inf).min(axis=1)
@@ -108,7 +108,7 @@ def _dealt(table: np.ndarray, count: int, random: np.random.Generator) -> np.nda
 
 
 def in_turn(labels: np.ndarray, units: np.ndarray, seed: int, count: int = FOLDS) -> np.ndarray:
-    """int64 (n,), fold 0..count-1 of each image: units whole, the classes dealt out one after the other."""
+    """Fold 0..count-1 of each image, int64 (n,): units whole, assigned class by class."""
     random = np.random.default_rng(seed)
     _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
     of_unit = np.empty(len(first), np.int64)
@@ -120,18 +120,18 @@ def in_turn(labels: np.ndarray, units: np.ndarray, seed: int, count: int = FOLDS
     return of_unit[inverse.ravel()]
 
 
-# -- training, validation and test: units dealt class by class -----------------------------------
+# -- training, validation and test: units assigned class by class -----------------------------------
 
 TRAIN, VAL, TEST = range(3)
 
 
 @dataclass(frozen=True)
 class Units:
-    """U units in the order they are dealt in, each a few parts: so many images of one class.
+    """U units in order of assignment, each of one or more parts, a part being the images of one class.
 
     Args:
         of_row: int64 (N,), the unit of every row.
-        starts: int64 (U + 1,), where the parts of each unit begin.
+        starts: int64 (U + 1,), the first part of each unit.
         labels: int64 (P,), class 0..K-1 of every part.
         sizes: int64 (P,), images of every part.
         classes: K.
@@ -147,13 +147,13 @@ class Units:
 
     @classmethod
     def of_rows(cls, names: np.ndarray, labels: np.ndarray, keys: np.ndarray, *, classes: int) -> "Units":
-        """Rows of equal name are a unit; units are ordered by their least key.
+        """Build units from rows: those with the same name form a unit; units are ordered by their smallest key.
 
         Args:
             names: int64 (N,).
-            labels: int64 (N,), 0..classes-1; or bool (N, classes), at least one of each row.
+            labels: int64 (N,), 0..classes-1; or bool (N, classes), at least one per row.
             keys: uint64 (N,).
-            classes: how many.
+            classes: number of classes.
         """
         unit = np.unique(names, return_inverse=True)[1].ravel()
         least = np.full(int(unit.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
@@ -167,26 +167,26 @@ class Units:
         return cls(of_row, starts, parts % classes, sizes, classes, crossed=labels.ndim > 1)
 
     def counts(self, parts: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """int64 (K,) images of each class, in all parts or some."""
+        """Number of images of each class, int64 (K,), in all or some parts."""
         return np.bincount(self.labels[parts], weights=self.sizes[parts], minlength=self.classes).astype(np.int64)
 
     def parts(self, unit: int) -> list[tuple[int, int]]:
-        """(class, images) of a unit."""
+        """The (class, images) pairs of a unit."""
         own = slice(self.starts[unit], self.starts[unit + 1])
         return list(zip(self.labels[own].tolist(), self.sizes[own].tolist(), strict=True))
 
 
 def deal_splits(units: Units, *, val: float, test: float) -> np.ndarray:
-    """int8 (N,) codes of the rows: 0 train, 1 val, 2 test."""
+    """Assign rows to splits; int8 (N,) codes: 0 train, 1 val, 2 test."""
     return (_deal_crossed if units.crossed else _deal_pure)(units, val, test)
 
 
 def _deal_pure(units: Units, val: float, test: float) -> np.ndarray:
-    """Where most units are of one class.
+    """The assignment if most units are of one class.
 
-    Units that span classes are dealt first, the same fractions of them as of all, so that neither
-    side gets more than its share of what is odd. Then each class takes its own units until its
-    targets are met, val from the front and test from the back.
+    Units that span classes are assigned first, in the same fractions as all, so that neither split gets
+    more than its share of these. Then each class takes its own units until its targets are met, val
+    from the front and test from the back.
     """
     table = _table(units, val, test)
     table.deal_mixed(VAL, val)
@@ -198,15 +198,15 @@ def _deal_pure(units: Units, val: float, test: float) -> np.ndarray:
 
 
 def _deal_crossed(units: Units, val: float, test: float) -> np.ndarray:
-    """Where most units span classes.
+    """The assignment if most units span classes.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): always the class with fewest units left. Each of
-    them goes to the side that lacks most of what it was to have: not of that class alone, as in the paper, which leaves
-    common classes to chance, but of all classes of the unit and of images.
+    its units goes to the split furthest below its target, measured not on that class alone, as in the paper, which
+    leaves common classes to chance, but on all classes of the unit and the number of images.
     """
     table, shares = _table(units, val, test), {TRAIN: 1 - val - test, VAL: val, TEST: test}
     sides, counts = [code for code, share in shares.items() if share > 0], units.counts()
-    # What each side has of every class and, last, of images: 1 is all that it was to have.
+    # The filled fraction of each split's target by class and, last, of images: 1 is full.
     filled = {code: np.zeros(units.classes + 1) for code in sides}
     owner = np.repeat(np.arange(len(units.starts) - 1), np.diff(units.starts))
     images = np.bincount(units.of_row)
@@ -229,7 +229,7 @@ def _deal_crossed(units: Units, val: float, test: float) -> np.ndarray:
 
 
 def _targets(counts: np.ndarray, units: np.ndarray, fraction: float, enough: int) -> np.ndarray:
-    """int64 (K,) images wanted of each class: the rounded fraction, at least one where it has `enough` units."""
+    """Target images of each class, int64 (K,): the rounded fraction, at least one if it has `enough` units."""
     if not fraction:
         return np.zeros(len(counts), dtype=np.int64)
     rounded = np.floor(counts * fraction + 0.5).astype(np.int64)
@@ -245,7 +245,7 @@ def _leave_one_to_train(counts: np.ndarray, wanted: dict[int, np.ndarray]) -> No
 
 
 def _table(units: Units, val: float, test: float) -> "_Table":
-    """The deal before it begins: everything in train."""
+    """The initial state: everything in train."""
     counts = units.counts()
     units_of_class = np.bincount(units.labels, minlength=units.classes)
     wanted = {
@@ -257,23 +257,23 @@ def _table(units: Units, val: float, test: float) -> "_Table":
 
 
 class _Table:
-    """The state of the deal.
+    """The state of the assignment.
 
     Args:
-        units: what is dealt.
-        wanted: for val and test, int64 (K,) images wanted of each class.
+        units: the units to assign.
+        wanted: for val and test, int64 (K,) target images of each class.
     """
 
     def __init__(self, units: Units, wanted: dict[int, np.ndarray]) -> None:
         self.units = units
         self.wanted = wanted
-        self.side = np.zeros(len(units.starts) - 1, dtype=np.int8)  # of each unit
+        self.side = np.zeros(len(units.starts) - 1, dtype=np.int8)  # split of each unit
         self.have = {code: [0] * units.classes for code in wanted}  # images of each class
         self.left: list[int] = units.counts().tolist()  # images of each class in train; never taken below one
         self.pure = np.diff(units.starts) == 1
 
     def take(self, unit: int, parts: list[tuple[int, int]], code: int) -> bool:
-        """Move a unit out of train, unless a class would have nothing left to train on."""
+        """Move a unit out of train, unless a class would have no training images left; return whether it was moved."""
         if self.side[unit] != TRAIN or any(self.left[label] <= size for label, size in parts):
             return False
         self.side[unit] = code
@@ -283,10 +283,10 @@ class _Table:
         return True
 
     def deal_mixed(self, code: int, fraction: float) -> None:
-        """Take units that span classes: first what fits wholly, then what still brings the counts nearer to the targets.
+        """Take units that span classes: first those that fit entirely, then those that bring counts closer to targets.
 
-        Nearer by the sum of squares over the classes, each divided by the size of the class so that
-        rare ones weigh as much.
+        Closeness is the sum of squares over classes, each divided by the size of the class so that rare
+        classes count as much.
         """
         mixed = np.flatnonzero(~self.pure)[:: 1 if code == VAL else -1].tolist()
         if not fraction or not mixed:
@@ -305,7 +305,7 @@ class _Table:
                         need[label] -= size
 
     def deal_pure(self) -> None:
-        """Every class takes of its own units what it still wants."""
+        """Fill each class's remaining target from its own units."""
         own = np.flatnonzero(self.pure)
         labels = self.units.labels[self.units.starts[own]]
         own = own[np.argsort(labels, kind="stable")]
@@ -315,7 +315,7 @@ class _Table:
             self._take_pure(units[::-1], label, TEST)
 
     def _take_pure(self, units: np.ndarray, label: int, code: int) -> None:
-        """Take from the front, leaving out units too large for what is still wanted."""
+        """Take units from the front, skipping those larger than the remaining target."""
         units = units[self.side[units] == TRAIN]
         sizes = self.units.sizes[self.units.starts[units]]
         if (sizes == 1).all():
@@ -333,7 +333,7 @@ class _Table:
                 self.take(unit, [(label, size)], code)
 
     def give_at_least_one(self, code: int) -> None:
-        """Where every unit was too large for the target, take the smallest that may leave train, or be exchanged."""
+        """If every unit exceeds the target, take the smallest that may leave train or be exchanged."""
         for label in np.flatnonzero(self.wanted[code]).tolist():
             if self.have[code][label]:
                 continue
@@ -344,9 +344,9 @@ class _Table:
                 any(self._exchange(unit, code) for unit in ordered)
 
     def _exchange(self, unit: int, code: int) -> bool:
-        """Take a unit from whatever side it is on and give back none or one, if no side loses its last of a class.
+        """Take a unit from its current split and give back at most one, if no split loses its last image of a class.
 
-        Where units span most classes, none may be free to leave train.
+        Needed if units span most classes, so that none may simply leave train.
         """
         side, taken = int(self.side[unit]), dict(self.units.parts(unit))
         for other in [None, *np.flatnonzero(self.side == code).tolist()]:
@@ -366,5 +366,5 @@ class _Table:
         return self.left if side == TRAIN else self.have[side]
 
     def _spares(self, side: int, label: int, lost: int) -> bool:
-        """Whether a side that is to have a class still has it after losing that many of its images."""
+        """Whether a split that should have a class still has it after losing `lost` of its images."""
         return self._of(side)[label] > lost or not (side == TRAIN or self.wanted[side][label])

@@ -1,4 +1,4 @@
-"""Read every file once: what it holds, its hash, facts of its header, and of a small copy of its pixels."""
+"""Read every file once: its type, its hash, and facts from its header and a small copy of its pixels."""
 
 import hashlib
 import io
@@ -21,11 +21,11 @@ from tlkit.data.decode import CHEAP, decode, in_order
 from tlkit.pixels.opening import FORMATS
 from tlkit.pixels.sniff import HEADER_BYTES, IMAGE_SUFFIXES, describe, sniff, suffix
 
-# All pixel facts are of one small copy: 128 pixels are what small networks see, and comparable between images.
+# All pixel facts come from one small copy: 128 pixels is the input of small networks, and comparable between images.
 SIDE = 128
-SAME_COLOUR = 2  # grey levels, in each channel: what JPEG makes of one colour
-CHUNK = 64  # files a thread takes at a time: their arrays are worked on together
-MANY = 256  # likewise of those that are only hashed: enough to forget the cost of handing over
+SAME_COLOUR = 2  # grey levels per channel: the spread JPEG gives to a single colour
+CHUNK = 64  # files per thread task: their arrays are processed together
+MANY = 256  # files per thread task if only hashed: enough to outweigh handing over
 _COPY = InputContract(height=SIDE, width=SIDE)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _ORIENTATION, _MAKE, _MODEL, _TAKEN, _EXIF, _ORIGINAL = 0x0112, 0x010F, 0x0110, 0x0132, 0x8769, 0x9003
@@ -36,22 +36,23 @@ class Looks:
     """Facts about N image files, in columns.
 
     Args:
-        problem: why the file could not be decoded, "" where it could.
-        format: as Pillow names it (JPEG, PNG, ...); "" where the file could not be decoded, as all that follows.
-        mode: of the pixels as stored (RGB, L, P, CMYK, ...).
-        camera: maker and model from EXIF, "" where there is none.
-        taken: date and time from EXIF as written (2024:05:01 10:20:30), "" where there is none.
+        problem: reason the file could not be decoded, "" if it could.
+        format: Pillow's name of the format (JPEG, PNG, ...); "" if the file could not be decoded, like all fields
+            below.
+        mode: mode of the stored pixels (RGB, L, P, CMYK, ...).
+        camera: maker and model from EXIF, "" if there is none.
+        taken: date and time from EXIF as written (2024:05:01 10:20:30), "" if there is none.
         width: int32 (N,), pixels, upright.
         height: int32 (N,), pixels, upright.
         orientation: int8 (N,), EXIF orientation 1..8; 1 is upright.
-        frames: int32 (N,), more than 1 in animations and multi-page files.
+        frames: int32 (N,), more than 1 for animations and multi-page files.
         quality: float32 (N,), JPEG quality 1..100 estimated from the quantisation table; NaN in other formats.
-        colour: float32 (N, 3), mean R, G, B of the picture, 0..255.
+        colour: float32 (N, 3), mean R, G, B of the image, 0..255.
         contrast: float32 (N,), standard deviation of grey, 0..128.
         sharpness: float32 (N,), standard deviation of the Laplacian of grey at 128 pixels a side.
         border: float32 (N, 3), mean R, G, B of the outermost tenth.
-        plain: bool (N,), one colour throughout.
-        frame: float32 (N,), standard deviation of grey in the outermost two pixels: 0 where there is a plain frame.
+        plain: bool (N,), whether the image is a single colour.
+        frame: float32 (N,), standard deviation of grey in the outermost two pixels: 0 for a plain frame.
         small: uint8 (N, 32, 32), a grey copy.
     """
 
@@ -78,24 +79,24 @@ class Looks:
 
     @property
     def brightness(self) -> np.ndarray:
-        """float32 (N,), mean grey 0..255."""
+        """Mean grey 0..255, float32 (N,)."""
         return self.colour @ _GREY
 
     @property
     def aspect(self) -> np.ndarray:
-        """float64 (N,), width over height."""
+        """Width over height, float64 (N,)."""
         return self.width / np.maximum(self.height, 1)
 
     def select(self, indices: np.ndarray) -> "Looks":
-        """Some of the files."""
+        """The facts of some of the files."""
         return Looks(**{spec.name: getattr(self, spec.name)[indices] for spec in fields(self)})
 
 
 class GrowingLooks:
-    """Facts that come of some files at a time, to become `Looks`; numbers are put in their places, so that nothing is held twice.
+    """A builder of `Looks` from chunks of files; numbers are written in place, so that nothing is held twice.
 
     Args:
-        most: files at most.
+        most: maximum number of files.
     """
 
     def __init__(self, most: int) -> None:
@@ -105,7 +106,7 @@ class GrowingLooks:
         self.add(Looker(0).columns())
 
     def add(self, columns: dict[str, np.ndarray]) -> None:
-        """Those of the next files."""
+        """Append the facts of the next files."""
         rows = slice(self._rows, self._rows + len(columns["width"]))
         for name, column in columns.items():
             if column.dtype.kind in "UO":
@@ -117,7 +118,7 @@ class GrowingLooks:
         self._rows = rows.stop
 
     def done(self) -> Looks:
-        """All of them."""
+        """The facts of all files so far."""
         texts = {name: np.concatenate(parts) for name, parts in self._texts.items()}
         return Looks(**texts, **{name: column[: self._rows] for name, column in self._numbers.items()})
 
@@ -134,14 +135,14 @@ def look(files: Sequence[Path], *, story: Story | None = None, threads: int | No
 
 
 def looks_of(dataset: Dataset, story: Story) -> Looks:
-    """The facts of every file: as the scan saw them, else looked at now."""
+    """The facts of every file, from the scan if it has them."""
     if dataset.looks is not None:
         return dataset.looks
     return look(dataset.files, story=story)
 
 
 class _Chunk:
-    """Some files; its length is what counts as progress."""
+    """The facts of some files; its length counts as progress."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files, looker = len(files), Looker(len(files))
@@ -157,10 +158,10 @@ class _Chunk:
 
 
 class Looker:
-    """Facts of files whose bytes somebody else reads, one after the other.
+    """Collects facts of files from their bytes, one after the other.
 
     Args:
-        most: files at most.
+        most: maximum number of files.
     """
 
     def __init__(self, most: int) -> None:
@@ -168,7 +169,7 @@ class Looker:
         self._headers: list[dict[str, Any]] = []
 
     def add(self, content: bytes | str) -> None:
-        """The bytes of the next file, or why there are none."""
+        """Process the bytes of the next file, or the reason there are none."""
         row = self._pixels[len(self._headers)]
         self._headers.append({"problem": content} if isinstance(content, str) else _header(content, row))
 
@@ -178,32 +179,32 @@ class Looker:
 
 
 class Checker:
-    """Decodes files whose bytes somebody else reads, and keeps nothing.
+    """Checks that files can be decoded from their bytes; has the interface of `Looker`.
 
     Args:
-        most: files at most.
+        most: maximum number of files.
     """
 
     def __init__(self, most: int) -> None:
         del most
 
     def add(self, content: bytes) -> None:
-        """The bytes of the next file.
+        """Decode the bytes of the next file.
 
         Raises:
-            UnreadableImage: why it cannot be decoded.
+            UnreadableImage: if it cannot be decoded, with the reason.
         """
         decode(content, CHEAP)
 
     def columns(self) -> None:
-        """As `Looker`, of nothing."""
+        """None, as no facts are kept."""
 
 
 # -- header ------------------------------------------------------------------------------------
 
-# name -> (type of the column, its value where nothing could be read)
+# name -> (type of the column, its value if it could not be read)
 _HEADER: dict[str, tuple[Any, Any]] = {
-    "problem": (object, ""),  # as wide as the longest, text would take hundreds of bytes a file
+    "problem": (object, ""),  # fixed-width text would take hundreds of bytes per file
     "format": (str, ""),
     "mode": (str, ""),
     "camera": (str, ""),
@@ -224,7 +225,7 @@ def _columns(headers: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def _header(content: bytes, pixels: np.ndarray) -> dict[str, Any]:
-    """What the header says, or why the file cannot be decoded; the small copy goes into `pixels`."""
+    """The facts of the header, or the reason the file cannot be decoded; the small copy is written to `pixels`."""
     try:
         pixels[:] = decode(content, _COPY)
     except UnreadableImage as error:
@@ -248,13 +249,13 @@ def _header(content: bytes, pixels: np.ndarray) -> dict[str, Any]:
 
 
 def _exif(image: Image.Image) -> dict[int, Any]:
-    """Tags of the image and of its EXIF block; none where they are damaged."""
+    """Tags of the image and of its EXIF block; none if they are damaged."""
     if not image.info.get("exif") and image.format not in ("TIFF", "PNG", "MPO"):
         return {}  # nine files in ten; reading an absent block costs as much as the header
     try:
         exif = image.getexif()
         return {**exif, **exif.get_ifd(_EXIF)}
-    except Exception:  # noqa: BLE001 - Pillow stumbles over damaged tags in any way it likes
+    except Exception:  # noqa: BLE001 - Pillow may raise anything on damaged tags
         return {}
 
 
@@ -263,7 +264,7 @@ _LUMINANCE_SUM = 3689
 
 
 def jpeg_quality(tables: dict[int, Sequence[int]]) -> float:
-    """Quality 1..100 on the scale of the Independent JPEG Group, from the luminance table; NaN without one."""
+    """JPEG quality 1..100 on the scale of the Independent JPEG Group, from the luminance table; NaN without one."""
     if not tables:
         return float("nan")
     scale = 100 * sum(tables[min(tables)]) / _LUMINANCE_SUM
@@ -274,7 +275,7 @@ def jpeg_quality(tables: dict[int, Sequence[int]]) -> float:
 
 
 def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Facts of uint8 (n, SIDE, SIDE, 3). Pillow makes grey and small copies and finds extremes: NumPy would take ten times as long."""
+    """Pixel facts of uint8 (n, SIDE, SIDE, 3); partly by Pillow, where NumPy would take ten times as long."""
     n, edge = len(pixels), HASH_SIDE // 10
     images = [Image.fromarray(picture) for picture in pixels]
     grey = np.stack([np.asarray(image.convert("L")) for image in images]) if n else np.empty((0, SIDE, SIDE), np.uint8)
@@ -303,14 +304,14 @@ def _pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
-    """float32 (n,), standard deviation of each row of integers."""
+    """Standard deviation of each row of integers, float32 (n,)."""
     numbers = values.astype(np.float32)
     mean = numbers.mean(axis=1)
     square = np.einsum("ij,ij->i", numbers, numbers) / numbers.shape[1]
     return np.sqrt(np.maximum(square - mean**2, 0))
 
 
-# -- Perceptual hashes: 64 bits that hardly change when an image is saved again, resized or brightened ---
+# -- Perceptual hashes: 64 bits that hardly change when an image is re-encoded, resized or brightened ---
 
 HASH_SIDE, LOW = 32, 8
 BITS = LOW * LOW
@@ -318,7 +319,7 @@ _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(a
 
 
 def perceptual_hash(small: np.ndarray) -> np.ndarray:
-    """uint8 (N, 8): which of the 64 lowest frequencies of a small copy lie above their median.
+    """Perceptual hash, uint8 (N, 8): which of the 64 lowest frequencies of a small copy lie above their median.
 
     The pHash of Zauner (2010): 32 x 32 grey, discrete cosine transform, its top left 8 x 8.
 
@@ -327,12 +328,12 @@ def perceptual_hash(small: np.ndarray) -> np.ndarray:
     """
     waves = np.cos(np.pi / HASH_SIDE * np.outer(np.arange(LOW), np.arange(HASH_SIDE) + 0.5)).astype(np.float32)
     spectrum = (waves @ small.astype(np.float32) @ waves.T).reshape(len(small), BITS)
-    spectrum[:, 0] = 0.0  # the mean brightness, which says nothing
+    spectrum[:, 0] = 0.0  # the mean brightness, which is uninformative
     return np.packbits(spectrum > np.median(spectrum[:, 1:], axis=1, keepdims=True), axis=1)
 
 
 def distance(hashes: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Bits 0..64 in which hashes[left] and hashes[right] differ; int64 (n,).
+    """Hamming distance 0..64 between hashes[left] and hashes[right], int64 (n,).
 
     Args:
         hashes: uint8 (N, 8).
@@ -342,22 +343,22 @@ def distance(hashes: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndar
     return _BITS_SET[hashes[left] ^ hashes[right]].sum(axis=1, dtype=np.int64)
 
 
-# -- What listed files hold: sniffed, hashed, and looked at where that is wanted, from the same bytes ---
+# -- Contents of listed files: identified, hashed and optionally decoded, from the same bytes ---
 
 PIECE = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What N listed files turned out to hold.
+    """The contents of N listed files.
 
     Args:
         images: int64 (n,), which of the listed files are images, ascending.
-        sha256: uint8 (n, 32), of those.
-        sizes: int64 (n,), bytes, of those.
-        problems: files that should be images by their name, or were named by the user, and are not.
-        ignored: how many others are no images.
-        looks: of the images, None where they were not looked at.
+        sha256: uint8 (n, 32), hashes of those.
+        sizes: int64 (n,), bytes of those.
+        problems: files that should be images, by their name or because the user named them, but are not.
+        ignored: number of other files that are not images.
+        looks: facts of the images, None if not requested.
     """
 
     images: np.ndarray
@@ -370,7 +371,7 @@ class Contents:
 
 @dataclass
 class _Found:
-    """The findings of some files."""
+    """The contents of some files."""
 
     files: int
     images: "array[int]"
@@ -384,7 +385,7 @@ class _Found:
         return self.files
 
     def join(self, other: "_Found") -> None:
-        """Those of further files after them."""
+        """Append the contents of further files."""
         self.images.extend(other.images)
         self.digests += other.digests
         self.sizes.extend(other.sizes)
@@ -395,18 +396,18 @@ class _Found:
 def read_contents(
     root: Path, paths: Sequence[str], story: Story, *, all_meant: bool = False, by: type[Looker | Checker] | None = None
 ) -> Contents:
-    """Identify and hash files in threads; memory beyond the result does not grow with their number.
+    """Identify and hash files in threads; memory beyond the result is independent of their number.
 
     Args:
         root: the folder that `paths` are relative to.
         paths: the files.
-        story: hears the progress.
-        all_meant: every file was named as an image by the user, so that none may be left out unsaid.
-        by: who decodes images as well, each from the same bytes as its hash: to look at them, or so that those that
-            cannot be decoded are problems.
+        story: receives progress.
+        all_meant: whether the user named every file as an image, so that none may be left out silently.
+        by: class that also decodes the images from the same bytes, to collect facts or to find those that cannot be
+            decoded.
     """
     size = CHUNK if by is Looker else MANY
-    threads = usable_cores() if by else min(32, 2 * usable_cores())  # waiting for the disk costs no core
+    threads = usable_cores() if by else min(32, 2 * usable_cores())  # waiting for the disk uses no core
     read = partial(_read_chunk, root, paths, all_meant, by, size)
     starts = range(0, len(paths), size)
     found = _Found(len(paths), array("q"), bytearray(), array("q"), [], 0)
@@ -453,7 +454,7 @@ def _read_chunk(
 
 
 def _fingerprint(file: str, path: str, looker: Looker | Checker | None) -> tuple[bytes, int] | str:
-    """sha256 and size of an image file, which is looked at or decoded where that is wanted; or what else it holds."""
+    """sha256 and size of an image file, passed to `looker` if given; or what the file is instead."""
     with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - a million times; Path.open costs as much as the hash
         piece = stream.read(PIECE)
         header = piece[:HEADER_BYTES]

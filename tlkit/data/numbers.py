@@ -1,4 +1,4 @@
-"""Numbers in a table of images: columns to predict, and labels that may be meant as such."""
+"""Numbers in a table of images: columns to predict, and labels that may be numbers to predict."""
 
 import math
 import re
@@ -9,21 +9,21 @@ from tlkit.base.errors import TlkitError, nearest
 from tlkit.tasks.labels import SEPARATOR
 from tlkit.tasks.number import finite
 
-TARGET = "target"  # the column, unless others are named
-MANY = 20  # different numbers among labels from which on it is asked whether they are classes
+TARGET = "target"  # the default column
+MANY = 20  # number of distinct numeric labels from which the user must say whether they are classes
 _NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 
 def take_numbers(file: Path, columns: dict[str, Sequence[str]], names: Sequence[str]) -> list[str]:
-    """The numbers of every row as `Number.read` reads them; their columns leave the others.
+    """Remove the columns of numbers from `columns`; return each row's numbers in the form that `Number.read` reads.
 
     Args:
         file: the table, for messages.
-        columns: of it, by name.
-        names: of those that hold numbers.
+        columns: its columns by name.
+        names: names of the columns with numbers.
 
     Raises:
-        TlkitError: there is no such column, or one holds something else than a finite number.
+        TlkitError: for a missing column, or a value that is not a finite number.
     """
     taken = []
     for name in names:
@@ -39,16 +39,20 @@ def take_numbers(file: Path, columns: dict[str, Sequence[str]], names: Sequence[
 def _no_column(file: Path, name: str, columns: Mapping[str, Sequence[str]]) -> TlkitError:
     numeric = [one for one, texts in columns.items() if texts and all(map(_is_number, texts))]
     guess = nearest(name, columns) or (numeric[0] if len(numeric) == 1 else None)
-    told = f"of numbers are {', '.join(map(repr, numeric))}" if numeric else "none of its columns holds numbers alone"
+    told = (
+        f"its columns of numbers are {', '.join(map(repr, numeric))}"
+        if numeric
+        else "none of its columns holds numbers alone"
+    )
     named = f"did you mean --target {guess}?" if guess else "name the columns with --target: --target age,weight."
     return TlkitError(
         f"{str(file)!r} has no column {name!r} to predict; {told}.",
-        f"{named} For a classifier that is trained already call the column {name!r}.",
+        f"{named} For an existing classifier name the column {name!r}.",
     )
 
 
 def predicted_with(columns: Mapping[str, Sequence[str]]) -> str:
-    """How a column `target` of numbers is predicted, where there is one in the place of labels; "" where there is none."""
+    """The hint on predicting a numeric column `target`, if there is one instead of labels; else ""."""
     texts = columns.get(TARGET, ())
     return (
         "--task number predicts the numbers in its column 'target'. " if texts and all(map(_is_number, texts)) else ""
@@ -56,19 +60,20 @@ def predicted_with(columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def refuse_many(file: Path, labels: Sequence[str]) -> None:
-    """Ask what is meant where labels are so many different numbers that they may be quantities.
+    """Raise if labels are so many distinct numbers that they may be quantities.
 
     Raises:
-        TlkitError: with what to say for either.
+        TlkitError: with the options for either meaning.
     """
     different = set(labels) - {""}
     if len(different) < MANY or not all(map(_is_number, different)):
         return
     ends = sorted(float(text.replace(",", ".")) for text in different)
     raise TlkitError(
-        f"the labels of {str(file)!r} are {len(different)} different numbers, {ends[0]:g} to {ends[-1]:g}: quantities to "
-        "predict, or names of classes?",
-        f"say which: --task number --target label predicts the numbers, --task single tells {len(different)} classes apart.",
+        f"the labels of {str(file)!r} are {len(different)} different numbers, {ends[0]:g} to {ends[-1]:g}: quantities "
+        "to predict, or names of classes?",
+        f"say which: --task number --target label predicts the numbers, --task single tells {len(different)} classes "
+        "apart.",
     )
 
 

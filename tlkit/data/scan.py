@@ -1,4 +1,4 @@
-"""Which images there are: folders and tables to a dataset."""
+"""Scan folders and tables into a dataset."""
 
 import shlex
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ from tlkit.tasks.task import Task
 if TYPE_CHECKING:
     from tlkit.data.clips import Finder
 
-Wanted = tuple[Sequence[str] | None, Sequence[str]]  # classes that were asked for, and those of a classifier
-Reading = partial[Contents]  # `read_contents` for a story
+Wanted = tuple[Sequence[str] | None, Sequence[str]]  # requested classes, and those of a classifier
+Reading = partial[Contents]  # `read_contents` with a story
 
 
 def scan(
@@ -46,24 +46,24 @@ def scan(
 ) -> Dataset:
     """List the images of a folder (class per folder, or train/val/test with classes inside) or of a manifest file.
 
-    Rows are sorted by path in a folder and keep the order of a manifest file. Content decides what
-    is an image, not its name; whether it can be decoded is found out later.
+    Rows are sorted by path for a folder and keep the order of a manifest file. Content, not the name, decides
+    what is an image; whether it can be decoded is checked later.
 
     Args:
         images: a folder, or a .csv, .tsv or .parquet file with columns `path,label[,split][,group]`.
-        classes: class names in index order. Defaults to folder names sorted by code point, as Keras does. Of numbers
-            the columns that hold them.
-        group_by: what must not straddle splits: a column of the manifest file, or a regular
-            expression on the relative path whose first group names it.
-        labelled: True needs classes, or a task its kind of truth; False takes every image below the folder with label
-            -1; None takes classes where the folders or the file name them.
-        known: classes of a classifier: folders called so are classes, whatever else they may mean.
-        fixes: labels to change and images to drop, and of which images.
-        look: whether every image is decoded as well, so that those that cannot be are known (`Dataset.unreadable`).
-        story: hears the progress and what was noticed.
+        classes: class names in index order. Defaults to folder names sorted by code point, like Keras. For numbers,
+            their columns.
+        group_by: groups that must not straddle splits: a column of the manifest file, or a regular
+            expression on the relative path whose first group is the group's name.
+        labelled: True requires classes, a task its kind of ground truth; False takes every image below the folder with
+            label -1; None takes classes if the folders or the file name them.
+        known: classes of a classifier: folders with these names are classes, even if they look like splits.
+        fixes: labels to change and images to drop.
+        look: whether to decode every image as well, to find those that cannot be (`Dataset.unreadable`).
+        story: receives progress and messages.
 
     Raises:
-        TlkitError: nothing there, no classes, an empty class folder, a class that train lacks, ...
+        TlkitError: for a missing source, no classes, an empty class folder, a class missing from train, ...
     """
     read = partial(read_contents, story=story, by=Looker if look else None)
     dataset = listed(images, (classes, known), group_by, labelled, read, None, story)
@@ -80,7 +80,7 @@ def listed(
     clips: "Finder | None",
     story: Story,
 ) -> Dataset:
-    """The images, or with `clips` the frames that are taken."""
+    """List the images, or with `clips` the sampled frames."""
     source = Path(images).expanduser().absolute()
     if source.is_dir() or (clips is not None and source.is_file() and clips.takes(source)):
         return _scan_folder(source, str(images), wanted, group_by, labelled, read, clips, story)
@@ -154,7 +154,7 @@ def _scan_file(
     if clips is not None:
         listing = clips.of_listing(listing, file)
     elif CLIP in listing.columns and group_by != CLIP:
-        story.say(f"{file.name} has a column {CLIP!r}, and here its rows are single images: each frame for itself.")
+        story.say(f"{file.name} has a column {CLIP!r}, but its rows are read as single images here.")
     for note in listing.notes:
         story.say(note)
     names: tuple[str, ...] = ()
@@ -167,7 +167,8 @@ def _scan_file(
     kept, problems = contents.images.data, (*listing.problems, *contents.problems)
     if not kept and listing.paths and not any((file.parent / path).exists() for path in listing.paths):
         raise TlkitError(
-            f"{str(file)!r} holds no image: none of the files it lists is there ({len(listing.paths):,}, the first {listing.paths[0]!r}).",
+            f"{str(file)!r} holds no image: none of the files it lists is there ({len(listing.paths):,}, the first "
+            f"{listing.paths[0]!r}).",
             elsewhere(file, listing.paths),
         )
     refuse_none(str(file), kept, problems)
@@ -194,12 +195,12 @@ def _scan_file(
 def _truth(
     file: Path, listing: Listing, texts: Sequence[str], wanted: Wanted, labelled: bool | Task | None
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray | None]:
-    """Names of classes, or of numbers, and the columns `labels` and `targets` of a table."""
+    """The names of classes or numbers, and the columns `labels` and `targets`, from a table."""
     asked = labelled if isinstance(labelled, Task) else None
     if asked is NUMBER:
         names = tuple(wanted[0] or wanted[1] or (TARGET,))
         return names, *asked.read(texts, names)
-    known: dict[str, tuple[str, ...]] = {}  # one object for all rows of the same labels
+    known: dict[str, tuple[str, ...]] = {}  # one object shared by rows with the same labels
     read = [known.get(text) or known.setdefault(text, labels_of(file, texts, row)) for row, text in enumerate(texts)]
     names = _class_names(tuple(sorted({name for row in known.values() for name in row})), wanted[0], "label")
     _refuse_untrained(file, read, listing.given)
@@ -207,7 +208,7 @@ def _truth(
 
 
 class _Asked(Protocol):
-    """Options of what is told of images."""
+    """Options on task and labels."""
 
     @property
     def task(self) -> str: ...
@@ -218,13 +219,13 @@ class _Asked(Protocol):
 
 
 def labelling(config: _Asked, otherwise: bool | None = True) -> dict[str, Any]:
-    """`labelled` and `classes` of `scan` as options ask for them; `otherwise` where the task is left open."""
+    """`labelled` and `classes` of `scan` from options; `labelled` is `otherwise` if the task is `auto`."""
     asked = asked_for(config.task)
     return {"labelled": otherwise if asked is None else asked, "classes": config.target or config.classes}
 
 
 def _listed_groups(listing: Listing, group_by: str | None) -> Sequence[str] | None:
-    """Groups from a column or a pattern; the column leaves the extra ones."""
+    """Groups from a column, which is removed from the extra ones, or from a pattern."""
     column = group_column(group_by, list(listing.columns))
     if column is not None:
         groups = listing.columns.pop(column)
@@ -233,14 +234,14 @@ def _listed_groups(listing: Listing, group_by: str | None) -> Sequence[str] | No
 
 
 def _unlabelled(tree: Tree) -> Layout:
-    """Every file, whatever folder it lies in, without a class."""
+    """The layout of all files without classes, whatever their folder."""
     n = len(tree.files)
     labels, given = np.full(n, UNLABELLED, np.int32), np.full(n, UNASSIGNED, np.int8)
     return Layout(classes=(), files=tree.files, labels=labels, given=given, class_folders={})
 
 
 def _class_names(found: tuple[str, ...], asked: Sequence[str] | None, kind: str) -> tuple[str, ...]:
-    """The classes in index order: as found, or as asked for when those are the same names."""
+    """The classes in index order: as requested, checked against those found, else as found."""
     if asked is None:
         return found
     asked = [class_name(name) for name in asked]
@@ -259,7 +260,7 @@ def _class_names(found: tuple[str, ...], asked: Sequence[str] | None, kind: str)
 
 
 def _renumbered(labels: np.ndarray, found: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
-    """Labels as indices into `names` instead of `found`; negative ones stay."""
+    """Labels as indices into `names` instead of `found`; negative ones are kept."""
     if found == names:
         return labels
     table = np.array([names.index(name) for name in found], dtype=np.int32)
@@ -267,24 +268,24 @@ def _renumbered(labels: np.ndarray, found: tuple[str, ...], names: tuple[str, ..
 
 
 def refuse_none(source: str, kept: Sequence[object], problems: Sequence[Problem]) -> None:
-    """Raise where nothing is left of a source."""
+    """Raise if no image is left of a source."""
     if not kept:
         raise TlkitError(f"{source!r} holds no image.", first_of(problems))
 
 
 def _refuse_films(layout: Layout, typed: str) -> None:
-    """Films are clips, which is to be asked for."""
+    """Raise for films: they are clips, which must be requested."""
     kinds = {suffix(path) for path in layout.files}
     if kinds & FILMS and not kinds & IMAGE_SUFFIXES:
         first = next(path for path in layout.files if suffix(path) in FILMS)
         raise TlkitError(
             f"{typed!r} holds films and no images, the first {first!r}.",
-            "`tlkit finetune` takes each for a clip with --frames 16; other commands take images.",
+            "`tlkit finetune` treats each as a clip with --frames 16; other commands take images.",
         )
 
 
 def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, problems: Sequence[Problem]) -> None:
-    """Every class folder must hold an image."""
+    """Raise for a class folder without images."""
     filled = set(zip(labels.tolist(), given.tolist(), strict=True))
     for folder, place in layout.class_folders.items():
         if place not in filled:
@@ -296,7 +297,7 @@ def _refuse_empty(layout: Layout, labels: np.ndarray, given: np.ndarray, problem
 
 
 def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.ndarray) -> None:
-    """A class that only val or test knows cannot be learned; rows without a split may train."""
+    """Raise for a class that occurs only in val or test; rows without a split may train."""
     if not (given == SPLITS.index("train")).any():
         return
     trained = {
@@ -311,7 +312,7 @@ def _refuse_untrained(file: Path, labels: Sequence[tuple[str, ...]], given: np.n
 
 
 def tell_unexpected(dataset: Dataset, story: Story) -> None:
-    """Report what a user may not expect."""
+    """Report missing classes, files set aside and files left out."""
     for code, split in enumerate(SPLITS):
         rows = dataset.given == code
         lacking = np.flatnonzero(dataset.class_counts(rows) == 0).tolist() if rows.any() else []
@@ -328,14 +329,14 @@ def tell_unexpected(dataset: Dataset, story: Story) -> None:
 
 
 def first_of(problems: Sequence[Problem]) -> str:
-    """The remedy, with the first file that was set aside as the example."""
+    """The remedy, naming the first file that was set aside."""
     if not problems:
         return "give a folder of images, or a CSV file with columns path,label."
     count = f"{len(problems)} files were" if len(problems) > 1 else "one file was"
     return f"{count} set aside, first {problems[0].path!r}, which {problems[0].reason}."
 
 
-# Files that hold images, or say where they are, and are not what a command reads; and what to do with each.
+# Files that contain or list images but cannot be read by a command, and what to do with each.
 _PACKED = {
     **dict.fromkeys((".zip",), "unpack it and give the folder: unzip {file} -d {stem}"),
     **dict.fromkeys(
@@ -353,7 +354,7 @@ _PACKED = {
 
 
 def _no_source(typed: str, source: Path) -> TlkitError:
-    """The error for a source that is missing or no listing."""
+    """The error for a source that is missing or not a table."""
     if not source.exists():
         return missing(typed, "give a folder of images.")
     kind = source.suffix.lower()

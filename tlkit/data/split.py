@@ -22,23 +22,23 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int, keras_split: 
 
     Within each class, images are ordered by a hash of seed and content (or group) and cut: val from
     the front, test from the back, so that adding images moves few others. Exact duplicates and the
-    images of a group stay on one side. Every class keeps an image in train; from three units on
-    (images, or groups of them) it has one in val, from four on one in test as well, as far as groups that span
-    many classes allow.
+    images of a group stay in one split. Every class keeps an image in train; with three or more units
+    (images, or groups of them) it has one in val, with four or more one in test as well, as far as
+    groups that span many classes allow.
 
-    Splits that the folders or the manifest file name are kept as they are. Only a missing val is
-    then carved out of train. Where fixes were applied, the split is the one drawn before them.
+    Splits given by the folders or the manifest file are kept. Only a missing val is then taken from
+    train. If fixes were applied, the split is the one drawn before them.
 
     Args:
-        dataset: the images; those without a label count as one class. One of several labels counts for each.
+        dataset: the images; those without a label count as one class, one with several labels for each.
         val: fraction 0..1 of each class.
         test: fraction 0..1 of each class.
-        seed: another seed gives another split.
-        keras_split: instead of all that, `image_dataset_from_directory(validation_split=keras_split,
+        seed: random seed.
+        keras_split: instead of all this, `image_dataset_from_directory(validation_split=keras_split,
             subset="both", seed=seed)`: the same files in val.
 
     Raises:
-        TlkitError: `keras_split` where Keras could not read the layout.
+        TlkitError: for `keras_split`, if Keras could not read the layout.
     """
     units = unit_of_rows(dataset)
     if dataset.drawn:
@@ -57,7 +57,7 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int, keras_split: 
 
 
 def fixing(config: "_Asked", draw: Callable[[Dataset], Splits] | None = None) -> Fixing | None:
-    """The fixes that options ask for, to be applied after the split that they ask for, or that `draw` makes."""
+    """The requested fixes, applied after the split of the options or of `draw`."""
     if config.fixes is None:
         return None
     asked = partial(split, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
@@ -82,7 +82,7 @@ class _Asked(Protocol):
 
 
 def _as_given(dataset: Dataset, units: np.ndarray, val: float, seed: int) -> tuple[np.ndarray, str]:
-    """The given split; rows that name none train; a missing val comes out of train."""
+    """The given split; rows without one train, and a missing val is taken from train."""
     codes = np.where(dataset.given == UNASSIGNED, TRAIN, dataset.given).astype(np.int8)
     blank = int((dataset.given == UNASSIGNED).sum())
     origin = "as given" + (f", the {blank} images without a split in train" if blank else "")
@@ -94,17 +94,17 @@ def _as_given(dataset: Dataset, units: np.ndarray, val: float, seed: int) -> tup
 
 
 def _dealt(dataset: Dataset, units: np.ndarray, rows: np.ndarray, val: float, test: float, seed: int) -> np.ndarray:
-    """int8 codes of `rows`, split among themselves."""
+    """int8 codes of `rows`, split by content."""
     if not len(rows):
         return np.empty(0, dtype=np.int8)
     keys = order_keys(dataset, rows, seed)
     shares = dataset.task.shares(dataset.truth[rows])
-    classes = max(len(dataset.classes), int(shares.max())) + 1  # numbers have quantiles in the place of classes
+    classes = max(len(dataset.classes), int(shares.max())) + 1  # for numbers, quantiles instead of classes
     return deal_splits(Units.of_rows(units[rows], shares, keys, classes=classes), val=val, test=test)
 
 
 def _straddling(codes: np.ndarray, units: np.ndarray) -> int:
-    """How many units have images on more than one side."""
+    """Number of units with images in more than one split."""
     highest = np.full(len(units), -1, dtype=np.int8)
     lowest = np.full(len(units), len(SPLITS), dtype=np.int8)
     np.maximum.at(highest, units, codes)
@@ -113,7 +113,7 @@ def _straddling(codes: np.ndarray, units: np.ndarray) -> int:
 
 
 def _kept(dataset: Dataset, units: np.ndarray) -> str:
-    """What was kept together, for the rule."""
+    """The part of the rule on images kept together."""
     if dataset.groups is not None:
         return f", keeping {len(np.unique(units))} groups whole"
     copies = len(units) - len(np.unique(units))
@@ -121,7 +121,7 @@ def _kept(dataset: Dataset, units: np.ndarray) -> str:
 
 
 def _rule(codes: np.ndarray, origin: str, straddling: int) -> str:
-    """One sentence: the counts, where they come from, and what is wrong with them."""
+    """The rule in one sentence: counts, origin and warnings."""
     counts = ", ".join(f"{name} {(codes == code).sum()}" for code, name in enumerate(SPLITS) if (codes == code).any())
     warning = ""
     if straddling:
@@ -130,25 +130,25 @@ def _rule(codes: np.ndarray, origin: str, straddling: int) -> str:
     return f"{counts}: {origin}{warning}."
 
 
-# -- The split of `keras.utils.image_dataset_from_directory`, for people who migrate -----------
+# -- The split of `keras.utils.image_dataset_from_directory`, for migration -----------
 
-# What Keras lists: by name, in any case, hidden and damaged files too.
+# Suffixes that Keras lists, in upper or lower case, including hidden and damaged files.
 _KERAS_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
 def keras_codes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarray, str]:
-    """int8 (N,) codes equal to `validation_split=fraction, subset="both", seed=seed`, and what to say about it.
+    """int8 (N,) codes equal to `validation_split=fraction, subset="both", seed=seed`, and a note.
 
-    Keras lists the files of each class by name, shuffles the whole list and takes the end of it.
-    Files that it lists and tlkit sets aside count, as they move the cut; images that it does not
-    list (WebP, TIFF, ...) go to train.
+    Keras lists the files of each class by name, shuffles the whole list and takes its end. Files that it
+    lists but tlkit sets aside count, as they move the cut; images that it does not list (WebP, TIFF,
+    ...) go to train.
 
     Raises:
-        TlkitError: the images are not in one folder for each class.
+        TlkitError: if the images are not in one folder per class.
     """
     listed = Texts.of(_keras_files(dataset))
     order = np.arange(len(listed))
-    np.random.RandomState(seed).shuffle(order)  # the legacy generator: it is what Keras uses
+    np.random.RandomState(seed).shuffle(order)  # the legacy generator, as Keras uses
     held_out = {listed[i] for i in order[len(order) - int(fraction * len(order)) :].tolist()}
     held = np.fromiter((path in held_out for path in dataset.paths), np.int8, len(dataset))
     codes = held * np.int8(SPLITS.index("val"))
@@ -157,7 +157,7 @@ def keras_codes(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarra
 
 
 def _keras_files(dataset: Dataset) -> Iterator[str]:
-    """Relative paths in the order Keras lists them, before it shuffles."""
+    """Relative paths in the order in which Keras lists them before shuffling."""
     folders = {path.partition("/")[0] for path in dataset.paths}
     laid_out = all(
         "/" in path and class_name(path.partition("/")[0]) == dataset.label_name(i)
@@ -175,13 +175,13 @@ def _keras_files(dataset: Dataset) -> Iterator[str]:
             yield from (f"{inside}/{file}" for file in sorted(files) if file.lower().endswith(_KERAS_SUFFIXES))
 
 
-# -- What a split may not tear apart: exact duplicates, groups, and whatever those join --------
+# -- Units that a split must keep together: exact duplicates, groups, and whatever they connect --------
 
 
 def unit_of_rows(dataset: Dataset) -> np.ndarray:
-    """int64 (N,): the first row of the unit that each row belongs to.
+    """The first row of each row's unit, int64 (N,).
 
-    Rows of equal content or equal group are of one unit, and so is everything that this connects.
+    Rows with the same content or group belong to one unit, and so does everything connected through them.
     An empty group name is no group.
     """
     links = [_first_equal(np.ascontiguousarray(dataset.sha256).view("V32").ravel())]
@@ -194,16 +194,16 @@ def unit_of_rows(dataset: Dataset) -> np.ndarray:
 
 
 def _first_equal(values: np.ndarray) -> np.ndarray:
-    """int64 (N,): the first row that holds the same value."""
+    """The first row with the same value, int64 (N,)."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return first[inverse.ravel()].astype(np.int64)
 
 
 def _connected(links: list[np.ndarray]) -> np.ndarray:
-    """int64 (N,): the least row of each connected component; a link joins a row to an earlier one.
+    """The smallest row of each row's connected component, int64 (N,); a link joins a row to an earlier one.
 
-    Every round takes the least label along each link and then jumps to that label's own, which
-    halves the way to go.
+    Every round takes the smallest label along each link and then follows that label's own, which halves
+    the remaining path.
     """
     labels = np.arange(len(links[0]))
     while True:
@@ -218,7 +218,7 @@ def _connected(links: list[np.ndarray]) -> np.ndarray:
 
 
 def order_keys(dataset: Dataset, rows: np.ndarray, seed: int) -> np.ndarray:
-    """uint64 (n,) of `rows`: 8 bytes of sha256 over the seed and the group, or the content where there is none."""
+    """Sort keys of `rows`, uint64 (n,): 8 bytes of sha256 over the seed and the group, else the content."""
     start = hashlib.sha256(f"{seed}:".encode())
     digests = bytearray()
     for row in rows.tolist():
@@ -229,23 +229,23 @@ def order_keys(dataset: Dataset, rows: np.ndarray, seed: int) -> np.ndarray:
     return np.frombuffer(digests, dtype="<u8")
 
 
-# -- What must not straddle splits: a column of the manifest file, or a pattern on the path ----
+# -- Groups: a column of the manifest file, or a pattern on the path ----
 
 DEFAULT_COLUMN = "group"
 
 
 def group_column(group_by: str | None, columns: Sequence[str]) -> str | None:
-    """The column that names groups: the one asked for, `group` where nothing is asked for, else None."""
+    """The column of groups: the requested one, `group` if nothing is requested, else None."""
     if group_by is None:
         return DEFAULT_COLUMN if DEFAULT_COLUMN in columns else None
     return group_by if group_by in columns else None
 
 
 def group_pattern(group_by: str, columns: Sequence[str] = ()) -> re.Pattern[str]:
-    """The regular expression that names groups.
+    """The regular expression for groups.
 
     Raises:
-        TlkitError: it is none, or has no group in parentheses.
+        TlkitError: if it is invalid or has no group in parentheses.
     """
     guess = nearest(group_by, columns)
     hint = (f"did you mean the column {guess!r}? " if guess else "") + (
@@ -265,7 +265,7 @@ def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> Texts:
     """The group of every path.
 
     Raises:
-        TlkitError: the pattern finds none in a path, which is named.
+        TlkitError: if the pattern does not match a path, which is named.
     """
     groups = GrowingTexts()
     for path in paths:
@@ -273,7 +273,8 @@ def match_groups(pattern: re.Pattern[str], paths: Sequence[str]) -> Texts:
         if found is None or not found[1]:
             raise TlkitError(
                 f"--group-by {pattern.pattern!r} finds no group in {path!r}.",
-                "write a pattern that matches every path (relative to the image folder), or list groups in a manifest file.",
+                "write a pattern that matches every path (relative to the image folder), or list groups in a "
+                "manifest file.",
             )
         groups.append(found[1])
     return groups.done()

@@ -1,4 +1,4 @@
-"""Images listed in a CSV or Parquet file: path,label[,split][,group][,more columns]."""
+"""Read images listed in a CSV or Parquet file: path,label[,split][,group][,more columns]."""
 
 import codecs
 import csv
@@ -24,12 +24,12 @@ from tlkit.tasks.number import NUMBER
 from tlkit.tasks.task import Task
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-CLIP = "clip"  # the column that says which clip a frame is of
-# Written by Dataset.write_csv; scanning finds them anew.
+CLIP = "clip"  # the column with the clip of each frame
+# Written by Dataset.write_csv; scanning recomputes them.
 _RECOMPUTED = ("bytes", "sha256")
 _RESERVED = ("path", "label", "split", "group", *_RECOMPUTED)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-# What other programs call the two columns, for the hint.
+# Names of the two columns in other programs, for the hint.
 _ALIASES = {
     "path": ("filename", "file", "filepath", "image", "img", "imagepath", "image_path", "file_name", "image_id", "id"),
     "label": ("class", "labels", "category", "target", "classname", "class_name", "species", "y", "diagnosis"),
@@ -42,11 +42,11 @@ class Listing:
 
     Args:
         paths: relative to the file's folder, POSIX, or absolute.
-        labels: class names, several of an image joined by `|`, as `labels.class_name` gives them, or numbers likewise; None
-            without such a column.
-        given: int8 (N,), index into `SPLITS`, -1 where the row names none.
+        labels: class names as given by `labels.class_name`, several of an image joined by `|`, or numbers likewise;
+            None without such a column.
+        given: int8 (N,), index into `SPLITS`, -1 if the row names none.
         columns: every other column, `group` among them.
-        notes: how it was read where that does not go without saying, a sentence each.
+        notes: how it was read if that is not obvious, a sentence each.
         problems: clips that cannot be read.
     """
 
@@ -72,18 +72,16 @@ class Listing:
 def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[str] | None = None) -> Listing:
     """Read a manifest file; the first row of a CSV names the columns.
 
-    A table without a column `label` whose other columns hold 0 and 1 has its labels there.
+    In a table without a column `label`, columns of 0 and 1 are read as labels.
 
     Args:
         file: the table.
-        labelled: whether labels must be there (True, or the task that they are of), are read where they are (None), or
-            are not looked at (False).
-        classes: names of classes that the user listed; others may not differ from each other by case alone. Of numbers
-            the columns that hold them.
+        labelled: whether labels are required (True, or their task), optional (None), or ignored (False).
+        classes: class names listed by the user; others may not differ only by case. For numbers, their columns.
 
     Raises:
-        TlkitError: a column is missing, a path empty or listed twice, a label empty or in doubt, a split unknown, or
-            the table cannot be read, see `read_table`.
+        TlkitError: for a missing column, an empty or repeated path, an empty or ambiguous label, an unknown split, or a
+            table that cannot be read, see `read_table`.
     """
     columns, notes = read_table(file, _RESERVED)
     if "path" not in columns:
@@ -108,10 +106,10 @@ def read_listing(file: Path, *, labelled: bool | Task | None, classes: Sequence[
 
 
 def labels_of(file: Path, labels: Sequence[str], row: int) -> tuple[str, ...]:
-    """The classes of a row: none where it has no label, several where they are joined by `|`.
+    """The classes of a row: none without a label, several if joined by `|`.
 
     Raises:
-        TlkitError: labels that cannot be read.
+        TlkitError: for labels that cannot be read.
     """
     text = labels[row]
     if several.SEPARATOR in text:
@@ -120,15 +118,16 @@ def labels_of(file: Path, labels: Sequence[str], row: int) -> tuple[str, ...]:
 
 
 def read_table(file: Path, known: Sequence[str], *, short: bool = False) -> tuple[dict[str, Sequence[str]], list[str]]:
-    """Columns of a CSV, TSV or Parquet file as text, and what to say of how it was read.
+    """Columns of a CSV, TSV or Parquet file as text, and notes on how it was read.
 
     Args:
-        file: the table. A CSV is in UTF-8, or in UTF-16; between its columns are commas, or what the first line has.
-        known: names of columns that are found in any case; others stay as they are.
+        file: the table. A CSV is in UTF-8 or UTF-16, separated by commas or whatever separates its first line.
+        known: names of columns that are matched in any case; others are kept as they are.
         short: whether a row may end early, its last values empty.
 
     Raises:
-        TlkitError: another encoding, rows of another length than the first line, a column twice, no Parquet file.
+        TlkitError: for another encoding, rows whose length differs from the first line, a repeated column, or an
+            invalid Parquet file.
     """
     notes: list[str] = []
     columns = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file, known, notes, short)
@@ -153,7 +152,7 @@ def _no_column(file: Path, name: str, columns: Mapping[str, Sequence[str]]) -> T
 
 # -- the file ----------------------------------------------------------------------------------
 
-_MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
+_MARKS = (  # longer ones first: UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -163,7 +162,7 @@ _MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
 
 
 def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -> dict[str, Sequence[str]]:
-    """Columns of a CSV (or TSV); bytes of odd file names survive."""
+    """Columns of a CSV or TSV; undecodable bytes in file names are kept."""
     text = _text(file, notes)
     separator, text = _separator(file, text, known, notes)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -172,10 +171,10 @@ def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -
         growing = [GrowingTexts() for _ in names]
         for row in reader:
             if not any(value.strip() for value in row):
-                continue  # an empty line, or what Excel leaves of one: ;;;
+                continue  # an empty line, or Excel's form of one: ;;;
             if short and len(row) < len(names):
                 row += [""] * (len(names) - len(row))
-            if not any(row[len(names) :]):  # separators that a spreadsheet leaves behind
+            if not any(row[len(names) :]):  # extra separators written by a spreadsheet
                 row = row[: len(names)]
             if len(row) != len(names):
                 raise TlkitError(
@@ -201,14 +200,14 @@ def _read_csv(file: Path, known: Sequence[str], notes: list[str], short: bool) -
 
 
 def _text(file: Path, notes: list[str]) -> str:
-    """The text of a file by its byte order mark; without one UTF-16 where every other byte is zero, else UTF-8."""
+    """The text of a file by its byte order mark; without one, UTF-16 if every other byte is zero, else UTF-8."""
     content = file.read_bytes()
     mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", ""))
     if not encoding:
         start = np.frombuffer(content[: 2 * (min(len(content), 4096) // 2)], np.uint8).reshape(-1, 2)
         zeros = (start == 0).mean(axis=0) if len(start) else np.zeros(2)
         encoding = "utf-16-le" if zeros[1] > 0.5 > zeros[0] else "utf-16-be" if zeros[0] > 0.5 > zeros[1] else "utf-8"
-    try:  # surrogateescape: names of files are bytes
+    try:  # surrogateescape: file names are bytes
         text = content[len(mark) :].decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
     except UnicodeDecodeError as error:
         raise TlkitError(
@@ -221,7 +220,7 @@ def _text(file: Path, notes: list[str]) -> str:
 
 
 def _separator(file: Path, text: str, known: Sequence[str], notes: list[str]) -> tuple[str, str]:
-    """What is between the columns, by the first line; and the text without Excel's `sep=;`."""
+    """The separator of the columns, from the first line; and the text without Excel's `sep=;`."""
     first, *rest = re.split(r"\r\n|\r|\n", text, maxsplit=1)
     stated = re.fullmatch(r'"?sep=(.)"?', first, re.IGNORECASE)
     if stated:
@@ -241,7 +240,7 @@ def _separator(file: Path, text: str, known: Sequence[str], notes: list[str]) ->
 
 
 def _refuse_other_encodings(file: Path, columns: Sequence[tuple[str, Sequence[str]]]) -> None:
-    """Bytes that are no UTF-8 may only be names of files, and those must be there."""
+    """Raise for bytes that are not UTF-8, except in names of existing files."""
     for name, values in columns:
         is_path = name.lower() == "path"
         for row, value in enumerate(chain([name], values), start=1):
@@ -252,8 +251,8 @@ def _refuse_other_encodings(file: Path, columns: Sequence[tuple[str, Sequence[st
                 byte = next(ord(letter) - 0xDC00 for letter in value if "\udc80" <= letter <= "\udcff")
                 right = shlex.quote(f"{file.stem}-utf8{file.suffix}")
                 raise TlkitError(
-                    f"row {row} of {str(file)!r} is not UTF-8: column {name.encode('utf-8', 'replace').decode()!r} holds "
-                    f"byte 0x{byte:02X}; in Windows-1252 it is {content.decode('cp1252', 'replace')!r}.",
+                    f"row {row} of {str(file)!r} is not UTF-8: column {name.encode('utf-8', 'replace').decode()!r} "
+                    f"holds byte 0x{byte:02X}; in Windows-1252 it is {content.decode('cp1252', 'replace')!r}.",
                     "save it as CSV UTF-8; if Windows-1252 reads right: "
                     f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(file))} > {right}",
                 )
@@ -272,7 +271,7 @@ def _read_parquet(file: Path) -> dict[str, Sequence[str]]:
 
 
 def _as_text(values: Sequence[object]) -> Iterator[str]:
-    """A column of whole numbers becomes one of floats in pandas as soon as one is missing; they are whole all the same."""
+    """Values as text, with whole floats as integers: pandas turns integers into floats if one is missing."""
     whole = all(value.is_integer() for value in values if isinstance(value, float) and value == value)
     for value in values:
         missing = value is None or value != value
@@ -280,7 +279,7 @@ def _as_text(values: Sequence[object]) -> Iterator[str]:
 
 
 def _known_names(file: Path, columns: dict[str, Sequence[str]], known: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The columns, the known ones in small letters."""
+    """The columns, with known names in lower case."""
     named: dict[str, Sequence[str]] = {}
     for name, column in columns.items():
         plain = name.strip().lower() if name.strip().lower() in known else name
@@ -294,21 +293,21 @@ def _known_names(file: Path, columns: dict[str, Sequence[str]], known: Sequence[
 
 
 def _paths(file: Path, values: Sequence[str], notes: list[str]) -> Texts:
-    """Paths in one spelling: POSIX, without `./`; below the file's folder they are relative."""
+    """Normalised paths: POSIX, without `./`, relative if below the file's folder."""
     folder = file.parent.as_posix().rstrip("/") + "/"
     values = _as_they_are_on_disk(file, values, notes)
     paths = Texts.of(str(PurePosixPath(value)).removeprefix(folder) for value in values)
     if "." in paths:  # PurePosixPath("")
         raise TlkitError(f"row {paths.index('.') + 2} of {str(file)!r} has no path.", "fill it in, or remove the row.")
-    hashes = np.fromiter(map(hash, paths), np.int64, len(paths))  # a set of a million paths would take 100 MB and more
+    hashes = np.fromiter(map(hash, paths), np.int64, len(paths))  # a set of a million paths would take over 100 MB
     if len(np.unique(hashes)) < len(paths):
         path, count = Counter(paths).most_common(1)[0]
-        if count > 1:  # else two of them have one hash
+        if count > 1:  # otherwise two paths have the same hash
             raise TlkitError(f"{str(file)!r} lists {path!r} {count} times.", "keep one row for each image.")
     return paths
 
 
-# Other ways to write a path, tried in turn where there is no such file; the last stands for all that came before.
+# Other spellings of a path, tried in turn if the file does not exist; the last includes all before it.
 _SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("as names that are no UTF-8", restored),
     ("without the spaces around them", str.strip),
@@ -319,7 +318,7 @@ _SPELLINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
 
 
 def _as_they_are_on_disk(file: Path, values: Sequence[str], notes: list[str]) -> Texts:
-    """The paths as files are called: where one is not there and in another spelling it is, in that."""
+    """The paths as on disk: if a file exists only in another spelling, that spelling."""
     changed: Counter[str] = Counter()
     found = GrowingTexts()
     for row, value in enumerate(values):
@@ -341,7 +340,7 @@ def _as_they_are_on_disk(file: Path, values: Sequence[str], notes: list[str]) ->
 
 
 def elsewhere(file: Path, paths: Sequence[str]) -> str:
-    """The hint for a table none of whose images are there: where the first of them is; else where they were looked for."""
+    """The hint for a table none of whose images exist: where the first was found, else where they were expected."""
     folder = file.parent
     places = [Path.cwd(), folder.parent, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())]
     tails = [PurePosixPath(paths[0]), PurePosixPath(PurePosixPath(paths[0]).name)]
@@ -354,7 +353,7 @@ def elsewhere(file: Path, paths: Sequence[str]) -> str:
 
 
 def _from_indicators(columns: dict[str, Sequence[str]], notes: list[str], *, several_too: bool) -> list[str] | None:
-    """Labels from columns of 0 and 1, one for each class, which leave the others; None where there are no such."""
+    """Labels from columns of 0 and 1, one per class, which are removed from `columns`; None if there are none."""
     one, zero = ("1", "1.0", "true"), ("0", "0.0", "false")
     others = [name for name in columns if name not in _RESERVED]
     names = [name for name in others if {value.strip().lower() for value in columns[name]} <= {*one, *zero}]
@@ -368,7 +367,8 @@ def _from_indicators(columns: dict[str, Sequence[str]], notes: list[str], *, sev
         del columns[name]
     kind = "one class an image" if single else "any number of labels an image"
     notes.append(
-        f"Labels are read from {len(names)} columns of 0 and 1 ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): {kind}."
+        f"Labels are read from {len(names)} columns of 0 and 1 "
+        f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): {kind}."
     )
     rows = [[name for name, held in zip(names, row, strict=True) if held] for row in has.T.tolist()]
     return [row[0] if single else several.written(row) for row in rows]
@@ -377,7 +377,7 @@ def _from_indicators(columns: dict[str, Sequence[str]], notes: list[str], *, sev
 def _labels(
     file: Path, values: Sequence[str], notes: list[str], classes: Sequence[str] | None, *, required: bool
 ) -> list[str]:
-    """Labels in one spelling; what is in doubt is refused, what was changed is noted."""
+    """Normalised labels; ambiguous ones are refused, changes are noted."""
     place, asked = f"labels of {str(file)!r}", {several.class_name(name) for name in classes or ()}
     written = Counter(values)
     for text in written:
@@ -394,7 +394,8 @@ def _labels(
     notes += several.cleaned(names, "label")
     if numbers:
         notes.append(
-            f"Labels that are whole numbers were taken without decimals, {next(iter(numbers))!r} as a class with the others."
+            f"Whole-number labels were read without decimals, so that {next(iter(numbers))!r} joins the class of the "
+            "others."
         )
     names = {text: numbers.get(name, name) for text, name in names.items()}
     _refuse_lists(file, values, names, asked)
@@ -411,7 +412,7 @@ def _labels(
 
 
 def _same_numbers(names: Mapping[str, str], place: str, asked: set[str]) -> dict[str, str]:
-    """Where all labels are whole numbers, those with decimals (1.0, 1,0) -> without; numbers written otherwise are asked about."""
+    """If all labels are whole numbers, map those with decimals (1.0, 1,0) to integers; refuse other spellings."""
     found = {name: re.fullmatch(r"([+-]?\d+)([.,]\d+)?", name) for name in names.values()}
     numbers = {name: float(name.replace(",", ".")) for name, match in found.items() if match}
     whole = {}
@@ -424,14 +425,14 @@ def _same_numbers(names: Mapping[str, str], place: str, asked: set[str]) -> dict
     if twice and not asked.issuperset(twice):
         raise TlkitError(
             f"the {place} name classes that are the same number: {', '.join(map(repr, twice))}.",
-            "write it the same way; if they are classes of their own, say so: name all classes, those among them, with "
-            f"--classes {','.join(twice)},...",
+            "write the number the same way; if they are separate classes, name all classes with --classes "
+            f"{','.join(twice)},...",
         )
     return whole
 
 
 def _refuse_lists(file: Path, values: Sequence[str], names: Mapping[str, str], asked: set[str]) -> None:
-    """A label made of other labels (`cat,dog` beside `cat`) is a list of them, and is written with `|`."""
+    """Refuse a label made of other labels (`cat,dog` beside `cat`): a list of labels is written with `|`."""
     known = set(names.values())
     for text, name in names.items():
         for mark in (",", ";", "/", "+"):
@@ -441,8 +442,8 @@ def _refuse_lists(file: Path, values: Sequence[str], names: Mapping[str, str], a
                 raise TlkitError(
                     f"row {values.index(text) + 2 if text in values else 2} of {str(file)!r} has label {name!r}, and "
                     f"{next(part for part in parts if part in known)!r} is a label too.",
-                    f"if it is several labels, write {right!r}; if it is a class of its own, name all classes with --classes "
-                    "(in Python classes=[...]).",
+                    f"if it is several labels, write {right!r}; if it is a separate class, name all classes with "
+                    "--classes (in Python classes=[...]).",
                 )
 
 

@@ -1,8 +1,8 @@
-"""Views: other photographs of the same thing, made from decoded pixels.
+"""Views: augmented versions of an image, made from its decoded pixels.
 
-A view is a function of (image, number, seed) alone: number 0 is the image itself, every other
-number a random crop with random flip, from `medium` up in other colours, and `strong` with RandAugment and a part
-erased. So a view can be stored and found again, and "fresh every epoch" is simply a new number every epoch.
+A view depends only on (image, number, seed): number 0 is the image itself, every other
+number a random crop with random flip, from `medium` up with changed colours, and for `strong` with RandAugment and
+random erasing. So a view can be stored and found again, and "fresh every epoch" simply means a new number every epoch.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ CENTRE = 0
 
 
 class Strength(NamedTuple):
-    """How far a view may go.
+    """The strength of augmentation.
 
     Args:
-        smallest: least fraction of the area that a crop keeps (Szegedy et al. 2015).
+        smallest: minimum fraction of the area that a crop keeps (Szegedy et al. 2015).
         aspect: a crop's aspect ratio changes by at most this factor.
         colour: brightness, contrast and saturation each change by at most this fraction.
         erase: probability of erasing a random rectangle (Zhong et al. 2020).
-        operations: of RandAugment (Cubuk et al. 2020), how many.
-        magnitude: of each of them, 0..1.
+        operations: number of RandAugment operations (Cubuk et al. 2020).
+        magnitude: magnitude of each of them, 0..1.
     """
 
     smallest: float
@@ -38,7 +38,7 @@ class Strength(NamedTuple):
     magnitude: float = 0.0
 
     def describe(self) -> dict[str, Any]:
-        """What tells it apart; what came later is named only where it is used, so that stored views stay known."""
+        """The identifying description; later parameters appear only if used, so that stored views remain valid."""
         values = self._asdict()
         return values if self.operations else {name: values[name] for name in self._fields[:4]}
 
@@ -58,7 +58,7 @@ class Augmentation:
     Args:
         strength: `none`, `light`, `medium` or `strong`.
         flip: whether views may be mirrored left to right.
-        seed: of the family.
+        seed: seed of the family.
     """
 
     strength: str = "light"
@@ -66,7 +66,7 @@ class Augmentation:
     seed: int = 0
 
     def describe(self, number: int) -> dict[str, Any]:
-        """What identifies view `number`; equal descriptions give equal pixels."""
+        """The description of view `number`; equal descriptions give equal pixels."""
         if number == CENTRE or self.strength == "none":
             return {"view": CENTRE}
         return {"view": number, **asdict(self), **STRENGTHS[self.strength].describe()}
@@ -78,9 +78,9 @@ class Augmentation:
 
         Args:
             images: uint8 (b, H, W, 3).
-            sha256: uint8 (b, 32) of the files they come from.
-            number: which view; 0 gives the images back.
-            pool: threads to work in.
+            sha256: uint8 (b, 32) of their files.
+            number: which view; 0 returns the images.
+            pool: thread pool.
 
         Returns:
             uint8 (b, H, W, 3).
@@ -109,12 +109,12 @@ class Augmentation:
 
 
 def threads() -> ThreadPoolExecutor:
-    """A pool for `Augmentation.view`; Pillow resizes outside the interpreter lock."""
+    """A pool for `Augmentation.view`; Pillow resizes without the interpreter lock."""
     return ThreadPoolExecutor(usable_cores(), thread_name_prefix="augment")
 
 
 def _crop(image: np.ndarray, strength: Strength, random: np.random.Generator) -> np.ndarray:
-    """A random part of the image, resized to the whole."""
+    """A random crop, resized to the image's size."""
     height, width = image.shape[:2]
     area = random.uniform(strength.smallest, 1.0)
     aspect = np.exp(random.uniform(-np.log(strength.aspect), np.log(strength.aspect)))
@@ -126,7 +126,7 @@ def _crop(image: np.ndarray, strength: Strength, random: np.random.Generator) ->
 
 
 def _recolour(image: np.ndarray, most: float, random: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast and saturation, each by a random factor in 1 ± most."""
+    """Change brightness, contrast and saturation, each by a random factor in 1 ± most."""
     brightness, contrast, saturation = random.uniform(1 - most, 1 + most, 3)
     pixels = image.astype(np.float32) * brightness
     mean = pixels.mean()
@@ -137,7 +137,7 @@ def _recolour(image: np.ndarray, most: float, random: np.random.Generator) -> np
 
 
 def _erase(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A random rectangle of 2 to 20 % of the area, filled with the image's mean colour."""
+    """Fill a random rectangle of 2 to 20 % of the area with the image's mean colour."""
     height, width = image.shape[:2]
     area, aspect = random.uniform(0.02, 0.2), np.exp(random.uniform(-1.0, 1.0))
     rows = max(1, min(height, int(height * np.sqrt(area / aspect))))
@@ -148,16 +148,17 @@ def _erase(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return erased
 
 
-# -- RandAugment (Cubuk et al. 2020): operations drawn at random from one table, all of one magnitude ---
+# -- RandAugment (Cubuk et al. 2020): random operations from one table, all of the same magnitude ---
 #
-# Keras has a layer of that name. Its random numbers are a state of the layer, so that a view could be neither stored nor
-# found again, and it works on batches inside the training step, where the pixels of a stored view no longer are.
+# Keras has a layer of that name. Its random numbers are state of the layer, so that a view could not be stored and
+# found again, and it works on batches inside the training step, where the pixels of a stored view are no longer
+# available.
 
-# The paper's table, in its order, at full magnitude: degrees, shares of the side, factors, bits, the threshold.
+# The paper's table, in its order, at full magnitude: degrees, fractions of the side, factors, bits, the threshold.
 DEGREES, SHEAR, SHIFT, FACTOR, BITS = 30.0, 0.3, 0.3, 0.9, 4.0
 
 Colour = tuple[int, ...]
-# (image, magnitude -1..1, colour of what comes in from outside) -> image
+# (image, magnitude -1..1, fill colour) -> image
 Operation = Callable[[Image.Image, float, Colour], Image.Image]
 
 
@@ -198,13 +199,13 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def randaugment(image: np.ndarray, operations: int, magnitude: float, random: np.random.Generator) -> np.ndarray:
-    """Some operations, one after the other.
+    """Apply random operations in sequence.
 
     Args:
         image: uint8 (H, W, 3).
-        operations: how many; the paper's N.
-        magnitude: 0..1 of the full one; the paper's M, over 30. Its sign is drawn for each operation.
-        random: what draws.
+        operations: number of operations; the paper's N.
+        magnitude: fraction 0..1 of full magnitude; the paper's M, over 30. Its sign is drawn for each operation.
+        random: random generator.
 
     Returns:
         uint8 (H, W, 3).
@@ -218,11 +219,11 @@ def randaugment(image: np.ndarray, operations: int, magnitude: float, random: np
     return np.asarray(picture)
 
 
-# -- Views of an image to be judged: itself, its mirror image, light crops. Fixed, so that an answer does not depend on chance ---
+# -- Test-time augmentation: the image, its mirror image, light crops. Fixed, so that predictions are deterministic ---
 
-SIDE = 7 / 8  # of the image that a crop shows, as 224 pixels of 256
+SIDE = 7 / 8  # of the image's side in a crop, as 224 of 256 pixels
 _SPARE = 1 - SIDE
-# Left and top corner of the crops as parts of the image: the centre, then the corners.
+# Left and top edge of the crops as fractions of the image: the centre, then the corners.
 CORNERS = ((_SPARE / 2, _SPARE / 2), (0.0, 0.0), (_SPARE, _SPARE), (_SPARE, 0.0), (0.0, _SPARE))
 
 
@@ -231,16 +232,16 @@ class TtaViews(Augmentation):
     """The family of views of test-time augmentation.
 
     View 0 is the image, the others are crops of 7/8 of its sides in the centre and the corners (Krizhevsky et al. 2012),
-    each followed by its mirror image where mirrored images are alike (`flip`): image, mirror image, centre, ...
+    each followed by its mirror image if flips are allowed (`flip`): image, mirror image, centre, ...
     """
 
     @property
     def count(self) -> int:
-        """How many views there are."""
+        """The number of views."""
         return (1 + len(CORNERS)) * (1 + self.flip)
 
     def describe(self, number: int) -> dict[str, Any]:
-        """What identifies view `number`; equal descriptions give equal pixels."""
+        """The description of view `number`; equal descriptions give equal pixels."""
         if number == CENTRE:
             return {"view": CENTRE}
         corner, mirrored = self._place(number)
@@ -249,7 +250,7 @@ class TtaViews(Augmentation):
     def view(
         self, images: np.ndarray, sha256: np.ndarray | None, number: int, pool: ThreadPoolExecutor | None = None
     ) -> np.ndarray:
-        """View `number` of each image; uint8 (b, H, W, 3) as they are. Their content plays no part."""
+        """View `number` of each image, uint8 (b, H, W, 3); independent of `sha256`."""
         corner, mirrored = self._place(number)
         if corner is not None:
             made = (pool.map if pool else map)(lambda image: _light_crop(image, *corner), images)
@@ -257,13 +258,13 @@ class TtaViews(Augmentation):
         return np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
 
     def _place(self, number: int) -> tuple[tuple[float, float] | None, bool]:
-        """Where view `number` is cropped, None for the whole image, and whether it is mirrored."""
+        """The crop of view `number`, None for the whole image, and whether it is mirrored."""
         crop, mirrored = divmod(number, 2) if self.flip else (number, 0)
         return (CORNERS[crop - 1] if crop else None), bool(mirrored)
 
 
 def _light_crop(image: np.ndarray, left: float, top: float) -> np.ndarray:
-    """Part of the image, resized to the whole."""
+    """A crop, resized to the image's size."""
     height, width = image.shape[:2]
     box = (left * width, top * height, (left + SIDE) * width, (top + SIDE) * height)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box))

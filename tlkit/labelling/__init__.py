@@ -1,1 +1,1 @@
-"""What to label next: which of many images a person should look at first."""
+"""Active learning: which of many images to label next."""

@@ -1,4 +1,4 @@
-"""What a classifier guesses for images without a label: a linear head solved on those that have one."""
+"""Guesses for unlabelled images by a linear head fitted on the labelled ones."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from tlkit.training.probe import FALLBACK, fit_probe
 
 
 class Guess(NamedTuple):
-    """What is guessed.
+    """The guesses.
 
     Args:
         chances: float (N, K), probabilities of the classes.
-        by: who guesses, in words.
+        by: description of the classifier.
     """
 
     chances: np.ndarray
@@ -21,16 +21,16 @@ class Guess(NamedTuple):
 
 
 def guess(features: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0) -> Guess | None:
-    """Probabilities by a linear head; a class that no image has yet is never guessed.
+    """Class probabilities by a linear head; a class without labelled images is never guessed.
 
     Args:
         features: float32 (N, C), pooled.
-        labels: int (N,), -1 where there is none.
+        labels: int (N,), -1 without a label.
         classes: K.
-        seed: of the folds that the penalty is chosen in.
+        seed: seed of the folds that choose the penalty.
 
     Returns:
-        None where fewer than two classes have an image.
+        None if fewer than two classes have an image.
     """
     known = np.flatnonzero(labels >= 0)
     present, places = np.unique(labels[known], return_inverse=True)

@@ -1,4 +1,4 @@
-"""The commands that findings advise: for the network and the options of the audit that found them, and free places to write."""
+"""The commands that findings recommend: with the options of the audit that found them, and an unused output path."""
 
 import itertools
 import shlex
@@ -8,30 +8,30 @@ from pathlib import Path
 from tlkit.options.commands import AuditConfig, FinetuneConfig
 from tlkit.options.option import Options, as_word
 
-# What a command is told of anew: where it writes and reads, and what is said in the finding itself.
+# options that are not carried over: where to read and write, and what the finding itself sets
 _OWN = {"images", "out", "overwrite", "resume", "moved_to", "dry_run", "write_fixes", "strict", "log"}
 
 
 def finetune(asked: Options | None, images: str, *more: str, own: bool = True) -> str:
-    """`tlkit finetune` on images, as `asked` had it, and with more.
+    """`tlkit finetune` on `images` with the options of `asked` and `more`.
 
     Args:
-        asked: the options of the audit or of the run in which it happened; None for none.
+        asked: options of the audit, or of the run that contained it; None for none.
         images: what to train on, as typed.
-        more: flags and values that the finding adds; `--balance`, `auto`.
-        own: whether these are the images that `asked` was about: then its fixes and groups apply to them.
+        more: flags and values that the finding adds, such as `--balance`, `auto`.
+        own: whether these are the images of `asked`; only then do its fixes and groups apply.
     """
     taken = set() if own else {"fixes", "group_by"}
     return _line("finetune", FinetuneConfig, asked, images, taken, more, free("run"))
 
 
 def audit(asked: Options | None, images: str, *more: str) -> str:
-    """`tlkit audit` on images with the network of `asked`, so that it finds what that found."""
+    """`tlkit audit` on `images` with the network of `asked`, so that it reproduces the findings."""
     return _line("audit", AuditConfig, asked, images, set(), more, free("audit"))
 
 
 def free(name: str) -> str:
-    """The name where nothing is of it yet, else the first of `name-2`, `name-3` that is free."""
+    """The name if no such path exists, else the first unused one of `name-2`, `name-3`, …."""
     stem, suffix = Path(name).stem, Path(name).suffix
     names = itertools.chain([name], (f"{stem}-{number}{suffix}" for number in itertools.count(2)))
     return next(one for one in names if not Path(one).exists())
@@ -48,7 +48,7 @@ def _line(
 ) -> str:
     words = ["tlkit", name, images]
     if not isinstance(asked, kind):
-        taken = taken | {"batch_size"}  # of inference in one command, of training in the other
+        taken = taken | {"batch_size"}  # inference batch in one command, training batch in the other
     for spec in fields(kind) if asked is not None else ():
         value = getattr(asked, spec.name, MISSING)
         flag = f"--{spec.name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Every name a user may type, as rows. Adding a backbone or a head starts with a row here."""
+"""Tables of every name a user may type. Adding a backbone or a head starts with a row here."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,17 @@ class BackboneRow(NamedTuple):
     """One pretrained network.
 
     Args:
-        name: what users type, lower case.
-        attribute: the constructor in `keras.applications`, "" for tlkit's own.
+        name: as typed, lower case.
+        attribute: constructor in `keras.applications`, "" for tlkit's own.
         preprocess: `identity` (inside the network), `tf` (to -1..1), `torch` (ImageNet mean and
             deviation) or `caffe` (BGR minus the mean).
-        image_size: native side in pixels.
-        minimum: smallest side in pixels that the constructor takes without its top.
+        image_size: native input side in pixels.
+        minimum: smallest input side in pixels that the constructor accepts without its top.
         channels: C of its grid.
-        parameters: without the top, in millions.
-        accuracy: of the whole network on ImageNet's validation images, in percent, as keras.io/api/applications has it
-            (MobileNetV3: the documentation of its constructor); None where nothing is published.
-        licence: of the pretrained weights.
+        parameters: parameters without the top, in millions.
+        accuracy: top-1 accuracy of the whole network on ImageNet's validation images, in percent, from
+            keras.io/api/applications (MobileNetV3: from its constructor's documentation); None if not published.
+        licence: licence of the pretrained weights.
     """
 
     name: str
@@ -91,16 +91,16 @@ BACKBONES: dict[str, BackboneRow] = {row.name: row for row in map(_read_row, _RO
 
 
 class Family(NamedTuple):
-    """Networks of another source than `keras.applications`, written `PREFIX:NAME`.
+    """Networks from a source other than `keras.applications`, written `PREFIX:NAME`.
 
     Args:
         prefix: what stands before the colon.
         example: one of them, as typed.
-        title: what they are.
-        module: where `build(spec, image_size, *, random_weights, seed, story)` is, which gives a flat functional model
-            from `images` float32 (H, W, 3), 0..255, to a grid (h, w, C), and perhaps to a second output (C,) that tells
-            of the whole image; and perhaps `files(spec)`, the files that it reads, so that a network met before need not be
-            built to know which it is.
+        title: description in prose.
+        module: module of `build(spec, image_size, *, random_weights, seed, story)`, which returns a flat functional
+            model from `images` float32 (H, W, 3), 0..255, to a grid (h, w, C) and optionally a second output (C,) for
+            the whole image. An optional `files(spec)` lists the files it reads, so that a network seen before is
+            identified without being built.
     """
 
     prefix: str
@@ -112,11 +112,11 @@ class Family(NamedTuple):
 FAMILIES = {
     row.prefix: row for row in (Family("hub", "hub:resnet_18_imagenet", "a KerasHub preset", "tlkit.backbones.hub"),)
 }
-HUB = "hub:"  # what stands before the name of a KerasHub preset
+HUB = "hub:"  # prefix of KerasHub presets
 
 
 def family_of(spec: str) -> Family | None:
-    """The family of a name such as `hub:resnet_18_imagenet`; None for a name of the catalogue and for a file."""
+    """The family of a name such as `hub:resnet_18_imagenet`; None for a catalogue name or a file."""
     prefix, colon, _ = spec.partition(":")
     return FAMILIES.get(prefix) if colon else None
 
@@ -127,8 +127,8 @@ class HeadRow(NamedTuple):
     Args:
         name: what users type.
         reads: `pooled`, features (B, C), or `grid`, (B, h, w, C).
-        module: where the function of its name is, which puts layers between what it reads and the logits.
-        uses: which of the options of layers in between it looks at.
+        module: module with a function of the same name, which adds the layers between its input and the logits.
+        uses: options for the layers in between that apply to it.
     """
 
     name: str
@@ -154,14 +154,14 @@ HEADS = {
 
 
 class TimeRow(NamedTuple):
-    """One way to put the frames of a clip together.
+    """One way to combine the frames of a clip.
 
     Args:
         name: what users type.
-        function: what puts layers between the frames and the logits, beside their mean; "" for the mean alone.
-        updates: of training, about; benchmarks/results/clips.md has what it was measured against.
-        module: where that function is.
-        uses: which of the options of layers in between it looks at.
+        function: function that adds layers between the frames and the logits, beside their mean; "" for the mean alone.
+        updates: approximate number of training updates; measured in benchmarks/results/clips.md.
+        module: module of that function.
+        uses: options for the layers in between that apply to it.
     """
 
     name: str
@@ -183,30 +183,31 @@ TIMES = {
         TimeRow("conv1d", "conv1d"),
     )
 }
-TIME = "conv1d"  # unless given; benchmarks/results/clips.md has what it was measured against
-FRAMES = 16  # of a clip, unless given
+TIME = "conv1d"  # the default; benchmarks/results/clips.md compares it with the others
+FRAMES = 16  # per clip, by default
 
 
 def head_reads(head: str, pooling: str) -> str:
-    """What a head reads, `pooled` or `grid`; one that flattens the grid pools nothing."""
+    """What a head reads, `pooled` or `grid`; a head that flattens reads the grid."""
     return "grid" if pooling == "flatten" else HEADS[head].reads
 
 
 class Format(NamedTuple):
-    """One format.
+    """One export format.
 
     Args:
-        name: as typed, and the name of its folder.
+        name: as typed; also the name of its folder.
         title: as written in prose.
-        model: its file or folder, what a runtime opens.
-        extra: the extra of tlkit that brings its packages, "" where tlkit itself has them.
-        writing: modules that writing it takes.
-        running: modules that can run it, the first one installed is taken.
+        model: file or folder that a runtime opens.
+        extra: the extra of tlkit that installs its packages, "" if tlkit already depends on them.
+        writing: modules needed to write it.
+        running: modules that can run it; the first one installed is used.
         package: what to install to run it without tlkit.
-        module: where it is written and opened (`write`, `open_model`), and what a program of its own needs (`IMPORTS`, `RUN`).
-        batch: images to a call; None for any number.
-        encoded: whether it can have a second signature, for the bytes of image files.
-        exact: whether logits must be the same within the tolerance; a quantised format only keeps decisions.
+        module: module that writes and opens it (`write`, `open_model`) and has the lines of a stand-alone program
+            (`IMPORTS`, `RUN`).
+        batch: images per call; None for any number.
+        encoded: whether it can have a second signature that takes the bytes of image files.
+        exact: whether logits must match within the tolerance; a quantised format only keeps decisions.
     """
 
     name: str
@@ -224,7 +225,7 @@ class Format(NamedTuple):
 
 _BY = "tlkit.exporting.in_"
 _TF = ("tensorflow",)
-_LITE = ("ai_edge_litert", "tensorflow")  # TensorFlow brings an interpreter of its own
+_LITE = ("ai_edge_litert", "tensorflow")  # TensorFlow has its own interpreter
 _LITERT = Format("litert", "LiteRT", "model.tflite", "litert", _TF, _LITE, "ai-edge-litert", f"{_BY}litert", batch=1)
 _ONNX = ("tf2onnx", "onnx")
 
@@ -242,7 +243,7 @@ FORMATS = {
     )
 }
 
-CLASS_POOLINGS = ("cls", "cls+avg")  # of networks with a class token
+CLASS_POOLINGS = ("cls", "cls+avg")  # for networks with a class token
 POOLINGS = ("avg", "max", "concat", "flatten", *CLASS_POOLINGS)
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu", "selu", "silu", "leaky_relu", "linear")
 TASKS = ("auto", "single", "multi", "ordinal", "number")
@@ -255,7 +256,7 @@ ON_BAD = ("skip", "fail")
 UNFREEZE = ("last", "middle", "first", "all")
 CENTRALIZE = ("auto", "on", "off")
 BATCHNORM = ("frozen", "train")
-SYNTHESIZERS = {  # ways to draw features of rare classes, and the module that has `draw_NAME`
+SYNTHESIZERS = {  # ways to synthesise features of rare classes, and the module of `draw_NAME`
     "smote": "tlkit.training.synthesis.draw",
     "gaussian": "tlkit.training.synthesis.draw",
     "gan": "tlkit.training.synthesis.gan",
@@ -267,13 +268,13 @@ MIXES = ("auto", "none", "mixup", "cutmix")
 TRACKERS = ("mlflow", "wandb")
 FEATURE_FORMATS = ("csv", "parquet", "npz")
 ENGINES = ("auto", "tensorflow-frozen", "keras")
-EXECUTORS = ("here", "ray")  # where rows are computed
-ANSWERING = (*ENGINES, "onnx")  # a finished classifier may have an ONNX file of its own
+EXECUTORS = ("here", "ray")  # where features are computed
+ANSWERING = (*ENGINES, "onnx")  # a finished classifier may come with an ONNX file
 PRECISIONS = ("float32", "bfloat16", "auto")
 STORED_AS = ("float32", "float16")
 FEATURE_POOLS = ("avg", "max", "none", *CLASS_POOLINGS)
-MADE_SAMPLES = ("digits", "motion", "shapes", "sheets")  # written with no network
-FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
+MADE_SAMPLES = ("digits", "motion", "shapes", "sheets")  # written without network access
+FETCHED_SAMPLES = (  # each has a recipe in datasets/recipes
     "caltech101",
     "cats_and_dogs",
     "cats_vs_dogs",
@@ -285,16 +286,18 @@ FETCHED_SAMPLES = (  # one recipe each in datasets/recipes
 
 
 class Preset(NamedTuple):
-    """Options by one name, for who would rather not choose each; what is given beside it wins.
+    """Several options under one name; options given explicitly take precedence.
 
     Args:
         name: as typed.
         words: what it is for.
-        stages: those of `--stages`; None for the default's.
-        views: stored views of a training image; None for the planned ones.
-        longer: times the planned epochs.
-        every_from: training images from which on every block learns in the top stage; None for as many as planned.
-        measured: its gain and cost against the default, by benchmarks/presets.py or what is nearest to it; "" for none.
+        stages: value of `--stages`; None for the default.
+        views: stored views per training image; None for the planned number.
+        longer: factor on the planned epochs.
+        every_from: number of training images from which every block learns in the top stage; None for the planned
+            blocks.
+        measured: its gain and cost relative to the default, measured by benchmarks/presets.py or the nearest program;
+            "" for none.
     """
 
     name: str
@@ -307,7 +310,7 @@ class Preset(NamedTuple):
 
     @property
     def told(self) -> str:
-        """For its help: what it is for, and what it was measured to gain and cost."""
+        """The text for the help: what it is for, its measured gain and cost."""
         return f"{self.name} ({self.words}{'; ' * bool(self.measured)}{self.measured})"
 
 
@@ -316,28 +319,28 @@ PRESETS = {
     for row in (
         Preset(
             name="fast",
-            words="the head alone, solved on the images themselves",
+            words="the head alone, fitted on the images without augmented views",
             stages=("head",),
             views=1,
-            measured="0.3 to 12 points less in a quarter to two fifths of the time",
+            measured="0.3 to 12 points lower accuracy in a quarter to two fifths of the time",
         ),
-        Preset(name="default", words="what is planned without a preset"),
+        Preset(name="default", words="the plan without a preset"),
         Preset(
             name="best",
-            words="as deep, as many views and as long as --minutes finds where there is time",
+            words="as many blocks, views and epochs as --minutes plans when there is ample time",
             longer=2,
             every_from=2000,
-            measured="nothing on two small sets in twice the time, 1 point on one of thousands in four times",
+            measured="no gain on two small sets in twice the time, 1 point on one of thousands in four times the time",
         ),
     )
 }
 
 
 def backbone_row(name: str) -> BackboneRow:
-    """The row of a backbone name, whatever its case and with or without variants (`mobilenetv2:alpha=0.35`).
+    """The row of a backbone name, in any case, with or without variants (`mobilenetv2:alpha=0.35`).
 
     Raises:
-        TlkitError: with the nearest name.
+        TlkitError: for an unknown name; suggests the nearest.
     """
     plain = name.partition(":")[0].lower()
     if plain not in BACKBONES:

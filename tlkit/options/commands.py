@@ -1,4 +1,4 @@
-"""The options of every command: one frozen dataclass each, flat, its groups mixed in."""
+"""The options of every command: one flat frozen dataclass each, with shared groups mixed in."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from tlkit.options.training import TrainingOptions
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, ShardOptions):
-    """`tlkit features`: pixels to a feature table."""
+    """`tlkit features`: a feature table from images."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     out: str = option(
@@ -45,27 +45,30 @@ class FeaturesConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, 
     )
     pool: str = option(
         "avg",
-        "View of the grid: avg, max, none (the flattened grid); cls and cls+avg read the class token of a vision transformer.",
+        "View of the grid: avg, max, none (the flattened grid); cls and cls+avg read the class token of a vision "
+        "transformer.",
         choices=catalog.FEATURE_POOLS,
         group="Features",
     )
-    layer: str | None = option(None, "Features of this layer instead of the backbone's last grid.", group="Features")
+    layer: str | None = option(
+        None, "Take the features from this layer instead of the backbone's last grid.", group="Features"
+    )
     reduce: str | None = option(
         None,
-        "Reduce the features: pca:N keeps N components, ae:N and vae:N the codes of an autoencoder, all fitted on the training "
-        "split; or FILE.reduce.npz, as another table was reduced.",
+        "Reduce the features: pca:N keeps N components, ae:N and vae:N the codes of an autoencoder, all fitted on "
+        "the training split; or FILE.reduce.npz to reuse the reduction of another table.",
         group="Features",
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Features")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
     def check(self) -> None:
-        """A class token is one, wherever the grid is taken."""
+        """A class token exists only at the last layer."""
         super().check()
         if self.layer is not None and self.pool in catalog.CLASS_POOLINGS:
             raise TlkitError(
                 f"--pool {self.pool} reads the class token, and --layer {self.layer} asks for another layer.",
-                "give one of the two.",
+                "give only one of the two.",
             )
 
 
@@ -85,52 +88,51 @@ class FinetuneConfig(
     LogOptions,
     MovedOptions,
 ):
-    """`tlkit finetune`: a folder of images to a run folder with a classifier and a report."""
+    """`tlkit finetune`: a run folder with a classifier and a report from a folder of images."""
 
     images: str | None = argument(
-        "Folder of images (class per folder, or train/val/test with classes inside), or a CSV/Parquet manifest.",
+        "Folder of images (one folder per class, or train/val/test folders with classes inside), or a CSV/Parquet "
+        "manifest.",
         default=None,
         exists=True,
     )
     resume: str | None = option(
-        None, "Go on with the unfinished run in this folder; its options are its own.", group="Output"
+        None, "Resume the unfinished run in this folder, with the options it was started with.", group="Output"
     )
-    audit: bool = option(
-        True, "Look for what is wrong with the images before training; see `tlkit audit`.", group="Data"
-    )
+    audit: bool = option(True, "Check the images for faults before training; see `tlkit audit`.", group="Data")
     out: str = option("run", "The run folder to write.", group="Output", writes="folder")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
     dry_run: bool = option(False, "Print the plan and stop.", group="Output")
 
     def check(self) -> None:
-        """Either images or a run to resume."""
+        """Require either images or a run to resume."""
         super().check()
         if (self.images is None) == (self.resume is None):
             raise TlkitError(
                 "give either IMAGES or --resume RUN.",
-                "`tlkit finetune images --out run` starts, `tlkit finetune --resume run` goes on.",
+                "`tlkit finetune images --out run` starts a run, `tlkit finetune --resume run` resumes it.",
             )
         if self.moved_to is not None and self.resume is None:
             raise TlkitError(
                 f"--images {self.moved_to} says where the images of a run are now.",
                 f"to train on them: tlkit finetune {self.moved_to}",
             )
-        if self.samples_are_clips or not Path(self.images or "").suffix:  # a table may turn out to hold clips
+        if self.samples_are_clips or not Path(self.images or "").suffix:  # a table may hold clips
             self.refuse_idle(self.over_time if self.samples_are_clips else None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, LogOptions, MovedOptions):
-    """`tlkit evaluate`: metrics and report of a finished run, on its own or on other images."""
+    """`tlkit evaluate`: metrics and report of a finished run, on its own or other images."""
 
     run: str = argument("Run folder.", exists=True)
     images: str | None = argument(
-        "Labelled images to evaluate on; the run's own splits unless given.", default=None, exists=True
+        "Labelled images to evaluate on; default: the run's own splits.", default=None, exists=True
     )
     out: str | None = option(
         None,
-        "Folder for metrics.json, predictions.csv and report.html; the run folder unless given, with other images or --tta "
-        "a folder in it.",
+        "Folder for metrics.json, predictions.csv and report.html; default: the run folder, or a folder in it with "
+        "other images or --tta.",
         group="Output",
         writes="folder",
     )
@@ -138,31 +140,31 @@ class EvaluateConfig(FixOptions, JudgementOptions, TtaOptions, EngineOptions, Lo
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
     def check(self) -> None:
-        """Fixes are for other images: a run has its own labels."""
+        """Refuse fixes for the run's own images, whose labels are part of the run."""
         super().check()
         if self.fixes and self.images is None:
             raise TlkitError(
                 f"--fixes {self.fixes} has no effect on the images of the run itself.",
-                "train again with it, or give the images to evaluate on.",
+                "train again with --fixes, or give the images to evaluate on.",
             )
         if self.moved_to is not None and self.images is not None:
             raise TlkitError(
-                f"--images {self.moved_to} says where the run's own images are, and {self.images} are others.",
+                f"--images {self.moved_to} says where the run's own images are, but {self.images} are other images.",
                 "leave one of them out.",
             )
         if self.tta > 1 and self.target_precision is not None:
             raise TlkitError(
                 "--target-precision chooses the threshold of one view, and --tta averages several.",
-                "leave one of them out; a threshold that the run has is chosen again for --tta.",
+                "leave one of them out; a threshold that the run already has is chosen again for --tta.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(Options):
-    """`tlkit report`: the figures of a run, for a paper."""
+    """`tlkit report`: publication figures of a run."""
 
     run: str = argument("Run folder, or a folder that `tlkit evaluate` wrote.", exists=True)
     figures: tuple[str, ...] = option(
@@ -173,57 +175,60 @@ class ReportConfig(Options):
     )
     columns: int = option(
         1,
-        "Columns of a journal's page that a figure fills: 1 is 89 mm wide, 2 is 183 mm.",
+        "Columns of a journal page that a figure spans: 1 is 89 mm wide, 2 is 183 mm.",
         low=1,
         high=2,
         group="Output",
     )
     out: str | None = option(
-        None, "The folder to write; `figures` in the run unless given.", group="Output", writes="folder"
+        None, "The folder to write; default: `figures` in the run.", group="Output", writes="folder"
     )
-    overwrite: bool = option(False, "Replace the figures that are there.", group="Output")
+    overwrite: bool = option(False, "Replace existing figures.", group="Output")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(TtaOptions, AnsweringOptions, ShardOptions):
-    """`tlkit predict`: class and probability of images."""
+    """`tlkit predict`: predicted class and probability of images."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument(
-        "Images (of a run on clips films or folders of frames), folders, glob patterns, or - for a list on stdin."
+        "Images (for a run on clips: films or folders of frames), folders, glob patterns, or - for a list on stdin."
     )
     out: str | None = option(
-        None, "File to write (.csv or .json); stdout as CSV unless given.", group="Output", writes=(".csv", ".json")
+        None, "File to write (.csv or .json); default: CSV on stdout.", group="Output", writes=(".csv", ".json")
     )
-    top: int = option(1, "How many classes to list for each image.", low=1, group="Output")
+    top: int = option(1, "Number of classes to list for each image.", low=1, group="Output")
     on_bad: str = option(
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
     )
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
     def check(self) -> None:
-        """What comes on stdin comes once, and answers are kept in one precision."""
+        """Refuse shards with a list on stdin, which can be read once only, or in another precision than float32."""
         super().check()
         if self.shard is not None and self.precision != "float32":
             raise TlkitError(
-                f"--shard {self.shard} with --precision {self.precision}: answers are kept in float32 alone.",
+                f"--shard {self.shard} with --precision {self.precision}: predictions are stored in float32 only.",
                 "drop one of the two.",
             )
         if self.shard is not None and "-" in self.paths:
             raise TlkitError(
-                f"--shard {self.shard} with a list on stdin: the command that gathers could not read it again.",
+                f"--shard {self.shard} with a list on stdin: the command that gathers the shards could not read it "
+                "again.",
                 "give folders, patterns or files.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig(ImageOptions, FrameOptions, SplitOptions):
-    """`tlkit split`: write the split of every image."""
+    """`tlkit split`: assign every image to a split."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
-    out: str = option("splits.csv", "The manifest with splits to write (.csv).", group="Output", writes=(".csv",))
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    out: str = option(
+        "splits.csv", "The manifest to write, with a split column (.csv).", group="Output", writes=(".csv",)
+    )
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,18 +243,20 @@ class BackbonesConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig(Options):
-    """`tlkit cache`: look at the store of computed features, or clear it, all or in part."""
+    """`tlkit cache`: show the store of computed features, or clear all or part of it."""
 
     action: str = argument("What to do: show, or clear.", default="show", choices=("show", "clear"))
     older_than: float | None = option(
         None, "Clear only what has not been used for this many days.", low=0, group="What to clear"
     )
     keep: str | None = option(
-        None, "Clear what was used least recently until the store holds this much: 20GB, 500MB.", group="What to clear"
+        None,
+        "Clear the least recently used until the store holds no more than this: 20GB, 500MB.",
+        group="What to clear",
     )
 
     def check(self) -> None:
-        """What to clear applies to `clear` alone."""
+        """Refuse options of `clear` with `show`."""
         super().check()
         for name in ("older_than", "keep"):
             if self.action != "clear" and getattr(self, name) is not None:
@@ -262,13 +269,13 @@ class CacheConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, ShardOptions):
-    """`tlkit audit`: what is wrong with a set of images, before anything is trained on it."""
+    """`tlkit audit`: faults in a set of images, found before anything is trained on it."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     backbone: str = option(
         "nano",
-        "The network whose features images are compared by: nano is always available and fast; with the backbone to be "
-        "trained, features are computed once for both, and ImageNet networks find wrong labels better.",
+        "The network whose features are used to compare images: nano is always available and fast; the backbone to "
+        "be trained shares its features with training, and ImageNet networks find wrong labels better.",
         group="Backbone",
     )
     out: str = option(
@@ -279,13 +286,13 @@ class AuditConfig(ImageOptions, SplitOptions, BackboneOptions, StoreOptions, Sha
     )
     write_fixes: str | None = option(
         None,
-        "Write proposed fixes (path,action,label,reason) to this CSV, to be read and corrected.",
+        "Write proposed fixes (path,action,label,reason) to this CSV, for review and correction.",
         group="Output",
         writes="file",
     )
-    strict: bool = option(False, "Exit with 1 when something serious is found.", group="Output")
+    strict: bool = option(False, "Exit with status 1 if something serious is found.", group="Output")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
 
 # -- The options of `tlkit next` ---------------------------------------------------------------
@@ -296,22 +303,23 @@ class NextConfig(ImageOptions, BackboneOptions, StoreOptions, EngineOptions):
     """`tlkit next`: which images to label next."""
 
     images: str = argument(
-        "Images to choose from: a folder, whose images count as unlabelled, or a table, of which rows with a label have one.",
+        "Images to choose from: a folder, whose images count as unlabelled, or a table, whose rows may have a label.",
         exists=True,
     )
     run: str | None = option(
         None,
-        "A finished run: its network gives the features, its classifier guesses, and its training images have a label.",
+        "A finished run, which provides the network for the features, the classifier for guesses and labelled "
+        "training images.",
         group="Data",
     )
     labelled: str | None = option(
-        None, "Images that have a label: class folders or a table, such as the page saves.", group="Data"
+        None, "Labelled images: class folders, or a table such as the page saves.", group="Data"
     )
-    count: int = option(50, "Images to choose.", low=1, high=1000, group="Data")
+    count: int = option(50, "Number of images to choose.", low=1, high=1000, group="Data")
     out: str = option("next", "The folder to write: next.csv and next.html.", group="Output", writes="folder")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
     seed: int = option(0, "Seed of all randomness.", low=0, high=2**31 - 1, group="Data")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
 
 # -- The options of `tlkit compare` ------------------------------------------------------------
@@ -324,19 +332,19 @@ class CompareConfig(Options):
     """`tlkit compare`: whether one classifier is better than another."""
 
     runs: tuple[str, ...] = argument(
-        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; the others are compared with the first."
+        "Two or more folders that `tlkit finetune` or `tlkit evaluate` wrote; each is compared with the first."
     )
     split: str | None = option(
         None,
-        "Images to compare on; unless given the first of test, images (of no split) and val that all have.",
+        "Images to compare on; default: the first of test, images (without a split) and val that all runs have.",
         choices=(*SPLITS, "images"),
         group="Data",
     )
-    out: str | None = option(None, "File to write besides (.json or .html).", group="Output", writes=FORMS)
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    out: str | None = option(None, "File to write as well (.json or .html).", group="Output", writes=FORMS)
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
     def check(self) -> None:
-        """Two runs at least."""
+        """Require at least two runs."""
         super().check()
         if len(self.runs) < 2:
             raise TlkitError(
@@ -355,21 +363,23 @@ class ExplainConfig(Options):
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     paths: tuple[str, ...] = argument("Images, folders, glob patterns, or - for a list on stdin.")
-    out: str = option("explained", "The folder of pictures and explain.json to write.", group="Output", writes="folder")
+    out: str = option(
+        "explained", "The folder to write, with pictures and explain.json.", group="Output", writes="folder"
+    )
     class_name: str | None = option(
-        None, "Explain this class in every image; the one predicted for each unless given.", group="Explanation"
+        None, "Explain this class in every image; default: the predicted class of each.", group="Explanation"
     )
     method: tuple[str, ...] = option(
         ("integrated", "occlusion"),
         "Methods, comma-separated: integrated (gradients on the grid, from its mean), gradcam, "
-        "occlusion (covers patches; slower), rollout (attention of a vision transformer, of no class). With two, their "
-        "agreement is reported.",
+        "occlusion (covers patches; slower), rollout (attention of a vision transformer, not specific to a class). "
+        "With two, their agreement is reported.",
         choices=METHODS,
         group="Explanation",
     )
     neighbours: int = option(
         3,
-        "Number of nearest training images to show, by the features of the network; 0 for none.",
+        "Number of nearest training images to show, by the network's features; 0 for none.",
         low=0,
         high=20,
         group="Explanation",
@@ -377,7 +387,7 @@ class ExplainConfig(Options):
     on_bad: str = option(
         "skip", "Unreadable files: skip (set aside, listed) or fail.", choices=catalog.ON_BAD, group="Data"
     )
-    overwrite: bool = option(False, "Replace the explanations that are there.", group="Output")
+    overwrite: bool = option(False, "Replace existing explanations.", group="Output")
 
 
 # -- The options of `tlkit export` and `tlkit verify` ------------------------------------------
@@ -385,7 +395,7 @@ class ExplainConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Options):
-    """`tlkit export`: a classifier to folders that other runtimes run without tlkit."""
+    """`tlkit export`: write a classifier to folders that other runtimes run without tlkit."""
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     format: tuple[str, ...] = option(
@@ -397,42 +407,43 @@ class ExportConfig(Options):
     out: str = option("exported", "The folder to write into.", group="Output", writes="folder")
     check_images: int = option(
         200,
-        "Images of the run's test (else validation) split on which decisions and accuracy are compared; 0 for none.",
+        "Number of images of the run's test (else validation) split on which decisions and accuracy are compared; 0 "
+        "for none.",
         low=0,
         high=100_000,
         group="Export",
     )
     calibration_images: int = option(
         200,
-        "Training images of the run that litert-int8 finds its ranges on; a vision transformer has none.",
+        "Number of the run's training images used to calibrate litert-int8; not used for a vision transformer.",
         low=10,
         high=10_000,
         group="Export",
     )
     min_agreement: float = option(
         0.9,
-        "litert-int8 is refused where the predicted class stays the same on less than this fraction of the check images.",
+        "Refuse litert-int8 if the predicted class is unchanged on less than this fraction of the check images.",
         low=0,
         high=1,
         group="Export",
     )
-    overwrite: bool = option(False, "Replace artifacts that are there.", group="Output")
+    overwrite: bool = option(False, "Replace existing artifacts.", group="Output")
 
     def check(self) -> None:
-        """What is quantised is also measured."""
+        """Require check images for a quantised format."""
         super().check()
         if not (self.check_images or all(catalog.FORMATS[name].exact for name in self.format)):
             raise TlkitError(
-                "--check-images 0 leaves nothing to measure what quantisation costs.",
+                "--check-images 0 leaves no images to measure the cost of quantisation on.",
                 "give a number above 0, or export without litert-int8.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig(Options):
-    """`tlkit verify`: whether an artifact still gives what it gave when it was exported."""
+    """`tlkit verify`: whether an artifact still gives the logits it gave at export."""
 
-    artifact: str = argument("Folder that `tlkit export` wrote: the one with contract.json.", exists=True)
+    artifact: str = argument("Folder that `tlkit export` wrote, with contract.json in it.", exists=True)
 
 
 # -- The options of `tlkit serve` --------------------------------------------------------------
@@ -444,36 +455,36 @@ class ServeConfig(AnsweringOptions):
 
     run: str = argument("Run folder, or a model.keras that tlkit wrote.", exists=True)
     host: str = option(
-        "127.0.0.1", "Address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 every interface.", group="Server"
+        "127.0.0.1", "Address to listen on; 127.0.0.1 is this machine only, 0.0.0.0 every interface.", group="Server"
     )
-    port: int = option(8000, "Port to listen on; 0 takes a free one and says which.", low=0, high=65535, group="Server")
+    port: int = option(8000, "Port to listen on; 0 picks a free one and prints it.", low=0, high=65535, group="Server")
     token_file: str | None = option(
         None,
-        "File with the bearer token of requests; TLKIT_SERVE_TOKEN holds it unless given.",
+        "File with the bearer token that requests must carry; default: the token in TLKIT_SERVE_TOKEN.",
         group="Server",
     )
     neighbours: int = option(
-        3, "Nearest training images shown with an explanation; 0 for none.", low=0, high=12, group="Server"
+        3, "Number of nearest training images shown with an explanation; 0 for none.", low=0, high=12, group="Server"
     )
-    batch_size: int = option(32, "Most images in one inference step.", low=1, high=4096, group="Inference")
+    batch_size: int = option(32, "Maximum images in one inference step.", low=1, high=4096, group="Inference")
     batch_wait: float = option(
         2.0,
-        "Milliseconds that a batch waits for images that are being decoded; without any it starts at once.",
+        "Milliseconds that a batch waits for images being decoded; if there are none it starts at once.",
         low=0,
         high=1000,
         group="Inference",
     )
-    max_image_mb: float = option(20.0, "Largest file of one image, in MB.", low=0.001, high=1000, group="Limits")
-    max_request_mb: float = option(64.0, "Largest body of one request, in MB.", low=0.001, high=4000, group="Limits")
-    max_images: int = option(32, "Most images in one request.", low=1, high=4096, group="Limits")
+    max_image_mb: float = option(20.0, "Maximum size of one image file, in MB.", low=0.001, high=1000, group="Limits")
+    max_request_mb: float = option(64.0, "Maximum body of one request, in MB.", low=0.001, high=4000, group="Limits")
+    max_images: int = option(32, "Maximum images in one request.", low=1, high=4096, group="Limits")
     max_megapixels: float = option(
         50.0,
-        "Most pixels of one image, in millions.",
+        "Maximum pixels of one image, in millions.",
         low=0.01,
         high=178,
         group="Limits",
     )
-    max_requests: int = option(64, "Most predictions asked for at the same time.", low=1, high=4096, group="Limits")
+    max_requests: int = option(64, "Maximum prediction requests at the same time.", low=1, high=4096, group="Limits")
     timeout: float = option(
         30.0, "Seconds that a request may take, from its first byte to its answer.", low=0.1, high=3600, group="Limits"
     )

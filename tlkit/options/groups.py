@@ -1,4 +1,4 @@
-"""Options that several commands share, in groups; a command's own class mixes them in."""
+"""Groups of options that several commands share, mixed into each command's class."""
 
 import re
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from tlkit.options.training import TrainingOptions as TrainingOptions
 
 
 def parse_levels(text: str) -> tuple[float, float] | None:
-    """`LOW,HIGH` as two numbers; None for `auto`, which is settled on the images.
+    """Parse `LOW,HIGH` into two numbers; None for `auto`, which is determined from the images.
 
     Raises:
-        TlkitError: neither.
+        TlkitError: if it is neither.
     """
     if text == "auto":
         return None
@@ -33,30 +33,30 @@ def parse_levels(text: str) -> tuple[float, float] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FixOptions(Options):
-    """What is wrong with the images, and is to be put right while they are read."""
+    """Corrections to apply while the images are read."""
 
     fixes: str | None = option(
         None,
-        "Labels to change and images to drop, listed in a CSV (path,action,label,reason) as `tlkit audit --write-fixes` "
-        "writes it; no file is touched.",
+        "CSV of labels to change and images to drop (path,action,label,reason), as `tlkit audit --write-fixes` "
+        "writes it; no image file is touched.",
         group="Data",
     )
     fix_held_out: bool = option(
         False,
-        "Change labels of validation and test images too, as --fixes says; otherwise only training images get new labels.",
+        "Apply the label changes of --fixes to validation and test images too; by default only to training images.",
         group="Data",
     )
 
     def check(self) -> None:
-        """Nothing is fixed without a file of fixes."""
+        """Refuse --fix-held-out without --fixes."""
         super().check()
         if self.fix_held_out and not self.fixes:
-            raise TlkitError("--fix-held-out has no fixes to apply.", "give a file of them: --fixes FILE.")
+            raise TlkitError("--fix-held-out has no fixes to apply.", "name a file of fixes: --fixes FILE.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(FixOptions):
-    """The images, and how they are decoded and resized."""
+    """How images are decoded and resized, and their task."""
 
     fit: str = option(
         "squash",
@@ -65,12 +65,12 @@ class ImageOptions(FixOptions):
         group="Data",
     )
     image_size: int | None = option(
-        None, "Side of the input in pixels; the backbone's native size unless given.", low=16, high=4096, group="Data"
+        None, "Side of the input in pixels; default: the backbone's native size.", low=16, high=4096, group="Data"
     )
     levels: str | None = option(
         None,
-        "Sample values that are black and white in files of more than 8 bits: LOW,HIGH (0,4095 for 12 bits in 16-bit "
-        "files), or auto, the least and greatest of the set; what each file declares unless given.",
+        "Sample values taken as black and white in files of more than 8 bits: LOW,HIGH (0,4095 for 12 bits in 16-bit "
+        "files), or auto, the smallest and largest in the data set; default: what each file declares.",
         group="Data",
     )
     on_bad: str = option(
@@ -78,24 +78,25 @@ class ImageOptions(FixOptions):
     )
     classes: tuple[str, ...] | None = option(
         None,
-        "Class names in index order, comma-separated, one with a comma in quotation marks ('\"cat, black\",dog'); sorted folder names unless given.",
+        "Class names in index order, comma-separated, a name with a comma in quotation marks ('\"cat, black\",dog'); "
+        "default: sorted folder names.",
         group="Data",
     )
     task: str = option(
         "auto",
-        "What is predicted for an image: single (one class), multi (any number of labels), ordinal (one of --classes, which have "
-        "an order), number (the columns --target of a table); auto decides by the labels of the images.",
+        "What is predicted for an image: single (one class), multi (any number of labels), ordinal (one of "
+        "--classes, in order), number (the --target columns of a table); auto decides from the labels of the images.",
         choices=catalog.TASKS,
         group="Data",
     )
     target: tuple[str, ...] | None = option(
         None,
-        "Columns of the table that hold the numbers of --task number, comma-separated; `target` unless given.",
+        "Columns of the table with the numbers to predict with --task number, comma-separated; default: `target`.",
         group="Data",
     )
 
     def check(self) -> None:
-        """Levels are a range; an order is given, and columns are of numbers."""
+        """Refuse levels that are not a range, and --classes or --target that contradict --task."""
         super().check()
         self._check_task()
         if self.levels is not None:
@@ -115,7 +116,7 @@ class ImageOptions(FixOptions):
         if self.target is not None and self.task != "number":
             raise TlkitError(
                 f"--target {','.join(self.target)} names columns of numbers, and --task is {self.task}.",
-                "say --task number, or drop it.",
+                "use --task number, or drop --target.",
             )
         asked = self.target or ()
         if twice := [name for name in asked if asked.count(name) > 1]:
@@ -130,7 +131,8 @@ class SplitOptions(Options):
     test: float = option(0.15, "Fraction of each class held out for test.", low=0, high=0.9, group="Split")
     group_by: str | None = option(
         None,
-        "Groups that stay within one split: a column of the table, or a regular expression on the path whose first group names them.",
+        "Groups of images that stay within one split: a column of the table, or a regular expression on the path "
+        "whose first group is the group's name.",
         group="Split",
     )
     keras_split: float | None = option(
@@ -143,7 +145,7 @@ class SplitOptions(Options):
     seed: int = option(0, "Seed of all randomness.", low=0, high=2**31 - 1, group="Split")
 
     def check(self) -> None:
-        """The fractions must leave training images."""
+        """Require at least a tenth of the images for training."""
         super().check()
         if self.val + self.test > 0.9:
             raise TlkitError(
@@ -153,25 +155,27 @@ class SplitOptions(Options):
             if (asked := getattr(self, name)) != getattr(SplitOptions, name):
                 raise NoEffect(
                     name,
-                    f"--{name} {asked} has no effect with --keras-split {self.keras_split}, which says what is held out.",
+                    f"--{name} {asked} has no effect with --keras-split {self.keras_split}, which sets the fraction "
+                    "held out.",
                     "drop one of the two.",
                 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgementOptions(Options):
-    """Abstention, and the slices on which accuracy is measured."""
+    """Abstention, and slices on which accuracy is measured."""
 
     target_precision: float | None = option(
         None,
-        "Precision that answers must be shown to have on validation images, such as 0.98; the classifier abstains below the confidence that reaches it.",
+        "Precision that predictions must demonstrably reach on the validation images, such as 0.98; the classifier "
+        "abstains below the confidence that achieves it.",
         low=0.01,
         high=0.9999,
         group="Evaluation",
     )
     slice_by: tuple[str, ...] | None = option(
         None,
-        "Columns of the image table, comma-separated: accuracy is also measured on slices by them. "
+        "Columns of the image table, comma-separated, by which accuracy is also measured on slices. "
         "Slices by class, image size and brightness are always measured.",
         group="Evaluation",
     )
@@ -183,8 +187,8 @@ class LogOptions(Options):
 
     log: tuple[str, ...] | None = option(
         None,
-        "Experiment trackers, comma-separated, to which the finished run is logged: mlflow, wandb; each as its own "
-        "settings say (MLFLOW_TRACKING_URI, WANDB_MODE).",
+        "Experiment trackers to log the finished run to, comma-separated: mlflow, wandb; each uses its own settings "
+        "(MLFLOW_TRACKING_URI, WANDB_MODE).",
         choices=catalog.TRACKERS,
         group="Output",
     )
@@ -192,19 +196,19 @@ class LogOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameOptions(Options):
-    """Samples that are clips, several frames in order: which of their frames are taken."""
+    """Which frames are taken from samples that are clips."""
 
     frames: int | None = option(
         None,
-        "The samples are clips (films, or folders of frames, in class folders, or a table of them): so many frames of each "
-        "at most, evenly spaced.",
+        "The samples are clips (films or folders of frames, in class folders or listed in a table): take at most "
+        "this many frames of each, evenly spaced.",
         low=1,
         high=1024,
         group="Clips",
     )
     stride: int | None = option(
         None,
-        "The samples are clips: take every N-th frame; every one unless given.",
+        "The samples are clips: take every N-th frame; default: every frame.",
         low=1,
         high=1000,
         group="Clips",
@@ -212,35 +216,35 @@ class FrameOptions(Options):
 
     @property
     def samples_are_clips(self) -> bool:
-        """Whether clips were asked for; a table may say it by itself."""
+        """Whether clips were requested; a table may hold clips regardless."""
         return self.frames is not None or self.stride is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions(FrameOptions):
-    """Clips, and how their frames are put together."""
+    """Clips, and how their frames are combined."""
 
     time: str | None = option(
         None,
-        "The samples are clips, of 16 frames unless --frames is given: what reads them in order, beside the mean over time that "
-        "it has to beat; conv1d unless given.",
+        "The samples are clips, of 16 frames unless --frames is given: the head that reads the frames in order; it "
+        "is compared with the mean over time and kept only if better. Default: conv1d.",
         choices=catalog.TIMES,
         group="Clips",
     )
 
     @property
     def over_time(self) -> str:
-        """What reads the frames, as asked for or as planned."""
+        """The head over time: as requested, else the default."""
         return self.time or catalog.TIME
 
     @property
     def most_frames(self) -> int:
-        """T, as asked for or as planned."""
+        """T, the maximum frames per clip: as requested, else the default."""
         return self.frames or catalog.FRAMES
 
     @property
     def samples_are_clips(self) -> bool:
-        """Whether clips were asked for."""
+        """Whether clips were requested."""
         return self.time is not None or super().samples_are_clips
 
 
@@ -250,7 +254,8 @@ class BackboneOptions(Options):
 
     backbone: str = option(
         "mobilenetv2",
-        "A name from `tlkit backbones`, with variants (mobilenetv2:alpha=0.35), a path to a .keras file, or a KerasHub preset (hub:resnet_18_imagenet).",
+        "A name from `tlkit backbones`, with variants (mobilenetv2:alpha=0.35), a path to a .keras file, or a "
+        "KerasHub preset (hub:resnet_18_imagenet).",
         group="Backbone",
     )
     weights: str = option(
@@ -258,7 +263,7 @@ class BackboneOptions(Options):
     )
 
     def check(self) -> None:
-        """A backbone is a row of the catalogue or a file."""
+        """Require a backbone of the catalogue, a file or a preset."""
         super().check()
         if not self.backbone.endswith(".keras") and catalog.family_of(self.backbone) is None:
             catalog.backbone_row(self.backbone)
@@ -266,11 +271,11 @@ class BackboneOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class MovedOptions(Options):
-    """Where the images of a run are by now."""
+    """Where the images of a run are now."""
 
     moved_to: str | None = option(
         None,
-        "Where the run's own images are now, if they were moved: the folder, or the table. The run remembers it.",
+        "New place of the run's own images, if they were moved: the folder, or the table. The run remembers it.",
         group="Data",
         flag="images",
     )
@@ -278,11 +283,11 @@ class MovedOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreOptions(Options):
-    """How computed features are kept for the next time."""
+    """How computed features are stored."""
 
     stored_as: str = option(
         "float32",
-        "How computed features are stored: float32, or float16 for half the disk and three digits.",
+        "How computed features are stored: float32, or float16 for half the disk space at three significant digits.",
         choices=catalog.STORED_AS,
         group="Store",
     )
@@ -290,17 +295,18 @@ class StoreOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions(Options):
-    """The engine of forward passes."""
+    """The engine and precision of forward passes."""
 
     engine: str = option(
         "auto",
-        "Engine of features and predictions: auto takes the fastest on this machine and reports it.",
+        "Engine that computes features and predictions: auto takes the fastest on this machine and reports it.",
         choices=catalog.ENGINES,
         group="Inference",
     )
     precision: str = option(
         "float32",
-        "Precision of features, predictions and, in finetune, of training steps; auto tries bfloat16 on a few images and takes it if it is 1.2 times as fast and agrees.",
+        "Precision of features, predictions and, in finetune, of training steps; auto tries bfloat16 on a few images "
+        "and uses it if it is 1.2 times as fast and agrees.",
         choices=catalog.PRECISIONS,
         group="Inference",
     )
@@ -308,17 +314,18 @@ class EngineOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweringOptions(EngineOptions):
-    """What computes the answers of a finished classifier."""
+    """The engine that computes the predictions of a finished classifier."""
 
     engine: str = option(
         "auto",
-        "What computes the answers: auto takes the ONNX file that the run keeps for it, which needs no TensorFlow, else Keras; it says which.",
+        "Engine that computes predictions: auto takes the ONNX file kept in the run, which needs no TensorFlow, else "
+        "Keras, and reports which.",
         choices=catalog.ANSWERING,
         group="Inference",
     )
 
 
-# -- The option of test-time augmentation, for the commands that judge images ------------------
+# -- Test-time augmentation, for commands that predict ------------------
 
 MOST_VIEWS = 12
 
@@ -329,15 +336,15 @@ class TtaOptions(Options):
 
     tta: int = option(
         1,
-        "Views of every image whose probabilities are averaged (test-time augmentation): 2 adds its mirror "
-        "image, more add light crops; the time grows in proportion.",
+        "Views of each image over which probabilities are averaged (test-time augmentation): 2 adds the mirror "
+        "image, more add light crops; time grows in proportion.",
         low=1,
         high=MOST_VIEWS,
         group="Inference",
     )
 
 
-# -- How it is decided what a run ships: on images held out, or by cross-validation ------------
+# -- How the weights of a run are chosen: on held-out images, or by cross-validation ------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,40 +353,40 @@ class ValidationOptions(Options):
 
     validate: str = option(
         "auto",
-        "Validation of the choice of weights: split (held-out images), folds (cross-validation, so that every image trains), or "
-        "auto, which takes folds where fewer than 30 images would be held out.",
+        "How the choice of weights is validated: split (held-out images), folds (cross-validation, so that every "
+        "image trains), or auto, which takes folds if fewer than 30 images would be held out.",
         choices=catalog.VALIDATIONS,
         group="Training",
     )
 
     def check(self) -> None:
-        """Folds leave no validation images, which some options need."""
+        """Refuse folds with options that need validation images."""
         super().check()
         if self.validate == "folds":
             for name in VALIDATION_IMAGES:
                 if getattr(self, name) is not None:
                     raise TlkitError(
-                        f"--{name.replace('_', '-')} needs validation images, and --validate folds holds none out.",
+                        f"--{name.replace('_', '-')} needs validation images, but --validate folds holds none out.",
                         "drop one of the two.",
                     )
 
 
 VALIDATION_IMAGES = ("target_precision", "minutes", "keras_split")
-"""Options that need them, or say themselves who validates."""
+"""Options that need validation images, or themselves decide which images validate."""
 
 
-# -- One process of several that share the work on a set of images -----------------------------
+# -- Work shared by several processes -----------------------------
 
 
 class Portion(NamedTuple):
-    """Portion `number`, 1..`of`, of the images; whose it is follows from the content of each alone."""
+    """Shard `number`, 1..`of`, of the images; an image's shard depends only on its content."""
 
     number: int = 1
     of: int = 1
 
     @property
     def whole(self) -> bool:
-        """Whether it is all images."""
+        """Whether it is all of the images."""
         return self.of == 1
 
 
@@ -388,10 +395,10 @@ MOST_SHARDS = 100_000
 
 
 def parse_shard(text: str | None) -> Portion:
-    """`I/N` as a share; all images where nothing is given.
+    """Parse `I/N`; None gives all images.
 
     Raises:
-        TlkitError: I is not among 1..N.
+        TlkitError: if I is not in 1..N.
     """
     if text is None:
         return ALL
@@ -400,60 +407,64 @@ def parse_shard(text: str | None) -> Portion:
     if not 1 <= share.number <= share.of <= MOST_SHARDS:
         raise TlkitError(
             f"--shard {text}: expected I/N with I from 1 to N, and N at most {MOST_SHARDS:,}.",
-            "--shard 2/4 is the second of four; an array job that counts from 0 adds 1.",
+            "--shard 2/4 is the second of four; in an array job that counts from 0, add 1.",
         )
     return share
 
 
 def parse_executor(text: str) -> tuple[str, str]:
-    """`NAME[:ADDRESS]` as its two parts, "" where there is no address.
+    """Split `NAME[:ADDRESS]` into its two parts; "" if there is no address.
 
     Raises:
-        TlkitError: no such executor, or an address of this process.
+        TlkitError: for an unknown executor, or an address after `here`.
     """
     name, _, address = text.partition(":")
     if name not in catalog.EXECUTORS:
         raise unknown_name("an executor (--executor)", name, catalog.EXECUTORS)
     if name == "here" and text != name:
-        raise TlkitError(f"--executor {text}: this process has no address.", "--executor ray:ADDRESS, or leave it out.")
+        raise TlkitError(f"--executor {text}: here takes no address.", "--executor ray:ADDRESS, or leave it out.")
     if text.endswith(":"):
-        raise TlkitError(f"--executor {text}: no address follows.", f"--executor {name}:HOST:PORT, or {name} alone.")
+        raise TlkitError(
+            f"--executor {text}: the address is missing.", f"--executor {name}:HOST:PORT, or {name} alone."
+        )
     return name, address
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions(Options):
-    """Who computes features, and folds of a cross-validation."""
+    """Where features and cross-validation folds are computed."""
 
     executor: str = option(
         "here",
-        "Who computes what the store lacks: here (this process), ray (a worker for each core of this machine) or ray:ADDRESS "
-        "(the workers of a cluster: HOST:PORT, or auto), which read the images at the same paths.",
+        "Where features missing from the store are computed: here (this process), ray (a worker for each core of "
+        "this machine) or ray:ADDRESS (the workers of a cluster: HOST:PORT, or auto), which read the images at the "
+        "same paths.",
         group="Scaling",
     )
 
     def check(self) -> None:
-        """A known one."""
+        """Require a known executor."""
         super().check()
         parse_executor(self.executor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardOptions(ExecutorOptions, EngineOptions):
-    """Work shared by several processes, on one machine or many, that have one store."""
+    """Work divided among processes, on one machine or many, that share one store."""
 
     shard: str | None = option(
         None,
-        "Compute the I-th of N shares of the images (I/N, from 1) into the store and write nothing else; shares follow "
-        "from content, run in any order on any machine, and the same command without --shard then only gathers.",
+        "Compute the I-th of N shards of the images (I/N, from 1) into the store and write nothing else; shards "
+        "depend on image content, run in any order on any machine, and the same command without --shard then only "
+        "gathers.",
         group="Scaling",
     )
 
     def check(self) -> None:
-        """A share of something, computed as every other share is."""
+        """Require one precision for all shards."""
         super().check()
         if self.shard is not None and parse_shard(self.shard) and self.precision == "auto":
             raise TlkitError(
-                f"--shard {self.shard} with --precision auto: shares could end up in different precisions.",
-                "name one: --precision float32.",
+                f"--shard {self.shard} with --precision auto: shards could end up in different precisions.",
+                "choose one: --precision float32.",
             )

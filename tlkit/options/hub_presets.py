@@ -1,20 +1,21 @@
-"""Vision transformers among the presets of KerasHub that tlkit converts: what people choose them by, and their licences.
+"""The KerasHub vision transformers that tlkit converts: figures to choose them by, and their licences.
 
-Figures are those that the authors published, none were measured here: accuracy on ImageNet-1k's validation images of a linear
+Figures are the authors' own, none were measured here: accuracy on ImageNet-1k's validation images of a linear
 classifier on frozen features for DINOv2 (README of facebookresearch/dinov2), of the whole network for DeiT (README of
-facebookresearch/deit) and for Swin trained on ImageNet-1k alone (README of microsoft/Swin-Transformer). Where authors give none in this form, there is none.
+facebookresearch/deit) and for Swin trained on ImageNet-1k alone (README of microsoft/Swin-Transformer). Presets without
+such a figure have none.
 """
 
 from typing import NamedTuple
 
 
 class Licence(NamedTuple):
-    """Under what terms the weights of a family come.
+    """The licence of the weights of a family.
 
     Args:
-        family: with what the names of its presets begin.
-        name: of the licence.
-        address: where it can be read.
+        family: prefix of the names of its presets.
+        name: name of the licence.
+        address: URL of its text.
     """
 
     family: str
@@ -23,7 +24,7 @@ class Licence(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What is said before anything is downloaded."""
+        """The notice shown before a download."""
         return f"by downloading it you agree to its licence, {self.name}: {self.address}" if self.address else self.name
 
 
@@ -46,19 +47,19 @@ UNKNOWN = Licence("", "its licence is on its page there", "")
 
 
 def licence_of(preset: str) -> Licence:
-    """The licence of a preset by its name; where it is not known, where to look."""
+    """The licence of a preset by its name; `UNKNOWN` if not in the table."""
     return next((row for row in LICENCES if preset.startswith(row.family)), UNKNOWN)
 
 
 class PresetRow(NamedTuple):
-    """One preset.
+    """One KerasHub preset.
 
     Args:
-        name: what is typed after `hub:`.
-        patch: side of its patches in pixels; sides of images are multiples of it (of Swin, see docs/transformers.md).
-        parameters: of the part that reads images, in millions.
-        accuracy: on ImageNet as published, in percent; None without a figure.
-        measured: what of it was measured.
+        name: as typed after `hub:`.
+        patch: side of its patches in pixels, of which image sides are multiples (for Swin, see docs/transformers.md).
+        parameters: parameters of the image encoder, in millions.
+        accuracy: published ImageNet accuracy, in percent; None without a figure.
+        measured: what the accuracy is of: `linear`, a linear classifier, or `whole`, the whole network.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The options of commands that bring or choose something: `tlkit sample`, `tlkit weights`, `tlkit rank`."""
+"""The options of `tlkit sample`, `tlkit weights` and `tlkit rank`."""
 
 import re
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from tlkit.options import catalog
 from tlkit.options.groups import ImageOptions, ShardOptions, SplitOptions, StoreOptions
 from tlkit.options.option import Options, argument, option
 
-OWN = ("size", "weights")  # what a candidate says besides the variants of its network
+OWN = ("size", "weights")  # options of a candidate that are not variants of its network
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A candidate as asked for.
+    """A requested candidate.
 
     Args:
-        backbone: as `--backbone` takes it: a catalogue name with its variants, the path of a `.keras` file, or a preset.
+        backbone: as for `--backbone`: a catalogue name with its variants, the path of a `.keras` file, or a preset.
         image_size: side in pixels, or None for the native one.
-        weights: as `--weights` takes them.
+        weights: as for `--weights`.
     """
 
     backbone: str
@@ -36,22 +36,22 @@ class Wanted:
 
     @property
     def flags(self) -> list[str]:
-        """What `tlkit finetune` is given to train this one."""
+        """The flags of `tlkit finetune` that train this candidate."""
         size = ["--image-size", str(self.image_size)] if self.image_size else []
         weights = ["--weights", self.weights] if self.weights != "imagenet" else []
         return ["--backbone", self.backbone, *size, *weights]
 
 
 def read_candidates(parts: Sequence[str], image_size: int | None = None) -> list[Wanted]:
-    """Candidates from a list whose commas were cut: `mobilenetv2:alpha=0.35`, `size=160` are two parts of one.
+    """Read candidates from a list split at its commas, in which `mobilenetv2:alpha=0.35`, `size=160` are parts of one.
 
     Args:
-        parts: pieces of `NAME[:OPTION=VALUE,...]`; beside the network's own variants, `size` is the side of the input
+        parts: pieces of `NAME[:OPTION=VALUE,...]`; besides the network's own variants, `size` is the side of the input
             and `weights` is imagenet, none or a file.
-        image_size: side of those that name none.
+        image_size: side of candidates that give none.
 
     Raises:
-        TlkitError: an unknown name, a size that is none, a candidate given twice.
+        TlkitError: for an unknown name, an invalid size or a repeated candidate.
     """
     whole: list[str] = []
     for part in ",".join(parts).split(","):
@@ -70,7 +70,7 @@ def read_candidates(parts: Sequence[str], image_size: int | None = None) -> list
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """A candidate's name or file, and what follows from the colon on."""
+    """Split a candidate into its name or file and the rest, from the colon on."""
     end = re.search(r"\.keras(?=:|$)", text, re.IGNORECASE)
     at = end.end() if end else text.find(":")
     return (text, "") if at < 0 else (text[:at], text[at:])
@@ -89,7 +89,7 @@ def _read(text: str, image_size: int | None) -> Wanted:
         catalog.backbone_row(name)
     elif variants:
         what = "a preset" if family else "a file"
-        raise TlkitError(f"{text!r} gives {what} the variant {variants}.", f"{what} takes size=PIXELS alone.")
+        raise TlkitError(f"{text!r} gives {what} the variant {variants}.", f"{what} takes size=PIXELS only.")
     size = own.get("size", "")
     if "size" in own and not (size.isdecimal() and 16 <= int(size) <= 4096):
         raise TlkitError(f"size of {text!r} is {size!r}, expected pixels, 16 to 4096.", "write size=160.")
@@ -99,22 +99,23 @@ def _read(text: str, image_size: int | None) -> Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class RankConfig(ImageOptions, SplitOptions, StoreOptions, ShardOptions):
-    """`tlkit rank`: which backbone suits these images, before any is trained."""
+    """`tlkit rank`: which backbone suits the images, before any is trained."""
 
     images: str = argument("Folder of images, or a CSV/Parquet manifest.", exists=True)
     backbones: tuple[str, ...] | None = option(
         None,
         "Candidates, comma-separated, each as NAME:VARIANT=VALUE,size=PIXELS,weights=none|FILE "
-        "(mobilenetv2:alpha=0.35,size=160), a .keras file, or a KerasHub preset (hub:dinov2_small,size=224); unless given nano and all whose weights are at hand.",
+        "(mobilenetv2:alpha=0.35,size=160), a .keras file, or a KerasHub preset (hub:dinov2_small,size=224); "
+        "default: nano and all whose weights are on this machine.",
         group="Candidates",
     )
     limit: int = option(
-        2000, "Images to look at, at most, shared out over the classes.", low=4, high=1_000_000, group="Candidates"
+        2000, "Maximum number of images to use, divided over the classes.", low=4, high=1_000_000, group="Candidates"
     )
     prefer: str = option(
         "accuracy",
-        "What is recommended: accuracy, the one expected to be best after fine-tuning; speed, the fastest whose features are "
-        "within the noise of the best.",
+        "What to recommend: accuracy, the backbone expected to be best after fine-tuning; speed, the fastest whose "
+        "features are within the noise of the best.",
         choices=("accuracy", "speed"),
         group="Candidates",
     )
@@ -125,10 +126,10 @@ class RankConfig(ImageOptions, SplitOptions, StoreOptions, ShardOptions):
     )
     out: str = option("rank", "The folder to write: rank.html, rank.json, rank.csv.", group="Output", writes="folder")
     batch_size: int = option(32, "Images per inference step.", low=1, high=4096, group="Inference")
-    overwrite: bool = option(False, "Replace what is there.", group="Output")
+    overwrite: bool = option(False, "Replace existing output.", group="Output")
 
     def check(self) -> None:
-        """Every candidate is a row of the catalogue or a file."""
+        """Require candidates that are catalogue names, presets or files."""
         super().check()
         if self.backbones is not None:
             read_candidates(self.backbones, self.image_size)
@@ -138,7 +139,7 @@ class RankConfig(ImageOptions, SplitOptions, StoreOptions, ShardOptions):
 
 
 def _fault(help: str) -> float:
-    """A fault of the drawn set, as the fraction of its images that get it."""
+    """The option for a fault of the drawn set: the fraction of images that have it."""
     return option(0.0, help, low=0, high=0.5, group="Faults of shapes")
 
 
@@ -153,18 +154,19 @@ class SampleConfig(Options):
     out: str = argument("Folder to write.")
     count: int | None = option(
         None,
-        "Images or clips to write, evenly over the classes; all 1,797 digits, 400 shapes or sheets, 240 clips unless given.",
+        "Number of images or clips to write, evenly over the classes; default: all 1,797 digits, 400 shapes or "
+        "sheets, 240 clips.",
         low=10,
         high=1_000_000,
         group="Sample",
     )
     seed: int = option(0, "Seed of shapes, sheets and clips.", low=0, high=2**31 - 1, group="Sample")
-    overwrite: bool = option(False, "Replace what is there.", group="Sample")
-    corrupt: float = _fault("Fraction of files that no decoder can read: empty, cut short or text.")
-    duplicate: float = _fault("Fraction of files that are byte for byte another one.")
-    near_duplicate: float = _fault("Fraction of files that are another one, cropped a little and saved again.")
-    mislabelled: float = _fault("Fraction of files in the folder of a wrong class.")
-    rotated: float = _fault("Fraction of files stored turned, with the EXIF tag that turns them back.")
+    overwrite: bool = option(False, "Replace existing output.", group="Sample")
+    corrupt: float = _fault("Fraction of files that cannot be decoded: empty, truncated or text.")
+    duplicate: float = _fault("Fraction of files that are byte-for-byte copies.")
+    near_duplicate: float = _fault("Fraction of files that are slightly cropped, re-encoded copies.")
+    mislabelled: float = _fault("Fraction of files in the folder of the wrong class.")
+    rotated: float = _fault("Fraction of files stored rotated, with the EXIF tag that undoes it.")
     imbalance: float = option(
         0.0,
         "How much smaller each class is than the one before: 0 for equal classes, 0.5 for half.",
@@ -175,12 +177,12 @@ class SampleConfig(Options):
 
     @property
     def faults(self) -> dict[str, float]:
-        """Fault -> fraction of the images."""
+        """Fraction of images by fault."""
         names = ("corrupt", "duplicate", "near_duplicate", "mislabelled", "rotated")
         return {name: getattr(self, name) for name in names}
 
     def check(self) -> None:
-        """Faults and sizes only where something is made to order, and no more faults than images."""
+        """Refuse faults and counts for samples that are not generated, and faults that exceed the images."""
         super().check()
         given = [name for name, value in (self.faults | {"imbalance": self.imbalance}).items() if value]
         if given and self.name != "shapes":
@@ -190,7 +192,7 @@ class SampleConfig(Options):
             )
         if self.count is not None and self.name not in catalog.MADE_SAMPLES:
             raise TlkitError(
-                f"--count {self.count} has no effect on the sample {self.name!r}: a download comes whole.",
+                f"--count {self.count} has no effect on the sample {self.name!r}: a downloaded set is always complete.",
                 f"drop --count; it is for {', '.join(catalog.MADE_SAMPLES)}.",
             )
         if sum(self.faults.values()) > 0.9:
@@ -206,23 +208,23 @@ ACTIONS = ("list", "fetch", "import", "export")
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsConfig(Options):
-    """`tlkit weights`: which pretrained weights are at hand, and getting others here."""
+    """`tlkit weights`: list pretrained weights, and fetch, import or export them."""
 
     action: str = argument(
-        "list what there is; fetch it over the network; import it from files; export it for another machine.",
+        "list weights; fetch them over the network; import them from files; export them for another machine.",
         default="list",
         choices=ACTIONS,
     )
     what: tuple[str, ...] | None = argument(
         "For list and fetch, backbones: resnet50, mobilenetv2:alpha=0.35,size=160. For import, files or folders. "
-        "For export, the folder to write, then backbones; all that are at hand unless named.",
+        "For export, the folder to write, then backbones; default: all that are on this machine.",
         default=None,
     )
-    verify: bool = option(False, "list: read every file at hand and check its sum.", group="List")
+    verify: bool = option(False, "With list: read every file on this machine and check its checksum.", group="List")
 
     @property
     def names(self) -> list[str]:
-        """`what` as backbones, whose own commas do not part them."""
+        """`what` as backbones, joined again where a comma inside one split it."""
         whole: list[str] = []
         for part in self.what or ():
             if whole and re.match(r"\s*[a-z_]+\s*=", part):
@@ -232,7 +234,7 @@ class WeightsConfig(Options):
         return whole
 
     def check(self) -> None:
-        """Every action but `list` needs arguments."""
+        """Require arguments for every action but `list`."""
         super().check()
         wants = {
             "fetch": ("a backbone", "tlkit weights fetch resnet50"),
@@ -243,4 +245,4 @@ class WeightsConfig(Options):
             thing, example = wants[self.action]
             raise TlkitError(f"`tlkit weights {self.action}` needs {thing}.", f"for example: `{example}`.")
         if self.verify and self.action != "list":
-            raise TlkitError(f"--verify has no effect on {self.action}, which checks anyway.", "drop it.")
+            raise TlkitError(f"--verify has no effect on {self.action}, which always verifies.", "drop it.")

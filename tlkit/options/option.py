@@ -1,6 +1,6 @@
 """How options work: declared once as a dataclass field, they are checked, read from TOML and written to it.
 
-One field is at once a Python argument, a flag (`--image-size`), a TOML key (`image_size`) and a line of help.
+One field gives the Python argument, the flag (`--image-size`), the TOML key (`image_size`) and the line of help.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ COMMANDS = {
     "version": "--version",
 }
 
-# ours -> what it is called elsewhere, without dashes in front
+# our option -> its names in other tools, without leading dashes
 _ELSEWHERE = {
     "learning-rate": ("lr", "lr0", "rate", "max-lr", "base-lr"),
     "weight-decay": ("wd", "decay"),
@@ -85,24 +85,24 @@ _ELSEWHERE = {
     "quiet": ("silent", "s"),
     "help-all": ("help-full", "full-help"),
 }
-# what is no option here, and what there is instead
+# options of other tools that do not exist here, and what to use instead
 _INSTEAD = {
     **dict.fromkeys(
         ("device", "devices", "gpu", "gpus", "cuda", "cpu", "accelerator", "no-cuda"),
-        "tlkit finds the devices by itself, and `tlkit doctor` lists them; CUDA_VISIBLE_DEVICES= (empty) in front of "
-        "the command keeps it off the GPU, and finetune trains on several with --devices.",
+        "tlkit finds the devices by itself, and `tlkit doctor` lists them; put CUDA_VISIBLE_DEVICES= (empty) before "
+        "the command to keep it off the GPU; finetune trains on several devices with --devices.",
     ),
     **dict.fromkeys(
         ("workers", "num-workers", "jobs", "n-jobs", "j", "threads"),
-        "tlkit uses every core that the process may use; `taskset -c 0,1` in front of the command gives it fewer.",
+        "tlkit uses every core available to the process; `taskset -c 0,1` before the command gives it fewer.",
     ),
     **dict.fromkeys(
         ("data", "data-dir", "dataset", "data-path", "images", "input", "input-dir", "source", "train-dir"),
-        "images are given without a flag, after the name of the command: tlkit {command} IMAGES",
+        "images are given without a flag, after the command: tlkit {command} IMAGES",
     ),
     **dict.fromkeys(
         ("shard", "shards"),
-        "features, predict, audit and rank work in shards; tlkit {command} finds in the store what they computed.",
+        "features, predict, audit and rank work in shards; tlkit {command} reads what they computed from the store.",
     ),
     **dict.fromkeys(
         ("lora", "peft", "adapters"),
@@ -111,21 +111,22 @@ _INSTEAD = {
     ),
     **dict.fromkeys(
         ("search", "trials", "n-trials", "num-trials", "tune", "hpo"),
-        "searching for settings is no longer offered: with few validation images it picks the lucky ones; on two sets it moved "
-        "accuracy by -12 to +7 points against the default, -2.5 on average, for 3.6 times its time (benchmarks/results/recipe.md). "
-        "The rate is tried by itself; --learning-rate, --blocks and --augment are set by hand.",
+        "hyperparameter search is no longer offered: with few validation images it picks settings by luck; on two "
+        "sets it moved accuracy by -12 to +7 points against the default, -2.5 on average, for 3.6 times its time "
+        "(benchmarks/results/recipe.md). The learning rate is found automatically; set --learning-rate, --blocks and "
+        "--augment by hand.",
     ),
     **dict.fromkeys(("run", "run-dir"), "the run is given without a flag: tlkit {command} RUN"),
 }
 
 
 def option_meant(typed: str, known: Collection[str], command: str = "") -> str:
-    """A sentence about an unknown option: the one that was meant, or what there is instead; "" where nothing is near.
+    """A hint about an unknown option: the one probably meant, or the alternative; "" if none is close.
 
     Args:
         typed: the option as typed, with or without its dashes.
-        known: the options there are, without dashes in front.
-        command: the command's name, for sentences that show it.
+        known: the existing options, without leading dashes.
+        command: the command's name, for hints that show it.
     """
     plain = typed.lstrip("-").replace("_", "-").lower()
     meant = [ours for ours, names in _ELSEWHERE.items() if plain in names and ours in known]
@@ -136,12 +137,12 @@ def option_meant(typed: str, known: Collection[str], command: str = "") -> str:
 
 
 def command_meant(typed: str, known: Iterable[str]) -> str:
-    """The command line that was meant by an unknown command, without `tlkit`; "" where nothing is near."""
+    """The command line probably meant by an unknown command, without `tlkit`; "" if none is close."""
     found = nearest(typed, [*known, *COMMANDS]) or ""
     return COMMANDS.get(found, found)
 
 
-# -- How options work: declared once as a dataclass field, they are checked, read from TOML and written to it ---
+# -- Declaring options ---
 
 C = TypeVar("C", bound="Options")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)  # 0,001
@@ -161,14 +162,14 @@ def option(
     """A dataclass field with its help, its choices and its inclusive range.
 
     Args:
-        default: its value unless given.
-        help: what it is.
-        choices: the names it may be.
-        low: the least it may be.
-        high: the most it may be.
-        group: the section of the help that it stands in.
-        writes: `file` or `folder` where it is one that the command writes; or the suffixes that such a file may have.
-        flag: its name on the command line, where that is not the field's.
+        default: its default value.
+        help: its help text.
+        choices: the allowed names.
+        low: the minimum.
+        high: the maximum.
+        group: its section of the help.
+        writes: `file` or `folder` if the command writes to it; or the suffixes that such a file may have.
+        flag: its name on the command line, if different from the field's.
     """
     metadata = {"help": help, "choices": choices, "low": low, "high": high, "group": group, "writes": writes}
     return field(default=default, metadata=metadata | {"flag": flag})
@@ -178,10 +179,10 @@ def argument(help: str, *, default: Any = MISSING, choices: Collection[str] = ()
     """A field that is positional on the command line; required unless it has a default.
 
     Args:
-        help: what it is.
-        default: its value unless given.
-        choices: the names it may be.
-        exists: whether it is a path that must be there.
+        help: its help text.
+        default: its default value; required if missing.
+        choices: the allowed names.
+        exists: whether it is a path that must exist.
     """
     metadata = {"help": help, "choices": choices, "argument": True, "exists": exists}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
@@ -189,10 +190,10 @@ def argument(help: str, *, default: Any = MISSING, choices: Collection[str] = ()
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Checks every field against its declared choices and range; subclasses check combinations in `check`."""
+    """Check every field against its declared choices and range; subclasses check combinations in `check`."""
 
     def __post_init__(self) -> None:
-        """Normalise case of choices, then refuse what is out of range."""
+        """Refuse values outside the declared choices and range, then call `check`."""
         for spec in fields(self):
             value = getattr(self, spec.name)
             flag = "--" + spec.name.replace("_", "-")
@@ -220,16 +221,18 @@ class Options:
                         if low is not None
                         else f"at most {high}"
                     )
-                    percent = high is not None and high <= 1 < number <= 100 * high  # 15 for 0.15
-                    hint = f"a share of the whole: {flag} {number / 100:g}." if percent else f"see `--help` for {flag}."
+                    percent = high is not None and high <= 1 < number <= 100 * high  # 15 meant as 15 %
+                    hint = (
+                        f"a fraction is expected: {flag} {number / 100:g}." if percent else f"see `--help` for {flag}."
+                    )
                     raise TlkitError(f"{flag} is {number}, expected {wanted}.", hint)
         self.check()
 
     def check(self) -> None:
-        """Refuse combinations that make no sense; nothing to refuse here."""
+        """Refuse combinations that make no sense; the base class accepts all."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Field name -> JSON-able value."""
+        """The values by field name, as JSON can hold them."""
         return {spec.name: getattr(self, spec.name) for spec in fields(self)}
 
 
@@ -240,11 +243,11 @@ def _refuse_twice(flag: str, names: Sequence[str], choices: Collection[str]) -> 
         raise TlkitError(f"{flag} names {'none' if twice is None else f'{twice!r} twice'}.", told)
 
 
-# -- Lists on the command line are written as a row of CSV is: what holds a comma stands in quotation marks -----
+# -- Lists on the command line are rows of CSV: an item with a comma is quoted -----
 
 
 def listed(text: str) -> list[str]:
-    """The parts of a comma-separated list; quotation marks that are not those of CSV are letters like others."""
+    """The parts of a comma-separated list; quotation marks that are not valid CSV quoting are kept as they are."""
     parts = text.split(",")
     if '"' in text:
         with contextlib.suppress(csv.Error):
@@ -253,7 +256,7 @@ def listed(text: str) -> list[str]:
 
 
 def as_word(value: Any) -> str:
-    """A value as it is written on the command line; of a list what `listed` takes apart."""
+    """A value as written on the command line; a list in the form that `listed` reads."""
     if not isinstance(value, tuple):
         return str(value)
     texts = (str(part) for part in value)
@@ -275,10 +278,10 @@ def scalar_type(annotation: Any) -> type:
 
 
 def coerce(name: str, value: Any, annotation: Any, place: str) -> Any:
-    """`value` as the field's type: lists to tuples, "a,b" to ("a", "b"), whole numbers to float.
+    """Convert `value` to the field's type: lists to tuples, "a,b" to ("a", "b"), whole numbers to float.
 
     Raises:
-        TlkitError: when it cannot be, naming `place` (a flag or a file and key).
+        TlkitError: if it cannot be converted, naming `place` (a flag, or a file and key).
     """
     wanted = scalar_type(annotation)
     if value is None:
@@ -287,7 +290,7 @@ def coerce(name: str, value: Any, annotation: Any, place: str) -> Any:
         if wanted is float and isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
             first, _, second = value.strip().partition(",")
             raise TlkitError(
-                f"{place} is {value!r}, which may be one number with a decimal comma or two numbers.",
+                f"{place} is {value!r}, which could be one number with a decimal comma, or two numbers.",
                 f"write {first}.{second} for one number, {first}.0,{second.lstrip('0') or 0}.0 for two.",
             )
         items = listed(value) if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
@@ -314,29 +317,31 @@ def _scalar(name: str, value: Any, wanted: type, place: str) -> Any:
 
 
 def _number_meant(place: str, value: Any) -> str:
-    """What to write instead of what is no number."""
+    """A hint at what was meant by a value that is not a number."""
     if _DECIMAL_COMMA.fullmatch(str(value)):
-        return f"did you mean {value.replace(',', '.')}? Numbers have a decimal point."
+        return f"did you mean {value.replace(',', '.')}? Numbers are written with a decimal point."
     flag = place if place.startswith("--") else f"{place} ="
     sides = re.fullmatch(r"\(?\s*(\d+)\s*[x×*,]\s*(\d+)\s*\)?", str(value).lower())
     if sides and sides[1] == sides[2]:
-        return f"one side is enough, networks see squares: {flag} {sides[1]}"
+        return f"give one side only, the input is square: {flag} {sides[1]}"
     if sides:
-        return f"networks see squares, so one side is given: {flag} {max(sides[1], sides[2], key=int)}; --fit pad keeps the shape."
+        return f"the input is square, so give one side only: {flag} {max(sides[1], sides[2], key=int)}; --fit pad keeps the aspect ratio."
     if share := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value)):
-        return f"a share of the whole: {flag} {float(share[1]) / 100:g}"
+        return f"a fraction is expected: {flag} {float(share[1]) / 100:g}"
     number = re.match(r"[-+]?\d+", str(value))
     return f"for example: {flag} {number[0] if number else 1}"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a TOML file; tables are only for the eye (`[head]` with `dropout` is `dropout`)."""
+    """The keys of a TOML file; table names are ignored (`dropout` under `[head]` is `dropout`)."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TlkitError(f"{str(path)!r} does not exist.", "give the path of a TOML file to --config.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TlkitError(f"{path} is not valid TOML: {error}.", "keys look like `epochs = 10`, one a line.") from error
+        raise TlkitError(
+            f"{path} is not valid TOML: {error}.", "write one key per line, such as `epochs = 10`."
+        ) from error
     flat: dict[str, Any] = {}
     for key, value in content.items():
         for name, inner in (value if isinstance(value, dict) else {key: value}).items():
@@ -347,10 +352,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def resolve(kind: type[C], given: Mapping[str, Any], file: Path | None = None) -> C:
-    """Defaults, overridden by the file, overridden by what was given (None means not given).
+    """Build the options: defaults, overridden by the file, overridden by `given` (None means not given).
 
     Raises:
-        TlkitError: for unknown keys (all of them, with the nearest known one) and bad values.
+        TlkitError: for unknown keys (all of them, with the nearest known ones) and bad values.
     """
     values = _checked(kind, read_toml(file), f"{file}: ", "{}") if file else {}
     values |= _checked(kind, given, "", "--{}")
@@ -360,15 +365,15 @@ def resolve(kind: type[C], given: Mapping[str, Any], file: Path | None = None) -
     return kind(**values)
 
 
-@functools.cache  # a search of scikit-learn's asks a hundred times
+@functools.cache  # a scikit-learn search asks a hundred times
 def _hints(kind: Any) -> dict[str, Any]:
-    """The types of the fields."""
+    """The types of the fields by name."""
     return get_type_hints(kind)
 
 
 def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: str) -> dict[str, Any]:
-    """The values of one source, in the types of the fields."""
-    hashed: Any = kind  # a class is hashable, whatever its instances are
+    """The values of one source, converted to the types of the fields."""
+    hashed: Any = kind  # a class is hashable even if its instances are not
     hints = _hints(hashed)
     unknown = [name for name in source if name not in hints]
     if unknown:
@@ -384,7 +389,7 @@ def _checked(kind: type[Options], source: Mapping[str, Any], where: str, how: st
 
 
 def _in_python(sentence: str) -> str:
-    """`did you mean --image-size?` as a TOML key or a Python argument is written."""
+    """Rewrite `did you mean --image-size?` for a TOML key or Python argument."""
     found = re.match(r"did you mean --([a-z0-9-]+)\?", sentence)
     return f"did you mean {found[1].replace('-', '_')!r}?" if found else sentence
 
@@ -403,14 +408,14 @@ def refuse_missing(config: Options) -> None:
 
 
 def written_paths(config: Options) -> dict[str, tuple[Path, str]]:
-    """Flag -> the path that the command will write there, and whether that is a file or a folder."""
+    """The paths that the command will write, by flag, each with `file` or `folder`."""
     named = [(spec, getattr(config, spec.name)) for spec in fields(config) if spec.metadata.get("writes")]
     kinds = {spec.name: "folder" if spec.metadata["writes"] == "folder" else "file" for spec, _ in named}
     return {f"--{spec.name.replace('_', '-')}": (Path(it), kinds[spec.name]) for spec, it in named if it}
 
 
 def refuse_unwritable(config: Options) -> None:
-    """Raise for a place that cannot be written, or is no place of its kind, before anything slow is loaded.
+    """Raise for an output path that is not writable or of the wrong kind, before anything slow is loaded.
 
     Raises:
         TlkitError: naming it.
@@ -422,32 +427,32 @@ def refuse_unwritable(config: Options) -> None:
             raise TlkitError(f"{flag} {str(path)!r} is a {found}, expected a {kind}.", f"choose another {flag}.")
         parent = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
         if path.exists() and kind == "file":
-            parent = parent.parent  # a file is replaced, not written into
+            parent = parent.parent  # a file is replaced by a rename, so its folder must be writable
         if not parent.is_dir():
             raise TlkitError(f"{flag} {str(path)!r}: {str(parent)!r} is a file.", f"choose another {flag}.")
         try_to_write(parent)
 
 
 def _refuse_suffixes(config: Options) -> None:
-    """Raise for a file whose suffix names no format that the command writes."""
+    """Raise for a file whose suffix is not a format that the command writes."""
     for spec in fields(config):
         path, allowed = getattr(config, spec.name), spec.metadata.get("writes")
         if isinstance(allowed, tuple) and path and not Path(path).is_dir() and Path(path).suffix.lower() not in allowed:
             ends = f"ends in {Path(path).suffix!r}" if Path(path).suffix else "has no suffix"
             raise TlkitError(
                 f"--{spec.name.replace('_', '-')} {path!r} {ends}.",
-                f"the suffix says what is written: end it in {' or '.join(allowed)}.",
+                f"the suffix chooses the format: end it in {' or '.join(allowed)}.",
             )
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines "name: old -> new" for every option that differs."""
+    """Lines `name: old -> new` for every option that differs."""
     names = dict.fromkeys([*old, *new])
     return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
 
 
 def write_toml(config: Options) -> str:
-    """The config as TOML text, grouped by table; options without a value are left out."""
+    """The options as TOML text, grouped in tables; options without a value are omitted."""
     tables: dict[str, list[str]] = {}
     for spec in fields(config):
         value = getattr(config, spec.name)

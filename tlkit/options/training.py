@@ -1,4 +1,4 @@
-"""What learns and how: the options of the head and of every stage."""
+"""Options of the head and of the training stages."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,9 +7,9 @@ from tlkit.base.errors import NoEffect, TlkitError
 from tlkit.options import catalog
 from tlkit.options.option import Options, as_word, option
 
-STAGES = ("head", "top")  # unless given
+STAGES = ("head", "top")  # the default
 WITH_MOMENTUM = ("sgd", "rmsprop")
-SMOOTHING = 0.1  # of labels, unless given (Szegedy et al. 2016)
+SMOOTHING = 0.1  # default label smoothing (Szegedy et al. 2016)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,61 +18,64 @@ class TrainingOptions(Options):
 
     preset: str | None = option(
         None,
-        f"Several options by one name: {', '.join(row.told for row in catalog.PRESETS.values())}; what is given beside it wins.",
+        f"Several options under one name: {', '.join(row.told for row in catalog.PRESETS.values())}; options given "
+        "explicitly take precedence.",
         choices=catalog.PRESETS,
         group="Training",
     )
     stages: tuple[str, ...] | None = option(
         None,
-        "Stages, comma-separated: head (backbone frozen), top (its last blocks train too), all (every layer trains); head,top "
-        "unless given.",
+        "Stages, comma-separated: head (backbone frozen), top (its last blocks train too), all (every layer trains); "
+        "default: head,top.",
         choices=catalog.STAGES,
         group="Training",
     )
     blocks: int | None = option(
         None,
-        "How many last blocks train in the top stage; planned unless given: the fewest that hold 94 % of the parameters, or a third of them where that would take long.",
+        "Number of last blocks that train in the top stage; default: the fewest that hold 94 % of the parameters, or "
+        "a third of the blocks where that would take long.",
         low=1,
         group="Training",
     )
     unfreeze: str | None = option(
         None,
-        "Which third of the blocks trains in the top stage besides the head: last (see --blocks), middle, first, or all of "
-        "them; last unless given.",
+        "Which third of the blocks trains in the top stage besides the head: last (see --blocks), middle, first, or "
+        "all of them; default: last.",
         choices=catalog.UNFREEZE,
         group="Training",
     )
     epochs: tuple[int, ...] | None = option(
         None,
-        "Epochs at most: one number for every stage, or one for each, comma-separated; planned unless given.",
+        "Maximum epochs: one number for every stage, or one for each, comma-separated; planned by default.",
         low=1,
         group="Training",
     )
     minutes: float | None = option(
         None,
-        "Minutes that the whole command may take, from its start to the report: blocks, views and epochs are planned to fit, and "
-        "adjusted during training.",
+        "Minutes that the whole command may take, from its start to the report: blocks, views and epochs are planned "
+        "to fit, and adjusted during training.",
         low=0.05,
         high=100_000,
         group="Training",
     )
     batch_size: int = option(
         32,
-        "Images of a batch, at most; those of an epoch are shared out evenly.",
+        "Maximum images per batch; the images of an epoch are divided evenly into batches.",
         low=1,
         high=4096,
         group="Training",
     )
     accumulate: int = option(
         1,
-        "Batches whose gradients are accumulated for one update: the effect of a batch so many times as large, in the memory of one.",
+        "Batches whose gradients are accumulated for one update: the effect of a batch that many times as large, in "
+        "the memory of one.",
         low=1,
         high=1024,
         group="Training",
     )
     devices: str | None = option(
         None,
-        "Devices that the rows of every batch are shared out among: a number, or all; with the JAX backend. One unless given.",
+        "Devices among which each batch is divided: a number, or all; JAX backend only. Default: one.",
         group="Training",
     )
     optimizer: str = option(
@@ -83,91 +86,102 @@ class TrainingOptions(Options):
     )
     learning_rate: tuple[float, ...] | None = option(
         None,
-        "Peak learning rate: one for every stage, or one for each, comma-separated; planned unless given.",
+        "Peak learning rate: one for every stage, or one for each, comma-separated; planned by default.",
         low=0,
         group="Training",
     )
     layer_decay: float = option(
         1.0,
-        "Factor between the learning rate of a block of the backbone and that of the block after it, or of the head after the last; 1 gives all the same rate.",
+        "Ratio of a backbone block's learning rate to that of the block after it (the head, for the last block); 1 "
+        "gives all the same rate.",
         low=0.05,
         high=1,
         group="Training",
     )
     ema: float = option(
         0.0,
-        "Momentum of the moving average of the weights that is validated and kept, such as 0.99; 0 keeps the weights themselves.",
+        "Momentum of the moving average of the weights that is validated and kept, such as 0.99; 0 keeps the plain "
+        "weights.",
         low=0,
         high=0.9999,
         group="Training",
     )
     momentum: float = option(0.9, "Momentum of sgd and rmsprop.", low=0, high=0.999, group="Training")
-    weight_decay: float = option(1e-4, "Decoupled weight decay, off biases and norms.", low=0, group="Training")
+    weight_decay: float = option(
+        1e-4, "Decoupled weight decay; not applied to biases and norms.", low=0, group="Training"
+    )
     centralize: str = option(
         "auto",
-        "Take the mean out of the gradient of each filter of a convolution; auto goes by how many images train.",
+        "Subtract the mean from the gradient of each convolution filter; auto decides by the number of training "
+        "images.",
         choices=catalog.CENTRALIZE,
         group="Training",
     )
     loss: str | None = option(
         None,
-        "The loss: crossentropy, focal or squared (of the probabilities) for classes, mse or huber for numbers; crossentropy, "
-        "or mse, unless given.",
+        "The loss: crossentropy, focal or squared (on the probabilities) for classes, mse or huber for numbers; "
+        "default: crossentropy, or mse for numbers.",
         choices=catalog.LOSSES,
         group="Training",
     )
     label_smoothing: float | None = option(
         None,
-        "Label smoothing of crossentropy, in stages trained by gradient descent; 0.1 for one label an image, 0 for several, unless given.",
+        "Label smoothing of crossentropy, in stages trained by gradient descent; default: 0.1 for one label per "
+        "image, 0 for several.",
         low=0,
         high=0.9,
         group="Training",
     )
     balance: str = option(
         "none",
-        "Classes of unequal size: weights (images weigh inversely to the size of their class), sample (classes are drawn equally often), "
-        "logit-adjust (the log prior is part of the loss), post-hoc (the same, its strength by cross-validation), smote, gaussian or gan "
-        "(features of rare classes are drawn, for a solved head alone), auto (of none, weights and both adjustments the best for a "
-        "cross-validated linear head), or none.",
+        "Handling of unequal class sizes: weights (images are weighted inversely to the size of their class), sample "
+        "(classes are drawn equally often), logit-adjust (the log prior is part of the loss), post-hoc (the same, "
+        "its strength by cross-validation), smote, gaussian or gan (features of rare classes are synthesised; only "
+        "for a head fitted by L-BFGS), auto (the best of none, weights and both adjustments for a cross-validated "
+        "linear head), or none.",
         choices=catalog.BALANCES,
         group="Training",
     )
     batchnorm: str = option(
         "frozen",
-        "BatchNorm layers of the backbone: frozen keeps their statistics and scales, train lets both move in unfrozen blocks.",
+        "BatchNorm layers of the backbone: frozen keeps their statistics and scales, train lets both move in "
+        "unfrozen blocks.",
         choices=catalog.BATCHNORM,
         group="Training",
     )
     views: int | None = option(
         None,
-        "Stored views of each training image in the head and top stages: 1 is the image alone, 0 makes fresh ones every epoch; planned unless given.",
+        "Stored views of each training image in the head and top stages: 1 is the image alone, 0 makes fresh views "
+        "every epoch; planned by default.",
         low=0,
         high=64,
         group="Training",
     )
     augment: str = option(
         "auto",
-        "How far a view may go: light (crop, flip), medium (colour), strong (RandAugment, erasing); auto goes by how many images a class has.",
+        "Strength of augmentation: light (crop, flip), medium (colour), strong (RandAugment, erasing); auto decides "
+        "by the number of images per class.",
         choices=catalog.AUGMENTATIONS,
         group="Training",
     )
     mix: str = option(
         "auto",
-        "Mix training rows, in stages trained by gradient descent: mixup, or cutmix where they have places; auto goes with --augment, from medium up.",
+        "Mix training samples, in stages trained by gradient descent: mixup, or cutmix where they have spatial "
+        "positions; auto mixes when --augment is medium or stronger.",
         choices=catalog.MIXES,
         group="Training",
     )
     flip: bool = option(True, "Allow horizontal flips in augmentation; wrong for digits and text.", group="Training")
     patience: int | None = option(
         None,
-        "Epochs without improvement on validation before a stage stops and its best epoch is kept; unless given a stage runs to "
-        "the end of its schedule, and its last epoch is kept.",
+        "Epochs without improvement on validation before a stage stops and its best epoch is kept; by default a "
+        "stage runs to the end of its schedule and its last epoch is kept.",
         low=1,
         group="Training",
     )
 
     def check(self) -> None:
-        """Stages in order, each once; per-stage lists as long as the stages."""
+        """Require stages in order, each once, and per-stage lists of matching length."""
         super().check()
         if self.preset:
             self._check_preset()
@@ -193,7 +207,7 @@ class TrainingOptions(Options):
         self._check_effect(stages)
 
     def _check_effect(self, stages: tuple[str, ...]) -> None:
-        """What is given has something to act on."""
+        """Refuse options that nothing in the run uses."""
         if self.label_smoothing and self.loss not in (None, "crossentropy"):
             raise NoEffect(
                 "label_smoothing",
@@ -214,36 +228,36 @@ class TrainingOptions(Options):
             )
 
     def _check_devices(self) -> None:
-        """A number of devices, or all of them; statistics of a batch are not those of one device."""
+        """Require a number of devices or `all`, and frozen batch statistics with more than one."""
         if self.devices not in (None, "all") and not (self.devices.isdecimal() and int(self.devices)):
             raise TlkitError(
-                f"--devices {self.devices}: expected how many, 1 or more, or all.", "--devices 2, or --devices all."
+                f"--devices {self.devices}: expected a number of at least 1, or all.", "--devices 2, or --devices all."
             )
         if self.devices not in (None, "1") and self.batchnorm == "train":
             raise TlkitError(
-                f"--devices {self.devices} and --batchnorm train: a batch is filled up with copies until it divides, "
-                "and these would count in its statistics.",
+                f"--devices {self.devices} and --batchnorm train: a batch is padded with copies to divide evenly, and "
+                "these would count in its statistics.",
                 "use --batchnorm frozen, or --devices 1.",
             )
 
     @property
     def in_stages(self) -> tuple[str, ...]:
-        """The stages that were asked for, else those of the default."""
+        """The requested stages, else the default."""
         return self.stages or STAGES
 
     @property
     def third(self) -> str:
-        """Which third was asked to train in the top stage, else the last."""
+        """The requested third of the blocks for the top stage, else the last."""
         return self.unfreeze or "last"
 
     def of_preset(self) -> dict[str, Any]:
-        """What the preset says, whatever the images, of options that were not given."""
+        """Options set by the preset that were not given explicitly."""
         row = catalog.PRESETS[self.preset or "default"]
         said = {"stages": row.stages, "views": row.views}
         return {name: value for name, value in said.items() if value is not None and getattr(self, name) is None}
 
     def _check_preset(self) -> None:
-        """What is given beside a preset has to go with it."""
+        """Refuse options that contradict the preset."""
         if self.minutes is not None and catalog.PRESETS[self.preset or ""].longer > 1:
             raise TlkitError(
                 f"--minutes {self.minutes:g} and --preset {self.preset} both say how long to train.",
@@ -263,25 +277,26 @@ class TrainingOptions(Options):
             raise TlkitError(f"with --preset {self.preset}: {error.message}", error.hint) from error
 
     def smoothing(self, smooths: bool = True) -> float:
-        """Label smoothing: as asked for, else that of cross-entropy where the task `smooths`, else none."""
+        """Label smoothing: as requested, else the default of cross-entropy if the task `smooths`, else 0."""
         planned = SMOOTHING if self.loss in (None, "crossentropy") and smooths else 0.0
         return planned if self.label_smoothing is None else self.label_smoothing
 
     def _check_minutes(self, stages: tuple[str, ...]) -> None:
-        """Minutes plan the epochs of one stage after the head."""
+        """Refuse --minutes with epochs, or with two stages after the head."""
         if self.epochs is not None:
             raise TlkitError(
-                f"--minutes {self.minutes:g} and --epochs {','.join(map(str, self.epochs))} both say how long to train.",
+                f"--minutes {self.minutes:g} and --epochs {','.join(map(str, self.epochs))} both say how long to "
+                "train.",
                 "keep one of the two.",
             )
         if len(stages) > 2:
             raise TlkitError(
-                f"--minutes {self.minutes:g} plans one stage after the head, and --stages {','.join(stages)} has two.",
+                f"--minutes {self.minutes:g} plans one stage after the head, but --stages {','.join(stages)} has two.",
                 "use --stages head,top or head,all.",
             )
 
     def _check_unfreeze(self, stages: tuple[str, ...]) -> None:
-        """A third is one of the top stage, and takes the place of a number of last blocks."""
+        """Refuse --unfreeze without a top stage or with --blocks."""
         if "top" not in stages:
             raise TlkitError(
                 f"--unfreeze {self.unfreeze} has no effect without a top stage: --stages {','.join(stages)}.",
@@ -290,11 +305,11 @@ class TrainingOptions(Options):
         if self.blocks is not None:
             raise TlkitError(
                 f"--unfreeze {self.unfreeze} and --blocks {self.blocks} both say which blocks learn.",
-                "--blocks counts the last ones and goes with --unfreeze last; keep one of the two.",
+                "--blocks counts from the last block and goes with --unfreeze last; keep one of the two.",
             )
 
 
-# -- The head, of which the last layer always learns -------------------------------------------
+# -- The head -------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,14 +319,15 @@ class HeadOptions(Options):
     head: str = option("linear", "The head's kind.", choices=catalog.HEADS, group="Head")
     pooling: str = option(
         "avg",
-        "How linear and mlp heads pool the grid; flatten, for mlp alone, pools nothing: dense layers on every number of the "
-        "grid, as in VGG's own head; cls and cls+avg read the class token of a vision transformer.",
+        "How linear and mlp heads pool the grid; flatten (mlp only) does not pool and feeds the whole grid to dense "
+        "layers, as in VGG's own head; cls and cls+avg read the class token of a vision transformer.",
         choices=catalog.POOLINGS,
         group="Head",
     )
     hidden: tuple[int, ...] = option(
         (256,),
-        "Hidden sizes, comma-separated: layers of mlp, filters of conv, units of rnn/lstm/gru, width of attention and transformer.",
+        "Hidden sizes, comma-separated: layers of mlp, filters of conv, units of rnn/lstm/gru, width of attention "
+        "and transformer.",
         low=1,
         group="Head",
     )
@@ -325,24 +341,25 @@ class HeadOptions(Options):
     l2: float = option(0.0, "L2 penalty on the head's kernels.", low=0, group="Head")
 
     def check(self) -> None:
-        """A grid is flattened for dense layers between it and the answer; a class token is no grid."""
+        """Refuse a pooling that the head cannot use."""
         super().check()
         if self.pooling in catalog.CLASS_POOLINGS and catalog.head_reads(self.head, self.pooling) == "grid":
             raise TlkitError(
-                f"--pooling {self.pooling} is for heads that read pooled features, and --head {self.head} reads the grid.",
+                f"--pooling {self.pooling} is for heads that read pooled features, but --head {self.head} reads the "
+                "grid.",
                 "use --head linear or mlp, or another --pooling.",
             )
         if self.pooling == "flatten" and self.head != "mlp":
             raise TlkitError(
-                f"--pooling flatten is for --head mlp, and the head is {self.head}.",
+                f"--pooling flatten is for --head mlp, but the head is {self.head}.",
                 "use --head mlp, or another --pooling.",
             )
 
     def refuse_idle(self, time: str | None) -> None:
-        """Raise where layers between features and answer are spoken of, and the head has none.
+        """Raise if options of hidden layers are given for a head that has none.
 
         Args:
-            time: what reads the frames of clips in the place of the head; None for single images.
+            time: the head over time that reads clips instead of the head; None for single images.
 
         Raises:
             NoEffect: naming the option.

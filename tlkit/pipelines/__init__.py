@@ -1,4 +1,4 @@
-"""The story: one file per command, one `run(config) -> result`, read top to bottom; those of upkeep in a folder of theirs."""
+"""The pipelines: one file per command with `run(config, story) -> result`; upkeep commands are in `upkeep/`."""
 
 import contextlib
 import importlib
@@ -19,23 +19,23 @@ from tlkit.base.story import Story
 from tlkit.options.option import Options, refuse_missing, refuse_unwritable, written_paths
 from tlkit.runs.folder import RunDir, refuse_occupied
 
-# Commands that load no Keras by themselves; predict and serve do where a run has no answering file,
+# Commands that do not need Keras at the start; predict and serve load it if a run has no ONNX file,
 COLD = ("cache", "backbones", "compare", "predict", "report", "sample", "serve", "split", "verify", "weights")
 LATE = (
     "doctor",
     "features",
     "next",
-)  # and those that load it themselves, all but the first only where there is something to compute
+)  # and these load it themselves, all but the first only if there is something to compute
 UPKEEP = ("backbones", "cache", "doctor", "weights")  # commands that look after the installation
 
 
 def place_of(name: str) -> str:
-    """The module of the pipeline of a command."""
+    """The name of the module with a command's pipeline."""
     return f"tlkit.pipelines.upkeep.{name}" if name in UPKEEP else f"tlkit.pipelines.{name}"
 
 
 def load(name: str, story: Story) -> ModuleType:
-    """The pipeline of a command. Keras comes first where it is needed, so that its backend starts quietly."""
+    """The pipeline of a command. Keras, if needed, is imported first, so that its backend starts without log output."""
     if name not in COLD:
         if importlib.util.find_spec("keras") is None:
             raise ModuleNotFoundError("No module named 'keras'", name="keras")
@@ -48,10 +48,10 @@ def load(name: str, story: Story) -> ModuleType:
 
 
 def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
-    """Run a command: refusals first, while nothing slow is loaded; what the system refuses later is an error of ours.
+    """Run a command; refuse what can be refused before anything slow is loaded, and turn system errors into TlkitError.
 
     Raises:
-        TlkitError: as its pipeline does, and where a file cannot be read or written; nothing half-written stays.
+        TlkitError: as its pipeline, and if a file cannot be read or written; nothing half-written is left.
     """
     refuse_early(name, config)
     story.expect()
@@ -63,7 +63,7 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
         refused = os_error(error)
         if refused is None:
             raise
-        if name == "finetune":  # what a run has finished is gone on with
+        if name == "finetune":  # an interrupted run can be resumed
             raise _resumable(refused, config) from error
         for path in fresh:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def carry_out(name: str, config: Options, story: Story) -> dict[str, Any]:
 
 
 def _executor(config: Options) -> AbstractContextManager[Any]:
-    """Who computes, for as long as a command; what he lacks is refused before anything else is done."""
+    """The executor for the duration of a command; a missing requirement is refused before anything else."""
     asked = config.as_dict().get("executor", "here")
     if asked == "here":
         return contextlib.nullcontext()
@@ -81,18 +81,18 @@ def _executor(config: Options) -> AbstractContextManager[Any]:
 
 
 def _resumable(refused: TlkitError, config: Options) -> TlkitError:
-    """The same error; where a run was left behind, with how to go on."""
+    """The same error, with how to resume if an unfinished run was left."""
     run = config.as_dict()["resume"] or config.as_dict()["out"]
     there = RunDir(Path(run)).record.is_file()
     return TlkitError(
-        refused.message, f"{refused.hint} Then go on: tlkit finetune --resume {run}" if there else refused.hint
+        refused.message, f"{refused.hint} Then continue: tlkit finetune --resume {run}" if there else refused.hint
     )
 
 
 def left_by(config: Options) -> tuple[Path, bool] | None:
-    """What a `finetune` that was interrupted left: the run, and whether it can be gone on with; None where there is nothing.
+    """What an interrupted `finetune` left: the run folder and whether it can be resumed; None if there is none.
 
-    One that was to replace a finished run and had not begun to left that as it was.
+    A finished run that was to be replaced but had not been yet is still there unchanged.
     """
     given = config.as_dict()
     run = RunDir(Path(given["resume"] or given["out"]))
@@ -105,10 +105,10 @@ def left_by(config: Options) -> tuple[Path, bool] | None:
 
 
 def refuse_early(name: str, config: Options) -> None:
-    """Raise for what can be known to go wrong without loading Keras.
+    """Raise for errors that can be detected without loading Keras.
 
     Raises:
-        TlkitError: naming it.
+        TlkitError: naming the error.
     """
     refuse_missing(config)
     given = config.as_dict()
@@ -131,21 +131,21 @@ def refuse_early(name: str, config: Options) -> None:
 
 
 _OTHER = "choose another --out, or add --overwrite."
-# Commands whose place must be free, with the remedy; the others put something into a folder or name their place later.
+# Commands whose output path must be unused, with the hint; the others write into a folder or determine the path later.
 _NEW = {
     **dict.fromkeys(("features", "audit", "rank", "explain", "split", "predict", "compare", "next"), _OTHER),
-    "finetune": "choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {}",
+    "finetune": "choose another --out, add --overwrite, or resume it: tlkit finetune --resume {}",
 }
 
 
 @contextlib.contextmanager
 def refusing_what_lacks(name: str) -> Iterator[None]:
-    """Around a command: a package that is not installed is refused in one sentence.
+    """Context for a command: a missing package becomes a one-sentence error.
 
-    An installation that only answers (docs/docker.md) has what predict, serve and verify import, and nothing else.
+    A prediction-only installation (docs/docker.md) has only the packages of predict, serve and verify.
 
     Args:
-        name: of the command.
+        name: name of the command.
 
     Raises:
         TlkitError: naming the package.
@@ -154,10 +154,10 @@ def refusing_what_lacks(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "tlkit").partition(".")[0]
-        if package == "tlkit":  # a mistake of ours
+        if package == "tlkit":  # a bug, not a missing package
             raise
         raise TlkitError(
             f"tlkit {name} needs the package {package!r}, which is not installed here.",
-            "install the whole of tlkit (pip install tlkit, or the image without --target answer); "
-            "predict, serve and verify of finished runs do without Keras.",
+            "install all of tlkit (pip install tlkit, or the image without --target answer); "
+            "predict, serve and verify of finished runs work without Keras.",
         ) from error

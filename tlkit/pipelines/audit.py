@@ -42,14 +42,14 @@ PHASES = (  # with seconds of nano on two cores
 
 
 def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
-    """Look at every image and say what is wrong, worst first.
+    """Check every image and report the faults, worst first.
 
     Returns:
         `out`, `images`, `counts` (severity -> findings), `findings` (without their images), `report`, `fixes`
-        (how many were written), `seconds` (of the audit, after extraction); of a shard see `shard_result`.
+        (number written), `seconds` (of the audit, after extraction); for a shard see `shard_result`.
 
     Raises:
-        TlkitError: wrong options, no usable image, occupied `out`; with `strict`, something serious was found.
+        TlkitError: for wrong options, no usable image, an occupied `out`; with `strict`, for serious findings.
     """
     story, out = story or Silence(), Path(config.out)
     for path in (out, *([Path(config.write_fixes)] if config.write_fixes else [])) if config.shard is None else ():
@@ -102,7 +102,7 @@ def run(config: AuditConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _scanned(config: AuditConfig, story: Story) -> Dataset:
-    """The images, each of them looked at where the audit is made and not only a share of its features."""
+    """The scanned images; inspected one by one unless only a shard of the features is computed."""
     return scan(
         config.images,
         **labelling(config, otherwise=None),
@@ -121,7 +121,7 @@ def _chosen(backbone: Backbone) -> str:
 def _write(
     config: AuditConfig, out: Path, evidence: Evidence, result: AuditResult, backbone: Backbone, splits: Splits
 ) -> int:
-    """Everything on disk, all of it or nothing; returns how many fixes are proposed."""
+    """Write all outputs or none; return the number of proposed fixes."""
     dataset, fixes = evidence.dataset, proposed_fixes(result)
     page = AuditPage(
         title=Path(config.images).resolve().name,

@@ -25,20 +25,20 @@ from tlkit.options.commands import CompareConfig
 from tlkit.report.comparison import render
 from tlkit.runs.folder import RunDir, refuse_occupied
 
-ORDER = ("test", "images", "val")  # which images speak for a classifier, best first
+ORDER = ("test", "images", "val")  # images to compare on, best first
 CODES = {name: code for code, name in enumerate(SPLITS)} | {"images": UNASSIGNED}
 LISTED = 5  # images named in the text
 PHASES = Phase("reading predictions", 0.2), Phase("comparing", 1.0)
 
 
 def run(config: CompareConfig, story: Story | None = None) -> dict[str, Any]:
-    """Match the runs' images by content and hold every other run against the first.
+    """Match the runs' images by content and compare every other run with the first.
 
     Returns:
         `split`, `images`, `runs`, `comparisons` (see `Comparison`), `out`, `text`.
 
     Raises:
-        TlkitError: no predictions, other classes, no common images, occupied `out`.
+        TlkitError: for missing predictions, different classes, no common images, an occupied `out`.
     """
     story, out = story or Silence(), Path(config.out) if config.out else None
     if out:
@@ -72,10 +72,10 @@ def run(config: CompareConfig, story: Story | None = None) -> dict[str, Any]:
 def match(runs: Mapping[str, Predictions], split: str, story: Story) -> dict[str, Predictions]:
     """The labelled images of a split that every run predicted and none was trained on, in one order.
 
-    Images are the same where their bytes are; of several copies in a run the first one speaks.
+    Images are matched by their bytes; of several copies in a run the first counts.
 
     Raises:
-        TlkitError: when there are none.
+        TlkitError: if there are none.
     """
     places = {name: _places(rows, split) for name, rows in runs.items()}
     for name, found in places.items():
@@ -108,7 +108,7 @@ def match(runs: Mapping[str, Predictions], split: str, story: Story) -> dict[str
 
 
 def _places(rows: Predictions, split: str) -> dict[str, int]:
-    """sha256 -> row of the first labelled image of the split with these bytes, not trained on."""
+    """The row of the first labelled image of the split, not trained on, by sha256."""
     inside = (rows.splits == CODES[split]) & rows.labelled
     if rows.in_training is not None:
         inside &= rows.in_training != IN_TRAINING.index("exact")
@@ -119,7 +119,7 @@ def _places(rows: Predictions, split: str) -> dict[str, int]:
 
 
 def _same_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
-    """Labels and logits in the class order of the first run."""
+    """The runs with labels and logits in the class order of the first."""
     classes = next(iter(runs.values())).classes
     made = {}
     for name, rows in runs.items():
@@ -142,17 +142,17 @@ def _refuse_other_classes(runs: Mapping[str, Predictions]) -> None:
             lacking = sorted(set(runs[have].classes) - set(runs[lack].classes))
             if lacking:
                 raise TlkitError(
-                    f"{have!r} and {other if have == first else first!r} know different classes: "
+                    f"{have!r} and {other if have == first else first!r} have different classes: "
                     f"{lack!r} has no {', '.join(map(repr, lacking[:5]))}.",
                     "compare runs that were trained on the same classes.",
                 )
 
 
 def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
-    """The first kind of images that every run has."""
+    """The first kind of images in `ORDER` that every run has."""
     for split in ORDER:
         if all(((rows.splits == CODES[split]) & rows.labelled).any() for rows in runs.values()):
-            caveat = "; training chose what ships by them" if split == "val" else ""
+            caveat = "; training chose the final weights on them" if split == "val" else ""
             story.say(
                 f"on the images of {split!r}: the first of {', '.join(map(repr, ORDER))} that all runs have{caveat}"
             )
@@ -164,7 +164,7 @@ def _common_split(runs: Mapping[str, Predictions], story: Story) -> str:
 
 
 def _read(path: Path) -> Predictions:
-    """What a run, or an evaluation of it, said about its images."""
+    """The predictions of a run or an evaluation."""
     file = RunDir(path).predictions
     if not file.is_file():
         raise TlkitError(
@@ -175,7 +175,7 @@ def _read(path: Path) -> Predictions:
 
 
 def _name(path: str, paths: tuple[str, ...]) -> str:
-    """The last part of the path, all of it where that is not unique."""
+    """The last part of the path, or all of it if that is not unique."""
     names = [Path(other).name for other in paths]
     if paths.count(path) > 1:
         raise TlkitError(f"{path!r} is given twice.", "give each run once.")
@@ -183,7 +183,7 @@ def _name(path: str, paths: tuple[str, ...]) -> str:
 
 
 def comparison_text(found: Comparison) -> str:
-    """A comparison for a reader."""
+    """A comparison as text."""
     lines = [found.sentence]
     if "samples_f1" in found.differences:
         lines.append("  an image may have several labels: accuracy is the share of images with every label correct")

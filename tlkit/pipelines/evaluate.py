@@ -1,4 +1,4 @@
-"""`tlkit evaluate`: a run, and perhaps other images, in; metrics and a report out.
+"""`tlkit evaluate`: a run and optionally other images in; metrics and a report out.
 
 tlkit evaluate run
 tlkit evaluate run other-images
@@ -58,26 +58,26 @@ PHASES = (  # with seconds of a small network on two cores
 def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
     """Predict with the finished classifier and measure.
 
-    Without images: the run's own, split as the run was; its predictions, metrics and report are
-    written anew. With images: those, in a folder of their own. Images that the classifier was trained on,
-    or that look like one, are recognised, said, and the others measured apart. With `target_precision` the
-    threshold is chosen on the run's validation images and stored in its model.keras.
+    Without `images`, the run's own images are evaluated with its split, and its predictions, metrics and report are
+    rewritten. With `images`, the results go to a folder of their own. Images that the classifier was trained on, and
+    near copies of them, are recognised and reported, and the others are also measured separately. With
+    `target_precision` the threshold is chosen on the run's validation images and stored in its model.keras.
 
     Returns:
         `out`, `images`, `set_aside`, `trained_on` (held-out images whose bytes were trained on), `metrics`, `report`.
 
     Raises:
-        TlkitError: not a run, classes the classifier does not know, occupied `out`.
+        TlkitError: if it is not a run, for classes the classifier does not know, an occupied `out`.
     """
     story, run_dir = story or Silence(), RunDir(Path(config.run))
     tracking.refuse_missing(config.log)
-    run_dir.read_record()  # says what is wrong with it
+    run_dir.read_record()  # raises if the run is damaged
     if config.moved_to:
         record.move_images(run_dir, config.moved_to, story)
     facts = read_facts(run_dir.intact(run_dir.model))
     refuse_target(config.target_precision, facts.task)
     _refuse_for_clips(config, facts)
-    tta.views_of(config.tta, facts)  # refuses what the classifier cannot have
+    tta.views_of(config.tta, facts)  # raises if the classifier does not allow it
     out = _out(config, run_dir)
     story.expect(*PHASES)
     dataset, splits = _images(config, run_dir, facts, story)
@@ -118,7 +118,7 @@ def run(config: EvaluateConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
-    """Where the results go: the run itself for its own images, a folder in it for others and for other ways to judge."""
+    """The output folder: the run itself for its own images, a folder in it for other images or with --tta."""
     if config.images is None and config.out is None and config.tta == 1:
         return run_dir.path
     parts = [Path(config.images).resolve().name] if config.images else []
@@ -131,7 +131,7 @@ def _out(config: EvaluateConfig, run_dir: RunDir) -> Path:
 
 
 def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story) -> tuple[Dataset, Splits]:
-    """The images to predict, labelled in the order of the classifier's classes."""
+    """The images to predict, with labels indexed by the classifier's classes."""
     if config.images is None:
         known = record.read_images(run_dir)
         if known is None:
@@ -150,7 +150,8 @@ def _images(config: EvaluateConfig, run_dir: RunDir, facts: Facts, story: Story)
     if strangers:
         raise TlkitError(
             f"{config.images} has classes that the classifier does not know: {', '.join(map(repr, strangers))}.",
-            f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove {'the folders' if Path(config.images).is_dir() else 'those labels in the table'}.",
+            f"it knows {', '.join(map(repr, classes[:20]))}; rename or remove "
+            f"{'the folders' if Path(config.images).is_dir() else 'those labels in the table'}.",
         )
     if not facts.task.understands(dataset.task):
         raise TlkitError(
@@ -172,9 +173,9 @@ def _refuse_for_clips(config: EvaluateConfig, facts: Facts) -> None:
 def _answered(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
 ) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
-    """The images that can be read, their splits, and the answers for them; how unfamiliar training images are is left NaN.
+    """The readable images, their splits and predictions; the unfamiliarity of training images is NaN.
 
-    Last other answers to hold them against, of which images have none.
+    The last item, predictions to compare with, is empty for images.
     """
     reference = read_familiarity(run_dir.model)
     outputs = (LOGITS,) if reference is None else (LOGITS, FEATURES)
@@ -199,7 +200,7 @@ def _answered(
 def _answered_clips(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, dataset: Dataset, splits: Splits, story: Story
 ) -> tuple[Dataset, Splits, Answers, dict[str, np.ndarray]]:
-    """The same for clips; last the logits of the mean over time and of shuffled frames."""
+    """The same for clips; the last item holds the logits of the mean over time and of shuffled frames."""
     del facts
     reader = by_classifier(load(run_dir.model), 2 * len(dataset)).computing(config, config.batch_size)
     rows = reader.read(dataset, story)
@@ -218,7 +219,7 @@ def _page(
     predictions: Predictions,
     evaluation: EvaluationResult,
 ) -> Page:
-    """The page of the run's own images, or of others."""
+    """The report page for the run's own images or others."""
     measured = (dataset, splits, predictions, evaluation, partial(load, run_dir.model))
     if config.images is None:
         return run_page.of_run(run_dir, *measured, command=runtime.command_line())
@@ -226,7 +227,7 @@ def _page(
 
 
 def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
-    """Raise where the run's validation images are too few for the precision asked for."""
+    """Raise if the run has too few validation images for the requested precision."""
     known = record.read_images(run_dir)
     if known and config.target_precision is not None:
         refuse_hopeless(config.target_precision, known[1])
@@ -235,7 +236,7 @@ def _refuse_hopeless(config: EvaluateConfig, run_dir: RunDir) -> None:
 def _as_they_are(
     run_dir: RunDir, dataset: Dataset, splits: Splits, on_bad: str, story: Story
 ) -> tuple[Dataset, Splits]:
-    """The run's own images with the content that their files have now."""
+    """The run's own images with the current content of their files."""
     if dataset.clips is not None:
         record.refuse_changed_images(run_dir, dataset)
         return dataset, splits
@@ -256,7 +257,7 @@ def _kin(
     looks: Looks,
     story: Story,
 ) -> np.ndarray | None:
-    """int8 (N,), which held-out images are known from training; as the run found them, where it still holds them."""
+    """int8 (N,), which held-out images resemble training images; from the run's predictions if they still apply."""
     remembered = _remembered(run_dir, dataset) if config.images is None else None
     if remembered is not None:
         return remembered
@@ -270,12 +271,12 @@ def _kin(
 
 
 def _remembered(run_dir: RunDir, dataset: Dataset) -> np.ndarray | None:
-    """What the run's predictions.csv says of these images; None where it lacks one, or its content has changed."""
+    """The same from the run's predictions.csv; None if it lacks an image or an image's content has changed."""
     if not run_dir.predictions.is_file():
         return None
     try:
         rows = _read(run_dir)
-    except TlkitError:  # it is about to be written again
+    except TlkitError:  # it will be rewritten anyway
         return None
     if rows.in_training is None:
         return None
@@ -288,7 +289,7 @@ def _remembered(run_dir: RunDir, dataset: Dataset) -> np.ndarray | None:
 def _judged(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, predictions: Predictions, story: Story
 ) -> tuple[Facts, tuple[str, ...]]:
-    """Temperature and threshold of what was predicted, and what to say of them."""
+    """The temperature and threshold of the predictions, and messages about them."""
     if config.tta == 1:
         return _choose(config, run_dir, facts, predictions, story)
     own = tta.calibrate(predictions, facts) if config.images is None else None
@@ -299,19 +300,19 @@ def _judged(
 def _choose(
     config: EvaluateConfig, run_dir: RunDir, facts: Facts, predictions: Predictions, story: Story
 ) -> tuple[Facts, tuple[str, ...]]:
-    """The facts with the threshold that was asked for, which the classifier's file now holds too; what to say of it."""
+    """Choose the threshold and store it in the classifier's file; return the facts and a message."""
     if config.target_precision is None:
         return facts, ()
     ours = predictions if config.images is None else _of_run(run_dir)
     threshold, sentence = find_threshold(ours, config.target_precision)
     chosen = replace(facts, threshold=threshold, target_precision=config.target_precision)
     write_facts(run_dir.model, chosen, lambda new: record.expect(run_dir, {run_dir.model.name: sha256_file(new)}))
-    story.say(f"{run_dir.model} now abstains below it" if threshold else f"{run_dir.model} now always answers")
+    story.say(f"{run_dir.model} now abstains below it" if threshold else f"{run_dir.model} now never abstains")
     return chosen, (sentence,)
 
 
 def _of_run(run_dir: RunDir) -> Predictions:
-    """What the run said about its own images."""
+    """The run's predictions for its own images."""
     if not run_dir.predictions.is_file():
         raise TlkitError(
             f"{str(run_dir.predictions)!r} is gone: the threshold is chosen on its validation images.",

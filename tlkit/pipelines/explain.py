@@ -44,13 +44,14 @@ TITLES = {
 
 
 def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
-    """Explain every image: a picture for each, and explain.json.
+    """Explain every image: write one picture each, and explain.json.
 
     Returns:
-        `out`, `images`, `set_aside` and `explained`, what explain.json says about each image (docs/formats.md).
+        `out`, `images`, `set_aside` and `explained`, the rows of explain.json (docs/formats.md).
 
     Raises:
-        TlkitError: not a run, unknown class, nothing found, occupied `out`, unreadable files with `on_bad=fail`.
+        TlkitError: if it is not a run, for an unknown class, no images, an occupied `out`, unreadable files with
+            `on_bad=fail`.
     """
     story, out = story or Silence(), Path(config.out)
     _refuse_strangers(out, overwrite=config.overwrite)
@@ -85,7 +86,7 @@ def run(config: ExplainConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _phases(images: int) -> tuple[Phase, ...]:
-    """With seconds of a small network on two cores. How many training images there are is not known yet."""
+    """The phases with seconds of a small network on two cores; the number of training images is not known yet."""
     return (
         Phase("opening the classifier", 5.0),
         Phase("looking at the training images", 2.0, 2e-3, by="extracting"),
@@ -94,7 +95,7 @@ def _phases(images: int) -> tuple[Phase, ...]:
 
 
 class _Work:
-    """Batches of images to pictures and rows of explain.json."""
+    """Turns batches of images into pictures and rows of explain.json."""
 
     def __init__(
         self, config: ExplainConfig, facts: Facts, witness: Witness, familiar: TrainingImages | None, total: int
@@ -103,7 +104,7 @@ class _Work:
         self.digits = max(3, len(str(total)))
 
     def explain(self, batch: Batch, files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
-        """Draw a picture of every image of a batch, and say what is in it."""
+        """Draw a picture of every image of a batch; return their rows of explain.json."""
         grids = self.witness.grids(batch.images)
         logits = self.witness.logits(grids)
         probabilities = self.facts.task.probabilities(logits, self.facts.temperature)
@@ -133,16 +134,16 @@ class _Work:
         return rows
 
     def _called(self, logits: np.ndarray) -> str:
-        """What logits (K,) say: a class, or several as `cat|dog` where an image may have them."""
+        """The prediction of logits (K,): a class, or several as `cat|dog` in multi-label tasks."""
         return self.facts.task.called(logits, self.facts.classes, self.facts.temperature)
 
     def _amount(self, row: dict[str, Any], digits: int) -> str:
-        """How probable the class is, or what the number is."""
+        """The probability of the class, or the number, as text."""
         task = self.facts.task
         return task.amount(row[task.amount_name], digits)
 
     def _alike(self, features: np.ndarray) -> list[list[dict[str, Any]]]:
-        """For each image its nearest training images."""
+        """The nearest training images of each image."""
         if self.familiar is None:
             return [[] for _ in features]
         known = self.familiar.dataset
@@ -156,13 +157,13 @@ class _Work:
         ]
 
     def _picture(self, row: dict[str, Any], maps: dict[str, tuple[np.ndarray, EvidenceMap]]) -> Image.Image:
-        """The photograph, each method's map over it, and under them the nearest training images."""
+        """The image, each method's map over it, and below them the nearest training images."""
         contract = self.facts.contract
         photograph = panel(thumbnail(Path(row["path"]), MOST))
         below = shaded(photograph, contract)
         top = [(photograph, "photograph")]
         for name, (heat, evidence) in maps.items():
-            nothing = ": nothing speaks for this class" if name in row["against"] else ""
+            nothing = ": no evidence for this class" if name in row["against"] else ""
             heat = heat_on(photograph.size, heat, evidence.lattice, contract)
             top.append((overlay(below, heat), TITLES[name] + nothing))
         rows = [top, [_captioned(neighbour) for neighbour in row["neighbours"]]]
@@ -170,7 +171,7 @@ class _Work:
 
 
 def _captioned(neighbour: dict[str, Any]) -> tuple[Image.Image, str]:
-    """A training image with its class and how alike it is; a grey square where the file is gone."""
+    """A training image with its class and cosine similarity; a grey square if the file is gone."""
     try:
         image = thumbnail(Path(neighbour["path"]), 3 * THUMBNAIL)
     except UnreadableImage:
@@ -182,7 +183,7 @@ def _captioned(neighbour: dict[str, Any]) -> tuple[Image.Image, str]:
 
 
 def _captions(row: dict[str, Any], amount: str) -> list[str]:
-    """Class, probability, what was predicted instead, agreement; and the file."""
+    """The captions: class, probability, predicted class if different, agreement; and the file."""
     parts = [f"{row['class']} {amount}"]
     if row["predicted"] != row["class"] and "probability" in row:
         parts.append(f"predicted: {row['predicted']}")
@@ -192,23 +193,23 @@ def _captions(row: dict[str, Any], amount: str) -> list[str]:
 
 
 def _file_name(number: int, digits: int, row: dict[str, Any], amount: str) -> str:
-    """`001-photo-bees-97.png`: number, name, class and percent, or the number predicted; nothing that a file system minds."""
+    """`001-photo-bees-97.png`: index, name, class and percent (or the predicted number), safe for any file system."""
     words = (Path(row["path"]).stem, row["class"])
     stem, name = (re.sub(r"[^\w.-]+", "_", word).strip("._-")[:60] or "_" for word in words)
     return f"{number:0{digits}d}-{stem}-{name}-{amount}.png"
 
 
 def _set_aside(problems: list[Problem], config: ExplainConfig, story: Story) -> list[Problem]:
-    """Say which files are set aside, or refuse them."""
+    """Report the files that are set aside, or raise with `on_bad=fail`."""
     if problems and config.on_bad == "fail":
-        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
+        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "repair or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
     return problems
 
 
 def _refuse_strangers(out: Path, *, overwrite: bool) -> None:
-    """Raise when `out` is occupied, or is to be replaced and holds something else."""
+    """Raise if `out` is occupied, or would be replaced but does not hold explanations."""
     refuse_occupied(out, overwrite=overwrite)
     if out.exists() and not (out / "explain.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise TlkitError(
@@ -253,7 +254,7 @@ def _document(
 
 
 def _summary(rows: list[dict[str, Any]], out: Path) -> str:
-    """What was found, in a few lines."""
+    """A summary in a few lines."""
     lines = [f"{out}: {counted(len(rows), 'picture')} and explain.json"]
     agreed = [row["agreement"] for row in rows if row["agreement"] is not None]
     if agreed:
@@ -264,5 +265,5 @@ def _summary(rows: list[dict[str, Any]], out: Path) -> str:
         ]
     blank = [row for row in rows if row["against"]]
     if blank:
-        lines.append(f"  in {len(blank)} nothing speaks for the class, first {blank[0]['path']}")
+        lines.append(f"  in {len(blank)} no evidence for the class was found, first {blank[0]['path']}")
     return "\n".join(lines)

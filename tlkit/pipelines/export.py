@@ -1,4 +1,4 @@
-"""`tlkit export`: a classifier to artifacts that other runtimes run without tlkit, each checked against Keras first.
+"""`tlkit export`: write artifacts that other runtimes run without tlkit, each checked against Keras first.
 
 tlkit export run --format onnx
 tlkit export run --format keras,savedmodel,onnx,litert,litert-int8,openvino --out exported
@@ -34,15 +34,15 @@ CHECKED_ON = ("test", "val")  # the first of these splits that the run has
 
 
 def run(config: ExportConfig, story: Story | None = None) -> dict[str, Any]:
-    """Write every format asked for; all of them appear, or none.
+    """Write every requested format; all of them appear, or none.
 
     Returns:
         `out`, `artifacts` (for each: `kind`, `folder`, `bytes` of the model, and what contract.json has under
         `measured`, `encoded` and `quantised`) and `text`, a table of them.
 
     Raises:
-        TlkitError: missing packages, occupied `out`, images that are gone where they are needed, or an artifact that
-            does not give what the classifier gives in Keras.
+        TlkitError: for missing packages, an occupied `out`, missing images that are needed, or an artifact whose output
+            differs from the classifier's in Keras.
     """
     story, out = story or Silence(), Path(config.out)
     refuse_missing_of(config.format)
@@ -81,30 +81,30 @@ def _row(out: Path, contract: dict[str, Any]) -> dict[str, Any]:
 
 
 def _notes(contract: dict[str, Any]) -> list[str]:
-    """What a table has no room for."""
+    """Notes below the table."""
     notes, encoded = [], contract["encoded"]
     if encoded:
         notes.append(
             f"{contract['kind']}: the signature for encoded bytes decodes in TensorFlow: on {encoded['images']} "
-            f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the middle, "
+            f"{encoded['of']} logits differ by {encoded['median_difference']:.2g} in the median, "
             f"{encoded['max_difference']:.2g} at most; {percent(encoded['agreement'], 1)} keep their class"
         )
     return notes
 
 
-# -- what it is held against -------------------------------------------------------------------
+# -- what it is compared with -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Images or clips of a split, decoded: records of the manifest that could be."""
+    """Decoded images or clips of a split."""
 
     records: Dataset
     samples: Inputs
 
 
 def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
-    """The classifier, the golden batch and the images of the run that the formats need."""
+    """The classifier, the golden batch and the run's images that the formats need."""
     classifier = load(path)
     facts, golden = classifier.facts, draw_inputs(classifier.facts)
     quantised = not all(FORMATS[name].exact for name in config.format)
@@ -126,7 +126,7 @@ def _subject(config: ExportConfig, path: Path, story: Story) -> Subject:
 
 
 def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[Dataset, Splits] | None:
-    """The images and split of the run; None, and it says why, where decisions are compared on drawn images alone."""
+    """The images and split of the run; None, with a message why, if decisions are compared on drawn images only."""
     if not config.check_images and not quantised:
         return None
     try:
@@ -148,10 +148,10 @@ def _images_of(config: ExportConfig, *, quantised: bool, story: Story) -> tuple[
 
 
 def _decoded(dataset: Dataset, indices: np.ndarray, count: int, facts: Facts, split: str, story: Story) -> _Pixels:
-    """Up to `count` images or clips of a split, evenly over it and so over its classes.
+    """Up to `count` decoded images or clips of a split, evenly spaced over it and so over its classes.
 
     Raises:
-        TlkitError: none of them can be decoded.
+        TlkitError: if none of them can be decoded.
     """
     chosen = indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(np.int64)]
     rows = dataset.select(chosen)
@@ -170,7 +170,7 @@ def _decoded(dataset: Dataset, indices: np.ndarray, count: int, facts: Facts, sp
 
 
 def _files(rows: Dataset) -> list[Path]:
-    """The files of images, or of every frame of clips."""
+    """The files of images, or of all frames of clips."""
     return [rows.members.file(i) for i in range(len(rows.members))]
 
 
@@ -178,7 +178,7 @@ def _files(rows: Dataset) -> list[Path]:
 
 
 def _refuse_strangers(out: Path, config: ExportConfig) -> None:
-    """Raise when a folder that would be written is occupied, or is to be replaced and is no artifact."""
+    """Raise if an output folder is occupied, or would be replaced but is not an artifact."""
     if out.exists() and not out.is_dir():
         raise TlkitError(f"--out {config.out!r} is a file, expected a folder.", "choose another --out.")
     for name in config.format:
@@ -196,7 +196,7 @@ def _refuse_strangers(out: Path, config: ExportConfig) -> None:
 
 @contextmanager
 def _folders(out: Path, names: tuple[str, ...]) -> Iterator[dict[str, Path]]:
-    """An empty folder for each name; when all are filled they appear in `out`, each in one step, or a new `out` with all of them."""
+    """An empty folder per name; when all are filled they are moved into `out`, or become a new `out`."""
     with replacing_all(out) as made:
         folders = {name: made / name for name in names}
         for folder in folders.values():

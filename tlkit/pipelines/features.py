@@ -35,19 +35,19 @@ PHASES = (  # with seconds of a small network on two cores
 
 
 def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
-    """Write the table and its sidecar `OUT.json`; nothing that the store holds is computed again.
+    """Write the table and its sidecar `OUT.json`; features in the store are not computed again.
 
     Returns:
-        `images`, `set_aside`, `out`, `sidecar`, `features` (columns), `computed`, `seconds`; of a shard see
+        `images`, `set_aside`, `out`, `sidecar`, `features` (columns), `computed`, `seconds`; for a shard see
         `shard_result`.
 
     Raises:
-        TlkitError: wrong options, no usable image, missing weights, occupied `out`.
+        TlkitError: for wrong options, no usable image, missing weights, an occupied `out`.
     """
     story, out = story or Silence(), Path(config.out)
     table_format(out)
     wanted = parse_reduction(config.reduce) if config.reduce else None
-    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a share of the work writes no table
+    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a shard writes no table
     story.expect(*(PHASES if config.shard is None else PHASES[:-1]))
     with expecting(config):
         dataset = scan(
@@ -63,7 +63,7 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
     source = replace(source, contract=contract)
     features_of = {"weights_sha256": origin.weights_sha256, "output": origin.output, "input": contract.as_json()}
     if wanted and wanted.saved:
-        load_transform(wanted.saved, features_of)  # one that does not fit is refused before anything is computed
+        load_transform(wanted.saved, features_of)  # refuses one that does not fit before anything is computed
     story.say(
         f"{len(dataset)} images, {len(dataset.classes)} classes; {source.name} at {contract.height}x{contract.width}"
     )
@@ -99,15 +99,15 @@ def run(config: FeaturesConfig, story: Story | None = None) -> dict[str, Any]:
 def _reduced(
     config: FeaturesConfig, wanted: Reduction, training: Rows, features_of: Mapping[str, Any], story: Story
 ) -> tuple[Transform, int]:
-    """The transform that is asked for, and how many features it gives."""
+    """The requested transform, and the number of features it gives."""
     found = wanted.made(training, config.seed, features_of)
     before, width = int(np.prod(training.shape[1:])), found.apply(training.flat(np.arange(1))).shape[1]
     if wanted.saved:
-        story.say(f"{before} features reduced to {width} as {wanted.saved} says")
+        story.say(f"{before} features reduced to {width} with {wanted.saved}")
         return found, width
     story.say(
         f"{before} features reduced to {width}, {percent(found.describe()['explained'], 1)} of their variance; "
-        f"reduce other images alike: --reduce {config.out}.reduce.npz"
+        f"to reduce other images the same way: --reduce {config.out}.reduce.npz"
     )
     return found, width
 
@@ -121,12 +121,12 @@ def _write(
     reduction: Transform | None,
     fitted_on: Mapping[str, Any] | None,
 ) -> None:
-    """The table and its sidecar, and the transform where it was fitted now: all of them or none."""
+    """Write the table, its sidecar and a newly fitted transform: all of them or none."""
     read = rows.flat if reduction is None else lambda chosen: reduction.apply(rows.flat(chosen))
     with replacing_all(out.parent) as made:
         if reduction is not None and fitted_on is not None:
             save_transform(reduction, made / f"{out.name}.reduce.npz", fitted_on)
-        # The last digits of what is reduced depend on how many rows are multiplied at a time: as many in every format.
+        # The last digits of reduced features depend on the rows per matrix product, so it is the same for all formats.
         most = GROUP_BYTES if reduction else None
         write_table(made / out.name, dataset, splits, read, about["features"], most=most)
         write_json(made / f"{out.name}.json", about)
@@ -140,7 +140,7 @@ def describe(
     features: int,
     reduction: Transform | None,
 ) -> dict[str, Any]:
-    """What the columns are: enough to compute them again."""
+    """The sidecar: a description of the columns, sufficient to compute them again."""
     return {
         "format": SIDECAR_FORMAT,
         "backbone": origin.backbone,

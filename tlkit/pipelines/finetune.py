@@ -3,8 +3,8 @@
     tlkit finetune images --backbone resnet50 --out run
     tlkit finetune --resume run
 
-Every step leaves its result in the run folder, whole or not at all, and is skipped where that
-result already is. Resuming is therefore nothing but walking the same path again.
+Every step writes its result to the run folder, whole or not at all, and is skipped if that result exists. Resuming is
+therefore simply running the same steps again.
 """
 
 import time
@@ -39,18 +39,18 @@ from tlkit.training.settle import refuse_for_clips, refuse_several_labels, reope
 from tlkit.training.stages import Material, Parts, build_parts
 from tlkit.training.train import train
 
-BUILDING = "building the network"  # a phase that nobody counts
+BUILDING = "building the network"  # a phase without a count
 
 
 def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
-    """Train, evaluate and report; with `dry_run`, print the plan and stop; with `resume`, go on.
+    """Train, evaluate and report; with `dry_run`, print the plan and stop; with `resume`, resume a run.
 
     Returns:
-        `out`, `images`, `classes`, `set_aside`, `metrics`, `report`, `model`, `seconds`; of a dry
-        run the `plan` instead of what was not made.
+        `out`, `images`, `classes`, `set_aside`, `metrics`, `report`, `model`, `seconds`; for a dry
+        run the `plan` instead of what was not produced.
 
     Raises:
-        TlkitError: wrong options, no usable images, missing weights, occupied `out`.
+        TlkitError: for wrong options, no usable images, missing weights, an occupied `out`.
     """
     story = story or Silence()
     tracking.refuse_missing(config.log)
@@ -72,7 +72,7 @@ def run(config: FinetuneConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
-    """The plan, and nothing on disk; no weights are read and nothing is measured."""
+    """Return the plan without writing anything; no weights are read and nothing is measured."""
     runtime.seed_everything(config.seed)
     dataset, splits = _looked_at(config, story)
     with shared(config.devices):
@@ -83,13 +83,13 @@ def _dry_run(config: FinetuneConfig, story: Story) -> dict[str, Any]:
 
 
 def _walk(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
-    """The whole way, on the devices that were asked for."""
+    """Run all steps on the requested devices."""
     with shared(config.devices):
         return _walked(config, run_dir, story)
 
 
 def _walked(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, Any]:
-    """From the images to the report, past every step that is already done."""
+    """Run all steps from the images to the report, skipping those already done."""
     started, budget = time.monotonic(), minutes.budget(config)
     runtime.seed_everything(config.seed)
     known = record.read_images(run_dir)
@@ -125,7 +125,7 @@ def _walked(config: FinetuneConfig, run_dir: RunDir, story: Story) -> dict[str, 
 
 
 def _phases(plan: Plan | None = None) -> tuple[Phase, ...]:
-    """What a run does, with the seconds that its plan expects; those of a typical one while there is none."""
+    """The phases of a run with the seconds of its plan, or of a typical run if there is no plan yet."""
     first = (Phase("reading files", 0.2, 1e-3), Phase(BUILDING, 5.0))
     if plan is None:
         return (*first, Phase("extracting", 2.0, 0.03), Phase("training", 10.0, 0.1), Phase(EVALUATING, 6.0, 2e-3))
@@ -142,7 +142,7 @@ def _phases(plan: Plan | None = None) -> tuple[Phase, ...]:
 
 
 def _looked_at(config: FinetuneConfig, story: Story) -> tuple[Dataset, Splits]:
-    """The images, each of them looked at once, and their split; what cannot be done with them is refused."""
+    """The inspected images and their split; raises if the options do not fit them."""
     scanned = _scanned(config, story)
     dataset = set_aside(scanned, scanned.unreadable(), config.on_bad)
     splits = _split(config, dataset)
@@ -169,14 +169,14 @@ def _split(config: FinetuneConfig, dataset: Dataset) -> Splits:
     if not len(splits.indices("train")):
         raise TlkitError(
             f"none of the {len(dataset)} {dataset.samples} is for training: {splits.rule}",
-            "call the folder (or the value in the column `split`) of the training images train; "
-            "`tlkit evaluate RUN IMAGES` measures a classifier on others.",
+            "name the folder (or the value in the column `split`) of the training images train; to evaluate a "
+            "classifier on these images: `tlkit evaluate RUN IMAGES`.",
         )
     return crossing.join_few(config, dataset, splits)
 
 
 def _tell(dataset: Dataset, splits: Splits, plan: Plan, story: Story) -> None:
-    """The images, their split, and what will be done with them."""
+    """Report the images, their split and the plan."""
     for sentence in (_described(dataset), f"split {splits.rule}", plan.text()):
         story.say(said_of(dataset.sample, sentence, dataset.classes))
 
@@ -190,7 +190,7 @@ def _described(dataset: Dataset) -> str:
 
 
 def _audited(config: FinetuneConfig, parts: Parts, material: Material, run_dir: RunDir, story: Story) -> list[Evidence]:
-    """What the audit of the images gathered, where it is wanted and was not done before; it repeats what was asked for."""
+    """The audit's findings, if an audit is requested and was not done before."""
     if not config.audit or run_dir.audit.exists() or material.dataset.clips is not None:
         return []
     story.begin(AUDITING)

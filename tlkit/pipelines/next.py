@@ -1,4 +1,4 @@
-"""`tlkit next`: images in; those to label next, as a table and as a page to label them on, out.
+"""`tlkit next`: images in; a table of those to label next and a page to label them on out.
 
 tlkit next images --classes ants,bees --count 50
 tlkit next images --labelled labels.csv --out round-2
@@ -35,7 +35,7 @@ PHASES = (Phase("reading files", 0.2, 1e-3), Phase("extracting", 4.0, 0.02), Pha
 
 
 def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
-    """Choose the images to label next by their features; write next.csv and next.html.
+    """Choose the images to label next from their features; write next.csv and next.html.
 
     Returns:
         `out`, `page`, `table`, `way` (`spread` or `uncertain`), `reason`, `labelled` (images that have a label), `unlabelled`,
@@ -43,7 +43,7 @@ def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
         `margin` and `typicality`.
 
     Raises:
-        TlkitError: no image without a label, a run of several labels or numbers, occupied `out`.
+        TlkitError: if no image is unlabelled, for a run of several labels or numbers, an occupied `out`.
     """
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
@@ -61,9 +61,7 @@ def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
     rows = _rows(seen, found)
     story.say(f"{len(rows)} images ({found.way}): {found.reason}")
     if found.passed_over:
-        story.say(
-            f"{found.passed_over} images are near copies of one that has a label or was chosen, and were passed over"
-        )
+        story.say(f"{found.passed_over} images are near copies of a labelled or chosen image and were passed over")
     with replacing_all(out) as made:
         _write_table(made / "next.csv", rows)
         write_label_page(made / "next.html", _page(config, seen, found, rows))
@@ -85,7 +83,7 @@ def run(config: NextConfig, story: Story | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """All images with what is known of them.
+    """All images with their labels, features and guesses.
 
     Args:
         files: absolute paths.
@@ -94,7 +92,7 @@ class _Seen:
         features: float32 (N, C).
         says: float32 (N, ...), the first output of the source.
         problems: files that could not be read.
-        chances: float (N, K), None where nobody guesses.
+        chances: float (N, K), class probabilities; None without guesses.
     """
 
     files: Sequence[str]
@@ -107,26 +105,26 @@ class _Seen:
 
     @property
     def labelled(self) -> np.ndarray:
-        """Bool (N,)."""
+        """Whether each image has a label, bool (N,)."""
         return self.labels >= 0
 
 
-# -- the images, and what their network says ---------------------------------------------------------
+# -- the images and their features ---------------------------------------------------------
 
 
 def _labelled(config: NextConfig) -> bool | None:
-    """A folder says nothing of labels here, for what is inside may lie in folders of any kind; a table may."""
+    """Whether to read labels: a folder's subfolders are not taken as classes here, a table may have labels."""
     return False if Path(config.images).is_dir() else None
 
 
 def _features(config: NextConfig) -> FeaturesConfig:
-    """The same network, asked for as `tlkit features` does, so that the store is shared with it."""
+    """The options as for `tlkit features`, so that both share stored features."""
     shared = {spec.name for spec in fields(config)} & {spec.name for spec in fields(FeaturesConfig)} - {"out"}
     return FeaturesConfig(**{name: getattr(config, name) for name in shared})
 
 
 def _refuse_others(config: NextConfig, parts: Sequence[Dataset]) -> None:
-    """Raise where labels are not one class an image: they would be taken for none."""
+    """Raise if labels are not one class per image; they would count as missing."""
     for place, dataset in zip((config.images, config.labelled), reversed(parts), strict=False):
         if not dataset.task.can("next"):
             raise TlkitError(
@@ -135,7 +133,7 @@ def _refuse_others(config: NextConfig, parts: Sequence[Dataset]) -> None:
 
 
 def _by_backbone(config: NextConfig, parts: Sequence[Dataset], story: Story) -> _Seen:
-    """Features of a pretrained network; a linear head on them guesses where there are labels."""
+    """Features of a pretrained network, and guesses of a linear head on them if there are labels."""
     story.begin("extracting")
     origin, source = feature_source(_features(config), story)
     source = replace(source, contract=contract_for(config, origin.image_size, parts[-1], story))
@@ -147,7 +145,7 @@ def _by_backbone(config: NextConfig, parts: Sequence[Dataset], story: Story) -> 
 
 
 def _by_run(config: NextConfig, parts: Sequence[Dataset], story: Story) -> _Seen:
-    """Features of the network of a run, guesses of its classifier."""
+    """Features of a run's network and guesses of its classifier."""
     import tlkit.backbones.runtime  # noqa: F401 - first, so that the backend starts quietly
 
     run_dir, model = RunDir(Path(str(config.run))), Path(finished_model(str(config.run)))
@@ -167,7 +165,7 @@ def _by_run(config: NextConfig, parts: Sequence[Dataset], story: Story) -> _Seen
 
 
 class _Part(NamedTuple):
-    """Images that can be read, their features (n, C), and the first output of the source, which may be the same."""
+    """Readable images, their features (n, C) and the first output of the source, which may be the same."""
 
     dataset: Dataset
     features: np.ndarray
@@ -183,11 +181,11 @@ def _extracted(source: FeatureSource, dataset: Dataset, config: NextConfig, stor
 
 
 def _together(parts: Sequence[_Part], first: Sequence[str]) -> _Seen:
-    """All images, once each: of exact copies one with a label, where there is one.
+    """All images once each; of exact copies one with a label, if any.
 
     Args:
         parts: the images.
-        first: names of classes, which come before others.
+        first: class names that come before others.
     """
     names = [*first, *sorted({name for part in parts for name in part.dataset.classes} - set(first))]
     labels = np.concatenate([_labels_in(part.dataset, names) for part in parts])
@@ -206,7 +204,7 @@ def _together(parts: Sequence[_Part], first: Sequence[str]) -> _Seen:
 
 
 def _labels_in(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
-    """Int (N,), the labels of the images as indices into `names`, -1 for none."""
+    """Labels as indices into `names`, int (N,), -1 for none."""
     place = np.array([*(names.index(name) for name in dataset.classes), -1])
     return place[np.where(dataset.labels >= 0, dataset.labels, len(dataset.classes))]
 
@@ -228,7 +226,7 @@ def _rows(seen: _Seen, found: Suggestions) -> list[dict[str, Any]]:
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A table of images whose column label waits to be filled in."""
+    """Write the table of images, with an empty column `label` to fill in."""
     with (
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors=BYTES_AS_TEXT, newline="") as file,
@@ -254,7 +252,7 @@ def _page(config: NextConfig, seen: _Seen, found: Suggestions, rows: Sequence[di
 
 
 def _flags(config: NextConfig) -> list[str]:
-    """The options of the round after this one: as they were given, with what the page saves."""
+    """The options of the next round: those given, plus the file the page saves."""
     changed = {
         spec.name: getattr(config, spec.name) for spec in fields(config) if getattr(config, spec.name) != spec.default
     }
@@ -271,7 +269,7 @@ WAYS = {
 
 
 def _text(path: str) -> str:
-    """A path as the tables of tlkit have it: bytes that are no text in a way that reads back."""
+    """A path as in tlkit's tables, with undecodable bytes escaped reversibly."""
     return path.encode("utf-8", BYTES_AS_TEXT).decode("utf-8")
 
 

@@ -37,23 +37,22 @@ PHASES = (Phase("opening the classifier", 1.0), Phase("predicting", 0.1, 0.02))
 STORED_PHASES = (Phase("reading files", 0.2, 1e-3), Phase("extracting", 1.0, 0.02))
 FORMATS = {".csv": "csv", ".json": "json"}
 JUDGED = ("abstain", "unfamiliar", "unfamiliarity")
-TOGETHER = 256  # rows that are written to JSON at a time
+TOGETHER = 256  # rows per chunk of JSON
 
 
 def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
-    """Predict every image; a file that cannot be read is set aside, never guessed.
+    """Predict every image; unreadable files are set aside.
 
     Returns:
-        `images`, `set_aside`, `out` (None for stdout) and `predictions`, a sequence that makes its rows when they are asked
-        for: for each image `path`,
-        `class`, `probability` (of numbers `numbers`: name, value, low, high), `abstain` where the classifier has a threshold, `unfamiliar` and `unfamiliarity`
-        where it knows what it was trained on, and `top`, the most probable classes with their probabilities. Where an
-        image may have several labels, `labels` are those it is given, most probable first, and `class` is the most
-        probable one all the same; of grades `class` is the median of the probabilities, `expected` their mean. Of a shard
-        see `shard_result`.
+        `images`, `set_aside`, `out` (None for stdout) and `predictions`, a lazy sequence of rows. A row has
+        `path`, `class`, `probability` (for numbers `numbers`: name, value, low, high), `abstain` if the classifier has
+        a threshold, `unfamiliar` and `unfamiliarity` if it describes its training data, and `top`, the most probable
+        classes with their probabilities. For several labels, `labels` are the predicted ones, most probable first, and
+        `class` is still the most probable one; for grades `class` is the median of the distribution and `expected` its
+        mean. For a shard see `shard_result`.
 
     Raises:
-        TlkitError: nothing found, unreadable files with `on_bad=fail`, unknown output format.
+        TlkitError: for no images, unreadable files with `on_bad=fail`, an unknown output format.
     """
     story = story or Silence()
     out = Path(config.out) if config.out and config.shard is None else None
@@ -74,15 +73,15 @@ def run(config: PredictConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _none(facts: Facts) -> Answers:
-    """Answers to no images."""
+    """Empty predictions."""
     return Answers(np.empty((0, len(facts.classes)), np.float32))
 
 
 def _given(config: PredictConfig, rows: AnswerRows, problems: list[Problem], story: Story) -> dict[str, Any]:
-    """What was found out, said and written as asked."""
+    """Report and write the predictions; return the result."""
     out = Path(config.out) if config.out else None
     if problems and config.on_bad == "fail":
-        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "mend or remove it, or use --on-bad skip.")
+        raise TlkitError(f"{problems[0].path!r}: {problems[0].reason}", "repair or remove it, or use --on-bad skip.")
     for problem in problems:
         story.say(f"set aside: {problem.path}: {problem.reason}")
     for sentence in _warnings(rows):
@@ -105,7 +104,7 @@ def _given(config: PredictConfig, rows: AnswerRows, problems: list[Problem], sto
 def _of_clips(
     config: PredictConfig, model: Path, facts: Facts, clip: ClipFacts, story: Story
 ) -> tuple[AnswerRows, list[Problem]]:
-    """A row for each clip: films, and every folder that frames lie in, at or below what was given."""
+    """One row per clip: films, and all folders of frames at or below the given paths."""
     for flag, given in (
         (f"--tta {config.tta}", config.tta > 1),
         (f"--shard {config.shard}", config.shard is not None),
@@ -124,8 +123,8 @@ def _of_clips(
     ):
         if not Path(path).is_dir() and not is_container(Path(path)):
             raise TlkitError(
-                f"{path!r} is no folder and no film, and this classifier takes clips.",
-                "give a film, the folder that the frames of a clip lie in, or one that holds such folders or films.",
+                f"{path!r} is neither a folder nor a film, and this classifier takes clips.",
+                "give a film, a folder with the frames of a clip, or a folder of such folders or films.",
             )
         dataset = scan_clips(path, Sampling(clip.frames, clip.stride), labelled=False, story=story)
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
@@ -138,7 +137,7 @@ def _of_clips(
 def _answers(
     config: PredictConfig, files: Files, model: Path, facts: Facts, story: Story
 ) -> tuple[Extraction | None, np.ndarray, tuple[np.ndarray, ...], list[tuple[int, str]]]:
-    """What `infer` gives; by the store, and then also what it took, where a shard is computed or some were."""
+    """The predictions, through the store (then with its statistics) if a shard is, or was, computed."""
     views = tta.views_of(config.tta, facts)
     for sentence in tta.describe_views(config.tta, facts):
         story.say(sentence)
@@ -154,14 +153,14 @@ def _answers(
         found = answered(source, files, story)
         story.say(found[0].sentence("answers"))
         return found
-    story.expect(*PHASES)  # one photo is answered without a look at the store
+    story.expect(*PHASES)  # a single image is predicted without opening the store
     story.begin("opening the classifier")
     size = config.batch_size
     return None, *infer(engine(), files, facts.contract, batch_size=size, description="predicting", story=story)
 
 
 def find(paths: Iterable[str], stdin: TextIO) -> tuple[Files, list[Problem]]:
-    """The image files that paths, folders, patterns and a list on stdin name, in that order.
+    """The image files named by paths, folders, patterns and a list on stdin, in that order.
 
     Raises:
         TlkitError: for a path that does not exist or a pattern that matches nothing.
@@ -174,7 +173,7 @@ def find(paths: Iterable[str], stdin: TextIO) -> tuple[Files, list[Problem]]:
 
 
 def _found(paths: Iterable[str], stdin: TextIO, problems: list[Problem]) -> Iterator[str]:
-    """The files one by one, as for a million of them; those that a scan sets aside join `problems`."""
+    """Yield the files one by one; files that a scan sets aside are added to `problems`."""
     for path in paths:
         if path == "-":
             yield from (str(Path(line)) for line in map(_without_end, stdin) if line)
@@ -184,7 +183,7 @@ def _found(paths: Iterable[str], stdin: TextIO, problems: list[Problem]) -> Iter
             yield from map(str, found.files)
         elif Path(path).exists():
             yield str(Path(path))
-        elif matched := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - absolute patterns too
+        elif matched := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute patterns
             yield from (str(Path(name)) for name in matched if Path(name).is_file())
         else:
             raise TlkitError(
@@ -197,7 +196,7 @@ def _without_end(line: str) -> str:
 
 
 def _warnings(rows: AnswerRows) -> list[str]:
-    """How many images the classifier would rather not answer, and those unlike anything in training."""
+    """Warnings on the number of abstentions, and on images unlike anything in training."""
     held, far = int(rows.abstained.sum()), rows.answers.unfamiliarity
     samples = "images" if rows.facts.clip is None else "clips"
     warnings = (
@@ -213,11 +212,11 @@ def _warnings(rows: AnswerRows) -> list[str]:
     return warnings
 
 
-# -- Rows of one classifier have the same keys: the first says which columns there are ---
+# -- Rows of one classifier have the same keys, so the first determines the columns ---
 
 
 def write(file: TextIO, rows: Sequence[dict[str, Any]], form: str) -> None:
-    """Write rows as CSV, see `as_csv`, or JSON, some at a time."""
+    """Write rows as CSV (see `as_csv`) or JSON, in chunks."""
     if form == "csv":
         file.writelines(as_csv(rows))
         return
@@ -229,9 +228,9 @@ def write(file: TextIO, rows: Sequence[dict[str, Any]], form: str) -> None:
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Lines of a table: path, labels if there may be several, class, probability, `JUDGED` if known, class_2, ...
+    """Rows as lines of CSV: path, labels in multi-label tasks, class, probability, `JUDGED` if known, class_2, ...
 
-    Of numbers path, and for each its own, NAME_low and NAME_high where it has an interval; then what is judged.
+    For numbers: path, and for each number NAME, and NAME_low and NAME_high if it has an interval; then `JUDGED`.
     """
     first = next(iter(rows), {})
     judged = [name for name in JUDGED if name in first]
@@ -258,12 +257,12 @@ def _of_classes(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: l
 
 
 def _of_numbers(rows: Sequence[dict[str, Any]], first: dict[str, Any], judged: list[str]) -> Iterator[list[Any]]:
-    """The same of numbers."""
+    """The same for numbers."""
     yield ["path", *number_columns(first["numbers"]), *judged]
     for row in rows:
         yield [row["path"], *number_columns(row["numbers"]).values(), *(_as_text(row[name]) for name in judged)]
 
 
 def _as_text(value: Any) -> Any:
-    """As JSON writes it: true and false in small letters."""
+    """A cell as in JSON: booleans in lower case."""
     return str(value).lower() if isinstance(value, bool) else value

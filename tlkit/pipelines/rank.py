@@ -41,20 +41,20 @@ from tlkit.runs.folder import refuse_occupied
 
 FORMAT = 1
 FOLDS, REPEATS = 5, 2
-TIMES = (1, 2, 5)  # as many images as there are now, for the forecast
-BATCH = 32  # images to a timed pass
+TIMES = (1, 2, 5)  # multiples of the current number of images to forecast
+BATCH = 32  # images per timed pass
 
 
 def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
-    """Every candidate looks at the images once, through the store; what it sees is scored, timed and compared.
+    """Extract each candidate's features once, through the store; score, time and compare the candidates.
 
-    Returns what rank.json holds (see `Ranking`), and `out`, `report`, `set_aside`, `text`; of a shard see `shard_result`.
+    Returns rank.json (see `Ranking`), `out`, `report`, `set_aside` and `text`; for a shard see `shard_result`.
 
     Raises:
-        TlkitError: wrong options, fewer than two classes, no candidate at hand or none that opens, occupied `out`.
+        TlkitError: for wrong options, fewer than two classes, no candidate with weights that load, an occupied `out`.
     """
     story, out, started = story or Silence(), Path(config.out), time.monotonic()
-    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a share of the work writes nothing
+    refuse_occupied(out, overwrite=config.overwrite or config.shard is not None)  # a shard writes no result
     refuse_inside(out, config.images)
     runtime.seed_everything(config.seed)
     wanted, skipped = _candidates(config, story)
@@ -108,7 +108,7 @@ def run(config: RankConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _phases(wanted: list[Wanted]) -> tuple[Phase, ...]:
-    """What a ranking does, with seconds of small networks on two cores."""
+    """The phases of a ranking, with seconds of small networks on two cores."""
     looks = (Phase(one.name, 3.0, 0.02, by="extracting") for one in wanted)
     return Phase("reading files", 0.2, 1e-3), *looks, Phase("scoring", 1.0, 2e-3), Phase("timing", 2.0 * len(wanted))
 
@@ -117,17 +117,17 @@ def _phases(wanted: list[Wanted]) -> tuple[Phase, ...]:
 
 
 def _candidates(config: RankConfig, story: Story) -> tuple[list[Wanted], list[Any]]:
-    """Who takes part; those who do not are named."""
+    """The candidates, and those skipped, which are reported."""
     if config.backbones is None:
         wanted, skipped = candidates.everyone(config.image_size)
         names = ", ".join(one.name for one in skipped)
-        story.say(f"candidates: nano and every backbone whose weights are at hand; skipped: {names or 'none'}")
+        story.say(f"candidates: nano and every backbone whose weights are on this machine; skipped: {names or 'none'}")
     else:
         wanted, skipped = candidates.at_hand(read_candidates(config.backbones, config.image_size))
         for one in skipped:
             _say_skipped(one, story)
     if not wanted:
-        raise TlkitError(f"no candidate's weights are at hand; {skipped[0].reason}.", skipped[0].remedy)
+        raise TlkitError(f"no candidate's weights are on this machine; {skipped[0].reason}.", skipped[0].remedy)
     return wanted, skipped
 
 
@@ -136,7 +136,7 @@ def _say_skipped(one: Skipped, story: Story) -> None:
 
 
 def _rows(config: RankConfig, dataset: Dataset) -> tuple[np.ndarray, int]:
-    """The rows to look at, in an order that follows from their content, and how many there were to choose from."""
+    """The rows to use, ordered by their content, and the number of rows available."""
     if config.how_many:
         dataset.task.refuse("curve", "--how-many")
     splits = split(dataset, val=config.val, test=config.test, seed=config.seed, keras_split=config.keras_split)
@@ -158,7 +158,7 @@ def _say_images(config: RankConfig, whole: Dataset, chosen: Dataset, available: 
         )
     )
     if len(chosen) < available:
-        story.say(f"{len(chosen)} of {available} are used (--limit {config.limit}), each class with its share")
+        story.say(f"{len(chosen)} of {available} are used (--limit {config.limit}), each class in proportion")
 
 
 def _say_single(classes: Sequence[str], story: Story) -> None:
@@ -172,7 +172,7 @@ def _rule(images: int, available: int, config: RankConfig) -> str:
     if images == available:
         return f"All {images} images outside the test split."
     return (
-        f"{images} of {available} images outside the test split, each class with its share, chosen by content "
+        f"{images} of {available} images outside the test split, each class in proportion, chosen by content "
         f"(seed {config.seed})."
     )
 
@@ -182,7 +182,7 @@ def _rule(images: int, available: int, config: RankConfig) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Contestant:
-    """A candidate that has looked at the images."""
+    """A candidate and its features of the images."""
 
     wanted: Wanted
     size: tuple[int, int]
@@ -195,7 +195,7 @@ class _Contestant:
         return self.found.rows.flat(kept)
 
     def scored(self, dataset: Dataset, kept: np.ndarray, deals: list[np.ndarray]) -> choose.BackboneScores:
-        """What its features say about the labels."""
+        """The scores of its features."""
         started = time.monotonic()
         features = self.features(kept)
         found = choose.score(features, dataset.truth, len(dataset.classes), deals)
@@ -211,7 +211,7 @@ class _Contestant:
         )
 
     def timed(self, random: np.random.Generator) -> Any:
-        """One pass of a batch of noise through the engine that is fastest here in float32, to be timed."""
+        """A forward pass of a batch of noise, to be timed, in the fastest float32 engine on this machine."""
         pixels = random.integers(0, 256, (BATCH, *self.size, 3), dtype=np.uint8)
         plain = (self.source.engine_name, self.source.precision) == ("auto", "float32")
         source = self.source if plain else replace(self.source, engine_name="auto", precision="float32")
@@ -219,7 +219,7 @@ class _Contestant:
 
 
 def _expected(entries: list[choose.BackboneScores], dataset: Dataset) -> dict[str, Metric]:
-    """What fine-tuning is expected to bring, by name, where the prediction was fitted to the like."""
+    """The accuracy expected after fine-tuning, by name, if the prediction model covers this kind of task."""
     if dataset.task.score_name != MEASURE:
         return {}
     scores = [one.score for one in entries]
@@ -230,7 +230,7 @@ def _expected(entries: list[choose.BackboneScores], dataset: Dataset) -> dict[st
 def _look(
     config: RankConfig, wanted: list[Wanted], dataset: Dataset, levels: Levels | None, story: Story
 ) -> tuple[list[_Contestant], list[Skipped]]:
-    """One forward pass of what the store does not hold yet, by each; and who could not be opened, with the reason."""
+    """The features of each candidate, computed if not in the store; and the candidates that could not be loaded."""
     found: list[_Contestant] = []
     unopened: list[Skipped] = []
     for one in wanted:
@@ -239,7 +239,7 @@ def _look(
             backbone = build_backbone(
                 one.backbone, weights=one.weights, image_size=one.image_size, seed=config.seed, story=story
             )
-        except TlkitError as error:  # a damaged file says nothing about the others
+        except TlkitError as error:  # a damaged file does not affect the other candidates
             if len(wanted) == 1:
                 raise
             unopened.append(Skipped(one.name, error.message.rstrip("."), error.hint))
@@ -264,7 +264,7 @@ def _looked(
 
 
 def _milliseconds(contestants: list[_Contestant]) -> dict[str, list[float]]:
-    """Milliseconds for an image of each, in turn."""
+    """Milliseconds per image of each candidate, timed in alternation."""
     random = np.random.default_rng(0)
     return choose.in_turn({one.wanted.name: one.timed(random) for one in contestants}, BATCH)
 
@@ -315,7 +315,7 @@ def _curve(
 
 
 def _write(config: RankConfig, out: Path, ranking: Ranking, result: dict[str, Any], dataset: Dataset) -> None:
-    """rank.json, rank.csv and rank.html, all of them or none."""
+    """Write rank.json, rank.csv and rank.html: all of them or none."""
     facts = {"data_sha256": dataset.fingerprint(), "seed": config.seed, "versions": versions()}
     page = RankingPage(
         title=Path(config.images).resolve().name,

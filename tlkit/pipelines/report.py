@@ -1,8 +1,8 @@
-"""`tlkit report`: a finished run in; its figures for a paper, each with a caption, out.
+"""`tlkit report`: a finished run in; publication figures with captions out.
 
     tlkit report run --figures pdf,png --columns 2 --out figures
 
-The page itself, report.html, is written by `tlkit finetune`, and again by `tlkit evaluate RUN`.
+The report page, report.html, is written by `tlkit finetune` and rewritten by `tlkit evaluate RUN`.
 """
 
 from pathlib import Path
@@ -17,13 +17,13 @@ from tlkit.runs.folder import RunDir, finished_model
 
 
 def run(config: ReportConfig, story: Story | None = None) -> dict[str, Any]:
-    """Draw every figure that the run has data for, from what lies in its folder; nothing is measured again.
+    """Draw every figure that the run has data for, from the files in its folder; nothing is measured again.
 
     Returns:
-        `out`, `figures`: for each its `name`, `files` and `caption`; `left_out`: name -> why.
+        `out`, `figures`: for each its `name`, `files` and `caption`; `left_out`: name -> reason.
 
     Raises:
-        TlkitError: no finished run, or files of these names in `out` without `overwrite`.
+        TlkitError: if the run is not finished, or for files of these names in `out` without `overwrite`.
     """
     story, run_folder = story or Silence(), Path(config.run)
     if RunDir(run_folder).record.is_file():

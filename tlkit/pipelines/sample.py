@@ -10,14 +10,14 @@ from tlkit.samples.drawn import MADE
 from tlkit.samples.fetch import fetch
 from tlkit.samples.recipes import count_images, downloads_of, new_folder, read_recipe, refuse_foreign
 
-DOWNLOADED, UNPACKED = 5e6, 5e7  # bytes a second, for the shares of the progress
+DOWNLOADED, UNPACKED = 5e6, 5e7  # bytes per second, to weight the progress
 
 
 def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
-    """Make or fetch the sample; returns `{"name", "out", "images", "classes", "licence"}`.
+    """Draw or fetch the sample; return `{"name", "out", "images", "classes", "licence"}`.
 
     Raises:
-        TlkitError: for an unknown name, an occupied folder, or a download that cannot be had.
+        TlkitError: for an unknown name, an occupied folder, or a failed download.
     """
     story = story or Silence()
     out = Path(config.out).expanduser().absolute()
@@ -42,7 +42,7 @@ def run(config: SampleConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _make(config: SampleConfig, out: Path, story: Story) -> dict[str, Any]:
-    """Write one of the samples that need no network; returns its card."""
+    """Write a sample that needs no network; return its card."""
     made = MADE[config.name]
     card = {"name": config.name, **made.card, "options": config.as_dict() | {"out": out.name}}
     with new_folder(out, card) as folder:

@@ -1,4 +1,4 @@
-"""`tlkit serve`: a run in; a page to try it on and an HTTP API, until it is stopped.
+"""`tlkit serve`: serve a run over an HTTP API, with a page to try it on, until stopped.
 
 tlkit serve run
 tlkit serve run --host 0.0.0.0 --port 80 --token-file token.txt
@@ -25,13 +25,14 @@ TOKEN = "TLKIT_SERVE_TOKEN"
 
 
 def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Event | None = None) -> dict[str, Any]:
-    """Serve until SIGTERM, SIGINT or `stop`; requests under way are finished then.
+    """Serve until SIGTERM, SIGINT or `stop`; pending requests are finished first.
 
     Returns:
-        `url`, and how many `requests` and `images` were answered.
+        `url`, and the number of `requests` and `images` answered.
 
     Raises:
-        TlkitError: no finished run, an address that cannot be listened on, a bad token, the extra not installed.
+        TlkitError: if the run is not finished, the address cannot be listened on, the token is bad, or the extra is
+            missing.
     """
     story, model = story or Silence(), finished_model(config.run)
     server = _server()
@@ -41,8 +42,8 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
         url = server.url(listening)
         if token is None and not server.is_loopback(listening):
             story.say(
-                f"warning: anybody who reaches {config.host} port {listening.getsockname()[1]} can ask, "
-                f"for there is no token; set {TOKEN} or --token-file"
+                f"warning: anybody who reaches {config.host} port {listening.getsockname()[1]} can send requests, "
+                f"because there is no token; set {TOKEN} or --token-file"
             )
         story.say(f"listening on {url}, loading {model.name} of {config.run}")
         counted = server.serve(
@@ -59,7 +60,7 @@ def run(config: ServeConfig, story: Story | None = None, *, stop: threading.Even
 
 
 def _server() -> ModuleType:
-    """The package that answers, which needs an extra."""
+    """The server's module, which needs an extra."""
     try:
         return importlib.import_module("tlkit.serving.server")
     except ModuleNotFoundError as error:
@@ -69,13 +70,13 @@ def _server() -> ModuleType:
 
 
 def _token(config: ServeConfig, server: ModuleType) -> str | None:
-    """From the file, else from the environment; never from the command line, which others can see."""
+    """The token from the file, else from the environment; never from the command line, which other users can see."""
     if config.token_file is None:
         return server.check_token(os.environ[TOKEN], TOKEN) if TOKEN in os.environ else None
     try:
         text = Path(config.token_file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise TlkitError(
             f"--token-file {config.token_file!r}: {reason}.", "name a file with one token in it."
         ) from error
@@ -96,7 +97,7 @@ def _limits(config: ServeConfig) -> Any:
 
 
 def _load(config: ServeConfig, model: Path, story: Story) -> "ServedClassifier":
-    """In a thread, while the server says that it is alive."""
+    """Load the classifier; runs in a thread while the server already answers health checks."""
     from tlkit.serving.answering import load_subject
 
     return load_subject(config, model, story)

@@ -1,4 +1,4 @@
-r"""`tlkit split`: images in, a table with the split of each out.
+r"""`tlkit split`: images in; a table with the split of each out.
 
 tlkit split images --group-by '(S\d+)_' --out splits.csv
 tlkit finetune splits.csv
@@ -22,13 +22,13 @@ from tlkit.tasks.labels import SEPARATOR
 
 
 def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
-    """Decode every image once, set the unreadable aside, split the rest, write a manifest with absolute paths.
+    """Decode every image once, set unreadable ones aside, split the rest and write a manifest with absolute paths.
 
     Returns:
         `out`, `images`, `set_aside`, `splits` (name -> count), `rule`.
 
     Raises:
-        TlkitError: no usable image, occupied `out`, a class name that the table would read as several.
+        TlkitError: for no usable image, an occupied `out`, a class name that would read as several labels in the table.
     """
     story, out = story or Silence(), Path(config.out)
     refuse_occupied(out, overwrite=config.overwrite)
@@ -52,7 +52,7 @@ def run(config: SplitConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _readable(config: SplitConfig, story: Story) -> Dataset:
-    """The images that can be decoded, or the clips of which a frame can."""
+    """The images that can be decoded, or the clips with at least one such frame."""
     sampling = Sampling(config.frames, config.stride or 1, config.samples_are_clips)
     if holds_clips(config.images, sampling, config.group_by):
         refuse_fixes(config.fixes)
@@ -65,7 +65,7 @@ def _readable(config: SplitConfig, story: Story) -> Dataset:
 
 
 def _refuse_separators(dataset: Dataset) -> None:
-    """A folder may be called `a|b`; in a table that is two labels."""
+    """Refuse class names such as `a|b`, which in a table mean two labels."""
     name = next((name for name in dataset.classes if SEPARATOR in name), None)
     if name is not None:
         raise TlkitError(

@@ -1,4 +1,4 @@
-"""`tlkit verify`: whether an artifact still gives the logits that it gave when it was exported.
+"""`tlkit verify`: check that an artifact still gives the logits it gave at export.
 
 tlkit verify exported/onnx
 """
@@ -25,22 +25,22 @@ PHASES = (  # with seconds of a small network on two cores
 
 
 def run(config: VerifyConfig, story: Story | None = None) -> dict[str, Any]:
-    """Check the files, run the golden batch, measure.
+    """Check the files, run the golden batch and measure the differences.
 
     Returns:
         `artifact`, `kind`, `runtime`, `bytes` of the model, `max_difference` of a logit, `tolerance`, `agreement`
         with the classifier in Keras (fraction of golden images that keep their class), `latency_ms` and `text`.
 
     Raises:
-        TlkitError: no artifact, or the runtime is not installed or cannot load it.
-        OutOfDate: files have changed, or the logits are not the expected ones.
+        TlkitError: if it is not an artifact, or the runtime is missing or cannot load it.
+        OutOfDate: if files have changed, or the logits differ from the expected ones.
     """
     story = story or Silence()
     story.expect(*PHASES)
     story.begin("reading files")
     found = read_artifact(Path(config.artifact))
     refuse_missing([found.row], writing=False)
-    story.say(f"{config.artifact}: {len(found.contract['files'])} files as they were exported")
+    story.say(f"{config.artifact}: {len(found.contract['files'])} files unchanged since export")
     golden = Golden.read(found.folder / GOLDEN)
     story.begin("loading the model")
     runtime = Runtime(found.row, found.folder)

@@ -1,1 +1,1 @@
-"""A file to pixels: every format opened, upright, RGB 0..255, resized by one rule. Exported programs carry these modules."""
+"""Decode files to pixels: every format, upright, RGB 0..255, one resize. Exported programs include these modules."""

@@ -1,13 +1,13 @@
-"""What turns a file into the pixels a network sees; stored with every model, so that none forgets it."""
+"""The input contract: how a file becomes the pixels a network sees; stored with every model."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tlkit.base.errors import TlkitError
 
-# Raised whenever the same file and contract would give other pixels than before.
+# Increased whenever the same file and contract would give different pixels.
 #   1  Pillow for everything
-#   2  libjpeg-turbo for ordinary JPEGs, a reader of our own for TIFF, a resize that is the same on every machine
+#   2  libjpeg-turbo for ordinary JPEGs, tlkit's own TIFF reader, a resize that is identical on every machine
 DECODE_VERSION = 2
 KNOWN_VERSIONS = (1, 2)
 
@@ -21,14 +21,14 @@ class InputContract:
     Args:
         height: pixels.
         width: pixels.
-        fit: `squash` (resize both sides freely), `crop` (resize the short side, cut the centre)
-            or `pad` (resize the long side, pad with black to the middle).
-        version: of the decode rules themselves, see `DECODE_VERSION`; models and stores keep theirs.
-        levels: the sample values that become black and white in files of more than 8 bits a sample; None takes
+        fit: `squash` (resize both sides independently), `crop` (resize the short side, crop the centre)
+            or `pad` (resize the long side, centre and pad with black).
+        version: version of the decode rules, see `DECODE_VERSION`; models and stores keep theirs.
+        levels: the sample values that become black and white in files of more than 8 bits per sample; None takes
             what the file declares.
 
     Raises:
-        TlkitError: a version that this tlkit does not know, or levels that are no range.
+        TlkitError: for a version unknown to this tlkit, or levels that are not a range.
     """
 
     height: int
@@ -53,7 +53,7 @@ class InputContract:
     def as_json(self) -> dict[str, Any]:
         """The fields as a JSON-able dict; `InputContract(**that)` restores it.
 
-        Levels are left out where there are none, so that contracts from before there were any keep their name.
+        Levels are omitted if None, so that contracts from before levels existed keep their identity.
         """
         fields = asdict(self)
         levels = fields.pop("levels")

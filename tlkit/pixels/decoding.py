@@ -1,7 +1,7 @@
-"""One file to pixels: the one decode and the one resize, for training, evaluation and prediction alike.
+"""Decode and resize one file, identically for training, evaluation and prediction.
 
-docs/decoding.md states the contract. Exported programs carry this module and what it imports, so that theirs is the
-same: it and they need Pillow, NumPy and simplejpeg, and nothing else of tlkit but errors and the contract.
+docs/decoding.md states the contract. Exported programs include this module and its imports, so that they decode
+identically: these need Pillow, NumPy and simplejpeg, and of tlkit only errors and the contract.
 """
 
 import threading
@@ -20,17 +20,17 @@ try:
 except ImportError:  # no build for this machine
     cykooz_resizer = None
 
-_MOST_BITS = 21  # of a weight's fraction, if it is small
-_LIMIT = 2**15 - 1  # weights are signed numbers of 16 bits
+_MOST_BITS = 21  # maximum bits of a weight's fraction, if the weight is small
+_LIMIT = 2**15 - 1  # weights are signed 16-bit integers
 
 
 def resize(pixels: np.ndarray, size: Size, box: Box) -> np.ndarray:
-    """Part of an image at another size.
+    """Resize part of an image.
 
     Args:
         pixels: uint8 (h, w, 3).
-        size: (width, height) to make.
-        box: the part, in pixels of the image; edges may lie between pixels, and are rounded to 1/64 of one.
+        size: (width, height) of the result.
+        box: the part, in pixels of the image; edges may be fractional and are rounded to 1/64 of a pixel.
 
     Returns:
         uint8 (height, width, 3).
@@ -54,14 +54,14 @@ _OF_THREAD = threading.local()
 
 
 def _resizer() -> "cykooz_resizer.Resizer":
-    """One a thread: it keeps the room for what lies between its two passes."""
+    """One resizer per thread, because it keeps the buffer between its two passes."""
     if not hasattr(_OF_THREAD, "resizer"):
         _OF_THREAD.resizer = cykooz_resizer.Resizer()
     return _OF_THREAD.resizer
 
 
 def resize_plainly(pixels: np.ndarray, size: Size, box: Box) -> np.ndarray:
-    """The same in NumPy; arguments and result as of `resize`."""
+    """`resize` in NumPy, with the same arguments and result."""
     box = _snapped(box, pixels.shape[1], pixels.shape[0])
     rows = _pass(pixels, _weights(pixels.shape[0], box[1], box[3], size[1]))
     columns = _pass(rows.transpose(1, 0, 2), _weights(pixels.shape[1], box[0], box[2], size[0]))
@@ -69,7 +69,7 @@ def resize_plainly(pixels: np.ndarray, size: Size, box: Box) -> np.ndarray:
 
 
 def _snapped(box: Box, width: int, height: int) -> Box:
-    """Edges that double precision holds exactly, so that sums come out the same in any order; within the image."""
+    """The box clipped to the image, its edges exact in double precision, so that sums do not depend on their order."""
     left, top, right, bottom = (round(edge * 64) / 64 for edge in box)
     return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
 
@@ -79,7 +79,7 @@ Weights = tuple[tuple[tuple[int, np.ndarray], ...], int]
 
 @lru_cache(maxsize=64)
 def _weights(length: int, start: float, end: float, made: int) -> Weights:
-    """For every pixel made: the first one read and the weights from there on; and the bits of their fraction."""
+    """For every output pixel the first input pixel and the weights from there; and the bits of their fraction."""
     scale = (end - start) / made
     reach = max(scale, 1.0)
     exact = []
@@ -96,7 +96,7 @@ def _weights(length: int, start: float, end: float, made: int) -> Weights:
 
 
 def _pass(pixels: np.ndarray, weights: Weights) -> np.ndarray:
-    """The first axis resized."""
+    """Resize the first axis."""
     made, bits = np.empty((len(weights[0]), *pixels.shape[1:]), np.uint8), weights[1]
     for row, (first, numbers) in zip(made, weights[0], strict=True):
         total = np.full(row.shape, 1 << (bits - 1), np.int32)
@@ -106,11 +106,11 @@ def _pass(pixels: np.ndarray, weights: Weights) -> np.ndarray:
     return made
 
 
-# -- where an image lies -----------------------------------------------------------------------
+# -- placement -----------------------------------------------------------------------
 
 
 def placed(size: tuple[float, float], target: Size, fit: str) -> tuple[Size, Box]:
-    """The size an image is resized to, and the part of it that is: all, or the middle for `crop`."""
+    """The size to resize to, and the part of the image that is resized: all, or the centre for `crop`."""
     width, height = size
     whole = (0.0, 0.0, float(width), float(height))
     if fit == "squash":
@@ -123,40 +123,40 @@ def placed(size: tuple[float, float], target: Size, fit: str) -> tuple[Size, Box
 
 
 def inside(size: tuple[float, float], target: Size, *, enlarge: bool = False) -> Size:
-    """The largest size of the same aspect inside `target`, at least one pixel a side."""
+    """The largest size of the same aspect ratio inside `target`, at least one pixel per side."""
     scale = min(target[0] / size[0], target[1] / size[1])
     scale = scale if enlarge else min(scale, 1.0)
     return max(1, min(target[0], round(size[0] * scale))), max(1, min(target[1], round(size[1] * scale)))
 
 
-# By version of the rules: a JPEG is decoded smaller to no less than this many times the size it is then resized
-# to; docs/decoding.md has how far the pixels are from those of a resize of the whole image.
+# By version of the rules: a JPEG is decoded at no less than this multiple of the size it is then resized to;
+# docs/decoding.md says how much the pixels differ from those resized from the whole image.
 GAPS = {1: 2.0, 2: 1.5}
 
 
 def decode(source: Path | bytes, contract: InputContract) -> np.ndarray:
-    """uint8 (H, W, 3), RGB 0..255, of an image file or its bytes.
+    """Decode an image file or its bytes to uint8 (H, W, 3), RGB 0..255.
 
     Raises:
-        UnreadableImage: and nothing else, whatever is wrong with the file.
+        UnreadableImage: for any problem with the file; nothing else is raised.
     """
     return _fitted(source, contract)
 
 
 def native(source: Path | bytes) -> np.ndarray:
-    """uint8 (h, w, 3), RGB 0..255 upright, at the image's own size.
+    """Decode to uint8 (h, w, 3), RGB 0..255, upright, at the image's own size.
 
     Raises:
-        UnreadableImage: whatever is wrong with the file.
+        UnreadableImage: for any problem with the file.
     """
     return open_picture(source).pixels
 
 
 def thumbnail(source: Path | bytes, side: int) -> Image.Image:
-    """RGB, upright, aspect kept, neither side above `side` pixels; small images stay as they are.
+    """A thumbnail: RGB, upright, aspect ratio kept, neither side above `side` pixels; small images are not enlarged.
 
     Raises:
-        UnreadableImage: whatever is wrong with the file.
+        UnreadableImage: for any problem with the file.
     """
 
     def needed(size: Size) -> Size:
@@ -172,7 +172,7 @@ def thumbnail(source: Path | bytes, side: int) -> Image.Image:
 
 
 def _fitted(source: Path | bytes, contract: InputContract) -> np.ndarray:
-    """uint8 (H, W, 3) of the contract's size, by the rules of its version."""
+    """Decode to uint8 (H, W, 3) of the contract's size, by the rules of its version."""
     if contract.version == 1:
         return np.asarray(fitted_by_pillow(source, contract))
     target = (contract.width, contract.height)
@@ -189,7 +189,7 @@ def _fitted(source: Path | bytes, contract: InputContract) -> np.ndarray:
 
 
 def _needed(target: Size, fit: str, gap: float) -> Needed:
-    """The size of a whole image below which the part that is used would be decoded too small."""
+    """The function for the smallest size of the whole image at which the used part is decoded large enough."""
 
     def needed(size: Size) -> Size:
         inner, (left, top, right, bottom) = placed(size, target, fit)
@@ -200,7 +200,7 @@ def _needed(target: Size, fit: str, gap: float) -> Needed:
 
 
 def fitted_by_pillow(source: Path | bytes, contract: InputContract) -> Image.Image:
-    """The rules of version 1, for models and stores that were made by them."""
+    """Decode by the rules of version 1, for models and stores made with them."""
     target = (contract.width, contract.height)
     image = open_upright(source, _needed(target, contract.fit, GAPS[contract.version]))
     inner, box = placed(image.size, target, contract.fit)
@@ -213,14 +213,14 @@ def fitted_by_pillow(source: Path | bytes, contract: InputContract) -> Image.Ima
 
 
 def placement(size: Size, contract: InputContract) -> tuple[Box, Box]:
-    """Which part of an image the network sees, and where in its input that part lies.
+    """The part of an image that the network sees, and its position in the input.
 
     Args:
         size: (width, height) of the upright image.
-        contract: how it becomes the input.
+        contract: the input contract.
 
     Returns:
-        Two boxes (left, top, right, bottom) in pixels: one of the image, one of the input.
+        Two boxes (left, top, right, bottom) in pixels: one in the image, one in the input.
     """
     target = (contract.width, contract.height)
     inner, box = placed(size, target, contract.fit)

@@ -1,7 +1,7 @@
-"""Ordinary JPEGs by libjpeg-turbo (simplejpeg): in fractions of their size, outside of the interpreter lock, strictly.
+"""Ordinary JPEGs by libjpeg-turbo (simplejpeg): at fractions of their size, without the interpreter lock, strictly.
 
-Ordinary is what nearly all are: Huffman-coded, baseline or progressive, 8 bits, grey or three colours. The rest
-(CMYK, arithmetic coding) is Pillow's. Samples come out as Pillow's: the accurate integer transform, smooth chroma.
+Nearly all are ordinary: Huffman-coded, baseline or progressive, 8 bits, grey or three colours. The rest
+(CMYK, arithmetic coding) is left to Pillow. Samples equal Pillow's: accurate integer transform, smooth chroma.
 """
 
 import io
@@ -18,8 +18,8 @@ from PIL import Image
 from tlkit.base.errors import UnreadableImage
 from tlkit.pixels.picture import Needed, Picture
 
-# The eighths of its size that a JPEG is decoded at. Those between have no fast transform: a photograph at 6/8
-# takes longer than whole.
+# The eighths of its size at which a JPEG is decoded. Others have no fast transform: a photograph at 6/8
+# takes longer than at full size.
 EIGHTHS = (1, 2, 4, 8)
 
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
@@ -29,8 +29,8 @@ _HUFFMAN = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 _ORIENTATION = 0x0112
 
-# What libjpeg says of files whose pixels are all right: oddities of the head. Bytes too many before a restart,
-# another pass or the end are damage.
+# libjpeg's warnings about files with intact pixels: anomalies in the header. Extra bytes before a restart,
+# another scan or the end are damage.
 _HARMLESS = re.compile(
     r"Invalid SOS parameters for sequential JPEG|unknown JFIF revision|Unknown Adobe color transform"
     r"|bad ICC marker|extraneous bytes before marker 0x(c[0-2]|db|e\w|fe)"
@@ -39,14 +39,14 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True)
 class JpegHead:
-    """What stands before the first scan.
+    """The header before the first scan.
 
     Args:
         width: pixels, as stored.
         height: pixels, as stored.
-        ordinary: whether libjpeg-turbo reads it here.
-        progressive: whether it comes in passes.
-        described: whether a block may say how it is turned.
+        ordinary: whether libjpeg-turbo is used.
+        progressive: whether it is progressive.
+        described: whether a metadata block may give its orientation.
     """
 
     width: int
@@ -57,7 +57,7 @@ class JpegHead:
 
 
 def read_head(content: bytes) -> JpegHead | None:
-    """The head of a JPEG file; None where it has none that can be read."""
+    """The header of a JPEG file; None if it cannot be read."""
     frame, described = None, False
     for marker, at in _markers(content):
         if marker in _FRAMES and at + 10 <= len(content):
@@ -71,13 +71,13 @@ def read_head(content: bytes) -> JpegHead | None:
 
 
 def _markers(content: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, place) of every segment before the first scan."""
+    """(marker, offset) of every segment before the first scan."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
         if marker == _SCAN:
             return
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # padding
             at += 1
             continue
         yield marker, at
@@ -85,15 +85,15 @@ def _markers(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def read_jpeg(content: bytes, head: JpegHead, needed: Needed | None) -> Picture | None:
-    """An ordinary JPEG, upright; None where libjpeg-turbo does not know its kind.
+    """Decode an ordinary JPEG, upright; None if libjpeg-turbo does not support its kind.
 
     Args:
-        content: of the file.
-        head: of the same.
-        needed: given the upright size, the smallest size worth decoding to; None decodes all.
+        content: bytes of the file.
+        head: its header.
+        needed: given the upright size, the smallest size worth decoding to; None decodes at full size.
 
     Raises:
-        UnreadableImage: damaged, or cut short before the last pixel.
+        UnreadableImage: if it is damaged, or truncated before the last pixel.
     """
     orientation = _orientation(content) if head.described else 1
     eighths = 8 if needed is None else _eighths(head, orientation, needed)
@@ -105,7 +105,7 @@ def read_jpeg(content: bytes, head: JpegHead, needed: Needed | None) -> Picture 
 
 
 def _orientation(content: bytes) -> int:
-    """EXIF or XMP orientation 1..8; 1 where none can be read."""
+    """EXIF or XMP orientation 1..8; 1 if none can be read."""
     with (
         suppress(SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error),
         Image.open(io.BytesIO(content), formats=("JPEG",)) as image,
@@ -115,14 +115,14 @@ def _orientation(content: bytes) -> int:
 
 
 def _eighths(head: JpegHead, orientation: int, needed: Needed) -> int:
-    """The smallest size at which nothing is lost."""
+    """The smallest eighth of the size that is still large enough."""
     upright = (head.width, head.height) if orientation < 5 else (head.height, head.width)
     least = needed(upright)
     return next((n for n in EIGHTHS if all(have * n >= 8 * need for have, need in zip(upright, least, strict=True))), 8)
 
 
 def _strictly(content: bytes, head: JpegHead, eighths: int) -> np.ndarray | None:
-    """uint8 (h, w, 3), and no damage is passed over."""
+    """Decode to uint8 (h, w, 3), refusing any damage."""
     try:
         return _decoded(content, head, eighths, strict=True)
     except ValueError as error:
@@ -150,7 +150,7 @@ def _decoded(content: bytes, head: JpegHead, eighths: int, *, strict: bool) -> n
 
 
 def _without_end(content: bytes, head: JpegHead, eighths: int) -> np.ndarray:
-    """A file without its end mark, where all pixels are there."""
+    """Decode a file without its end marker if all pixels are present."""
     ended = content.removesuffix(b"\xff") + bytes((0xFF, _END))
     try:
         if head.progressive and not _all_passes(content):
@@ -161,14 +161,14 @@ def _without_end(content: bytes, head: JpegHead, eighths: int) -> np.ndarray:
 
 
 def _all_passes(content: bytes) -> bool:
-    """Whether a progressive JPEG gives every coefficient of every component to its last bit (ITU-T T.81, G.1)."""
+    """Whether a progressive JPEG has every coefficient of every component to its last bit (ITU-T T.81, G.1)."""
     frame = next(at for marker, at in _markers(content) if marker in _FRAMES)
     names = content[frame + 10 : frame + 10 + 3 * content[frame + 9] : 3]
     lacking = {name: set(range(64)) for name in names}
     at = content.find(_SCAN_MARK)
     while at >= 0 and at + 5 < len(content):
         count = content[at + 4]
-        last = content[at + 5 + 2 * count : at + 8 + 2 * count]  # first and last coefficient, bits done and to do
+        last = content[at + 5 + 2 * count : at + 8 + 2 * count]  # first and last coefficient, bits done and remaining
         if len(last) == 3 and not last[2] & 0x0F:
             for name in content[at + 5 : at + 5 + 2 * count : 2]:
                 lacking.get(name, set()).difference_update(range(last[0], last[1] + 1))

@@ -1,4 +1,4 @@
-"""An image file to an upright RGB image in memory, or the reason in plain words why not."""
+"""Open an image file as an upright RGB image, or raise with the reason in plain words."""
 
 import io
 import re
@@ -44,8 +44,8 @@ else:
     pillow_heif.register_heif_opener()
     HEIF = True
 
-# Importing a plugin registers its format. Only these are opened: others run other programs
-# (EPS runs Ghostscript), hold no pixels of their own, or are not met in image folders.
+# Importing a plugin registers its format. Only these are opened: others run external programs
+# (EPS runs Ghostscript), hold no pixels of their own, or do not occur in image folders.
 _PLUGINS = (
     AvifImagePlugin.AvifImageFile,
     BmpImagePlugin.BmpImageFile,
@@ -54,7 +54,7 @@ _PLUGINS = (
     IcnsImagePlugin.IcnsImageFile,
     IcoImagePlugin.IcoImageFile,
     Jpeg2KImagePlugin.Jpeg2KImageFile,
-    JpegImagePlugin.JpegImageFile,  # and MPO, several of them in one file
+    JpegImagePlugin.JpegImageFile,  # and MPO, several JPEGs in one file
     PngImagePlugin.PngImageFile,
     PpmImagePlugin.PpmImageFile,
     PsdImagePlugin.PsdImageFile,
@@ -66,7 +66,7 @@ _PLUGINS = (
 )
 FORMATS = tuple(plugin.format for plugin in _PLUGINS if plugin.format) + (("HEIF",) if HEIF else ())
 
-# Twice Pillow's limit for a warning, where Pillow itself refuses; 512 MiB as RGB.
+# Twice Pillow's warning limit, at which Pillow itself refuses; 512 MiB as RGB.
 PIXEL_LIMIT = 178_956_970
 
 _ORIENTATION = 0x0112
@@ -85,16 +85,16 @@ Levels = tuple[float, float] | None
 
 
 def open_picture(source: Path | bytes, needed: Needed | None = None, levels: Levels = None) -> Picture:
-    """RGB pixels, first frame, upright, alpha over white.
+    """Open an image as RGB pixels: first frame, upright, alpha over white.
 
     Args:
-        source: a file, or the bytes of one.
-        needed: given the upright size, the smallest size worth decoding to; a JPEG may then come
-            at a half, a quarter or an eighth of its size, never below it. None decodes all.
-        levels: what is black and white in files of more than 8 bits a sample; None takes the file's word.
+        source: a file, or its bytes.
+        needed: given the upright size, the smallest size worth decoding to; a JPEG may then be decoded
+            at a half, a quarter or an eighth of its size, never below it. None decodes at full size.
+        levels: black and white in files of more than 8 bits per sample; None takes what the file declares.
 
     Raises:
-        UnreadableImage: and nothing else.
+        UnreadableImage: nothing else is raised.
     """
     _silence_pillow()
     try:
@@ -104,12 +104,12 @@ def open_picture(source: Path | bytes, needed: Needed | None = None, levels: Lev
         return picture or _by_pillow(content, needed, levels)
     except UnreadableImage:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever the bytes make them stumble over
+    except Exception as error:  # Pillow's decoders may raise anything on damaged files
         raise UnreadableImage(_reason(source, error)) from error
 
 
 def _jpeg(content: bytes, needed: Needed | None, levels: Levels) -> Picture | None:
-    """By libjpeg-turbo, where it is of an ordinary kind; bytes have no levels."""
+    """Read by libjpeg-turbo if it is an ordinary JPEG; 8-bit samples need no levels."""
     head: JpegHead | None = read_head(content)
     if head is None or not head.ordinary:
         return None
@@ -121,7 +121,7 @@ def _tiff(content: bytes, needed: Needed | None, levels: Levels) -> Picture | No
     return read_tiff(content, levels, _refuse_huge)
 
 
-# Formats that Pillow reads with errors or slowly; None from a reader means that the file is Pillow's after all.
+# Formats that Pillow reads wrongly or slowly; None from a reader leaves the file to Pillow.
 _READERS: dict[str, Callable[[bytes, Needed | None, Levels], Picture | None]] = {"JPEG": _jpeg, "TIFF": _tiff}
 
 
@@ -138,10 +138,10 @@ def _by_pillow(content: bytes, needed: Needed | None, levels: Levels) -> Picture
 
 
 def deep_samples_of(source: Path | bytes) -> Samples | None:
-    """The numbers of a file of more than 8 bits a sample, before anything is made of them; None where it has 8.
+    """The raw samples of a file of more than 8 bits per sample; None if it has 8.
 
     Raises:
-        UnreadableImage: and nothing else.
+        UnreadableImage: nothing else is raised.
     """
     _silence_pillow()
     try:
@@ -164,7 +164,7 @@ _DEEP = ("PNG", "JPEG2000", "PPM")  # and TIFF
 
 
 def _deep_enough(path: Path) -> bytes:
-    """A file's bytes; of formats that are never deep, and of PNG that says so, the head alone."""
+    """A file's bytes; only the header for formats and PNG files of at most 8 bits per sample."""
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
         kind = sniff(head)
@@ -173,10 +173,10 @@ def _deep_enough(path: Path) -> bytes:
 
 
 def open_upright(source: Path | bytes, needed: Needed | None = None) -> Image.Image:
-    """`open_picture` by the rules of version 1: Pillow for everything, and a smaller JPEG taken for the whole image.
+    """`open_picture` by the rules of version 1: Pillow for everything, and a reduced JPEG counts as the whole image.
 
     Raises:
-        UnreadableImage: and nothing else.
+        UnreadableImage: nothing else is raised.
     """
     _silence_pillow()
     try:
@@ -191,7 +191,7 @@ def open_upright(source: Path | bytes, needed: Needed | None = None) -> Image.Im
         return rgb if turn is None else rgb.transpose(turn)
     except UnreadableImage:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever the bytes make them stumble over
+    except Exception as error:  # Pillow's decoders may raise anything on damaged files
         raise UnreadableImage(_reason(source, error)) from error
 
 
@@ -203,7 +203,7 @@ def _draft(image: JpegImagePlugin.JpegImageFile, needed: Needed) -> tuple[float,
     """Let the JPEG decoder reduce the image, at a fraction of the cost of decoding it whole.
 
     Returns:
-        The part of the smaller pixels that is the image, as stored; None for all of them.
+        The part of the reduced pixels that is the image, as stored; None for all of them.
     """
     if _orientation(image) >= 5:
         width, height = needed((image.height, image.width))
@@ -214,9 +214,9 @@ def _draft(image: JpegImagePlugin.JpegImageFile, needed: Needed) -> tuple[float,
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF (or XMP) orientation 1..8; 1 where there is none, or none that can be read.
+    """EXIF (or XMP) orientation 1..8; 1 if there is none, or none that can be read.
 
-    Only after `load` is it what remains to be done: TIFF turns its pixels itself.
+    Call it after `load`, because Pillow rotates TIFF on loading.
     """
     with suppress(SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
         return int(image.getexif().get(_ORIENTATION, 1))
@@ -224,7 +224,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _refuse_huge(size: tuple[int, int]) -> None:
-    """Before any pixel is decoded; the server's limit, which Pillow keeps, counts for every reader."""
+    """Refuse too many pixels before decoding; the server's limit, set in Pillow, applies to every reader."""
     width, height = size
     if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(f"{width}x{height} pixels")
@@ -235,7 +235,7 @@ def _refuse_huge(size: tuple[int, int]) -> None:
 
 
 def _refuse_raw(image: Image.Image) -> None:
-    """Camera raw files are TIFF whose first image is a small preview; it is not the photograph."""
+    """Refuse camera raw files: TIFF whose first image is only a small preview."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         if _DNG_VERSION in tags or (tags.get(_SUBFILE_TYPE, 0) == 1 and image.n_frames == 1):
@@ -243,10 +243,10 @@ def _refuse_raw(image: Image.Image) -> None:
 
 
 def _silence_pillow() -> None:
-    """Warnings of Pillow are silenced: what matters is reported here, and `-W error` must not turn them into failures.
+    """Silence Pillow's warnings: relevant ones are reported here, and `-W error` must not turn them into failures.
 
-    `warnings.catch_warnings` is not safe in threads before Python 3.14; a filter for Pillow's own
-    modules, put in front once, is.
+    `warnings.catch_warnings` is not thread-safe before Python 3.14; a filter for Pillow's own
+    modules, inserted once, is.
     """
     if not warnings.filters or warnings.filters[0] != _QUIET:
         warnings.filterwarnings("ignore", module=_PILLOW)
@@ -260,7 +260,7 @@ _QUIET = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 
 
 def _reason(source: Path | bytes, error: Exception) -> str:
-    """What is wrong with the file, in plain words that continue "the file ..."."""
+    """The reason in plain words that continue "the file ..."."""
     if isinstance(error, Image.DecompressionBombError):
         return f"declares more pixels than the limit of {2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
     if isinstance(error, MemoryError):
@@ -276,30 +276,30 @@ def _reason(source: Path | bytes, error: Exception) -> str:
 
 
 def _unidentified(source: Path | bytes) -> str:
-    """Why nothing could open it: no image, HEIC without the extra, or a broken head."""
+    """The reason that no reader could open it: not an image, HEIC without the extra, or a damaged header."""
     with _stream(source) as stream:
         header = stream.read(HEADER_BYTES)
     found = sniff(header)
     if found == "HEIF" and not HEIF:
         return "is HEIC; `pip install pillow-heif` makes it readable"
     return (
-        describe(header) if found is None else f"begins like {found}, but its head is damaged or of a kind unknown here"
+        describe(header) if found is None else f"begins like {found}, but its header is damaged or of an unknown kind"
     )
 
 
-# -- What Pillow opens and reads otherwise than the file declares: deep PNG and PNM, see-through greys, BMP, JPEG 2000 ---
+# -- Formats that Pillow does not read as declared: deep PNG and PNM, transparent grey, BMP, JPEG 2000 ---
 
 
 def as_declared(image: Image.Image, content: bytes, levels: Levels) -> Image.Image:
-    """An opened image as RGB with the numbers that its file declares; where Pillow has them otherwise, mended.
+    """An opened image as RGB with the values that its file declares, correcting Pillow where needed.
 
     Args:
         image: opened, not loaded.
-        content: of its file.
-        levels: what is black and white where samples have more than 8 bits.
+        content: bytes of its file.
+        levels: black and white for samples of more than 8 bits.
 
     Raises:
-        UnreadableImage: of a kind that cannot be read rightly.
+        UnreadableImage: for a kind that cannot be read correctly.
     """
     mend = _MENDED.get(image.format or "")
     mended = mend(image, content, levels) if mend else None
@@ -310,7 +310,7 @@ def as_declared(image: Image.Image, content: bytes, levels: Levels) -> Image.Ima
 
 
 def _png(image: Image.Image, content: bytes, levels: Levels) -> Image.Image | None:
-    """16 bits of colour are read whole, not their high byte; one see-through grey is told in the file's own bits."""
+    """Read all 16 bits of colour, not only the high byte; a transparent grey is given in the file's own bit depth."""
     bits, kind = content[24], content[25]
     if bits < 8 and kind == 0 and isinstance(image.info.get("transparency"), int):
         image.load()
@@ -330,14 +330,14 @@ def _png(image: Image.Image, content: bytes, levels: Levels) -> Image.Image | No
 
 
 def _png_values(image: Image.Image, content: bytes) -> np.ndarray:
-    """uint16 (h, w, n). Pillow keeps the high bytes of colours; asked for little-endian ones, it keeps the low bytes."""
+    """Samples, uint16 (h, w, n). Pillow keeps the high bytes of colours, or the low bytes if read as little-endian."""
     if image.mode in ("I", "I;16", "I;16B"):
         return np.asarray(image).astype(np.uint16)[..., None]
     return _tiles(content, ";16B").astype(np.uint16) << 8 | _tiles(content, ";16L")
 
 
 def _tiles(content: bytes, order: str) -> np.ndarray:
-    """Bytes of every sample; grey with alpha of 16 bits is read as four bytes a pixel."""
+    """The bytes of every sample; 16-bit grey with alpha is read as four bytes per pixel."""
     with Image.open(io.BytesIO(content), formats=("PNG",)) as again:
         raw = str(again.tile[0][3])
         wanted = "RGBA" if raw == "LA;16B" else raw.replace(";16B", order)
@@ -350,7 +350,7 @@ def _tiles(content: bytes, order: str) -> np.ndarray:
 
 
 def _bmp(image: Image.Image, content: bytes, levels: Levels) -> Image.Image | None:
-    """32 bits of which the last is nowhere set: no alpha, whatever the head says, as everybody else reads it."""
+    """32 bits per pixel whose last byte is zero throughout: no alpha, whatever the header says, as other readers do."""
     if image.mode != "RGBA":
         return None
     image.load()
@@ -358,7 +358,7 @@ def _bmp(image: Image.Image, content: bytes, levels: Levels) -> Image.Image | No
 
 
 def _jpeg_2000(image: Image.Image, content: bytes, levels: Levels) -> Image.Image | None:
-    """Grey of more than 8 bits by its own white; in colour Pillow lets the brightest overflow to black."""
+    """Grey of more than 8 bits scaled by its own white; for colours Pillow lets the brightest overflow to black."""
     samples = _jpeg_2000_samples(image, content)
     return None if samples is None else _seen(samples, levels)
 
@@ -370,13 +370,13 @@ def _jpeg_2000_samples(image: Image.Image, content: bytes) -> Samples | None:
     if bits <= 8:
         return None
     if components > 1 or bits > 16:
-        raise UnreadableImage(f"is JPEG 2000 of {bits} bits in {components} components, which is not read rightly")
-    with Image.open(io.BytesIO(content[at:]), formats=("JPEG2000",)) as stream:  # the box around it may say other bits
+        raise UnreadableImage(f"is JPEG 2000 of {bits} bits in {components} components, which cannot be read correctly")
+    with Image.open(io.BytesIO(content[at:]), formats=("JPEG2000",)) as stream:  # its box may declare other bits
         return Samples(np.asarray(stream).astype(np.uint16)[..., None] >> np.uint16(16 - bits), "u", bits)
 
 
 def _pnm(image: Image.Image, content: bytes, levels: Levels) -> Image.Image | None:
-    """Two bytes a sample, scaled once and by the file's own maximum; floats by stated levels."""
+    """Two bytes per sample, scaled once by the file's own maximum; floats by given levels."""
     samples = _pnm_samples(image, content)
     return None if samples is None else _seen(samples, levels)
 
@@ -405,7 +405,7 @@ def _seen(samples: Samples, levels: Levels) -> Image.Image:
 
 
 def deep_samples(image: Image.Image, content: bytes) -> Samples | None:
-    """The colours of an opened image of more than 8 bits a sample, as its file holds them; None where it has 8."""
+    """The raw colour samples of an opened image of more than 8 bits per sample; None if it has 8."""
     if image.format == "PNG" and content[24] == 16:
         return Samples(_png_values(image, content)[..., : 3 if content[25] & 2 else 1], "u", 16)
     reader = {"JPEG2000": _jpeg_2000_samples, "PPM": _pnm_samples}.get(image.format or "")

@@ -1,4 +1,4 @@
-"""A decoded image: its pixels, the part of them that is the image, upright, and in RGB 0..255 whatever its colour mode."""
+"""A decoded image: its pixels, the part of them that is the image, orientation, and conversion to RGB."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tlkit.base.errors import UnreadableImage
 Size = tuple[int, int]  # width, height
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-# (size) -> the size below which decoding smaller would cost quality
+# (size) -> the smallest size to decode to without loss of quality
 Needed = Callable[[Size], Size]
 
 
@@ -29,7 +29,7 @@ class Picture:
 
     @classmethod
     def whole(cls, pixels: np.ndarray) -> "Picture":
-        """All of the pixels are the image."""
+        """A picture of which all pixels are the image."""
         return cls(pixels, (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0])))
 
     @property
@@ -38,7 +38,7 @@ class Picture:
         return self.box[2] - self.box[0], self.box[3] - self.box[1]
 
     def upright(self, orientation: int) -> "Picture":
-        """Turned as EXIF orientation 1..8 asks; any other number leaves it as it is."""
+        """Apply EXIF orientation 1..8; any other number leaves it unchanged."""
         if orientation not in _TURNS:
             return self
         mirrored, flipped, transposed = _TURNS[orientation]
@@ -53,7 +53,7 @@ class Picture:
         return Picture(np.ascontiguousarray(pixels), (left, top, right, bottom))
 
 
-# orientation -> whether columns are mirrored, rows are flipped, and then both exchanged
+# orientation -> whether columns are mirrored, rows are flipped, and then both are exchanged
 _TURNS = {
     2: (True, False, False),
     3: (True, True, False),
@@ -65,7 +65,7 @@ _TURNS = {
 }
 
 
-# -- every colour mode to RGB 0..255; one function a mode, the table at the end --------------------
+# -- every colour mode to RGB 0..255: one function per mode, the table at the end --------------------
 
 _BITS_PER_SAMPLE = 258
 
@@ -74,18 +74,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """A loaded image as RGB, alpha over white; colour profiles are not applied.
 
     Raises:
-        UnreadableImage: a mode that is not in the table.
+        UnreadableImage: for a mode that is not in the table.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     convert = _MODES.get(image.mode)
     if convert is None:
-        raise UnreadableImage(f"has the colour mode {image.mode}, which is unknown here")
+        raise UnreadableImage(f"has the unknown colour mode {image.mode}")
     return convert(image)
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Modes that Pillow converts as one would: 1, L, P, RGB, RGBX, CMYK, YCbCr, HSV; see-through parts over white."""
+    """Modes that Pillow converts correctly: 1, L, P, RGB, RGBX, CMYK, YCbCr, HSV; transparency over white."""
     return _over_white(image) if image.has_transparency_data else image.convert("RGB")
 
 
@@ -110,7 +110,7 @@ def _lab(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bits(image: Image.Image) -> Image.Image:
-    """Grey 0..65535 to 0..255, rounded; TIFF that says 12 bits a sample has 0..4095."""
+    """Grey 0..65535 to 0..255, rounded; TIFF that declares 12 bits per sample has 0..4095."""
     white = _declared_white(image)
     table = np.minimum((np.arange(65536) * 510 + white) // (2 * white), 255).astype(np.uint8)
     see_through = image.info.get("transparency")
@@ -125,10 +125,10 @@ def _declared_white(image: Image.Image) -> int:
 
 
 def _numbers(image: Image.Image) -> Image.Image:
-    """32-bit integers and floats, whose white no file declares: the smallest usual range that holds all values.
+    """32-bit integers and floats, which declare no white: scaled from the smallest usual range that holds all values.
 
-    0..1 (floats only), 0..255, 0..65535, else from the least value to the greatest. Not-a-numbers
-    and infinities count as the least.
+    The ranges are 0..1 (floats only), 0..255, 0..65535, else from the smallest to the largest value. NaN
+    and infinities count as the smallest.
     """
     values = np.asarray(image)
     low, high = _range(values)
@@ -143,13 +143,13 @@ def _numbers(image: Image.Image) -> Image.Image:
 
 
 def _bands(values: np.ndarray) -> Iterator[slice]:
-    """Rows of about a million pixels at a time: a large image must not be held eight bytes a pixel, many times."""
+    """Bands of about a million pixels, so that a large image is not held several times at eight bytes per pixel."""
     rows = max(1, 1_000_000 // values.shape[1])
     return (slice(start, start + rows) for start in range(0, len(values), rows))
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """Least and greatest finite value."""
+    """Smallest and largest finite value."""
     ranges = []
     for band in _bands(values):
         finite = values[band][np.isfinite(values[band])]
@@ -165,7 +165,7 @@ def _usual_white(image: Image.Image, low: float, high: float) -> float | None:
     if low < 0:
         return None
     if image.mode == "I" and image.format == "PPM":
-        return 65535.0  # Pillow has scaled it to 16 bits, whatever the file's maximum
+        return 65535.0  # Pillow has scaled it to 16 bits, regardless of the file's maximum
     whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
     return next((white for white in whites if high <= white), None)
 
@@ -185,14 +185,14 @@ _MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 @dataclass(frozen=True)
 class Samples:
-    """Numbers of a file and what it says of them.
+    """The raw samples of a file and their declared meaning.
 
     Args:
         values: (h, w, n), of any real type.
         kind: `u`, `i` or `f`: unsigned, signed, floating-point.
-        bits: of a sample; unsigned ones of up to 16 bits are white at their greatest number.
-        no_data: a value that stands for nothing.
-        maximum: what the file says is white, where it says so itself.
+        bits: per sample; unsigned samples of up to 16 bits are white at their maximum.
+        no_data: a value that means missing data.
+        maximum: the white value, if the file states it.
     """
 
     values: np.ndarray
@@ -203,14 +203,14 @@ class Samples:
 
     @property
     def declared(self) -> int | None:
-        """The number that is white; None where the file does not say."""
+        """The white value; None if the file does not declare it."""
         return self.maximum or (2**self.bits - 1 if self.kind == "u" and self.bits <= 16 else None)
 
     def as_bytes(self, levels: tuple[float, float] | None) -> np.ndarray:
-        """uint8 (h, w, n): black is 0 and white 255; `levels` say which values those are, else the file does.
+        """Scale to uint8 (h, w, n) with black 0 and white 255, by `levels` or else as the file declares.
 
-        Where it does not (floats, signed and 32-bit integers), it is the smallest usual range that holds all values,
-        as of `_numbers`. What stands for nothing is black, and so is what is no number.
+        Without a declaration (floats, signed and 32-bit integers), the smallest usual range that holds all values is
+        used, as in `_numbers`. Missing data and NaN are black.
         """
         if levels is None and self.declared:
             return self.values if self.declared == 255 else _table(self.declared)[self.values]
@@ -229,7 +229,7 @@ class Samples:
         return (1.0, 255.0, 65535.0) if self.kind == "f" else (255.0, 65535.0)
 
     def _counts(self, found: np.ndarray) -> np.ndarray:
-        """Which are numbers that stand for something."""
+        """Which values are numbers and not missing data."""
         counts = np.isfinite(found)
         if self.no_data is not None and np.isfinite(self.no_data):
             stands = np.float32(self.no_data) if self.bits == 32 and self.kind == "f" else self.no_data
@@ -237,10 +237,10 @@ class Samples:
         return counts
 
     def range(self) -> tuple[float, float]:
-        """Least and greatest.
+        """Smallest and largest value.
 
         Raises:
-            UnreadableImage: no number among them.
+            UnreadableImage: if there is no number among them.
         """
         ranges = []
         for band in _bands(self.values):
@@ -254,12 +254,12 @@ class Samples:
 
 
 def _table(white: int) -> np.ndarray:
-    """uint8 for every number up to white: its part of 255, rounded."""
+    """uint8 for every number up to white: scaled to 255, rounded."""
     return ((np.arange(white + 1) * 510 + white) // (2 * white)).astype(np.uint8)
 
 
 def over_white(colours: np.ndarray, alpha: np.ndarray, *, multiplied: bool = False) -> np.ndarray:
-    """uint8 (h, w, 3) seen through uint8 (h, w, 1) on white; `multiplied` colours are so by alpha already."""
+    """Compose colours uint8 (h, w, 3) with alpha uint8 (h, w, 1) over white; `multiplied`: alpha is premultiplied."""
     share = alpha.astype(np.uint32)
     if multiplied:
         return np.minimum(colours + (255 - share), 255).astype(np.uint8)
@@ -268,10 +268,10 @@ def over_white(colours: np.ndarray, alpha: np.ndarray, *, multiplied: bool = Fal
 
 
 def cmyk_to_rgb(ink: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 4) to (h, w, 3), each colour less its ink and less black, as Pillow has it."""
+    """uint8 (h, w, 4) to (h, w, 3), each colour reduced by its ink and by black, as in Pillow."""
     return np.asarray(Image.fromarray(ink, "CMYK").convert("RGB"))
 
 
 def lab_to_rgb(lab: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3) of L* and signed a*, b*, as TIFF holds them."""
+    """Convert uint8 (h, w, 3) of L* and signed a*, b*, as stored in TIFF, to RGB."""
     return np.asarray(_lab(Image.frombytes("LAB", (lab.shape[1], lab.shape[0]), lab.tobytes())))

@@ -1,10 +1,10 @@
-"""The format of a file by its first bytes; its extension only says whether it was meant to be an image."""
+"""Identify a file's format by its first bytes; the extension only tells whether it was meant to be an image."""
 
 import re
 
-HEADER_BYTES = 512  # how much of a file `sniff` and `describe` want to see
+HEADER_BYTES = 512  # bytes of a file that `sniff` and `describe` need
 
-# (offset, bytes, format as Pillow names it)
+# (offset, bytes, Pillow's name of the format)
 _SIGNATURES = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -24,7 +24,7 @@ _SIGNATURES = (
     (0, b"\x01\xda\x01", "SGI"),
     (0, b"icns", "ICNS"),
 )
-# Signatures too short to be believed alone.
+# Signatures too short to be reliable alone.
 _PATTERNS = (
     (re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), "BMP"),
     (re.compile(rb"P[1-6]\s+[\d#]"), "PPM"),
@@ -44,22 +44,22 @@ IMAGE_SUFFIXES = frozenset(
         *("dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "pef", "srw"),  # camera raw
     )
 )
-# TGA has no signature: its name is believed, and decoding has the last word.
+# TGA has no signature: its extension is trusted, and decoding decides.
 _UNSIGNED_SUFFIXES = frozenset(("tga", "icb", "vda", "vst"))
 
 
 def suffix(path: str) -> str:
-    """Lower-case extension of a path without the dot, "" where there is none."""
+    """Lower-case extension of a path without the dot, "" if there is none."""
     name = path.rpartition("/")[2]
     return name.rpartition(".")[2].lower() if "." in name else ""
 
 
 def sniff(header: bytes, path: str = "") -> str | None:
-    """The image format a file begins like, as Pillow names it, or None.
+    """The image format of a file by its beginning, as named by Pillow, or None.
 
     Args:
         header: the first `HEADER_BYTES` of the file.
-        path: only looked at for formats that have no signature (TGA).
+        path: used only for formats without a signature (TGA).
     """
     for offset, signature, name in _SIGNATURES:
         if header.startswith(signature, offset):
@@ -73,7 +73,7 @@ def sniff(header: bytes, path: str = "") -> str | None:
 
 
 def _brand(header: bytes) -> str | None:
-    """AVIF or HEIF by the major brand, else by the compatible ones; `mif1` alone says neither."""
+    """AVIF or HEIF by the major brand, else by the compatible brands; `mif1` alone indicates neither."""
     end = min(int.from_bytes(header[:4], "big"), len(header))
     brands = [header[8:12], *(header[i : i + 4] for i in range(16, end, 4))]
     known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
@@ -83,7 +83,7 @@ def _brand(header: bytes) -> str | None:
 
 
 def describe(header: bytes) -> str:
-    """What is wrong with a file that begins like no image, as the end of a sentence: "holds text, not an image"."""
+    """What a file is that does not begin like an image, as the end of a sentence: "holds text, not an image"."""
     start = header.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()
     if not header:
         return "is empty (0 bytes)"
@@ -92,7 +92,7 @@ def describe(header: bytes) -> str:
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "holds an HTML page, not an image"
     if b"<svg" in header.lower():
-        return "holds SVG, a drawing of lines, not pixels"
+        return "holds SVG, a vector drawing, not pixels"
     for signature, words in _OTHERS:
         if header.startswith(signature):
             return f"holds {words}"
@@ -114,7 +114,7 @@ _OTHERS = (
 
 
 def _is_text(header: bytes) -> bool:
-    """Whether these bytes are printable UTF-8 but for a character cut at the end."""
+    """Whether the bytes are printable UTF-8, ignoring a character truncated at the end."""
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
-"""TIFF: every photometric interpretation, sample type and layout that can be a picture, or the reason why not.
+"""Read TIFF of every photometric interpretation, sample type and layout, or give the reason why not.
 
-Pillow opens a fixed list of combinations, guesses some of the others and calls the rest damaged. Here its
-libtiff only unpacks bytes (and decodes JPEG and fax); what the bytes mean is read from the tags, after TIFF 6.0
+Pillow opens a fixed list of combinations, guesses some others and calls the rest damaged. Here its
+libtiff only unpacks bytes (and decodes JPEG and fax); their meaning is read from the tags, after TIFF 6.0
 (Adobe 1992), its Technical Note 3 of 2005 (floating-point predictor) and BigTIFF.
 """
 
@@ -20,17 +20,17 @@ from tlkit.pixels.picture import Picture, Samples, cmyk_to_rgb, lab_to_rgb, over
 
 # -- Strips and tiles to samples ---
 
-PART_LIMIT = 178_956_970  # pixels of a strip or tile, as of a whole image
+PART_LIMIT = 178_956_970  # maximum pixels of a strip or tile, the same as for an image
 
 _NONE, _DEFLATE = 1, (8, 32946)
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def unpack(content: bytes, page: "TiffPage") -> np.ndarray:
-    """Samples (height, width, samples) in the page's type; of fewer than 8 bits, or an odd number, as uint8 to uint32.
+    """Unpack samples (height, width, samples) in the page's type; unusual bit depths as uint8 to uint32.
 
     Raises:
-        UnreadableImage: cut short.
+        UnreadableImage: if it is truncated.
     """
     planes = page.samples if page.planar else 1
     each = page.samples // planes
@@ -54,13 +54,13 @@ def unpack(content: bytes, page: "TiffPage") -> np.ndarray:
 
 
 def _type(page: "TiffPage") -> np.dtype:
-    """Of a sample; odd numbers of bits are kept in the next type that holds them."""
+    """The type of a sample; unusual bit depths use the next larger type."""
     size = next(size for size in (8, 16, 32, 64) if size >= page.bits)
     return np.dtype(f"{'<' if page.little else '>'}{page.kind}{size // 8}")
 
 
 def _chunk(content: bytes, page: "TiffPage", place: tuple[int, int], rows: int, each: int) -> np.ndarray:
-    """A strip or tile (rows, its width, samples)."""
+    """Read a strip or tile (rows, its width, samples)."""
     wide = page.chunk[0]
     row_bytes = -(-wide * each * page.bits // 8)
     packed = content[place[0] : place[0] + place[1]]
@@ -76,7 +76,7 @@ def _chunk(content: bytes, page: "TiffPage", place: tuple[int, int], rows: int, 
         return _undone_floats(table, page, wide, each)
     values = table.view(_type(page)).reshape(rows, wide, each)
     if page.predictor == 2:
-        whole = np.dtype(f"u{page.bits // 8}")  # differences wrap, whatever the type
+        whole = np.dtype(f"u{page.bits // 8}")  # differences wrap around for every type
         summed = np.cumsum(values.view(values.dtype.str.replace(page.kind, "u")), axis=1, dtype=whole)
         values = summed.view(_type(page).newbyteorder("="))
     return values
@@ -91,7 +91,7 @@ def _unpacked(packed: bytes, compression: int, row_bytes: int, rows: int) -> byt
 
 
 def _unpacked_by_libtiff(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes:
-    """Unpacked by Pillow's libtiff, which is told that the bytes are a grey image of 8 bits."""
+    """Unpack by Pillow's libtiff, by presenting the bytes as an 8-bit grey image."""
     shape = ((256, row_bytes), (257, rows), (258, 8), (259, compression), (262, 1), (273, 0), (277, 1), (278, rows))
     entries = [*shape, (279, len(packed))]
     start = 8 + 2 + 12 * len(entries) + 4
@@ -103,7 +103,7 @@ def _unpacked_by_libtiff(packed: bytes, compression: int, row_bytes: int, rows: 
 
 
 def _bits(table: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """Samples (rows, count) of an odd number of bits, highest first; every row begins at a byte."""
+    """Samples (rows, count) of any bit depth, highest bit first; every row begins at a byte."""
     single = np.unpackbits(table, axis=1)[:, : count * bits].reshape(len(table), count, bits)
     kind = np.uint8 if bits < 8 else np.uint16 if bits < 16 else np.uint32
     made = np.zeros(single.shape[:2], kind)
@@ -113,7 +113,7 @@ def _bits(table: np.ndarray, bits: int, count: int) -> np.ndarray:
 
 
 def _undone_floats(table: np.ndarray, page: "TiffPage", wide: int, each: int) -> np.ndarray:
-    """Predictor 3: bytes sorted by significance over the row, then differences of neighbours (Technical Note 3)."""
+    """Undo predictor 3: bytes ordered by significance over the row, then differenced (Technical Note 3)."""
     rows, size = len(table), page.bits // 8
     summed = np.cumsum(table.reshape(rows, -1, each), axis=1, dtype=np.uint8).reshape(rows, size, wide * each)
     joined = np.ascontiguousarray(summed.transpose(0, 2, 1)).view(f">f{size}")
@@ -136,33 +136,33 @@ _UNKNOWN_COLOURS = {
     51177: "a depth map",
 }
 _UNPACKED = (1, 5, 8, 32946, 32773, 34925, 50000)  # none, LZW, Deflate, PackBits, LZMA, Zstandard
-_DECODED = {2: 1, 3: 1, 4: 1, 6: 8, 7: 8, 50001: 8}  # fax, JPEG, WebP; and the bits that Pillow's libtiff takes
-_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # sample format -> NumPy's letter; 4 is "not said"
+_DECODED = {2: 1, 3: 1, 4: 1, 6: 8, 7: 8, 50001: 8}  # fax, JPEG, WebP; and the bit depth that Pillow's libtiff supports
+_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # sample format -> NumPy's letter; 4 is "undefined"
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
 
 @dataclass(frozen=True)
 class TiffPage:
-    """What the tags of a page say of its samples.
+    """The layout of a page's samples, from its tags.
 
     Args:
         width: pixels.
         height: pixels.
-        bits: of a sample.
+        bits: per sample.
         kind: `u`, `i` or `f`: unsigned, signed, floating-point.
-        samples: of a pixel.
-        photometric: what they mean.
-        compression: how they are packed.
+        samples: per pixel.
+        photometric: photometric interpretation.
+        compression: compression scheme.
         predictor: 1 none, 2 differences, 3 differences of floating-point bytes.
-        planar: whether each sample has chunks of its own.
+        planar: whether each sample has its own chunks.
         reversed_bits: whether the lowest bit of a byte comes first.
         chunk: (width, height) of a strip or tile.
         tiled: whether chunks are tiles.
         places: (offset, bytes) of every chunk.
         little: byte order of samples.
-        alpha: place of the sample that is alpha, and whether colours are multiplied by it; None without one.
-        colours: the colour map, red, green, blue one after the other.
-        no_data: the value that stands for nothing (GDAL); None without one.
+        alpha: index of the alpha sample, and whether colours are premultiplied; None without one.
+        colours: the colour map, all reds, then greens, then blues.
+        no_data: the value for missing data (GDAL); None without one.
         orientation: 1..8.
     """
 
@@ -189,15 +189,15 @@ class TiffPage:
 def read_tiff(
     content: bytes, levels: tuple[float, float] | None, refuse_huge: Callable[[tuple[int, int]], None]
 ) -> Picture | None:
-    """The first page that is no reduced copy, upright, alpha over white.
+    """Read the first page that is not a reduced copy, upright, alpha over white.
 
     Args:
-        content: of the file.
-        levels: what is black and white where samples have more than 8 bits; None takes what the file declares.
-        refuse_huge: raises where (width, height) is too much.
+        content: bytes of the file.
+        levels: black and white for samples of more than 8 bits; None takes what the file declares.
+        refuse_huge: raises if (width, height) is too large.
 
     Raises:
-        UnreadableImage: no picture, of a kind that is not read, damaged or cut short.
+        UnreadableImage: if it holds no image, is of an unsupported kind, damaged or truncated.
     """
     index, tags, little = _first_whole(content)
     page = _page(tags, little)
@@ -210,10 +210,10 @@ def read_tiff(
 
 
 def deep_tiff(content: bytes) -> Samples | None:
-    """Grey or colours of a file of more than 8 bits a sample, as it holds them; None where it has 8, or a colour map.
+    """Raw grey or colour samples of a file of more than 8 bits per sample; None if it has 8, or a colour map.
 
     Raises:
-        UnreadableImage: as of `read_tiff`.
+        UnreadableImage: as in `read_tiff`.
     """
     page = _page(*_first_whole(content)[1:])
     _refuse_unknown(page)
@@ -252,7 +252,7 @@ def _page(tags: Any, little: bool) -> TiffPage:
     )
     bits, formats = set(_numbers(tags, _BITS, 1)), set(_numbers(tags, _FORMAT, 1))
     if len(bits) > 1 or len(formats) > 1:
-        raise UnreadableImage(f"has samples of several sizes or types ({sorted(bits)} bits), which are not read")
+        raise UnreadableImage(f"has samples of several sizes or types ({sorted(bits)} bits), which are not supported")
     tiled = _TILES in tags
     chunk = (
         (int(tags[_TILE_WIDTH]), int(tags[_TILE_HEIGHT]))
@@ -262,7 +262,7 @@ def _page(tags: Any, little: bool) -> TiffPage:
     offsets = _numbers(tags, _TILES if tiled else _STRIPS, 0)
     sizes = _numbers(tags, _TILE_BYTES if tiled else _STRIP_BYTES, 0)
     if len(sizes) != len(offsets):
-        sizes = (2**40,) * len(offsets)  # not said: to the end
+        sizes = (2**40,) * len(offsets)  # not given: to the end
     form = formats.pop()
     if form not in _KINDS:
         raise UnreadableImage("holds complex numbers, not a picture" if form in (5, 6) else f"has sample format {form}")
@@ -293,12 +293,12 @@ def _numbers(tags: Any, tag: int, missing: int) -> tuple[int, ...]:
     return tuple(map(int, value)) if isinstance(value, tuple | list) else (int(value),)
 
 
-# how many samples are colour
+# number of colour samples
 _COLOURED = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
 
 
 def _alpha(tags: Any, samples: int) -> tuple[int, bool] | None:
-    """The first extra sample that is alpha; four samples of RGB without a word on the fourth have it too."""
+    """The first extra sample that is alpha; a fourth, undeclared sample of RGB counts as alpha too."""
     photometric = int(tags.get(_PHOTOMETRIC, BLACK_IS_ZERO))
     colours = _COLOURED.get(photometric, 1)
     if samples <= colours:
@@ -320,26 +320,28 @@ def _no_data(tags: Any) -> float | None:
 
 
 def _refuse_unknown(page: TiffPage) -> None:
-    """The true reason, for every kind that is not read."""
+    """Raise with the actual reason for every unsupported kind."""
     if page.photometric not in _COLOURED:
         what = _UNKNOWN_COLOURS.get(page.photometric, f"colours of an unknown kind ({page.photometric})")
-        raise UnreadableImage(f"holds {what}, which are not read" if what.endswith("s") else f"holds {what}, not read")
+        raise UnreadableImage(
+            f"holds {what}, which are not supported" if what.endswith("s") else f"holds {what}, which is not supported"
+        )
     known = {"u": range(1, 33), "i": (8, 16, 32), "f": (16, 32, 64)}[page.kind]
     name = {"u": "unsigned integers", "i": "signed integers", "f": "floating-point numbers"}[page.kind]
     if page.bits not in known and not (page.bits == 64 and page.kind != "f"):
-        raise UnreadableImage(f"holds {name} of {page.bits} bits, which are not read")
+        raise UnreadableImage(f"holds {name} of {page.bits} bits, which are not supported")
     colours = _COLOURED[page.photometric]
     extra = page.samples - colours
     if extra < 0 or (extra > 1 and colours == 1) or (extra == 1 and colours == 1 and page.alpha is None):
-        raise UnreadableImage(f"holds {page.samples} bands, and does not say which are red, green and blue")
+        raise UnreadableImage(f"holds {page.samples} bands without stating which are red, green and blue")
     taken = _DECODED.get(page.compression)
     if taken is None and page.compression not in _UNPACKED:
-        raise UnreadableImage(f"is packed by method {page.compression}, which is not read")
+        raise UnreadableImage(f"uses compression method {page.compression}, which is not supported")
     if (taken is not None and page.bits != taken) or (page.photometric == YCBCR and page.bits != 8):
         packed = "JPEG" if page.compression in (6, 7) else "colours"
-        raise UnreadableImage(f"holds {packed} of {page.bits} bits a sample, which is not read")
+        raise UnreadableImage(f"holds {packed} of {page.bits} bits per sample, which is not supported")
     if page.photometric in (CMYK, CIELAB, ICCLAB) and (page.bits not in (8, 16) or page.kind == "f"):
-        raise UnreadableImage(f"holds CMYK or Lab of {page.bits} bits a sample, which is not read")
+        raise UnreadableImage(f"holds CMYK or Lab of {page.bits} bits per sample, which is not supported")
     if page.photometric == PALETTE and (page.bits > 16 or page.kind != "u" or len(page.colours) != 3 << page.bits):
         raise UnreadableImage("has a colour map that does not fit its samples")
 
@@ -348,7 +350,7 @@ def _refuse_unknown(page: TiffPage) -> None:
 
 
 def _rgb(page: TiffPage, values: np.ndarray, levels: tuple[float, float] | None) -> np.ndarray:
-    """uint8 (h, w, 3) of samples (h, w, n)."""
+    """Convert samples (h, w, n) to RGB uint8 (h, w, 3)."""
     if page.photometric == PALETTE:
         return _coloured(page, values[..., 0])
     alpha = None
@@ -366,14 +368,14 @@ def _rgb(page: TiffPage, values: np.ndarray, levels: tuple[float, float] | None)
 
 
 def _coloured(page: TiffPage, indices: np.ndarray) -> np.ndarray:
-    """Through the colour map; one that holds nothing above 255 is of 8 bits, as old programs write it."""
+    """Apply the colour map; one without values above 255 is of 8 bits, as old programs write it."""
     table = np.asarray(page.colours, np.int64).reshape(3, -1).T
     table = table if table.max(initial=0) < 256 else (table * 2 + 257) // 514
     return table.astype(np.uint8)[indices]
 
 
 def _lab(page: TiffPage, values: np.ndarray) -> np.ndarray:
-    """8 bits of each, a and b signed."""
+    """Convert 8-bit Lab, a and b signed."""
     raw = values.astype(np.int64)
     if page.bits == 16:
         light = (raw[..., :1] % 65536 * 2 + 257) // 514
@@ -385,7 +387,7 @@ def _lab(page: TiffPage, values: np.ndarray) -> np.ndarray:
 
 
 def _by_libtiff(content: bytes, index: int) -> Picture:
-    """JPEG, fax and YCbCr as Pillow's libtiff decodes them; Pillow turns them, too."""
+    """Decode JPEG, fax and YCbCr with Pillow's libtiff; Pillow also applies the orientation."""
     with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
         image.seek(index)
         image.load()

@@ -1,1 +1,1 @@
-"""Python's door: every command as a function that says what it takes, and a run as an object."""
+"""The Python API: every command as a function with its signature and help, and a run as an object."""

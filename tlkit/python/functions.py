@@ -1,6 +1,6 @@
-"""Commands as functions: their arguments are the command's, their signature and help are made of its options.
+"""Commands as functions, with signatures and help generated from their options.
 
-Nothing here loads Keras until a function is called, so that completion and `tlkit.finetune?` answer at once.
+Keras is loaded only when a function is called, so that completion and `tlkit.finetune?` answer at once.
 """
 
 import ast
@@ -25,7 +25,7 @@ FURTHER = {
     "story": (
         Story | None,
         None,
-        "who is told how it goes; the output of a notebook's cell, else lines on stderr, unless given.",
+        "receives progress and messages; default: the output of the notebook cell, else lines on stderr.",
     ),
     "offline": (bool, False, "Use no network; the same as TLKIT_OFFLINE=1."),
     "verbose": (bool, True, "False prints errors only."),
@@ -33,9 +33,9 @@ FURTHER = {
 
 
 def function(name: str) -> Callable[..., Any]:
-    """The Python face of a command: its arguments by position, its flags by keyword, and those of `FURTHER`.
+    """A command as a function: its arguments by position, its flags and those of `FURTHER` by keyword.
 
-    What comes back is what `--json` prints; `finetune` and `evaluate` return it as a `Run` and a `Evaluated`.
+    It returns what `--json` prints; `finetune` and `evaluate` return it as a `Run` and an `Evaluated`.
     """
     kind, given_by = options_of(name), [spec.name for spec in fields(options_of(name)) if _is_argument(spec)]
 
@@ -60,7 +60,7 @@ def function(name: str) -> Callable[..., Any]:
                 stopped.add_note(f"in Python: {', '.join(flags)}")
             if os.environ.get("TLKIT_DEBUG"):
                 raise
-            raise stopped.with_traceback(None) from None  # where in here it was met tells the caller nothing
+            raise stopped.with_traceback(None) from None  # the traceback within tlkit tells the caller nothing
 
     command.__name__ = command.__qualname__ = name
     command.__module__ = "tlkit"
@@ -74,7 +74,7 @@ def _say_how_to_go_on(name: str, config: Options, story: Story) -> None:
     if left:
         run, unfinished = left
         story.say(
-            f"interrupted; go on with: tlkit.finetune(resume={str(run)!r})" if unfinished else f"{run} is as it was."
+            f"interrupted; continue with: tlkit.finetune(resume={str(run)!r})" if unfinished else f"{run} is as it was."
         )
 
 
@@ -92,22 +92,22 @@ def _flags_named(error: TlkitError, kind: type[Options]) -> list[str]:
 
 
 def _too_many(name: str, given_by: list[str], many: set[str], count: int) -> str:
-    """What is wrong with so many arguments, and how several of one kind are given."""
+    """The message for too many positional arguments, with how to pass several of one kind."""
     takes = ", ".join(given_by) or "no arguments"
-    said = f"tlkit.{name} takes {takes} by position, and {count} were given"
+    said = f"tlkit.{name} takes {takes} by position, but {count} were given"
     if not many:
-        return f"{said}; everything else is given by its name, see help(tlkit.{name})"
+        return f"{said}; pass everything else by keyword, see help(tlkit.{name})"
     own = [key for key in given_by if key not in many]
-    return f"{said}; several {' '.join(many)} are one list: tlkit.{name}({', '.join([*own, '[..., ...]'])})"
+    return f"{said}; pass several {' '.join(many)} as one list: tlkit.{name}({', '.join([*own, '[..., ...]'])})"
 
 
 def options_of(name: str) -> type[Options]:
-    """The dataclass of a command's options."""
+    """The options dataclass of a command."""
     return getattr(commands, f"{name.capitalize()}Config")
 
 
 def signature(kind: type[Options]) -> inspect.Signature:
-    """Arguments first, then keywords with their defaults and types."""
+    """The signature: arguments first, then keywords, with defaults and types."""
     hints = get_type_hints(kind)
 
     def parameter(spec: Field[Any]) -> inspect.Parameter:
@@ -124,7 +124,7 @@ def signature(kind: type[Options]) -> inspect.Signature:
 
 
 def described(name: str, kind: type[Options]) -> str:
-    """The docstring: what it does, every option with type, default, choices, range and help, what comes back."""
+    """The docstring: the summary, every option with type, default, choices, range and help, and the result."""
     summary, rest = _of_pipeline(name)
     hints = get_type_hints(kind)
     ordered = sorted(fields(kind), key=_place)
@@ -134,7 +134,7 @@ def described(name: str, kind: type[Options]) -> str:
 
 
 def _typed(spec: Field[Any], hint: Any) -> str:
-    """`int, default 32, 1..4096`."""
+    """The type, default and range of an option: `int, default 32, 1..4096`."""
     low, high, choices = (spec.metadata.get(key) for key in ("low", "high", "choices"))
     parts = [hint.__name__ if isinstance(hint, type) else str(hint)]
     parts += ["required" if spec.default is MISSING else f"default {spec.default!r}"]
@@ -144,7 +144,7 @@ def _typed(spec: Field[Any], hint: Any) -> str:
 
 
 def _of_pipeline(name: str) -> tuple[str, str]:
-    """First sentence and the sections of what is returned and raised, from the pipeline's source, which is not run."""
+    """The summary and the further sections of a pipeline's docstring, read without importing it."""
     found = importlib.util.find_spec(pipelines.place_of(name))
     source = Path(found.origin or "").read_text(encoding="utf-8") if found else ""
     tree = ast.parse(source)
@@ -162,7 +162,7 @@ def _as_object(name: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(spec: Field[Any]) -> tuple[bool, int]:
-    """Arguments first, then groups of options."""
+    """Sort key: arguments first, then options by group."""
     group = spec.metadata.get("group", "")
     return not _is_argument(spec), GROUPS.index(group) if group in GROUPS else len(GROUPS)
 
@@ -172,7 +172,7 @@ def _is_argument(spec: Field[Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Paths as text, so that options stay JSON-able; a run as its folder."""
+    """Paths as text, so that options remain JSON-serialisable; a run as its folder."""
     if isinstance(value, dict) and "out" in value:
         return value["out"]
     if isinstance(value, (list, tuple)):

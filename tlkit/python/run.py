@@ -1,4 +1,4 @@
-"""A run as an object: what was measured as tables, figures, and the classifier to ask, evaluate and export.
+"""A run as an object: its measurements as tables and figures, and its classifier to predict, evaluate and export.
 
 run = tlkit.load("run")
 run.metrics; run.predictions; run.history      # pandas
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-_TEXT = ("path", "sha256", "split", "label", "predicted", "group", "in_training")  # never numbers, never missing
+_TEXT = ("path", "sha256", "split", "label", "predicted", "group", "in_training")  # always text, never missing
 _STYLE = "font-family:sans-serif;border-left:4px solid #0072B2;padding:.3em 1em;max-width:46em"
 
 
 class Evaluated(dict[str, Any]):
-    """What an evaluation returned, a mapping as `--json` prints it, and the tables beside it.
+    """The result of an evaluation: the mapping that `--json` prints, and its tables.
 
     Args:
-        result: with `out`, the folder of metrics.json, evaluation.json and predictions.csv.
+        result: its `out` is the folder of metrics.json, evaluation.json and predictions.csv.
     """
 
     def __init__(self, result: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ class Evaluated(dict[str, Any]):
 
     @property
     def metrics(self) -> "pandas.DataFrame":
-        """A row for each metric of each split: columns split, metric, value, low, high, n (and groups)."""
+        """One row per metric and split: columns split, metric, value, low, high, n (and groups)."""
         import pandas
 
         rows = [
@@ -63,9 +63,9 @@ class Evaluated(dict[str, Any]):
 
     @property
     def predictions(self) -> "pandas.DataFrame":
-        """predictions.csv: a row for each image, its label, what was predicted, and `p:CLASS` of each class.
+        """predictions.csv: one row per image with its label, the predicted class and `p:CLASS` of each class.
 
-        Of more than 1,000 classes the ten most probable ones instead: `predicted`, then `class_2`, `probability_2` and on.
+        With more than 1,000 classes only the ten most probable: `predicted`, then `class_2`, `probability_2` and so on.
         """
         import pandas
 
@@ -83,10 +83,10 @@ class Evaluated(dict[str, Any]):
         return table.assign(**{name: table[name].map(lambda cell: restored(read_cell(cell))) for name in names})
 
     def figure(self, name: str = "confusion", columns: int = 1) -> "Figure":
-        """One figure for a paper, see `tlkit.report.figures`; `columns` is 1 (89 mm wide) or 2 (183 mm).
+        """A publication figure, see `tlkit.report.figures`; `columns` is 1 (89 mm wide) or 2 (183 mm).
 
         Raises:
-            TlkitError: no such figure, or nothing was measured that it could show.
+            TlkitError: for an unknown figure, or if nothing was measured that it could show.
         """
         from tlkit.report import figures
 
@@ -96,7 +96,7 @@ class Evaluated(dict[str, Any]):
         return f"<tlkit {type(self).__name__} {str(self.path)!r}: {self._headline()}>"
 
     def _repr_html_(self) -> str:
-        """The headline of the report, for notebooks; names are escaped."""
+        """The headline of the report as HTML, for notebooks; names are escaped."""
         report = Path(self["report"])
         link = f'<a href="{html.escape(report.as_posix(), quote=True)}">{html.escape(str(report))}</a>'
         images = f"{self['images']} images"
@@ -106,22 +106,22 @@ class Evaluated(dict[str, Any]):
         )
 
     def _found(self) -> Headline | Several | Quantity | None:
-        """What the report begins with."""
+        """The headline of the report."""
         return opening(main_split(read_evaluation(self.path / "evaluation.json")))
 
     def _headline(self) -> str:
-        """The number that the report begins with, in one line."""
+        """The report's headline number, in one line."""
         found = self._found()
         return found.line if found else "nothing was measured"
 
     def _beside(self) -> str:
-        """What to hold it against."""
+        """The baseline that the headline is compared with."""
         found = self._found()
         return found.beside if found else ""
 
 
 class Run(Evaluated):
-    """A finished run: a mapping as `tlkit finetune --json` prints it, and what can be done with it."""
+    """A finished run: the mapping that `tlkit finetune --json` prints, with methods to use its classifier."""
 
     @property
     def run(self) -> Path:
@@ -130,7 +130,7 @@ class Run(Evaluated):
 
     @property
     def history(self) -> "pandas.DataFrame":
-        """A row for each epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
+        """One row per epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
         import pandas
 
         file = RunDir(self.path).history
@@ -138,20 +138,22 @@ class Run(Evaluated):
         return pandas.read_csv(file)
 
     def predict(self, images: Any, **options: Any) -> "pandas.DataFrame":
-        """Class and probability of images, in their order.
+        """Predict the class and probability of images, in their order.
 
         Args:
             images: a path, folder or pattern, a PIL image, an array uint8 (H, W), (H, W, 3), (H, W, 4) or (n, H, W, 3),
-                RGB 0..255; or a list of any of these. Images in memory are decoded as files are, and `path` is their number.
-                Of a run on clips a folder of frames, or of such folders; an array (T, H, W, 3) or a list of frames is a clip;
-                or a list of any of these.
+                RGB 0..255; or a list of any of these. Images in memory are decoded like files, with their number as
+                `path`.
+                For a run on clips: a folder of frames or a folder of such folders, an array (T, H, W, 3), a list of
+                frames; or a list of any of these.
             options: those of `tlkit.predict`, such as `top` and `tta`.
 
         Returns:
-            Columns path, class, probability (of numbers each, with _low and _high), and as known: labels, abstain, unfamiliar, unfamiliarity, top.
+            Columns path, class, probability (for numbers one column each, with _low and _high) and, if available,
+            labels, abstain, unfamiliar, unfamiliarity, top.
 
         Raises:
-            TlkitError: something that is no image, or a file that cannot be read.
+            TlkitError: for anything that is not an image, or a file that cannot be read.
         """
         import pandas
 
@@ -166,20 +168,20 @@ class Run(Evaluated):
         return table if int(options.get("top") or 1) > 1 else table.drop(columns="top", errors="ignore")
 
     def evaluate(self, images: Any = None, **options: Any) -> "Evaluated":
-        """Measure on other labelled images, or again on the run's own; arguments of `tlkit.evaluate`."""
+        """Evaluate on other labelled images, or again on the run's own; takes the arguments of `tlkit.evaluate`."""
         return function("evaluate")(self.path, images, **options)
 
     def export(self, *formats: str, **options: Any) -> dict[str, Any]:
-        """Write artifacts such as `"onnx"` into the run's folder `exported` unless `out` is given; see `tlkit.export`."""
+        """Export to formats such as `"onnx"`, by default into the run's folder `exported`; see `tlkit.export`."""
         given = {"format": formats} if formats else {}
         return function("export")(self.path, **{"out": self.path / "exported"} | given | options)
 
 
 def load(run: str | os.PathLike[str]) -> Run:
-    """The run in a folder that `tlkit finetune` wrote; reads a few small files and loads no Keras.
+    """Load the run in a folder that `tlkit finetune` wrote; reads a few small files and does not import Keras.
 
     Raises:
-        TlkitError: no run folder, or a run that is not finished.
+        TlkitError: if it is not a run folder, or the run is not finished.
     """
     run_dir = RunDir(Path(run))
     finished_model(str(run_dir.path))
@@ -191,11 +193,11 @@ def _refuse_gone(file: Path) -> None:
         raise TlkitError(f"{str(file)!r} is gone.", f"write it again: tlkit evaluate {file.parent}")
 
 
-# -- Images in memory as files, so that one decode serves them all ---------------------------------
+# -- Images in memory are written to files, so that all take the same decoder ---------------------------------
 
 
 def _as_files(images: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Paths of the images, written losslessly where they are none; and what those are called: their numbers."""
+    """Paths of the images, and the names (numbers) of those in memory, which are written losslessly."""
     paths: list[str] = []
     names: dict[str, str] = {}
     for number, image in enumerate(_each(images)):
@@ -209,7 +211,7 @@ def _as_files(images: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _as_folders(clips: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The same of clips, each a folder of its frames."""
+    """The same for clips, each written as a folder of frames."""
     paths: list[str] = []
     names: dict[str, str] = {}
     for number, clip in enumerate(_each_clip(clips)):
@@ -226,7 +228,7 @@ def _as_folders(clips: Any, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _each_clip(clips: Any) -> Iterable[Any]:
-    """Clips one by one: a path, an array (T, H, W, 3), or a list of frames."""
+    """Iterate over clips: each a path, an array (T, H, W, 3) or a list of frames."""
     if isinstance(clips, (str, os.PathLike)) or getattr(clips, "ndim", 0) == 4:
         return [clips]
     listed = list(_each(clips))
@@ -245,23 +247,23 @@ def _each(images: Any) -> Iterable[Any]:
 
 
 def _written(image: Any, folder: Path, number: int) -> Path:
-    """The file of an image in a folder, losslessly, by its number; of one that is a file already a copy."""
+    """Write an image losslessly into a folder, named by its number; copy it if it is a file."""
     if isinstance(image, (str, os.PathLike)):
         file = folder / f"{number:06d}{Path(image).suffix}"
-        with reading(Path(image), "give paths of frames that are there."):
+        with reading(Path(image), "give paths of existing frames."):
             shutil.copyfile(image, file)
         return file
     picture = _picture(image, number)
     file = folder / f"{number:06d}.{'tif' if picture.mode in ('CMYK', 'F', 'LAB', 'YCbCr', 'HSV') else 'png'}"
-    picture.save(file, exif=picture.getexif())  # a turn that the image asks for is kept
+    picture.save(file, exif=picture.getexif())  # keeps the EXIF orientation
     return file
 
 
 def _picture(image: Any, number: int) -> "Image.Image":
-    """A PIL image of what was given.
+    """Convert the input to a PIL image.
 
     Raises:
-        TlkitError: it is none, or an array of another type or shape.
+        TlkitError: if it is not an image, or an array of another type or shape.
     """
     from PIL import Image
 
@@ -276,7 +278,8 @@ def _picture(image: Any, number: int) -> "Image.Image":
     flat = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
     if pixels.dtype != np.uint8 or not flat or not pixels.size:
         raise TlkitError(
-            f"image {number} is {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W) or (H, W, 3), RGB 0..255.",
+            f"image {number} is {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W) or (H, W, 3), RGB "
+            "0..255.",
             "floats of 0..1: (255 * image).round().astype('uint8').",
         )
     return Image.fromarray(pixels)

@@ -1,1 +1,1 @@
-"""The run folder, its record, its history, and who is told of it."""
+"""The run folder, its record, its history, and experiment trackers."""

@@ -1,4 +1,4 @@
-"""The run folder: where each of its files is, how it comes to exist, and that one process at a time writes it."""
+"""The run folder: the paths of its files, integrity checks, and a lock that lets one process at a time write it."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from tlkit.base.errors import TlkitError
 from tlkit.base.files import CHECKSUM, is_nobodys, read_checked_json, read_json, reading, sha256_file
 
-# -- One process at a time writes a run folder: the holder is named, and a dead one holds nothing ---
+# -- One process at a time writes a run folder: the lock names its holder and ends with it ---
 
 try:
     import fcntl
@@ -25,7 +25,7 @@ LOCK = ".lock"
 
 
 class Hold:
-    """A run folder is this process's for as long as the object lives; the system lets go when the process ends."""
+    """A lock on a run folder for the lifetime of the object; the system releases it when the process ends."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         weakref.finalize(self, _let_go, path, descriptor, os.getpid())
@@ -35,13 +35,13 @@ _held: "weakref.WeakValueDictionary[Path, Hold]" = weakref.WeakValueDictionary()
 
 
 def hold(folder: Path) -> Hold | None:
-    """Make the folder if need be, and keep other processes from writing it.
+    """Create the folder if needed, and lock it against other processes.
 
     Returns:
-        None where files cannot be locked, or the folder not be written.
+        None if files cannot be locked, or the folder is not writable.
 
     Raises:
-        TlkitError: another process holds it.
+        TlkitError: if another process holds it.
     """
     place = folder.resolve()
     if (mine := _held.get(place)) is not None and (folder / LOCK).exists():
@@ -66,7 +66,7 @@ def hold(folder: Path) -> Hold | None:
         except OSError:  # a file system without locks
             os.close(descriptor)
             return None
-        if _is_there(descriptor, folder / LOCK):  # and was not let go of, and removed, in between
+        if _is_there(descriptor, folder / LOCK):  # and was not released and removed in between
             facts = {"process": os.getpid(), "host": platform.node(), "since": _now()}
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(facts).encode())
@@ -76,11 +76,11 @@ def hold(folder: Path) -> Hold | None:
 
 
 def _holder(descriptor: int) -> str:
-    """`, 4711 on HOST since TIME`, as far as the lock says."""
+    """`, 4711 on HOST since TIME`, if the lock file says so."""
     try:
         facts: dict[str, Any] = json.loads(os.read(descriptor, 4096))
         return f", {facts['process']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+    except (OSError, ValueError, KeyError, TypeError):  # the holder has only just begun
         return ""
 
 
@@ -96,7 +96,7 @@ def _is_there(descriptor: int, path: Path) -> bool:
 
 
 def _let_go(path: Path, descriptor: int, process: int) -> None:
-    if process == os.getpid():  # and not a copy of it
+    if process == os.getpid():  # and not a fork of it
         with suppress(OSError):
             if _is_there(descriptor, path):
                 path.unlink()
@@ -105,15 +105,15 @@ def _let_go(path: Path, descriptor: int, process: int) -> None:
 
 
 RUN_FORMAT = 1
-# File of a run -> what depends on it. `tlkit finetune --resume` makes these again where a finished run has lost them.
+# File of a run -> what depends on it. `tlkit finetune --resume` recreates these if a finished run has lost them.
 MADE_AGAIN = {
     "model.keras": "predict, evaluate, explain, export and serve answer with it",
     "predictions.csv": "compare reads it, and thresholds are chosen on it",
     "metrics.json": "the results of the run are in it",
     "history.csv": "the report shows it",
-    "choice.json": "it says which weights ship",
+    "choice.json": "it says which weights were chosen",
 }
-FOR_GOOD = "which images the run used, and for what, depends on it"
+FOR_GOOD = "it records which images the run used, and for what"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class RunDir:
     """Paths inside a run folder; names are part of the format, see docs/formats.md."""
 
     path: Path
-    held: Hold | None = field(default=None, compare=False, repr=False)  # keeps other processes from writing it
+    held: Hold | None = field(default=None, compare=False, repr=False)  # the lock, if this process holds it
 
     @property
     def config(self) -> Path:
@@ -140,12 +140,12 @@ class RunDir:
 
     @property
     def splits(self) -> Path:
-        """path, split."""
+        """The split of each image: path, split."""
         return self.path / "splits.csv"
 
     @property
     def audit(self) -> Path:
-        """What is wrong with the images."""
+        """The findings of the audit."""
         return self.path / "audit.json"
 
     @property
@@ -160,12 +160,12 @@ class RunDir:
 
     @property
     def mean(self) -> Path:
-        """Of clips: the solved head of the mean over time, which the others are held against."""
+        """For clips: the fitted head on the mean over time, with which the others are compared."""
         return self.path / "mean.npz"
 
     @property
     def choice(self) -> Path:
-        """Which weights ship, and why."""
+        """The choice of weights, and its reason."""
         return self.path / "choice.json"
 
     @property
@@ -175,7 +175,7 @@ class RunDir:
 
     @property
     def class_indices(self) -> Path:
-        """`{name: index}`."""
+        """Class indices: `{name: index}`."""
         return self.path / "class_indices.json"
 
     @property
@@ -185,17 +185,17 @@ class RunDir:
 
     @property
     def predictions(self) -> Path:
-        """Every image with the probabilities the model gave it."""
+        """Every image with its predicted probabilities."""
         return self.path / "predictions.csv"
 
     @property
     def metrics(self) -> Path:
-        """`{split: {metric: {...}}}`."""
+        """Metrics: `{split: {metric: {...}}}`."""
         return self.path / "metrics.json"
 
     @property
     def report(self) -> Path:
-        """The page to look at."""
+        """The report page."""
         return self.path / "report.html"
 
     @property
@@ -204,7 +204,7 @@ class RunDir:
         return self.path / "logs"
 
     def read_record(self) -> dict[str, Any]:
-        """run.json, or an error that says this is not a run folder."""
+        """Read run.json; raise if this is not a run folder."""
         if not self.record.is_file():
             raise TlkitError(
                 f"{str(self.path)!r} is not a run folder: it has no run.json.",
@@ -222,14 +222,14 @@ class RunDir:
         return record
 
     def result(self) -> dict[str, Any]:
-        """What `tlkit finetune` returns of a finished run and `--json` prints, from what lies in the folder."""
+        """The result of `tlkit finetune`, as `--json` prints it, read from the folder of a finished run."""
         record = self.read_record()
         for kept in (self.manifest, self.splits):
             if not kept.is_file():
                 raise TlkitError(f"{str(self.path)!r} has lost its {kept.name}.", "train again.")
-        with self.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:  # a row for each sample
+        with self.splits.open(encoding="utf-8", errors="surrogateescape", newline="") as file:  # one row per sample
             images = sum(1 for _ in csv.reader(file)) - 1
-        with reading(self.metrics, f"`tlkit evaluate {self.path}` makes it again."):
+        with reading(self.metrics, f"`tlkit evaluate {self.path}` recreates it."):
             metrics = read_json(self.metrics)
         return {
             "out": str(self.path),
@@ -243,10 +243,10 @@ class RunDir:
         }
 
     def intact(self, path: Path) -> Path:
-        """A file of this run, if it is the one that run.json has the sha256 of; older runs have none of any.
+        """Check a file of this run against its sha256 in run.json, which older runs lack; return it.
 
         Raises:
-            TlkitError: it is gone or another; what depends on it, and how it is made again.
+            TlkitError: if it is gone or has changed, with what depends on it and how to recreate it.
         """
         name = path.relative_to(self.path).as_posix()
         if not self.record.is_file():
@@ -255,7 +255,7 @@ class RunDir:
         if wanted is None or (path.is_file() and sha256_file(path) in wanted):
             return path
         what = "is not what was written" if path.is_file() else "is gone"
-        again = f"`tlkit finetune --resume {self.path}` makes it again"
+        again = f"`tlkit finetune --resume {self.path}` recreates it"
         again += f", and so does `tlkit evaluate {self.path}`." if path == self.predictions else "."
         raise TlkitError(
             f"{str(path)!r} {what}; {MADE_AGAIN.get(name, FOR_GOOD)}.",
@@ -263,7 +263,7 @@ class RunDir:
         )
 
     def damaged(self) -> list[str]:
-        """Files that are gone or not what was written, of those that can be made again."""
+        """The files that are gone or changed, among those that can be recreated."""
         found = self.read_record().get("files", {})
         wrong = (name for name in MADE_AGAIN if name in found and not self._is(name, found[name]))
         return sorted(wrong)
@@ -274,15 +274,15 @@ class RunDir:
 
 
 def contents(folder: Path) -> list[Path]:
-    """What lies in a folder, but for what a process that was killed left there: its lock, and files under way."""
+    """The contents of a folder, without leftovers of a killed process: its lock and temporary files."""
     return [path for path in folder.iterdir() if path.name != LOCK and not is_nobodys(path.name)]
 
 
 def finished_model(run: str) -> Path:
-    """The classifier's file, of a run folder or given itself; looked for before anything slow begins.
+    """The classifier's file of a run folder, or the given file itself; checked before anything slow begins.
 
     Raises:
-        TlkitError: no run, one that is not finished, or one whose classifier is gone or damaged.
+        TlkitError: if it is not a run, or the run is not finished, or its classifier is gone or damaged.
     """
     run_dir = RunDir(Path(run))
     if run_dir.path.suffix == ".keras":

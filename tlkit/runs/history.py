@@ -1,4 +1,4 @@
-"""What happened in every epoch, as a table and for TensorBoard."""
+"""The history of epochs, as a table and for TensorBoard."""
 
 import csv
 import importlib.util
@@ -22,7 +22,7 @@ def history_row(
     learning_rate: float | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
-    """One row of the history: what is None was not measured."""
+    """One row of the history; None if not measured."""
     accuracy, loss = train or (None, None)
     val_accuracy, val_loss = held_out or (None, None)
     values = (stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds)
@@ -30,7 +30,7 @@ def history_row(
 
 
 def write_history(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """CSV with `COLUMNS`; a row of epoch 0 is the start of a stage; empty where nothing was measured."""
+    """Write CSV with `COLUMNS`; epoch 0 is the start of a stage; cells without a measurement are empty."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -38,7 +38,7 @@ def write_history(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """What `write_history` wrote, numbers as numbers, None where nothing was measured; no rows without the file."""
+    """Read what `write_history` wrote, with None where nothing was measured; no rows if the file is missing."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -50,9 +50,9 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def write_event_files(folder: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """TensorBoard event files under `train/` and `validation/`, with tags as Keras's callback names them.
+    """Write TensorBoard event files under `train/` and `validation/`, with the tags of Keras's callback.
 
-    Steps run on through the stages. Returns False where TensorFlow, which knows the format, is absent.
+    Steps are numbered across stages. Returns False if TensorFlow, which implements the format, is not installed.
     """
     if importlib.util.find_spec("tensorflow") is None:
         return False
@@ -68,7 +68,7 @@ def write_event_files(folder: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _write_events(path: Path, steps: list[dict[str, float]]) -> None:
-    """One event a step, in the TFRecord framing that TensorBoard reads."""
+    """Write one event per step, in the TFRecord framing that TensorBoard reads."""
     import tensorflow as tf
     from tensorflow.core.framework.summary_pb2 import Summary
     from tensorflow.core.util.event_pb2 import Event

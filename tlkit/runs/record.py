@@ -1,4 +1,4 @@
-"""The record of a finetune run: begun, read back, gone on with, finished, shown."""
+"""The record of a finetune run: begin, read, resume, finish."""
 
 import csv
 import shutil
@@ -43,11 +43,11 @@ from tlkit.tasks.registry import TASKS
 from tlkit.tasks.single import SINGLE
 
 AGAIN = "restore it from a copy, or train again."
-REPLACED = "replaced"  # what the folder of a run ends in that another is about to take the place of
+REPLACED = "replaced"  # suffix of the folder of a run that is about to be replaced
 MARGIN = 3600.0  # seconds
-# Where the run itself lies, who is told of it or on how many devices it trains is no reason to refuse going on with it.
+# Options that may differ on resuming: the location of the run, trackers, the number of devices.
 WHEREABOUTS = ("out", "overwrite", "dry_run", "resume", "log", "moved_to", "devices")
-# Options, or values of them, that earlier versions offered: a run that was finished with one of them is still read.
+# Options, or values of them, of earlier versions: finished runs that have them can still be read.
 RETIRED = {"lora": None, "search": None, "unfreeze": "auto"}  # None: whatever the value
 
 
@@ -57,16 +57,17 @@ def now() -> str:
 
 
 def begin(config: FinetuneConfig) -> RunDir:
-    """Make the run folder with its options and record.
+    """Create the run folder with its options and record.
 
     Raises:
-        TlkitError: when `out` is occupied by something that is not to be replaced or by another process, or has no images.
+        TlkitError: if `out` is occupied by something that must not be replaced or by another process, or there are no
+            images.
     """
     run_dir, images = RunDir(Path(config.out)), Path(config.images or "")
     if not images.exists():
         raise missing(config.images or "", "give a folder with one folder of images for each class.")
     refuse_inside(run_dir.path, images)
-    remedy = f"choose another --out, add --overwrite, or go on with it: tlkit finetune --resume {config.out}"
+    remedy = f"choose another --out, add --overwrite, or resume it: tlkit finetune --resume {config.out}"
     refuse_occupied(run_dir.path, overwrite=config.overwrite, remedy=remedy)
     occupied = run_dir.path.is_dir() and bool(contents(run_dir.path))
     if occupied and not run_dir.record.exists():
@@ -101,12 +102,12 @@ def _begin_record(run_dir: RunDir, config: FinetuneConfig) -> None:
 
 
 def sums_of(*files: Path) -> dict[str, list[str]]:
-    """`{name: [sha256]}` of files that lie in the run folder itself, those that exist."""
+    """`{name: [sha256]}` of the given files that exist; they must be directly in the run folder."""
     return {file.name: [sha256_file(file)] for file in files if file.is_file()}
 
 
 def record_files(run_dir: RunDir) -> None:
-    """Note in run.json what its files are now, so that later readers notice when one is another."""
+    """Record the checksums of the files in run.json, so that later changes are noticed."""
     update(run_dir, files=_every_file(run_dir))
 
 
@@ -116,25 +117,25 @@ def _every_file(run_dir: RunDir) -> dict[str, list[str]]:
 
 
 def expect(run_dir: RunDir, sums: Mapping[str, str]) -> None:
-    """Note that files are about to be replaced, name -> their new sha256; until they have been, the old ones are right too."""
+    """Record the sha256, by name, of files about to be replaced; until then the old ones remain valid too."""
     files = run_dir.read_record().get("files", {})
     update(run_dir, files=files | {name: [new, *files[name][:1]] for name, new in sums.items() if name in files})
 
 
 def _begun_with(run_dir: RunDir, record: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The sums that run.json has of what a run began with: all that a run that is gone on with does not write anew."""
+    """The checksums in run.json of the files a run began with, which are not rewritten on resuming."""
     names = {path.name for path in (run_dir.config, run_dir.manifest, run_dir.splits)}
     return {name: sums for name, sums in record.get("files", {}).items() if name in names}
 
 
 def discard_empty(run_dir: RunDir) -> None:
-    """Remove a run that was refused before anything was trained: the next try finds its place as it was before."""
+    """Remove a run that was refused before anything was trained, restoring the folder for the next try."""
     if not give_back(run_dir) and not run_dir.checkpoints.exists():
         shutil.rmtree(run_dir.path, ignore_errors=True)
 
 
 def give_back(run_dir: RunDir) -> bool:
-    """Put the run back that this one was to replace; False where there was none, or where it is gone since training began."""
+    """Restore the run that this one was to replace; False if there was none, or it was removed when training began."""
     replaced = _replaced(run_dir)
     for path in contents(run_dir.path) if replaced else ():
         if path not in replaced:
@@ -147,7 +148,7 @@ def give_back(run_dir: RunDir) -> bool:
 
 
 def _put_aside(run_dir: RunDir) -> None:
-    """Make way for a new run; the old one goes only when something is trained in its place."""
+    """Move the old run aside; it is removed only when training of the new one begins."""
     aside = temporary_beside(run_dir.path / REPLACED)
     old = contents(run_dir.path)
     aside.mkdir()
@@ -156,16 +157,16 @@ def _put_aside(run_dir: RunDir) -> None:
 
 
 def _replaced(run_dir: RunDir) -> list[Path]:
-    """Where the run is that this one replaces."""
+    """The folder of the run that this one replaces."""
     return list(run_dir.path.glob(f"{PREFIX}*-{REPLACED}"))
 
 
 def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
-    """The options and folder of the run that `asked.resume` names.
+    """The options and folder of the run named by `asked.resume`.
 
     Raises:
-        TlkitError: not a run, finished by another version, or held by another process.
-        OutOfDate: options given besides `--resume` that the run was not started with, all of them listed.
+        TlkitError: if it is not a run, was finished by another version, or is held by another process.
+        OutOfDate: for options besides `--resume` that differ from those the run was started with, all of them listed.
     """
     run_dir = RunDir(Path(asked.resume or ""))
     if run_dir.config.is_file() and not run_dir.record.exists():  # killed between the first file and the second
@@ -178,7 +179,7 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
     if retired and record.get("state") != "finished":
         raise OutOfDate(
             f"{asked.resume} was started with {', '.join(retired)}, which this version no longer offers.",
-            "start a new run without it, or go on with the version that began it.",
+            "start a new run without it, or resume it with the version that started it.",
         )
     default = FinetuneConfig(resume=asked.resume).as_dict()
     given = {
@@ -188,35 +189,35 @@ def reopen(asked: FinetuneConfig) -> tuple[FinetuneConfig, RunDir]:
     if differences:
         raise OutOfDate(
             f"{asked.resume} was started with other options: {'; '.join(differences)}.",
-            "leave them out to go on with it, or start a new run with them.",
+            "leave them out to resume it, or start a new run with them.",
         )
     now_wanted = replace(stored, log=asked.log or stored.log, devices=asked.devices or stored.devices)
     return replace(now_wanted, images=record["images"], out=str(run_dir.path)), run_dir
 
 
 def begun_with(run_dir: RunDir) -> tuple[FinetuneConfig, list[str]]:
-    """The options of a run without those that are no longer offered, and these, as they were given."""
+    """The options of a run without those no longer offered, and the latter as they were given."""
     content = read_toml(run_dir.intact(run_dir.config))
     retired = {name: value for name, value in content.items() if name in RETIRED and RETIRED[name] in (None, value)}
     kept = {name: value for name, value in content.items() if name not in retired}
     while True:
         try:
             return resolve(FinetuneConfig, kept), [f"--{name} {value}" for name, value in retired.items()]
-        except NoEffect as idle:  # earlier versions took it, and nothing was different for it
+        except NoEffect as idle:  # earlier versions accepted it without effect
             del kept[idle.option]
 
 
 def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
-    """What a run that is already finished gave; None while there is something left to do."""
+    """The result of a finished run; None if there is something left to do."""
     _, run_dir = reopen(asked)
     record = run_dir.read_record()
     if record.get("state") != "finished":
         return None
     if damaged := run_dir.damaged():
-        story.say(f"of {run_dir.path}, {', '.join(damaged)} is gone or damaged, and is made again")
+        story.say(f"{run_dir.path}: recreating {', '.join(damaged)}, gone or damaged")
         for name in damaged:
             (run_dir.path / name).unlink(missing_ok=True)
-        if run_dir.choice.name in damaged:  # the weights that it chose among are no longer kept
+        if run_dir.choice.name in damaged:  # the candidate weights are no longer kept
             shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
         update(run_dir, state="running", files=_begun_with(run_dir, record))
         return None
@@ -228,7 +229,7 @@ def finished(asked: FinetuneConfig, story: Story) -> dict[str, Any] | None:
 
 
 def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any) -> None:
-    """Record which images are used and for what, with further facts. The record is written last and speaks of the rest."""
+    """Record the images and their split, with further facts. run.json is written last, as it refers to the rest."""
     dataset.write_csv(run_dir.manifest)
     with (
         replacing(run_dir.splits) as temporary,
@@ -254,7 +255,7 @@ def write_images(run_dir: RunDir, dataset: Dataset, splits: Splits, **facts: Any
 
 
 def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
-    """The images and split of the run; None where it was killed before it knew them."""
+    """The images and split of the run; None if it was killed before they were recorded."""
     record = run_dir.read_record()
     if "plan" not in record:
         return None
@@ -277,18 +278,18 @@ def read_images(run_dir: RunDir) -> tuple[Dataset, Splits] | None:
 
 
 def move_images(run_dir: RunDir, place: str, story: Story) -> None:
-    """Note where the images of a run are now; every later command finds them there.
+    """Record where the images of a run are now, for all later commands.
 
     Args:
         run_dir: the run.
         place: the folder that they were moved to, or the table beside them.
-        story: hears of it.
+        story: receives a message.
 
     Raises:
-        TlkitError: none of them is there.
+        TlkitError: if none of them is there.
     """
     known, new = read_images(run_dir), Path(place).resolve()
-    if known is None:  # nothing was read yet, so there is nothing to hold them against
+    if known is None:  # nothing was read yet, so there is nothing to compare with
         update(run_dir, images=str(new))
         return
     dataset, root = known[0].members, new.parent if new.is_file() else new
@@ -296,19 +297,20 @@ def move_images(run_dir: RunDir, place: str, story: Story) -> None:
     if not there:
         raise TlkitError(
             f"none of the {len(dataset)} images of {run_dir.path} is in {place!r}.",
-            f"give the folder in which {dataset.paths[0]!r} lies.",
+            f"give the folder that contains {dataset.paths[0]!r}.",
         )
     story.say(
-        f"the images of {run_dir.path} are in {root} from now on, {there} of {len(dataset)}; until now in {dataset.root}"
+        f"the images of {run_dir.path} are in {root} from now on, {there} of {len(dataset)}; until now in "
+        f"{dataset.root}"
     )
     update(run_dir, images=str(new), root=str(root))
 
 
 def refuse_moved(run_dir: RunDir, dataset: Dataset) -> None:
-    """Raise where not one of the first images of a run is in its place any more.
+    """Raise if none of the first images of a run is in its place any more.
 
     Raises:
-        OutOfDate: with how to say where they are.
+        OutOfDate: with how to give the new place.
     """
     if not any(dataset.file(i).is_file() for i in range(min(len(dataset), 100))):
         finished = run_dir.read_record().get("state") == "finished"
@@ -320,11 +322,11 @@ def refuse_moved(run_dir: RunDir, dataset: Dataset) -> None:
 
 
 def refuse_changed_images(run_dir: RunDir, dataset: Dataset) -> None:
-    """Raise when files of a run are gone or hold something else than when it began.
+    """Raise if files of a run are gone or have changed since it began.
 
-    A file that has its size and was last touched well before the run began is taken for the same; all others are
-    hashed. What counts as touched is the later of the times of content and of name and rights, so that neither an older
-    file moved here nor one whose time was set back passes; `MARGIN` is for clocks that differ, as on shared disks.
+    A file of the recorded size that was last modified well before the run began is taken as unchanged; all others are
+    hashed. The later of mtime and ctime counts, so that neither an older file moved here nor one whose time was set
+    back passes; `MARGIN` allows for clocks that differ, as on shared disks.
 
     Raises:
         OutOfDate: naming the first ones.
@@ -356,46 +358,46 @@ def _is_same(dataset: Dataset, began: float, row: int) -> bool:
 
 
 def read_contract(run_dir: RunDir) -> InputContract | None:
-    """How the run's images become pixels, by the rules that it began with; None before that is settled."""
+    """The input contract the run began with; None before it is determined."""
     record = run_dir.read_record()
     return InputContract(**record["contract"]) if "contract" in record else None
 
 
 def update(run_dir: RunDir, **facts: Any) -> None:
-    """Add facts to run.json, in one step."""
+    """Add facts to run.json atomically."""
     write_checked_json(run_dir.record, run_dir.read_record() | facts)
 
 
 class RunSink:
-    """A run folder as the place where training leaves what it has finished: facts in run.json, the choice beside it.
+    """The `Sink` that stores results of training in a run folder: facts in run.json, the choice beside it.
 
     Args:
-        run_dir: where.
-        prepared: hears of the material once its rows are there.
+        run_dir: the run.
+        prepared: called with the material once its features are computed.
     """
 
     def __init__(self, run_dir: RunDir, prepared: Callable[[Any], None]) -> None:
         self.folder, self._run_dir, self._prepared = run_dir.path, run_dir, prepared
 
     def prepared(self, material: Any) -> None:
-        """Training is about to begin: a run that this one replaces is no longer needed."""
+        """Called before training begins: removes the run that this one replaces."""
         self._prepared(material)
         for folder in _replaced(self._run_dir):
             gone = temporary_beside(self._run_dir.path / "gone")
-            folder.rename(gone)  # in one step: half of it is never put back
+            folder.rename(gone)  # in one step, so that a partial run is never restored
             remove(gone)
 
     def read(self, name: str) -> Any:
-        """What was written under a name, None where nothing was."""
+        """Read what was written under a name, None if nothing was."""
         if name == "choice":
             if not self._run_dir.choice.is_file():
                 return None
-            with reading(self._run_dir.choice, "delete it and run the same command again: it is chosen once more."):
+            with reading(self._run_dir.choice, "delete it and run the same command again to repeat the choice."):
                 return read_json(self._run_dir.choice)
         return self._run_dir.read_record().get(name)
 
     def write(self, name: str, content: Any) -> None:
-        """Keep something JSON-able under a name."""
+        """Store something JSON-able under a name."""
         if name == "choice":
             write_json(self._run_dir.choice, content)
         else:
@@ -411,6 +413,6 @@ class RunSink:
 
 
 def finish(run_dir: RunDir, seconds: float) -> float:
-    """Mark the run finished. Returns its seconds, those before an interruption not counted."""
+    """Mark the run finished; return its seconds, not counting those before an interruption."""
     update(run_dir, state="finished", seconds=round(seconds, 3), files=_every_file(run_dir))
     return round(seconds, 3)

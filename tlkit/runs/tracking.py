@@ -1,4 +1,4 @@
-"""A finished run logged to an experiment tracker: MLflow (Zaharia et al. 2018) or Weights & Biases.
+"""Log a finished run to an experiment tracker: MLflow (Zaharia et al. 2018) or Weights & Biases.
 
 Everything logged is read from the run folder, so a run can also be logged later: `tlkit evaluate RUN --log mlflow`.
 """
@@ -22,20 +22,20 @@ from tlkit.runs.history import read_history
 
 FILES = ("report.html", "report.md", "metrics.json", "per_class.csv", "config.toml", "run.json")
 STEPS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-LONGEST = 500  # characters of an option; MLflow takes no more in some versions
-PROJECT = "tlkit"  # where the tracker's own settings name none
+LONGEST = 500  # maximum characters of an option's value; the limit of some MLflow versions
+PROJECT = "tlkit"  # if the tracker's own settings name none
 
 
 @dataclass(frozen=True)
 class Logged:
-    """What is logged of a run.
+    """What is logged for a run.
 
     Args:
-        name: of the run.
-        params: option -> value as text; what the run was.
+        name: name of the run.
+        params: option -> value as text.
         steps: measures of each epoch, in order over all stages.
         metrics: `test/accuracy`, `test/accuracy_low` and so on -> value.
-        files: to keep with it.
+        files: files to attach.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Logged:
 
 
 class Tracker(NamedTuple):
-    """One tracker: its package, what logs to it, and what it raises when that cannot be done."""
+    """One tracker: its package, the function that logs to it, and the exceptions it raises on failure."""
 
     package: str
     log: Callable[[Any, Logged], str]
@@ -54,18 +54,18 @@ class Tracker(NamedTuple):
 
 
 def refuse_missing(names: Sequence[str] | None) -> None:
-    """Raise before anything is computed where a tracker is not installed, or is out of reach because tlkit is offline.
+    """Raise, before anything is computed, if a tracker is not installed or needs the network while tlkit is offline.
 
     Raises:
-        TlkitError: naming the package and how to get it, or the setting that keeps the tracker on this machine.
+        TlkitError: with the command that installs the package, or the setting that keeps the tracker on this machine.
     """
     for name in names or ():
         tracker = TRACKERS[name]
         if is_offline() and not _stays_here(name):
             raise TlkitError(
                 f"--log {name} would go over the network, and tlkit is offline.",
-                "WANDB_MODE=offline, or an MLFLOW_TRACKING_URI that is a folder, keeps it on this machine; or leave --log "
-                f"out and log it later: tlkit evaluate RUN --log {name}",
+                "WANDB_MODE=offline, or an MLFLOW_TRACKING_URI that is a folder, keeps it on this machine; or leave "
+                f"--log out and log it later: tlkit evaluate RUN --log {name}",
             )
         if importlib.util.find_spec(tracker.package) is None:
             raise TlkitError(
@@ -75,17 +75,17 @@ def refuse_missing(names: Sequence[str] | None) -> None:
 
 
 def _stays_here(name: str) -> bool:
-    """Whether a tracker's own settings keep what is logged on this machine."""
+    """Whether a tracker's own settings keep its data on this machine."""
     if name == "wandb":
         return os.environ.get("WANDB_MODE") in ("offline", "disabled")
     return not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http", "databricks"))
 
 
 def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) -> None:
-    """Log to each tracker what lies in `out`, the run folder or one of an evaluation on other images.
+    """Log the contents of `out`, the run folder or that of an evaluation on other images, to each tracker.
 
     Raises:
-        TlkitError: when a tracker cannot be reached; the run itself is complete by then.
+        TlkitError: if a tracker cannot be reached; the run itself is complete by then.
     """
     for name in names or ():
         tracker = TRACKERS[name]
@@ -103,8 +103,8 @@ def tell(names: Sequence[str] | None, run_dir: RunDir, out: Path, story: Story) 
 
 
 def _gathered(run_dir: RunDir, out: Path) -> Logged:
-    """Everything to log, from the files."""
-    asked = importlib.import_module("tlkit.runs.record").begun_with(run_dir)[0]  # there, for it loads Keras
+    """Collect everything to log from the files."""
+    asked = importlib.import_module("tlkit.runs.record").begun_with(run_dir)[0]  # imported late, because it loads Keras
     record = run_dir.read_record()
     planned = [stage["name"] for stage in record.get("plan", {}).get("stages", ())]
     config = asked.as_dict() | {"stages": planned or asked.in_stages}
@@ -128,7 +128,7 @@ def _text(value: Any) -> str:
 
 
 def _flat(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, float]:
-    """metrics.json as `split/metric` and, for its interval, `split/metric_low` and `_high`."""
+    """metrics.json flattened to `split/metric` and, for intervals, `split/metric_low` and `_high`."""
     flat = {}
     for split, found in metrics.items():
         for name, metric in found.items():
@@ -139,7 +139,7 @@ def _flat(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, f
 
 
 def _mlflow(mlflow: Any, logged: Logged) -> str:
-    """Into the experiment that MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names."""
+    """Log to the experiment named by MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID."""
     if not (os.environ.get("MLFLOW_EXPERIMENT_NAME") or os.environ.get("MLFLOW_EXPERIMENT_ID")):
         mlflow.set_experiment(PROJECT)
     with mlflow.start_run(run_name=logged.name) as run:
@@ -153,7 +153,7 @@ def _mlflow(mlflow: Any, logged: Logged) -> str:
 
 
 def _wandb(wandb: Any, logged: Logged) -> str:
-    """Into the project that WANDB_PROJECT names."""
+    """Log to the project named by WANDB_PROJECT."""
     project = os.environ.get("WANDB_PROJECT", PROJECT)
     with wandb.init(project=project, name=logged.name, config=dict(logged.params)) as run:
         for step, measures in enumerate(logged.steps):

@@ -1,6 +1,6 @@
 """Samples made without a network: drawn shapes with faults to order, sheets of several shapes, and real digits.
 
-Every file is a function of the seed and its number, so the same options give the same bytes.
+Every file depends only on the seed and its number, so the same options give the same bytes.
 """
 
 import csv
@@ -25,11 +25,11 @@ TRUTH = "truth.csv"
 CLASSES = ("circle", "square", "star", "triangle")
 SHAPES_SIDE = 96
 SHAPES_COUNT = 400
-OVERSAMPLING = 3  # drawn larger and shrunk: antialiased edges
+OVERSAMPLING = 3  # drawn larger and reduced, for antialiased edges
 ORIENTATION_TAG = 0x0112
 SHAPES_CARD = {"title": "Drawn shapes with faults to order", "licence": "CC0-1.0", "homepage": "", "citation": ""}
 
-# EXIF orientation -> what was done to the upright picture, so that the tag undoes it.
+# EXIF orientation -> the transform applied to the upright image, which the tag undoes.
 STORED_AS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,11 +46,11 @@ class Drawing:
     """One file to write, one row of truth.csv.
 
     Args:
-        number: of the file; with the seed it decides what is drawn.
-        truth: the class of what is drawn.
-        label: the class folder it goes into.
+        number: number of the file; with the seed it determines the drawing.
+        truth: true class.
+        label: class folder of the file.
         fault: a name from `SampleConfig.faults`, or "".
-        detail: of the fault: the file it repeats, the orientation, the way it is broken.
+        detail: the file it copies, the orientation, or the kind of corruption.
     """
 
     number: int
@@ -61,7 +61,7 @@ class Drawing:
 
     @property
     def path(self) -> str:
-        """Relative to the sample's folder; the name betrays neither class nor fault."""
+        """Path relative to the sample's folder; the name reveals neither class nor fault."""
         return f"{self.label}/{self.number:05d}.jpg"
 
 
@@ -80,7 +80,7 @@ def write_shapes(folder: Path, config: SampleConfig, story: Story) -> None:
 
 
 def plan(config: SampleConfig) -> list[Drawing]:
-    """What each file will be; faults fall on different files, and what is repeated is itself without fault."""
+    """Plan each file; faults fall on different files, and copied files are themselves without fault."""
     random = np.random.default_rng(config.seed)
     sizes = _class_sizes(config.count or SHAPES_COUNT, config.imbalance)
     truths = [name for name, size in zip(CLASSES, sizes, strict=True) for _ in range(size)]
@@ -95,7 +95,7 @@ def plan(config: SampleConfig) -> list[Drawing]:
 
 
 def _class_sizes(count: int, imbalance: float) -> list[int]:
-    """How many of each class: each `1 - imbalance` of the one before, two at least, `count` in all when that goes."""
+    """Size of each class: `1 - imbalance` times the previous one, at least two, `count` in total if possible."""
     weights = np.array([(1 - imbalance) ** place for place in range(len(CLASSES))])
     ends = np.round(np.cumsum(weights) / weights.sum() * count).astype(int)
     return [max(2, int(size)) for size in np.diff(ends, prepend=0)]
@@ -109,7 +109,7 @@ def _with_fault(drawing: Drawing, fault: str, turn: int, clean: list[Drawing], r
         return replace(drawing, fault=fault, detail=str(list(STORED_AS)[turn % len(STORED_AS)]))
     if fault == "corrupt":
         return replace(drawing, fault=fault, detail=("empty", "cut short", "text")[turn % 3])
-    if not clean:  # nothing left of this class to repeat
+    if not clean:  # nothing left of this class to copy
         return drawing
     return replace(drawing, fault=fault, detail=clean[int(random.integers(len(clean)))].path)
 
@@ -143,11 +143,11 @@ def _jpeg(image: Image.Image, *, quality: int = 90, orientation: int | None = No
 
 
 def draw(name: str, seed: int, number: int) -> Image.Image:
-    """One upright shape, 96×96: colours, place, size and a slight tilt by chance, on a noisy slope of grey."""
+    """Draw one upright shape, 96×96, with random colours, position, size and slight tilt, on a noisy grey slope."""
     random = np.random.default_rng([seed, number])
     side = SHAPES_SIDE * OVERSAMPLING
     ground = int(random.integers(40, 216))
-    # far enough from the ground to be seen, whichever channel carries it
+    # far enough from the background to be visible, whichever channel differs
     ink = tuple((ground + int(random.integers(80, 176))) % 256 for _ in range(3))
     large = Image.new("RGB", (side, side), (ground, ground, ground))
     radius = side * random.uniform(0.2, 0.38)
@@ -164,18 +164,18 @@ def draw(name: str, seed: int, number: int) -> Image.Image:
 
 
 def _outline(name: str, tilt: float) -> list[tuple[float, float]]:
-    """Corners as (angle clockwise from the top, distance as a part of the radius)."""
+    """Corners as (angle clockwise from the top, distance as a fraction of the radius)."""
     corners, inner = {"circle": (64, 1.0), "square": (4, 1.0), "star": (10, 0.45), "triangle": (3, 1.0)}[name]
     start = tilt + (math.pi / 4 if name == "square" else 0)
     return [(start + 2 * math.pi * i / corners, inner if i % 2 else 1.0) for i in range(corners)]
 
 
-# -- The sheets sample: drawn shapes, up to four on a sheet, and a table of which: images with several labels ---
+# -- The sheets sample: up to four drawn shapes per sheet, and a table of them: images with several labels ---
 #
-# Every file is a function of the seed and its number, so the same options give the same bytes.
+# Every file depends only on the seed and its number, so the same options give the same bytes.
 
 SHEETS_COUNT = 400
-FILLED = 0.4  # of the places hold a shape: one sheet in eight holds none
+FILLED = 0.4  # fraction of places with a shape: one sheet in eight has none
 SHEETS_CARD = {
     "title": "Sheets of drawn shapes, with several labels",
     "licence": "CC0-1.0",
@@ -198,7 +198,7 @@ def write_sheets(folder: Path, config: SampleConfig, story: Story) -> None:
 
 
 def draw_sheet(seed: int, number: int) -> tuple[Image.Image, list[str]]:
-    """A sheet, 192×192, of two by two places, each with a shape or empty; and the names of its shapes, sorted."""
+    """Draw a sheet, 192×192, of two by two places, each with a shape or empty; also return the shapes' sorted names."""
     random = np.random.default_rng([seed, number, 1])
     sheet = Image.fromarray(
         random.normal(random.integers(40, 216), 6, (2 * SHAPES_SIDE, 2 * SHAPES_SIDE, 3)).clip(0, 255).astype("u1")
@@ -225,9 +225,9 @@ DIGITS_CARD = {
 
 
 def write_digits(folder: Path, config: SampleConfig, story: Story) -> None:
-    """Write `folder/DIGIT/NUMBER.png`, 8×8 grey values enlarged to 32×32; black on white, as they were written.
+    """Write `folder/DIGIT/NUMBER.png`, 8×8 grey values enlarged to 32×32, black on white as they were written.
 
-    `config.count` is how many at most, evenly over the ten digits; all of them when None.
+    `config.count` is the maximum number, evenly over the ten digits; None for all.
     """
     from sklearn.datasets import load_digits
 
@@ -243,7 +243,7 @@ def write_digits(folder: Path, config: SampleConfig, story: Story) -> None:
 
 
 def _evenly(labels: np.ndarray, count: int | None) -> list[int]:
-    """Indices of the first examples of each class, `count` in all as evenly as it goes; ascending."""
+    """Ascending indices of the first examples of each class, `count` in total, as evenly as possible."""
     if count is None:
         return list(range(len(labels)))
     rank = np.zeros(len(labels), dtype=np.int64)  # of each example within its class
@@ -255,7 +255,7 @@ def _evenly(labels: np.ndarray, count: int | None) -> list[int]:
 
 
 class Made(NamedTuple):
-    """One sample that needs no network: what its card says, what writes it into an empty folder, whether it is of clips."""
+    """One sample that needs no network: its card, the function that writes it, whether it is of clips."""
 
     card: dict[str, str]
     write: Callable[[Path, SampleConfig, Story], None]

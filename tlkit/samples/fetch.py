@@ -15,7 +15,7 @@ from tlkit.base.errors import TlkitError
 from tlkit.base.story import Story
 from tlkit.samples.recipes import IMAGE_SUFFIXES, ArchiveLayout, Recipe
 
-# Photographs do not compress: what unpacks to more than this times its size is no dataset of them.
+# Photographs do not compress: an archive that unpacks to more than this multiple of its size is not a dataset of them.
 EXPANSION = 4
 SLACK = 64 << 20
 
@@ -24,14 +24,14 @@ def fetch(recipe: Recipe, folder: Path, downloads: Path, story: Story, patience:
     """Write the dataset into `folder` (exists, empty) as CLASS/FILE or SPLIT/CLASS/FILE.
 
     Args:
-        recipe: of the dataset.
-        folder: to fill.
-        downloads: where archives wait between a failure and the next try; removed on success.
-        story: hears how far it is.
-        patience: with servers.
+        recipe: recipe of the dataset.
+        folder: folder to fill.
+        downloads: folder that keeps archives between a failure and the next try; removed on success.
+        story: receives progress.
+        patience: timeouts and retries.
 
     Raises:
-        TlkitError: when a file cannot be had, is not what the recipe says, or is laid out differently.
+        TlkitError: if a file cannot be downloaded, differs from the recipe, or has a different layout.
     """
     downloads.mkdir(parents=True, exist_ok=True)
     archives = [downloads / file.name for file in recipe.files]
@@ -58,18 +58,19 @@ def fetch(recipe: Recipe, folder: Path, downloads: Path, story: Story, patience:
 
 
 def _require_space(recipe: Recipe, downloads: Path, archives: list[Path]) -> None:
-    """Refuse before downloading what would not fit: the archives and about as much again for the images."""
+    """Refuse, before downloading, if the archives and about as much again for the images would not fit."""
     here = sum(path.stat().st_size for path in downloads.iterdir() if path.is_file())
     needed, free = 2 * recipe.bytes - here, shutil.disk_usage(downloads).free
     if free < needed:
         raise TlkitError(
-            f"{recipe.name} needs about {needed / 1e9:.1f} GB in {str(downloads.parent)!r}, {free / 1e9:.1f} GB are free.",
+            f"{recipe.name} needs about {needed / 1e9:.1f} GB in {str(downloads.parent)!r}, {free / 1e9:.1f} GB are "
+            "free.",
             "make room, or choose a folder on another disk.",
         )
 
 
 def _unpack_wanted(archive: Path, unpacked: Path, layout: ArchiveLayout, budget: int, story: Story) -> None:
-    """The images below the root and the lists; through the inner archive where there is one."""
+    """Unpack the images below the root and the lists, through the inner archive if there is one."""
 
     def wanted(name: str) -> bool:
         image = name.startswith(f"{layout.root}/") and name.lower().endswith(IMAGE_SUFFIXES)
@@ -86,7 +87,7 @@ def _unpack_wanted(archive: Path, unpacked: Path, layout: ArchiveLayout, budget:
 
 
 def _arrange_folders(unpacked: Path, folder: Path, layout: ArchiveLayout) -> None:
-    """Move root/CLASS/FILE or root/SPLIT/CLASS/FILE up, with better class names."""
+    """Move root/CLASS/FILE or root/SPLIT/CLASS/FILE up, renaming classes by the recipe."""
     root = unpacked / layout.root
     for path in sorted(root.rglob("*")):
         *parents, name = path.relative_to(root).parts
@@ -118,7 +119,7 @@ def _move(source: Path, target: Path) -> None:
 
 CHUNK = 1 << 20
 MAX_FILES = 2_000_000
-BLIND = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what desktops leave in archives
+BLIND = ("__MACOSX", "Thumbs.db", "desktop.ini")  # files that desktop systems add to archives
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
@@ -126,14 +127,14 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool], budget: i
     """Write the plain files of `archive` whose name `wanted` accepts below `folder`.
 
     Args:
-        archive: a zip, or a tar packed in any way.
-        folder: exists; nothing is ever written outside it.
-        wanted: takes a member's POSIX path.
-        budget: bytes to write at most; counted as they come, not as the archive announces them.
-        story: hears how far it is.
+        archive: a zip, or a tar with any compression.
+        folder: existing folder; nothing is ever written outside it.
+        wanted: decides by a member's POSIX path.
+        budget: maximum bytes to write, counted as written, not as declared by the archive.
+        story: receives progress.
 
     Raises:
-        TlkitError: the archive is damaged, names a place outside, or does not keep to the budget.
+        TlkitError: if the archive is damaged, names a path outside the folder, or exceeds the budget.
     """
     try:
         members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
@@ -146,7 +147,7 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool], budget: i
             target.parent.mkdir(parents=True, exist_ok=True)
             budget -= _write(content, target, budget, archive.name)
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # the disk's trouble, not the archive's
+        if isinstance(error, OSError) and error.errno:  # a problem of the disk, not of the archive
             raise TlkitError(f"{archive.name} cannot be unpacked: {error}.", "make room, then run it again.") from error
         raise TlkitError(f"{archive.name} is damaged: {error}.", "delete it and download it again.") from error
 
@@ -155,7 +156,7 @@ _HINT = "do not use this archive: it is not what the recipe describes."
 
 
 def safe_name(name: str, archive: str) -> str:
-    """The member's path, if every system would put it below the folder it is unpacked in.
+    """The member's path, if it is inside the target folder on every system.
 
     Raises:
         TlkitError: for absolute paths, `..`, drive letters, backslashes and control characters.
@@ -192,12 +193,12 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _blind(name: str) -> bool:
-    """Whether a member is some desktop's leftover or hidden."""
+    """Whether a member is hidden or a file of a desktop system."""
     return any(part in BLIND or (part.startswith(".") and part.strip(".")) for part in name.split("/"))
 
 
 def _write(content: IO[bytes], target: Path, budget: int, archive: str) -> int:
-    """Copy and count."""
+    """Copy a member within the budget; return its bytes."""
     written = 0
     with target.open("wb") as file:
         while chunk := content.read(CHUNK):

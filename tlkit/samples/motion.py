@@ -1,8 +1,8 @@
-"""The motion sample: drawn clips whose classes differ only by the direction in which something changes.
+"""The motion sample: drawn clips whose classes differ only in the direction of a change.
 
-In every clip a pointed shape moves across, turns, and changes its size. Two of the three go there and back, beginning anywhere,
-and the third goes one way: which one, and which way, is the class. Over the frames of a clip each of the three takes the same values in
-every class, so that a clip whose frames are put in another order says nothing.
+In every clip a pointed shape moves across, rotates and changes its size. Two of the three go back and forth, from a
+random start, and the third goes one way: which one, and which way, is the class. Over the frames of a clip each of
+the three takes the same values in every class, so that shuffled frames carry no information on the class.
 """
 
 import math
@@ -21,7 +21,7 @@ MOTION_CARD = {"title": "Drawn shapes in motion", "licence": "CC0-1.0", "homepag
 
 
 class Direction(NamedTuple):
-    """What goes one way in the clips of a class: `across`, `turn` or `size`; from 0 to 1, or from 1 to 0."""
+    """The change that goes one way in a class: `across`, `turn` or `size`; from 0 to 1, or from 1 to 0."""
 
     what: str
     rises: bool
@@ -35,11 +35,11 @@ DIRECTIONS = {
     "right": Direction("across", True),
     "shrinking": Direction("size", False),
 }
-ACROSS, SIZE, TURN = (0.28, 0.72), (0.12, 0.28), 150.0  # shares of the side, and degrees around upright
+ACROSS, SIZE, TURN = (0.28, 0.72), (0.12, 0.28), 150.0  # fractions of the side, and degrees around upright
 
 
 def write_motion(folder: Path, config: SampleConfig, story: Story) -> None:
-    """Write `folder/CLASS/CLIP/frame_NN.jpg`; `config.count` clips, the classes in turn."""
+    """Write `folder/CLASS/CLIP/frame_NN.jpg`; `config.count` clips, cycling through the classes."""
     names, count = list(DIRECTIONS), config.count or MOTION_COUNT
     for number in story.track(range(count), "drawing clips", count):
         name = names[number % len(names)]
@@ -50,7 +50,7 @@ def write_motion(folder: Path, config: SampleConfig, story: Story) -> None:
 
 
 def draw_clip(name: str, seed: int, number: int) -> list[Image.Image]:
-    """The frames of one clip, 96x96 each; the seed and the number decide all that is not its class."""
+    """Draw the frames of one clip, 96x96 each; seed and number determine everything but its class."""
     random = np.random.default_rng([seed, number, 2])
     grounds, ink = random.integers(30, 226, 3), random.integers(0, 256, 3)
     ink = np.where(np.abs(ink - grounds.mean()) < 70, (ink + 128) % 256, ink)
@@ -70,7 +70,7 @@ def draw_clip(name: str, seed: int, number: int) -> list[Image.Image]:
 
 
 def _course(way: Direction, what: str, random: np.random.Generator) -> np.ndarray:
-    """Float (T,) in 0..1: evenly one way, or there and back over the same values, beginning anywhere on the way."""
+    """Float (T,) in 0..1: evenly one way, or back and forth over the same values from a random start."""
     steps = np.linspace(0, 1, MOTION_FRAMES)
     if what == way.what:
         return steps if way.rises else 1 - steps
@@ -89,7 +89,7 @@ def _frame(
     colours: tuple[tuple[int, ...], int],
     noise: np.ndarray,
 ) -> Image.Image:
-    """A dart on a ground that is striped on the left and plain on the right, which tells where it is."""
+    """Draw a dart on a background that is striped on the left and plain on the right, which shows its position."""
     side = MOTION_SIDE * OVERSAMPLING
     ink, ground = colours
     large = Image.new("RGB", (side, side), (ground,) * 3)

@@ -1,6 +1,6 @@
-"""Recipes of public datasets: where the files are, how to know them, whose they are and how they are laid out.
+"""Recipes of public datasets: URLs, checksums, licence and layout of their files.
 
-A recipe is a TOML file in `datasets/recipes`; its keys are the fields of `Recipe`. A wheel carries the same files.
+A recipe is a TOML file in `datasets/recipes`; its keys are the fields of `Recipe`. A wheel contains the same files.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ LAYOUTS = ("folders", "lists")
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveLayout:
-    """Where in the archives the images are, and which class each belongs to.
+    """Where the images are in the archives, and how their classes are found.
 
     Args:
-        kind: `folders`: below `root` come CLASS/FILE or SPLIT/CLASS/FILE, kept as they are;
-            `lists`: below `root` come files named CLASS_NUMBER, and text files say which split each is in.
+        kind: `folders`: below `root` are CLASS/FILE or SPLIT/CLASS/FILE, kept as they are;
+            `lists`: below `root` are files named CLASS_NUMBER, and text files list the files of each split.
         root: folder in the archive.
-        inner: an archive inside the archive that holds it all, or "".
-        lists: split -> text file in the archive, a file's name without suffix first on each line.
+        inner: an archive inside the archive that contains everything, or "".
+        lists: split -> text file in the archive; each line begins with a file name without suffix.
         rename: class folder -> better name.
-        leave_out: class folders that are no classes.
+        leave_out: folders that are not classes.
     """
 
     kind: str = "folders"
@@ -45,20 +45,20 @@ class ArchiveLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A public dataset: what it is, whose it is, how to get it.
+    """A public dataset: its description, licence and files.
 
     Args:
-        name: what users type.
-        title: what people call it.
-        homepage: where its authors describe it.
-        licence: of the images, and what to know about it.
-        citation: how its authors want to be cited.
-        images: how many there should be in the end.
-        classes: how many classes.
-        splits: split -> images, as published; empty where the authors made no split.
-        notes: what is worth knowing before use.
-        files: to download.
-        layout: how they become class folders.
+        name: as typed.
+        title: title in prose.
+        homepage: page of its authors.
+        licence: licence of the images, with remarks.
+        citation: citation requested by its authors.
+        images: expected number of images.
+        classes: number of classes.
+        splits: split -> number of images, as published; empty if the authors made no split.
+        notes: remarks for users.
+        files: files to download.
+        layout: how they are arranged into class folders.
     """
 
     name: str
@@ -75,18 +75,18 @@ class Recipe:
 
     @property
     def bytes(self) -> int:
-        """To download, in all."""
+        """Total bytes to download."""
         return sum(file.bytes for file in self.files)
 
     @property
     def card(self) -> dict[str, Any]:
-        """What goes into the dataset's folder, so that the licence never gets lost."""
+        """The card written into the dataset's folder, which keeps the licence with the images."""
         keys = ("name", "title", "licence", "homepage", "citation", "notes")
         return {key: getattr(self, key) for key in keys} | {"urls": [file.urls[0] for file in self.files]}
 
 
 def folder() -> Path:
-    """Where the recipes are: in the wheel beside this file, in a checkout in `datasets/recipes`."""
+    """The folder of recipes: beside this file in a wheel, `datasets/recipes` in a checkout."""
     shipped = Path(__file__).parent / "recipes"
     return shipped if shipped.is_dir() else Path(__file__).parents[2] / "datasets" / "recipes"
 
@@ -95,7 +95,7 @@ def read_recipe(name: str) -> Recipe:
     """The recipe of a known name, or of a path to a TOML file.
 
     Raises:
-        TlkitError: for a name that is neither, with the nearest known one; for a file that is no recipe.
+        TlkitError: for a name that is neither, with the nearest known one; for a file that is not a recipe.
     """
     if name.endswith(".toml"):
         path = Path(name)
@@ -114,7 +114,7 @@ def read_recipe(name: str) -> Recipe:
 
 
 def _recipe(content: dict[str, Any], place: str) -> Recipe:
-    """The parsed TOML as nouns, each part checked."""
+    """Build a recipe from parsed TOML, checking each part."""
     parts = dict(content)
     entries = parts.pop("files", [])
     files = tuple(_build(RemoteFile, entry, f"{place}, file {i}:") for i, entry in enumerate(entries, 1))
@@ -129,7 +129,7 @@ def _recipe(content: dict[str, Any], place: str) -> Recipe:
 
 
 def _build(kind: type, given: dict[str, Any], place: str) -> Any:
-    """A dataclass from a TOML table; unknown and missing keys are named, and so are values of another kind."""
+    """Build a dataclass from a TOML table; raise for unknown keys, missing keys and values of the wrong type."""
     specs = {spec.name: spec for spec in fields(kind)}
     for key in given:
         if key not in specs:
@@ -147,16 +147,16 @@ def _build(kind: type, given: dict[str, Any], place: str) -> Any:
     return kind(**values)
 
 
-# -- A sample folder appears whole or not at all, and says inside what it is -------------------
+# -- Sample folders are written atomically, with a card -------------------
 
 CARD, TABLE = "sample.json", "images.csv"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def refuse_foreign(out: Path, *, overwrite: bool) -> None:
-    """Raise unless `out` is free, or is a sample that may be replaced.
+    """Raise unless `out` is unused, or is a sample that may be replaced.
 
-    `--overwrite` never deletes a folder that `tlkit sample` did not write: it could hold somebody's only photographs.
+    `--overwrite` never deletes a folder that `tlkit sample` did not write: it could hold someone's only photographs.
 
     Raises:
         TlkitError: naming the folder and the remedy.
@@ -175,7 +175,7 @@ def refuse_foreign(out: Path, *, overwrite: bool) -> None:
 
 
 def downloads_of(out: Path) -> Path:
-    """Where archives for `out` wait between a failure and the next try: on its disk, hidden."""
+    """The hidden folder, on the disk of `out`, that keeps archives between a failure and the next try."""
     return out / ".download" if out.is_dir() else out.with_name(f".{out.name}.download")
 
 
@@ -183,8 +183,8 @@ def downloads_of(out: Path) -> Path:
 def new_folder(out: Path, card: dict[str, Any]) -> Iterator[Path]:
     """Yield an empty folder; on success it becomes `out`, with its card.
 
-    A new `out` appears in one step. One that is there is filled in place, for it may be a mount that cannot be
-    renamed; then the card comes last and says that the rest is complete. What was there is removed after that.
+    A new `out` appears in one step. An existing one is filled in place, because it may be a mount that cannot be
+    renamed; then the card is moved last, to mark the rest as complete, and the old contents are removed after that.
     """
     in_place = out.is_dir()
     temporary, old = (temporary_beside(out / name if in_place else out) for name in ("sample", "old"))
@@ -204,14 +204,14 @@ def new_folder(out: Path, card: dict[str, Any]) -> Iterator[Path]:
 
 
 def _contents(out: Path) -> list[Path]:
-    """What is in a folder, without what an interrupted `tlkit sample` left."""
+    """The contents of a folder, without leftovers of an interrupted `tlkit sample`."""
     return [path for path in out.iterdir() if not path.name.startswith((PREFIX, ".download"))]
 
 
 def _replace_contents(out: Path, new: Path, old: Path) -> None:
-    """By names alone, which takes no time in which half of each could be left."""
+    """Replace the contents by renames, which are too fast to leave a mixture in practice."""
     old.mkdir()
-    # The card, which says that all is there, first
+    # the card, which marks the folder as complete, first
     for path in sorted(_contents(out), key=lambda path: path.name != CARD):
         path.rename(old / path.name)
     for path in list(new.iterdir()):
@@ -219,11 +219,11 @@ def _replace_contents(out: Path, new: Path, old: Path) -> None:
 
 
 def count_images(folder: Path, above: int = 0) -> dict[str, Any]:
-    """`{"images": n, "classes": [name, ...]}` of a folder with images in class folders, in splits or not, or in a table.
+    """Count images and classes, `{"images": n, "classes": [name, ...]}`, in class folders, splits or a table.
 
     Args:
-        folder: of the sample.
-        above: how many folders are between an image and its class folder, 1 for clips.
+        folder: folder of the sample.
+        above: number of folders between an image and its class folder, 1 for clips.
     """
     files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     if (folder / TABLE).is_file():

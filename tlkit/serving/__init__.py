@@ -1,1 +1,1 @@
-"""One classifier behind an HTTP API and a page: limits, dynamic batches, errors that say what to do."""
+"""A classifier behind an HTTP API and a web page: limits, dynamic batching, errors with remedies."""

@@ -1,4 +1,4 @@
-"""The classifier behind the server: outputs, answers and explanations. Keras is loaded for the first explanation."""
+"""The classifier behind the server: predictions and explanations. Keras is loaded for the first explanation."""
 
 import base64
 import importlib
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from tlkit.explanation.neighbours import TrainingImages
 
 T = TypeVar("T")
-THUMBNAIL = 240  # pixels of a neighbour's long side
-COMPUTING = "The training images are still being looked at; ask again in a while."
+THUMBNAIL = 240  # longer side of a neighbour's thumbnail, in pixels
+COMPUTING = "The training images are still being looked at; try again later."
 
 
 def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassifier:
-    """The classifier, warm; what explains its answers is made ready afterwards, in a thread.
+    """Load and warm up the classifier; explanations are prepared later, in a thread.
 
     Raises:
-        TlkitError: not a classifier of tlkit, or an engine that cannot compute it.
+        TlkitError: if it is not a tlkit classifier, or the engine cannot compute it.
     """
-    # Its threads spin while they wait, and take the cores from the engine and the decoders
+    # Its threads busy-wait and would take cores from the engine and the decoders
     threadpool_limits(1, "blas")
     facts = read_facts(model)
     facts = replace(facts, classes=tuple(map(readable, facts.classes)))
@@ -50,13 +50,13 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
     engine = reader.source.engine_for(1) if reader else watching(model, facts, (), config, story)
     most = min(config.batch_size, engine.part or config.batch_size)
     sizes = {most, *(2**power for power in range(most.bit_length()))}  # see `Batcher`
-    for size in sorted(sizes, reverse=True):  # a backend's own compiler then compiles the largest alone
+    for size in sorted(sizes, reverse=True):  # largest first, so that a backend's compiler compiles only that
         engine.run(np.zeros((size, contract.height, contract.width, 3), np.uint8))
     story.say(f"engine {engine.name} in {engine.precision}: {engine.reason}")
     explainer = Explainer(model, facts, config, story)
     explains = installed("keras") and reader is None
     if not explains and reader is None:
-        story.say("answers come without explanations, which need Keras: it is not installed here")
+        story.say("predictions come without explanations, which need Keras, and it is not installed here")
     return ServedClassifier(
         name=readable(Path(config.run).resolve().name),
         facts={
@@ -84,32 +84,32 @@ def load_subject(config: ServeConfig, model: Path, story: Story) -> ServedClassi
 
 
 def _reader(model: Path, facts: Facts, config: ServeConfig, story: Story) -> "ClipReader":
-    """Who answers clips."""
+    """The predictor for clips."""
     from tlkit.evaluation.judgement import reader_of
 
     return reader_of(model, facts, config, config.batch_size, story)
 
 
 def of_clip(reader: "ClipReader", clip: ClipFacts, features: Sequence[np.ndarray]) -> Answers:
-    """What is said of one clip, by the features (C,) of its frames in order, as many as the head reads or fewer."""
+    """The prediction for one clip from the features (C,) of its frames in order, at most as many as the head reads."""
     places = np.full((1, clip.frames), -1)
     places[0, : len(features)] = np.arange(len(features))
     return reader.answers(Rows(ClipFeatures(np.stack(features), places)))
 
 
 def readable(name: str) -> str:
-    r"""A name as JSON and Prometheus can carry it: bytes of folder names that are no text (lone surrogates) as \udcff."""
+    r"""A name that JSON and Prometheus can carry: undecodable bytes (lone surrogates) are written as \udcff."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def judged(answers: Sequence[Answers], facts: Facts, top: int) -> list[dict[str, Any]]:
-    """What the server says of each image, which is what `tlkit predict` says."""
+    """The result for each image, the same as of `tlkit predict`."""
     listed = facts.task.listed(len(facts.classes), top)
     return [_answer(row, top) for row in Answers.joined(answers).rows([""] * len(answers), facts, listed)]
 
 
 def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
-    """A row of `Answers.rows` as the API has it; of several labels each has a probability of its own, and all have none."""
+    """A row of `Answers.rows` in the form of the API; with several labels, only each label has a probability."""
     several, numbers = row.get("labels"), row.get("numbers")
     ranked = row["top"][: max(top, len(several or ()))]
     given = several if several is not None else [row["class"]] if numbers is None else []
@@ -124,13 +124,13 @@ def _answer(row: dict[str, Any], top: int) -> dict[str, Any]:
 
 
 class Explainer:
-    """Where the classifier looked and which training images are alike. The first explanation loads Keras, and waits for it.
+    """Heat maps and similar training images. The first explanation waits for Keras to load.
 
     Args:
         model: file of the classifier.
-        facts: what it knows about itself, its names readable.
-        config: says how many neighbours, and of which run.
-        story: hears about the training images.
+        facts: its `Facts`, with readable names.
+        config: gives the number of neighbours and the run.
+        story: receives progress on the training images.
     """
 
     def __init__(self, model: Path, facts: Facts, config: ServeConfig, story: Story) -> None:
@@ -142,7 +142,7 @@ class Explainer:
         self._starting = threading.Lock()
 
     def close(self) -> None:
-        """Give up what is not ready."""
+        """Stop the preparation if it is unfinished."""
         self._story.stopped.set()
         with self._starting:
             begun = self._thread.ident is not None
@@ -150,15 +150,15 @@ class Explainer:
             self._thread.join()
 
     def _begin(self) -> None:
-        """Make ready what explanations need, once, when the first is asked for."""
+        """Start preparing explanations, once, at the first request for one."""
         with self._starting:
             if self._thread.ident is None and not self._story.stopped.is_set():
                 self._thread.start()
 
     def _prepare(self) -> None:
-        """First what every explanation needs, then the training images, which may take a while."""
+        """Prepare what every explanation needs, then the training images, which may take long."""
         try:
-            importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts quietly
+            importlib.import_module("tlkit.backbones.runtime")  # first, so that the backend starts without log output
             from tlkit.classifier.model import load
             from tlkit.explanation.heat_maps import Witness
 
@@ -167,10 +167,10 @@ class Explainer:
             self._known.set_result(self._look_at_training(classifier))
         except _Stopped:
             self._known.cancel()
-        except Exception as error:  # noqa: BLE001 - told to whoever asks for an explanation
+        except Exception as error:  # noqa: BLE001 - reported to requests for an explanation
             lacking = self._known if self._witness.done() else self._witness
             lacking.set_exception(error)
-            self._story.say(f"explanations go without something: {error}")
+            self._story.say(f"explanations are incomplete: {error}")
 
     def _look_at_training(self, classifier: "Classifier") -> "TrainingImages | None":
         from tlkit.explanation.neighbours import training_images
@@ -178,12 +178,12 @@ class Explainer:
         return training_images(self.config.run, classifier, self._story) if self.config.neighbours else None
 
     def explain(self, content: bytes, pixels: np.ndarray, answer: Answers, method: str) -> dict[str, Any]:
-        """`method`, `label`, `overlay`, `blank`, `neighbours` and `note`: the schema of the API.
+        """The explanation in the API's schema: `method`, `label`, `overlay`, `blank`, `neighbours` and `note`.
 
         Args:
             content: the image's file.
-            pixels: uint8 (H, W, 3), what the network saw of it.
-            answer: of the classifier.
+            pixels: uint8 (H, W, 3), the network's input.
+            answer: the prediction.
             method: `integrated` or `gradcam`.
         """
         self._begin()
@@ -206,11 +206,11 @@ class Explainer:
         }
 
     def _alike(self, features: np.ndarray) -> tuple[list[dict[str, Any]], str]:
-        """The nearest training images of one image, or why there are none."""
+        """The nearest training images of one image, or the reason for none."""
         if not self._known.done():
             return [], COMPUTING
         if self._known.cancelled() or self._known.exception() is not None:
-            return [], "The training images could not be looked at."
+            return [], "The training images could not be read."
         known = self._known.result()
         if known is None:
             return [], "There are no training images to compare with."
@@ -228,7 +228,7 @@ class Explainer:
 
 
 def _thumbnail(known: "TrainingImages", index: int) -> str | None:
-    """A training image in small; None where its file is gone or is another one now."""
+    """A thumbnail of a training image; None if its file is gone or has changed."""
     file = known.dataset.file(index)
     try:
         if file.stat().st_size != known.dataset.sizes[index]:
@@ -243,25 +243,25 @@ def _data_url(image: Image.Image) -> str:
 
 
 class _Stopped(Exception):
-    """The server stops; no request waits for this any more."""
+    """Raised in the preparation of explanations when the server stops."""
 
 
 class _Stoppable(Silence):
-    """A story that ends work in the middle when the server stops."""
+    """A story that interrupts the work when the server stops."""
 
     def __init__(self, story: Story) -> None:
         self._story, self.stopped = story, threading.Event()
 
     def say(self, text: str) -> None:
-        """To the story."""
+        """Pass on to the story."""
         self._story.say(text)
 
     def detail(self, text: str) -> None:
-        """To the story."""
+        """Pass on to the story."""
         self._story.detail(text)
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        """The items, without progress: others are talking too."""
+        """Yield the items without reporting progress."""
         for item in items:
             if self.stopped.is_set():
                 raise _Stopped

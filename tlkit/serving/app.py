@@ -24,24 +24,24 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 def build_app(service: Service, *, token: str | None, local: bool, fault: Callable[[BaseException], None]) -> Gate:
-    """The whole application.
+    """Build the ASGI application.
 
     Args:
-        service: what answers images.
-        token: that requests must bear; None where none is needed.
-        local: whether it listens to this machine alone.
+        service: answers requests.
+        token: bearer token that requests must carry; None if none is needed.
+        local: whether it listens on the loopback address only.
         fault: called with internal errors.
     """
     app = FastAPI(
         title="tlkit",
         version=__version__,
-        description="One image classifier: its class, its calibrated probability, and whether it would rather not say.",
-        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
+        description="An image classifier: the predicted class, its calibrated probability, and whether the classifier abstains.",
+        docs_url=None,  # FastAPI's own pages load external scripts
         redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    _asking(app, service)  # first, for routes are tried in order
+    _asking(app, service)  # first, because routes are tried in order
     _pages(app)
     _state(app, service)
     _refusals(app)
@@ -50,24 +50,24 @@ def build_app(service: Service, *, token: str | None, local: bool, fault: Callab
 
 
 def _asking(app: FastAPI, service: Service) -> None:
-    """What the server is for."""
+    """Add the route for predictions."""
 
     @app.post(
         PREDICT,
-        summary="Classes of one image or several.",
+        summary="Predict the classes of one or several images.",
         response_model=schema.Results,
         responses=schema.problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
         openapi_extra=schema.BODY,
     )
     async def predict(
         request: Request,
-        top: Annotated[int, Query(ge=1, le=10_000, description="How many classes to list for each image.")] = 5,
+        top: Annotated[int, Query(ge=1, le=10_000, description="Number of classes to list for each image.")] = 5,
         explain: Annotated[
-            bool, Query(description="Also the evidence for the predicted class, and the nearest training images.")
+            bool, Query(description="Add the evidence for the predicted class and the nearest training images.")
         ] = False,
         method: Annotated[
             Literal["integrated", "gradcam"],
-            Query(description="How the evidence is computed: integrated gradients on the grid, or Grad-CAM."),
+            Query(description="Method of the evidence: integrated gradients on the grid, or Grad-CAM."),
         ] = "integrated",
     ) -> Response:
         if unknown := sorted(set(request.query_params) - ASKED):
@@ -77,7 +77,7 @@ def _asking(app: FastAPI, service: Service) -> None:
         if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
             raise RequestProblem("wrong-type", f"The body is encoded as {encoding[:80]!r}.", "send it unencoded.")
         service.ready()
-        service.refuse_when_full()  # before the body is read, and not counted while it is: the slow take nobody's place
+        service.refuse_when_full()  # before reading the body; slow uploads take no place
         declared, kind = request.headers.get("content-length"), request.headers.get("content-type", "")
         body = await read_body(request.stream(), declared, service.limits, service.budget)
         try:
@@ -90,7 +90,7 @@ def _asking(app: FastAPI, service: Service) -> None:
 
 
 def _pages(app: FastAPI) -> None:
-    """The pages for people."""
+    """Add the HTML pages."""
     pages: dict[str, HtmlPage] = {"/": try_page()}
 
     @app.get("/", include_in_schema=False)
@@ -105,15 +105,15 @@ def _pages(app: FastAPI) -> None:
 
 
 def _state(app: FastAPI, service: Service) -> None:
-    """What watches over the server, or has to know the classifier."""
+    """Add the routes on the state of the server and the classifier."""
 
-    @app.get("/healthz", summary="Whether the process answers.", response_model=schema.Health)
+    @app.get("/healthz", summary="Whether the process responds.", response_model=schema.Health)
     async def healthz() -> Response:
         return JSONResponse({"status": "alive"}, headers=_NO_STORE)
 
     @app.get(
         "/readyz",
-        summary="Whether the network is loaded and warm.",
+        summary="Whether the network is loaded and warmed up.",
         response_model=schema.Health,
         responses=schema.problems(503),
     )
@@ -123,7 +123,7 @@ def _state(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/metrics",
-        summary="Numbers for Prometheus.",
+        summary="Metrics in Prometheus format.",
         response_class=Response,
         responses={200: {"content": {MEDIA_TYPE.partition(";")[0]: {}}}, **schema.problems(401)},
     )
@@ -132,7 +132,7 @@ def _state(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/v1/model",
-        summary="The classifier, its classes and the limits of requests.",
+        summary="The classifier, its classes and the request limits.",
         response_model=schema.Model,
         responses=schema.problems(401, 503),
     )
@@ -157,7 +157,7 @@ def _html(page: HtmlPage) -> Response:
 
 
 def _refusals(app: FastAPI) -> None:
-    """Every refusal is answered in the same form."""
+    """Add handlers that answer every error as problem details."""
 
     def answer_of(problem: RequestProblem) -> Response:
         return Response(problem.body(), status_code=problem.status, headers=problem.headers())
@@ -174,14 +174,14 @@ def _refusals(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            answer = answer_of(RequestProblem("wrong-method", f"{request.method} is not for this address."))
+            answer = answer_of(RequestProblem("wrong-method", f"{request.method} is not supported at this address."))
             answer.headers.update(error.headers or {})
             return answer
         return answer_of(RequestProblem("not-found" if error.status_code == 404 else "bad-request", f"{error.detail}."))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return answer_of(RequestProblem("bad-request", "The body was not sent to its end."))
+        return answer_of(RequestProblem("bad-request", "The body was not sent completely."))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
-"""Images of many requests in batches of one engine: decoded in threads, computed together as they are ready.
+"""Dynamic batching of images from many requests: decoded in threads, computed together as they become ready.
 
-The engine never waits while there is something to compute, except for images that are being decoded already, and for
-those a few milliseconds at most. So a single client never waits, and many clients fill the batches.
+The engine waits only for images already being decoded, and for those a few milliseconds at most. So a single client
+never waits, and many clients fill the batches.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from tlkit.serving.problems import RequestProblem, mistake
 
 @dataclass(eq=False)
 class Work:
-    """One image on its way.
+    """One image being processed.
 
     Args:
         content: its file.
-        waiting: how many images of its request are not done, in a list of one that they share.
-        done: called when none is.
+        waiting: one-item list shared by the images of a request: how many are unfinished.
+        done: future, resolved when none is.
         pixels: uint8 (H, W, 3), once decoded.
-        answer: what the engine says of it.
-        problem: why it has none.
+        answer: its output from the engine.
+        problem: the reason if it has none.
     """
 
     content: bytes
@@ -41,13 +41,13 @@ class Work:
 
 
 class Batcher:
-    """Files in, answers out; for one event loop.
+    """Decodes files and computes their outputs in batches; for one event loop.
 
     Args:
         decode: a file's bytes -> uint8 (H, W, 3); raises RequestProblem.
         infer: uint8 (B, H, W, 3) -> B answers; called in a thread of the batcher.
-        batch_size: most images of a batch.
-        wait: seconds that a batch waits for images which are being decoded.
+        batch_size: maximum images per batch.
+        wait: seconds that a batch waits for images being decoded.
         seen: called with the size of every batch.
     """
 
@@ -61,16 +61,16 @@ class Batcher:
         seen: Callable[[int], None],
     ) -> None:
         self.decode, self.infer, self.batch_size, self.wait, self.seen = decode, infer, batch_size, wait, seen
-        self.under_way = 0  # images between `run` and its answer; changed by the event loop alone
+        self.under_way = 0  # images between `run` and its answer; changed only by the event loop
         self._loop = asyncio.get_running_loop()
         self._ready: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._over: list[Work] = []  # taken from the queue, but for the next batch
+        self._over: list[Work] = []  # taken from the queue for the next batch
         self._decoders = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tlkit-decode")
         self._thread = threading.Thread(target=self._work, name="tlkit-batch")
         self._thread.start()
 
     async def run(self, contents: Sequence[bytes]) -> list[Work]:
-        """Every image decoded and computed, in order; those that could not be hold their problem."""
+        """Decode and compute every image, in order; those that fail hold their problem."""
         waiting, done = [len(contents)], self._loop.create_future()
         works = [Work(content, waiting, done) for content in contents]
         self.under_way += len(works)
@@ -80,14 +80,14 @@ class Batcher:
         return works
 
     def close(self) -> None:
-        """Stop the threads; what is under way is finished first."""
+        """Stop the threads after finishing pending work."""
         self._decoders.shutdown(wait=True)
         self._ready.put(None)
         self._thread.join()
 
     def _decode(self, work: Work) -> None:
         try:
-            if not work.done.cancelled():  # whoever asked has gone: nothing to do
+            if not work.done.cancelled():  # cancelled if the client has gone
                 work.pixels = self.decode(work.content)
                 self._ready.put(work)
                 return
@@ -112,7 +112,7 @@ class Batcher:
     def _batch(self) -> list[Work]:
         """The next images to compute, a power of two of them or `batch_size`; none when the batcher is closed.
 
-        Engines prepare every layer for each size they meet, and keep what they prepared for so many: of few sizes all.
+        Engines prepare every layer for each batch size and cache a limited number of sizes, so only few sizes are used.
         """
         batch, self._over = self._over, []
         if not batch and (first := self._ready.get()) is not None:

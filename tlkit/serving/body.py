@@ -1,4 +1,4 @@
-"""The body of a request to the images in it: a form with files, or JSON with base64."""
+"""Extract the images from the body of a request: a form with files, or JSON with base64."""
 
 import asyncio
 import base64
@@ -15,12 +15,12 @@ from tlkit.serving.problems import RequestProblem
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-IN_A_THREAD = 1 << 18  # bytes from which on reading a body would hold up other requests
-NAME = 200  # characters of a file's name that are repeated in the answer
+IN_A_THREAD = 1 << 18  # bodies above this many bytes are parsed in a thread, so as not to delay other requests
+NAME = 200  # maximum characters of a file name in the answer
 
 
 class Upload(NamedTuple):
-    """One image as it came: the name that its sender gave it, None without one, and its file."""
+    """One uploaded image: its name, None without one, and its file."""
 
     name: str | None
     content: bytes
@@ -34,47 +34,47 @@ class Base64Images(BaseModel):
         list[str],
         Field(
             min_length=1,
-            description="Each an image file as base64, or as a data: URL; answers keep their order. Of a classifier of clips the frames of one clip, or one film.",
+            description="Image files as base64 or data: URLs; results keep their order. For a classifier of clips: the frames of one clip, or one film.",
         ),
     ]
 
 
 class BodyBudget:
-    """Bytes of bodies that are in memory, over all requests.
+    """Counts the bytes of request bodies in memory.
 
     Args:
-        most: as many as may be.
+        most: the maximum.
     """
 
     def __init__(self, most: int) -> None:
         self.most, self.held = most, 0
 
     def take(self, count: int) -> None:
-        """Count bytes in.
+        """Reserve bytes.
 
         Raises:
-            RequestProblem: there would be too many.
+            RequestProblem: if there would be too many.
         """
         if self.held + count > self.most:
-            raise RequestProblem("too-busy", "The images of other requests fill the memory that is set aside for them.")
+            raise RequestProblem("too-busy", "The memory reserved for images is taken by those of other requests.")
         self.held += count
 
     def give_back(self, count: int) -> None:
-        """Count bytes out."""
+        """Release bytes."""
         self.held -= count
 
 
 async def read_body(chunks: AsyncIterator[bytes], declared: str | None, limits: Limits, budget: BodyBudget) -> bytes:
-    """The whole body; refused as soon as it is known to be too large. Its bytes stay counted in `budget`.
+    """Read the whole body, refused as soon as it is known to be too large; its bytes remain reserved in `budget`.
 
     Args:
-        chunks: of the body, as they come.
+        chunks: the body's chunks as they arrive.
         declared: the header Content-Length.
-        limits: of the server.
-        budget: of all requests.
+        limits: the server's limits.
+        budget: shared by all requests.
 
     Raises:
-        RequestProblem: more bytes than there may be.
+        RequestProblem: if there are too many bytes.
     """
     if declared and int(declared) > limits.request_bytes:
         raise _too_large(limits)
@@ -101,7 +101,7 @@ async def uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload
     """The images of a body, one or more.
 
     Raises:
-        RequestProblem: of another type, not well formed, none or too many.
+        RequestProblem: for another type, a malformed body, no images or too many.
     """
     kind, options = parse_options_header(content_type)
     read = _READERS.get(kind)
@@ -132,7 +132,7 @@ def _json(body: bytes, options: dict[bytes, bytes], limits: Limits) -> list[Uplo
 
 
 def _decoded(text: str, place: str) -> bytes:
-    """Base64, also broken into lines, also after `data:image/png;base64,`."""
+    """Decode base64, with or without line breaks and a prefix such as `data:image/png;base64,`."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -150,21 +150,21 @@ def _form(body: bytes, options: dict[bytes, bytes], limits: Limits) -> list[Uplo
     except FormParserError as error:
         raise RequestProblem("invalid", f"The form is not well formed: {' '.join(str(error).split())}.") from None
     if not form.ended:
-        raise RequestProblem("invalid", "The form is not well formed: it is cut short.")
+        raise RequestProblem("invalid", "The form is not well formed: it is incomplete.")
     if not form.found:
         raise RequestProblem("invalid", "The form has no image.", "send files in fields named 'image'.")
     return form.found
 
 
 class _Form:
-    """Listens to the parser of a form, and keeps the files in it."""
+    """Callbacks of the form parser that collect the files."""
 
     def __init__(self, body: bytes, limits: Limits) -> None:
         self.body, self.limits, self.found, self.ended = body, limits, list[Upload](), False
         self._begin()
 
     def callbacks(self) -> "MultipartCallbacks":
-        """What the parser calls."""
+        """The callbacks by name."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,

@@ -1,10 +1,10 @@
 """Limits on connections, against slow and oversized requests, on top of uvicorn's parser.
 
-uvicorn's settings do not do as well (0.54, both of its parsers, tried with tests/serving/test_hostile.py): none limits how long
-the head of a request may take, nor with httptools how large it may be; a client that has sent its request and closes its side
-(`eof_received`) gets no answer; broken chunks and too many connections are refused, but in plain text; a request that offers
-another protocol loses its body. A proxy in front would limit heads, and the server is meant to be safe without one too. What
-is overridden is not public in uvicorn: the tests hold every line of it.
+uvicorn's settings do not suffice (0.54, both of its parsers, tried with tests/serving/test_hostile.py): none limits how
+long the head of a request may take, or with httptools how large it may be; a client that half-closes after its request
+(`eof_received`) gets no answer; broken chunks and too many connections are refused, but in plain text; a request that
+offers an upgrade to another protocol loses its body. A proxy would limit heads, but the server must be safe without
+one. The methods overridden here are not public in uvicorn: the tests cover every line.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from tlkit.serving.problems import RequestProblem
 
 
 class _Guarded(HttpToolsProtocol):
-    """One connection. A head must come soon and be small; who goes on sending after a refusal is cut off.
+    """One connection. A head must arrive soon and be small; clients that keep sending after a refusal are cut off.
 
     Attributes:
-        seconds: for the head of a request to arrive, and for an answer to be taken.
-        most: connections open at the same time.
+        seconds: limit for the head of a request to arrive, and for the client to read an answer.
+        most: maximum open connections.
     """
 
     seconds: float
@@ -32,7 +32,7 @@ class _Guarded(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._timer: asyncio.TimerHandle | None = None
-        self._beside = 0  # bytes since the last of a body: of a head, or of what may follow a body
+        self._beside = 0  # bytes received outside a body: of a head, or after a body
         self._in_body = False
 
     def connection_made(self, transport: Any) -> None:
@@ -65,20 +65,20 @@ class _Guarded(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _declines(self) -> bool:
-        """Whether the request offers to go on in another protocol: HTTP/2, as Java's client does unasked, or WebSocket."""
+        """Whether the request offers an upgrade: to HTTP/2, as Java's client does by default, or to WebSocket."""
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def _plain_head(self) -> bytes:
-        """The head without the offer, which a server may ignore (RFC 9110, 7.8), for a new parser: this one would read no body."""
+        """The head without the offer (optional: RFC 9110, 7.8) for a new parser; this one would skip the body."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
         lines += [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # of asyncio, whose bool uvicorn leaves out
-        """The client sends no more. It may still be listening: what it asked for whole is answered, and no more."""
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's return type, which uvicorn omits
+        """Handle a half-close: the client may still be reading, so complete requests are answered, and no others."""
         super().eof_received()
         last = self.pipeline[0][0] if self.pipeline else self.cycle
         if self._in_body or last is None or last.response_complete:
@@ -92,7 +92,7 @@ class _Guarded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._declines():
-            return  # it is read again
+            return  # the head is parsed again
         self._within(None)
         self._in_body = True
         super().on_headers_complete()
@@ -106,17 +106,17 @@ class _Guarded(HttpToolsProtocol):
             return
         self._beside, self._in_body = 0, False
         if self.cycle.response_complete:
-            self._within(None)  # it has come to an end after all
+            self._within(None)  # complete within the time limit
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._in_body:  # refused half-way: read on for a moment, so that the refusal is read too
+        if self._in_body:  # refused mid-body: keep reading briefly, so that the client reads the refusal
             self._within(LINGER_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._within(self.seconds, self.transport.abort)  # nobody takes the answer
+        self._within(self.seconds, self.transport.abort)  # the client does not read the answer
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -129,19 +129,19 @@ class _Guarded(HttpToolsProtocol):
         self._refuse(RequestProblem("too-slow", f"Its head was not there after {self.seconds:g} seconds."))
 
     def _within(self, limit: float | None, otherwise: Callable[[], None] | None = None) -> None:
-        """From now on call `otherwise` after so many seconds, and nothing that was to be called before."""
+        """Restart the timer: call `otherwise` after `limit` seconds; None cancels it."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(limit, otherwise) if limit is not None and otherwise else None
 
     def _refuse(self, problem: RequestProblem) -> None:
-        """Answer outside of any application, and hang up; where an answer is under way, only that."""
+        """Send a refusal outside the application and close; if an answer has begun, only close."""
         self._within(None)
         if self.cycle is not None and not self.cycle.response_complete:
             if not self._in_body or self.pipeline or self.cycle.response_started:
                 self.transport.abort()
                 return
-            self.cycle.disconnected = True  # its body is broken: the application hears no more and answers nobody
+            self.cycle.disconnected = True  # its body is broken: the application must not answer it
             self.cycle.message_event.set()
         body = problem.body()
         headers = {**problem.headers(), "Content-Length": str(len(body)), "Connection": "close"}

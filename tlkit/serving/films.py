@@ -1,4 +1,4 @@
-"""An uploaded film or animation to the frames that are taken of it, each as a file, within the limits of the server."""
+"""Extract the sampled frames of an uploaded film or animation as image files, within the server's limits."""
 
 import io
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from tlkit.serving.body import Upload
 from tlkit.serving.pixels import Limits
 from tlkit.serving.problems import RequestProblem
 
-LEAST = 4096  # pixels that a frame counts for at least: a film of specks takes time, too
+LEAST = 4096  # minimum pixels counted per frame, because a film of tiny frames takes time too
 
 
 def may_be_film(uploads: Sequence[Upload]) -> bool:
     """Whether a request is one file that may be a whole clip.
 
     Raises:
-        RequestProblem: a film among several files.
+        RequestProblem: for a film among several files.
     """
     kinds = [_kind(upload.content) for upload in uploads]
     if len(kinds) == 1:
@@ -36,23 +36,23 @@ def may_be_film(uploads: Sequence[Upload]) -> bool:
 
 
 def _kind(content: bytes) -> str | None:
-    """As `kind_of`; None of photographs in the boxes of films, HEIC and AVIF."""
+    """As `kind_of`; None for HEIC and AVIF photographs, which use film containers."""
     kind = kind_of(content[:HEAD])
     return kind if kind == ANIMATION or sniff(content[:HEADER_BYTES]) is None else None
 
 
 def frames_of(content: bytes, sampling: Sampling, limits: Limits) -> list[bytes]:
-    """The frames of a film that are taken, in order, as PNG files, which is what training makes of them; an image is its own.
+    """The sampled frames of a film, in order, as PNG files like in training; an image gives itself.
 
-    All frames together may have as many pixels as all images of a request; the film itself may be as large as a request.
+    All frames together may have as many pixels as all images of a request; the file may be as large as a request.
 
     Args:
-        content: of a file that `may_be_film`.
-        sampling: which frames.
-        limits: of the server.
+        content: a file that `may_be_film`.
+        sampling: which frames to take.
+        limits: the server's limits.
 
     Raises:
-        RequestProblem: films are not read here, it is damaged, or there is too much of it.
+        RequestProblem: if films cannot be read here, or it is damaged or too large.
     """
     animation = _kind(content) == ANIMATION
     if animation and not moves(content):
@@ -72,7 +72,7 @@ def frames_of(content: bytes, sampling: Sampling, limits: Limits) -> list[bytes]
 
 
 def _times(content: bytes, limits: Limits) -> list[float]:
-    """When each frame is shown."""
+    """The presentation time of each frame."""
     times, seen = [], 0
     for frame in frames(content):
         seen += max(frame.area, LEAST)
@@ -92,7 +92,7 @@ def _too_many(limits: Limits) -> RequestProblem:
 
 
 def _pictures(content: bytes, taken: Sequence[int]) -> list[bytes]:
-    """The frames at these places, ascending."""
+    """The frames at these indices, ascending."""
     found: list[bytes] = []
     for frame in frames(content):
         if frame.place == taken[len(found)]:

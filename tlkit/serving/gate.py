@@ -1,4 +1,4 @@
-"""What every request passes: authorisation, time limits, counters."""
+"""The outer layer of every request: authorisation, time limits, metrics."""
 
 import asyncio
 import hmac
@@ -17,10 +17,10 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The numbers of one server.
+    """The Prometheus metrics of one server.
 
     Args:
-        queue: how many images are waiting or being computed.
+        queue: returns how many images are waiting or being computed.
     """
 
     def __init__(self, queue: Callable[[], float]) -> None:
@@ -31,10 +31,10 @@ class Metrics:
 
         self.requests = of(Counter, "requests", "Requests answered.", ("path", "status"))
         self.seconds = of(Histogram, "request_seconds", "From request to answer.", ("path",), buckets=_SECONDS)
-        self.under_way = of(Gauge, "predictions_under_way", "Requests whose images are being answered.")
-        self.batches = of(Histogram, "batch_images", "Images of each inference step.", buckets=_SIZES)
-        self.predicted = of(Counter, "images", "Images by what was predicted.", ("predicted",))
-        self.abstained = of(Counter, "images_abstained", "Images that the classifier would not answer.")
+        self.under_way = of(Gauge, "predictions_under_way", "Prediction requests in progress.")
+        self.batches = of(Histogram, "batch_images", "Images per inference step.", buckets=_SIZES)
+        self.predicted = of(Counter, "images", "Images by predicted class.", ("predicted",))
+        self.abstained = of(Counter, "images_abstained", "Images on which the classifier abstained.")
         self.unfamiliar = of(Counter, "images_unfamiliar", "Images unlike anything in training.")
         self.refused = of(Counter, "images_refused", "Images that were refused.", ("problem",))
         of(Gauge, "queue_images", "Images waiting or being computed.").set_function(queue)
@@ -49,11 +49,11 @@ class Metrics:
             self.unfamiliar.inc()
 
     def text(self) -> bytes:
-        """In the form that Prometheus reads."""
+        """The metrics in Prometheus text format."""
         return generate_latest(self.registry)
 
 
-# -- What every request passes before and after it is answered: who may ask, how long it may take, what is counted ---
+# -- The gate: authorisation, time limit and metrics of every request ---
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -62,21 +62,21 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PREDICT = "/v1/predict"
 PATHS = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", PREDICT))
-GUARDED = frozenset((PREDICT, "/v1/model", "/metrics"))  # need the token, where there is one
+GUARDED = frozenset((PREDICT, "/v1/model", "/metrics"))  # need the token, if one is set
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class Gate:
-    """An ASGI application around another.
+    """An ASGI middleware.
 
     Args:
-        application: what answers.
-        token: that requests must bear; None where none is needed.
-        local: whether only this machine should ask. Without a token, other host names are refused then: a page
-            elsewhere could have its own name point here, and read the answers.
-        seconds: that a request may take.
-        metrics: counts them.
+        application: the wrapped application.
+        token: bearer token that requests must carry; None if none is needed.
+        local: whether only this machine should send requests. Without a token, other host names are then refused,
+            because a foreign page could point its own host name here and read the answers (DNS rebinding).
+        seconds: maximum duration of a request.
+        metrics: counts the requests.
         fault: called with internal errors.
     """
 
@@ -103,7 +103,7 @@ class Gate:
         path = scope["path"] if scope["path"] in PATHS else "other"
         try:
             self._admit(scope, dict(scope["headers"]))
-            if scope["method"] == "HEAD":  # the server sends no body then
+            if scope["method"] == "HEAD":  # without a body
                 scope = {**scope, "method": "GET"}
             async with asyncio.timeout(self.seconds):
                 await self.application(scope, receive, answer)
@@ -111,7 +111,7 @@ class Gate:
             await answer.refuse(RequestProblem("too-slow", f"It was not done after {self.seconds:g} seconds."))
         except RequestProblem as problem:
             await answer.refuse(problem)
-        except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the server
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the server
             self.fault(error)
             await answer.refuse(mistake(error))
         finally:
@@ -123,7 +123,7 @@ class Gate:
             host = headers.get(b"host", b"").decode("latin-1").lower()
             if host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
                 raise RequestProblem(
-                    "wrong-host", f"The header Host is {host[:100]!r}, and this server is for this machine."
+                    "wrong-host", f"The header Host is {host[:100]!r}, but this server is for this machine."
                 )
         if scope["method"] == "POST" and (reason := _sent_by_another(headers)):
             raise RequestProblem("cross-site", reason)
@@ -133,16 +133,16 @@ class Gate:
     def _authorize(self, given: bytes) -> None:
         scheme, _, token = given.partition(b" ")
         if scheme.lower() != b"bearer" or not token:
-            raise RequestProblem("no-token", "The request bears none.")
+            raise RequestProblem("no-token", "The request carries no token.")
         if not hmac.compare_digest(token.strip(), self._token or b""):
-            raise RequestProblem("wrong-token", "It is another one.")
+            raise RequestProblem("wrong-token", "The token does not match.")
 
 
 def _sent_by_another(headers: dict[bytes, bytes]) -> str:
-    """Why a request comes from a page of another origin, "" if it does not: programs send neither of these headers.
+    """The reason to consider a request cross-origin, "" if it is not; programs other than browsers send neither header.
 
-    A browser says by Sec-Fetch-Site how its page and this server relate, but only where the page came over HTTPS or
-    from this machine; Origin it sends with every POST.
+    Browsers send Sec-Fetch-Site only if the page came over HTTPS or from this machine; Origin they send with every
+    POST.
     """
     site = headers.get(b"sec-fetch-site")
     if site is not None:
@@ -155,7 +155,7 @@ def _sent_by_another(headers: dict[bytes, bytes]) -> str:
 
 
 class _Answer:
-    """Passes an answer on, with the headers that all have; knows whether it has begun."""
+    """Passes a response on with the common headers, and records whether it has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send, self.status, self.whole = send, 0, False
@@ -169,7 +169,7 @@ class _Answer:
         await self._send(message)
 
     async def refuse(self, problem: RequestProblem) -> None:
-        """Answer with a problem; where another answer has begun, end the connection instead."""
+        """Answer with a problem; if another response has begun, close the connection instead."""
         if self.whole:
             return
         if self.status:

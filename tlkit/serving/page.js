@@ -62,7 +62,7 @@ function fill(card, result) {
   const part = (name) => card.querySelector("." + name);
   const number = (value) => String(Number(value.toPrecision(5)));
   const shown = (one) => `${one.name} ${number(one.value)}`;
-  const between = (one) => `between ${number(one.low)} and ${number(one.high)}, 95 times in 100`;
+  const between = (one) => `between ${number(one.low)} and ${number(one.high)}(95 % interval)`;
   const labels = (result.numbers || []).map(shown).join(", ") || result.predicted.join(", ") || "none of its classes";
   part("predicted").textContent = result.abstained ? "Not sure enough to say" : labels;
   part("verdict").textContent = result.abstained
@@ -70,7 +70,7 @@ function fill(card, result) {
     : result.numbers
     ? result.numbers.filter((one) => one.low !== undefined && one.low !== null).map(between).join("; ")
     : result.probability === null
-      ? "each label has a probability of its own"
+      ? "each label has its own probability"
       : `${percent(result.probability)} probable`;
   for (const entry of result.classes) {
     const row = document.createElement("li");
@@ -85,17 +85,17 @@ function fill(card, result) {
   }
   if (result.unfamiliar) {
     part("note").hidden = false;
-    part("note").textContent = "This is unlike anything it was trained on; do not rely on the answer.";
+    part("note").textContent = "This is unlike anything in the training images; do not rely on the prediction.";
   }
   if (result.explanation) explain(part, result.explanation);
 }
 
 function explain(part, found) {
-  const words = found.blank ? `nothing in it speaks for ${found.label}` : `what speaks for ${found.label}`;
+  const words = found.blank ? `no evidence for ${found.label} found` : `evidence for ${found.label}`;
   part("pictures").append(figure(found.overlay, words, `Heat map: ${words}`));
   part("alike").hidden = !found.neighbours.length;
   for (const other of found.neighbours) {
-    const words = `${other.label}, alike ${other.cosine.toFixed(2)}`;
+    const words = `${other.label}, similarity ${other.cosine.toFixed(2)}`;
     part("neighbours").append(figure(other.thumbnail, words, `Training image of ${other.label}`));
   }
   part("why").hidden = !found.note;
@@ -117,8 +117,8 @@ async function send(files) {
   card.querySelector(".file").textContent = file.name || "pasted image";
   const image = card.querySelector(".given img");
   image.onload = () => URL.revokeObjectURL(image.src);
-  image.onerror = () => card.querySelector(".given").remove(); // a format that this browser does not show
-  image.alt = "The image that was sent";
+  image.onerror = () => card.querySelector(".given").remove(); // a format that this browser cannot show
+  image.alt = "The image you sent";
   const form = new FormData();
   for (const one of files) form.append("image", one, one.name || "pasted");
   try {
@@ -130,12 +130,12 @@ async function send(files) {
   } catch (error) {
     card.querySelector(".given").remove();
     refuse(card, unreachable(error));
-    at("status").textContent = `${file.name || "The image"} could not be answered.`;
+    at("status").textContent = `${file.name || "The image"} could not be classified.`;
   }
   at("answers").prepend(card);
 }
 
-// The files that are chosen together are the frames of one clip where the classifier takes clips
+// For a classifier of clips, files chosen together are the frames of one clip
 function take(files) {
   const parts = model && model.facts.clip && files.length ? [files] : files.map((file) => [file]);
   for (const part of parts) waiting = waiting.then(() => send(part));

@@ -1,4 +1,4 @@
-"""The two pages: one to try the classifier on, one that describes the API. Both stand alone."""
+"""The two self-contained pages: one to try the classifier, one that describes the API."""
 
 import base64
 import hashlib
@@ -18,14 +18,14 @@ _POLICY = (
 
 
 class HtmlPage(NamedTuple):
-    """HTML, and the policy under which a browser shows it: nothing from elsewhere, no script but its own."""
+    """HTML and its content security policy: no external resources, no script but its own."""
 
     content: str
     policy: str
 
 
 def try_page() -> HtmlPage:
-    """Where one drops, pastes or photographs an image."""
+    """The page on which users drop, paste or photograph an image."""
     return _page("page.html", _text("page.js"))
 
 

@@ -1,4 +1,4 @@
-"""How much a request may ask for. Every bound of the server is here."""
+"""All limits of the server, and decoding within them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,27 +12,27 @@ from tlkit.data.dataset import InputContract
 from tlkit.data.decode import decode
 from tlkit.serving.problems import RequestProblem
 
-HEAD_BYTES = 32 * 1024  # of a request's line and headers
-PART_HEADERS = 8  # of one part of a form
-JPEG_SCANS = 100  # progressive photographs have about ten; each costs a pass over all pixels
-EXPLAINED = 4  # images of one request that are explained
-EXPLANATIONS = 8  # under way or waiting, over all requests
-LINGER_SECONDS = 3.0  # for a sender to stop who was refused half-way
+HEAD_BYTES = 32 * 1024  # maximum bytes of the request line and headers
+PART_HEADERS = 8  # maximum headers per part of a form
+JPEG_SCANS = 100  # maximum; progressive photographs have about ten, each costs a pass over all pixels
+EXPLAINED = 4  # maximum images explained per request
+EXPLANATIONS = 8  # maximum in progress or waiting, over all requests
+LINGER_SECONDS = 3.0  # time for a client refused mid-body to stop sending
 KEEP_ALIVE_SECONDS = 15
-CONNECTIONS = 8  # for each request that may be under way
-HELD = 8  # bodies in memory, in units of the largest one
+CONNECTIONS = 8  # connections per allowed concurrent request
+HELD = 8  # maximum bodies in memory, in units of the largest one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What `tlkit serve --max-...` says, in plain units.
+    """The limits set by `tlkit serve --max-...`, in plain units.
 
     Args:
-        image_bytes: of one image's file.
-        request_bytes: of one request's body.
-        images: of one request.
-        pixels: of one image.
-        requests: predictions under way.
+        image_bytes: per image file.
+        request_bytes: per request body.
+        images: per request.
+        pixels: per image.
+        requests: concurrent prediction requests.
         seconds: from the first byte of a request to its answer.
     """
 
@@ -45,28 +45,28 @@ class Limits:
 
     @property
     def held_bytes(self) -> int:
-        """Of all bodies in memory together."""
+        """Maximum bytes of all bodies in memory together."""
         return HELD * self.request_bytes
 
     @property
     def connections(self) -> int:
-        """Open at the same time, idle ones too."""
+        """Maximum open connections, including idle ones."""
         return max(64, CONNECTIONS * self.requests)
 
 
 def megabytes(count: int) -> str:
-    """`20 MB`: how limits are written."""
+    """A size as text: `20 MB`."""
     return f"{count / 1e6:.3g} MB"
 
 
-# -- An uploaded file to pixels, by the one decode that training has, within the limits of the server ---
+# -- Decoding an uploaded file as in training, within the limits of the server ---
 
 
 def pixels(content: bytes, contract: InputContract, limits: Limits) -> np.ndarray:
-    """uint8 (H, W, 3), RGB 0..255.
+    """Decode a file to uint8 (H, W, 3), RGB 0..255.
 
     Raises:
-        RequestProblem: too large, too many pixels, or no image; nothing else, whatever the bytes are.
+        RequestProblem: if it is too large, has too many pixels or is not an image; no other exception, for any bytes.
     """
     if len(content) > limits.image_bytes:
         raise RequestProblem(
@@ -82,7 +82,7 @@ def pixels(content: bytes, contract: InputContract, limits: Limits) -> np.ndarra
 
 
 def _refuse_scans(content: bytes) -> None:
-    """A small JPEG may order thousands of passes over all of its pixels; the limit of pixels does not see that."""
+    """Refuse a JPEG with very many scans: a small file can demand thousands of passes over its pixels."""
     if content.startswith(b"\xff\xd8") and (scans := content.count(b"\xff\xda")) > JPEG_SCANS:
         raise RequestProblem(
             "too-many-pixels", f"The JPEG has {scans} scans; the limit is {JPEG_SCANS}.", "save it again."
@@ -91,9 +91,9 @@ def _refuse_scans(content: bytes) -> None:
 
 @contextlib.contextmanager
 def pillow_refuses(limit: int) -> Iterator[None]:
-    """Let Pillow itself refuse images of more pixels, also those inside of others (ICO): it looks at each it opens."""
+    """Let Pillow refuse images of more pixels, including embedded ones (ICO): it checks each image it opens."""
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = limit // 2  # it warns there, and refuses at twice that
+    Image.MAX_IMAGE_PIXELS = limit // 2  # Pillow warns at this value and refuses at twice it
     try:
         yield
     finally:

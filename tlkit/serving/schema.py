@@ -1,4 +1,4 @@
-"""What answers look like: for /openapi.json, and for tests that hold the answers against it."""
+"""The schema of responses, for /openapi.json and for the tests."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ FORM = {
     "required": ["image"],
     "properties": {
         "image": {
-            "description": "Image files, one or more fields of this name; of a classifier of clips the frames of one clip, in order, or one film.",
+            "description": "Image files, in one or more fields of this name; for a classifier of clips the frames of one clip, in order, or one film.",
             "type": "array",
             "minItems": 1,
             "items": {"type": "string", "format": "binary"},
@@ -37,14 +37,14 @@ class Details(_Plain):
 
 
 class ClassProbability(_Plain):
-    """A class and how probable it is."""
+    """A class and its probability."""
 
     name: str
     probability: float = Field(ge=0, le=1)
 
 
 class PredictedNumber(_Plain):
-    """A number, and the interval that holds the true one 95 times in 100."""
+    """A predicted number and its 95 % prediction interval."""
 
     name: str
     value: float
@@ -56,38 +56,36 @@ class Neighbour(_Plain):
     """A training image."""
 
     label: str
-    cosine: float = Field(ge=-1, le=1, description="How alike it is in the eyes of the network.")
-    thumbnail: str | None = Field(description="A data: URL; null where the file can no longer be read.")
+    cosine: float = Field(ge=-1, le=1, description="Cosine similarity of the network's features.")
+    thumbnail: str | None = Field(description="A data: URL; null if the file can no longer be read.")
 
 
 class Explanation(_Plain):
-    """Why, in pictures."""
+    """The explanation of a prediction."""
 
     method: str
-    label: str = Field(description="The class that is explained: the predicted one.")
-    overlay: str = Field(description="The image with what speaks for the class over it, as a data: URL.")
-    blank: bool = Field(description="Whether nothing in the image speaks for the class.")
+    label: str = Field(description="The explained class, which is the predicted one.")
+    overlay: str = Field(description="The image with a heat map of the evidence for the class, as a data: URL.")
+    blank: bool = Field(description="Whether no evidence for the class was found in the image.")
     neighbours: list[Neighbour]
-    note: str = Field(description="Why there are no neighbours; empty where there are.")
+    note: str = Field(description="The reason for no neighbours; empty if there are some.")
 
 
 class ImageResult(_Plain):
-    """What is known of one image: an answer, or an error."""
+    """The result for one image: a prediction or an error."""
 
-    index: int = Field(ge=0, description="Its place in the request.")
-    name: str | None = Field(description="As its sender called it.")
+    index: int = Field(ge=0, description="Its index in the request.")
+    name: str | None = Field(description="Its name in the request.")
     predicted: list[str] | None = None
     probability: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Of what is predicted, calibrated; null where an image may have several labels: each has its own.",
+        description="Calibrated probability of the prediction; null in multi-label tasks, where each label has its own.",
     )
-    numbers: list[PredictedNumber] | None = Field(
-        None, description="Where numbers are predicted, in the place of classes."
-    )
-    abstained: bool | None = Field(None, description="Whether the classifier would rather not answer.")
-    classes: list[ClassProbability] | None = Field(None, description="The most probable first.")
+    numbers: list[PredictedNumber] | None = Field(None, description="The predicted numbers, instead of classes.")
+    abstained: bool | None = Field(None, description="Whether the classifier abstains.")
+    classes: list[ClassProbability] | None = Field(None, description="Most probable first.")
     unfamiliar: bool | None = Field(None, description="Whether it is unlike anything in training.")
     unfamiliarity: float | None = Field(None, ge=0, description="Above 1 is unfamiliar.")
     explanation: Explanation | None = None
@@ -95,13 +93,13 @@ class ImageResult(_Plain):
 
 
 class Results(_Plain):
-    """One result for each image, in the order of the request."""
+    """One result per image, in the order of the request."""
 
     results: list[ImageResult]
 
 
 class Bounds(_Plain):
-    """What a request may ask for."""
+    """The limits of a request."""
 
     image_bytes: int
     request_bytes: int
@@ -113,7 +111,7 @@ class Bounds(_Plain):
 
 
 class Model(_Plain):
-    """The classifier that answers."""
+    """The classifier."""
 
     name: str
     classes: list[str]
@@ -126,13 +124,13 @@ class Model(_Plain):
 
 
 class Health(_Plain):
-    """How the server is."""
+    """The state of the server."""
 
     status: str
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says about refusals with these statuses."""
+    """The OpenAPI entries of error responses with these statuses."""
     content = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Details"}}}}
     titles = {status: "; ".join(kind.title for kind in KINDS.values() if kind.status == status) for status in statuses}
     return {status: {"description": title, **content} for status, title in titles.items()}

@@ -1,4 +1,4 @@
-"""From a socket to the last answer: bind, load meanwhile, say when it answers, and stop without dropping a request."""
+"""The life of the server: bind, load the classifier, report when ready, and stop without dropping a request."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A socket bound to an address; port 0 takes a free one.
 
     Raises:
-        TlkitError: no such address here, taken, or not allowed.
+        TlkitError: if the address does not exist here, is taken or is not allowed.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -39,7 +39,7 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     found = socket.socket(family, kind, protocol)
     try:
-        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where SO_REUSEADDR means to share
+        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where SO_REUSEADDR would share the port
             found.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -54,12 +54,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(listening: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether only this machine can connect."""
     return ip_address(listening.getsockname()[0]).is_loopback
 
 
 def url(listening: socket.socket) -> str:
-    """How a browser on this machine reaches it."""
+    """The URL for a browser on this machine."""
     host, port = listening.getsockname()[:2]
     address = ip_address(host)
     if address.is_unspecified:
@@ -68,10 +68,10 @@ def url(listening: socket.socket) -> str:
 
 
 def check_token(token: str, place: str) -> str:
-    """A token that can stand in a header and is not guessed.
+    """Return a token that is valid in a header and hard to guess.
 
     Raises:
-        TlkitError: too short, or with other letters than a header carries.
+        TlkitError: if it is too short, or has characters not allowed in a header.
     """
     token = token.strip()
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
@@ -92,27 +92,27 @@ def serve(
     story: Story,
     stop: threading.Event | None = None,
 ) -> dict[str, int]:
-    """Answer until SIGTERM, SIGINT or the end of its terminal, then finish what is under way.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then finish pending requests.
 
     Args:
-        load: makes the subject, in a thread, while the server already answers /healthz.
-        listening: bound socket; it is closed at the end.
-        limits: of requests.
-        token: that requests must bear; None where none is needed.
-        wait: seconds that a batch waits for images which are being decoded.
-        story: hears when it is ready, and of internal errors.
-        stop: ends it too.
+        load: loads the classifier, in a thread, while the server already answers /healthz.
+        listening: bound socket, closed at the end.
+        limits: the server's limits.
+        token: bearer token that requests must carry; None if none is needed.
+        wait: seconds that a batch waits for images being decoded.
+        story: receives messages when it is ready, and on internal errors.
+        stop: another way to stop it.
 
-    Returns: how many `requests` and `images` were answered.
+    Returns: the number of `requests` and `images` answered.
 
     Raises:
-        TlkitError: what `load` raises.
+        TlkitError: as raised by `load`.
     """
 
     def fault(error: BaseException) -> None:
-        story.say("a mistake while answering:\n" + "".join(traceback.format_exception(error)).rstrip())
+        story.say("internal error while answering:\n" + "".join(traceback.format_exception(error)).rstrip())
 
-    # What they have to say about requests is in the answers
+    # their messages on requests are in the responses
     for name in ("python_multipart", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -164,12 +164,12 @@ def _server(app: Any, limits: Limits) -> uvicorn.Server:
 
 @contextlib.contextmanager
 def _signals_end_nothing_else(stop: threading.Event) -> Iterator[threading.Event]:
-    """Uvicorn stops at SIGINT and SIGTERM and then raises them once more, for whoever else would end; SIGHUP it leaves to `stop`."""
+    """Ignore the SIGINT or SIGTERM that uvicorn raises again after stopping; SIGHUP sets the yielded `stop`."""
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     handlers: dict[int, Any] = dict.fromkeys((signal.SIGINT, signal.SIGTERM), lambda *_: None)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         handlers[signal.SIGHUP] = lambda *_: stop.set()
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

@@ -1,4 +1,4 @@
-"""What the server must know of a classifier: a few functions. No Keras here, so that it can answer before Keras is up."""
+"""The service behind the routes. It does not import Keras, so that the server responds before Keras is loaded."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,22 +24,22 @@ from tlkit.serving.problems import RequestProblem
 
 @dataclass(frozen=True, kw_only=True)
 class ServedClassifier:
-    """A classifier that is ready to answer.
+    """The functions of a loaded classifier.
 
     Args:
-        name: what the page calls it; no path.
-        facts: what `GET /v1/model` tells beside the limits: `backbone`, `threshold` and the like.
-        classes: their names.
-        contract: what pixels to make of a file.
-        batch_size: most images in one call of `infer`.
-        infer: images uint8 (B, H, W, 3) -> B answers; called from one thread at a time.
-        judge: such answers and how many classes to list -> for each image `predicted`, `probability`, `abstained`,
-            `classes` and what else is known.
-        explain: an image's bytes, its pixels uint8 (H, W, 3), its answer and a method -> `explanation`; called from one
-            thread, which is not that of `infer`. None where it cannot.
-        clip: of a classifier of clips: the images of a request are the frames of one, or its one file a film, `infer` gives the features of each, and
-            `judge` is given those of the frames that are taken, in order, and says one thing.
-        close: ends what it does beside.
+        name: name shown on the page; not a path.
+        facts: reported by `GET /v1/model` beside the limits: `backbone`, `threshold` and so on.
+        classes: class names.
+        contract: how to decode a file to pixels.
+        batch_size: maximum images per call of `infer`.
+        infer: images uint8 (B, H, W, 3) -> B outputs; called from one thread at a time.
+        judge: such outputs and the number of classes to list -> for each image `predicted`, `probability`, `abstained`,
+            `classes` and so on.
+        explain: an image's bytes, its pixels uint8 (H, W, 3), its output and a method -> `explanation`; called from a
+            single thread other than that of `infer`. None if it cannot explain.
+        clip: for a classifier of clips: a request is the frames of one clip, or one film; `infer` gives the features of
+            each frame, and `judge` takes those of the sampled frames, in order, and gives one result.
+        close: stops its background work.
     """
 
     name: str
@@ -54,15 +54,15 @@ class ServedClassifier:
     close: Callable[[], None] = lambda: None
 
 
-# -- What stands behind the routes: the subject when it is there, its batches, its explanations, what is held in memory ---
+# -- The service: the classifier once loaded, its batches, its explanations, its memory ---
 
 
 class Service:
-    """Answers images once it has a subject.
+    """Answers requests once it has a classifier.
 
     Args:
-        limits: of the server.
-        wait: seconds that a batch waits for images which are being decoded.
+        limits: the server's limits.
+        wait: seconds that a batch waits for images being decoded.
         fault: called with internal errors.
     """
 
@@ -72,13 +72,13 @@ class Service:
         self.batcher: Batcher | None = None
         self.budget = BodyBudget(limits.held_bytes)
         self.metrics = Metrics(lambda: self.batcher.under_way if self.batcher else 0)
-        self.requests = self.explanations = 0  # under way
+        self.requests = self.explanations = 0  # in progress
         self.images = 0  # answered
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="tlkit-explain")
         self._films = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tlkit-film")
 
     def open(self, subject: ServedClassifier) -> None:
-        """Answer with this subject from now on; in the event loop."""
+        """Start answering with this classifier; called in the event loop."""
         self.batcher = Batcher(
             partial(pixels, contract=subject.contract, limits=self.limits),
             subject.infer,
@@ -99,30 +99,30 @@ class Service:
             self.batcher.close()
 
     def ready(self) -> ServedClassifier:
-        """The subject.
+        """The classifier.
 
         Raises:
-            RequestProblem: it is not there yet.
+            RequestProblem: if it is not loaded yet.
         """
         if self.subject is None:
             raise RequestProblem("not-ready", "The classifier is being loaded.")
         return self.subject
 
     def refuse_when_full(self) -> None:
-        """Raise while all places are taken.
+        """Raise if the maximum number of requests is in progress.
 
         Raises:
-            RequestProblem: saying so.
+            RequestProblem: in that case.
         """
         if self.requests >= self.limits.requests:
             raise RequestProblem("too-busy", f"{self.requests} requests are being answered, which is the limit.")
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """One of the places for requests.
+        """Occupy one of the places for requests.
 
         Raises:
-            RequestProblem: all are taken.
+            RequestProblem: if all are taken.
         """
         self.refuse_when_full()
         self.requests += 1
@@ -134,27 +134,31 @@ class Service:
             self.metrics.under_way.dec()
 
     async def answer(self, images: Sequence[Upload], top: int, method: str | None) -> list[dict[str, Any]]:
-        """A result for every image, in order; the problem itself where there is but one image.
+        """Results for all images, in order; the problem of a single image is raised.
 
         Args:
-            images: as they came.
-            top: classes to list.
-            method: of explaining; None for no explanation.
+            images: the uploads.
+            top: number of classes to list.
+            method: explanation method; None for no explanation.
 
         Raises:
-            RequestProblem: of the only image; explanations for too many.
+            RequestProblem: that of the only image, or for explanations of too many.
         """
         subject = self.ready()
         if method and subject.clip is not None:
             raise RequestProblem(
                 "invalid",
-                "Explanations are of single images, and this classifier takes clips.",
+                "Explanations are of single images, but this classifier takes clips.",
                 "ask without explain=true.",
             )
         if method and len(images) > EXPLAINED:
-            raise RequestProblem("too-many-images", f"{EXPLAINED} images of a request are explained at most.")
+            raise RequestProblem("too-many-images", f"At most {EXPLAINED} images per request are explained.")
         if method and subject.explain is None:
-            raise RequestProblem("invalid", "This server cannot explain: it has no Keras.", "ask without explain=true.")
+            raise RequestProblem(
+                "invalid",
+                "This server cannot explain predictions: it has no Keras.",
+                "ask without explain=true.",
+            )
         if subject.clip is not None:
             return [await self._of_clip(subject, subject.clip, images, top)]
         works = await self._batcher().run([image.content for image in images])
@@ -177,7 +181,7 @@ class Service:
     async def _of_clip(
         self, subject: ServedClassifier, clip: ClipFacts, uploads: Sequence[Upload], top: int
     ) -> dict[str, Any]:
-        """The result for one clip; the problem of a frame that cannot be read is that of the clip."""
+        """The result for one clip; an unreadable frame is a problem of the clip."""
         frames = await self._frames(Sampling(clip.frames, clip.stride), uploads)
         works = await self._batcher().run(frames)
         for work in works:
@@ -189,7 +193,7 @@ class Service:
         return result
 
     async def _frames(self, sampling: Sampling, uploads: Sequence[Upload]) -> list[bytes]:
-        """The files of the frames that are taken, of a film in a thread of its own: other requests go on."""
+        """The files of the sampled frames; a film is decoded in a thread so as not to block other requests."""
         try:
             if not may_be_film(uploads):
                 return [uploads[place].content for place in sampling.choose(len(uploads)).tolist()]
@@ -205,7 +209,7 @@ class Service:
         return self.batcher
 
     def _refused(self, problem: RequestProblem, *, alone: bool) -> dict[str, Any]:
-        """The problem of one image among several; raised where there is no other."""
+        """The problem of one image as its result; raised if it is the only image."""
         self.metrics.refused.labels(problem.kind).inc()
         if problem.__cause__ is not None:
             self.fault(problem.__cause__)
@@ -216,7 +220,7 @@ class Service:
     async def _explain(self, subject: ServedClassifier, work: Work, method: str) -> dict[str, Any]:
         if self.explanations >= EXPLANATIONS:
             raise RequestProblem(
-                "too-busy", f"{EXPLANATIONS} images are being explained or wait for it, which is the limit."
+                "too-busy", f"{EXPLANATIONS} images are being explained or waiting for it, which is the limit."
             )
         self.explanations += 1
         try:

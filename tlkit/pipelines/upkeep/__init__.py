@@ -1,1 +1,1 @@
-"""Commands that look after the installation: networks, weights, the store, the machine. None reads a user's images."""
+"""Commands that manage the installation: networks, weights, the store, the machine. None reads a user's images."""

@@ -10,12 +10,13 @@ from tlkit.options.hub_presets import HUB_PRESETS, PresetRow, licence_of
 
 
 def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
-    """List the catalogue, and for each row whether its default ImageNet weights are on this machine.
+    """List the catalogue, and whether each row's default ImageNet weights are on this machine.
 
     Returns:
         `backbones`: name, accuracy (on ImageNet, percent, as published, or None; the highest first), image_size, channels,
-        parameters (millions), preprocess, licence, weights (`inside`, `at hand` or `download`), file; `families` of other sources; `presets` of KerasHub's vision transformers
-        that are converted, those with the highest published accuracy first; `folder` of the files; `text`.
+        parameters (millions), preprocess, licence, weights (`inside`, `at hand` or `download`), file; `families` of
+        other sources; `presets`, the supported KerasHub vision transformers, highest published accuracy first; `folder`
+        of the files; `text`.
     """
     ordered = sorted(BACKBONES.values(), key=lambda row: -(row.accuracy or 0))
     rows = [{**row._asdict(), **_weights(row)} for row in ordered]
@@ -27,10 +28,10 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
     ]
     notes = [
         "",
-        "ImageNet: accuracy of the whole network in percent, as keras.io/api/applications has it; milliseconds here, and what suits "
-        "your images: `tlkit rank`.",
-        f"weights that are here lie in {models_folder()} (KERAS_HOME); others are downloaded on first use.",
-        "`tlkit weights fetch NAME` downloads them now, `tlkit weights import FILE` takes them from elsewhere.",
+        "ImageNet: accuracy of the whole network in percent, from keras.io/api/applications; speed here, and "
+        "accuracy on your images: `tlkit rank`.",
+        f"weights on this machine are in {models_folder()} (KERAS_HOME); others are downloaded on first use.",
+        "`tlkit weights fetch NAME` downloads them now, `tlkit weights import FILE` copies them from elsewhere.",
         "nano comes with tlkit and needs no network; ImageNet backbones are better (docs/nano.md says how much).",
         "variants after a colon: mobilenetv2:alpha=0.35; a path to a .keras file also works.",
         *(f"{family.title}: {family.example}." for family in FAMILIES.values()),
@@ -47,10 +48,10 @@ def run(config: BackbonesConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _preset_lines(presets: list[PresetRow]) -> list[str]:
-    """The table of presets, and where its figures are from."""
+    """The table of presets, and the sources of its figures."""
     return [
         "",
-        "vision transformers of KerasHub (pip install 'tlkit[hub]'), as networks of Keras's own layers:",
+        "vision transformers of KerasHub (pip install 'tlkit[hub]'), rebuilt from Keras's own layers:",
         f"{'preset':<46}{'patch':>5}{'parameters':>12}{'ImageNet':>10}  licence",
         *(
             f"{HUB + row.name:<46}{row.patch:>5}{row.parameters:>10.1f} M{_published(row):>10}  "
@@ -59,7 +60,7 @@ def _preset_lines(presets: list[PresetRow]) -> list[str]:
         ),
         "ImageNet: accuracy in percent as the authors published it (facebookresearch/dinov2 and /deit, "
         "microsoft/Swin-Transformer), of a linear",
-        "classifier on frozen features (l) or of the whole network (w); - where they give none in this form.",
+        "classifier on frozen features (l) or of the whole network (w); - if none was published in this form.",
     ]
 
 
@@ -68,7 +69,7 @@ def _published(row: PresetRow) -> str:
 
 
 def _weights(row: BackboneRow) -> dict[str, str]:
-    """Where the default weights of a row are."""
+    """Whether the default weights of a row are on this machine, and their file."""
     if not row.attribute:
         return {"weights": "inside", "file": ""}
     size = (row.image_size, row.image_size)

@@ -1,4 +1,4 @@
-"""`tlkit cache`: what the feature store, the networks kept as ONNX and the frames of films hold, and clearing them.
+"""`tlkit cache`: show or clear the feature store, the networks kept as ONNX and the decoded frames of films.
 
 tlkit cache show
 tlkit cache clear --older-than 30
@@ -19,17 +19,17 @@ from tlkit.options.commands import CacheConfig
 
 
 def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
-    """Show the spaces of the store, the networks and the frames of films, or remove them; all of it can always be made again.
+    """Show or remove the spaces of the store, the networks and the frames of films; all of it can be computed again.
 
-    What another process uses is never removed, and that is said. `keep` counts features alone: networks are few.
+    Anything in use by another process is kept, and reported. `keep` counts features only, because networks are few.
 
     Returns:
         `folder`, `spaces` (as they are now; each with its description, `images`, `bytes`, `used` in
-        days ago, `in_use`), `bytes`, `budget`, `budget_reason`, `networks` (`files`, `bytes`, `budget`), `films` (`files`, `bytes`), `removed` (bytes),
-        `text`.
+        days ago, `in_use`), `bytes`, `budget`, `budget_reason`, `networks` (`files`, `bytes`, `budget`), `films`
+        (`files`, `bytes`), `removed` (bytes), `text`.
 
     Raises:
-        TlkitError: when `keep` is no size.
+        TlkitError: if `keep` is not a size.
     """
     removed = _clear(config) if config.action == "clear" else []
     everything = config.action == "clear" and config.keep is None
@@ -69,7 +69,7 @@ def run(config: CacheConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _clear(config: CacheConfig) -> list[Held]:
-    """Remove what the options name, the least recently used first; everything unless they name something."""
+    """Remove what the options select, least recently used first; everything if they select nothing."""
     spaces = list_spaces()
     chosen = spaces if config.older_than is None else older_than(spaces, config.older_than)
     keep = parse_bytes(config.keep, "--keep") if config.keep is not None else -1
@@ -90,7 +90,7 @@ def _as_json(space: Held) -> dict[str, Any]:
 
 
 def _shown(spaces: Sequence[Held]) -> list[str]:
-    """A line for each kind of feature, the most recently used first; views of one kind share a line."""
+    """One line per kind of feature, most recently used first; views of one kind share a line."""
     kinds: dict[str, list[Held]] = defaultdict(list)
     for space in reversed(spaces):
         kinds[_kind(space)].append(space)
@@ -107,12 +107,12 @@ def _shown(spaces: Sequence[Held]) -> list[str]:
 
 
 def int_or_last(text: str) -> int:
-    """A key that sorts numbers as numbers and the rest behind them."""
+    """Sort key: numbers by value, everything else after them."""
     return int(text) if text.isdigit() else 2**31
 
 
 def _kind(space: Held) -> str:
-    """Network, layer, size, number format and augmentation, in words."""
+    """Network, layer, size, number format and augmentation of a space, as text."""
     about = space.description
     if not about:
         return "of an unknown kind"

@@ -1,4 +1,4 @@
-"""`tlkit doctor`: what is installed, what the machine offers, where things are kept."""
+"""`tlkit doctor`: installed versions, hardware, and the folders of caches and weights."""
 
 import os
 import re
@@ -19,7 +19,7 @@ SETTINGS = (
 
 
 def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:
-    """Look around.
+    """Inspect the installation.
 
     Returns:
         `versions`, `hardware`, `extras` (name -> whether all of it is installed), `cache`, `networks` (`files`, `bytes`),
@@ -28,7 +28,7 @@ def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:
     story = story or Silence()
     story.expect(*PHASES)
     story.begin("loading Keras")
-    from tlkit.backbones import runtime  # here, where it can be said what takes so long
+    from tlkit.backbones import runtime  # imported here, within the phase that reports it
 
     story.begin("looking around")
     cache, why = cache_dir()
@@ -46,7 +46,7 @@ def run(config: DoctorConfig, story: Story | None = None) -> dict[str, Any]:
 
 
 def _public(setting: str) -> str:
-    """A setting as it may be pasted into a bug report: an address without its user and password."""
+    """A setting that is safe to paste into a bug report: an address without its user and password."""
     return re.sub(r"(^|://)[^/@]*@", r"\1***@", setting)
 
 
@@ -67,7 +67,7 @@ def _text(found: dict[str, Any]) -> str:
     lines.append(f"accelerators  {', '.join(hardware['accelerators']) or 'none: everything runs on the CPU'}")
     lines += ["", f"cache         {found['cache']['folder']} ({found['cache']['reason']})"]
     if not found["cache"]["writable"]:
-        lines.append("              cannot be written; set TLKIT_CACHE to a folder that can be")
+        lines.append("              is not writable; set TLKIT_CACHE to a folder that is")
     networks = found["networks"]
     lines.append(f"networks      {networks['files']} kept as ONNX there, {bytes_text(networks['bytes'])}")
     lines.append(f"weights       {found['weights']}")

@@ -1,4 +1,4 @@
-"""`tlkit weights`: which pretrained weights are at hand, and getting others, with and without a network.
+"""`tlkit weights`: list pretrained weights and fetch, import or export them, with and without a network.
 
 tlkit weights list
 tlkit weights fetch resnet50 mobilenetv2:alpha=0.35,size=160
@@ -19,22 +19,22 @@ from tlkit.options.commands import WeightsConfig
 
 
 def run(config: WeightsConfig, story: Story | None = None) -> dict[str, Any]:
-    """Do what `action` says.
+    """Carry out `action`.
 
     Returns:
-        `action`, `folder` (where weights are kept), `files` (a row for each file: always `name` and `backbone`), `text`;
-        `out` of an export.
+        `action`, `folder` (where weights are kept), `files` (one row per file, always with `name` and `backbone`),
+        `text`; for an export `out`.
 
     Raises:
-        TlkitError: an unknown backbone, a file that is not what it should be (of `list` only with `verify`), no network,
-            a folder that cannot be written.
+        TlkitError: for an unknown backbone, a damaged or wrong file (for `list` only with `verify`), no network, or a
+            folder that is not writable.
     """
     act = {"list": _list, "fetch": _fetch, "import": _import, "export": _export}[config.action]
     return {"action": config.action, "folder": str(folders()[0]), **act(config, story or Silence())}
 
 
 def _list(config: WeightsConfig, story: Story) -> dict[str, Any]:
-    """Every file, or the usual ones and those at hand in the text; of named backbones all of their files in both."""
+    """List every file (in the text only the usual and the local ones), or all files of the named backbones."""
     names = config.names
     wanted = {backbone_row(name).name for name in names}
     files = [file for file in every_file() if not names or file.row.name in wanted]
@@ -85,14 +85,14 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
-    """Bring the named ones here; what is here already is checked."""
+    """Fetch the named weights; files already on this machine are checked."""
     presets = [name for name in config.names if name.startswith(HUB)]
     rows, lines = [], []
     wanted = _resolved([name for name in config.names if name not in presets])
     story.expect(*(Phase(f"{file.name}, bytes", file.bytes / 5e6) for _, file in wanted if file is not None))
     for name, file in wanted:
         if file is None:
-            lines.append(f"{name}: its weights are inside tlkit")
+            lines.append(f"{name}: its weights come with tlkit")
             continue
         before = at_hand(file.name)
         path = fetch(file, story)
@@ -108,14 +108,14 @@ def _fetch(config: WeightsConfig, story: Story) -> dict[str, Any]:
 
 
 def _import(config: WeightsConfig, story: Story) -> dict[str, Any]:
-    """Put the given files where Keras looks for them."""
+    """Copy the given files to where Keras looks for them."""
     rows = import_files([Path(name).expanduser() for name in config.what or ()], story)
     lines = [f"{row['backbone']}: {folders()[0] / row['name']} ({row['done']})" for row in rows]
     return {"files": rows, "text": "\n".join(lines)}
 
 
 def _export(config: WeightsConfig, story: Story) -> dict[str, Any]:
-    """Copy what is at hand, or what is named, into a folder for another machine."""
+    """Copy all weights on this machine, or the named ones, into a folder for another machine."""
     folder, *names = config.names
     named = [file for _, file in _resolved(names) if file is not None]
     chosen = [(file, found) for file in named or every_file() if (found := at_hand(file.name)) is not None]
@@ -135,5 +135,5 @@ def _export(config: WeightsConfig, story: Story) -> dict[str, Any]:
 
 
 def _resolved(names: Sequence[str]) -> list[tuple[str, WeightFile | None]]:
-    """Each name with its file, all of them before anything is done; None for nano."""
+    """Each name with its file, all resolved before anything is done; None for nano."""
     return [(name, read_spec(name)) for name in names]
