@@ -1,4 +1,4 @@
-"""Training steps in bfloat16: the same weights in float32, other arithmetic; taken where tried, and nowhere else."""
+"""Training steps in bfloat16: weights stay in float32, only the arithmetic differs; used only after a trial."""
 
 import json
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ INPUTS = (RANDOM.normal(0, 1, (48, 8, 8, 3)) + np.eye(3)[LABELS][:, None, None])
 def network():
     """A grid of every kind: a convolution with its norm frozen, a depthwise one, one of one pixel; a norm that learns.
 
-    No bias stands before the norm that learns: its gradient would be zero, of which Adam makes steps by rounding alone.
+    There is no bias before the norm that learns: its gradient would be zero, and Adam would take steps of rounding errors.
     """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8, 8, 3))
@@ -122,7 +122,7 @@ def test_a_processor_without_it_is_not_tried(tmp_path, monkeypatch):
 
 
 def test_jax_on_a_processor_trains_in_float32(monkeypatch):
-    """XLA sums the gradients of biases there in bfloat16, where they come to a halt (JAX 0.10.2)."""
+    """XLA sums the gradients of biases there in bfloat16, where the sums stop growing (JAX 0.10.2)."""
     monkeypatch.setattr(planner.keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(planner, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(planner, "gpus", lambda: [])
@@ -185,7 +185,7 @@ def test_a_run_tries_its_own_steps_says_so_and_goes_on_with_what_it_found(
 ):
     monkeypatch.setattr(planner, "WORTH_TRYING", 0.0)
     monkeypatch.setattr(planner, "multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(train, "FASTER", 0.0)  # of so small a network it would not be
+    monkeypatch.setattr(train, "FASTER", 0.0)  # it would not be faster for so small a network
     options = {"images": str(colours), "backbone": str(tiny_backbone), "epochs": (3,), "val": 0.4}
     config = FinetuneConfig(
         **options, stages=("head", "top"), validate="split", precision="auto", out=str(tmp_path / "run")

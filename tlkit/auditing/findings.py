@@ -88,7 +88,7 @@ class AuditResult:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "AuditResult":
-        """Restore what `as_json` gave."""
+        """Restore the value of `as_json`."""
         return cls(
             images=value["images"],
             classes=tuple(value["classes"]),

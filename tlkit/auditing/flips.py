@@ -68,7 +68,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         remedy="Train without flips if the mirror image of a class does not belong to it (text, digits, left and right).",
         command=evidence.finetune("--no-flip"),
         groups=tuple(
-            evidence.group([int(row)], f"when mirrored predicted as {evidence.dataset.classes[label]!r}")
+            evidence.group([int(row)], f"predicted as {evidence.dataset.classes[label]!r} when mirrored")
             for row, label in zip(mirrored.rows, seen, strict=True)
             if label != labels[row]
         )[:12],

@@ -79,7 +79,7 @@ class Choice:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Choice":
-        """Restore what `as_json` gave."""
+        """Restore the value of `as_json`."""
         own = {name: value for name, value in content.items() if name != "format"}
         candidates = tuple(
             Candidate(**row | {name: row[name] and Metric(**row[name]) for name in _METRICS})

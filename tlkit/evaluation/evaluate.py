@@ -51,13 +51,13 @@ def evaluate(
       where there are two classes (0..1), as scikit-learn has it; interval as of log_loss.
     - expected_calibration_error: 15 bins of equal width on the confidence of the predicted class; interval by
       test inversion.
-    - log_loss, brier and expected_calibration_error once more with `_uncalibrated` at the end, without the
+    - log_loss, brier and expected_calibration_error also with `_uncalibrated` at the end, without the
       temperature, where there is one.
     - area_under_risk_coverage: see `RiskCoverage`.
     - coverage, selective_precision: of the threshold, where there is one.
 
     Images that are known to be training images, or near-duplicates of one, are counted in `leak`; the others are
-    then measured once more, as test_unseen (as unseen where there is no split).
+    then measured again, as test_unseen (as unseen where there is no split).
 
     Where an image may have several labels, each class is a separate question, answered yes at a probability of 0.5 or
     more, and the metrics are: mean_average_precision and roc_auc, means over the classes that some images have and others

@@ -263,13 +263,13 @@ class Mean:
         return rows.pooled() @ self.kernel + self.bias
 
     def write(self, path: Path) -> None:
-        """As an NPZ file without pickles."""
+        """Write an NPZ file without pickles."""
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, kernel=self.kernel, bias=self.bias)
 
     @classmethod
     def read(cls, path: Path) -> "Mean":
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(arrays["kernel"], arrays["bias"])
 

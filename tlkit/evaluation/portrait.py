@@ -69,7 +69,7 @@ class Portrait:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Portrait":
-        """What `as_json` gave."""
+        """Restore the value of `as_json`."""
         return cls(**{**record, "classes": tuple(ClassPortrait(**each) for each in record["classes"])})
 
 

@@ -67,7 +67,7 @@ def of_run(
         command: that evaluated it again; "" where the run itself did.
     """
     record, config = run_dir.read_record(), run_record.begun_with(run_dir)[0]
-    with reading(run_dir.history, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
+    with reading(run_dir.history, f"`tlkit finetune --resume {run_dir.path}` recreates it."):
         history = read_history(run_dir.intact(run_dir.history))
     with reading(run_dir.record, run_record.AGAIN):
         plan = Plan.from_json(record["plan"])
@@ -198,7 +198,7 @@ def read_choice(run_dir: RunDir) -> Choice | None:
     """Which weights the run ships; None where there was nothing to choose from."""
     if not run_dir.intact(run_dir.choice).is_file():
         return None
-    with reading(run_dir.choice, f"`tlkit finetune --resume {run_dir.path}` makes it again."):
+    with reading(run_dir.choice, f"`tlkit finetune --resume {run_dir.path}` recreates it."):
         return Choice.from_json(read_json(run_dir.choice))
 
 

@@ -162,7 +162,9 @@ class Checkpoint:
         with reading(path, self._again):
             wanted = (self._sums() | self.written).get(file)
             if wanted is not None and sha256_file(path) != wanted:
-                raise TlkitError(f"{str(path)!r} is not what was written; the stage goes on from it.", self._again)
+                raise TlkitError(
+                    f"{str(path)!r} has changed since it was written; the stage resumes from it.", self._again
+                )
         return path
 
     def finish(self, state: State, note: str) -> State:
@@ -246,7 +248,7 @@ def _pair(values: list[float] | None) -> tuple[float, float] | None:
 FITTED = 0.99  # accuracy on training images
 ALIKE = 3  # epochs
 EXHAUSTED = (
-    "stopped after {} epochs: the training images are told apart already, and validation is no better than at the start"
+    "stopped after {} epochs: the training images are fitted already, and validation is no better than at the start"
 )
 
 

@@ -355,7 +355,7 @@ def _write(path: Path, given: Sequence[Entry]) -> None:
 
 def _read(path: Path) -> list[Entry]:
     with (
-        reading(path, "delete it and run the same command again: it is computed once more."),
+        reading(path, "delete it and run the same command again: it is then recomputed."),
         np.load(path, allow_pickle=False) as arrays,
     ):
         return [Entry(name.partition("|")[2], name.partition("|")[0], arrays[name]) for name in arrays.files]

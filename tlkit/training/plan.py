@@ -346,7 +346,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Plan":
-        """Restore what `as_json` gave; plans written before there were decisions have `notes`, a line for each."""
+        """Restore the value of `as_json`; plans written before there were decisions have `notes`, a line for each."""
         content = dict(content)
         notes = [note.split(maxsplit=1) for note in content.pop("notes", ())]
         decisions = [Decision(**one) for one in content.pop("decisions", ())]

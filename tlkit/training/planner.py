@@ -145,9 +145,7 @@ def _of_stages(
         why = f"about {updates} updates of {size} images in {least} to {most} epochs"
         why += f", {HEAD_EPOCHS} for a head that is not solved" * (trained[0].name == "head")
         if ending := [stage for stage in trained if stage.least]:
-            why += (
-                f"; after {_each(ending, 'least')} a stage may end early, where the training images are told apart and"
-            )
+            why += f"; after {_each(ending, 'least')} a stage may end early, where the training images are fitted and"
             why += " validation is no better than at its start"
         yield Decision("epochs", _each(trained, "epochs"), why)
     if asked.learning_rate is None:
@@ -401,7 +399,7 @@ class _Planner:
         return self.ways.bytes(replace(self.way, stored=(name,)))
 
     def _with_memory(self, stage: Stage, layers: list[keras.layers.Layer], *, pixels: bool) -> Stage:
-        """The stage with the memory it needs, and its updates in enough parts to fit into what there is."""
+        """The stage with the memory it needs, and its updates in enough parts to fit into the memory available."""
         held = min(pixel_bytes(self.ways.sizes.train, *self.anatomy.backbone.image_size), MEMORY_BYTES) if pixels else 0
         model, options, averaged = self.anatomy.classifier.model, self.options, self.options.ema > 0
         memory = estimate(model, layers, stage.parameters, options.optimizer, held, averaged=averaged)

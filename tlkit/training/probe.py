@@ -84,7 +84,7 @@ def fit_probe(
         labels: int (N,), 0..K-1, every class present.
         units: int (N,); images of one unit (a group, exact duplicates) share a fold.
         weights: float (N,) of the images, or None for equal ones.
-        strength: inverse penalty for each image; cross-validated unless given.
+        strength: inverse penalty for each image; by default cross-validated.
         seed: of the folds.
         heard: called with the progress.
     """
@@ -341,7 +341,7 @@ def fit_one_vs_rest(
         views: float32 (N, C) each, the same images in the same order.
         targets: int (N, K), 1 where the image has the class, else 0.
         units: int (N,); images of one unit share a fold.
-        strength: inverse penalty for each image; cross-validated unless given.
+        strength: inverse penalty for each image; by default cross-validated.
         seed: of the folds.
     """
     standard, mean, deviation = standardised(np.concatenate(list(views)))

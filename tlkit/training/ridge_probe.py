@@ -26,7 +26,7 @@ def fit_ridge(
         views: float32 (N, C) each, the same images in the same order.
         targets: float (N, K), the numbers in the units of training.
         units: int (N,); images of one unit share a fold.
-        strength: inverse penalty for each image; cross-validated unless given.
+        strength: inverse penalty for each image; by default cross-validated.
         seed: of the folds.
     """
     standard, mean, deviation = standardised(np.concatenate(list(views)))

@@ -110,7 +110,7 @@ def train(
         source: the network, whose layers are trained.
         options: as asked for; paths among them are ignored.
         sink: where results go, and where those of an earlier call are found.
-        plan: `settle`'s for the same arguments, made here unless given.
+        plan: by default that of `settle` for the same arguments.
         budget: of the minutes that the whole may take.
         story: reports what happens.
 
